@@ -1,0 +1,25 @@
+"""Manifest -> frozen types, one file a section. Defaults live here and in llmtrain_trainer.config, nowhere else."""
+
+from llmtrain_operator.job.spec.parallelism import Parallelism
+from llmtrain_operator.job.spec.resilience import LossSpike, Resilience, Restarts
+from llmtrain_operator.job.spec.resources import Resources
+from llmtrain_operator.job.spec.scheduling import Scheduling, Toleration, Topology
+from llmtrain_operator.job.spec.spec import GROUP, KIND, PLURAL, VERSION, LLMTrainJob, Metadata, Spec
+
+__all__ = [
+    "GROUP",
+    "KIND",
+    "PLURAL",
+    "VERSION",
+    "LLMTrainJob",
+    "LossSpike",
+    "Metadata",
+    "Parallelism",
+    "Resilience",
+    "Resources",
+    "Restarts",
+    "Scheduling",
+    "Spec",
+    "Toleration",
+    "Topology",
+]

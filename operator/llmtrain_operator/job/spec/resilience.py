@@ -1,0 +1,48 @@
+"""What happens when something breaks."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from llmtrain_trainer.config import Duration, Strict
+
+
+class Restarts(Strict):
+    """A budget of restarts that refills with time."""
+
+    max: Annotated[int, Field(ge=0, le=10_000)] = 20
+    """Restarts allowed within the window; suspend, preemption and drain are not counted."""
+
+    window: Duration = "24h"
+    """Only restarts within this time count."""
+
+
+class LossSpike(Strict):
+    """When the loss jumps or is not a number."""
+
+    action: Literal["none", "stop", "rollback"] = "none"
+    """rollback: restore the last good checkpoint and skip the data window."""
+
+    threshold: Annotated[float, Field(gt=1)] = 6.0
+    """A spike is a loss this many standard deviations above the running mean."""
+
+
+class Resilience(Strict):
+    """Restarts, hangs, spikes, bad nodes."""
+
+    restarts: Restarts = Restarts()
+    """Budget of restarts."""
+
+    hang: Literal["auto", "off"] | Duration = "auto"
+    """No step for this long is a hang. auto: ten times the median step, at least five minutes."""
+
+    loss_spike: LossSpike = LossSpike()
+    """Reaction to a loss spike."""
+
+    avoid_nodes: bool = True
+    """Keep away from nodes that failed this job."""
+
+    spares: Annotated[int, Field(ge=0, le=64)] = 0
+    """Idle pods kept ready to take a failed node's place."""

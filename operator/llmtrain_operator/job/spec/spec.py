@@ -1,0 +1,110 @@
+"""The manifest: one LLMTrainJob."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from llmtrain_operator.job.spec.parallelism import Parallelism
+from llmtrain_operator.job.spec.resilience import Resilience
+from llmtrain_operator.job.spec.resources import Resources
+from llmtrain_operator.job.spec.scheduling import Scheduling
+from llmtrain_trainer.config import (
+    Checkpoint,
+    Dataset,
+    Evaluation,
+    Model,
+    Output,
+    Peft,
+    Quantization,
+    Strict,
+    Task,
+    Tokenizer,
+    Training,
+)
+
+GROUP = "llmtrain.io"
+VERSION = "v1alpha1"
+KIND = "LLMTrainJob"
+PLURAL = "llmtrainjobs"
+
+
+class Spec(Strict):
+    """What is wanted."""
+
+    task: Task = "pretrain"
+    """What the model learns from the data."""
+
+    model: Model
+    """The network."""
+
+    tokenizer: Tokenizer | None = None
+    """How text becomes tokens. Default: the tokenizer beside the model's weights."""
+
+    dataset: Annotated[tuple[Dataset, ...], Field(min_length=1, max_length=256)]
+    """Training data, mixed by weight."""
+
+    peft: Peft | None = None
+    """Adapters instead of full training."""
+
+    quantization: Quantization | None = None
+    """Base weights in few bits; needs peft."""
+
+    parallelism: Parallelism = Parallelism()
+    """How the model is cut over the devices. `parallelism: auto` chooses."""
+
+    training: Training
+    """Batch, length, precision, optimizer, schedule."""
+
+    evaluation: Evaluation | None = None
+    """Loss on held-out data."""
+
+    checkpoint: Checkpoint | None = None
+    """Where training is kept. Without it a failure starts again from nothing, and the plan says so."""
+
+    resources: Resources = Resources()
+    """Nodes and devices."""
+
+    scheduling: Scheduling = Scheduling()
+    """Queue, gang, placement."""
+
+    resilience: Resilience = Resilience()
+    """Restarts, hangs, spikes, bad nodes."""
+
+    output: Output = Output()
+    """Exports and report."""
+
+    suspend: bool = False
+    """true saves a checkpoint, stops and frees the devices; false goes on from there."""
+
+    managed_by: Annotated[str, Field(max_length=63)] | None = None
+    """Another controller that runs this job, such as kueue.x-k8s.io/multikueue. Immutable."""
+
+    active_deadline_seconds: Annotated[int, Field(ge=1)] | None = None
+    """The job fails when it was active for this long."""
+
+    startup_deadline_seconds: Annotated[int, Field(ge=1)] | None = None
+    """An attempt fails when its first step does not come within this time of its pods being created."""
+
+    ttl_seconds_after_finished: Annotated[int, Field(ge=0)] | None = None
+    """The job is deleted this long after it finished. Default: kept."""
+
+
+class Metadata(Strict):
+    """The part of metadata that this project reads; the rest is Kubernetes'."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=52)]
+    """RFC 1123 label; at most 52 characters, so that pod names have room for attempt and index."""
+
+    namespace: Annotated[str, Field(max_length=63)] = "default"
+    """Namespace."""
+
+
+class LLMTrainJob(Strict):
+    """apiVersion llmtrain.io/v1alpha1, kind LLMTrainJob."""
+
+    api_version: Literal["llmtrain.io/v1alpha1"]
+    kind: Literal["LLMTrainJob"]
+    metadata: Metadata
+    spec: Spec

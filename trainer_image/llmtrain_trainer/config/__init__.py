@@ -1,0 +1,45 @@
+"""The contract between the operator and its pods. The operator may import this package and nothing else of the trainer."""
+
+from llmtrain_trainer.config.checkpoint import Cadence, Checkpoint, Output
+from llmtrain_trainer.config.dataset import Columns, Dataset, Evaluation
+from llmtrain_trainer.config.model import Model, Peft, Quantization, Tokenizer, TokenizerTraining
+from llmtrain_trainer.config.status import CheckpointStatus, ExitCode, Heartbeat, NodeStatus, Progress, Verdict
+from llmtrain_trainer.config.strict import Duration, PositiveInt, Ratio, Strict
+from llmtrain_trainer.config.trainer import Batch, EngineName, Estimate, Identity, Mesh, PipelineSchedule, Restarts, Task, TrainerConfig
+from llmtrain_trainer.config.training import Optimizer, Schedule, Training
+
+__all__ = [
+    "Batch",
+    "Cadence",
+    "Checkpoint",
+    "CheckpointStatus",
+    "Columns",
+    "Dataset",
+    "Duration",
+    "EngineName",
+    "Estimate",
+    "Evaluation",
+    "ExitCode",
+    "Heartbeat",
+    "Identity",
+    "Mesh",
+    "Model",
+    "NodeStatus",
+    "Optimizer",
+    "Output",
+    "Peft",
+    "PipelineSchedule",
+    "PositiveInt",
+    "Progress",
+    "Quantization",
+    "Ratio",
+    "Restarts",
+    "Schedule",
+    "Strict",
+    "Task",
+    "Tokenizer",
+    "TokenizerTraining",
+    "Training",
+    "TrainerConfig",
+    "Verdict",
+]

@@ -1,0 +1,71 @@
+"""What it is trained on: one entry a dataset, mixed by weight."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from llmtrain_trainer.config.strict import PositiveInt, Strict
+
+DataSource = Annotated[str, Field(pattern=r"^(hf|s3|pvc|file)://.+", max_length=1024)]
+"""A file, a directory or a glob on file://, s3:// or pvc://, or a dataset repository on hf://."""
+
+Column = Annotated[str, Field(min_length=1, max_length=128)]
+
+
+class Columns(Strict):
+    """Names of the columns (json keys) that hold each part, where they differ from the defaults."""
+
+    text: Column = "text"
+    """The document, for format text."""
+
+    prompt: Column = "prompt"
+    """What the model is given, for format promptCompletion."""
+
+    completion: Column = "completion"
+    """What it must answer, for format promptCompletion."""
+
+    messages: Column = "messages"
+    """The list of {role, content}, for format messages."""
+
+
+class Dataset(Strict):
+    """One source of samples."""
+
+    source: DataSource
+    """Files end in .txt (a document a file), .jsonl, .json, .csv or .parquet, .gz and .zst read through; other endings are text."""
+
+    format: Literal["text", "promptCompletion", "messages"] = "text"
+    """text trains on every token; promptCompletion and messages on the answers only."""
+
+    columns: Columns = Columns()
+    """Where the parts are, if under other names."""
+
+    split: Annotated[str, Field(max_length=64)] = "train"
+    """Split of an hf:// dataset."""
+
+    weight: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    """Share of this dataset among the samples drawn, relative to the others' weights. A dataset that runs out starts its next epoch."""
+
+    max_samples: PositiveInt | None = None
+    """Read at most this many documents, from the start."""
+
+    streaming: bool = False
+    """Tokenise while training instead of before it. Needs training.maxSteps, since the end is not known."""
+
+
+class Evaluation(Strict):
+    """Loss on data that is not trained on."""
+
+    dataset: tuple[Dataset, ...] = ()
+    """Datasets of their own. Left out: `split` of the training data."""
+
+    split: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Share of the training documents held back, chosen by a hash of the document, so the choice never changes. Ignored with `dataset`."""
+
+    every_steps: PositiveInt = 100
+    """Evaluate after every this many steps, and at the end."""
+
+    max_samples: PositiveInt = 256
+    """At most this many sequences an evaluation."""

@@ -1,0 +1,95 @@
+"""What is trained: the model, its tokenizer, adapters and quantization of the base."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from llmtrain_trainer.config.strict import PositiveInt, Strict
+
+Source = Annotated[str, Field(pattern=r"^(hf|s3|pvc|file)://.+", max_length=1024)]
+"""Where bytes come from: hf://owner/name, s3://bucket/prefix, pvc://claim/path or file:///absolute/path."""
+
+
+class Model(Strict):
+    """The network: pretrained weights from a source, or a shape with random weights."""
+
+    source: Source | None = None
+    """Where the weights and config.json are. Leave it out to train from scratch with `config`."""
+
+    revision: Annotated[str, Field(max_length=128)] | None = None
+    """Commit, tag or branch of an hf:// source. Pin a commit: a branch can move between two attempts."""
+
+    config: dict[str, Any] | None = None
+    """The model's config.json, inline (`model_type`, `hidden_size`, ...): random weights in this shape."""
+
+    init: Literal["pretrained", "random"] = "pretrained"
+    """`random` takes only the shape from `source` and draws the weights from training.seed. `config` is always random."""
+
+    attention: Literal["sdpa", "eager", "flash"] = "sdpa"
+    """Attention kernel. sdpa runs everywhere and picks a flash kernel on a GPU by itself."""
+
+
+class TokenizerTraining(Strict):
+    """A tokenizer trained on the job's own datasets before the ranks start."""
+
+    algorithm: Literal["bpe", "wordpiece", "unigram"] = "bpe"
+    """bpe is byte level, so that no text is unknown."""
+
+    vocab_size: Annotated[int, Field(ge=64, le=4_000_000)]
+    """Number of tokens, special tokens included. Must equal the model's vocab_size or be below it."""
+
+    min_frequency: PositiveInt = 2
+    """A pair seen less often than this is not merged."""
+
+    max_samples: PositiveInt | None = None
+    """Train on at most this many documents. Default: all."""
+
+
+class Tokenizer(Strict):
+    """How text becomes token ids. Left out: the tokenizer beside the model's weights."""
+
+    source: Source | None = None
+    """A directory or repository that holds tokenizer.json."""
+
+    train: TokenizerTraining | None = None
+    """Train one from the datasets instead of loading one."""
+
+    chat_template: Annotated[str, Field(max_length=65536)] | None = None
+    """A Jinja template for messages. Left out: the tokenizer's own; without one, a plain role-prefixed template."""
+
+
+class Peft(Strict):
+    """Adapters: train few parameters beside frozen weights."""
+
+    method: Literal["lora", "dora", "rslora", "ia3", "prompt", "prefix", "ptuning", "adalora", "vera", "oft"] = "lora"
+    """lora works in every layout of the native engine; the others need engine accelerate, in one process per replica."""
+
+    rank: Annotated[int, Field(ge=1, le=4096)] = 16
+    """Rank of the two low-rank factors. 8 to 64 is usual; more costs memory linearly."""
+
+    alpha: Annotated[float, Field(gt=0)] = 32.0
+    """Scale: the update is alpha / rank times the product (alpha / sqrt(rank) for rslora)."""
+
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Dropout on the adapter's input."""
+
+    target_modules: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] | Literal["all-linear"] = "all-linear"
+    """Names of linear layers (their last path part, such as q_proj), or all-linear: every linear layer but the output head."""
+
+    virtual_tokens: PositiveInt = 20
+    """Length of the learned prompt of prompt, prefix and ptuning."""
+
+
+class Quantization(Strict):
+    """The frozen base weights in few bits, for PEFT on small GPUs (QLoRA)."""
+
+    bits: Literal[4, 8] = 4
+    """Bits per base weight."""
+
+    type: Literal["nf4", "fp4", "int8"] = "nf4"
+    """Code of the weights: nf4 or fp4 with 4 bits, int8 with 8."""
+
+    double_quant: bool = True
+    """Quantize the quantization constants too; saves about 0.4 bits a weight."""

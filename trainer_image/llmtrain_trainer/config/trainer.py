@@ -1,0 +1,122 @@
+"""TrainerConfig: everything a pod is told, as one JSON document. THE contract between whoever plans and whoever trains.
+
+Written by the operator's `job/trainer_config.py` from a Spec and its Plan; read by the agent and the ranks.
+It takes text, touches no file and imports no torch.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from llmtrain_trainer.config.checkpoint import Checkpoint, Output
+from llmtrain_trainer.config.dataset import Dataset, Evaluation
+from llmtrain_trainer.config.model import Model, Peft, Quantization, Tokenizer
+from llmtrain_trainer.config.strict import PositiveInt, Strict
+from llmtrain_trainer.config.training import Training
+
+Task = Literal["pretrain", "sft", "reward", "dpo", "kto", "orpo", "grpo", "distill", "mlm", "seq2seq", "qa", "classify", "tokenClassify"]
+EngineName = Literal["native", "deepspeed", "megatron", "accelerate"]
+PipelineSchedule = Literal["gpipe", "1f1b", "interleaved"]
+
+
+class Identity(Strict):
+    """Which run this is."""
+
+    name: str
+    """metadata.name of the job."""
+
+    namespace: str = "default"
+    """metadata.namespace of the job."""
+
+    attempt: Annotated[int, Field(ge=0)] = 0
+    """Number of this gang. A later attempt has a higher number; it fences checkpoints of an earlier one."""
+
+
+class Mesh(Strict):
+    """The resolved layout. Rank order, outer to inner: pp, dp, cp, tp; so tp neighbours share a node."""
+
+    nodes: PositiveInt = 1
+    procs_per_node: PositiveInt = 1
+    """Ranks on each node; one GPU each, or one CPU process."""
+
+    pp: PositiveInt = 1
+    dp: PositiveInt = 1
+    cp: PositiveInt = 1
+    tp: PositiveInt = 1
+    ep: PositiveInt = 1
+    """Expert parallel degree; its groups lie within dp x cp."""
+
+    zero_stage: Annotated[int, Field(ge=0, le=3)] = 3
+    """What dp shards: 0 nothing, 1 optimizer, 2 and gradients, 3 and weights."""
+
+    schedule: PipelineSchedule = "1f1b"
+    stages: tuple[tuple[int, int], ...]
+    """Half-open ranges of layers, one a pipeline stage in model order; pp x virtual stages of them. Stage i lives on pp rank i mod pp."""
+
+    @property
+    def world_size(self) -> int:
+        """Number of ranks."""
+        return self.pp * self.dp * self.cp * self.tp
+
+
+class Batch(Strict):
+    """global_size = micro_size x dp x accumulation, in sequences."""
+
+    global_size: PositiveInt
+    micro_size: PositiveInt
+    accumulation: PositiveInt
+    """Micro-batches a step, per replica."""
+
+
+class Estimate(Strict):
+    """What the plan expects, so that the report can hold it against what was measured."""
+
+    parameters: int | None = None
+    """Weights of the model, adapters not counted."""
+
+    trainable_parameters: int | None = None
+    flops_per_token: float | None = None
+    """Model FLOPs of one trained token, forward and backward, recomputation not counted."""
+
+    peak_flops_per_device: float | None = None
+    """Dense peak of the device in the training precision, FLOP/s; None where unknown (CPU), then MFU is not reported."""
+
+    memory_bytes_per_rank: int | None = None
+    """Expected peak of the fullest rank."""
+
+    tokens_per_second: float | None = None
+    """Expected, all devices together."""
+
+
+class Restarts(Strict):
+    """The agent's budget for restarting ranks in place."""
+
+    max: Annotated[int, Field(ge=0)] = 20
+    window_seconds: Annotated[float, Field(gt=0)] = 86_400.0
+    """Only restarts within this time count."""
+
+
+class TrainerConfig(Strict):
+    """One run, fully decided: nothing is left to choose in the pod."""
+
+    job: Identity
+    task: Task
+    engine: EngineName
+    device: Literal["cpu", "cuda"]
+    model: Model
+    tokenizer: Tokenizer | None = None
+    dataset: tuple[Dataset, ...]
+    peft: Peft | None = None
+    quantization: Quantization | None = None
+    training: Training
+    evaluation: Evaluation | None = None
+    checkpoint: Checkpoint | None = None
+    output: Output = Output()
+    mesh: Mesh
+    batch: Batch
+    estimate: Estimate = Estimate()
+    restarts: Restarts = Restarts()
+    hang_seconds: Annotated[float, Field(gt=0)] | None = None
+    """Restart the ranks when no step ended for this long; None: learned from the step time (10 x median, at least 300 s)."""

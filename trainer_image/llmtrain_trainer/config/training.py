@@ -1,0 +1,90 @@
+"""How it is trained: batch, length, precision, optimizer, schedule."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from llmtrain_trainer.config.strict import PositiveInt, Ratio, Strict
+
+
+class Optimizer(Strict):
+    """AdamW (Loshchilov and Hutter, 2019)."""
+
+    name: Literal["adamw"] = "adamw"
+    """The algorithm."""
+
+    learning_rate: Annotated[float, Field(gt=0, le=10)] = 3e-4
+    """Peak rate, reached after the warm-up."""
+
+    betas: tuple[Ratio, Ratio] = (0.9, 0.95)
+    """Decay of the first and second moments."""
+
+    epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    """Added to the root of the second moment."""
+
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    """Decoupled decay of matrices; vectors (norms, biases) are not decayed."""
+
+
+class Schedule(Strict):
+    """Learning rate over the steps."""
+
+    name: Literal["constant", "linear", "cosine", "wsd"] = "cosine"
+    """wsd: warm up, stay, then decay linearly over the last `decayRatio` of the steps."""
+
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Linear rise from 0 over this many steps."""
+
+    min_ratio: Ratio = 0.1
+    """Where the decay ends, as a share of the peak rate."""
+
+    decay_ratio: Ratio = 0.2
+    """wsd only: the share of the steps that decays."""
+
+
+class Training(Strict):
+    """One optimizer step sees globalBatchSize sequences of sequenceLength tokens."""
+
+    global_batch_size: PositiveInt
+    """Sequences an optimizer step, over all replicas. Equals microBatchSize x data-parallel degree x accumulation."""
+
+    micro_batch_size: PositiveInt = 1
+    """Sequences a forward pass, per replica. Gradient accumulation follows from globalBatchSize."""
+
+    sequence_length: Annotated[int, Field(ge=8, le=16_777_216)]
+    """Tokens a sequence."""
+
+    max_steps: PositiveInt | None = None
+    """Optimizer steps. Give this or epochs."""
+
+    epochs: Annotated[float, Field(gt=0, le=10_000)] | None = None
+    """Passes over the data, turned into steps once the data is prepared. Give this or maxSteps."""
+
+    precision: Literal["bf16", "fp32"] = "bf16"
+    """bf16 computes in bfloat16 and keeps weights, gradients' sum and optimizer in fp32."""
+
+    optimizer: Optimizer = Optimizer()
+    """Optimizer and its rates."""
+
+    schedule: Schedule = Schedule()
+    """Learning-rate schedule."""
+
+    gradient_clipping: Annotated[float, Field(ge=0)] = 1.0
+    """Largest norm of the whole model's gradient; 0 turns clipping off."""
+
+    activation_checkpointing: Literal["none", "full"] = "none"
+    """full recomputes each layer in the backward pass: about a third more compute, activations of one layer at a time."""
+
+    packing: bool = True
+    """sft: join short samples into full sequences; attention does not cross from one sample to the next."""
+
+    compile: bool = False
+    """torch.compile each layer. Slow start, faster steps on a GPU."""
+
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 1
+    """Seed of random weights, of the data order and of dropout."""
+
+    log_every_steps: PositiveInt = 1
+    """Write a metrics row every this many steps."""

@@ -1,0 +1,79 @@
+"""What an engine is: the small Protocol between the training loop and whatever runs the steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepBatch:
+    """What one data-parallel replica computes in one optimizer step.
+
+    The tensors have shape [accumulation * micro_batch, sequence_length], int64, on the CPU. Row a * micro_batch + i is row i of
+    micro-batch a.
+    """
+
+    input_ids: torch.Tensor
+    labels: torch.Tensor
+    """Already shifted: labels[b, t] is the token that follows input_ids[b, t], or -100 where it is no target."""
+
+    position_ids: torch.Tensor
+    """Position within its own sample: 0 starts a new sample, over whose border attention does not look."""
+
+    packed: bool
+    """True where a row may hold several samples (position_ids then matter to attention)."""
+
+    target_tokens: int
+    """Labels that are not -100 in the whole global batch, over all replicas: what the loss is divided by."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResult:
+    """Floats that are equal on every rank."""
+
+    loss: float
+    """Mean over the target tokens of the global batch, nats."""
+
+    grad_norm: float
+    """Of the whole model, before clipping."""
+
+    stop: bool
+    """True when any rank was asked to stop; every rank then leaves after the same step."""
+
+
+class Engine(Protocol):
+    """Built once a process, after init_process_group; every method is collective over all ranks."""
+
+    @property
+    def replica(self) -> int:
+        """Data-parallel index of this rank, 0 <= replica < dp: which rows of the global batch it computes."""
+        ...
+
+    def train_step(self, batch: StepBatch, *, learning_rate: float, step: int, stop: bool) -> StepResult:
+        """Forward, backward, clip, optimizer step. `stop` is this rank's wish, OR-ed over all ranks in the result."""
+        ...
+
+    def evaluate(self, batch: StepBatch) -> tuple[float, int]:
+        """Sum of the loss over this global batch's targets and their count, without training. Equal on every rank."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights and optimizer as DCP saves them: names and values do not depend on the layout. Of a LoRA run: adapters only."""
+        ...
+
+    def load_checkpoint(self, directory: Path) -> None:
+        """Load what `state_dict` of any layout saved, from a directory of DCP files."""
+        ...
+
+    def export(self, directory: Path, kind: str) -> None:
+        """Write `full`, `adapter` or `merged` weights in Hugging Face's format; rank 0 writes."""
+        ...
+
+    def memory_bytes(self) -> int:
+        """Peak of this process so far: of the CUDA allocator, or resident set on a CPU."""
+        ...

@@ -1,0 +1,111 @@
+"""Where agent and ranks of one node meet: a directory, one file a fact. No imports of torch.
+
+<root>/config.json              the TrainerConfig
+       prepared/                tokenizer, tokenised data, model files: made once before the ranks start
+       resume.json              which checkpoint the ranks load; absent: from the start. Written by the agent before each start
+       restore/<name>/          that checkpoint's files, verified
+       staging/<name>/          shards written by this node's ranks, then uploaded by the agent
+       heartbeat/rank-<r>.json  rewritten by each rank
+       metrics.jsonl            Progress rows, appended by rank 0
+       events.jsonl             what happened: restarts, commits, faults, appended by the agent
+       errors/rank-<r>.json     last words of a failed rank
+       stop                     its presence asks the ranks to save and stop
+       logs/                    stdout and stderr of the ranks
+       termination.json         the verdict
+       export/  report/         what is made at the end
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class RunDir:
+    """Names of the files; creates nothing."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.json"
+
+    @property
+    def prepared(self) -> Path:
+        return self.root / "prepared"
+
+    @property
+    def resume(self) -> Path:
+        return self.root / "resume.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.jsonl"
+
+    @property
+    def events(self) -> Path:
+        return self.root / "events.jsonl"
+
+    @property
+    def stop(self) -> Path:
+        return self.root / "stop"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def termination(self) -> Path:
+        return self.root / "termination.json"
+
+    @property
+    def export(self) -> Path:
+        return self.root / "export"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report"
+
+    @property
+    def staging(self) -> Path:
+        return self.root / "staging"
+
+    @property
+    def restore(self) -> Path:
+        return self.root / "restore"
+
+    def heartbeat(self, rank: int) -> Path:
+        return self.root / "heartbeat" / f"rank-{rank}.json"
+
+    def error(self, rank: int) -> Path:
+        return self.root / "errors" / f"rank-{rank}.json"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write text so that a reader sees the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(text)
+    draft.replace(path)
+
+
+def append_row(path: Path, row: str) -> None:
+    """Append one line in a single write, so that lines of several writers do not mix."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab", buffering=0) as file:
+        file.write(row.encode() + b"\n")
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Rows of a .jsonl file; a torn last line is left out."""
+    if not path.exists():
+        return
+    with path.open() as file:
+        for line in file:
+            if line.endswith("\n"):
+                yield json.loads(line)
