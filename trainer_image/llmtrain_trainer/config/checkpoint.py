@@ -38,7 +38,7 @@ class Checkpoint(Strict):
     """Also keep for ever each checkpoint whose step is a multiple of this."""
 
     resume: Literal["latest", "none"] | Annotated[int, Field(ge=0)] = "latest"
-    """latest: newest verified checkpoint, else from the start; a step: exactly that one, or an error; none: from the start."""
+    """latest: the newest verified checkpoint, else the start; a step: exactly that one or an error; none: the start."""
 
 
 class Output(Strict):

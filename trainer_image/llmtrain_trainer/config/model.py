@@ -25,7 +25,7 @@ class Model(Strict):
     """The model's config.json, inline (`model_type`, `hidden_size`, ...): random weights in this shape."""
 
     init: Literal["pretrained", "random"] = "pretrained"
-    """`random` takes only the shape from `source` and draws the weights from training.seed. `config` is always random."""
+    """`random` takes the shape from `source` and draws the weights from training.seed; `config` is always random."""
 
     attention: Literal["sdpa", "eager", "flash"] = "sdpa"
     """Attention kernel. sdpa runs everywhere and picks a flash kernel on a GPU by itself."""

@@ -42,7 +42,7 @@ class Parallelism(Strict):
     """Pipeline schedule. Default: 1f1b, or interleaved with virtualStages above 1."""
 
     zero_stage: Annotated[int, Field(ge=0, le=3)] | None = None
-    """What the data-parallel ranks share out: 0 nothing, 1 optimizer state, 2 and gradients, 3 and weights. native shards by FSDP2: 3, or 0."""
+    """What the data-parallel ranks share out: 0 nothing, 1 optimizer, 2 gradients too, 3 weights too. native shards by FSDP2: 3 or 0."""
 
     deepspeed: dict[str, Any] = {}
     """More keys for the DeepSpeed configuration. A key that says what another field says is refused."""
