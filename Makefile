@@ -1,0 +1,54 @@
+# Every command sets up what it needs: Python 3.11 or later is all that must be there.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON := .venv/bin/python
+PINS := requirements/dev.txt requirements/uv.txt operator/pyproject.toml trainer_image/pyproject.toml
+export OMP_NUM_THREADS := 1
+
+.PHONY: help demo test test-fast check format generate parity bench memory requirements clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.venv/ready: $(PINS) scripts/setup.sh
+	@scripts/setup.sh
+
+demo: .venv/ready  ## Train a real 2 x 2 x 2 job from a manifest on this machine, with a failure on the way
+	$(PYTHON) -m llmtrain_operator.local.demo
+
+test: .venv/ready  ## The pure and the process tiers, at most 10 minutes on 2 cores
+	$(PYTHON) -m pytest -q -n auto -m "not processes and not cluster and not gpu"
+	$(PYTHON) -m pytest -q -m "processes and not cluster and not gpu" --durations=10
+
+test-fast: .venv/ready  ## The pure tier, under a minute
+	$(PYTHON) -m pytest -q -n auto -m "not processes and not cluster and not gpu"
+
+check: .venv/ready  ## Lint, types, import layers, generated files in step
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports --no-timing
+	$(PYTHON) -m llmtrain_operator.job.crd | diff -u crds/llmtrain.io_llmtrainjobs.yaml - || { echo "crds/ is out of step: run make generate"; exit 1; }
+
+format: .venv/ready  ## Format and fix what the linter can
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+generate: .venv/ready  ## Write the generated files anew
+	mkdir -p crds
+	$(PYTHON) -m llmtrain_operator.job.crd > crds/llmtrain.io_llmtrainjobs.yaml
+
+parity: .venv/ready  ## Every small layout against one process -> out/parity.json
+	$(PYTHON) benchmarks/parity.py
+
+bench: .venv/ready  ## Step time, checkpoint stall, recovery, upload -> out/bench-trainer.json
+	$(PYTHON) benchmarks/trainer.py
+
+memory: .venv/ready  ## Estimated memory against the measured peak -> out/memory.json
+	$(PYTHON) benchmarks/memory.py
+
+requirements:  ## Resolve the pins again
+	scripts/requirements.sh
+
+clean:  ## Remove what the commands made
+	rm -rf .venv out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
