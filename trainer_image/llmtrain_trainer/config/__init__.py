@@ -4,7 +4,7 @@ from llmtrain_trainer.config.checkpoint import Cadence, Checkpoint, Output
 from llmtrain_trainer.config.dataset import Columns, Dataset, Evaluation
 from llmtrain_trainer.config.model import Model, Peft, Quantization, Tokenizer, TokenizerTraining
 from llmtrain_trainer.config.status import CheckpointStatus, ExitCode, Heartbeat, NodeStatus, Progress, Verdict
-from llmtrain_trainer.config.strict import Duration, PositiveInt, Ratio, Strict
+from llmtrain_trainer.config.strict import Duration, PositiveInt, Ratio, Strict, seconds
 from llmtrain_trainer.config.trainer import Batch, EngineName, Estimate, Identity, Mesh, PipelineSchedule, Restarts, Task, TrainerConfig
 from llmtrain_trainer.config.training import Optimizer, Schedule, Training
 
@@ -42,4 +42,5 @@ __all__ = [
     "Training",
     "TrainerConfig",
     "Verdict",
+    "seconds",
 ]
