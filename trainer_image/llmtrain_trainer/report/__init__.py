@@ -1,0 +1,5 @@
+"""What a run was, on one page: report.html and loss.png from the files of a run directory. Called by the agent and by `report`."""
+
+from llmtrain_trainer.report.page import write_report
+
+__all__ = ["write_report"]
