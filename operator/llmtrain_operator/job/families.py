@@ -1,0 +1,223 @@
+"""config.json -> ModelShape: which keys each model family uses, and its defaults for keys that a config.json may leave out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from llmtrain_operator.job.problem import PlanError, Problem
+from llmtrain_operator.job.shape import ModelShape, Names
+
+Flag = bool | str
+"""A fact of the family, or the key of config.json that says it."""
+
+LLAMA: Names = (("q_proj", "k_proj", "v_proj"), "o_proj", ("gate_proj", "up_proj"), "down_proj")
+PHI3: Names = (("qkv_proj",), "o_proj", ("gate_up_proj",), "down_proj")
+GPT2: Names = (("c_attn",), "c_proj", ("c_fc",), "c_proj")
+NEOX: Names = (("query_key_value",), "dense", ("dense_h_to_4h",), "dense_4h_to_h")
+T5: Names = (("q", "k", "v"), "o", ("wi",), "wo")
+
+STANDARD = {
+    "layers": "num_hidden_layers",
+    "hidden": "hidden_size",
+    "heads": "num_attention_heads",
+    "ffn": "intermediate_size",
+    "vocab": "vocab_size",
+    "positions": "max_position_embeddings",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """One model_type. The defaults are those of its configuration class in transformers."""
+
+    keys: Mapping[str, str] = field(default_factory=lambda: STANDARD)
+    names: Names = LLAMA
+    tied: bool = False
+    """Default of tie_word_embeddings."""
+
+    kv_heads: int | None = None
+    """Default of num_key_value_heads; None: as many as heads."""
+
+    head_dim: int | None = None
+    """Default of head_dim; None: hidden / heads."""
+
+    gated: bool = True
+    qkv_bias: Flag = False
+    out_bias: Flag = False
+    mlp_bias: Flag = False
+    norm_bias: bool = False
+    norms: int = 2
+    qk_norm: Literal["none", "head", "full"] = "none"
+    learned_positions: bool = False
+    mixture: Mapping[str, Any] = field(default_factory=dict)
+
+
+MIXTRAL = {"experts": "num_local_experts", "width": "intermediate_size"}
+QWEN_MOE = {"experts": "num_experts", "width": "moe_intermediate_size"}
+GEMMA = {"tied": True, "head_dim": 256, "qkv_bias": "attention_bias", "out_bias": "attention_bias"}
+GPT2_KEYS = {
+    "layers": "n_layer",
+    "hidden": "n_embd",
+    "heads": "n_head",
+    "ffn": "n_inner",
+    "vocab": "vocab_size",
+    "positions": "n_positions",
+}
+T5_KEYS = STANDARD | {"layers": "num_layers", "hidden": "d_model", "heads": "num_heads", "ffn": "d_ff", "positions": "n_positions"}
+
+FAMILIES: Mapping[str, Family] = {
+    "llama": Family(qkv_bias="attention_bias", out_bias="attention_bias", mlp_bias="mlp_bias"),
+    "mistral": Family(kv_heads=8),
+    "qwen2": Family(kv_heads=32, qkv_bias=True),
+    "qwen3": Family(kv_heads=32, head_dim=128, qkv_bias="attention_bias", out_bias="attention_bias", qk_norm="head"),
+    "gemma": Family(kv_heads=16, **GEMMA),
+    "gemma2": Family(kv_heads=4, norms=4, **GEMMA),
+    "gemma3_text": Family(kv_heads=4, norms=4, qk_norm="head", **GEMMA),
+    "phi3": Family(names=PHI3),
+    "olmo2": Family(qkv_bias="attention_bias", out_bias="attention_bias", qk_norm="full"),
+    "mixtral": Family(kv_heads=8, mixture=MIXTRAL),
+    "qwen2_moe": Family(kv_heads=16, qkv_bias="qkv_bias", mixture=QWEN_MOE | {"shared": "shared_expert_intermediate_size"}),
+    "qwen3_moe": Family(kv_heads=4, qkv_bias="attention_bias", out_bias="attention_bias", qk_norm="head", mixture=QWEN_MOE),
+    "gpt2": Family(
+        keys=GPT2_KEYS,
+        names=GPT2,
+        tied=True,
+        gated=False,
+        qkv_bias=True,
+        out_bias=True,
+        mlp_bias=True,
+        norm_bias=True,
+        learned_positions=True,
+    ),
+    "gpt_neox": Family(names=NEOX, gated=False, qkv_bias="attention_bias", out_bias="attention_bias", mlp_bias=True, norm_bias=True),
+    "t5": Family(keys=T5_KEYS, names=T5, tied=True, gated=False),
+    "mt5": Family(keys=T5_KEYS, names=T5, tied=True),
+}
+
+TRUE_BY_DEFAULT = {"qkv_bias"}, {"gpt_neox": {"attention_bias"}}
+"""Flags that are on when config.json leaves them out: by key, and by family and key."""
+
+
+def shape_of(config: Mapping[str, Any], *, where: str = "spec.model.config") -> ModelShape:
+    """Read a config.json. A model_type that is not in the table is read with the standard keys, as a Llama.
+
+    Raises PlanError that names every key that is missing or no positive integer; `where` is the path before the key.
+    """
+    model_type = str(config.get("model_type", ""))
+    if not model_type:
+        raise PlanError([Problem(f"{where}.model_type", "missing", "it names the model family", f"Use one of {', '.join(FAMILIES)}")])
+    family = FAMILIES.get(model_type, FAMILIES["llama"])
+    reader = _Reader(config, where)
+    shape = _t5(reader, family) if family.names is T5 else _decoder(reader, family, model_type)
+    reader.check(shape)
+    return shape
+
+
+def _decoder(read: _Reader, family: Family, model_type: str) -> ModelShape:
+    keys = family.keys
+    hidden, heads = read.size(keys["hidden"]), read.size(keys["heads"])
+    kv_heads = heads if family.keys is GPT2_KEYS else read.size("num_key_value_heads", family.kv_heads or heads)
+    layers = read.size(keys["layers"])
+    return ModelShape(
+        model_type=model_type,
+        layers=layers,
+        hidden=hidden,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=read.size("head_dim", family.head_dim or hidden // heads),
+        ffn=read.size(keys["ffn"], 4 * hidden if family.keys is GPT2_KEYS else None),
+        vocab=read.size(keys["vocab"]),
+        tied=bool(read.config.get("tie_word_embeddings", family.tied)),
+        max_positions=read.size(keys["positions"], 1024 if family.learned_positions else 0) or None,
+        names=family.names,
+        learned_positions=family.learned_positions,
+        gated=family.gated,
+        qkv_bias=read.flag(family.qkv_bias, model_type),
+        out_bias=read.flag(family.out_bias, model_type),
+        mlp_bias=read.flag(family.mlp_bias, model_type),
+        norm_bias=family.norm_bias,
+        norms_per_layer=family.norms,
+        qk_norm=family.qk_norm,
+        **(_mixture(read, family.mixture, layers) if family.mixture else {}),
+    )
+
+
+def _mixture(read: _Reader, keys: Mapping[str, str], layers: int) -> dict[str, Any]:
+    shared = read.size(keys["shared"]) if "shared" in keys else 0
+    dense = set(read.config.get("mlp_only_layers") or ())
+    step = read.size("decoder_sparse_step", 1)
+    return {
+        "experts": read.size(keys["experts"]),
+        "experts_per_token": read.size("num_experts_per_tok"),
+        "expert_ffn": read.size(keys["width"]),
+        "shared_ffn": shared,
+        "shared_gate": bool(shared),
+        "dense_layers": frozenset(layer for layer in range(layers) if layer in dense or (layer + 1) % step),
+    }
+
+
+def _t5(read: _Reader, family: Family) -> ModelShape:
+    gated = str(read.config.get("feed_forward_proj", "gated-gelu" if family.gated else "relu")).startswith("gated")
+    encoder = read.size("num_layers")
+    return ModelShape(
+        model_type=str(read.config["model_type"]),
+        layers=read.size("num_decoder_layers", encoder),
+        encoder_layers=encoder,
+        hidden=read.size("d_model"),
+        heads=read.size("num_heads"),
+        kv_heads=read.size("num_heads"),
+        head_dim=read.size("d_kv"),
+        ffn=read.size("d_ff"),
+        vocab=read.size("vocab_size"),
+        tied=True,  # transformers ties T5 whatever config.json says; there the key only scales the decoder's outputs
+        max_positions=None,
+        names=(T5[0], T5[1], ("wi_0", "wi_1") if gated else ("wi",), T5[3]),
+        gated=gated,
+        position_buckets=read.size("relative_attention_num_buckets", 32),
+    )
+
+
+class _Reader:
+    """Takes sizes out of a config.json and remembers what was wrong with them."""
+
+    def __init__(self, config: Mapping[str, Any], where: str) -> None:
+        self.config = config
+        self.where = where
+        self.problems: list[Problem] = []
+
+    def size(self, key: str, default: int | None = None) -> int:
+        """A positive integer; 1 stands in for a wrong one, so that reading goes on to the next problem."""
+        value = self.config.get(key)
+        if value is None and default is not None:
+            return default
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            return value
+        shown = "missing" if value is None else repr(value)
+        self.problems.append(
+            Problem(f"{self.where}.{key}", shown, "it must be a positive integer", "Write it as in the model's config.json")
+        )
+        return 1
+
+    def flag(self, flag: Flag, model_type: str) -> bool:
+        if isinstance(flag, bool):
+            return flag
+        always, by_family = TRUE_BY_DEFAULT
+        return bool(self.config.get(flag, flag in always or flag in by_family.get(model_type, ())))
+
+    def check(self, shape: ModelShape) -> None:
+        if not self.problems and "head_dim" not in self.config and shape.hidden % shape.heads:
+            rule = f"it must be a multiple of the {shape.heads} attention heads"
+            way_out = "Change it or num_attention_heads, or give head_dim"
+            self.problems.append(Problem(f"{self.where}.hidden_size", str(shape.hidden), rule, way_out))
+        if not self.problems and shape.heads % shape.kv_heads:
+            rule = f"it must divide num_attention_heads ({shape.heads})"
+            self.problems.append(Problem(f"{self.where}.num_key_value_heads", str(shape.kv_heads), rule, _divisors(shape.heads)))
+        if self.problems:
+            raise PlanError(self.problems)
+
+
+def _divisors(number: int) -> str:
+    found = [str(n) for n in range(1, number + 1) if number % n == 0]
+    return f"Use {', '.join(found[:-1])} or {found[-1]}" if len(found) > 1 else f"Use {found[0]}"
