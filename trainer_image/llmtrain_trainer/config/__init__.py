@@ -4,7 +4,7 @@ from llmtrain_trainer.config.checkpoint import Cadence, Checkpoint, Output
 from llmtrain_trainer.config.dataset import Columns, Dataset, Evaluation
 from llmtrain_trainer.config.model import Model, Peft, Quantization, Tokenizer, TokenizerTraining
 from llmtrain_trainer.config.status import CheckpointStatus, ExitCode, Heartbeat, NodeStatus, Progress, Verdict
-from llmtrain_trainer.config.strict import Duration, PositiveInt, Ratio, Strict, seconds
+from llmtrain_trainer.config.strict import Duration, Name, PositiveInt, Ratio, Source, StoreUri, Strict, seconds
 from llmtrain_trainer.config.trainer import Batch, EngineName, Estimate, Identity, Mesh, PipelineSchedule, Restarts, Task, TrainerConfig
 from llmtrain_trainer.config.training import Optimizer, Schedule, Training
 
@@ -24,6 +24,7 @@ __all__ = [
     "Identity",
     "Mesh",
     "Model",
+    "Name",
     "NodeStatus",
     "Optimizer",
     "Output",
@@ -35,6 +36,8 @@ __all__ = [
     "Ratio",
     "Restarts",
     "Schedule",
+    "Source",
+    "StoreUri",
     "Strict",
     "Task",
     "Tokenizer",

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from llmtrain_trainer.config.strict import Duration, PositiveInt, Strict
+from llmtrain_trainer.config.strict import Duration, Name, PositiveInt, StoreUri, Strict
 
 
 class Cadence(Strict):
@@ -22,10 +22,10 @@ class Cadence(Strict):
 class Checkpoint(Strict):
     """Verified, committed checkpoints in a store of files or objects."""
 
-    destination: Annotated[str, Field(pattern=r"^(s3|file|pvc)://.+", max_length=1024)]
+    destination: StoreUri
     """Prefix that belongs to this job alone: s3://bucket/prefix, file:///absolute/path or pvc://claim/path."""
 
-    secret_name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)] | None = None
+    secret_name: Name | None = None
     """Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if needed, AWS_ENDPOINT_URL. On a laptop the environment gives them."""
 
     every: Cadence = Cadence(interval="15m")
@@ -37,17 +37,20 @@ class Checkpoint(Strict):
     keep_every_steps: PositiveInt | None = None
     """Also keep for ever each checkpoint whose step is a multiple of this."""
 
-    resume: Literal["latest", "none"] | Annotated[int, Field(ge=0)] = "latest"
+    resume: Literal["latest", "none"] | Annotated[int, Field(ge=0, le=1_000_000_000)] = "latest"
     """latest: the newest verified checkpoint, else the start; a step: exactly that one or an error; none: the start."""
 
 
 class Output(Strict):
     """What is written when training is complete."""
 
-    export: tuple[Literal["full", "adapter", "merged"], ...] = ("full",)
-    """full: weights in Hugging Face format; adapter: the PEFT adapter alone; merged: adapter folded into the weights."""
+    export: Annotated[tuple[Literal["full", "adapter", "merged"], ...], Field(max_length=3)] = ("full",)
+    """full: weights in Hugging Face format; adapter: the PEFT adapter alone; merged: adapter folded into the weights.
 
-    destination: Annotated[str, Field(pattern=r"^(s3|file|pvc)://.+", max_length=1024)] | None = None
+    An empty list exports nothing.
+    """
+
+    destination: StoreUri | None = None
     """Where exports and the report go. Default: export/ and report/ under checkpoint.destination."""
 
     report: bool = True

@@ -6,10 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from llmtrain_trainer.config.strict import PositiveInt, Strict
-
-DataSource = Annotated[str, Field(pattern=r"^(hf|s3|pvc|file)://.+", max_length=1024)]
-"""A file, a directory or a glob on file://, s3:// or pvc://, or a dataset repository on hf://."""
+from llmtrain_trainer.config.strict import PositiveInt, Source, Strict
 
 Column = Annotated[str, Field(min_length=1, max_length=128)]
 
@@ -33,8 +30,11 @@ class Columns(Strict):
 class Dataset(Strict):
     """One source of samples."""
 
-    source: DataSource
-    """Files end in .txt (a document a file), .jsonl, .json, .csv or .parquet, .gz and .zst read through; other endings are text."""
+    source: Source
+    """A file, a directory or a glob on file://, s3:// or pvc://, or a dataset repository on hf://.
+
+    Files end in .txt (a document a file), .jsonl, .json, .csv or .parquet, .gz and .zst read through; other endings are text.
+    """
 
     format: Literal["text", "promptCompletion", "messages"] = "text"
     """text trains on every token; promptCompletion and messages on the answers only."""
@@ -42,7 +42,7 @@ class Dataset(Strict):
     columns: Columns = Columns()
     """Where the parts are, if under other names."""
 
-    split: Annotated[str, Field(max_length=64)] = "train"
+    split: Annotated[str, Field(min_length=1, max_length=64)] = "train"
     """Split of an hf:// dataset."""
 
     weight: Annotated[float, Field(gt=0, le=1e6)] = 1.0
@@ -58,11 +58,11 @@ class Dataset(Strict):
 class Evaluation(Strict):
     """Loss on data that is not trained on."""
 
-    dataset: tuple[Dataset, ...] = ()
-    """Datasets of their own. Left out: `split` of the training data."""
+    dataset: Annotated[tuple[Dataset, ...], Field(max_length=64)] = ()
+    """Datasets of their own. Left out: `split` of the training data. Give one of the two."""
 
     split: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    """Share of the training documents held back, chosen by a hash of the document, so the choice never changes. Ignored with `dataset`."""
+    """Share of the training documents held back, chosen by a hash of the document, so the choice never changes."""
 
     every_steps: PositiveInt = 100
     """Evaluate after every this many steps, and at the end."""

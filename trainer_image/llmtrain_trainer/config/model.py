@@ -6,10 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from llmtrain_trainer.config.strict import PositiveInt, Strict
-
-Source = Annotated[str, Field(pattern=r"^(hf|s3|pvc|file)://.+", max_length=1024)]
-"""Where bytes come from: hf://owner/name, s3://bucket/prefix, pvc://claim/path or file:///absolute/path."""
+from llmtrain_trainer.config.strict import PositiveInt, Source, Strict
 
 
 class Model(Strict):
@@ -18,7 +15,7 @@ class Model(Strict):
     source: Source | None = None
     """Where the weights and config.json are. Leave it out to train from scratch with `config`."""
 
-    revision: Annotated[str, Field(max_length=128)] | None = None
+    revision: Annotated[str, Field(min_length=1, max_length=128)] | None = None
     """Commit, tag or branch of an hf:// source. Pin a commit: a branch can move between two attempts."""
 
     config: dict[str, Any] | None = None
@@ -75,8 +72,10 @@ class Peft(Strict):
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Dropout on the adapter's input."""
 
-    target_modules: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] | Literal["all-linear"] = "all-linear"
-    """Names of linear layers (their last path part, such as q_proj), or all-linear: every linear layer but the output head."""
+    target_modules: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=256)], ...], Field(min_length=1, max_length=64)] = (
+        "all-linear",
+    )
+    """Names of linear layers (their last path part, such as q_proj). all-linear means every linear layer but the output head."""
 
     virtual_tokens: PositiveInt = 20
     """Length of the learned prompt of prompt, prefix and ptuning."""

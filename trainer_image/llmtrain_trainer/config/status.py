@@ -44,7 +44,11 @@ class Progress(Strict):
     """Optimizer steps done; the first step is 1."""
 
     target_steps: int
+    """Step at which training is complete."""
+
     consumed_samples: int
+    """Sequences seen since the start of training."""
+
     consumed_tokens: int
     """Tokens seen since the start of training, padding included."""
 
@@ -55,7 +59,11 @@ class Progress(Strict):
     """Norm of the whole model's gradient before clipping."""
 
     learning_rate: float
+    """Rate of this step, after warm-up and decay."""
+
     step_seconds: float
+    """Wall time of the step."""
+
     tokens_per_second: float
     """Over all devices, for this step."""
 
@@ -76,26 +84,46 @@ class Heartbeat(Strict):
     """A rank's sign of life, rewritten in place."""
 
     rank: int
+    """Global rank of the process."""
+
     pid: int
+    """Process id on its node."""
+
     step: int
+    """Optimizer steps done."""
+
     phase: Literal["start", "load", "data", "step", "evaluate", "save", "export", "done"]
+    """What the rank was doing when it wrote this."""
+
     time: float
+    """Seconds since the epoch at which it was written."""
 
 
 class CheckpointStatus(Strict):
     """The newest checkpoint that was committed and verified."""
 
     name: str
+    """Name of the checkpoint under its destination."""
+
     step: int
+    """Optimizer steps it holds."""
+
     uri: str
+    """Full address of the checkpoint's prefix."""
+
     bytes: int
+    """Size of all its files together."""
+
     committed_at: float
+    """Seconds since the epoch at which COMMIT was written."""
 
 
 class Verdict(Strict):
     """Why the agent stopped; the JSON of the termination message."""
 
     exit_code: int
+    """Exit code of the agent, one of ExitCode where the agent chose it."""
+
     reason: str
     """CamelCase, one word for one cause: Complete, RankFailed, OutOfMemory, Hang, Saved, BadConfig, BadData, StoreUnreachable."""
 
@@ -103,18 +131,33 @@ class Verdict(Strict):
     """One sentence with the evidence."""
 
     first_failing_rank: int | None = None
+    """Global rank that failed first, where one did."""
+
     node: str | None = None
+    """Name of the node it failed on."""
+
     step: int | None = None
+    """Newest step that was done."""
+
     restarts: int = 0
+    """Restarts in place before the agent stopped."""
 
 
 class NodeStatus(Strict):
     """GET /status of an agent."""
 
     job: str
+    """Name of the job that the agent belongs to."""
+
     attempt: int
+    """Number of the gang that the agent belongs to."""
+
     node_rank: int
+    """Index of the node in its gang, from 0."""
+
     phase: Literal["preparing", "starting", "training", "restarting", "saving", "exporting", "done", "failed"]
+    """What the agent is doing now."""
+
     restarts: int = 0
     """Restarts of this node's ranks in place, in this attempt."""
 
@@ -122,9 +165,16 @@ class NodeStatus(Strict):
     """Newest row; on node 0 only."""
 
     heartbeats: tuple[Heartbeat, ...] = ()
+    """Newest sign of life of each local rank."""
+
     checkpoint: CheckpointStatus | None = None
+    """Newest committed checkpoint; on node 0 only."""
+
     resumed_from_step: int | None = None
+    """Step of the checkpoint that this round started from; None for the start."""
+
     message: str = ""
     """One sentence on what happens now."""
 
     verdict: Verdict | None = None
+    """Set when the agent has stopped."""

@@ -30,8 +30,26 @@ PositiveInt = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
 """A share between 0 and 1, both included."""
 
-Duration = Annotated[str, Field(pattern=r"^([0-9]+(s|m|h|d))+$", max_length=32)]
-"""A time span such as 90s, 15m, 24h or 1h30m."""
+Duration = Annotated[str, Field(pattern=r"^([1-9][0-9]{0,8}(s|m|h|d))+$", max_length=32, examples=["15m", "1h30m"])]
+"""A time span above zero, such as 90s, 15m, 24h or 1h30m."""
+
+StoreUri = Annotated[
+    str, Field(pattern=r"^((s3|pvc)://[^/].*|file:///.+)$", max_length=1024, examples=["s3://bucket/prefix", "file:///absolute/path"])
+]
+"""A prefix that can be written to: s3://bucket/prefix, pvc://claim/path or file:///absolute/path."""
+
+Source = Annotated[
+    str,
+    Field(
+        pattern=r"^((hf|s3|pvc)://[^/].*|file:///.+)$",
+        max_length=1024,
+        examples=["hf://owner/name", "s3://bucket/prefix", "file:///absolute/path"],
+    ),
+]
+"""Where bytes come from: hf://owner/name, s3://bucket/prefix, pvc://claim/path or file:///absolute/path."""
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253, examples=["team-a", "s3-creds"])]
+"""The name of another Kubernetes object: lower-case letters, digits, dashes and dots."""
 
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 

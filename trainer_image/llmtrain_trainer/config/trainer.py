@@ -38,13 +38,23 @@ class Mesh(Strict):
     """The resolved layout. Rank order, outer to inner: pp, dp, cp, tp; so tp neighbours share a node."""
 
     nodes: PositiveInt = 1
+    """Nodes of the gang, one agent each."""
+
     procs_per_node: PositiveInt = 1
     """Ranks on each node; one GPU each, or one CPU process."""
 
     pp: PositiveInt = 1
+    """Pipeline parallel degree: stages the layers are cut into."""
+
     dp: PositiveInt = 1
+    """Data parallel degree: replicas of the model."""
+
     cp: PositiveInt = 1
+    """Context parallel degree: devices that share a sequence."""
+
     tp: PositiveInt = 1
+    """Tensor parallel degree: devices that share each matrix."""
+
     ep: PositiveInt = 1
     """Expert parallel degree; its groups lie within dp x cp."""
 
@@ -52,6 +62,8 @@ class Mesh(Strict):
     """What dp shards: 0 nothing, 1 optimizer, 2 and gradients, 3 and weights."""
 
     schedule: PipelineSchedule = "1f1b"
+    """Order of the micro-batches through the pipeline."""
+
     stages: tuple[tuple[int, int], ...]
     """Half-open ranges of layers, one a pipeline stage in model order; pp x virtual stages of them. Stage i lives on pp rank i mod pp."""
 
@@ -65,7 +77,11 @@ class Batch(Strict):
     """global_size = micro_size x dp x accumulation, in sequences."""
 
     global_size: PositiveInt
+    """Sequences an optimizer step, over all replicas."""
+
     micro_size: PositiveInt
+    """Sequences a forward pass, per replica."""
+
     accumulation: PositiveInt
     """Micro-batches a step, per replica."""
 
@@ -77,6 +93,8 @@ class Estimate(Strict):
     """Weights of the model, adapters not counted."""
 
     trainable_parameters: int | None = None
+    """Weights that get gradients: all of them, or the adapters."""
+
     flops_per_token: float | None = None
     """Model FLOPs of one trained token, forward and backward, recomputation not counted."""
 
@@ -87,13 +105,15 @@ class Estimate(Strict):
     """Expected peak of the fullest rank."""
 
     tokens_per_second: float | None = None
-    """Expected, all devices together."""
+    """Expected training speed, all devices together."""
 
 
 class Restarts(Strict):
     """The agent's budget for restarting ranks in place."""
 
     max: Annotated[int, Field(ge=0)] = 20
+    """Restarts allowed within the window."""
+
     window_seconds: Annotated[float, Field(gt=0)] = 86_400.0
     """Only restarts within this time count."""
 
@@ -102,21 +122,55 @@ class TrainerConfig(Strict):
     """One run, fully decided: nothing is left to choose in the pod."""
 
     job: Identity
+    """Which job and which attempt of it."""
+
     task: Task
+    """What the model learns from the data."""
+
     engine: EngineName
+    """What runs the steps; never auto here."""
+
     device: Literal["cpu", "cuda"]
+    """cpu: gloo between CPU processes; cuda: NCCL, one rank a GPU."""
+
     model: Model
+    """The network, as in the manifest."""
+
     tokenizer: Tokenizer | None = None
+    """How text becomes tokens, as in the manifest."""
+
     dataset: tuple[Dataset, ...]
+    """Training data, as in the manifest."""
+
     peft: Peft | None = None
+    """Adapters, as in the manifest."""
+
     quantization: Quantization | None = None
+    """Base weights in few bits, as in the manifest."""
+
     training: Training
+    """How it is trained, as in the manifest; `batch` holds the resolved sizes."""
+
     evaluation: Evaluation | None = None
+    """Loss on held-out data, as in the manifest."""
+
     checkpoint: Checkpoint | None = None
+    """Where training is kept, as in the manifest."""
+
     output: Output = Output()
+    """Exports and report, as in the manifest."""
+
     mesh: Mesh
+    """The layout the plan chose."""
+
     batch: Batch
+    """The batch arithmetic the plan resolved."""
+
     estimate: Estimate = Estimate()
+    """What the plan expects of this run."""
+
     restarts: Restarts = Restarts()
+    """Budget for restarting ranks in place."""
+
     hang_seconds: Annotated[float, Field(gt=0)] | None = None
     """Restart the ranks when no step ended for this long; None: learned from the step time (10 x median, at least 300 s)."""

@@ -21,10 +21,10 @@ class Optimizer(Strict):
     betas: tuple[Ratio, Ratio] = (0.9, 0.95)
     """Decay of the first and second moments."""
 
-    epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    epsilon: Annotated[float, Field(gt=0, le=1)] = 1e-8
     """Added to the root of the second moment."""
 
-    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.1
     """Decoupled decay of matrices; vectors (norms, biases) are not decayed."""
 
 
@@ -34,7 +34,7 @@ class Schedule(Strict):
     name: Literal["constant", "linear", "cosine", "wsd"] = "cosine"
     """wsd: warm up, stay, then decay linearly over the last `decayRatio` of the steps."""
 
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    warmup_steps: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
     """Linear rise from 0 over this many steps."""
 
     min_ratio: Ratio = 0.1
@@ -71,7 +71,7 @@ class Training(Strict):
     schedule: Schedule = Schedule()
     """Learning-rate schedule."""
 
-    gradient_clipping: Annotated[float, Field(ge=0)] = 1.0
+    gradient_clipping: Annotated[float, Field(ge=0, le=1e6)] = 1.0
     """Largest norm of the whole model's gradient; 0 turns clipping off."""
 
     activation_checkpointing: Literal["none", "full"] = "none"

@@ -5,21 +5,25 @@ from llmtrain_operator.job.spec.resilience import LossSpike, Resilience, Restart
 from llmtrain_operator.job.spec.resources import Resources
 from llmtrain_operator.job.spec.scheduling import Scheduling, Toleration, Topology
 from llmtrain_operator.job.spec.spec import GROUP, KIND, PLURAL, VERSION, LLMTrainJob, Metadata, Spec
+from llmtrain_operator.job.spec.status import Condition, Phase, Status
 
 __all__ = [
     "GROUP",
     "KIND",
     "PLURAL",
     "VERSION",
+    "Condition",
     "LLMTrainJob",
     "LossSpike",
     "Metadata",
     "Parallelism",
+    "Phase",
     "Resilience",
     "Resources",
     "Restarts",
     "Scheduling",
     "Spec",
+    "Status",
     "Toleration",
     "Topology",
 ]

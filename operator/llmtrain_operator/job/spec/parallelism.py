@@ -44,5 +44,5 @@ class Parallelism(Strict):
     zero_stage: Annotated[int, Field(ge=0, le=3)] | None = None
     """What the data-parallel ranks share out: 0 nothing, 1 optimizer, 2 gradients too, 3 weights too. native shards by FSDP2: 3 or 0."""
 
-    deepspeed: dict[str, Any] = {}
-    """More keys for the DeepSpeed configuration. A key that says what another field says is refused."""
+    deepspeed: dict[str, Any] | None = None
+    """More keys for the DeepSpeed configuration, with engine deepspeed. A key that says what another field says is refused."""

@@ -16,16 +16,16 @@ class Restarts(Strict):
     """Restarts allowed within the window; suspend, preemption and drain are not counted."""
 
     window: Duration = "24h"
-    """Only restarts within this time count."""
+    """Only restarts within this time count. A day: a node that fails once a week never uses up the budget."""
 
 
 class LossSpike(Strict):
     """When the loss jumps or is not a number."""
 
     action: Literal["none", "stop", "rollback"] = "none"
-    """rollback: restore the last good checkpoint and skip the data window."""
+    """stop: fail at once; rollback: restore the last good checkpoint and skip the data window, which needs spec.checkpoint."""
 
-    threshold: Annotated[float, Field(gt=1)] = 6.0
+    threshold: Annotated[float, Field(gt=1, le=1000)] = 6.0
     """A spike is a loss this many standard deviations above the running mean."""
 
 
@@ -33,13 +33,16 @@ class Resilience(Strict):
     """Restarts, hangs, spikes, bad nodes."""
 
     restarts: Restarts = Restarts()
-    """Budget of restarts."""
+    """Budget of restarts, of ranks in place and of whole gangs together."""
 
-    hang: Literal["auto", "off"] | Duration = "auto"
-    """No step for this long is a hang. auto: ten times the median step, at least five minutes."""
+    hang: Literal["auto", "none"] | Duration = "auto"
+    """No step for this long is a hang. auto: ten times the median step, at least five minutes. none: never.
+
+    The word is not off, because YAML reads that as a boolean.
+    """
 
     loss_spike: LossSpike = LossSpike()
-    """Reaction to a loss spike."""
+    """What to do when the loss jumps or is not a number."""
 
     avoid_nodes: bool = True
     """Keep away from nodes that failed this job."""

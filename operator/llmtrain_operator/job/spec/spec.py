@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from llmtrain_operator.job.spec.parallelism import Parallelism
 from llmtrain_operator.job.spec.resilience import Resilience
 from llmtrain_operator.job.spec.resources import Resources
 from llmtrain_operator.job.spec.scheduling import Scheduling
+from llmtrain_operator.job.spec.status import Status
 from llmtrain_trainer.config import (
     Checkpoint,
     Dataset,
@@ -17,6 +18,7 @@ from llmtrain_trainer.config import (
     Model,
     Output,
     Peft,
+    PositiveInt,
     Quantization,
     Strict,
     Task,
@@ -52,7 +54,7 @@ class Spec(Strict):
     """Base weights in few bits; needs peft."""
 
     parallelism: Parallelism = Parallelism()
-    """How the model is cut over the devices. `parallelism: auto` chooses."""
+    """How the model is cut over the devices; {auto: true} chooses."""
 
     training: Training
     """Batch, length, precision, optimizer, schedule."""
@@ -78,33 +80,47 @@ class Spec(Strict):
     suspend: bool = False
     """true saves a checkpoint, stops and frees the devices; false goes on from there."""
 
-    managed_by: Annotated[str, Field(max_length=63)] | None = None
+    managed_by: (
+        Annotated[str, Field(pattern=r"^[a-z0-9.-]+/[A-Za-z0-9/._-]+$", max_length=63, examples=["kueue.x-k8s.io/multikueue"])] | None
+    ) = None
     """Another controller that runs this job, such as kueue.x-k8s.io/multikueue. Immutable."""
 
-    active_deadline_seconds: Annotated[int, Field(ge=1)] | None = None
+    active_deadline_seconds: PositiveInt | None = None
     """The job fails when it was active for this long."""
 
-    startup_deadline_seconds: Annotated[int, Field(ge=1)] | None = None
+    startup_deadline_seconds: PositiveInt | None = None
     """An attempt fails when its first step does not come within this time of its pods being created."""
 
-    ttl_seconds_after_finished: Annotated[int, Field(ge=0)] | None = None
+    ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = None
     """The job is deleted this long after it finished. Default: kept."""
 
 
 class Metadata(Strict):
-    """The part of metadata that this project reads; the rest is Kubernetes'."""
+    """The part of metadata that this project reads; the rest is Kubernetes' and is left alone."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=52)]
+    model_config = ConfigDict(extra="ignore")
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=52, examples=["llama3-8b-sft"])]
     """RFC 1123 label; at most 52 characters, so that pod names have room for attempt and index."""
 
-    namespace: Annotated[str, Field(max_length=63)] = "default"
-    """Namespace."""
+    namespace: Annotated[str, Field(min_length=1, max_length=63)] = "default"
+    """Kubernetes namespace of the job."""
 
 
 class LLMTrainJob(Strict):
     """apiVersion llmtrain.io/v1alpha1, kind LLMTrainJob."""
 
     api_version: Literal["llmtrain.io/v1alpha1"]
+    """API group and version of this schema."""
+
     kind: Literal["LLMTrainJob"]
+    """Kind of the object, LLMTrainJob."""
+
     metadata: Metadata
+    """Name and namespace of the job."""
+
     spec: Spec
+    """What is wanted."""
+
+    status: Status | None = None
+    """What the operator saw last. It is written by the operator alone; in a manifest it is not read."""
