@@ -1,0 +1,128 @@
+"""Weights out of any layout into Hugging Face's files, one file's worth at a time. Called by engines/native.py; rank 0 writes.
+
+`full` and `merged` give what AutoModelForCausalLM.from_pretrained reads; `adapter` gives what peft's PeftModel reads.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from huggingface_hub import split_torch_state_dict_into_shards
+from safetensors.torch import save_file
+from torch.distributed.tensor import DTensor
+
+from llmtrain_trainer.config import TrainerConfig
+from llmtrain_trainer.parallel.mesh import Layout
+from llmtrain_trainer.parallel.stage import Stage
+from llmtrain_trainer.peft import adapter_config
+
+FORMAT = {"format": "pt"}
+
+
+class Gatherer:
+    """Whole weights on rank 0, by the names they are saved under. Collective: every rank asks for the same names in the same order."""
+
+    def __init__(self, layout: Layout, stages: Sequence[Stage]) -> None:
+        self._layout = layout
+        self._held: dict[str, torch.Tensor] = {name: weight for stage in stages for name, weight in stage.names()}
+        held: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(held, {name: weight.shape for name, weight in self._held.items()})
+        self.shapes: dict[str, torch.Size] = {}
+        self._source: dict[str, int] = {}
+        for rank, names in enumerate(held):
+            for name, shape in names.items():
+                self.shapes.setdefault(name, shape)
+                self._source.setdefault(name, rank)
+
+    def take(self, name: str) -> torch.Tensor | None:
+        """The weight in fp32 on rank 0's CPU; None on the others."""
+        source, rank = self._source[name], dist.get_rank()
+        whole: torch.Tensor | None = None
+        if name in self._held and self._layout.pp_rank == source // (self._layout.dp * self._layout.tp):
+            weight = self._held[name].detach()
+            whole = (weight.full_tensor() if isinstance(weight, DTensor) else weight).contiguous()
+        if source == 0:
+            return whole.cpu() if rank == 0 and whole is not None else None
+        if rank == source and whole is not None:
+            dist.send(whole, dst=0)
+        if rank == 0:
+            landed = torch.empty(self.shapes[name], device=self._layout.device)
+            dist.recv(landed, src=source)
+            return landed.cpu()
+        return None
+
+
+@torch.no_grad()
+def write_export(config: TrainerConfig, model_dir: Path, layout: Layout, stages: Sequence[Stage], directory: Path, kind: str) -> None:
+    """Write `full`, `adapter` or `merged`. Raises ValueError for a kind that this run has not."""
+    allowed = ("adapter", "merged") if config.peft else ("full",)
+    if kind not in allowed:
+        raise ValueError(
+            f"output.export is {kind}, but this run gives {' or '.join(allowed)}: {'peft is set' if config.peft else 'peft is not set'}"
+        )
+    gatherer = Gatherer(layout, stages)
+    directory.mkdir(parents=True, exist_ok=True)
+    if kind == "adapter":
+        _write_adapter(config, gatherer, directory)
+    else:
+        _write_model(config, model_dir, gatherer, stages, directory)
+    dist.barrier()
+
+
+def _write_adapter(config: TrainerConfig, gatherer: Gatherer, directory: Path) -> None:
+    assert config.peft is not None
+    taken = {name: gatherer.take(name) for name in sorted(gatherer.shapes) if ".lora_" in name}
+    if dist.get_rank() == 0:
+        tensors = {f"base_model.model.{name.replace('.default.', '.')}": weight for name, weight in taken.items() if weight is not None}
+        save_file(tensors, directory / "adapter_model.safetensors", metadata=FORMAT)
+        adapter_config(config.peft, base=config.model.source).save_pretrained(str(directory))
+
+
+def _write_model(config: TrainerConfig, model_dir: Path, gatherer: Gatherer, stages: Sequence[Stage], directory: Path) -> None:
+    """In the type it computed in: bf16 weights for a bf16 run, half the size and what such models are published as."""
+    dtype = torch.bfloat16 if config.training.precision == "bf16" else torch.float32
+    names = {name.replace(".base_layer.", "."): name for name in gatherer.shapes if ".lora_" not in name}
+    transposed = stages[0].network.config.model_type == "gpt2"  # its linear layers keep [in, out]
+    plan = split_torch_state_dict_into_shards(
+        {public: torch.empty(gatherer.shapes[name], dtype=dtype, device="meta") for public, name in names.items()},
+        filename_pattern="model{suffix}.safetensors",
+    )
+    for file, members in plan.filename_to_tensors.items():
+        taken = {public: _merged(gatherer, names[public], config, transposed) for public in members}
+        if dist.get_rank() == 0:
+            save_file({name: weight.to(dtype) for name, weight in taken.items() if weight is not None}, directory / file, metadata=FORMAT)
+    if dist.get_rank() == 0:
+        if plan.is_sharded:
+            index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
+            (directory / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))
+        _write_config(model_dir, directory, dtype)
+
+
+def _write_config(model_dir: Path, directory: Path, dtype: torch.dtype) -> None:
+    """The model's own config.json with the type of the weights; beside it what the model says of generation, if anything."""
+    shape = json.loads((model_dir / "config.json").read_text())
+    shape["dtype"] = str(dtype).removeprefix("torch.")
+    shape.pop("torch_dtype", None)
+    (directory / "config.json").write_text(json.dumps(shape, indent=2))
+    generation = model_dir / "generation_config.json"
+    if generation.exists():
+        (directory / generation.name).write_text(generation.read_text())
+
+
+def _merged(gatherer: Gatherer, name: str, config: TrainerConfig, transposed: bool) -> torch.Tensor | None:
+    """The weight with its adapter folded in: W + scale B A."""
+    weight = gatherer.take(name)
+    stem = name.removesuffix(".base_layer.weight")
+    if config.peft is None or f"{stem}.lora_A.default.weight" not in gatherer.shapes:
+        return weight
+    narrow, wide = (gatherer.take(f"{stem}.lora_{factor}.default.weight") for factor in "AB")
+    if weight is None or narrow is None or wide is None:
+        return None
+    scale = config.peft.alpha / (config.peft.rank**0.5 if config.peft.method == "rslora" else config.peft.rank)
+    update = scale * (wide @ narrow)
+    return weight + (update.T if transposed else update)

@@ -1,0 +1,87 @@
+"""From a model directory to this rank's stages, layer by layer: weights, then shards over tp, then dp. Called by engines/native.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from llmtrain_trainer.config import TrainerConfig
+from llmtrain_trainer.parallel import tensor
+from llmtrain_trainer.parallel.materialize import Pretrained, materialize
+from llmtrain_trainer.parallel.mesh import Layout
+from llmtrain_trainer.parallel.stage import Stage, cut, tied_names
+from llmtrain_trainer.peft import add_adapters
+
+ATTENTION = {"sdpa": "sdpa", "eager": "eager", "flash": "flash_attention_2"}
+
+
+def skeleton(config: TrainerConfig, model_dir: Path) -> PreTrainedModel:
+    """The whole model on the meta device, in fp32, adapters included: names and shapes, no bytes."""
+    shape = AutoConfig.from_pretrained(model_dir)
+    with torch.device("meta"):
+        network = AutoModelForCausalLM.from_config(shape, dtype=torch.float32, attn_implementation=ATTENTION[config.model.attention])
+        if config.peft is not None:
+            add_adapters(network, config.peft)
+    return network.train()
+
+
+def build_stages(config: TrainerConfig, model_dir: Path, layout: Layout) -> tuple[Stage, ...]:
+    """This rank's stages, ready to train; virtual stages in model order. Collective over dp and tp."""
+    indices = range(layout.pp_rank, len(config.mesh.stages), layout.pp)
+    return tuple(_build(config, model_dir, layout, index) for index in indices)
+
+
+def _build(config: TrainerConfig, model_dir: Path, layout: Layout, index: int) -> Stage:
+    network = skeleton(config, model_dir)
+    tied = tied_names(network)
+    stage = cut(network, index, config.mesh.stages)
+    plan: dict[str, str] = {}
+    if layout.tp > 1:
+        tensor.check(network.config, layout.tp)
+        plan = tensor.styles(network)
+    random = config.model.config is not None or config.model.init == "random"
+    weights = None if random else Pretrained(model_dir, network.base_model_prefix, tied)
+    _recompute_and_compile(config, network, stage)
+    layers = [name for name, _ in stage.layers]
+    for name, layer in stage.layers:
+        materialize(network, name, weights, config.training.seed, layout.device)
+        tensor.split(network, name, plan, layout.mesh["tp"])
+        _shard(config, layout, layer)
+    materialize(network, "", weights, config.training.seed, layout.device, skip=layers)
+    for name in plan:
+        if not any(name.startswith(f"{layer}.") for layer in layers):
+            tensor.split(network, name, plan, layout.mesh["tp"])
+    for head, embedding in tied.items():
+        if stage.first and stage.last:
+            network.get_submodule(head.rpartition(".")[0]).weight = network.get_parameter(embedding)
+    _shard(config, layout, network)
+    return stage
+
+
+def _recompute_and_compile(config: TrainerConfig, network: PreTrainedModel, stage: Stage) -> None:
+    if config.training.activation_checkpointing == "full":
+        network.gradient_checkpointing_enable({"use_reentrant": False})
+    if config.training.compile:
+        for _, layer in stage.layers:
+            layer.compile()
+
+
+def sharded(config: TrainerConfig, layout: Layout) -> bool:
+    """Whether FSDP2 wraps the stages: with dp > 1, and in bf16 also on a mesh of one, so that one policy casts in every layout."""
+    return layout.dp > 1 or config.training.precision == "bf16"
+
+
+def _shard(config: TrainerConfig, layout: Layout, module: nn.Module) -> None:
+    if not sharded(config, layout):
+        return
+    bf16 = config.training.precision == "bf16"
+    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32) if bf16 else MixedPrecisionPolicy()
+    wrapped = fully_shard(module, mesh=layout.data, reshard_after_forward=layout.zero_stage == 3, mp_policy=policy)
+    # The loss is already divided by the global number of targets: gradients add up over replicas, they are not averaged.
+    assert isinstance(wrapped, FSDPModule)
+    wrapped.set_force_sum_reduction_for_comms(True)
+    wrapped.set_gradient_divide_factor(1.0)

@@ -1,0 +1,85 @@
+"""Weights for a model built on the meta device, module by module: read by name, or drawn from the seed. Called by parallel/assemble.py.
+
+What a weight is drawn from is (training.seed, name of its module): no layout changes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection
+from pathlib import Path
+
+import torch
+from peft.tuners.lora import LoraLayer
+from safetensors import safe_open
+from torch import nn
+from transformers import PreTrainedModel
+
+
+class Pretrained:
+    """Weights in a directory of safetensors, found by name."""
+
+    def __init__(self, directory: Path, prefix: str, tied: dict[str, str]) -> None:
+        """`prefix` is the model's base prefix: some published files leave it out. `tied` names weights that may be missing."""
+        self._prefix, self._tied, self._directory = f"{prefix}.", tied, directory
+        self._files = _files_by_name(directory)
+
+    def read(self, name: str) -> torch.Tensor:
+        """One weight, on the CPU. Raises ValueError where no file has it."""
+        plain = name.replace(".base_layer", "")
+        for candidate in (plain, plain.removeprefix(self._prefix), self._prefix + plain, self._tied.get(plain, plain)):
+            if candidate in self._files:
+                with safe_open(self._files[candidate], framework="pt") as file:
+                    weight: torch.Tensor = file.get_tensor(candidate)
+                return weight
+        raise ValueError(
+            f"weight {plain} is in no safetensors file of {self._directory}: check that config.json and weights belong together"
+        )
+
+
+def _files_by_name(directory: Path) -> dict[str, Path]:
+    index = directory / "model.safetensors.index.json"
+    if index.exists():
+        return {name: directory / file for name, file in json.loads(index.read_text())["weight_map"].items()}
+    names: dict[str, Path] = {}
+    for path in sorted(directory.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            names |= dict.fromkeys(file.keys(), path)
+    if not names:
+        raise ValueError(f"model weights: {directory} holds no *.safetensors; give model.source, or model.init: random")
+    return names
+
+
+def seed_of(*parts: object) -> int:
+    """A seed of 63 bits from what names the draw."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def materialize(
+    network: PreTrainedModel, under: str, weights: Pretrained | None, seed: int, device: torch.device, skip: Collection[str] = ()
+) -> None:
+    """Give storage and values to every module below the module named `under` ("" is all), but those below a name in `skip`.
+
+    Children come before their parents, as in Hugging Face's own initialisation, where a parent may draw a child's weight again.
+    """
+    root = network.get_submodule(under)
+    for name, module in reversed(list(root.named_modules(prefix=under))):
+        if any(name == other or name.startswith(f"{other}.") for other in skip):
+            continue
+        module.to_empty(device=device, recurse=False)
+        _fill(network, name, module, weights, seed)
+
+
+@torch.no_grad()
+def _fill(network: PreTrainedModel, name: str, module: nn.Module, weights: Pretrained | None, seed: int) -> None:
+    adapter = "lora_" in name
+    if weights is not None and not adapter:
+        for key, parameter in module.named_parameters(prefix=name, recurse=False):
+            parameter.copy_(weights.read(key))
+    torch.manual_seed(seed_of(seed, name.replace(".base_layer", "")))
+    if isinstance(module, LoraLayer):
+        module.reset_lora_parameters("default", True)
+    elif not adapter and (weights is None or next(module.buffers(recurse=False), None) is not None):
+        network._init_weights(module)
