@@ -8,9 +8,10 @@
        heartbeat/rank-<r>.json  rewritten by each rank
        metrics.jsonl            Progress rows, appended by rank 0
        events.jsonl             what happened: restarts, commits, faults, appended by the agent
-       errors/rank-<r>.json     last words of a failed rank
+       errors/rank-<r>.json     last words of a failed rank; errors/prepare.json: of the preparation
        stop                     its presence asks the ranks to save and stop
        logs/                    stdout and stderr of the ranks
+       port.json                {host, port, pid} of the agent's HTTP
        termination.json         the verdict
        export/  report/         what is made at the end
 """
@@ -84,6 +85,14 @@ class RunDir:
 
     def error(self, rank: int) -> Path:
         return self.root / "errors" / f"rank-{rank}.json"
+
+    @property
+    def prepare_error(self) -> Path:
+        return self.root / "errors" / "prepare.json"
+
+    @property
+    def port(self) -> Path:
+        return self.root / "port.json"
 
 
 def write_atomically(path: Path, text: str) -> None:

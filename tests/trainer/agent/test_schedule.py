@@ -1,0 +1,55 @@
+"""The learning rate as a pure function of the step."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmtrain_trainer.config import Optimizer, Schedule, Training
+from llmtrain_trainer.schedule import learning_rate
+
+NAMES = ["constant", "linear", "cosine", "wsd"]
+
+
+def training(name: str, *, warmup: int = 0, floor: float = 0.1) -> Training:
+    return Training(
+        global_batch_size=8,
+        sequence_length=16,
+        max_steps=100,
+        optimizer=Optimizer(learning_rate=1.0),
+        schedule=Schedule(name=name, warmup_steps=warmup, min_ratio=floor, decay_ratio=0.2),  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_warm_up_rises_linearly_to_the_peak(name: str) -> None:
+    rates = [learning_rate(training(name, warmup=4), step, 100) for step in range(1, 5)]
+    assert rates == pytest.approx([0.25, 0.5, 0.75, 1.0])
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine", "wsd"])
+def test_the_decay_ends_at_the_floor(name: str) -> None:
+    assert learning_rate(training(name, warmup=4), 100, 100) == pytest.approx(0.1)
+
+
+def test_a_constant_rate_stays() -> None:
+    assert learning_rate(training("constant"), 100, 100) == 1.0
+
+
+def test_linear_and_cosine_are_half_way_down_in_the_middle() -> None:
+    assert learning_rate(training("linear", floor=0.0), 50, 100) == pytest.approx(0.5)
+    assert learning_rate(training("cosine", floor=0.0), 50, 100) == pytest.approx(0.5)
+
+
+def test_wsd_stays_at_the_peak_until_its_last_share() -> None:
+    assert learning_rate(training("wsd", warmup=4), 80, 100) == 1.0
+    assert learning_rate(training("wsd", warmup=4), 90, 100) == pytest.approx(0.55)
+
+
+@given(st.sampled_from(NAMES), st.integers(0, 50), st.integers(1, 200), st.integers(1, 200))
+def test_the_rate_never_leaves_zero_to_peak_and_never_rises_after_the_warm_up(name: str, warmup: int, step: int, target: int) -> None:
+    now, later = (learning_rate(training(name, warmup=warmup), at, target) for at in (step, step + 1))
+    assert 0.0 < now <= 1.0
+    if step > warmup:
+        assert later <= now

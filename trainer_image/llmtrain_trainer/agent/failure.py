@@ -1,0 +1,95 @@
+"""What went wrong in a round, as a value: made from exit codes and last words on each node, judged by the leader. Pure."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from llmtrain_trainer.config import Strict
+
+Kind = Literal["crash", "killed", "oom", "config", "data", "hang", "peer"]
+
+
+class Failure(Strict):
+    """The first thing that went wrong on one node."""
+
+    kind: Kind
+    """peer: this node only saw another one go."""
+
+    rank: int
+    node: str
+    time: float
+    """Seconds since the epoch."""
+
+    step: int
+    """Steps done by then."""
+
+    message: Annotated[str, Field(max_length=4000)]
+    """The error's type and first line, or the signal."""
+
+    def sentence(self) -> str:
+        """One sentence with the evidence."""
+        where = f"Rank {self.rank} on {self.node}"
+        match self.kind:
+            case "oom":
+                return f"{where} ran out of memory after step {self.step}: {self.message}"
+            case "hang":
+                return f"{where} did not end a step after step {self.step}: {self.message}"
+            case "killed":
+                return f"{where} ended by {self.message} after step {self.step}"
+            case "peer":
+                return f"{where} lost a peer after step {self.step}: {self.message}"
+            case _:
+                return f"{where} failed after step {self.step}: {self.message}"
+
+    def same_as(self, other: Failure) -> bool:
+        """Whether the same error came back at the same step; a kill from outside is never the same."""
+        return self.kind in ("crash", "hang") and (self.kind, self.rank, self.step, self.message) == (
+            other.kind,
+            other.rank,
+            other.step,
+            other.message,
+        )
+
+
+def first_failure(
+    codes: Mapping[int, int], words: Mapping[int, Mapping[str, Any]], steps: Mapping[int, int], *, node: str, now: float, oom_killed: bool
+) -> Failure | None:
+    """The failure of one node from what its ranks left behind.
+
+    `codes`: exit code of each rank that ended with an error, negative for a signal; `words`: errors/rank-<r>.json as read; `steps`: steps
+    done by each rank; `oom_killed`: the kernel's memory killer struck in this container since the round began.
+    A rank that was killed leaves no words, and those it leaves behind lose their peer: so a silent death comes first, then a rank's
+    own error, then the errors about peers, each by time.
+    """
+    found = [_of_rank(rank, code, words.get(rank), steps.get(rank, 0), node, now, oom_killed) for rank, code in codes.items()]
+    return first_of(found)
+
+
+def first_of(failures: Sequence[Failure]) -> Failure | None:
+    """The cause among failures that were seen together."""
+    order = {"oom": 0, "killed": 1, "peer": 3}
+    return min(failures, key=lambda failure: (order.get(failure.kind, 2), failure.time, failure.rank), default=None)
+
+
+def _of_rank(rank: int, code: int, words: Mapping[str, Any] | None, step: int, node: str, now: float, oom_killed: bool) -> Failure:
+    if words is not None:
+        text = f"{words['type']}: {str(words['message']).strip().splitlines()[0]}"
+        return Failure(kind=words["kind"], rank=rank, node=node, time=words["time"], step=words["step"], message=text[:4000])
+    if code < 0:
+        oom = oom_killed and -code == signal.SIGKILL
+        text = "the kernel's memory killer took it (SIGKILL)." if oom else f"{_signal_name(-code)}"
+        fault = -code in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
+        kind: Kind = "oom" if oom else "crash" if fault else "killed"
+        return Failure(kind=kind, rank=rank, node=node, time=now, step=step, message=text)
+    return Failure(kind="crash", rank=rank, node=node, time=now, step=step, message=f"exit code {code} without a word")
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,47 @@
+"""Which rank hangs, judged by heartbeats. Pure; asked by the supervisor several times a second."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+from llmtrain_trainer.config import Heartbeat
+
+_SLOW_PHASES = {"start": 900.0, "load": 1800.0, "export": 3600.0, "done": 600.0}
+"""Seconds without a sign of life that are normal here: compiling, reading weights, gathering them."""
+
+_LEAST = 300.0
+_FIRST_STEP = 900.0
+"""The first step after a start may compile, and has no earlier step to be compared with."""
+
+
+def patience(configured: float | None, step_seconds: Sequence[float]) -> float:
+    """Seconds a step may take: as configured, otherwise 10 x the median of the steps so far and at least 300."""
+    if configured is not None:
+        return configured
+    return max(_LEAST, 10 * statistics.median(step_seconds)) if step_seconds else _LEAST
+
+
+def silent_rank(
+    heartbeats: Sequence[Heartbeat], started_at_step: int, limit: float, now: float, states: Mapping[int, str]
+) -> tuple[Heartbeat, float] | None:
+    """The rank to blame and how long it has been silent (seconds), or None while all is well.
+
+    One stuck rank stops all others in their next collective, so all fall silent together: the one to blame is a stopped process, else one
+    in an uninterruptible wait, else the one that did the fewest steps, else the first that fell silent. `states` maps a rank to its
+    process state as psutil names it.
+    """
+    late = [beat for beat in heartbeats if now - beat.time > _allowed(beat, started_at_step, limit)]
+    if not late:
+        return None
+    rank_of_state = {"stopped": 0, "tracing-stop": 0, "disk-sleep": 1}
+    blamed = min(heartbeats, key=lambda beat: (rank_of_state.get(states.get(beat.rank, ""), 2), beat.step, beat.time))
+    return blamed, now - max(beat.time for beat in late)
+
+
+def _allowed(beat: Heartbeat, started_at_step: int, limit: float) -> float:
+    if beat.phase in _SLOW_PHASES:
+        return max(limit, _SLOW_PHASES[beat.phase])
+    if beat.step <= started_at_step:
+        return max(limit, _FIRST_STEP)
+    return limit

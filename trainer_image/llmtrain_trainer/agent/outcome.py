@@ -1,0 +1,35 @@
+"""How a node's work can end, as exceptions that carry the verdict through the layers above. Caught in node.py."""
+
+from __future__ import annotations
+
+from llmtrain_trainer.config import ExitCode, Verdict
+
+
+class EndedError(Exception):
+    """The work is over; `verdict` says how."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.message)
+        self.verdict = verdict
+
+
+class GaveUpError(EndedError):
+    """The gang gives up: it failed in a way that a restart in place does not mend."""
+
+
+class LostGangError(EndedError):
+    """Another node, or the store on node 0, does not answer."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Verdict(exit_code=ExitCode.RANK_FAILED, reason="NodeLost", message=f"Lost the other nodes: {message}"))
+
+
+class UnfitError(EndedError):
+    """This node, its configuration or its data cannot be used."""
+
+    def __init__(self, code: ExitCode, reason: str, message: str) -> None:
+        super().__init__(Verdict(exit_code=code, reason=reason, message=message))
+
+
+class StoppedError(Exception):
+    """A stop was asked for while nothing trained."""

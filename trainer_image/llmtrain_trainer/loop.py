@@ -1,0 +1,212 @@
+"""The training loop of one rank: batch, step, row, evaluation, checkpoint, until the target or a stop. Called by rank.py.
+
+Every rank runs the same lines in the same order, since most of them are collective; only rank 0 writes rows.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from llmtrain_trainer.cadence import SaveCadence
+from llmtrain_trainer.config import ExitCode, Heartbeat, Progress, TrainerConfig
+from llmtrain_trainer.engines.engine import Engine, StepBatch, StepResult
+from llmtrain_trainer.run_dir import RunDir, append_row, write_atomically
+from llmtrain_trainer.schedule import learning_rate
+
+Phase = Literal["start", "load", "data", "step", "evaluate", "save", "export", "done"]
+
+_PEAK_EVERY_STEPS = 32
+"""How often ranks compare their peak memory: after the first steps it hardly moves."""
+
+
+class Samples(Protocol):
+    """What the loop needs of data.samples.Samples."""
+
+    def step_batch(self, step: int) -> StepBatch: ...
+    def evaluation_batches(self) -> Iterator[StepBatch]: ...
+
+
+class Saver(Protocol):
+    """What the loop needs of checkpoint.writer.Writer."""
+
+    def save(self, name: str, state: dict[str, Any], meta: dict[str, Any]) -> float: ...
+    def finish(self) -> None: ...
+
+
+class Ranks(Protocol):
+    """The two small things that ranks agree on outside the engine."""
+
+    def from_first(self, value: int) -> int:
+        """Rank 0's value, on every rank."""
+        ...
+
+    def largest(self, value: int) -> int:
+        """The largest value of any rank."""
+        ...
+
+
+@dataclass(slots=True)
+class Pulse:
+    """Writes the rank's heartbeat; a step that follows within the same tenth of a second is not written."""
+
+    path: Path
+    rank: int
+    pid: int
+    step: int = 0
+    phase: Phase = "start"
+    _written: float = 0.0
+
+    def beat(self, phase: Phase, step: int | None = None) -> None:
+        """Say that `phase` begins; `step` counts the optimizer steps done."""
+        now = time.time()
+        moved = phase not in ("data", "step") or self.phase not in ("data", "step")
+        self.phase = phase
+        self.step = self.step if step is None else step
+        if moved or now - self._written > 0.1:
+            self._written = now
+            heart = Heartbeat(rank=self.rank, pid=self.pid, step=self.step, phase=phase, time=now)
+            write_atomically(self.path, heart.model_dump_json(by_alias=True))
+
+
+@dataclass(slots=True, kw_only=True)
+class Loop:
+    """One rank's run from `step` (steps done so far) to `target_steps`."""
+
+    config: TrainerConfig
+    run: RunDir
+    engine: Engine
+    samples: Samples
+    writer: Saver | None
+    ranks: Ranks
+    pulse: Pulse
+    rank: int
+    world_size: int
+    step: int
+    target_steps: int
+    name: Callable[[int], str]
+    """Name of the checkpoint of a step."""
+    meta: dict[str, Any]
+    """What every checkpoint's meta.json repeats: attempt, round, mesh, hashes."""
+    _peak: int = 0
+
+    def train(self) -> ExitCode:
+        """DONE at the target; SAVED or STOPPED_UNSAVED when asked to stop before it."""
+        cadence = self._cadence()
+        first = self.step + 1
+        stopped = False
+        while self.step < self.target_steps and not stopped:
+            began = time.perf_counter()
+            rate, result = self._one_step(self.step + 1)
+            step_seconds = time.perf_counter() - began
+            last, stopped = self.step == self.target_steps, result.stop
+            validation = self._evaluate(last=last) if not stopped or last else None
+            blocked = 0.0
+            if cadence is not None and (cadence.due(self.step, step_seconds) or last or stopped):
+                blocked = self._save()
+                cadence.saved()
+            if self.step - first < 2 or self.step % _PEAK_EVERY_STEPS == 0 or last:
+                self._peak = self.ranks.largest(self.engine.memory_bytes())
+            if last or stopped or validation is not None or self.step % self.config.training.log_every_steps == 0:
+                self._write_row(result, rate, step_seconds, validation, blocked)
+        return self._leave()
+
+    def _one_step(self, step: int) -> tuple[float, StepResult]:
+        self.pulse.beat("data")
+        batch = self.samples.step_batch(step)
+        self.pulse.beat("step")
+        rate = learning_rate(self.config.training, step, self.target_steps)
+        result = self.engine.train_step(batch, learning_rate=rate, step=step, stop=self.run.stop.exists())
+        self.step = step
+        self.pulse.beat("step", step)
+        return rate, result
+
+    def _cadence(self) -> SaveCadence | None:
+        if self.config.checkpoint is None or self.writer is None:
+            return None
+        return SaveCadence(self.config.checkpoint.every, self.ranks.from_first, time.monotonic)
+
+    def _evaluate(self, *, last: bool) -> float | None:
+        """Mean loss over the validation samples, nats; None where none is due or there are none."""
+        evaluation = self.config.evaluation
+        if evaluation is None or not (last or self.step % evaluation.every_steps == 0):
+            return None
+        total, count = 0.0, 0
+        for batch in self.samples.evaluation_batches():
+            self.pulse.beat("evaluate")
+            loss, targets = self.engine.evaluate(batch)
+            total, count = total + loss, count + targets
+        return total / count if count else None
+
+    def _save(self) -> float:
+        """Seconds that training stood still."""
+        assert self.writer is not None
+        self.pulse.beat("save")
+        size = self.config.batch.global_size
+        meta = {**self.meta, "step": self.step, "consumed_samples": self.step * size, "target_steps": self.target_steps}
+        began = time.perf_counter()
+        self.writer.save(self.name(self.step), self.engine.state_dict(), meta)
+        return time.perf_counter() - began
+
+    def _leave(self) -> ExitCode:
+        done = self.step >= self.target_steps
+        if self.writer is not None:
+            self.pulse.beat("save")
+            self.writer.finish()
+        if not done:
+            return ExitCode.SAVED if self.writer is not None else ExitCode.STOPPED_UNSAVED
+        for kind in self.config.output.export:
+            self.pulse.beat("export")
+            self._export(kind)
+        return ExitCode.DONE
+
+    def _export(self, kind: str) -> None:
+        """Weights and tokenizer side by side, as transformers reads them."""
+        directory = self.run.export / kind
+        self.engine.export(directory, kind)
+        tokenizer = self.run.prepared / "tokenizer"
+        if self.rank == 0 and tokenizer.is_dir():
+            shutil.copytree(tokenizer, directory, dirs_exist_ok=True)
+
+    def _write_row(self, result: StepResult, rate: float, step_seconds: float, validation: float | None, blocked: float) -> None:
+        if self.rank != 0:
+            return
+        size, length = self.config.batch.global_size, self.config.training.sequence_length
+        speed = size * length / step_seconds
+        row = Progress(
+            time=time.time(),
+            step=self.step,
+            target_steps=self.target_steps,
+            consumed_samples=self.step * size,
+            consumed_tokens=self.step * size * length,
+            loss=result.loss,
+            grad_norm=result.grad_norm,
+            learning_rate=rate,
+            step_seconds=step_seconds,
+            tokens_per_second=speed,
+            mfu=self._mfu(speed),
+            validation_loss=validation,
+            blocked_seconds=blocked,
+            memory_bytes=self._peak or None,
+        )
+        append_row(self.run.metrics, row_text(row))
+        if not math.isfinite(result.loss):
+            message = f"The loss of step {self.step} is {result.loss}."
+            append_row(self.run.events, json.dumps({"time": time.time(), "kind": "nonfinite_loss", "step": self.step, "message": message}))
+
+    def _mfu(self, tokens_per_second: float) -> float | None:
+        estimate = self.config.estimate
+        if estimate.flops_per_token is None or estimate.peak_flops_per_device is None:
+            return None
+        return tokens_per_second * estimate.flops_per_token / (estimate.peak_flops_per_device * self.world_size)
+
+
+def row_text(row: Progress) -> str:
+    """One line of metrics.jsonl. A loss that is not a number stays one: NaN, as Python's json reads it; pydantic would write null."""
+    return json.dumps(row.model_dump(by_alias=True, exclude_none=True))

@@ -1,0 +1,38 @@
+"""The learning rate at each step. Pure; called by the training loop, which hands the rate to the engine."""
+
+from __future__ import annotations
+
+import math
+
+from llmtrain_trainer.config import Training
+
+
+def learning_rate(training: Training, step: int, target_steps: int) -> float:
+    """Rate of optimizer step `step` (1 to target_steps).
+
+    Rises linearly over the warm-up and reaches the peak at its last step; the decay ends at min_ratio x peak at target_steps.
+    """
+    schedule = training.schedule
+    peak = training.optimizer.learning_rate
+    if step <= schedule.warmup_steps:
+        return peak * step / schedule.warmup_steps
+    start = schedule.warmup_steps
+    if schedule.name == "wsd":
+        start = max(start, target_steps - round(schedule.decay_ratio * target_steps))
+    return peak * _share(schedule.name, _progress(step, start, target_steps), schedule.min_ratio)
+
+
+def _progress(step: int, start: int, end: int) -> float:
+    """Share of the decay that is over, 0 to 1."""
+    return min(1.0, max(0.0, (step - start) / max(1, end - start)))
+
+
+def _share(name: str, progress: float, floor: float) -> float:
+    """Rate as a share of the peak."""
+    match name:
+        case "cosine":  # Loshchilov and Hutter, 2017, without restarts
+            return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * progress))
+        case "linear" | "wsd":
+            return 1.0 - (1.0 - floor) * progress
+        case _:
+            return 1.0
