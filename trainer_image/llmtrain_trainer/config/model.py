@@ -34,7 +34,7 @@ class TokenizerTraining(Strict):
     algorithm: Literal["bpe", "wordpiece", "unigram"] = "bpe"
     """bpe is byte level, so that no text is unknown."""
 
-    vocab_size: Annotated[int, Field(ge=64, le=4_000_000)]
+    vocab_size: Annotated[int, Field(ge=64, le=4_000_000, examples=[32000])]
     """Number of tokens, special tokens included. Must equal the model's vocab_size or be below it."""
 
     min_frequency: PositiveInt = 2

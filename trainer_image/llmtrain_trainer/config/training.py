@@ -47,13 +47,13 @@ class Schedule(Strict):
 class Training(Strict):
     """One optimizer step sees globalBatchSize sequences of sequenceLength tokens."""
 
-    global_batch_size: PositiveInt
+    global_batch_size: Annotated[int, Field(ge=1, le=1_000_000_000, examples=[64])]
     """Sequences an optimizer step, over all replicas. Equals microBatchSize x data-parallel degree x accumulation."""
 
     micro_batch_size: PositiveInt = 1
     """Sequences a forward pass, per replica. Gradient accumulation follows from globalBatchSize."""
 
-    sequence_length: Annotated[int, Field(ge=8, le=16_777_216)]
+    sequence_length: Annotated[int, Field(ge=8, le=16_777_216, examples=[2048])]
     """Tokens a sequence."""
 
     max_steps: PositiveInt | None = None

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from llmtrain_trainer.config import PositiveInt, Strict
 
-Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$", max_length=32, examples=["500m", "64Gi"])]
+_QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$"
+
+
+def _as_text(value: object) -> object:
+    """`cpu: 16` is how everybody writes it."""
+    return str(value) if type(value) is int else value
+
+
+Quantity = Annotated[
+    str,
+    Field(pattern=_QUANTITY, max_length=32),
+    BeforeValidator(_as_text),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": _QUANTITY, "examples": ["500m", "64Gi"]}]}),
+]
 """A Kubernetes quantity, such as 500m, 16 or 64Gi."""
 
 

@@ -38,7 +38,7 @@ class Spec(Strict):
     task: Task = "pretrain"
     """What the model learns from the data."""
 
-    model: Model
+    model: Annotated[Model, Field(examples=[{"source": "hf://owner/name"}])]
     """The network."""
 
     tokenizer: Tokenizer | None = None
@@ -56,7 +56,7 @@ class Spec(Strict):
     parallelism: Parallelism = Parallelism()
     """How the model is cut over the devices; {auto: true} chooses."""
 
-    training: Training
+    training: Annotated[Training, Field(examples=[{"globalBatchSize": 64, "sequenceLength": 2048, "maxSteps": 1000}])]
     """Batch, length, precision, optimizer, schedule."""
 
     evaluation: Evaluation | None = None
@@ -116,7 +116,7 @@ class LLMTrainJob(Strict):
     kind: Literal["LLMTrainJob"]
     """Kind of the object, LLMTrainJob."""
 
-    metadata: Metadata
+    metadata: Annotated[Metadata, Field(examples=[{"name": "llama3-8b-sft"}])]
     """Name and namespace of the job."""
 
     spec: Spec

@@ -1,0 +1,157 @@
+"""Manifest text -> LLMTrainJob, or every problem of it at once. The first arrow of the flow: nothing later meets a wrong type.
+
+The manifest is seen as the API server sees it: defaults filled in, null as left out, no number in quotes, no field by another name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from functools import cache
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from llmtrain_operator.job import words
+from llmtrain_operator.job.document import Document, ManifestError, Path, dotted, read_document
+from llmtrain_operator.job.misspelt import unknown
+from llmtrain_operator.job.problem import Problem
+from llmtrain_operator.job.rules import RULES, Rule
+from llmtrain_operator.job.schema import Schema, below, defaulted, structural
+from llmtrain_operator.job.spec import GROUP, KIND, VERSION, LLMTrainJob
+
+__all__ = ["ManifestError", "parse_manifest", "parse_object"]
+
+Placed = tuple[Path, Problem]
+
+
+def parse_manifest(text: str) -> LLMTrainJob:
+    """One YAML document -> a job. Raises ManifestError with every problem, in the order of the text."""
+    return _parse(read_document(text))
+
+
+def parse_object(manifest: object) -> LLMTrainJob:
+    """The same for an object that is read already, as a client of the API server returns it. Raises ManifestError."""
+    return _parse(Document(manifest, {}))
+
+
+@cache
+def manifest_schema() -> Schema:
+    """The structural schema of the whole manifest, with examples."""
+    return structural(LLMTrainJob)
+
+
+def _parse(document: Document) -> LLMTrainJob:
+    _refuse(_envelope(document.value), document)
+    manifest = {name: value for name, value in document.value.items() if name != "status"}
+    seen = defaulted(manifest, manifest_schema())
+    try:
+        job = LLMTrainJob.model_validate_json(json.dumps(seen), strict=True, by_alias=True, by_name=False)
+    except ValidationError as error:
+        found, touched = _of_fields(error.errors(include_url=False, include_context=False), seen)
+        _refuse([*found, *_of_rules(seen, touched)], document)
+        raise
+    _refuse(_of_rules(seen, ()), document)
+    return job
+
+
+def _refuse(found: Iterable[Placed], document: Document) -> None:
+    """Raise what was found, in the order of the text."""
+    ordered = sorted(found, key=lambda placed: document.position(placed[0]))
+    if ordered:
+        raise ManifestError(problem for _, problem in ordered)
+
+
+def _envelope(manifest: object) -> Iterator[Placed]:
+    """Whether this is a job of ours at all. The fields of another kind would only be noise."""
+    if not isinstance(manifest, dict):
+        yield (), Problem("manifest", words.shown(manifest), "it must be a mapping", f"Start with apiVersion: {GROUP}/{VERSION}")
+        return
+    for name, right in (("apiVersion", f"{GROUP}/{VERSION}"), ("kind", KIND)):
+        given = manifest.get(name)
+        if given != right:
+            value = "missing" if given is None else words.shown(given)
+            yield (name,), Problem(name, value, f"it must be {right}", f"Write {name}: {right}")
+
+
+def _of_fields(errors: list[ErrorDetails], manifest: dict[str, Any]) -> tuple[list[Placed], set[Path]]:
+    """Problems of single fields, one a field; and the paths about which no rule over several fields should be asked any more."""
+    schema = manifest_schema()
+    found: dict[Path, Problem] = {}
+    touched: set[Path] = set()
+    required: list[Path] = []
+    for error in errors:
+        path = _known(error["loc"], schema, error["type"] == "extra_forbidden")
+        if error["type"] == "extra_forbidden":
+            rule, way_out, target = unknown(path, schema)
+            found[path] = Problem(dotted(path), words.shown(error["input"]), rule, way_out)
+            touched |= {target} if target else set()
+        elif error["type"] == "missing":
+            required.append(path)
+        elif path not in found:
+            found[path] = _of_value(path, error, manifest, schema)
+            touched.add(path)
+    for path in required:
+        if path not in touched:  # a misspelt field says it already
+            found[path] = Problem(dotted(path), "missing", *words.missing(path, below(schema, path) or {}))
+    return list(found.items()), touched | set(required)
+
+
+def _known(loc: tuple[int | str, ...], schema: Schema, is_unknown: bool) -> Path:
+    """pydantic's location without the names it gives to the members of a union and to the keys of a map."""
+    depth = len(loc)
+    while depth and below(schema, loc[: depth - is_unknown]) is None:
+        depth -= 1
+    return loc[:depth]
+
+
+def _of_value(path: Path, error: ErrorDetails, manifest: dict[str, Any], schema: Schema) -> Problem:
+    field = dotted(path)
+    if error["loc"][-1] == "[key]":
+        return Problem(field, "too long a name" if path[-1] else "no name", "a key has 1 to 317 characters", "Write a shorter key")
+    value = _at(manifest, path)
+    return Problem(field, words.shown(value), *words.wrong(value, below(schema, path) or {}, str(path[-1])))
+
+
+def _at(value: Any, path: Path) -> Any:
+    for step in path:
+        value = value[step]
+    return value
+
+
+# ---- rules over several fields -------------------------------------------------------------------------------------------
+
+
+def _of_rules(manifest: dict[str, Any], wrong: Iterable[Path]) -> Iterator[Placed]:
+    """Problems of RULES, wherever all they read is sound."""
+    wrong = tuple(wrong)
+    for rule in RULES:
+        for path, section in _sections(manifest, rule.at):
+            if not any(_overlap((*path, *read.split(".")), bad) for read in rule.reads for bad in wrong) and not rule.holds(section):
+                yield _broken(rule, path, section)
+
+
+def _sections(manifest: Any, at: str) -> list[tuple[Path, dict[str, Any]]]:
+    """The sections a rule is about, as (path, section); none where the manifest lacks them or has something else there."""
+    found: list[tuple[Path, Any]] = [((), manifest)]
+    for step in at.split("."):
+        name = step.removesuffix("[]")
+        found = [((*path, name), value[name]) for path, value in found if isinstance(value, dict) and name in value]
+        if step.endswith("[]"):
+            found = [((*path, i), item) for path, items in found if isinstance(items, list) for i, item in enumerate(items)]
+    return [(path, value) for path, value in found if isinstance(value, dict)]
+
+
+def _overlap(one: Path, other: Path) -> bool:
+    return all(a == b for a, b in zip(one, other, strict=False))
+
+
+def _broken(rule: Rule, path: Path, section: dict[str, Any]) -> Placed:
+    below_section = tuple(rule.field.split("."))
+    try:
+        value = words.shown(_at(section, below_section))
+    except (KeyError, TypeError):
+        value = "missing"
+    where = (*path, *below_section)
+    return where, Problem(dotted(where), value, rule.rule, rule.way_out)

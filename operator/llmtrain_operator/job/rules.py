@@ -1,0 +1,295 @@
+"""Rules about several fields at once, each written twice side by side: as CEL for the API server and as Python for parsing.
+
+Both see a section after its defaults were filled in. Divisibility and whatever needs the model's shape belongs to the plan (refusals.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+Section = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """A claim about the section at `at`. The refusal names `field`; a rule is not asked while a field in `reads` is wrong by itself."""
+
+    at: str
+    """Path of the section, such as spec.training; [] stands for every item of a list."""
+
+    field: str
+    """The field, below `at`, that a person should change."""
+
+    reads: tuple[str, ...]
+    """The fields, below `at`, that the rule looks at."""
+
+    cel: str
+    """The rule for the API server; `self` is the section."""
+
+    holds: Callable[[Section], bool]
+    """The same rule in Python."""
+
+    rule: str
+    """What must hold, as a clause."""
+
+    way_out: str
+    """What to write instead, as a sentence."""
+
+    @property
+    def message(self) -> str:
+        """The API server puts the section and its value before this."""
+        return f"{self.field}: {self.rule}. {self.way_out}"
+
+
+def _names_nothing(section: Section) -> bool:
+    return not section.get("source") and not section.get("train")
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        at="spec.model",
+        field="source",
+        reads=("source", "config"),
+        cel="has(self.source) != has(self.config)",
+        holds=lambda self: ("source" in self) != ("config" in self),
+        rule="a model has either a source or a config",
+        way_out="Give source for existing weights, or config for random weights in that shape",
+    ),
+    Rule(
+        at="spec.model",
+        field="revision",
+        reads=("source", "revision"),
+        cel="!has(self.revision) || (has(self.source) && self.source.startsWith('hf://'))",
+        holds=lambda self: "revision" not in self or self.get("source", "").startswith("hf://"),
+        rule="only an hf:// source has revisions",
+        way_out="Leave revision out, or take the model from hf://owner/name",
+    ),
+    Rule(
+        at="spec.tokenizer",
+        field="train",
+        reads=("source", "train"),
+        cel="!(has(self.source) && has(self.train))",
+        holds=lambda self: not ("source" in self and "train" in self),
+        rule="a tokenizer is loaded or trained, not both",
+        way_out="Keep either source or train",
+    ),
+    Rule(
+        at="spec",
+        field="tokenizer",
+        reads=("model", "tokenizer"),
+        cel="!has(self.model.config) || (has(self.tokenizer) && (has(self.tokenizer.source) || has(self.tokenizer.train)))",
+        holds=lambda self: "config" not in self["model"] or not _names_nothing(self.get("tokenizer", {})),
+        rule="a model made from config brings no tokenizer",
+        way_out="Give tokenizer.source, or tokenizer.train to train one from the datasets",
+    ),
+    Rule(
+        at="spec",
+        field="tokenizer.train",
+        reads=("model", "tokenizer"),
+        cel="!has(self.tokenizer) || !has(self.tokenizer.train) || has(self.model.config) || self.model.init == 'random'",
+        holds=lambda self: "train" not in self.get("tokenizer", {}) or "config" in self["model"] or self["model"]["init"] == "random",
+        rule="pretrained weights know only the tokens of their own tokenizer",
+        way_out="Leave tokenizer.train out, or start from random weights with model.init: random",
+    ),
+    Rule(
+        at="spec",
+        field="training.maxSteps",
+        reads=("dataset", "training.maxSteps"),
+        cel="has(self.training.maxSteps) || !self.dataset.exists(d, d.streaming)",
+        holds=lambda self: "maxSteps" in self["training"] or not any(d["streaming"] for d in self["dataset"]),
+        rule="the end of a streaming dataset is not known",
+        way_out="Give training.maxSteps, or set streaming to false",
+    ),
+    Rule(
+        at="spec.training",
+        field="maxSteps",
+        reads=("maxSteps", "epochs"),
+        cel="has(self.maxSteps) != has(self.epochs)",
+        holds=lambda self: ("maxSteps" in self) != ("epochs" in self),
+        rule="training ends after maxSteps or after epochs, exactly one of the two",
+        way_out="Give maxSteps or epochs",
+    ),
+    Rule(
+        at="spec.training",
+        field="schedule.warmupSteps",
+        reads=("maxSteps", "schedule.warmupSteps"),
+        cel="!has(self.maxSteps) || self.schedule.warmupSteps <= self.maxSteps",
+        holds=lambda self: "maxSteps" not in self or self["schedule"]["warmupSteps"] <= self["maxSteps"],
+        rule="the warm-up must end within maxSteps",
+        way_out="Make warmupSteps smaller than maxSteps, usually 1 to 5 percent of it",
+    ),
+    Rule(
+        at="spec",
+        field="quantization",
+        reads=("quantization", "peft"),
+        cel="!has(self.quantization) || has(self.peft)",
+        holds=lambda self: "quantization" not in self or "peft" in self,
+        rule="quantized weights cannot be trained themselves",
+        way_out="Add peft, such as peft: {method: lora}, or leave quantization out",
+    ),
+    Rule(
+        at="spec.quantization",
+        field="type",
+        reads=("bits", "type"),
+        cel="(self.bits == 8) == (self.type == 'int8')",
+        holds=lambda self: (self["bits"] == 8) == (self["type"] == "int8"),
+        rule="4 bits are nf4 or fp4, and 8 bits are int8",
+        way_out="Write bits: 4 with type: nf4, or bits: 8 with type: int8",
+    ),
+    Rule(
+        at="spec.parallelism",
+        field="schedule",
+        reads=("virtualStages", "schedule"),
+        cel="self.virtualStages == 1 || !has(self.schedule) || self.schedule == 'interleaved'",
+        holds=lambda self: self["virtualStages"] == 1 or self.get("schedule", "interleaved") == "interleaved",
+        rule="only the interleaved schedule has more than one stage a device",
+        way_out="Write schedule: interleaved, or leave virtualStages out",
+    ),
+    Rule(
+        at="spec.parallelism",
+        field="virtualStages",
+        reads=("virtualStages", "schedule"),
+        cel="!has(self.schedule) || self.schedule != 'interleaved' || self.virtualStages > 1",
+        holds=lambda self: self.get("schedule") != "interleaved" or self["virtualStages"] > 1,
+        rule="the interleaved schedule needs at least 2 stages a device",
+        way_out="Write virtualStages: 2, or schedule: 1f1b",
+    ),
+    Rule(
+        at="spec.parallelism",
+        field="deepspeed",
+        reads=("engine", "deepspeed"),
+        cel="!has(self.deepspeed) || self.engine == 'deepspeed'",
+        holds=lambda self: "deepspeed" not in self or self["engine"] == "deepspeed",
+        rule="only engine deepspeed reads these keys",
+        way_out="Write engine: deepspeed, or leave deepspeed out",
+    ),
+    Rule(
+        at="spec.evaluation",
+        field="split",
+        reads=("dataset", "split"),
+        cel="(size(self.dataset) > 0) != (self.split > 0.0)",
+        holds=lambda self: (len(self["dataset"]) > 0) != (self["split"] > 0),
+        rule="evaluation uses datasets of its own or a split of the training data, exactly one of the two",
+        way_out="Give evaluation.dataset, or a split such as 0.01",
+    ),
+    Rule(
+        at="spec.checkpoint.every",
+        field="steps",
+        reads=("steps", "interval"),
+        cel="has(self.steps) || has(self.interval)",
+        holds=lambda self: "steps" in self or "interval" in self,
+        rule="a cadence has steps, interval or both",
+        way_out="Give steps or interval, such as interval: 15m, or leave every out",
+    ),
+    Rule(
+        at="spec.resources",
+        field="procsPerNode",
+        reads=("gpusPerNode", "procsPerNode"),
+        cel="!has(self.procsPerNode) || self.gpusPerNode == 0",
+        holds=lambda self: "procsPerNode" not in self or self["gpusPerNode"] == 0,
+        rule="with GPUs there is one process a GPU",
+        way_out="Leave procsPerNode out, or set gpusPerNode to 0 to train on CPU processes",
+    ),
+    Rule(
+        at="spec.resources",
+        field="gpu",
+        reads=("gpusPerNode", "gpu"),
+        cel="self.gpusPerNode == 0 || has(self.gpu)",
+        holds=lambda self: self["gpusPerNode"] == 0 or "gpu" in self,
+        rule="the plan needs the GPU's memory and speed",
+        way_out="Name the product, such as gpu: H100-80GB",
+    ),
+    Rule(
+        at="spec.resources",
+        field="gpusPerNode",
+        reads=("gpusPerNode", "gpu"),
+        cel="!has(self.gpu) || self.gpusPerNode > 0",
+        holds=lambda self: "gpu" not in self or self["gpusPerNode"] > 0,
+        rule="a gpu is named, yet none is asked for",
+        way_out="Write gpusPerNode: 8 or what a node has, or leave gpu out to train on CPU processes",
+    ),
+    Rule(
+        at="spec.resources",
+        field="rdma",
+        reads=("rdma",),
+        cel="self.rdma.all(name, name.contains('/'))",
+        holds=lambda self: all("/" in name for name in self["rdma"]),
+        rule="a device resource is named as domain/resource",
+        way_out="Write the name under which the device plugin offers it, such as rdma/hca: 8",
+    ),
+    Rule(
+        at="spec.scheduling",
+        field="queue",
+        reads=("gang", "queue"),
+        cel="!has(self.queue) || self.gang in ['auto', 'kueue', 'volcano']",
+        holds=lambda self: "queue" not in self or self["gang"] in ("auto", "kueue", "volcano"),
+        rule="only Kueue and Volcano have queues",
+        way_out="Set gang to kueue, volcano or auto, or leave queue out",
+    ),
+    Rule(
+        at="spec.scheduling.topology",
+        field="required",
+        reads=("required", "preferred"),
+        cel="has(self.required) != has(self.preferred)",
+        holds=lambda self: ("required" in self) != ("preferred" in self),
+        rule="a topology is required or preferred, exactly one of the two",
+        way_out="Give required or preferred, such as preferred: topology.kubernetes.io/zone",
+    ),
+    Rule(
+        at="spec.scheduling.tolerations[]",
+        field="value",
+        reads=("operator", "value"),
+        cel="self.operator != 'Exists' || !has(self.value)",
+        holds=lambda self: self["operator"] != "Exists" or "value" not in self,
+        rule="operator Exists compares no value",
+        way_out="Leave value out, or write operator: Equal",
+    ),
+    Rule(
+        at="spec.scheduling.tolerations[]",
+        field="key",
+        reads=("operator", "key"),
+        cel="self.operator == 'Exists' || has(self.key)",
+        holds=lambda self: self["operator"] == "Exists" or "key" in self,
+        rule="operator Equal compares the value of a key",
+        way_out="Give key, or write operator: Exists to accept every taint",
+    ),
+    Rule(
+        at="spec",
+        field="resilience.lossSpike.action",
+        reads=("resilience.lossSpike.action", "checkpoint"),
+        cel="self.resilience.lossSpike.action != 'rollback' || has(self.checkpoint)",
+        holds=lambda self: self["resilience"]["lossSpike"]["action"] != "rollback" or "checkpoint" in self,
+        rule="a rollback goes back to a checkpoint",
+        way_out="Add checkpoint.destination, or write action: stop",
+    ),
+    Rule(
+        at="spec",
+        field="output.export",
+        reads=("output.export", "peft"),
+        cel="has(self.peft) || self.output.export.all(kind, kind == 'full')",
+        holds=lambda self: "peft" in self or all(kind == "full" for kind in self["output"]["export"]),
+        rule="without peft there is no adapter to export or to merge",
+        way_out="Write export: [full], or add peft",
+    ),
+    Rule(
+        at="spec.output",
+        field="export",
+        reads=("export",),
+        cel="self.export.all(a, self.export.exists_one(b, a == b))",
+        holds=lambda self: len(set(self["export"])) == len(self["export"]),
+        rule="each kind of export is written once",
+        way_out="Name each of full, adapter and merged at most once",
+    ),
+    Rule(
+        at="spec",
+        field="startupDeadlineSeconds",
+        reads=("startupDeadlineSeconds", "activeDeadlineSeconds"),
+        cel="!has(self.startupDeadlineSeconds) || !has(self.activeDeadlineSeconds) || "
+        "self.startupDeadlineSeconds <= self.activeDeadlineSeconds",
+        holds=lambda self: self.get("startupDeadlineSeconds", 0) <= self.get("activeDeadlineSeconds", 10**9),
+        rule="the first step must come before the job's own deadline",
+        way_out="Make it smaller than activeDeadlineSeconds",
+    ),
+)

@@ -1,0 +1,211 @@
+"""The words of a refusal: what a field takes, and what to write instead of the value that stands there. Called by parse.py.
+
+Everything is read off the structural schema, so that a new field brings its own words: its bounds, its choices and its `examples`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from llmtrain_operator.job.document import Path
+from llmtrain_operator.job.schema import Schema
+
+_TAKES = {
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "text",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "a section with fields of its own",
+}
+_TYPES: dict[str, tuple[type, ...]] = {
+    "integer": (int,),
+    "number": (int, float),
+    "string": (str,),
+    "boolean": (bool,),
+    "array": (list,),
+    "object": (dict,),
+}
+
+
+class _Flow(yaml.SafeDumper):
+    """One line, and the whole value at every place."""
+
+    def ignore_aliases(self, _: Any) -> bool:
+        return True
+
+
+def shown(value: Any, longest: int = 80) -> str:
+    """A value as YAML on one line, cut where it is long."""
+    text = yaml.dump(value, Dumper=_Flow, default_flow_style=True, width=10**9, sort_keys=False, allow_unicode=True)
+    text = " ".join(text.removesuffix("...\n").split())
+    return text if len(text) <= longest else text[: longest - 3] + "..."
+
+
+def example(schema: Schema) -> Any:
+    """A value that the field takes."""
+    if examples := schema.get("examples", schema.get("enum")):
+        return examples[0]
+    if "default" in schema:
+        return schema["default"]
+    if schema.get("type") == "object":
+        return {name: example(schema["properties"][name]) for name in schema.get("required", ())}
+    if schema.get("type") == "array":
+        return [example(schema["items"])]
+    return {"boolean": True, "string": "text"}.get(schema.get("type", ""), schema.get("minimum", 1))
+
+
+def missing(path: Path, schema: Schema) -> tuple[str, str]:
+    """Rule and way out for a required field that is not there."""
+    return "it is required", f"Add {path[-1]}: {shown(example(schema), 200)}"
+
+
+def wrong(value: Any, schema: Schema, name: str) -> tuple[str, str]:
+    """Rule and way out for a value that its field does not take. Falls back to what the field takes in general."""
+    if not _has_type(value, schema):
+        return _wrong_type(value, schema, name)
+    if "enum" in schema and value not in schema["enum"]:
+        return _wrong_word(value, schema)
+    if isinstance(value, str):
+        return _wrong_text(value, schema)
+    if isinstance(value, (int, float)):
+        return _wrong_number(value, schema)
+    return _wrong_size(value, schema)
+
+
+def _has_type(value: Any, schema: Schema) -> bool:
+    if isinstance(value, bool) and schema.get("type") != "boolean":
+        return False
+    if "type" not in schema:
+        return isinstance(value, (int, str))
+    return isinstance(value, _TYPES[schema["type"]])
+
+
+def _wrong_type(value: Any, schema: Schema, name: str) -> tuple[str, str]:
+    kind = schema.get("type", "int-or-string")
+    rule = f"it must be {_TAKES[kind]}" if kind in _TAKES else _looks(schema)
+    if kind == "string" and ("enum" in schema or "examples" in schema):
+        rule = _looks(schema)
+    if isinstance(value, str) and kind in ("integer", "number", "boolean") and _fits(unquoted := _unquoted(value), schema):
+        return rule, f"Write {shown(unquoted)} without quotes"
+    if kind == "array":
+        return rule, f"Write {name}: {shown([value])}"
+    if kind == "object":
+        return rule, _as_section(value, schema, name)
+    if isinstance(value, bool) and kind == "string":
+        return rule, f"YAML reads on, off, yes and no as booleans: write {name}: {shown(example(schema))}"
+    if kind == "string" and not isinstance(value, (list, dict)) and _fits(str(value), schema):
+        return rule, f'Put it in quotes: "{value}"'
+    return rule, f"Write {name}: {shown(round(value) if isinstance(value, float) and kind == 'integer' else example(schema))}"
+
+
+def _unquoted(text: str) -> Any:
+    try:
+        value = yaml.safe_load(text)
+        return float(text) if isinstance(value, str) else value
+    except (ValueError, yaml.YAMLError):
+        return None
+
+
+def _as_section(value: Any, schema: Schema, name: str) -> str:
+    """`parallelism: auto` -> parallelism: {auto: true}; `schedule: cosine` -> schedule: {name: cosine}."""
+    if isinstance(value, list):
+        return f"Take the dash or the brackets away: {name} is one section"
+    properties: Schema = schema.get("properties", {})
+    if isinstance(value, str) and properties.get(value, {}).get("type") == "boolean":
+        return f"Write {name}: {shown({value: True})}"
+    field = next((field for field, inner in properties.items() if _fits(value, inner)), None)
+    return f"Write {name}: {shown({field: value})}" if field else f"Write {name}: {shown(example(schema), 200)}"
+
+
+def _fits(value: Any, schema: Schema) -> bool:
+    """Whether a single value is one the field takes."""
+    if not _has_type(value, schema) or isinstance(value, (list, dict)):
+        return False
+    if "enum" in schema:
+        return value in schema["enum"]
+    if isinstance(value, str):
+        rules = schema["anyOf"] if schema.get("type") == "string" and "anyOf" in schema else [schema]
+        return any(
+            value in rule.get("enum", ()) or re.search(rule.get("pattern", "(?!)" if "enum" in rule else ""), value) for rule in rules
+        )
+    return bool(schema.get("minimum", value) <= value <= schema.get("maximum", value))
+
+
+def _wrong_word(value: Any, schema: Schema) -> tuple[str, str]:
+    words = schema["enum"]
+    near = difflib.get_close_matches(str(value).lower(), [str(word).lower() for word in words], n=1, cutoff=0.5)
+    nearest = next((word for word in words if near and str(word).lower() == near[0]), None)
+    return _looks(schema), f"Write {nearest}" if nearest is not None else "Write one of these"
+
+
+def _wrong_text(text: str, schema: Schema) -> tuple[str, str]:
+    if not text:
+        return "it must not be empty", f"Write {shown(example(schema))}, or leave the field out"
+    near = difflib.get_close_matches(text.lower(), schema["examples"], n=1) if "anyOf" in schema else []
+    repaired = next((each for each in [*near, *_repairs(text, schema.get("maxLength", 0))] if _fits(each, schema)), None)
+    way_out = f"Write {repaired}" if repaired else f"Write it like {shown(example(schema))}"
+    if len(text) > schema.get("maxLength", len(text)):
+        return f"it must have at most {schema['maxLength']} characters", way_out if "pattern" in schema else "Shorten it"
+    return _looks(schema), way_out
+
+
+def _looks(schema: Schema) -> str:
+    """What a word, a pattern or an int-or-string takes, by its choices or its examples."""
+    if "enum" in schema:
+        return f"it must be {either(schema['enum'])}"
+    if "type" not in schema:
+        return f"it must be {either(['a whole number', *schema['examples']])}"
+    return f"it must look like {either(schema['examples'])}"
+
+
+def _repairs(text: str, longest: int) -> Iterator[str]:
+    """What was probably meant: an address without its scheme, a name with capitals, a span with blanks."""
+    yield "".join(text.split()).lower()
+    yield text.rstrip("bB")
+    yield re.sub(r"^(file:/*|(?=/))", "file:///", text).replace("////", "///")
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", text):
+        yield f"hf://{text}"
+    name = re.sub(r"[^a-z0-9]+", "-", text.lower())[: longest or None].strip("-")
+    if "/" not in text:
+        yield name
+
+
+def _wrong_number(value: float, schema: Schema) -> tuple[str, str]:
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if low is not None and (value < low or (value == low and schema.get("exclusiveMinimum"))):
+        if schema.get("exclusiveMinimum"):
+            return f"it must be above {low:g}", f"Write a number above {low:g}, such as {shown(schema.get('default', low + 1))}"
+        return f"it must be at least {low:g}", f"Write {low:g} or more"
+    if high is not None:
+        word = "below" if schema.get("exclusiveMaximum") else "at most"
+        return (
+            f"it must be {word} {_whole(high)}",
+            f"Write {'a number below ' + _whole(high) if word == 'below' else _whole(high) + ' or less'}",
+        )
+    return _wrong_type(value, schema, "it")
+
+
+def _whole(number: float) -> str:
+    return str(int(number)) if number == int(number) else f"{number:g}"
+
+
+def _wrong_size(value: Any, schema: Schema) -> tuple[str, str]:
+    noun = "items" if isinstance(value, list) else "fields"
+    low = schema.get("minItems", 0)
+    high = schema.get("maxItems", schema.get("maxProperties"))
+    if low == high:
+        return f"it must have exactly {low} {noun}", f"Write {shown(example(schema))}"
+    if len(value) < low:
+        return f"it must have at least {low} {noun.rstrip('s') if low == 1 else noun}", f"Write {shown(example(schema))}"
+    return f"it must have at most {high} {noun}", "Shorten it"
+
+
+def either(words: list[Any]) -> str:
+    *most, last = [str(word) for word in words]
+    return f"{', '.join(most)} or {last}" if most else last
