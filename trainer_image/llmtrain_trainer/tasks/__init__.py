@@ -1,0 +1,39 @@
+"""What each task makes of documents. One module a task; preparation asks here for the one the job names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Protocol
+
+from llmtrain_trainer.config.training import Training
+from llmtrain_trainer.data.encoding import Encoded
+from llmtrain_trainer.data.rows import SetStats
+from llmtrain_trainer.tasks import pretrain, sft
+
+
+class Writer(Protocol):
+    """Lays documents out as rows in a directory."""
+
+    def add(self, documents: Iterable[Encoded]) -> None: ...
+
+    def finish(self) -> SetStats:
+        """Complete the directory's files, set.json included."""
+        ...
+
+
+_WRITERS: dict[str, Callable[[Path, Training], Writer]] = {"pretrain": pretrain.Writer, "sft": sft.Writer}
+_FORMATS = {"pretrain": pretrain.FORMATS, "sft": sft.FORMATS}
+
+
+def formats(task: str) -> tuple[str, ...]:
+    """Dataset formats that a task can use. Raises ValueError for a task this version lacks."""
+    if task not in _FORMATS:
+        raise ValueError(f"task is {task}: this version trains {' and '.join(_FORMATS)}. Choose one of them.")
+    return _FORMATS[task]
+
+
+def rows_writer(task: str, directory: Path, training: Training) -> Writer:
+    """The task's writer into an existing, empty directory. Raises ValueError for a task this version lacks."""
+    formats(task)
+    return _WRITERS[task](directory, training)

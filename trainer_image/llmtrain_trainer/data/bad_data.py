@@ -1,0 +1,19 @@
+"""What is said when data cannot be used. Raised by preparation; at BadData the agent ends with exit code CONFIG."""
+
+from __future__ import annotations
+
+
+class BadData(ValueError):  # noqa: N818 (the name says what is wrong, as the verdict does)
+    """`field` is the path in the manifest, `value` what stands or was found there, `rule` a clause, `way_out` a sentence."""
+
+    def __init__(self, field: str, value: object, rule: str, way_out: str) -> None:
+        self.field, self.value, self.rule, self.way_out = field, str(value), rule, way_out
+        super().__init__(f"{field} is {value}: {rule.rstrip('.')}. {way_out.rstrip('.')}.")
+
+
+class Unreachable(ConnectionError):  # noqa: N818 (the same)
+    """A store or hub did not answer. Unlike BadData, a later attempt may succeed."""
+
+    def __init__(self, field: str, value: object, cause: Exception) -> None:
+        detail = str(cause).strip() or type(cause).__name__
+        super().__init__(f"{field} is {value}: it could not be reached ({type(cause).__name__}: {detail.splitlines()[0][:300]}).")

@@ -1,0 +1,112 @@
+"""Which row is the k-th consumed sample: a pure function of (seed, k), so any layout and any resume see the same stream.
+
+Two steps, both O(1) in k: `Mixture` says which dataset the k-th sample comes from and how many of that dataset came before it;
+`shuffled` turns that ordinal into a row of the dataset's current epoch. Used by data/samples.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from math import lcm
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+
+LONGEST_PERIOD = 1 << 14
+"""Weights whose common denominator is larger are rounded to this one."""
+
+
+class Mixture:
+    """A periodic schedule of datasets. After any k samples each dataset's count is within 1 of k times its share."""
+
+    def __init__(self, weights: Sequence[float]) -> None:
+        quotas = whole_shares(weights)
+        self._choices = chairman(quotas)
+        self._quotas = np.array(quotas, dtype=np.int64)
+        one_hot = self._choices[:, None] == np.arange(len(quotas))
+        self._before = (np.cumsum(one_hot, axis=0) - one_hot)[np.arange(len(self._choices)), self._choices]
+
+    def at(self, consumed: Ints) -> tuple[Ints, Ints]:
+        """(dataset, how many samples of that dataset were consumed before) of each 0-based position in the stream."""
+        period, position = np.divmod(consumed, len(self._choices))
+        datasets = self._choices[position]
+        return datasets, period * self._quotas[datasets] + self._before[position]
+
+
+def whole_shares(weights: Sequence[float]) -> list[int]:
+    """Whole numbers in the proportion of the weights, in lowest terms where their sum stays within LONGEST_PERIOD."""
+    exact = [Fraction(repr(weight)) for weight in weights]
+    shares = [weight / sum(exact) for weight in exact]
+    period = lcm(*(share.denominator for share in shares))
+    if period <= LONGEST_PERIOD:
+        return [int(share * period) for share in shares]
+    return [max(1, round(share * LONGEST_PERIOD)) for share in shares]
+
+
+def chairman(quotas: Sequence[int]) -> Ints:
+    """One period of the chairman assignment (Tijdeman, 1980): quota i of sum(quotas) places for dataset i, never off by 1 or more.
+
+    At each place, of the datasets that are behind by enough, the one whose deadline comes first.
+    """
+    period, count = sum(quotas), len(quotas)
+    if count == 1:
+        return np.zeros(1, dtype=np.int64)
+    slack = 2 * count - 2
+    given = [0] * count
+    places = np.empty(period, dtype=np.int64)
+    for place in range(period):
+        owed = [slack * (quota * (place + 1) - period * had) for quota, had in zip(quotas, given, strict=True)]
+        due = [i for i in range(count) if owed[i] >= period]
+        chosen = min(due, key=lambda i: (Fraction((slack - 1) * period - owed[i], quotas[i]), i))
+        given[chosen] += 1
+        places[place] = chosen
+    return places
+
+
+def shuffled(ordinals: Ints, size: int, seed: int, dataset: int) -> Ints:
+    """Rows of the samples with these ordinals: each epoch of `size` samples is a permutation of its own."""
+    epochs, within = np.divmod(ordinals, size)
+    rows = np.empty_like(ordinals)
+    for epoch in np.unique(epochs).tolist():
+        of_epoch = epochs == epoch
+        rows[of_epoch] = permute(within[of_epoch], size, (seed, dataset, epoch))
+    return rows
+
+
+def permute(indices: Ints, size: int, key: Sequence[int]) -> Ints:
+    """Where a keyed pseudo-random permutation of range(size) sends each index, without holding the permutation.
+
+    A Feistel network over the next power of four, walked until it lands inside (Black and Rogaway, 2002).
+    """
+    half = max(1, (max(size - 1, 1).bit_length() + 1) // 2)
+    keys = _round_keys(key)
+    found = _feistel(indices.astype(np.uint64), np.uint64(half), keys)
+    while (outside := found >= size).any():
+        found[outside] = _feistel(found[outside], np.uint64(half), keys)
+    return found.astype(np.int64)
+
+
+def _feistel(values: NDArray[np.uint64], half: np.uint64, keys: Sequence[np.uint64]) -> NDArray[np.uint64]:
+    mask = (np.uint64(1) << half) - np.uint64(1)
+    left, right = values >> half, values & mask
+    for key in keys:
+        left, right = right, left ^ (_mix(right ^ key) & mask)
+    return (left << half) | right
+
+
+def _round_keys(key: Sequence[int], rounds: int = 8) -> list[np.uint64]:
+    state = np.zeros(1, dtype=np.uint64)
+    for part in key:
+        state = _mix(state ^ np.uint64(part))
+    return [_mix(state + np.uint64(r + 1))[0] for r in range(rounds)]
+
+
+def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finaliser of splitmix64 (Steele et al., 2014). Arithmetic wraps, as it must."""
+    values = values + np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))

@@ -1,0 +1,111 @@
+"""Micro-batches for the ranks, straight from memory-mapped rows. Called by the training loop.
+
+Sample j of a step belongs to micro-batch j // (micro * dp), replica (j // micro) % dp. The loss is divided by the target tokens of the
+whole global batch, so this assignment changes nothing but who computes what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from llmtrain_trainer.config.trainer import TrainerConfig
+from llmtrain_trainer.data.order import Mixture, permute, shuffled
+from llmtrain_trainer.data.prepared import Prepared
+from llmtrain_trainer.data.rows import NO_TARGET, Ints, Rows, open_rows
+from llmtrain_trainer.data.streaming import FAILED, Chunks
+from llmtrain_trainer.engines.engine import StepBatch
+
+
+class Source(Protocol):
+    """One training dataset in the order in which it is consumed."""
+
+    def rows_of(self, ordinals: Ints) -> Ints: ...
+    def take(self, rows: Ints) -> tuple[Ints, Ints, Ints]: ...
+    def targets(self, rows: Ints) -> Ints: ...
+
+
+class Shuffled:
+    """Prepared rows, each epoch in an order of its own."""
+
+    def __init__(self, rows: Rows, seed: int, dataset: int) -> None:
+        self._rows, self._seed, self._dataset = rows, seed, dataset
+        self.take, self.targets = rows.take, rows.targets
+
+    def rows_of(self, ordinals: Ints) -> Ints:
+        return shuffled(ordinals, len(self._rows), self._seed, self._dataset)
+
+
+def open_samples(prepared: Path, config: TrainerConfig, replica: int) -> Samples:
+    """What data-parallel replica `replica` of config.mesh.dp trains and evaluates on."""
+    facts = Prepared.load(prepared)
+    seed = config.training.seed
+    train: list[Source] = []
+    for i, dataset in enumerate(facts.datasets):
+        directory = prepared / "train" / str(i)
+        train.append(
+            Chunks(directory, prepared / FAILED, seed, i) if dataset.streaming else Shuffled(open_rows(directory), seed, i),
+        )
+    validation = [open_rows(path) for path in sorted((prepared / "validation").glob("*"), key=lambda path: int(path.name))]
+    return Samples(config, replica, train, validation)
+
+
+class Samples:
+    """The step's batch is a function of the step alone; nothing is kept between calls."""
+
+    def __init__(self, config: TrainerConfig, replica: int, train: Sequence[Source], validation: Sequence[Rows]) -> None:
+        self._mixture = Mixture([dataset.weight for dataset in config.dataset])
+        self._train, self._validation = train, validation
+        self._evaluated = config.evaluation.max_samples if config.evaluation else 0
+        self._packed = config.task == "sft" and config.training.packing
+        self._size, self._length = config.batch.global_size, config.training.sequence_length
+        grid = np.arange(self._size).reshape(config.batch.accumulation, config.mesh.dp, config.batch.micro_size)
+        self._mine: Ints = grid[:, replica].ravel()
+
+    def step_batch(self, step: int) -> StepBatch:
+        """This replica's part of step `step`, counted from 1."""
+        datasets, ordinals = self._mixture.at((step - 1) * self._size + np.arange(self._size))
+        rows = np.empty_like(ordinals)
+        targets = 0
+        for i in np.unique(datasets).tolist():
+            of_dataset = datasets == i
+            rows[of_dataset] = self._train[i].rows_of(ordinals[of_dataset])
+            targets += int(self._train[i].targets(rows[of_dataset]).sum())
+        return self._batch(self._train, datasets, rows, targets)
+
+    def evaluation_batches(self) -> Iterator[StepBatch]:
+        """The same validation rows each time, evaluation.maxSamples at most, spread over all sets. The last batch is filled up with
+        rows without targets."""
+        sizes = np.array([len(rows) for rows in self._validation], dtype=np.int64)
+        ends = np.cumsum(sizes)
+        total = int(ends[-1]) if len(ends) else 0
+        chosen = (
+            np.sort(permute(np.arange(min(total, self._evaluated)), total, (0,))) if total and self._evaluated else np.zeros(0, np.int64)
+        )
+        for start in range(0, len(chosen), self._size):
+            some = chosen[start : start + self._size]
+            datasets = np.searchsorted(ends, some, side="right")
+            rows = some - (ends - sizes)[datasets]
+            targets = sum(int(self._validation[i].targets(rows[datasets == i]).sum()) for i in np.unique(datasets).tolist())
+            filler = np.full(self._size - len(some), -1)
+            yield self._batch(self._validation, np.concatenate([datasets, filler]), np.concatenate([rows, filler]), targets)
+
+    def _batch(self, sources: Sequence[Source | Rows], datasets: Ints, rows: Ints, targets: int) -> StepBatch:
+        datasets, rows = datasets[self._mine], rows[self._mine]
+        shape = (len(self._mine), self._length)
+        inputs, labels = np.zeros(shape, np.int64), np.full(shape, NO_TARGET, np.int64)
+        positions = np.broadcast_to(np.arange(self._length), shape).copy()
+        for i in np.unique(datasets[datasets >= 0]).tolist():
+            of_dataset = datasets == i
+            inputs[of_dataset], labels[of_dataset], positions[of_dataset] = sources[i].take(rows[of_dataset])
+        return StepBatch(
+            input_ids=torch.from_numpy(inputs),
+            labels=torch.from_numpy(labels),
+            position_ids=torch.from_numpy(positions),
+            packed=self._packed,
+            target_tokens=targets,
+        )

@@ -1,0 +1,12 @@
+"""Where a persistent volume claim is found inside a pod: the one place that knows. Used by data, model files, checkpoints and exports."""
+
+from __future__ import annotations
+
+ROOT = "/mnt/pvc"
+"""Every claim that a manifest names is mounted at <ROOT>/<claim>."""
+
+
+def resolve(uri: str) -> str:
+    """pvc://claim/path becomes file:///mnt/pvc/claim/path; every other URI stays as it is."""
+    scheme, separator, rest = uri.partition("://")
+    return f"file://{ROOT}/{rest}" if separator and scheme == "pvc" else uri

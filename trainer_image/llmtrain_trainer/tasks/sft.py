@@ -1,0 +1,115 @@
+"""Supervised fine-tuning: one sample a document, loss on its answers; short samples share rows when packing is on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmtrain_trainer.config.training import Training
+from llmtrain_trainer.data.encoding import Encoded
+from llmtrain_trainer.data.packing import pack
+from llmtrain_trainer.data.rows import NO_TARGET, Appender, Ints, SetStats, count_tokens
+
+FORMATS = ("text", "promptCompletion", "messages")
+
+ROWS_AT_ONCE = 256
+"""Rows laid out in memory before they are appended."""
+
+
+class Writer:
+    """Fills a directory of the form `table`. Samples wait in one flat draft file until all lengths are known and rows can be packed."""
+
+    def __init__(self, directory: Path, training: Training) -> None:
+        self._directory, self._length, self._packing = directory, training.sequence_length, training.packing
+        self._inputs, self._labels = Appender(directory / "draft_inputs.npy"), Appender(directory / "draft_labels.npy")
+        self._lengths: list[int] = []
+        self._tokens = self._targets = self._dropped = self._truncated = 0
+        self._counts: Ints = np.zeros(0, dtype=np.int64)
+
+    def add(self, documents: Iterable[Encoded]) -> None:
+        for document in documents:
+            self._add(document)
+
+    def _add(self, document: Encoded) -> None:
+        inputs, learned = document.ids[:-1], document.learned[1:]
+        labels = np.where(learned, document.ids[1:], NO_TARGET).astype(np.int32)
+        if len(inputs) > self._length:
+            self._truncated += 1
+            inputs, labels = inputs[: self._length], labels[: self._length]
+        answers = labels[labels != NO_TARGET]
+        if not len(answers):
+            self._dropped += 1
+            return
+        self._inputs.append(inputs)
+        self._labels.append(labels)
+        self._lengths.append(len(inputs))
+        self._tokens += len(inputs) + 1
+        self._targets += len(answers)
+        self._counts = count_tokens(self._counts, answers)
+
+    def finish(self) -> SetStats:
+        self._inputs.close()
+        self._labels.close()
+        rows = pack(self._lengths, self._length) if self._packing else [[i] for i in range(len(self._lengths))]
+        self._lay_out(rows)
+        for name in ("draft_inputs.npy", "draft_labels.npy"):
+            (self._directory / name).unlink()
+        stats = SetStats(
+            form="table",
+            rows=len(rows),
+            length=self._length,
+            tokens=self._tokens,
+            targets=self._targets,
+            documents=len(self._lengths),
+            dropped=self._dropped,
+            truncated=self._truncated,
+        )
+        return stats.save(self._directory, self._counts)
+
+    def _lay_out(self, rows: Sequence[Sequence[int]]) -> None:
+        inputs, labels = (np.load(self._directory / f"draft_{name}.npy", mmap_mode="r") for name in ("inputs", "labels"))
+        starts = np.concatenate([[0], np.cumsum(self._lengths, dtype=np.int64)])
+        width = self._length
+        with (
+            Appender(self._directory / "input_ids.npy", width) as to_inputs,
+            Appender(self._directory / "labels.npy", width) as to_labels,
+            Appender(self._directory / "position_ids.npy", width) as to_positions,
+            Appender(self._directory / "targets.npy") as to_targets,
+        ):
+            for first in range(0, len(rows), ROWS_AT_ONCE):
+                some = rows[first : first + ROWS_AT_ONCE]
+                block = _Block(len(some), width)
+                for row, members in enumerate(some):
+                    for member in members:
+                        span = slice(starts[member], starts[member + 1])
+                        block.place(row, inputs[span], labels[span])
+                block.pad()
+                to_inputs.append(block.inputs)
+                to_labels.append(block.labels)
+                to_positions.append(block.positions)
+                to_targets.append((block.labels != NO_TARGET).sum(axis=1).astype(np.int32))
+
+
+class _Block:
+    """A few rows being filled from the left."""
+
+    def __init__(self, rows: int, width: int) -> None:
+        self.inputs = np.zeros((rows, width), np.int32)
+        self.labels = np.full((rows, width), NO_TARGET, np.int32)
+        self.positions = np.zeros((rows, width), np.int32)
+        self._used = [0] * rows
+
+    def place(self, row: int, inputs: NDArray[np.int32], labels: NDArray[np.int32]) -> None:
+        start, stop = self._used[row], self._used[row] + len(inputs)
+        self.inputs[row, start:stop] = inputs
+        self.labels[row, start:stop] = labels
+        self.positions[row, start:stop] = np.arange(len(inputs))
+        self._used[row] = stop
+
+    def pad(self) -> None:
+        """The padding's positions start at 0 again: it is a sample of its own, that nothing looks at."""
+        for row, used in enumerate(self._used):
+            self.positions[row, used:] = np.arange(self.positions.shape[1] - used)
