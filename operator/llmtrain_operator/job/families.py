@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from llmtrain_operator.job.divisors import divisors, listed
 from llmtrain_operator.job.problem import PlanError, Problem
 from llmtrain_operator.job.shape import ModelShape, Names
 
@@ -56,7 +57,7 @@ class Family:
 
 MIXTRAL = {"experts": "num_local_experts", "width": "intermediate_size"}
 QWEN_MOE = {"experts": "num_experts", "width": "moe_intermediate_size"}
-GEMMA = {"tied": True, "head_dim": 256, "qkv_bias": "attention_bias", "out_bias": "attention_bias"}
+GEMMA: dict[str, Any] = {"tied": True, "head_dim": 256, "qkv_bias": "attention_bias", "out_bias": "attention_bias"}
 GPT2_KEYS = {
     "layers": "n_layer",
     "hidden": "n_embd",
@@ -213,11 +214,8 @@ class _Reader:
             self.problems.append(Problem(f"{self.where}.hidden_size", str(shape.hidden), rule, way_out))
         if not self.problems and shape.heads % shape.kv_heads:
             rule = f"it must divide num_attention_heads ({shape.heads})"
-            self.problems.append(Problem(f"{self.where}.num_key_value_heads", str(shape.kv_heads), rule, _divisors(shape.heads)))
+            self.problems.append(
+                Problem(f"{self.where}.num_key_value_heads", str(shape.kv_heads), rule, f"Use {listed(divisors(shape.heads))}")
+            )
         if self.problems:
             raise PlanError(self.problems)
-
-
-def _divisors(number: int) -> str:
-    found = [str(n) for n in range(1, number + 1) if number % n == 0]
-    return f"Use {', '.join(found[:-1])} or {found[-1]}" if len(found) > 1 else f"Use {found[0]}"

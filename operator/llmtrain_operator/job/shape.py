@@ -144,11 +144,11 @@ class ModelShape:
         return (*ups, Matrix(name=out, inputs=width, outputs=self.hidden, bias=self.mlp_bias, split="row"))
 
     def _mixture(self) -> tuple[Matrix, ...]:
-        many = {"copies": self.experts, "used": self.experts_per_token}
+        many, used = self.experts, self.experts_per_token
         experts = (
             Matrix(name="gate", inputs=self.hidden, outputs=self.experts),
-            Matrix(name="experts.gate_up_proj", inputs=self.hidden, outputs=2 * self.expert_ffn, split="column", **many),
-            Matrix(name="experts.down_proj", inputs=self.expert_ffn, outputs=self.hidden, split="row", **many),
+            Matrix(name="experts.gate_up_proj", inputs=self.hidden, outputs=2 * self.expert_ffn, copies=many, used=used, split="column"),
+            Matrix(name="experts.down_proj", inputs=self.expert_ffn, outputs=self.hidden, copies=many, used=used, split="row"),
         )
         shared = self._feed_forward(self.shared_ffn) if self.shared_ffn else ()
         gate = (Matrix(name="shared_expert_gate", inputs=self.hidden, outputs=1),) if self.shared_gate else ()

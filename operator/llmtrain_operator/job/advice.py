@@ -1,0 +1,145 @@
+"""Sentences about a plan that trains, and could do better: an ordered tuple of small functions. Called by plan.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from llmtrain_operator.job.layout import crossing
+from llmtrain_operator.job.settle import Settled
+from llmtrain_operator.job.throughput import trainable_parameters
+
+TOKENS_PER_PARAMETER = 20
+"""Compute-optimal tokens a parameter: Hoffmann et al. 2022 (Chinchilla)."""
+
+FEWEST_SAMPLES = 1000
+"""Samples of fine-tuning below which results are seldom good: Zhou et al. 2023 (LIMA) used 1,000 chosen by hand."""
+
+MOST_BUBBLE = 0.20
+
+Advice = Callable[[Settled], str | None]
+
+
+def tokens_to_pretrain(settled: Settled) -> str | None:
+    training, shape, model = settled.job.spec.training, settled.shape, settled.job.spec.model
+    scratch = model.config is not None or model.init == "random"
+    if shape is None or training.max_steps is None or settled.job.spec.task != "pretrain" or not scratch:
+        return None
+    tokens = training.max_steps * training.global_batch_size * training.sequence_length
+    wanted = TOKENS_PER_PARAMETER * shape.parameters
+    if tokens >= wanted:
+        return None
+    ratio = tokens / shape.parameters
+    steps = -(-wanted // (training.global_batch_size * training.sequence_length))
+    return (
+        f"{_count(tokens)} tokens are {ratio:.2g} a parameter; about {TOKENS_PER_PARAMETER} a parameter make the best of the compute: "
+        f"{_count(wanted)} tokens, or {steps:,} steps."
+    )
+
+
+def samples_to_fine_tune(settled: Settled) -> str | None:
+    training = settled.job.spec.training
+    if settled.job.spec.task == "pretrain" or training.max_steps is None:
+        return None
+    seen = training.max_steps * training.global_batch_size
+    return f"Fine-tuning sees {seen} sequences; below about {FEWEST_SAMPLES} results are seldom good." if seen < FEWEST_SAMPLES else None
+
+
+def adapters_for_little_data(settled: Settled) -> str | None:
+    spec, shape = settled.job.spec, settled.shape
+    if shape is None or spec.peft is None:
+        return None
+    share = trainable_parameters(shape, spec.peft) / shape.parameters
+    return f"The adapters train {share:.0%} of the parameters; a lower rank is usually enough." if share > 0.1 else None
+
+
+def pipeline_bubble(settled: Settled) -> str | None:
+    mesh, bubble = settled.mesh, settled.throughput.bubble if settled.throughput else 0.0
+    if bubble <= MOST_BUBBLE:
+        return None
+    count = settled.batch.accumulation
+    return (
+        f"The pipeline waits for {bubble:.0%} of each step: {count} micro-batches for {mesh.pp} stages. "
+        f"{4 * mesh.pp} or more (a larger globalBatchSize or a smaller microBatchSize) keep it under {MOST_BUBBLE:.0%}."
+    )
+
+
+def no_checkpoint(settled: Settled) -> str | None:
+    if settled.job.spec.checkpoint:
+        return None
+    return "Without spec.checkpoint a failure starts again from nothing."
+
+
+def tensor_across_nodes(settled: Settled) -> str | None:
+    across, groups = crossing(settled.mesh).get("tp", (0, 0))
+    return f"{across} of {groups} tensor groups cross nodes, where every layer's exchange is slow." if across else None
+
+
+def tensor_without_link(settled: Settled) -> str | None:
+    gpu, tp = settled.gpu, settled.mesh.tp
+    if gpu is None or tp <= gpu.domain:
+        return None
+    speed = gpu.link_bytes_per_second / 1e9
+    return f"tensor {tp} on {gpu.name} exchanges every layer over PCIe ({speed:.0f} GB/s); zeroStage 3 or a pipeline is usually faster."
+
+
+def fp32_on_gpu(settled: Settled) -> str | None:
+    gpu = settled.gpu
+    if gpu is None or gpu.bf16_flops is None or settled.job.spec.training.precision == "bf16":
+        return None
+    return f"fp32 reaches {gpu.fp32_flops / gpu.bf16_flops:.0%} of what {gpu.name} does in bf16."
+
+
+def moving_branch(settled: Settled) -> str | None:
+    model = settled.job.spec.model
+    if not (model.source or "").startswith("hf://") or model.revision:
+        return None
+    return "spec.model.revision is not given: the branch can move between two attempts. Pin a commit."
+
+
+def longer_than_trained(settled: Settled) -> str | None:
+    shape, length = settled.shape, settled.job.spec.training.sequence_length
+    if shape is None or not shape.max_positions or shape.learned_positions or length <= shape.max_positions:
+        return None
+    return f"sequenceLength {length} is beyond the model's {shape.max_positions} positions; rotary positions go on, yet untrained."
+
+
+def uneven_stages(settled: Settled) -> str | None:
+    sizes = {last - first for first, last in settled.mesh.stages}
+    if len(sizes) == 1:
+        return None
+    return f"The stages hold {min(sizes)} to {max(sizes)} layers; the lighter ones wait for the others."
+
+
+def odd_vocabulary(settled: Settled) -> str | None:
+    shape = settled.shape
+    if settled.gpu is None or shape is None or (shape.vocab // settled.mesh.tp) % 8 == 0 or settled.job.spec.model.source:
+        return None
+    return f"A vocabulary of {shape.vocab} is no multiple of {8 * settled.mesh.tp}, which the GPU's matrix units work best with."
+
+
+ADVICE: tuple[Advice, ...] = (
+    tokens_to_pretrain,
+    samples_to_fine_tune,
+    adapters_for_little_data,
+    no_checkpoint,
+    moving_branch,
+    pipeline_bubble,
+    uneven_stages,
+    tensor_across_nodes,
+    tensor_without_link,
+    fp32_on_gpu,
+    longer_than_trained,
+    odd_vocabulary,
+)
+
+
+def advice_on(settled: Settled) -> tuple[str, ...]:
+    return tuple(sentence for advise in ADVICE if (sentence := advise(settled)))
+
+
+def _count(number: int) -> str:
+    """1.2B, 350M, 12k."""
+    for unit, size in (("T", 10**12), ("B", 10**9), ("M", 10**6), ("k", 10**3)):
+        if number >= size:
+            return f"{number / size:.3g}{unit}"
+    return str(number)

@@ -1,0 +1,171 @@
+"""parallelism.auto: every layout the given degrees leave open, checked and estimated; the cheapest that fits, and why. Called by plan.py.
+
+The order of thought: no model parallelism while the weights shared out over data parallelism fit; tensor parallelism inside a node
+next; a pipeline where that is not enough; recomputation where it saves more than it costs. Relative cost says so in one number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import log2
+
+from llmtrain_operator.job.divisors import divisors
+from llmtrain_operator.job.edit import Changes, edited
+from llmtrain_operator.job.hardware import Gpu
+from llmtrain_operator.job.settle import Settled, valid
+from llmtrain_operator.job.shape import ModelShape
+from llmtrain_operator.job.spec import LLMTrainJob
+from llmtrain_operator.job.throughput import RECOMPUTED, bubble_share
+
+TENSOR_COST = 0.06
+"""Time lost each time the tensor degree doubles, over a fast link. A judgement, not a measurement."""
+
+PIPELINE_COST = 0.02
+"""Time lost each time the pipeline degree doubles, beside the bubble. A judgement, not a measurement."""
+
+SMALL_PASS = 512
+"""Tokens of a forward pass at which matrices reach half of their speed. A judgement, not a measurement."""
+
+LARGEST_PIPELINE = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A valid layout and its cost; 1 would be a step without any loss to parallelism."""
+
+    settled: Settled
+    cost: float
+
+    @property
+    def tensor(self) -> int:
+        return self.settled.mesh.tp
+
+    @property
+    def pipeline(self) -> int:
+        return self.settled.mesh.pp
+
+    @property
+    def micro(self) -> int:
+        return self.settled.batch.micro_size
+
+    @property
+    def recomputes(self) -> bool:
+        return self.settled.job.spec.training.activation_checkpointing == "full"
+
+    @property
+    def peak(self) -> int:
+        return self.settled.memory.peak if self.settled.memory else 0
+
+
+def choose(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> tuple[LLMTrainJob, tuple[str, ...]]:
+    """The manifest with the choice filled in, and the reasons. Without a valid candidate it comes back as it is, to be refused.
+
+    Where nothing fits, the candidate that needs the least memory: plan.py then says by how much it does not fit.
+    """
+    if shape is None:
+        return job, ("The model's shape is not known yet, so auto leaves every degree that is not given at 1.",)
+    found = [candidate for changes in _open(job, shape) if (candidate := _candidate(edited(job, changes), shape, gpu))]
+    if not found:
+        return job, ()
+    fitting = [candidate for candidate in found if candidate.settled.fits]
+    best = min(fitting, key=lambda c: (c.cost, c.peak)) if fitting else min(found, key=lambda c: (c.peak, c.cost))
+    return best.settled.job, (_counted(found, fitting), *(_reasons(best, found) if fitting else ()))
+
+
+def _open(job: LLMTrainJob, shape: ModelShape) -> Iterator[Changes]:
+    """Every combination of what is not given. The micro-batch and recomputation are always open."""
+    parallel, resources, training = job.spec.parallelism, job.spec.resources, job.spec.training
+    procs = resources.gpus_per_node or resources.procs_per_node or 1
+    world = resources.nodes * procs
+    stages = tuple(pp for pp in divisors(world) if pp * parallel.virtual_stages <= min(shape.layers, LARGEST_PIPELINE))
+    for tp in (parallel.tensor,) if parallel.tensor else divisors(procs):
+        for pp in (parallel.pipeline,) if parallel.pipeline else stages:
+            dp, rest = divmod(world, tp * pp * (parallel.context or 1))
+            if rest or training.global_batch_size % dp:
+                continue
+            for micro in divisors(training.global_batch_size // dp):
+                for recompute in ("none", "full"):
+                    yield {
+                        "spec.parallelism.tensor": tp,
+                        "spec.parallelism.pipeline": pp,
+                        "spec.training.microBatchSize": micro,
+                        "spec.training.activationCheckpointing": recompute,
+                    }
+
+
+def _candidate(job: LLMTrainJob, shape: ModelShape, gpu: Gpu | None) -> Candidate | None:
+    settled = valid(job, shape, gpu)
+    return Candidate(settled=settled, cost=relative_cost(settled)) if isinstance(settled, Settled) else None
+
+
+def relative_cost(settled: Settled) -> float:
+    """Time of a step over the time of one that loses nothing to bubble, recomputation, communication or small matrices."""
+    mesh, training = settled.mesh, settled.job.spec.training
+    again = RECOMPUTED if training.activation_checkpointing == "full" else 1.0
+    exchange = 1 + TENSOR_COST * log2(mesh.tp) + PIPELINE_COST * log2(mesh.pp)
+    tokens = settled.batch.micro_size * training.sequence_length
+    return again * exchange * (1 + SMALL_PASS / tokens) / (1 - bubble_share(mesh, settled.batch))
+
+
+def _counted(found: list[Candidate], fitting: list[Candidate]) -> str:
+    fit = f"{len(fitting)} fit" if fitting else "none fits, so this is the one that needs the least memory"
+    return f"Of {len(found)} layouts that divide evenly, {fit}."
+
+
+def _reasons(best: Candidate, found: list[Candidate]) -> tuple[str, ...]:
+    return (
+        _why(f"tensor {best.tensor}", best, [c for c in found if c.tensor < best.tensor], best.tensor == 1, _alone("tensor", best)),
+        _why(
+            f"pipeline {best.pipeline}",
+            best,
+            [c for c in found if c.pipeline < best.pipeline],
+            best.pipeline == 1,
+            _alone("pipeline", best),
+        ),
+        _why(
+            "Recomputation" if best.recomputes else "No recomputation",
+            best,
+            _same(found, best, lambda c: not c.recomputes and c.micro == best.micro),
+            not best.recomputes,
+            "No recomputation: the activations fit without it.",
+        ),
+        _micro(best, _same(found, best, lambda c: c.micro > best.micro and c.recomputes == best.recomputes)),
+    )
+
+
+def _same(found: list[Candidate], best: Candidate, also: Callable[[Candidate], bool]) -> list[Candidate]:
+    """Candidates of the same degrees that differ in the rest."""
+    return [c for c in found if (c.tensor, c.pipeline) == (best.tensor, best.pipeline) and also(c)]
+
+
+def _alone(axis: str, best: Candidate) -> str:
+    return f"{axis} 1: with {best.settled.mesh.dp} replicas it fits without, and each degree of {axis} parallelism costs time."
+
+
+def _why(what: str, best: Candidate, less: list[Candidate], least: bool, alone: str) -> str:
+    """Why not less of it: not valid, does not fit, or slower."""
+    if least:
+        return alone
+    if not less:
+        return f"{what}: less of it does not divide the batch and the model evenly."
+    fitting = [c for c in less if c.settled.fits]
+    if not fitting:
+        least_peak = min(c.peak for c in less) / 2**30
+        return f"{what}: with less of it a rank needs at least {least_peak:.1f} GiB, over the limit of {_budget(best)}."
+    return f"{what}: with less of it a step is expected to take {min(c.cost for c in fitting) / best.cost:.2f} times as long."
+
+
+def _micro(best: Candidate, larger: list[Candidate]) -> str:
+    if not larger:
+        return f"microBatchSize {best.micro}: the largest that the global batch allows."
+    if fitting := [c for c in larger if c.settled.fits]:
+        ratio = min(c.cost for c in fitting) / best.cost
+        return f"microBatchSize {best.micro}: a larger one leaves the pipeline idle for longer ({ratio:.2f} times the step)."
+    least = min(c.peak for c in larger) / 2**30
+    return f"microBatchSize {best.micro}: the next larger one needs {least:.1f} GiB, over the limit of {_budget(best)}."
+
+
+def _budget(best: Candidate) -> str:
+    budget = best.settled.memory.budget if best.settled.memory else None
+    return f"{(budget or 0) / 2**30:.1f} GiB"

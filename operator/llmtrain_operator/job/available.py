@@ -1,0 +1,113 @@
+"""What this version trains, and the refusal of everything else that a manifest can say. Asked first: see refusals.py."""
+
+from __future__ import annotations
+
+from llmtrain_operator.job.case import Case, Refusal
+from llmtrain_operator.job.divisors import listed
+from llmtrain_operator.job.problem import Problem
+
+ENGINES = ("native",)
+TASKS = ("pretrain", "sft")
+PEFT_METHODS = ("lora", "rslora")
+NATIVE_FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gpt2")
+"""Decoders whose stages and tensor plan the native engine knows."""
+
+WITHOUT_TENSOR = ("gpt2",)
+"""Of those, the ones without a tensor-parallel plan."""
+
+
+def engine(case: Case) -> Problem | None:
+    if case.degrees.engine in ENGINES:
+        return None
+    return Problem("spec.parallelism.engine", case.degrees.engine, f"this version trains with {listed(ENGINES)}", "Write engine: native")
+
+
+def task(case: Case) -> Problem | None:
+    if case.job.spec.task in TASKS:
+        return None
+    return Problem("spec.task", case.job.spec.task, f"this version does {listed(TASKS)}", f"Write task: {listed(TASKS)}")
+
+
+def peft_method(case: Case) -> Problem | None:
+    peft = case.job.spec.peft
+    if not peft or peft.method in PEFT_METHODS:
+        return None
+    return Problem("spec.peft.method", peft.method, f"this version has {listed(PEFT_METHODS)}", f"Write method: {listed(PEFT_METHODS)}")
+
+
+def quantization(case: Case) -> Problem | None:
+    if not (found := case.job.spec.quantization) or case.degrees.engine != "native":
+        return None
+    rule = "the native engine keeps base weights unquantized"
+    return Problem(
+        "spec.quantization", f"{found.bits} bits", rule, "Leave quantization out; zeroStage: 3 shares the base weights out over dp"
+    )
+
+
+def family(case: Case) -> Problem | None:
+    shape = case.shape
+    if not shape or case.degrees.engine != "native" or shape.model_type in NATIVE_FAMILIES:
+        return None
+    rule = "the native engine trains dense decoders of the families it knows"
+    field = "spec.model.config.model_type" if case.job.spec.model.config else f"model_type of {case.job.spec.model.source}"
+    return Problem(field, shape.model_type, rule, f"Use a model of type {listed(NATIVE_FAMILIES)}")
+
+
+def context(case: Case) -> Problem | None:
+    if case.degrees.cp == 1 or case.degrees.engine != "native":
+        return None
+    rule = "the native engine does not cut sequences in this version"
+    way_out = "Leave context out; tensor parallelism and activationCheckpointing: full make room for long sequences"
+    return Problem("spec.parallelism.context", str(case.degrees.cp), rule, way_out)
+
+
+def expert(case: Case) -> Problem | None:
+    if case.degrees.ep == 1 or case.degrees.engine != "native":
+        return None
+    return Problem("spec.parallelism.expert", str(case.degrees.ep), "the native engine has no experts in this version", "Leave expert out")
+
+
+def zero_stage(case: Case) -> Problem | None:
+    if case.degrees.engine != "native" or case.degrees.zero in (0, 3):
+        return None
+    rule = "the native engine shards by FSDP2, which shares out all or nothing"
+    return Problem(
+        "spec.parallelism.zeroStage", str(case.degrees.zero), rule, "Use 3 to share weights, gradients and optimizer, or 0 to share nothing"
+    )
+
+
+def loss_spike(case: Case) -> Problem | None:
+    action = case.job.spec.resilience.loss_spike.action
+    if action == "none":
+        return None
+    return Problem("spec.resilience.lossSpike.action", action, "this version does not react to loss spikes", "Write action: none")
+
+
+def flash_attention(case: Case) -> Problem | None:
+    if case.job.spec.model.attention != "flash" or case.job.spec.resources.gpus_per_node:
+        return None
+    return Problem("spec.model.attention", "flash", "flash attention runs on GPUs only", "Use sdpa, or set resources.gpusPerNode")
+
+
+def bf16(case: Case) -> Problem | None:
+    gpu, precision = case.gpu, case.job.spec.training.precision
+    if precision != "bf16" or gpu is None or gpu.bf16_flops is not None:
+        return None
+    return Problem(
+        "spec.training.precision", precision, f"{gpu.name} has no bfloat16 units", "Use fp32, or a GPU of the Ampere generation or later"
+    )
+
+
+AVAILABLE: tuple[Refusal, ...] = (
+    engine,
+    task,
+    peft_method,
+    quantization,
+    family,
+    context,
+    expert,
+    zero_stage,
+    loss_spike,
+    flash_attention,
+    bf16,
+)

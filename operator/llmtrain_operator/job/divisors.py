@@ -1,0 +1,17 @@
+"""Which numbers divide a number, and how a sentence lists them. Used wherever a refusal says what would be right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def divisors(number: int) -> tuple[int, ...]:
+    """In rising order."""
+    small = [n for n in range(1, int(number**0.5) + 1) if number % n == 0]
+    return tuple(small + [number // n for n in reversed(small) if n * n != number])
+
+
+def listed(items: Iterable[object]) -> str:
+    """1, 2 or 4."""
+    words = [str(item) for item in items]
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"

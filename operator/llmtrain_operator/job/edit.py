@@ -1,0 +1,23 @@
+"""A manifest with some of its fields changed. auto.py and alternatives.py make their candidates with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+from pydantic.alias_generators import to_snake
+
+Section = TypeVar("Section", bound=BaseModel)
+Changes = Mapping[str, Any]
+"""Path in the manifest, such as spec.parallelism.tensor -> value."""
+
+
+def edited(section: Section, changes: Changes) -> Section:
+    """A copy; the values are taken as they are, without validation."""
+    update: dict[str, Any] = {}
+    for name in dict.fromkeys(path.partition(".")[0] for path in changes):
+        inner = {path.partition(".")[2]: value for path, value in changes.items() if path.partition(".")[0] == name}
+        field = to_snake(name)
+        update[field] = inner[""] if "" in inner else edited(getattr(section, field), inner)
+    return section.model_copy(update=update)

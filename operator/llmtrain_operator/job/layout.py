@@ -1,0 +1,85 @@
+"""Ranks in the mesh: where each one stands, who talks with whom, what crosses nodes, which layers a stage holds.
+
+Rank order, outer to inner: pp, dp, cp, tp. Tensor neighbours talk most and stand together; pipeline neighbours talk least and may be
+nodes apart. Expert groups are runs of consecutive ranks of dp x cp.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from llmtrain_trainer.config import Mesh
+
+Axis = Literal["pp", "dp", "cp", "tp", "ep"]
+AXES: tuple[Axis, ...] = ("pp", "dp", "cp", "tp", "ep")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coordinates:
+    """Where a rank stands."""
+
+    pp: int
+    dp: int
+    cp: int
+    tp: int
+
+
+def coordinates(mesh: Mesh, rank: int) -> Coordinates:
+    rest, tp = divmod(rank, mesh.tp)
+    rest, cp = divmod(rest, mesh.cp)
+    pp, dp = divmod(rest, mesh.dp)
+    return Coordinates(pp=pp, dp=dp, cp=cp, tp=tp)
+
+
+def rank_of(mesh: Mesh, at: Coordinates) -> int:
+    """The inverse of `coordinates`."""
+    return ((at.pp * mesh.dp + at.dp) * mesh.cp + at.cp) * mesh.tp + at.tp
+
+
+def node_of(mesh: Mesh, rank: int) -> int:
+    return rank // mesh.procs_per_node
+
+
+def groups(mesh: Mesh, axis: Axis) -> tuple[tuple[int, ...], ...]:
+    """The groups of one kind: ranks that differ in that coordinate alone. Every rank is in exactly one of them."""
+    size, stride = _extent(mesh, axis)
+    starts = (rank for rank in range(mesh.world_size) if (rank // stride) % size == 0)
+    return tuple(tuple(range(start, start + size * stride, stride)) for start in starts)
+
+
+def _extent(mesh: Mesh, axis: Axis) -> tuple[int, int]:
+    """Size of a group and the distance between two of its neighbours."""
+    strides = {"tp": 1, "cp": mesh.tp, "dp": mesh.tp * mesh.cp, "pp": mesh.tp * mesh.cp * mesh.dp, "ep": mesh.tp}
+    sizes = {"tp": mesh.tp, "cp": mesh.cp, "dp": mesh.dp, "pp": mesh.pp, "ep": mesh.ep}
+    return sizes[axis], strides[axis]
+
+
+def crossing(mesh: Mesh) -> Mapping[Axis, tuple[int, int]]:
+    """For each axis with a degree above 1: groups that span nodes, and groups in all."""
+    counted: dict[Axis, tuple[int, int]] = {}
+    for axis in AXES:
+        if _extent(mesh, axis)[0] == 1:
+            continue
+        found = groups(mesh, axis)
+        counted[axis] = (sum(node_of(mesh, group[0]) != node_of(mesh, group[-1]) for group in found), len(found))
+    return counted
+
+
+def split_layers(layers: int, stages: int) -> tuple[tuple[int, int], ...]:
+    """Half-open layer ranges, one a stage, in model order; sizes differ by at most one.
+
+    When the layers do not divide, the stages between the first and the last take one more, then the first: the first also holds the
+    token table, and the last the output matrix and the loss, which is the most. Needs layers >= stages.
+    """
+    least, more = divmod(layers, stages)
+    heavier = [*range(1, stages - 1), 0][:more]
+    sizes = [least + (stage in heavier) for stage in range(stages)]
+    return tuple((sum(sizes[:stage]), sum(sizes[: stage + 1])) for stage in range(stages))
+
+
+def rank_grid(mesh: Mesh) -> tuple[tuple[Coordinates, ...], ...]:
+    """For each node, the coordinates of its ranks."""
+    local = mesh.procs_per_node
+    return tuple(tuple(coordinates(mesh, node * local + index) for index in range(local)) for node in range(mesh.nodes))

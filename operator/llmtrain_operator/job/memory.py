@@ -1,0 +1,201 @@
+"""Bytes on the fullest rank, term by term, and whether they fit. Called by plan.py and, for many candidates, by auto.py.
+
+The peak is in the backward pass: everything that stands (weights, gradients, optimizer), the activations, and the larger of what the
+loss and what the backward pass of one layer need for a moment. AdamW runs fused and needs no scratch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from llmtrain_operator.job import activations, states
+from llmtrain_operator.job.shape import ModelShape
+from llmtrain_operator.job.weights import Held, held
+from llmtrain_trainer.config import Batch, EngineName, Mesh, Peft, Quantization, Training
+
+GIB = 2**30
+MIB = 2**20
+FILL = 0.8
+"""Share of a device's memory that a plan may use: of 454 runs whose estimate stayed below it none ran out (arXiv 2411.06465)."""
+
+PROCESS = 450 * MIB
+"""Resident set of a CPU rank before it has a model: interpreter, torch, transformers. Measured."""
+
+CONTEXT = GIB // 2
+"""CUDA context and libraries, a process."""
+
+COMMUNICATOR = GIB // 2
+"""Buffers of NCCL, a group."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Term:
+    """One line of the estimate."""
+
+    name: str
+    bytes: int
+    how: str
+    """The formula in words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """The fullest rank; its terms add up to its peak."""
+
+    terms: tuple[Term, ...]
+    pipeline_rank: int
+    """Which of the pipeline's ranks is the fullest."""
+
+    capacity: int | None
+    """Bytes of the device, or a CPU rank's share of resources.memory; None where it is not known."""
+
+    @property
+    def peak(self) -> int:
+        return sum(term.bytes for term in self.terms)
+
+    @property
+    def budget(self) -> int | None:
+        return None if self.capacity is None else int(FILL * self.capacity)
+
+    @property
+    def fits(self) -> bool:
+        """True too where the capacity is not known."""
+        return self.budget is None or self.peak < self.budget
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What memory depends on."""
+
+    shape: ModelShape
+    mesh: Mesh
+    batch: Batch
+    training: Training
+    engine: EngineName
+    peft: Peft | None
+    quantization: Quantization | None
+    eager: bool
+    packed: bool
+    """Rows hold several samples, so attention is given a mask."""
+
+    on_gpu: bool
+
+    @property
+    def element(self) -> int:
+        """Bytes of a value that is computed with."""
+        return 2 if self.training.precision == "bf16" else 4
+
+    @property
+    def tokens(self) -> int:
+        """Of a micro-batch on one rank."""
+        return self.batch.micro_size * self.training.sequence_length // self.mesh.cp
+
+    @property
+    def virtual(self) -> int:
+        """Stages a rank holds."""
+        return len(self.mesh.stages) // self.mesh.pp
+
+
+def estimate_memory(run: Run, capacity: int | None) -> Memory:
+    """The estimate for the pipeline rank that needs the most."""
+    ranks = [Memory(terms=_rank_terms(run, rank), pipeline_rank=rank, capacity=capacity) for rank in range(run.mesh.pp)]
+    return max(ranks, key=lambda memory: memory.peak)
+
+
+def _rank_terms(run: Run, rank: int) -> tuple[Term, ...]:
+    mine = held(run.shape, run.mesh, run.peft, rank)
+    passing = max(_logits(run, rank), _one_layer(run, mine), key=lambda term: term.bytes)
+    terms = (*_states(run, mine), *_working_copies(run, mine), *_activations(run, mine, rank), passing, *_overhead(run))
+    return tuple(term for term in terms if term.bytes)
+
+
+def _states(run: Run, mine: Held) -> Iterator[Term]:
+    mesh, precision = run.mesh, run.training.precision
+    cost = states.trained(run.engine, mesh.zero_stage, precision, mesh.dp)
+    if run.peft:
+        plain = states.frozen(run.engine, mesh.zero_stage, precision, mesh.dp, None)
+        base = states.frozen(run.engine, mesh.zero_stage, precision, mesh.dp, run.quantization)
+        how = f"{base:.3g} bytes a weight" + (f": {run.quantization.bits} bits and constants" if run.quantization else ": frozen")
+        yield Term(name="base weights", bytes=int(base * mine.layers + plain * mine.ends), how=how)
+        yield Term(name="adapter weights", bytes=int(cost.weights * mine.adapter), how=f"{cost.weights:.3g} bytes a weight: {cost.source}")
+    else:
+        yield Term(name="weights", bytes=int(cost.weights * mine.trained), how=f"{cost.weights:.3g} bytes a weight: {cost.source}")
+    yield Term(name="gradients", bytes=int(cost.gradients * mine.trained), how=f"{cost.gradients:.3g} bytes a trained weight")
+    yield Term(name="optimizer", bytes=int(cost.optimizer * mine.trained), how=f"{cost.optimizer:.3g} bytes a trained weight")
+
+
+def _working_copies(run: Run, mine: Held) -> Iterator[Term]:
+    """Weights and gradients that exist a second time while the layers compute, in the precision they compute in."""
+    mesh, element = run.mesh, run.element
+    if run.engine == "native" and (mesh.dp > 1 or element == 2):
+        if mesh.zero_stage == 3 and mesh.pp == 1:
+            size = mine.largest * (2 * element + element + 4)
+            yield Term(name="gathered layers", bytes=int(size), how="weights of two units and the gradient of one, whole: FSDP2")
+            return
+        yield Term(
+            name="gathered weights", bytes=int(element * mine.total), how=f"{element} bytes a weight, kept between micro-batches: FSDP2"
+        )
+        if mesh.pp > 1 or run.batch.accumulation > 1:
+            yield Term(name="unreduced gradients", bytes=int(4 * mine.trained), how="4 bytes a trained weight, until the last micro-batch")
+    elif run.engine == "deepspeed" and mesh.zero_stage == 3:
+        yield Term(name="gathered layers", bytes=int(2 * element * mine.largest), how="two units, whole: ZeRO-3")
+    elif run.engine == "accelerate" and element == 2:
+        yield Term(name="autocast copies", bytes=int(2 * mine.total), how="2 bytes a weight, cached by autocast")
+
+
+def _activations(run: Run, mine: Held, rank: int) -> Iterator[Term]:
+    mesh, tokens, element = run.mesh, run.tokens, run.element
+    chunks = activations.chunks_in_flight(mesh.schedule, pp=mesh.pp, rank=rank, virtual=run.virtual, accumulation=run.batch.accumulation)
+    flight = chunks / run.virtual
+    if run.training.activation_checkpointing == "full":
+        each, what = activations.recomputed_bytes(run.shape, element) * len(mine.layer_ids), "inputs"
+    else:
+        each, what = sum(_layer_bytes(run, layer) for layer in mine.layer_ids), "all values"
+    how = f"{what} of {len(mine.layer_ids)} layers x {tokens} tokens x {flight:.3g} micro-batches in flight"
+    yield Term(name="activations", bytes=int(flight * tokens * each), how=how)
+    if mesh.pp > 1:
+        size = 2 * chunks * tokens * element * run.shape.hidden
+        yield Term(name="stage borders", bytes=size, how=f"input and output of {chunks} passes through a stage")
+    if run.packed:
+        size = tokens * run.training.sequence_length * (1 + element)
+        yield Term(
+            name="attention mask", bytes=size, how=f"{tokens} x {run.training.sequence_length} values, as a truth value and as a bias"
+        )
+
+
+def _layer_bytes(run: Run, layer: int) -> float:
+    sequence, tp = run.training.sequence_length, run.mesh.tp
+    return activations.layer_bytes(run.shape, layer, sequence=sequence, element=run.element, tp=tp, eager=run.eager)
+
+
+def _one_layer(run: Run, mine: Held) -> Term:
+    """Backward through the widest layer: gradients of its values and, where it is computed again, the values."""
+    again = run.training.activation_checkpointing == "full"
+    values = max(activations.feed_forward_values(run.shape, layer) for layer in mine.layer_ids)
+    gradients = run.element * (4 * run.shape.hidden + 0.75 * values / run.mesh.tp)
+    kept = max(_layer_bytes(run, layer) for layer in mine.layer_ids) if again else 0
+    how = "gradients of one layer's values" + (", and the values, computed again" if again else "")
+    return Term(name="one layer", bytes=int(run.tokens * (gradients + kept)), how=how)
+
+
+def _logits(run: Run, rank: int) -> Term:
+    """In fp32: the log-softmax, its gradient and the gradient of the logits, 12 bytes; GPipe keeps the log-softmax of every micro-batch."""
+    if rank != run.mesh.pp - 1:
+        return Term(name="logits", bytes=0, how="on the last stage only")
+    waiting = run.batch.accumulation - 1 if run.mesh.pp > 1 and run.mesh.schedule == "gpipe" else 0
+    part = run.shape.vocab // run.mesh.tp
+    return Term(
+        name="logits",
+        bytes=run.tokens * part * (12 + 4 * waiting),
+        how=f"{12 + 4 * waiting} bytes x {run.tokens} tokens x {part} of the vocabulary",
+    )
+
+
+def _overhead(run: Run) -> Iterator[Term]:
+    if not run.on_gpu:
+        yield Term(name="process", bytes=PROCESS, how="interpreter and libraries")
+        return
+    groups = 1 + sum(degree > 1 for degree in (run.mesh.pp, run.mesh.dp, run.mesh.cp, run.mesh.tp))
+    yield Term(name="CUDA context", bytes=CONTEXT, how="of the process")
+    yield Term(name="communicators", bytes=groups * COMMUNICATOR, how=f"0.5 GiB x {groups} groups of ranks")

@@ -1,0 +1,94 @@
+"""Manifest + model shape -> Plan: layout, batch, memory, speed, advice; or PlanError. Called by the CLI, the local run and the operator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from llmtrain_operator.job.advice import advice_on
+from llmtrain_operator.job.alternatives import Alternative, alternatives
+from llmtrain_operator.job.auto import choose
+from llmtrain_operator.job.case import Case
+from llmtrain_operator.job.degrees import degrees_of
+from llmtrain_operator.job.hardware import Gpu, find_gpu
+from llmtrain_operator.job.memory import Memory
+from llmtrain_operator.job.plan_dict import plan_dict
+from llmtrain_operator.job.problem import PlanError, Problem
+from llmtrain_operator.job.refusals import problems_of
+from llmtrain_operator.job.settle import settle
+from llmtrain_operator.job.shape import ModelShape
+from llmtrain_operator.job.spec import LLMTrainJob
+from llmtrain_operator.job.throughput import Throughput, trainable_parameters
+from llmtrain_trainer.config import Batch, EngineName, Mesh
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What will run, and what to expect of it."""
+
+    job: LLMTrainJob
+    """The manifest, with what auto chose filled in."""
+
+    engine: EngineName
+    shape: ModelShape | None
+    """None where config.json cannot be read here; memory and throughput are then None too."""
+
+    gpu: Gpu | None
+    """None on CPU processes."""
+
+    mesh: Mesh
+    batch: Batch
+    memory: Memory | None
+    throughput: Throughput | None
+    advice: tuple[str, ...]
+    why: tuple[str, ...]
+    """What auto thought; empty without it."""
+
+    alternatives: tuple[Alternative, ...]
+    """Changes that would fit; empty where the plan fits."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether the fullest rank stays below 80 % of its memory; True where that is not known."""
+        return self.memory is None or self.memory.fits
+
+    @property
+    def recompute(self) -> bool:
+        return self.job.spec.training.activation_checkpointing == "full"
+
+    @property
+    def trainable(self) -> int | None:
+        """Weights that get gradients."""
+        return trainable_parameters(self.shape, self.job.spec.peft) if self.shape else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values with stable keys, for JSON."""
+        return plan_dict(self)
+
+
+def plan(job: LLMTrainJob, shape: ModelShape | None) -> Plan:
+    """Raises PlanError with every problem at once. `shape` is None where the model's config.json is out of reach."""
+    gpu = gpu_of(job)
+    if isinstance(gpu, Problem):
+        raise PlanError([gpu, *problems_of(Case(job=job, shape=shape, gpu=None, degrees=degrees_of(job)))])
+    chosen, why = choose(job, shape, gpu) if job.spec.parallelism.auto else (job, ())
+    settled = settle(chosen, shape, gpu)
+    return Plan(
+        job=chosen,
+        engine=settled.engine,
+        shape=shape,
+        gpu=gpu,
+        mesh=settled.mesh,
+        batch=settled.batch,
+        memory=settled.memory,
+        throughput=settled.throughput,
+        advice=advice_on(settled),
+        why=why,
+        alternatives=() if settled.fits else alternatives(settled),
+    )
+
+
+def gpu_of(job: LLMTrainJob) -> Gpu | Problem | None:
+    """None without GPUs."""
+    resources = job.spec.resources
+    return find_gpu(resources.gpu or "missing") if resources.gpus_per_node else None

@@ -1,0 +1,224 @@
+"""Every reason to refuse a layout, as an ordered tuple of small functions. Asked by settle.py, which reports all that apply."""
+
+from __future__ import annotations
+
+import difflib
+
+from llmtrain_operator.job.available import AVAILABLE, WITHOUT_TENSOR
+from llmtrain_operator.job.case import Case, Refusal
+from llmtrain_operator.job.divisors import divisors, listed
+from llmtrain_operator.job.problem import Problem
+
+TENSOR, PIPELINE = "spec.parallelism.tensor", "spec.parallelism.pipeline"
+
+
+def devices(case: Case) -> Problem | None:
+    """The degrees multiply to the devices."""
+    degrees = case.degrees
+    if case.whole:
+        return None
+    value = f"pipeline {degrees.pp} x context {degrees.cp} x tensor {degrees.tp} = {degrees.model_parallel}"
+    rule = f"it must divide the {degrees.world} devices ({degrees.nodes} x {degrees.procs_per_node})"
+    return Problem("spec.parallelism", value, rule, f"Choose degrees whose product is {listed(divisors(degrees.world))}")
+
+
+def data_degree(case: Case) -> Problem | None:
+    """data, where it is given, is what the other degrees leave."""
+    given = case.job.spec.parallelism.data
+    if given is None or not case.whole or given == case.degrees.dp:
+        return None
+    rule = f"{case.degrees.world} devices over pipeline x context x tensor ({case.degrees.model_parallel}) leave {case.degrees.dp}"
+    return Problem("spec.parallelism.data", str(given), rule, f"Use {case.degrees.dp}, or leave data out")
+
+
+def tensor_in_node(case: Case) -> Problem | None:
+    """Tensor neighbours exchange every layer's activations: on GPUs they share a node."""
+    tp, local = case.degrees.tp, case.degrees.procs_per_node
+    if case.gpu is None or local % tp == 0:
+        return None
+    return Problem(
+        TENSOR, str(tp), f"it must divide the {local} GPUs of a node, so that no group crosses nodes", f"Use {listed(divisors(local))}"
+    )
+
+
+def tensor_plan(case: Case) -> Problem | None:
+    if case.degrees.tp == 1 or case.shape is None or case.shape.model_type not in WITHOUT_TENSOR:
+        return None
+    rule = f"model_type {case.shape.model_type} has no tensor-parallel plan"
+    return Problem(TENSOR, str(case.degrees.tp), rule, "Leave tensor out; use pipeline and data parallelism")
+
+
+def tensor_divides(case: Case) -> Problem | None:
+    """Heads, key-value heads, feed-forward width and vocabulary are split evenly."""
+    tp, shape = case.degrees.tp, case.shape
+    if shape is None or tp == 1:
+        return None
+    split = {"attention heads": shape.heads, "key-value heads": shape.kv_heads, "feed-forward width": shape.ffn, "vocabulary": shape.vocab}
+    wrong = [f"{name} ({count})" for name, count in split.items() if count % tp]
+    if not wrong:
+        return None
+    right = [degree for degree in divisors(shape.kv_heads) if all(count % degree == 0 for count in split.values())]
+    return Problem(TENSOR, str(tp), f"it must divide the {' and the '.join(wrong)}", f"Use {listed(right)}")
+
+
+def enough_layers(case: Case) -> Problem | None:
+    shape, degrees = case.shape, case.degrees
+    if shape is None or degrees.stages <= shape.layers:
+        return None
+    field, value = (
+        (PIPELINE, str(degrees.pp)) if degrees.virtual == 1 else (f"{PIPELINE} x virtualStages", f"{degrees.pp} x {degrees.virtual}")
+    )
+    return Problem(field, value, f"a stage holds at least one of the {shape.layers} layers", f"Use at most {shape.layers} stages")
+
+
+def virtual_needs_pipeline(case: Case) -> Problem | None:
+    if case.degrees.virtual == 1 or case.degrees.pp > 1:
+        return None
+    way_out = "Set pipeline to 2 or more, or leave virtualStages out"
+    return Problem("spec.parallelism.virtualStages", str(case.degrees.virtual), "only a pipeline has stages to interleave", way_out)
+
+
+def batch_divides(case: Case) -> Problem | None:
+    if not case.whole:
+        return None
+    return case.batch if isinstance(case.batch, Problem) else None
+
+
+def pipeline_is_filled(case: Case) -> Problem | None:
+    """1F1B starts with as many micro-batches as there are stages; interleaving goes in rounds of them."""
+    degrees, count = case.degrees, case.accumulation
+    if degrees.pp == 1 or count is None:
+        return None
+    passes = case.job.spec.training.micro_batch_size * degrees.dp
+    if degrees.schedule == "1f1b" and count < degrees.pp:
+        rule = f"schedule 1f1b needs at least {degrees.pp} micro-batches a step, and this gives {count}"
+        way_out = f"Use at least {degrees.pp * passes}, a smaller microBatchSize, or schedule: gpipe"
+    elif degrees.schedule == "interleaved" and count % degrees.pp:
+        rule = f"schedule interleaved needs a multiple of {degrees.pp} micro-batches a step, and this gives {count}"
+        way_out = f"Use a multiple of {degrees.pp * passes}, or schedule: 1f1b"
+    else:
+        return None
+    return Problem("spec.training.globalBatchSize", str(case.job.spec.training.global_batch_size), rule, way_out)
+
+
+def sequence_has_positions(case: Case) -> Problem | None:
+    """Learned positions end; rotary ones do not (see advice.py)."""
+    shape, length = case.shape, case.job.spec.training.sequence_length
+    if shape is None or not shape.learned_positions or shape.max_positions is None or length <= shape.max_positions:
+        return None
+    rule = f"the model has {shape.max_positions} learned positions"
+    return Problem("spec.training.sequenceLength", str(length), rule, f"Use at most {shape.max_positions}")
+
+
+def context_divides(case: Case) -> Problem | None:
+    """Ring attention gives each device two chunks, an early and a late one, so that the causal mask costs all the same."""
+    cp, length = case.degrees.cp, case.job.spec.training.sequence_length
+    if cp == 1 or length % (2 * cp) == 0:
+        return None
+    rule = f"it must be a multiple of 2 x context ({2 * cp})"
+    return Problem("spec.training.sequenceLength", str(length), rule, f"Use {length // (2 * cp) * 2 * cp or 2 * cp}")
+
+
+def expert_divides(case: Case) -> Problem | None:
+    ep, shape, field = case.degrees.ep, case.shape, "spec.parallelism.expert"
+    if ep == 1 or shape is None:
+        return None
+    if not shape.experts:
+        return Problem(field, str(ep), f"model_type {shape.model_type} has no experts", "Leave expert out")
+    replicas = case.degrees.dp * case.degrees.cp
+    if shape.experts % ep == 0 and replicas % ep == 0:
+        return None
+    right = [degree for degree in divisors(shape.experts) if replicas % degree == 0]
+    return Problem(field, str(ep), f"it must divide the {shape.experts} experts and data x context ({replicas})", f"Use {listed(right)}")
+
+
+def tokenizer_fits(case: Case) -> Problem | None:
+    tokenizer, shape = case.job.spec.tokenizer, case.shape
+    if shape is None or tokenizer is None or tokenizer.train is None or tokenizer.train.vocab_size <= shape.vocab:
+        return None
+    rule = f"the model has room for {shape.vocab} tokens"
+    way_out = f"Use at most {shape.vocab}, or make the model's vocab_size larger"
+    return Problem("spec.tokenizer.train.vocabSize", str(tokenizer.train.vocab_size), rule, way_out)
+
+
+def adapter_targets(case: Case) -> Problem | None:
+    peft, shape = case.job.spec.peft, case.shape
+    if peft is None or shape is None or "all-linear" in peft.target_modules:
+        return None
+    names = sorted({matrix.name for layer in shape.linears("all-linear") for matrix in layer})
+    wrong = [target for target in peft.target_modules if target not in names]
+    if not wrong:
+        return None
+    near = difflib.get_close_matches(wrong[0], names, n=1, cutoff=0.5)
+    way_out = f"Use {near[0]}" if near else f"Use {listed(names)}, or all-linear"
+    return Problem("spec.peft.targetModules", ", ".join(wrong), f"a {shape.model_type} layer has {', '.join(names)}", way_out)
+
+
+def deepspeed_pipeline_zero(case: Case) -> Problem | None:
+    degrees = case.degrees
+    if degrees.engine != "deepspeed" or degrees.pp == 1 or degrees.zero < 2:
+        return None
+    rule = "DeepSpeed's pipeline shares out the optimizer only: stages 2 and 3 fail with it"
+    return Problem("spec.parallelism.zeroStage", str(degrees.zero), rule, "Use 1, or leave pipeline out")
+
+
+def deepspeed_pipeline_tensor(case: Case) -> Problem | None:
+    degrees = case.degrees
+    if degrees.engine != "deepspeed" or degrees.pp == 1 or degrees.tp == 1:
+        return None
+    rule = "DeepSpeed's tensor parallelism does not work inside its pipeline"
+    return Problem(TENSOR, str(degrees.tp), rule, "Use one of the two, or engine native for both")
+
+
+def deepspeed_pipeline_clipping(case: Case) -> Problem | None:
+    degrees, training = case.degrees, case.job.spec.training
+    if degrees.engine != "deepspeed" or degrees.pp == 1 or degrees.zero or training.precision != "fp32" or not training.gradient_clipping:
+        return None
+    rule = "DeepSpeed's pipeline without ZeRO clips fp32 gradients by a wrong norm"
+    return Problem("spec.training.gradientClipping", str(training.gradient_clipping), rule, "Use 0, or zeroStage: 1")
+
+
+def accelerate_is_data_parallel(case: Case) -> Problem | None:
+    degrees = case.degrees
+    if degrees.engine != "accelerate" or degrees.model_parallel == 1:
+        return None
+    value = f"pipeline {degrees.pp} x context {degrees.cp} x tensor {degrees.tp}"
+    return Problem("spec.parallelism", value, "engine accelerate is data parallel only", "Leave the degrees out, or use engine native")
+
+
+def peft_in_parallel(case: Case) -> Problem | None:
+    peft, degrees = case.job.spec.peft, case.degrees
+    if peft is None or peft.method in ("lora", "rslora", "dora") or degrees.model_parallel == 1:
+        return None
+    rule = f"method {peft.method} does not work with tensor or pipeline parallelism in any engine"
+    return Problem("spec.peft.method", peft.method, rule, "Use lora, or leave tensor and pipeline out")
+
+
+LAYOUT: tuple[Refusal, ...] = (
+    devices,
+    data_degree,
+    tensor_in_node,
+    tensor_plan,
+    tensor_divides,
+    enough_layers,
+    virtual_needs_pipeline,
+    batch_divides,
+    pipeline_is_filled,
+    sequence_has_positions,
+    context_divides,
+    expert_divides,
+    tokenizer_fits,
+    adapter_targets,
+    deepspeed_pipeline_zero,
+    deepspeed_pipeline_tensor,
+    deepspeed_pipeline_clipping,
+    accelerate_is_data_parallel,
+    peft_in_parallel,
+)
+
+REFUSALS: tuple[Refusal, ...] = (*AVAILABLE, *LAYOUT)
+
+
+def problems_of(case: Case) -> tuple[Problem, ...]:
+    """Everything wrong with the case, in the order of REFUSALS."""
+    return tuple(problem for refusal in REFUSALS if (problem := refusal(case)))

@@ -1,0 +1,122 @@
+"""One manifest under one choice of degrees: checked, laid out, estimated. Used by plan.py, auto.py and alternatives.py."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from llmtrain_operator.job.case import Case
+from llmtrain_operator.job.degrees import Degrees, degrees_of
+from llmtrain_operator.job.hardware import Gpu
+from llmtrain_operator.job.layout import split_layers
+from llmtrain_operator.job.memory import Memory, Run, estimate_memory
+from llmtrain_operator.job.problem import PlanError, Problem
+from llmtrain_operator.job.refusals import problems_of
+from llmtrain_operator.job.shape import ModelShape
+from llmtrain_operator.job.spec import LLMTrainJob
+from llmtrain_operator.job.throughput import Throughput, expect
+from llmtrain_trainer.config import Batch, EngineName, Mesh
+
+UNITS = {"m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """A layout that no rule refuses."""
+
+    job: LLMTrainJob
+    shape: ModelShape | None
+    gpu: Gpu | None
+    engine: EngineName
+    mesh: Mesh
+    batch: Batch
+    memory: Memory | None
+    """None where the shape is not known."""
+
+    throughput: Throughput | None
+
+    @property
+    def fits(self) -> bool:
+        """True too where memory cannot be estimated."""
+        return self.memory is None or self.memory.fits
+
+
+def settle(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> Settled:
+    """Raises PlanError with everything that is wrong."""
+    case = Case(job=job, shape=shape, gpu=gpu, degrees=degrees_of(job))
+    if problems := problems_of(case):
+        raise PlanError(problems)
+    assert isinstance(case.batch, Batch)
+    return _settled(case, case.batch)
+
+
+def valid(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> Settled | Problem:
+    """The same for a search: the first problem instead of an error."""
+    case = Case(job=job, shape=shape, gpu=gpu, degrees=degrees_of(job))
+    if problems := problems_of(case):
+        return problems[0]
+    assert isinstance(case.batch, Batch)
+    return _settled(case, case.batch)
+
+
+def _settled(case: Case, batch: Batch) -> Settled:
+    job, shape, spec = case.job, case.shape, case.job.spec
+    mesh = mesh_of(case.degrees, shape)
+    return Settled(
+        job=job,
+        shape=shape,
+        gpu=case.gpu,
+        engine=case.degrees.engine,
+        mesh=mesh,
+        batch=batch,
+        memory=estimate_memory(_run(case, mesh, batch, shape), capacity_of(job, case.gpu)) if shape else None,
+        throughput=expect(shape, mesh, batch, spec.training, spec.peft, case.gpu) if shape else None,
+    )
+
+
+def mesh_of(degrees: Degrees, shape: ModelShape | None) -> Mesh:
+    """Without a shape the layers are not known: each stage then stands as an empty range, and preparation splits them."""
+    stages = split_layers(shape.layers, degrees.stages) if shape else ((0, 0),) * degrees.stages
+    return Mesh(
+        nodes=degrees.nodes,
+        procs_per_node=degrees.procs_per_node,
+        pp=degrees.pp,
+        dp=degrees.dp,
+        cp=degrees.cp,
+        tp=degrees.tp,
+        ep=degrees.ep,
+        zero_stage=degrees.zero,
+        schedule=degrees.schedule,
+        stages=stages,
+    )
+
+
+def _run(case: Case, mesh: Mesh, batch: Batch, shape: ModelShape) -> Run:
+    spec = case.job.spec
+    return Run(
+        shape=shape,
+        mesh=mesh,
+        batch=batch,
+        training=spec.training,
+        engine=case.degrees.engine,
+        peft=spec.peft,
+        quantization=spec.quantization,
+        eager=spec.model.attention == "eager",
+        packed=spec.task == "sft" and spec.training.packing,
+        on_gpu=case.gpu is not None,
+    )
+
+
+def capacity_of(job: LLMTrainJob, gpu: Gpu | None) -> int | None:
+    """Bytes one rank may use: the GPU's, or its share of the pod's memory; None where a CPU pod names none."""
+    resources = job.spec.resources
+    if gpu:
+        return gpu.memory_bytes
+    return int(quantity(resources.memory) / (resources.procs_per_node or 1)) if resources.memory else None
+
+
+def quantity(text: str) -> float:
+    """A Kubernetes quantity as a number: 1.5Gi is 1610612736."""
+    found = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", text)
+    assert found, text  # the manifest's pattern was checked when it was parsed
+    return float(found[1]) * (UNITS[found[2]] if found[2] else 1)

@@ -1,0 +1,69 @@
+"""Bytes a weight costs while it is trained or frozen, by engine, ZeRO stage and precision. Used by memory.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llmtrain_trainer.config import EngineName, Quantization
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateBytes:
+    """Bytes on each rank for every trained weight of its stage, after the data-parallel ranks have shared out what they share."""
+
+    weights: float
+    gradients: float
+    optimizer: float
+    source: str
+    """Where the numbers come from, in words a table can show."""
+
+
+def trained(engine: EngineName, zero: int, precision: str, dp: int) -> StateBytes:
+    """What AdamW training keeps a weight."""
+    if engine == "native":
+        return _native(zero, dp)
+    if engine == "accelerate":
+        return StateBytes(weights=4, gradients=4, optimizer=8, source="fp32 weight, gradient and two moments, whole on every rank")
+    return _deepspeed(zero, precision, dp) if engine == "deepspeed" else _megatron(zero, precision, dp)
+
+
+def _native(zero: int, dp: int) -> StateBytes:
+    """Fp32 weights, gradient sums and moments in every precision; FSDP2 shares all of them out with zeroStage 3."""
+    share = dp if zero == 3 else 1
+    whole = "fp32 weight, gradient and two moments"
+    return StateBytes(weights=4 / share, gradients=4 / share, optimizer=8 / share, source=f"{whole} over {share}" if share > 1 else whole)
+
+
+def _deepspeed(zero: int, precision: str, dp: int) -> StateBytes:
+    """2 + 2 + 12 bytes, shared out stage by stage: Rajbhandari et al. 2020 (ZeRO), section 3.1. In fp32: 4 + 4 + 8."""
+    weights, gradients, optimizer = (2, 2, 12) if precision == "bf16" else (4, 4, 8)
+    return StateBytes(
+        weights=weights / (dp if zero >= 3 else 1),
+        gradients=gradients / (dp if zero >= 2 else 1),
+        optimizer=optimizer / (dp if zero >= 1 else 1),
+        source=f"ZeRO-{zero} over {dp}",
+    )
+
+
+def _megatron(zero: int, precision: str, dp: int) -> StateBytes:
+    """18 bytes, or 6 + 12/dp with the distributed optimizer: theoretical_memory_usage.py of Megatron-LM."""
+    weights, optimizer = (2, 12) if precision == "bf16" else (4, 8)
+    source = f"distributed optimizer over {dp}" if zero else "optimizer whole on every rank"
+    return StateBytes(weights=weights, gradients=4, optimizer=optimizer / (dp if zero else 1), source=source)
+
+
+def frozen(engine: EngineName, zero: int, precision: str, dp: int, quantization: Quantization | None) -> float:
+    """Bytes on each rank for a frozen weight of a matrix inside the layers."""
+    if quantization:
+        return quantized(quantization)
+    width = 2 if precision == "bf16" and engine != "native" else 4
+    return width / (dp if zero == 3 and engine in ("native", "deepspeed") else 1)
+
+
+def quantized(quantization: Quantization) -> float:
+    """Bytes a weight in blocks of 64 with an fp32 constant each; double quantization holds the constants in 8 bits, with an fp32
+    constant for 256 of them: Dettmers et al. 2023 (QLoRA), section 3. 8 bits: one byte, and fp32 constants a row, which are left out."""
+    if quantization.bits == 8:
+        return 1.0
+    constants = 1 / 64 + 4 / (64 * 256) if quantization.double_quant else 4 / 64
+    return 0.5 + constants

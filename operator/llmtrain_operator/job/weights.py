@@ -1,0 +1,81 @@
+"""How many weights a rank holds, after tensor and pipeline parallelism and before the data-parallel ranks share. Used by memory.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from llmtrain_operator.job.shape import Matrix, ModelShape
+from llmtrain_trainer.config import Mesh, Peft
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """Weights of one pipeline rank, on one of its tensor ranks. Floats, because uneven norms and adapters are averaged."""
+
+    layer_ids: tuple[int, ...]
+    layers: float
+    """Matrices and norms of its layers."""
+
+    ends: float
+    """Token table, positions, final norm and output matrix, where it has them."""
+
+    adapter: float
+    trained: float
+    """The adapters, or all of it."""
+
+    largest: float
+    """Of what is gathered at once: one layer, or the ends."""
+
+    @property
+    def total(self) -> float:
+        return self.layers + self.ends + self.adapter
+
+
+def held(shape: ModelShape, mesh: Mesh, peft: Peft | None, rank: int) -> Held:
+    """What pipeline rank `rank` holds: stages rank, rank + pp, rank + 2 pp, ..."""
+    ids = tuple(layer for stage in mesh.stages[rank :: mesh.pp] for layer in range(*stage))
+    each = layer_weights(shape, mesh.tp)
+    layers = sum(each[layer] for layer in ids)
+    ends = _ends(shape, mesh.tp, first=rank == 0, last=rank == mesh.pp - 1)
+    adapter = sum(adapter_weights(shape, peft, mesh.tp)[layer] for layer in ids) if peft else 0.0
+    return Held(
+        layer_ids=ids,
+        layers=layers,
+        ends=ends,
+        adapter=adapter,
+        trained=adapter if peft else layers + ends,
+        largest=max([*(each[layer] for layer in ids), ends]),
+    )
+
+
+@lru_cache(maxsize=256)
+def layer_weights(shape: ModelShape, tp: int) -> tuple[float, ...]:
+    """Weights of each layer on one tensor rank: split matrices in tp parts, norms and routers whole."""
+    return tuple(_layer(shape, layer, tp) for layer in range(shape.layers))
+
+
+def _layer(shape: ModelShape, layer: int, tp: int) -> float:
+    matrices = shape.matrices(layer)
+    norms = shape.layer_parameters(layer) - sum(matrix.parameters for matrix in matrices)
+    return norms + sum(matrix.parameters / (tp if matrix.split != "none" else 1) for matrix in matrices)
+
+
+@lru_cache(maxsize=256)
+def adapter_weights(shape: ModelShape, peft: Peft, tp: int) -> tuple[float, ...]:
+    """LoRA's A (rank x inputs) and B (outputs x rank) of each layer on one tensor rank; the factor next to the split side is split too."""
+    targets = shape.linears("all-linear" if "all-linear" in peft.target_modules else peft.target_modules)
+    return tuple(sum(_adapter(matrix, peft.rank, tp) for matrix in layer) for layer in targets)
+
+
+def _adapter(matrix: Matrix, rank: int, tp: int) -> float:
+    inputs = matrix.inputs / (tp if matrix.split == "row" else 1)
+    outputs = matrix.outputs / (tp if matrix.split == "column" else 1)
+    return rank * (inputs + outputs) * matrix.copies
+
+
+def _ends(shape: ModelShape, tp: int, *, first: bool, last: bool) -> float:
+    """A tied table stands on the first and on the last pipeline rank, once where they are the same."""
+    table = shape.embedding_parameters / tp if first else 0.0
+    head = shape.vocab * shape.hidden / tp if last and not (first and shape.tied) else 0.0
+    return table + head + (shape.final_norm_parameters if last else 0)
