@@ -1,0 +1,200 @@
+"""From the store back to a directory the engine can load: which checkpoint, is it whole, and its files, verified. Called by the agent.
+
+A checkpoint is chosen only after every byte of it was read and compared; the first good one, newest first, is taken.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from llmtrain_trainer.checkpoint.errors import BadCheckpointError, MissingError, ResumeError
+from llmtrain_trainer.checkpoint.manifest import COMMIT, MANIFEST, File, Manifest, Name, read_manifest
+from llmtrain_trainer.checkpoint.store import Digest, Store, describe_mismatch, digest_file, side_by_side, verify_object
+
+Event = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """One checkpoint as a listing shows it: nothing of it was read yet, unless `verified`."""
+
+    name: Name
+    sizes: dict[str, int]
+    """Bytes by file name."""
+
+    verified: bool = False
+    """Every file was read and compared."""
+
+    @property
+    def step(self) -> int:
+        return self.name.step
+
+    @property
+    def committed(self) -> bool:
+        return COMMIT in self.sizes
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.sizes.values())
+
+
+def list_checkpoints(store: Store) -> list[Found]:
+    """All of them, committed or not, newest first, by one listing. See `Found.committed`."""
+    sizes: dict[Name, dict[str, int]] = {}
+    for entry in store.entries():
+        head, _, tail = entry.key.partition("/")
+        if name := Name.parse(head):
+            sizes.setdefault(name, {})[tail] = entry.bytes
+    return [Found(name=name, sizes=sizes[name]) for name in sorted(sizes, reverse=True)]
+
+
+def find(store: Store, name: str) -> Found:
+    """One checkpoint by its name, for the nodes that did not choose. Raises ResumeError."""
+    parsed = Name.parse(name)
+    sizes = {entry.key.partition("/")[2]: entry.bytes for entry in store.entries(f"{name}/")}
+    if parsed is None or not sizes:
+        raise ResumeError(f"There is no checkpoint {name} in {store.uri()}.")
+    return Found(name=parsed, sizes=sizes)
+
+
+def next_round(store: Store, attempt: int) -> int:
+    """The first round that no checkpoint of this attempt has: a name is never written twice, and a later round is newer."""
+    return max((found.name.round + 1 for found in list_checkpoints(store) if found.name.attempt == attempt), default=0)
+
+
+def next_attempt(store: Store) -> int:
+    """The first attempt that is newer than every checkpoint there."""
+    return max((found.name.attempt + 1 for found in list_checkpoints(store)), default=0)
+
+
+def choose(
+    store: Store, resume: Literal["latest", "none"] | int, event: Event, into: Path | None = None, skip: Collection[str] = ()
+) -> Found | None:
+    """The checkpoint to resume from, verified; None: from the start.
+
+    resume: as `checkpoint.resume` of the manifest. event: told of each checkpoint that is passed over, with the reason. into: keep
+    what is read there, so that `fetch` into the same directory needs not download it again. skip: names that are not to be chosen.
+    Raises ResumeError when a given step cannot be had, StoreUnreachableError when the store cannot be read.
+    """
+    if resume == "none":
+        return None
+    there = [found for found in list_checkpoints(store) if str(found.name) not in skip]
+    for found in there:
+        if resume in ("latest", found.step):
+            try:
+                return _verified(found, store, into)
+            except BadCheckpointError as error:
+                event(
+                    {
+                        "time": time.time(),
+                        "kind": "checkpoint_rejected",
+                        "step": found.step,
+                        "name": str(found.name),
+                        "message": f"{error}. Passed over.",
+                    }
+                )
+    if resume == "latest":
+        return None
+    have = ", ".join(str(found.name) for found in there if found.committed) or "none"
+    raise ResumeError(
+        f"checkpoint.resume is {resume}, but {store.uri()} has no good checkpoint of that step. "
+        f"Committed there: {have}. Give one of their steps, or latest."
+    )
+
+
+def read(found: Found, store: Store) -> Manifest:
+    """The manifest, checked against COMMIT and against the listing. Raises BadCheckpointError."""
+    if not found.committed:
+        raise BadCheckpointError(f"{found.name} has no {COMMIT}: its upload did not end")
+    try:
+        manifest = read_manifest(str(found.name), *(store.get_bytes(f"{found.name}/{file}") for file in (COMMIT, MANIFEST)))
+    except MissingError as error:
+        raise BadCheckpointError(f"{found.name} has no {MANIFEST}") from error
+    for file in manifest.files:
+        if file.path not in found.sizes:
+            raise BadCheckpointError(f"{found.name} lacks {file.path}")
+        if found.sizes[file.path] != file.bytes:
+            raise BadCheckpointError(f"{found.name}/{file.path} has {found.sizes[file.path]} bytes, its manifest says {file.bytes}")
+    return manifest
+
+
+def verify(found: Found, store: Store) -> Found:
+    """Read every byte and compare. Raises BadCheckpointError."""
+    manifest = read(found, store)
+    _each(manifest, lambda file: verify_object(store, f"{found.name}/{file.path}", _digest(file)))
+    return replace(found, verified=True)
+
+
+def fetch(found: Found, store: Store, into: Path, staging: Path | None = None) -> Path:
+    """The checkpoint as a local directory into/<name>, every file verified; older ones beside it are removed.
+
+    A file that is already there, or in `staging` (default: beside `into`) because this node wrote it, is used if its digest is right.
+    A store that is a local directory is linked to. Raises BadCheckpointError, StoreError.
+    """
+    manifest = read(found, store)
+    directory = into / str(found.name)
+    own = (staging or into.parent / "staging") / str(found.name)
+    directory.mkdir(parents=True, exist_ok=True)
+    _each(manifest, lambda file: _obtain(file, found, store, directory / file.path, own / file.path))
+    (directory / MANIFEST).write_bytes(store.get_bytes(f"{found.name}/{MANIFEST}"))
+    for other in into.iterdir():
+        if other != directory and Name.parse(other.name):
+            shutil.rmtree(other, ignore_errors=True)
+    return directory
+
+
+def _verified(found: Found, store: Store, into: Path | None) -> Found:
+    if into is None:
+        return verify(found, store)
+    fetch(found, store, into)
+    return replace(found, verified=True)
+
+
+def _obtain(file: File, found: Found, store: Store, target: Path, own: Path) -> None:
+    expected = _digest(file)
+    if _is(target, expected):
+        return
+    target.unlink(missing_ok=True)
+    key = f"{found.name}/{file.path}"
+    local = store.local(key)
+    if _is(own, expected):
+        _link(own, target)
+    elif local is None:
+        verify_object(store, key, expected, into=target)
+    else:
+        if not found.verified and (got := digest_file(local)) != expected:
+            raise BadCheckpointError(describe_mismatch(store.uri(key), got, expected))
+        _link(local, target)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        target.symlink_to(source.resolve())
+
+
+def _is(path: Path, expected: Digest) -> bool:
+    return path.is_file() and path.stat().st_size == expected.bytes and digest_file(path) == expected
+
+
+def _digest(file: File) -> Digest:
+    return Digest(bytes=file.bytes, sha256=file.sha256)
+
+
+def _each(manifest: Manifest, act: Callable[[File], None]) -> None:
+    """Several files at once; the first error is raised."""
+    with side_by_side() as pool:
+        futures = [pool.submit(act, file) for file in manifest.files]
+        try:
+            for future in futures:
+                future.result()
+        finally:
+            for future in futures:
+                future.cancel()

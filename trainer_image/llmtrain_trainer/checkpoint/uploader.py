@@ -1,0 +1,222 @@
+"""The node's uploader: from staging to a committed checkpoint. The agent calls `poll` in a thread, about once a second.
+
+Node 0 chooses a save and announces it (begin.json); every node uploads its own files and then node-<i>.json; node 0 joins the parts
+into manifest.json, lists the store again, and writes COMMIT last (`commit`). Nodes that each chose for themselves might never meet
+on one save, hence the announcement. Nothing is lost by an outage: staged saves wait, and `poll` goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from llmtrain_trainer.checkpoint import staging as disk
+from llmtrain_trainer.checkpoint.commit import Committer, read_or_none
+from llmtrain_trainer.checkpoint.errors import BadCheckpointError, StoreError
+from llmtrain_trainer.checkpoint.manifest import BEGIN, COMMIT, MANIFEST, Begin, Commit, File, Manifest, Name, NodePart, encode, node_file
+from llmtrain_trainer.checkpoint.staging import Staged
+from llmtrain_trainer.checkpoint.store import Store, side_by_side
+from llmtrain_trainer.config import CheckpointStatus
+
+Event = Callable[[dict[str, Any]], None]
+
+
+class Uploader:
+    """One per node. `poll` and `drain` may be called from different threads; they take turns."""
+
+    def __init__(
+        self,
+        staging: Path,
+        store: Store,
+        node_rank: int,
+        nodes: int,
+        local_ranks: Sequence[int],
+        keep: int,
+        keep_every_steps: int | None,
+        event: Event,
+        *,
+        waiting_limit: int = 4,
+    ) -> None:
+        """local_ranks: global numbers of this node's ranks. waiting_limit: finished saves that may wait before newer ones replace them."""
+        self._staging, self._store, self._event = staging, store, event
+        self._node, self._nodes, self._ranks = node_rank, nodes, tuple(local_ranks)
+        self._waiting_limit = waiting_limit
+        self._committer = Committer(store, nodes, keep, keep_every_steps)
+        self._turn = threading.Lock()
+        self._begun: set[Name] = set()
+        self._sent: dict[Name, dict[str, File]] = {}
+        self._parted: set[Name] = set()
+        self._closed: set[Name] = set()
+        self._retain_due = False
+        self._outage_since: float | None = None
+        self.last: CheckpointStatus | None = None
+        """The newest checkpoint this node knows to be committed."""
+
+    def poll(self) -> None:
+        """Do all that can be done now. Never raises for a store that fails: an event says so, and the next call tries again."""
+        with self._turn:
+            self._poll()
+
+    def drain(self, timeout: float) -> bool:
+        """Poll until every finished save is committed; False when `timeout` seconds were not enough."""
+        deadline = time.monotonic() + timeout
+        while True:
+            if self._turn.acquire(timeout=max(0.0, deadline - time.monotonic())):
+                try:
+                    self._poll()
+                    if not self._pending():
+                        return True
+                finally:
+                    self._turn.release()
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.1)
+
+    def _poll(self) -> None:
+        try:
+            while True:
+                self._close_what_is_whole()  # between uploads too: where saves come as fast as uploads, there is no other time
+                staged = self._next()
+                if staged is None:
+                    break
+                self._advance(staged, self._upload)
+            if self._retain_due:
+                self._committer.retain(self._begun - self._closed)
+                self._retain_due = False
+            self._store_is_back()
+        except StoreError as error:
+            self._store_is_away(error)
+
+    def _pending(self) -> list[Staged]:
+        """Finished saves that are neither committed nor given up, oldest first."""
+        return [staged for staged in disk.finished(self._staging, self._ranks) if staged.name not in self._closed]
+
+    def _advance(self, staged: Staged, act: Callable[[Staged], None]) -> None:
+        """One stage of one save; a bad one is given up, which leaves the others alone."""
+        try:
+            act(staged)
+        except BadCheckpointError as error:
+            self._give_up(staged.name, "checkpoint_rejected", f"{error}. It is not committed.")
+
+    def _next(self) -> Staged | None:
+        """The save to upload now: oldest first, so that all nodes serve the same order."""
+        waiting = [staged for staged in self._pending() if staged.name not in self._parted]
+        if self._node == 0 or self._outage_since is not None:
+            waiting = self._supersede(waiting)
+        return next((staged for staged in waiting if self._announced(staged)), None)
+
+    def _supersede(self, waiting: list[Staged]) -> list[Staged]:
+        """When the disk fills because the store is slow or away, newer saves replace older ones that are not on their way yet."""
+        if not waiting or not self._crowded(waiting):
+            return waiting
+        newest = waiting[-1].name
+        for staged in waiting[:-1]:
+            if staged.name not in self._begun:
+                reason = f"{staged.name} is dropped before it was uploaded: {len(waiting)} saves wait for the store, and {newest} is newer."
+                self._give_up(staged.name, "checkpoint_superseded", reason)
+        return [staged for staged in waiting if staged.name not in self._closed]
+
+    def _crowded(self, waiting: list[Staged]) -> bool:
+        return len(waiting) > self._waiting_limit or shutil.disk_usage(self._staging).free < 2 * sum(waiting[-1].files.values())
+
+    def _announced(self, staged: Staged) -> bool:
+        """Has node 0 chosen this save? On node 0: choose it."""
+        if staged.name in self._begun:
+            return True
+        begin = encode(Begin(save_id=staged.save_id, nodes=self._nodes))
+        if self._node != 0 and read_or_none(self._store, f"{staged.name}/{BEGIN}") != begin:
+            return False
+        if self._taken(staged):
+            return False
+        if self._node == 0:
+            self._store.put_bytes(f"{staged.name}/{BEGIN}", begin)
+        self._begun.add(staged.name)
+        return True
+
+    def _taken(self, staged: Staged) -> bool:
+        """Committed already: its files must not be touched."""
+        if read_or_none(self._store, f"{staged.name}/{COMMIT}") is None:
+            return False
+        manifest = read_or_none(self._store, f"{staged.name}/{MANIFEST}")
+        if manifest is not None and Manifest.model_validate_json(manifest).save_id == staged.save_id:
+            self._closed.add(staged.name)  # ours, from before this agent was started again
+            return True
+        reason = f"{staged.name} is already committed by another run in {self._store.uri()}. Use a higher attempt or another destination."
+        self._give_up(staged.name, "checkpoint_rejected", reason)
+        return True
+
+    def _upload(self, staged: Staged) -> None:
+        """Put this node's files, several at once, and then its part. What was sent before an outage is not sent again."""
+        staged.check()
+        sent = self._sent.setdefault(staged.name, {})
+
+        def send(path: str) -> None:
+            digest = self._store.put_file(staged.directory / path, f"{staged.name}/{path}")
+            sent[path] = File(path=path, bytes=digest.bytes, sha256=digest.sha256, node=self._node)
+
+        with side_by_side() as pool:
+            for future in [pool.submit(send, path) for path in staged.files if path not in sent]:
+                future.result()
+        part = NodePart(
+            node=self._node,
+            ranks=tuple(part.rank for part in staged.parts),
+            world_size=staged.parts[0].world_size,
+            save_id=staged.save_id,
+            files=tuple(sent[path] for path in sorted(sent)),
+        )
+        self._store.put_bytes(f"{staged.name}/{node_file(self._node)}", encode(part))
+        self._parted.add(staged.name)
+
+    def _close_what_is_whole(self) -> None:
+        for staged in self._pending():
+            if staged.name in self._parted:
+                self._advance(staged, self._close)
+
+    def _close(self, staged: Staged) -> None:
+        """Node 0 commits; the others wait until it has."""
+        if self._node == 0:
+            if sealed := self._committer.seal(staged):
+                self._committed(staged.name, *sealed)
+        elif data := read_or_none(self._store, f"{staged.name}/{COMMIT}"):
+            self._committed(staged.name, Commit.model_validate_json(data), sum(staged.files.values()))
+
+    def _committed(self, name: Name, commit: Commit, size: int) -> None:
+        self._closed.add(name)
+        self.last = CheckpointStatus(
+            name=str(name), step=name.step, uri=self._store.uri(str(name)), bytes=size, committed_at=commit.committed_at
+        )
+        if self._node == 0:
+            self._retain_due = True
+            self._tell(
+                "checkpoint_committed", f"{name} is committed and verified ({size} bytes).", name=str(name), step=name.step, bytes=size
+            )
+        # The newest committed save stays on this disk: a restart in place loads it from here instead of from the store.
+        for older in [staged for staged in disk.names(self._staging) if staged < name]:
+            self._forget(older)
+
+    def _give_up(self, name: Name, kind: str, message: str) -> None:
+        self._tell(kind, message, name=str(name), step=name.step)
+        self._forget(name)
+
+    def _forget(self, name: Name) -> None:
+        self._closed.add(name)
+        self._sent.pop(name, None)
+        disk.remove(self._staging, name)
+
+    def _store_is_away(self, error: StoreError) -> None:
+        if self._outage_since is None:
+            self._outage_since = time.monotonic()
+            self._tell("store_outage", f"Checkpoints wait on local disk while training goes on. {error}")
+
+    def _store_is_back(self) -> None:
+        if self._outage_since is not None:
+            seconds = time.monotonic() - self._outage_since
+            self._outage_since = None
+            self._tell("store_outage", f"The store answers again after {seconds:.0f} s.")
+
+    def _tell(self, kind: str, message: str, **more: Any) -> None:
+        self._event({"time": time.time(), "kind": kind, "message": message, **more})

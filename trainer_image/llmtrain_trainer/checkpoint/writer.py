@@ -1,0 +1,129 @@
+"""A rank's side of a checkpoint: copy the state to host memory, go on training, write the shards behind its back. Called by loop.py.
+
+The shards go to local disk; the agent of the node uploads them. A rank never speaks to the store.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import threading
+import time
+import uuid
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from torch.distributed.checkpoint.filesystem import FileSystemWriter
+from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.tensor import DTensor
+
+from llmtrain_trainer.checkpoint.manifest import META, METADATA, RankPart, encode, rank_file
+
+PATIENCE = timedelta(minutes=30)
+"""How long a rank waits for the slowest disk of the gang before the save counts as failed."""
+
+
+class Writer:
+    """One per rank, made by all ranks together after init_process_group."""
+
+    def __init__(self, staging: Path) -> None:
+        self._staging = staging
+        # A group of its own: its collectives run in a thread beside training and must not mix with the training's.
+        self._group = dist.new_group(backend="gloo", timeout=PATIENCE)
+        self._buffer: Any = None
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def save(self, name: str, state: dict[str, Any], meta: dict[str, Any]) -> float:
+        """Collective. Copy `state` and write it to staging/<name>/ in the background. Returns seconds that training was blocked.
+
+        meta: what `manifest.Meta` reads. A save that is still running is waited for; one that failed raises RuntimeError here.
+        """
+        began = time.perf_counter()
+        self.finish()
+        self._buffer = snapshot(state, self._buffer)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()  # the copies to pinned memory are queued, and training is about to overwrite their source
+        self._thread = threading.Thread(target=self._run, args=(name, self._buffer, meta), name=f"save {name}", daemon=True)
+        self._thread.start()
+        return time.perf_counter() - began
+
+    def finish(self) -> None:
+        """Wait for the save that is running. Raises RuntimeError if it failed."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise RuntimeError(
+                f"The checkpoint could not be written to {self._staging}: {error}. Check the space and the rights there."
+            ) from error
+
+    def _run(self, name: str, state: dict[str, Any], meta: dict[str, Any]) -> None:
+        try:
+            self._write(self._staging / name, state, meta)
+        except BaseException as error:  # whatever it was, training must hear of it at the next save
+            self._error = error
+
+    def _write(self, directory: Path, state: dict[str, Any], meta: dict[str, Any]) -> None:
+        rank, world = dist.get_rank(), dist.get_world_size()
+        save_id = [uuid.uuid4().hex]
+        dist.broadcast_object_list(save_id, src=0, group=self._group)
+        # One file a rank, synced once: a marker must not outlive its shard when the machine loses power.
+        save(state, storage_writer=FileSystemWriter(directory), process_group=self._group)
+        files = sorted(directory.glob(f"__{rank}_*"))
+        if rank == 0:
+            (directory / META).write_text(json.dumps(meta))
+            files.append(directory / METADATA)
+        sizes = {file.name: file.stat().st_size for file in files}
+        _publish(directory / rank_file(rank), encode(RankPart(rank=rank, world_size=world, save_id=save_id[0], files=sizes)))
+
+
+def snapshot(value: Any, buffer: Any) -> Any:
+    """A copy of nested dicts and lists of tensors in host memory, in `buffer` (an earlier snapshot) wherever its shapes fit.
+
+    Filling memory that is there already is several times faster than asking for new pages, and this copy is what training waits for.
+    """
+    if isinstance(value, dict):
+        old = buffer if isinstance(buffer, dict) else {}
+        return {key: snapshot(item, old.get(key)) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        old_items = buffer if isinstance(buffer, (list, tuple)) and len(buffer) == len(value) else [None] * len(value)
+        return type(value)(snapshot(item, old_item) for item, old_item in zip(value, old_items, strict=True))
+    if isinstance(value, torch.Tensor):
+        return _tensor(value.detach(), buffer)
+    return copy.deepcopy(value)
+
+
+def _tensor(value: torch.Tensor, buffer: Any) -> torch.Tensor:
+    if isinstance(value, DTensor):
+        fits = isinstance(buffer, DTensor) and buffer.placements == value.placements and _alike(value.to_local(), buffer.to_local())
+        target = buffer if fits else value.to("cpu", copy=True)
+        _copy(value.to_local(), cast(DTensor, target).to_local())
+    else:
+        fits = type(buffer) is torch.Tensor and _alike(value, buffer)
+        target = buffer if fits else torch.empty_like(value, device="cpu", pin_memory=value.is_cuda)
+        _copy(value, target)
+    return cast(torch.Tensor, target)
+
+
+def _copy(source: torch.Tensor, target: torch.Tensor) -> None:
+    target.copy_(source, non_blocking=source.is_cuda)
+
+
+def _alike(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one.shape == other.shape and one.dtype == other.dtype
+
+
+def _publish(path: Path, data: bytes) -> None:
+    """Write, sync, rename: the marker is the promise that the shard is durable."""
+    draft = path.with_name(f".{path.name}")
+    with draft.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
