@@ -24,6 +24,7 @@ from llmtrain_operator.job.spec import GROUP, KIND, VERSION, LLMTrainJob
 __all__ = ["ManifestError", "parse_manifest", "parse_object"]
 
 Placed = tuple[Path, Problem]
+Given = dict[str, Any]
 
 
 def parse_manifest(text: str) -> LLMTrainJob:
@@ -49,10 +50,10 @@ def _parse(document: Document) -> LLMTrainJob:
     try:
         job = LLMTrainJob.model_validate_json(json.dumps(seen), strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
-        found, touched = _of_fields(error.errors(include_url=False, include_context=False), seen)
-        _refuse([*found, *_of_rules(seen, touched)], document)
+        found, touched = _of_fields(error.errors(include_url=False, include_context=False), manifest, seen)
+        _refuse([*found, *_of_rules(manifest, seen, touched)], document)
         raise
-    _refuse(_of_rules(seen, ()), document)
+    _refuse(_of_rules(manifest, seen, ()), document)
     return job
 
 
@@ -75,7 +76,7 @@ def _envelope(manifest: object) -> Iterator[Placed]:
             yield (name,), Problem(name, value, f"it must be {right}", f"Write {name}: {right}")
 
 
-def _of_fields(errors: list[ErrorDetails], manifest: dict[str, Any]) -> tuple[list[Placed], set[Path]]:
+def _of_fields(errors: list[ErrorDetails], manifest: Given, seen: Given) -> tuple[list[Placed], set[Path]]:
     """Problems of single fields, one a field; and the paths about which no rule over several fields should be asked any more."""
     schema = manifest_schema()
     found: dict[Path, Problem] = {}
@@ -89,8 +90,8 @@ def _of_fields(errors: list[ErrorDetails], manifest: dict[str, Any]) -> tuple[li
             touched |= {target} if target else set()
         elif error["type"] == "missing":
             required.append(path)
-        elif path not in found:
-            found[path] = _of_value(path, error, manifest, schema)
+        elif path not in found and not _is_echo(error, schema):
+            found[path] = _of_value(path, error, _given(manifest, seen, path), schema)
             touched.add(path)
     for path in required:
         if path not in touched:  # a misspelt field says it already
@@ -106,12 +107,24 @@ def _known(loc: tuple[int | str, ...], schema: Schema, is_unknown: bool) -> Path
     return loc[:depth]
 
 
-def _of_value(path: Path, error: ErrorDetails, manifest: dict[str, Any], schema: Schema) -> Problem:
+def _is_echo(error: ErrorDetails, schema: Schema) -> bool:
+    """pydantic counts the sound items of a list alone: one bad item of one makes it too short as well."""
+    return error["type"] == "too_short" and len(error["input"]) >= (below(schema, error["loc"]) or {}).get("minItems", 0)
+
+
+def _of_value(path: Path, error: ErrorDetails, value: Any, schema: Schema) -> Problem:
     field = dotted(path)
     if error["loc"][-1] == "[key]":
         return Problem(field, "too long a name" if path[-1] else "no name", "a key has 1 to 317 characters", "Write a shorter key")
-    value = _at(manifest, path)
     return Problem(field, words.shown(value), *words.wrong(value, below(schema, path) or {}, str(path[-1])))
+
+
+def _given(manifest: Given, seen: Given, path: Path) -> Any:
+    """The value as it was written, or else its default. Raises KeyError or TypeError where it has neither."""
+    try:
+        return _at(manifest, path)
+    except (KeyError, TypeError):
+        return _at(seen, path)
 
 
 def _at(value: Any, path: Path) -> Any:
@@ -123,16 +136,16 @@ def _at(value: Any, path: Path) -> Any:
 # ---- rules over several fields -------------------------------------------------------------------------------------------
 
 
-def _of_rules(manifest: dict[str, Any], wrong: Iterable[Path]) -> Iterator[Placed]:
+def _of_rules(manifest: Given, seen: Given, wrong: Iterable[Path]) -> Iterator[Placed]:
     """Problems of RULES, wherever all they read is sound."""
     wrong = tuple(wrong)
     for rule in RULES:
-        for path, section in _sections(manifest, rule.at):
+        for path, section in _sections(seen, rule.at):
             if not any(_overlap((*path, *read.split(".")), bad) for read in rule.reads for bad in wrong) and not rule.holds(section):
-                yield _broken(rule, path, section)
+                yield _broken(rule, path, manifest, seen)
 
 
-def _sections(manifest: Any, at: str) -> list[tuple[Path, dict[str, Any]]]:
+def _sections(manifest: Any, at: str) -> list[tuple[Path, Given]]:
     """The sections a rule is about, as (path, section); none where the manifest lacks them or has something else there."""
     found: list[tuple[Path, Any]] = [((), manifest)]
     for step in at.split("."):
@@ -147,11 +160,10 @@ def _overlap(one: Path, other: Path) -> bool:
     return all(a == b for a, b in zip(one, other, strict=False))
 
 
-def _broken(rule: Rule, path: Path, section: dict[str, Any]) -> Placed:
-    below_section = tuple(rule.field.split("."))
+def _broken(rule: Rule, path: Path, manifest: Given, seen: Given) -> Placed:
+    where = (*path, *rule.field.split("."))
     try:
-        value = words.shown(_at(section, below_section))
+        value = words.shown(_given(manifest, seen, where))
     except (KeyError, TypeError):
         value = "missing"
-    where = (*path, *below_section)
     return where, Problem(dotted(where), value, rule.rule, rule.way_out)

@@ -130,6 +130,8 @@ def _fits(value: Any, schema: Schema) -> bool:
     if "enum" in schema:
         return value in schema["enum"]
     if isinstance(value, str):
+        if len(value) > schema.get("maxLength", len(value)):
+            return False
         rules = schema["anyOf"] if schema.get("type") == "string" and "anyOf" in schema else [schema]
         return any(
             value in rule.get("enum", ()) or re.search(rule.get("pattern", "(?!)" if "enum" in rule else ""), value) for rule in rules

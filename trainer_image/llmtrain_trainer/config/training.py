@@ -13,7 +13,7 @@ class Optimizer(Strict):
     """AdamW (Loshchilov and Hutter, 2019)."""
 
     name: Literal["adamw"] = "adamw"
-    """The algorithm."""
+    """The algorithm; AdamW is the only one."""
 
     learning_rate: Annotated[float, Field(gt=0, le=10)] = 3e-4
     """Peak rate, reached after the warm-up."""
@@ -69,7 +69,7 @@ class Training(Strict):
     """Optimizer and its rates."""
 
     schedule: Schedule = Schedule()
-    """Learning-rate schedule."""
+    """How the learning rate moves over the steps."""
 
     gradient_clipping: Annotated[float, Field(ge=0, le=1e6)] = 1.0
     """Largest norm of the whole model's gradient; 0 turns clipping off."""

@@ -39,7 +39,7 @@ class Spec(Strict):
     """What the model learns from the data."""
 
     model: Annotated[Model, Field(examples=[{"source": "hf://owner/name"}])]
-    """The network."""
+    """The network: existing weights from a source, or a shape with random weights."""
 
     tokenizer: Tokenizer | None = None
     """How text becomes tokens. Default: the tokenizer beside the model's weights."""
@@ -66,16 +66,16 @@ class Spec(Strict):
     """Where training is kept. Without it a failure starts again from nothing, and the plan says so."""
 
     resources: Resources = Resources()
-    """Nodes and devices."""
+    """Nodes, devices and what a pod asks for."""
 
     scheduling: Scheduling = Scheduling()
-    """Queue, gang, placement."""
+    """Queue, gang and placement of the pods, and the image they run."""
 
     resilience: Resilience = Resilience()
-    """Restarts, hangs, spikes, bad nodes."""
+    """What happens when ranks die or hang, the loss jumps or a node is bad."""
 
     output: Output = Output()
-    """Exports and report."""
+    """What is written when training is complete: exports and a report."""
 
     suspend: bool = False
     """true saves a checkpoint, stops and frees the devices; false goes on from there."""

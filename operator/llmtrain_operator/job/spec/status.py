@@ -187,7 +187,7 @@ class Goodput(Strict):
     """Seconds by cause: productive, queued, init, dataWait, checkpointBlock, restore, recompute, restart, hung."""
 
     gpu_hours: float | None = None
-    """GPU-hours used."""
+    """GPU-hours used, over all attempts."""
 
 
 class Artifact(Strict):

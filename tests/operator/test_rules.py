@@ -1,0 +1,290 @@
+"""The rules over several fields: the CEL text and the Python beside it say the same, on sections that keep and that break each rule."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from llmtrain_operator.job import crd
+from llmtrain_operator.job.parse import manifest_schema
+from llmtrain_operator.job.rules import RULES, Rule
+from llmtrain_operator.job.schema import below, defaulted
+
+Section = dict[str, Any]
+SPEC: Section = {
+    "model": {"source": "hf://acme/tiny"},
+    "dataset": [{"source": "file:///data"}],
+    "training": {"globalBatchSize": 8, "sequenceLength": 128, "maxSteps": 100},
+}
+RANDOM: Section = {**SPEC, "model": {"config": {"model_type": "llama"}}}
+STREAM: Section = {**SPEC, "dataset": [{"source": "file:///a"}, {"source": "file:///b", "streaming": True}]}
+EPOCHS: Section = {"globalBatchSize": 8, "sequenceLength": 128, "epochs": 1.5}
+STEPS: Section = SPEC["training"]
+STORE: Section = {"destination": "s3://bucket/job"}
+
+# (section, field): sections that keep the rule, sections that break it
+EXAMPLES: dict[tuple[str, str], tuple[list[Section], list[Section]]] = {
+    ("spec.model", "source"): (
+        [{"source": "hf://a/b"}, {"config": {"model_type": "llama"}}, {"config": {}}],
+        [{}, {"source": "hf://a/b", "config": {}}],
+    ),
+    ("spec.model", "revision"): (
+        [{"source": "hf://a/b", "revision": "main"}, {"source": "s3://a/b"}],
+        [{"source": "s3://a/b", "revision": "main"}, {"config": {}, "revision": "main"}],
+    ),
+    ("spec.tokenizer", "train"): (
+        [{}, {"source": "hf://a/b"}, {"train": {"vocabSize": 512}}],
+        [{"source": "hf://a/b", "train": {"vocabSize": 512}}],
+    ),
+    ("spec", "tokenizer"): (
+        [SPEC, {**RANDOM, "tokenizer": {"source": "hf://a/b"}}, {**RANDOM, "tokenizer": {"train": {"vocabSize": 512}}}],
+        [RANDOM, {**RANDOM, "tokenizer": {}}, {**RANDOM, "tokenizer": {"chatTemplate": "x"}}],
+    ),
+    ("spec", "tokenizer.train"): (
+        [
+            SPEC,
+            {**SPEC, "tokenizer": {"source": "hf://a/b"}},
+            {**RANDOM, "tokenizer": {"train": {"vocabSize": 512}}},
+            {**SPEC, "model": {"source": "hf://a/b", "init": "random"}, "tokenizer": {"train": {"vocabSize": 512}}},
+        ],
+        [{**SPEC, "tokenizer": {"train": {"vocabSize": 512}}}],
+    ),
+    ("spec", "training.maxSteps"): ([SPEC, STREAM, {**SPEC, "training": EPOCHS}], [{**STREAM, "training": EPOCHS}]),
+    ("spec.training", "maxSteps"): (
+        [STEPS, EPOCHS],
+        [{**STEPS, "epochs": 1}, {"globalBatchSize": 8, "sequenceLength": 128}],
+    ),
+    ("spec.training", "schedule.warmupSteps"): (
+        [STEPS, {**STEPS, "schedule": {"warmupSteps": 100}}, {**EPOCHS, "schedule": {"warmupSteps": 10_000}}],
+        [{**STEPS, "schedule": {"warmupSteps": 101}}],
+    ),
+    ("spec", "quantization"): (
+        [SPEC, {**SPEC, "peft": {}}, {**SPEC, "peft": {}, "quantization": {}}],
+        [{**SPEC, "quantization": {"bits": 4}}],
+    ),
+    ("spec.quantization", "type"): (
+        [{}, {"bits": 4, "type": "fp4"}, {"bits": 8, "type": "int8"}],
+        [{"bits": 8}, {"bits": 4, "type": "int8"}],
+    ),
+    ("spec.parallelism", "schedule"): (
+        [{}, {"schedule": "gpipe"}, {"virtualStages": 2}, {"virtualStages": 2, "schedule": "interleaved"}],
+        [{"virtualStages": 2, "schedule": "1f1b"}, {"virtualStages": 4, "schedule": "gpipe"}],
+    ),
+    ("spec.parallelism", "virtualStages"): (
+        [{}, {"schedule": "1f1b"}, {"virtualStages": 2, "schedule": "interleaved"}],
+        [{"schedule": "interleaved"}, {"schedule": "interleaved", "virtualStages": 1}],
+    ),
+    ("spec.parallelism", "deepspeed"): (
+        [{}, {"engine": "deepspeed", "deepspeed": {"a": 1}}, {"engine": "megatron"}],
+        [{"deepspeed": {}}, {"engine": "auto", "deepspeed": {"a": 1}}],
+    ),
+    ("spec.evaluation", "split"): (
+        [{"split": 0.1}, {"dataset": [{"source": "file:///held-out"}]}],
+        [{}, {"split": 0.1, "dataset": [{"source": "file:///held-out"}]}],
+    ),
+    ("spec.checkpoint.every", "steps"): ([{"steps": 10}, {"interval": "15m"}, {"steps": 10, "interval": "15m"}], [{}]),
+    ("spec.resources", "procsPerNode"): (
+        [{}, {"procsPerNode": 4}, {"gpusPerNode": 8, "gpu": "L4"}],
+        [{"procsPerNode": 4, "gpusPerNode": 8, "gpu": "L4"}],
+    ),
+    ("spec.resources", "gpu"): ([{}, {"gpusPerNode": 8, "gpu": "L4"}], [{"gpusPerNode": 8}]),
+    ("spec.resources", "gpusPerNode"): ([{}, {"gpusPerNode": 8, "gpu": "L4"}], [{"gpu": "L4"}]),
+    ("spec.resources", "rdma"): ([{}, {"rdma": {"rdma/hca": 8, "a.b/c": 1}}], [{"rdma": {"rdma/hca": 8, "hca": 1}}]),
+    ("spec.scheduling", "queue"): (
+        [{}, {"gang": "none"}, {"queue": "a"}, {"queue": "a", "gang": "volcano"}],
+        [{"queue": "a", "gang": "none"}, {"queue": "a", "gang": "coscheduling"}],
+    ),
+    ("spec.scheduling.topology", "required"): (
+        [{"required": "rack"}, {"preferred": "rack"}],
+        [{}, {"required": "rack", "preferred": "zone"}],
+    ),
+    ("spec.scheduling.tolerations[]", "value"): (
+        [{"key": "a", "value": "b"}, {"operator": "Exists"}],
+        [{"key": "a", "operator": "Exists", "value": "b"}],
+    ),
+    ("spec.scheduling.tolerations[]", "key"): ([{"key": "a"}, {"operator": "Exists"}], [{}, {"value": "b"}]),
+    ("spec", "resilience.lossSpike.action"): (
+        [
+            SPEC,
+            {**SPEC, "resilience": {"lossSpike": {"action": "stop"}}},
+            {**SPEC, "resilience": {"lossSpike": {"action": "rollback"}}, "checkpoint": STORE},
+        ],
+        [{**SPEC, "resilience": {"lossSpike": {"action": "rollback"}}}],
+    ),
+    ("spec", "output.export"): (
+        [SPEC, {**SPEC, "output": {"export": []}}, {**SPEC, "output": {"export": ["full", "merged"]}, "peft": {}}],
+        [{**SPEC, "output": {"export": ["full", "merged"]}}, {**SPEC, "output": {"export": ["adapter"]}}],
+    ),
+    ("spec.output", "export"): ([{}, {"export": ["full", "adapter", "merged"]}, {"export": []}], [{"export": ["full", "full"]}]),
+    ("spec", "startupDeadlineSeconds"): (
+        [SPEC, {**SPEC, "startupDeadlineSeconds": 60}, {**SPEC, "startupDeadlineSeconds": 60, "activeDeadlineSeconds": 60}],
+        [{**SPEC, "startupDeadlineSeconds": 61, "activeDeadlineSeconds": 60}],
+    ),
+}
+
+
+def section_schema(rule: Rule) -> Section:
+    steps: list[str | int] = []
+    for step in rule.at.split("."):
+        steps += [step.removesuffix("[]"), 0] if step.endswith("[]") else [step]
+    found = below(manifest_schema(), tuple(steps))
+    assert found is not None
+    return found
+
+
+class Seen:
+    """A value as CEL sees it: fields by dots, methods by CEL's names."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __getattr__(self, name: str) -> Any:
+        return seen(self._value[name])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Seen) and self._value == other._value
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __len__(self) -> int:
+        return len(self._value)
+
+    def _each(self, claim: Callable[[Any], bool]) -> list[bool]:
+        return [claim(seen(item)) for item in self._value]
+
+    def exists(self, claim: Callable[[Any], bool]) -> bool:
+        return any(self._each(claim))
+
+    def all(self, claim: Callable[[Any], bool]) -> bool:
+        return all(self._each(claim))
+
+    def exists_one(self, claim: Callable[[Any], bool]) -> bool:
+        return self._each(claim).count(True) == 1
+
+
+class Text(str):
+    def startsWith(self, prefix: str) -> bool:
+        return self.startswith(prefix)
+
+    def contains(self, part: str) -> bool:
+        return part in self
+
+
+def seen(value: Any) -> Any:
+    return Seen(value) if isinstance(value, (dict, list)) else Text(value) if isinstance(value, str) else value
+
+
+def has(section: Seen, path: str) -> bool:
+    value: Any = section._value
+    for step in path.split("."):
+        if step not in value:
+            return False
+        value = value[step]
+    return True
+
+
+def evaluate(cel: str, new: Section, old: Section | None = None) -> bool:
+    """The part of CEL that the rules use, rewritten into Python."""
+    python = re.sub(r"has\((self|oldSelf)\.([\w.]+)\)", r"has(\1, '\2')", cel)
+    python = re.sub(r"\.(exists|exists_one|all)\((\w+), ", r".\1(lambda \2: ", python)
+    python = re.sub(r"!(?!=)", " not ", python.replace("&&", " and ").replace("||", " or "))
+    return bool(eval(python, {"has": has, "size": len, "self": Seen(new), "oldSelf": Seen(old)}))
+
+
+def test_every_rule_has_examples_and_one_name() -> None:
+    names = [(rule.at, rule.field) for rule in RULES]
+    assert sorted(names) == sorted(EXAMPLES)
+    assert all(kept and broken for kept, broken in EXAMPLES.values())
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.at}.{rule.field}")
+def test_cel_and_python_agree(rule: Rule) -> None:
+    kept, broken = EXAMPLES[rule.at, rule.field]
+    for section, expected in [(section, True) for section in kept] + [(section, False) for section in broken]:
+        filled = defaulted(section, section_schema(rule))
+        assert rule.holds(filled) is expected, f"Python: {section}"
+        assert evaluate(rule.cel, filled) is expected, f"CEL: {section}"
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.at}.{rule.field}")
+def test_a_rule_reads_fields_that_exist_and_says_which(rule: Rule) -> None:
+    schema = section_schema(rule)
+    for path in (rule.field, *rule.reads):
+        assert below(schema, tuple(path.split("."))) is not None, path
+    used = {path.rstrip(".") for path in re.findall(r"self\.((?:\w+\.?)+)(?![\w(])", rule.cel)}
+    for path in used:
+        steps = tuple(step for step in path.split(".") if step not in {"exists", "all", "exists_one", "startsWith", "contains"})
+        assert below(schema, steps) is not None, path
+        assert any(steps[: len(read.split("."))] == tuple(read.split(".")) for read in rule.reads), f"{path} is not in reads"
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.at}.{rule.field}")
+def test_a_rule_speaks_plainly(rule: Rule) -> None:
+    assert rule.message.startswith(f"{rule.field}: ")
+    assert "\n" not in rule.message and len(rule.message) < 250
+    assert not rule.rule.endswith(".") and not rule.way_out.endswith(".")
+
+
+def test_every_rule_stands_in_the_crd() -> None:
+    text = crd.render()
+    rules = [entry for schema in _all(crd.object_schema()) for entry in schema.get("x-kubernetes-validations", ())]
+    for rule in RULES:
+        assert {"rule": rule.cel, "message": rule.message} in rules
+    assert text.count("rule: ") == len(rules) and len(rules) > len(RULES)
+
+
+def test_a_rule_of_change_names_its_field_and_reads_fields_that_exist() -> None:
+    spec = crd.object_schema()["properties"]["spec"]
+    for rule, message in crd._changes():
+        assert re.fullmatch(r"[\w.]+: [^\n]+", message)
+        for path in re.findall(r"(?:self|oldSelf)\.([\w.]+)", rule):
+            assert below(spec, tuple(path.split("."))) is not None, path
+
+
+BEFORE: Section = {
+    **SPEC,
+    "task": "pretrain",
+    "suspend": False,
+    "parallelism": {"engine": "native"},
+    "resources": {"nodes": 1},
+    "scheduling": {},
+}
+KEPT: Section = {**STORE, "resume": "latest", "keep": 3}
+SUSPENDED: Section = {**BEFORE, "suspend": True}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "refused"),
+    [
+        (BEFORE, BEFORE, []),
+        (BEFORE, {**BEFORE, "suspend": True, "ttlSecondsAfterFinished": 5, "output": {"report": False}}, []),
+        (BEFORE, {**BEFORE, "task": "sft"}, ["task"]),
+        (BEFORE, {**BEFORE, "training": EPOCHS}, ["training"]),
+        (BEFORE, {**BEFORE, "peft": {}}, ["peft"]),
+        ({**BEFORE, "peft": {}}, BEFORE, ["peft"]),
+        (BEFORE, {**BEFORE, "managedBy": "a/b"}, ["managedBy"]),
+        (BEFORE, {**BEFORE, "resources": {"nodes": 2}}, ["resources"]),
+        (SUSPENDED, {**BEFORE, "resources": {"nodes": 2}}, []),
+        (SUSPENDED, {**BEFORE, "parallelism": {"engine": "deepspeed"}}, ["parallelism.engine"]),
+        (BEFORE, {**BEFORE, "checkpoint": KEPT}, ["checkpoint"]),
+        ({**BEFORE, "checkpoint": KEPT}, {**BEFORE, "checkpoint": {**KEPT, "keep": 9}}, []),
+        ({**BEFORE, "checkpoint": KEPT}, {**BEFORE, "checkpoint": {**KEPT, "destination": "s3://c/d"}}, ["checkpoint.destination"]),
+        ({**BEFORE, "checkpoint": KEPT}, {**BEFORE, "checkpoint": {**KEPT, "resume": 400}}, ["checkpoint.resume"]),
+        ({**SUSPENDED, "checkpoint": KEPT}, {**SUSPENDED, "checkpoint": {**KEPT, "resume": 400}}, []),
+    ],
+)
+def test_what_was_trained_stays_and_where_it_runs_changes_only_while_suspended(old: Section, new: Section, refused: list[str]) -> None:
+    assert changed(old, new) == refused
+
+
+def changed(old: Section, new: Section) -> list[str]:
+    """The fields whose rule of change is broken."""
+    return [message.split(":")[0] for rule, message in crd._changes() if not evaluate(rule, new, old)]
+
+
+def _all(schema: Section) -> list[Section]:
+    inner = [*schema.get("properties", {}).values(), *(schema[key] for key in ("items", "additionalProperties") if key in schema)]
+    return [schema, *(found for each in inner for found in _all(each))]
