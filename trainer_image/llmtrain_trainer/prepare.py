@@ -49,9 +49,7 @@ def prepare(config: TrainerConfig, run: RunDir, cache: Path, say: Say) -> Prepar
     Raises BadData where the data cannot be used and Unreachable where a store or the hub does not answer.
     """
     with locked(run.root / "prepare.lock"):
-        for old in (*run.prepared.glob("*.json"), *run.prepared.glob("*/*")):
-            if old.is_symlink() or old.is_file():
-                old.unlink()
+        _forget(run.prepared)
         return _Preparation(config, run, cache, say).prepared()
 
 
@@ -268,6 +266,12 @@ class _Preparation:
         directory = self.run.prepared / "train" / str(index)
         counts: np.ndarray[Any, Any] = np.load((directory / chunk_name(0) if entry.dataset.streaming else directory) / "counts.npy")
         return counts
+
+
+def _forget(prepared: Path) -> None:
+    """Take away what an earlier preparation of this run left: its files and links, never what they point to."""
+    for old in (*prepared.glob("*.json"), *(entry for name in ("model", "train", "validation") for entry in prepared.glob(f"{name}/*"))):
+        old.unlink()
 
 
 def _listed(field: str, datasets: Sequence[Dataset]) -> list[_Entry]:

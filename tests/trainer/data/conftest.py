@@ -1,92 +1,33 @@
-"""A small job, written as TrainerConfig, whose data and tokenizer the tests make themselves."""
+"""Fixtures of the data tests: a small job and an S3 server."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from llmtrain_trainer.config import TrainerConfig
-from llmtrain_trainer.prepare import Prepared, prepare
-from llmtrain_trainer.run_dir import RunDir
+sys.path.insert(0, str(Path(__file__).parents[2] / "servers"))
+sys.path.insert(0, str(Path(__file__).parent))
 
-WORDS = [
-    "the",
-    "model",
-    "reads",
-    "a",
-    "token",
-    "and",
-    "tells",
-    "what",
-    "comes",
-    "next",
-    "in",
-    "every",
-    "sentence",
-    "of",
-    "our",
-    "small",
-    "text",
-]
-
-
-def sentence(number: int) -> str:
-    """Text that differs by number and holds the same few words."""
-    return " ".join(WORDS[(number * step + step) % len(WORDS)] for step in range(1, 24)) + f" {number}.\n"
-
-
-def config_of(dataset: list[dict[str, Any]], **changes: Any) -> TrainerConfig:
-    """dp 2, micro 2, accumulation 2: a global batch of 8 rows of 16 tokens."""
-    training = {"globalBatchSize": 8, "microBatchSize": 2, "sequenceLength": 16, "maxSteps": 5, **changes.pop("training", {})}
-    batch = {"globalSize": 8, "microSize": 2, "accumulation": 2}
-    given = {
-        "job": {"name": "t"},
-        "task": "pretrain",
-        "engine": "native",
-        "device": "cpu",
-        "model": {"config": {"model_type": "llama", "vocab_size": 512}},
-        "tokenizer": {"train": {"algorithm": "bpe", "vocabSize": 300}},
-        "dataset": dataset,
-        "training": training,
-        "mesh": {"dp": 2, "stages": [[0, 2]]},
-        "batch": batch,
-        **changes,
-    }
-    return TrainerConfig.model_validate(given)
-
-
-class Job:
-    """Prepares configurations in a directory of its own and keeps what was said."""
-
-    def __init__(self, root: Path) -> None:
-        self.root, self.said = root, list[str]()
-        self.run = RunDir(root / "run")
-        self.cache = root / "cache"
-
-    def prepare(self, config: TrainerConfig) -> Prepared:
-        self.said.clear()
-        return prepare(config, self.run, self.cache, self.said.append)
-
-    def text_file(self, name: str = "text.jsonl", count: int = 60, start: int = 0) -> str:
-        """A .jsonl file of sentences; returns its URI."""
-        return self.rows_file(name, [{"text": sentence(start + i)} for i in range(count)])
-
-    def rows_file(self, name: str, rows: list[Any]) -> str:
-        path = self.root / "files" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        return f"file://{path}"
+from s3_server import S3Server, run_s3_server
+from small_job import Job
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> Iterator[Job]:
-    yield Job(tmp_path)
+def job(tmp_path: Path) -> Job:
+    return Job(tmp_path)
 
 
-@pytest.fixture(scope="session")
-def make_job() -> Callable[[Path], Job]:
-    return Job
+@pytest.fixture
+def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    """A server, with the environment pointing at it."""
+    import s3fs
+
+    with run_s3_server(tmp_path) as server:
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()
+        yield server
+        s3fs.S3FileSystem.clear_instance_cache()

@@ -113,8 +113,8 @@ def _text(field: str, dataset: Dataset, file: File, stream: IO[bytes]) -> Iterat
 
 
 def _jsonl(field: str, _: Dataset, file: File, stream: IO[bytes]) -> Iterator[Row]:
-    for number, line in enumerate(io.TextIOWrapper(stream, "utf-8"), start=1):
-        if line.strip():
+    for number, raw in enumerate(io.TextIOWrapper(stream, "utf-8"), start=1):
+        if line := raw.strip():
             try:
                 value = json.loads(line)
             except json.JSONDecodeError as error:
