@@ -21,7 +21,7 @@ from llmtrain_operator.job.rules import RULES, Rule
 from llmtrain_operator.job.schema import Schema, below, defaulted, structural
 from llmtrain_operator.job.spec import GROUP, KIND, VERSION, LLMTrainJob
 
-__all__ = ["ManifestError", "parse_manifest", "parse_object"]
+__all__ = ["ManifestError", "parse_document", "parse_manifest", "parse_object"]
 
 Placed = tuple[Path, Problem]
 Given = dict[str, Any]
@@ -29,12 +29,12 @@ Given = dict[str, Any]
 
 def parse_manifest(text: str) -> LLMTrainJob:
     """One YAML document -> a job. Raises ManifestError with every problem, in the order of the text."""
-    return _parse(read_document(text))
+    return parse_document(read_document(text))
 
 
 def parse_object(manifest: object) -> LLMTrainJob:
     """The same for an object that is read already, as a client of the API server returns it. Raises ManifestError."""
-    return _parse(Document(manifest, {}))
+    return parse_document(Document(manifest, {}))
 
 
 @cache
@@ -43,7 +43,8 @@ def manifest_schema() -> Schema:
     return structural(LLMTrainJob)
 
 
-def _parse(document: Document) -> LLMTrainJob:
+def parse_document(document: Document) -> LLMTrainJob:
+    """The same for a document whose value may have been changed since it was read; its marks give the order. Raises ManifestError."""
     _refuse(_envelope(document.value), document)
     manifest = {name: value for name, value in document.value.items() if name != "status"}
     seen = defaulted(manifest, manifest_schema())
