@@ -15,6 +15,7 @@ import torch.distributed as dist
 from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import save_file
 from torch.distributed.tensor import DTensor
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.parallel.mesh import Layout
@@ -68,19 +69,22 @@ def write_export(config: TrainerConfig, model_dir: Path, layout: Layout, stages:
     gatherer = Gatherer(layout, stages)
     directory.mkdir(parents=True, exist_ok=True)
     if kind == "adapter":
-        _write_adapter(config, gatherer, directory)
+        _write_adapter(config, model_dir, gatherer, directory)
     else:
         _write_model(config, model_dir, gatherer, stages, directory)
     dist.barrier()
 
 
-def _write_adapter(config: TrainerConfig, gatherer: Gatherer, directory: Path) -> None:
+def _write_adapter(config: TrainerConfig, model_dir: Path, gatherer: Gatherer, directory: Path) -> None:
     assert config.peft is not None
+    shape = AutoConfig.from_pretrained(model_dir)
+    with torch.device("meta"):
+        network = AutoModelForCausalLM.from_config(shape)
     taken = {name: gatherer.take(name) for name in sorted(gatherer.shapes) if ".lora_" in name}
     if dist.get_rank() == 0:
         tensors = {f"base_model.model.{name.replace('.default.', '.')}": weight for name, weight in taken.items() if weight is not None}
         save_file(tensors, directory / "adapter_model.safetensors", metadata=FORMAT)
-        adapter_config(config.peft, base=config.model.source).save_pretrained(str(directory))
+        adapter_config(network, config.peft, base=config.model.source).save_pretrained(str(directory))
 
 
 def _write_model(config: TrainerConfig, model_dir: Path, gatherer: Gatherer, stages: Sequence[Stage], directory: Path) -> None:

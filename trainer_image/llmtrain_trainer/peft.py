@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from peft import LoraConfig, get_peft_model
+from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from llmtrain_trainer.config import Peft
 
 METHODS = ("lora", "rslora")
 
 
-def adapter_config(peft: Peft, base: str | None = None) -> LoraConfig:
-    """peft's description of the adapter; `base` is where the base weights came from.
+def adapter_config(network: PreTrainedModel, peft: Peft, base: str | None = None) -> LoraConfig:
+    """peft's description of the adapter for a whole model; `base` is where the base weights came from.
 
     Raises ValueError for a method that does not keep its result in every layout.
     """
@@ -19,18 +21,23 @@ def adapter_config(peft: Peft, base: str | None = None) -> LoraConfig:
         raise ValueError(
             f"peft.method is {peft.method}, but the native engine has {' and '.join(METHODS)}: use one of them or engine accelerate"
         )
-    targets = peft.target_modules
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=peft.rank,
         lora_alpha=peft.alpha,
         lora_dropout=peft.dropout,
         use_rslora=peft.method == "rslora",
-        target_modules=targets if isinstance(targets, str) else list(targets),
+        target_modules=sorted(targets(network)) if "all-linear" in peft.target_modules else list(peft.target_modules),
         base_model_name_or_path=base,
     )
 
 
+def targets(network: PreTrainedModel) -> set[str]:
+    """Last names of every linear layer but the output head, written out so that adapter_config.json says what was trained."""
+    head = network.get_output_embeddings()
+    return {name.rpartition(".")[2] for name, part in network.named_modules() if isinstance(part, nn.Linear | Conv1D) and part is not head}
+
+
 def add_adapters(network: PreTrainedModel, peft: Peft) -> None:
     """Freeze the model and put trainable adapters beside its target layers; their names follow the layer's (`q_proj.lora_A.default`)."""
-    get_peft_model(network, adapter_config(peft))
+    get_peft_model(network, adapter_config(network, peft))

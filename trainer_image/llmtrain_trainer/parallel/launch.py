@@ -8,10 +8,13 @@ from __future__ import annotations
 import importlib.util
 import multiprocessing
 import os
+import pickle
+import sys
 import tempfile
 import traceback
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 WARM = ["torch", "torch.distributed.tensor.parallel", "llmtrain_trainer.engines.native", "transformers.models.llama.modeling_llama"]
@@ -27,8 +30,10 @@ def launch(script: Path, function: str, world: int, *arguments: Any, timeout: fl
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with tempfile.TemporaryDirectory() as meeting:
         pipes = [context.Pipe(duplex=False) for _ in range(world)]
+        # Pickled here and read after the script is loaded: the arguments may be of its own types.
+        packed = pickle.dumps(arguments)
         ranks = [
-            context.Process(target=_rank, args=(script, function, rank, world, meeting, pipe[1], arguments), daemon=True)
+            context.Process(target=_rank, args=(script, function, rank, world, meeting, pipe[1], packed), daemon=True)
             for rank, pipe in enumerate(pipes)
         ]
         for process in ranks:
@@ -67,20 +72,29 @@ def _collect(pipes: list[Connection], timeout: float) -> Any:
     return result
 
 
-def _rank(script: Path, function: str, rank: int, world: int, meeting: str, answer: Connection, arguments: tuple[Any, ...]) -> None:
+def load_script(path: Path) -> ModuleType:
+    """A file as a module under its own name, from anywhere: benchmarks and tests are no packages."""
+    if path.stem in sys.modules:
+        return sys.modules[path.stem]
+    specification = importlib.util.spec_from_file_location(path.stem, path)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[path.stem] = module  # dataclasses and pickle look their module up there
+    specification.loader.exec_module(module)
+    return module
+
+
+def _rank(script: Path, function: str, rank: int, world: int, meeting: str, answer: Connection, arguments: bytes) -> None:
     import torch
     import torch.distributed as dist
 
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
     try:
-        specification = importlib.util.spec_from_file_location(script.stem, script)
-        assert specification is not None
-        assert specification.loader is not None
-        module = importlib.util.module_from_spec(specification)
-        specification.loader.exec_module(module)
+        module = load_script(script)
         dist.init_process_group("gloo", init_method=f"file://{meeting}/store", rank=rank, world_size=world)
-        result = getattr(module, function)(*arguments)
+        result = getattr(module, function)(*pickle.loads(arguments))
         dist.barrier()
         answer.send((None, result if rank == 0 else None))
     except Exception:

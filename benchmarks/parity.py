@@ -1,0 +1,307 @@
+"""Losses of every small layout of the native engine against one process: `make parity` writes out/parity.json.
+
+Rows: {engine, mesh, variant, steps, max_abs_diff, reason}. A reason says why a row may differ by more than 1e-5; exit code 1 when a
+row differs without one. One launch a world size runs all its cases in the same ranks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from llmtrain_trainer.config import TrainerConfig
+from llmtrain_trainer.parallel.launch import launch
+
+TOLERANCE = 1e-5
+ROWS, MICRO, LENGTH, VOCABULARY = 8, 2, 32, 512
+LLAMA = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "vocab_size": VOCABULARY,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 128,
+    "tie_word_embeddings": False,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One layout (pp, dp, tp; stages a rank) of one variant."""
+
+    variant: str = "plain"
+    pp: int = 1
+    dp: int = 1
+    tp: int = 1
+    virtual: int = 1
+    schedule: str = "1f1b"
+    zero_stage: int = 3
+    shape: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    peft: dict[str, Any] | None = None
+    packed: bool = False
+    reason: str | None = None
+    tolerance: float = TOLERANCE
+
+    @property
+    def world(self) -> int:
+        return self.pp * self.dp * self.tp
+
+    @property
+    def mesh(self) -> str:
+        parts = [f"{axis}{degree}" for axis, degree in (("pp", self.pp), ("dp", self.dp), ("tp", self.tp)) if degree > 1]
+        return ("x".join(parts) or "1") + ("-interleaved" if self.virtual > 1 else "")
+
+
+def config_of(case: Case, steps: int) -> TrainerConfig:
+    """The run that a case is: 8 sequences a step in micro-batches of two."""
+    shape = LLAMA | case.shape
+    accumulation = ROWS // MICRO // case.dp
+    return TrainerConfig.model_validate(
+        {
+            "job": {"name": "parity"},
+            "task": "pretrain",
+            "engine": "native",
+            "device": "cpu",
+            "model": {"config": shape},
+            "dataset": [{"source": "file:///none"}],
+            "peft": case.peft,
+            "training": {
+                "globalBatchSize": ROWS,
+                "microBatchSize": MICRO,
+                "sequenceLength": LENGTH,
+                "maxSteps": steps,
+                "precision": "fp32",
+                "gradientClipping": 0,
+                "optimizer": {"learningRate": 1e-3},
+            }
+            | case.training,
+            "mesh": {
+                "procsPerNode": case.world,
+                "pp": case.pp,
+                "dp": case.dp,
+                "tp": case.tp,
+                "zeroStage": case.zero_stage,
+                "schedule": "interleaved" if case.virtual > 1 else case.schedule,
+                "stages": ranges(int(shape["num_hidden_layers"]), case.pp * case.virtual),
+            },
+            "batch": {"globalSize": ROWS, "microSize": MICRO, "accumulation": accumulation},
+        }
+    )
+
+
+def ranges(layers: int, stages: int) -> list[tuple[int, int]]:
+    """As even as can be, the longer ones first."""
+    short, longer = divmod(layers, stages)
+    ends = [0]
+    for stage in range(stages):
+        ends.append(ends[-1] + short + (stage < longer))
+    return list(itertools.pairwise(ends))
+
+
+def batch_of(step: int, replica: int, replicas: int, packed: bool) -> Any:
+    """One replica's rows of a step: tokens drawn from the step, with unequal numbers of targets a row."""
+    import torch
+
+    from llmtrain_trainer.engines.engine import StepBatch
+
+    draw = torch.Generator().manual_seed(step)
+    # A skewed distribution, so that there is something to learn; row i of the global batch goes to replica i mod dp.
+    tokens = (VOCABULARY * torch.rand(ROWS, LENGTH + 1, generator=draw) ** 2).long()
+    ids, labels = tokens[:, :-1].clone(), tokens[:, 1:].clone()
+    for row in range(ROWS):
+        labels[row, : row * 2] = -100
+    positions = torch.arange(LENGTH).repeat(ROWS, 1)
+    if packed:
+        positions[:, LENGTH // 2 - 3 :] -= LENGTH // 2 - 3
+    mine = slice(replica, None, replicas)
+    return StepBatch(
+        input_ids=ids[mine], labels=labels[mine], position_ids=positions[mine], packed=packed, target_tokens=int((labels != -100).sum())
+    )
+
+
+def run_cases(cases: Sequence[Case], steps: int) -> list[tuple[list[float], list[float], float]]:
+    """On every rank: (losses, gradient norms, last evaluation) of each case."""
+    return [run_case(case, steps) for case in cases]
+
+
+def run_case(case: Case, steps: int) -> tuple[list[float], list[float], float]:
+    from llmtrain_trainer.engines import build_engine
+
+    config = config_of(case, steps)
+    with tempfile.TemporaryDirectory() as model_dir:
+        assert config.model.config is not None
+        (Path(model_dir) / "config.json").write_text(json.dumps(config.model.config))
+        engine = build_engine(config, Path(model_dir))
+    losses, norms = [], []
+    for step in range(1, steps + 1):
+        result = engine.train_step(batch_of(step, engine.replica, case.dp, case.packed), learning_rate=1e-3, step=step, stop=False)
+        losses.append(result.loss)
+        norms.append(result.grad_norm)
+    total, count = engine.evaluate(batch_of(steps + 1, engine.replica, case.dp, case.packed))
+    return losses, norms, total / count
+
+
+def difference(left: Sequence[float], right: Sequence[float]) -> float:
+    """The largest over the steps."""
+    return max(abs(a - b) for a, b in zip(left, right, strict=True))
+
+
+def run_transformers(case: Case, steps: int) -> list[float]:
+    """Losses of the same start in a bare loop: transformers' own model, loss and AdamW, no code of the engine after the weights."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from llmtrain_trainer.engines import build_engine
+
+    config = config_of(case, steps)
+    with tempfile.TemporaryDirectory() as directory:
+        (Path(directory) / "config.json").write_text(json.dumps(config.model.config))
+        build_engine(config, Path(directory)).export(Path(directory) / "start", "full")
+        model = AutoModelForCausalLM.from_pretrained(Path(directory) / "start", dtype=torch.float32)
+    model.train()
+    settings = config.training.optimizer
+    matrices = [weight for weight in model.parameters() if weight.ndim >= 2]
+    vectors = [weight for weight in model.parameters() if weight.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=settings.betas, eps=settings.epsilon)
+    losses = []
+    for step in range(1, steps + 1):
+        batch, total = batch_of(step, 0, 1, packed=False), 0.0
+        for ids, labels in zip(batch.input_ids.split(MICRO), batch.labels.split(MICRO), strict=True):
+            loss = model(ids, labels=labels, shift_labels=labels, num_items_in_batch=batch.target_tokens).loss
+            loss.backward()
+            total += loss.item()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(total)
+    return losses
+
+
+LORA = {"method": "lora", "rank": 4, "alpha": 8.0}
+QWEN3 = {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "head_dim": 16, "num_key_value_heads": 2}
+MIXTRAL = {"model_type": "mixtral", "architectures": ["MixtralForCausalLM"], "num_local_experts": 4, "num_experts_per_tok": 2}
+GPT2 = {
+    "model_type": "gpt2",
+    "architectures": ["GPT2LMHeadModel"],
+    "n_embd": 64,
+    "n_layer": 4,
+    "n_head": 4,
+    "resid_pdrop": 0.0,
+    "embd_pdrop": 0.0,
+    "attn_pdrop": 0.0,
+    "tie_word_embeddings": True,
+}
+ROUNDING = "bf16 has 8 bits of mantissa: sums in another order round differently"
+VARIANTS = (
+    Case(),
+    Case(variant="clipping", training={"gradientClipping": 0.5}),
+    Case(variant="lora", peft=LORA),
+    Case(variant="rslora", peft=LORA | {"method": "rslora"}),
+    Case(variant="tied-embeddings", shape={"tie_word_embeddings": True}, training={"gradientClipping": 0.5}),
+    Case(variant="grouped-query", shape={"num_key_value_heads": 2}),
+    Case(variant="odd-layers", shape={"num_hidden_layers": 5}),
+    Case(variant="zero0", zero_stage=0),
+    Case(variant="zero1", zero_stage=1),
+    Case(variant="gpipe", schedule="gpipe"),
+    Case(variant="recompute", training={"activationCheckpointing": "full"}),
+    Case(variant="packed", packed=True),
+    Case(variant="qwen3", shape=QWEN3, training={"gradientClipping": 0.5}),
+    Case(variant="gpt2", shape=GPT2),
+    Case(variant="mixtral", shape=MIXTRAL),
+    Case(variant="bf16", training={"precision": "bf16"}, tolerance=2e-2, reason=ROUNDING),
+)
+MESHES: tuple[dict[str, int], ...] = (
+    {},
+    {"dp": 2},
+    {"tp": 2},
+    {"pp": 2},
+    {"pp": 2, "virtual": 2},
+    {"dp": 2, "tp": 2},
+    {"pp": 2, "dp": 2},
+    {"pp": 2, "tp": 2},
+    {"pp": 2, "dp": 2, "virtual": 2},
+    {"pp": 2, "dp": 2, "tp": 2},
+)
+SAME_AS_PLAIN = ("zero0", "zero1", "gpipe", "recompute")
+"""Variants that must not change the result at all: they are held against the plain run in one process."""
+
+
+def cases() -> Iterator[Case]:
+    """Every legal pair of mesh and variant."""
+    for variant, mesh in itertools.product(VARIANTS, MESHES):
+        case = replace(variant, **mesh)
+        if legal(case):
+            yield case
+
+
+def legal(case: Case) -> bool:
+    """Whether the variant means something on the mesh."""
+    if case.variant in ("zero0", "zero1") and case.dp == 1:
+        return False
+    if case.variant == "gpipe" and (case.pp == 1 or case.virtual > 1):
+        return False
+    return not (case.variant in ("gpt2", "mixtral") and case.tp > 1)  # no plan of column and row layers
+
+
+def row(case: Case, losses: Sequence[float], reference: Sequence[float]) -> dict[str, Any]:
+    return {
+        "engine": "native",
+        "mesh": case.mesh,
+        "variant": case.variant,
+        "steps": len(losses),
+        "max_abs_diff": difference(losses, reference),
+        "reason": case.reason,
+        "ok": difference(losses, reference) <= case.tolerance,
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--out", type=Path, default=Path("out/parity.json"))
+    parser.add_argument("--variant", action="append", help="only these and plain; all when left out")
+    arguments = parser.parse_args()
+    chosen = [case for case in cases() if not arguments.variant or case.variant in (*arguments.variant, "plain")]
+    rows, references = [], dict[str, list[float]]()
+    for world in sorted({case.world for case in chosen}):
+        group, began = [case for case in chosen if case.world == world], time.monotonic()
+        results = launch(Path(__file__), "run_cases", world, group, arguments.steps, timeout=1800)
+        for case, (losses, _, _) in zip(group, results, strict=True):
+            reference = references.setdefault("plain" if case.variant in SAME_AS_PLAIN else case.variant, losses)
+            rows.append(row(case, losses, reference))
+            show(rows[-1])
+        write(rows, arguments.out)
+        print(f"{len(group)} cases on {world} ranks: {time.monotonic() - began:.0f} s", flush=True)
+    losses = launch(Path(__file__), "run_transformers", 1, Case(), arguments.steps)
+    rows.append(row(Case(), losses, references["plain"]) | {"variant": "plain transformers loop"})
+    show(rows[-1])
+    write(rows, arguments.out)
+    bad = [entry for entry in rows if not entry["ok"]]
+    print(f"{len(rows)} rows, {len(bad)} beyond their tolerance; {arguments.out}")
+    return 1 if bad else 0
+
+
+def write(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(rows, indent=2))
+
+
+def show(entry: dict[str, Any]) -> None:
+    mark = "ok " if entry["ok"] else "BAD"
+    print(f"{mark} {entry['mesh']:24} {entry['variant']:24} {entry['max_abs_diff']:.1e}  {entry['reason'] or ''}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
