@@ -29,7 +29,7 @@ def read_shape(model: Model) -> ModelShape | None:
     if scheme == "pvc":
         return None
     text = _from_hub(rest, model.revision) if scheme == "hf" else _from_store(source)
-    return None if text is None else shape_of(_parsed(source, text), where=f"{source.rstrip('/')}/config.json: ")
+    return None if text is None else shape_of(_parsed(source, text), where=f"{FIELD} {source}: config.json")
 
 
 def _parsed(source: str, text: str) -> dict[str, Any]:

@@ -48,9 +48,11 @@ def family(case: Case) -> Problem | None:
     shape = case.shape
     if not shape or case.degrees.engine != "native" or shape.model_type in NATIVE_FAMILIES:
         return None
-    rule = "the native engine trains dense decoders of the families it knows"
-    field = "spec.model.config.model_type" if case.job.spec.model.config else f"model_type of {case.job.spec.model.source}"
-    return Problem(field, shape.model_type, rule, f"Use a model of type {listed(NATIVE_FAMILIES)}")
+    way_out = f"Use a model of type {listed(NATIVE_FAMILIES)}"
+    if case.job.spec.model.config:
+        return Problem("spec.model.config.model_type", shape.model_type, "the native engine trains the dense decoders it knows", way_out)
+    rule = f"its model_type is {shape.model_type}, and the native engine trains the dense decoders it knows"
+    return Problem("spec.model.source", str(case.job.spec.model.source), rule, way_out)
 
 
 def context(case: Case) -> Problem | None:
@@ -62,8 +64,8 @@ def context(case: Case) -> Problem | None:
 
 
 def expert(case: Case) -> Problem | None:
-    if case.degrees.ep == 1 or case.degrees.engine != "native":
-        return None
+    if case.degrees.ep == 1 or case.degrees.engine != "native" or (case.shape and not case.shape.experts):
+        return None  # without experts in the model: see refusals.expert_divides
     return Problem("spec.parallelism.expert", str(case.degrees.ep), "the native engine has no experts in this version", "Leave expert out")
 
 

@@ -11,7 +11,7 @@ def divisors(number: int) -> tuple[int, ...]:
     return tuple(small + [number // n for n in reversed(small) if n * n != number])
 
 
-def listed(items: Iterable[object]) -> str:
+def listed(items: Iterable[object], last: str = "or") -> str:
     """1, 2 or 4."""
     words = [str(item) for item in items]
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"

@@ -121,7 +121,8 @@ def find_gpu(name: str) -> Gpu | Problem:
     wanted = ALIASES.get(_plain(name), name)
     if found := by_plain.get(_plain(wanted)):
         return found
-    near = difflib.get_close_matches(_plain(name), by_plain, n=3, cutoff=0.5)
+    begun = [plain for plain in by_plain if plain.startswith(_plain(name))]
+    near = begun or difflib.get_close_matches(_plain(name), by_plain, n=3, cutoff=0.5)
     known = [by_plain[plain].name for plain in near] or [gpu.name for gpu in PRODUCTS]
     way_out = f"Use {listed(known)}"
     return Problem("spec.resources.gpu", name, "it must be a product whose memory and speed are known", way_out)

@@ -51,14 +51,14 @@ def tensor_plan(case: Case) -> Problem | None:
 def tensor_divides(case: Case) -> Problem | None:
     """Heads, key-value heads, feed-forward width and vocabulary are split evenly."""
     tp, shape = case.degrees.tp, case.shape
-    if shape is None or tp == 1:
+    if shape is None or tp == 1 or shape.model_type in WITHOUT_TENSOR:
         return None
     split = {"attention heads": shape.heads, "key-value heads": shape.kv_heads, "feed-forward width": shape.ffn, "vocabulary": shape.vocab}
-    wrong = [f"{name} ({count})" for name, count in split.items() if count % tp]
+    wrong = [f"the {name} ({count})" for name, count in split.items() if count % tp]
     if not wrong:
         return None
     right = [degree for degree in divisors(shape.kv_heads) if all(count % degree == 0 for count in split.values())]
-    return Problem(TENSOR, str(tp), f"it must divide the {' and the '.join(wrong)}", f"Use {listed(right)}")
+    return Problem(TENSOR, str(tp), f"it must divide {listed(wrong, 'and')}", f"Use {listed(right)}")
 
 
 def enough_layers(case: Case) -> Problem | None:

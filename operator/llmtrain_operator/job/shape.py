@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 Names = tuple[tuple[str, ...], str, tuple[str, ...], str]
@@ -89,8 +90,7 @@ class ModelShape:
 
     def matrices(self, layer: int) -> tuple[Matrix, ...]:
         """Linear layers of decoder layer `layer`, in the order of the forward pass."""
-        attention = self._attention() * (2 if self.encoder_layers else 1)
-        return attention + (self._mixture() if self.is_mixture(layer) else self._feed_forward(self.ffn))
+        return _matrices(self, self.is_mixture(layer))
 
     def layer_parameters(self, layer: int) -> int:
         return sum(matrix.parameters for matrix in self.matrices(layer)) + self._norms(3 if self.encoder_layers else self.norms_per_layer)
@@ -113,14 +113,13 @@ class ModelShape:
     def parameters(self) -> int:
         """Every weight of the model once, as `sum(p.numel() for p in model.parameters())` counts them."""
         ends = self.embedding_parameters + self.final_norm_parameters + self.head_parameters
-        return ends + sum(map(self.layer_parameters, range(self.layers))) + self._encoder()
+        return ends + _totals(self)[0] + self._encoder()
 
     @property
     def matmul_parameters(self) -> int:
         """Weights that multiply a token: no tables or norms, of a mixture the chosen experts only; the head, tied or not."""
-        decoder = sum(matrix.active for layer in range(self.layers) for matrix in self.matrices(layer))
         encoder = self.encoder_layers * sum(matrix.active for matrix in self._attention() + self._feed_forward(self.ffn))
-        return decoder + encoder + self.vocab * self.hidden
+        return _totals(self)[1] + encoder + self.vocab * self.hidden
 
     def linears(self, targets: tuple[str, ...] | Literal["all-linear"]) -> tuple[tuple[Matrix, ...], ...]:
         """The matrices of each layer that an adapter on `targets` sits on."""
@@ -163,6 +162,21 @@ class ModelShape:
             return 0
         layer = sum(matrix.parameters for matrix in self._attention() + self._feed_forward(self.ffn)) + self._norms(2)
         return self.encoder_layers * layer + self.final_norm_parameters + 2 * self.position_buckets * self.heads
+
+
+@lru_cache(maxsize=256)
+def _matrices(shape: ModelShape, mixture: bool) -> tuple[Matrix, ...]:
+    """Layers are of two kinds at most, and a search asks for them thousands of times."""
+    attention = shape._attention() * (2 if shape.encoder_layers else 1)
+    return attention + (shape._mixture() if mixture else shape._feed_forward(shape.ffn))
+
+
+@lru_cache(maxsize=256)
+def _totals(shape: ModelShape) -> tuple[int, int]:
+    """Weights of all decoder layers, and those that multiply a token."""
+    layers = range(shape.layers)
+    weights = sum(map(shape.layer_parameters, layers))
+    return weights, sum(matrix.active for layer in layers for matrix in shape.matrices(layer))
 
 
 def flops_per_token(shape: ModelShape, sequence: int, *, frozen: bool = False, adapter: int = 0) -> float:

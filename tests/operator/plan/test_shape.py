@@ -12,7 +12,7 @@ from llmtrain_operator.job.families import shape_of
 from llmtrain_operator.job.problem import PlanError
 from llmtrain_operator.job.shape import flops_per_token
 
-SHAPES = sorted(Path(__file__).with_name("shapes").glob("*.json"))
+SHAPES = sorted((Path(__file__).parents[1] / "shapes").glob("*.json"))
 SMALL = {
     "model_type": "llama",
     "hidden_size": 64,
@@ -38,7 +38,7 @@ PUBLISHED = {
 
 
 def config_of(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((Path(__file__).with_name("shapes") / f"{name}.json").read_text())
+    found: dict[str, Any] = json.loads((Path(__file__).parents[1] / "shapes" / f"{name}.json").read_text())
     return found
 
 

@@ -1,0 +1,163 @@
+"""The memory estimate, against sums done by hand and against how it must move."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from llmtrain_operator.job.plan import Plan
+from llmtrain_operator.job.states import frozen, quantized, trained
+from llmtrain_trainer.config import Quantization
+
+Planned = Callable[..., Plan]
+Term = Callable[[Plan, str], int]
+
+PARAMETERS = 8_030_261_248
+ONE = {"nodes": 1, "gpusPerNode": 1, "gpu": "B200"}
+SMALL = {"globalBatchSize": 64, "sequenceLength": 128}
+
+
+def test_one_device_keeps_sixteen_bytes_a_parameter(planned: Planned, term: Term) -> None:
+    found = planned(resources=ONE, training={"precision": "fp32", **SMALL})
+    assert [term(found, name) for name in ("weights", "gradients", "optimizer")] == [4 * PARAMETERS, 4 * PARAMETERS, 8 * PARAMETERS]
+
+
+def test_zero_3_shares_the_states_over_the_replicas(planned: Planned, term: Term) -> None:
+    found = planned()
+    assert term(found, "weights") == 4 * PARAMETERS // 8
+    assert term(found, "optimizer") == 8 * PARAMETERS // 8
+
+
+def test_zero_0_keeps_them_whole(planned: Planned, term: Term) -> None:
+    assert term(planned(parallelism={"zeroStage": 0}), "weights") == 4 * PARAMETERS
+
+
+def test_tensor_parallelism_splits_matrices_and_not_norms(planned: Planned, term: Term) -> None:
+    norms = 65 * 4096
+    found = planned(parallelism={"tensor": 8}, training={"precision": "fp32"})
+    assert term(found, "weights") == 4 * ((PARAMETERS - norms) // 8 + norms)
+
+
+def test_the_stages_together_hold_every_weight_once(planned: Planned) -> None:
+    from llmtrain_operator.job.weights import held
+
+    found = planned(parallelism={"pipeline": 4, "virtualStages": 2})
+    assert found.shape
+    assert sum(held(found.shape, found.mesh, None, rank).total for rank in range(4)) == PARAMETERS
+
+
+def test_a_tied_table_stands_on_both_ends_of_a_pipeline(planned: Planned) -> None:
+    from llmtrain_operator.job.weights import held
+
+    found = planned("qwen2.5-0.5b", parallelism={"pipeline": 2})
+    assert found.shape
+    assert sum(held(found.shape, found.mesh, None, rank).total for rank in range(2)) == found.shape.parameters + 151_936 * 896
+
+
+def test_recomputation_keeps_the_inputs_of_the_layers(planned: Planned, term: Term) -> None:
+    full = planned(training={"activationCheckpointing": "full"})
+    assert term(full, "activations") == 32 * 2048 * 4096 * 2
+    assert term(full, "activations") < term(planned(), "activations") / 20
+
+
+def test_activations_of_a_llama_layer_follow_the_formula(planned: Planned, term: Term) -> None:
+    """Two norms of 10 bytes a hidden value, queries and output, keys and values, four values of the feed-forward network, statistics."""
+    a_token = 2 * 10 * 4096 + 2 * (2 * 4096 + 2 * 1024) + 4 * 32 + 2 * 4 * 14336
+    assert term(planned(), "activations") == 32 * 2048 * a_token
+
+
+def test_eager_attention_keeps_the_scores(planned: Planned, term: Term) -> None:
+    from llmtrain_operator.job.activations import layer_bytes
+
+    shape = planned().shape
+    assert shape
+    eager, flash = (layer_bytes(shape, 0, sequence=2048, element=2, tp=1, eager=eager) for eager in (True, False))
+    assert eager - flash == 32 * 2048 * 8
+
+
+@pytest.mark.parametrize(("rank", "flight"), [(0, 4), (1, 3), (3, 1)])
+def test_1f1b_keeps_one_micro_batch_for_each_stage_behind(rank: int, flight: int) -> None:
+    from llmtrain_operator.job.activations import chunks_in_flight
+
+    assert chunks_in_flight("1f1b", pp=4, rank=rank, virtual=1, accumulation=16) == flight
+
+
+def test_gpipe_keeps_every_micro_batch(planned: Planned, term: Term) -> None:
+    plans = [planned(parallelism={"pipeline": 4, "schedule": schedule}) for schedule in ("gpipe", "1f1b")]
+    assert term(plans[0], "activations") > 4 * term(plans[1], "activations")
+
+
+def test_interleaving_keeps_more_than_1f1b_and_less_than_gpipe(planned: Planned, term: Term) -> None:
+    gpipe, plain = (planned(parallelism={"pipeline": 4, "schedule": schedule}) for schedule in ("gpipe", "1f1b"))
+    interleaved = planned(parallelism={"pipeline": 4, "virtualStages": 2})
+    assert term(plain, "activations") < term(interleaved, "activations") < term(gpipe, "activations")
+
+
+def test_a_longer_sequence_a_larger_pass_and_more_layers_cost_more(planned: Planned) -> None:
+    def peak(model: str = "llama-3-8b", **training: int) -> int:
+        found = planned(model, training=training)
+        assert found.memory
+        return found.memory.peak
+
+    assert peak() < peak(sequenceLength=4096) < peak(sequenceLength=4096, microBatchSize=2)
+    assert peak() < peak("llama-3-70b")
+
+
+def test_lora_trains_little_and_keeps_the_base(planned: Planned, term: Term) -> None:
+    found = planned(peft={"method": "lora", "rank": 16}, resources=ONE, training={"precision": "fp32", **SMALL})
+    adapters = 32 * 16 * (2 * (4096 + 4096) + 2 * (4096 + 1024) + 3 * (4096 + 14336))
+    assert found.trainable == adapters
+    assert term(found, "base weights") == 4 * PARAMETERS
+    assert term(found, "optimizer") == 8 * adapters
+
+
+def test_lora_targets_narrow_what_is_trained(planned: Planned) -> None:
+    found = planned(peft={"method": "lora", "rank": 4, "targetModules": ["q_proj", "v_proj"]})
+    assert found.trainable == 32 * 4 * (4096 + 4096 + 4096 + 1024)
+
+
+def test_a_packed_sft_row_needs_a_mask(planned: Planned, term: Term) -> None:
+    assert term(planned(task="sft"), "attention mask") == 2048 * 2048 * 3
+    assert term(planned(task="sft", training={"packing": False}), "attention mask") == 0
+
+
+@pytest.mark.parametrize(
+    ("zero", "total"),
+    [(0, 16.0), (1, 4 + 12 / 8), (2, 2 + 14 / 8), (3, 16 / 8)],
+)
+def test_deepspeed_shares_out_stage_by_stage(zero: int, total: float) -> None:
+    cost = trained("deepspeed", zero, "bf16", 8)
+    assert cost.weights + cost.gradients + cost.optimizer == total
+
+
+@pytest.mark.parametrize(("zero", "total"), [(0, 18.0), (1, 6 + 12 / 8)])
+def test_megatron_keeps_18_bytes_or_6_and_12_shared(zero: int, total: float) -> None:
+    cost = trained("megatron", zero, "bf16", 8)
+    assert cost.weights + cost.gradients + cost.optimizer == total
+
+
+def test_nf4_costs_half_a_byte_and_its_constants() -> None:
+    assert quantized(Quantization(double_quant=False)) == 0.5 + 4 / 64
+    assert round(quantized(Quantization()), 4) == 0.5159
+    assert quantized(Quantization(bits=8, type="int8")) == 1
+    assert frozen("accelerate", 0, "bf16", 1, Quantization()) < frozen("accelerate", 0, "bf16", 1, None) / 3
+
+
+def test_a_plan_fits_below_80_percent_and_not_above(planned: Planned) -> None:
+    found = planned()
+    assert found.memory and found.memory.capacity and found.memory.budget == int(0.8 * found.memory.capacity)
+    assert found.fits == (found.memory.peak < found.memory.budget)
+
+
+def test_cpu_processes_share_the_memory_of_the_pod(planned: Planned) -> None:
+    small = {"sequenceLength": 128, "globalBatchSize": 4}
+    roomy = planned("qwen2.5-0.5b", resources={"nodes": 1, "procsPerNode": 2, "memory": "64Gi"}, training=small)
+    tight = planned("qwen2.5-0.5b", resources={"nodes": 1, "procsPerNode": 2, "memory": "4Gi"}, training=small)
+    assert roomy.memory and roomy.memory.capacity == 32 * 2**30
+    assert roomy.fits and not tight.fits
+
+
+def test_without_a_memory_request_a_cpu_plan_is_not_held_against_anything(planned: Planned) -> None:
+    found = planned("qwen2.5-0.5b", resources={"nodes": 1, "procsPerNode": 2}, training={"globalBatchSize": 4})
+    assert found.memory and found.memory.capacity is None and found.fits
