@@ -63,7 +63,7 @@ def run(tmp_path: Path, config: TrainerConfig) -> RunDir:
     run.root.mkdir()
     run.config.write_text(config.model_dump_json(by_alias=True))
     run.prepared.mkdir()
-    (run.prepared / "prepared.json").write_text(json.dumps({"unigram_entropy": 5.5}))
+    (run.prepared / "prepared.json").write_text(json.dumps({"unigramEntropy": 5.5}))
     event(run, 0, "start", "8 ranks start.")
     for step in range(1, 61):
         append_row(run.metrics, progress(step, **({"blocked_seconds": 0.021} if step == 40 else {})))

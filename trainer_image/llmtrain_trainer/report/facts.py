@@ -99,5 +99,5 @@ def _unigram_entropy(run: RunDir) -> float | None:
     path = run.prepared / "prepared.json"
     if not path.exists():
         return None
-    value = json.loads(path.read_text()).get("unigram_entropy")
+    value = json.loads(path.read_text()).get("unigramEntropy")
     return float(value) if value is not None else None

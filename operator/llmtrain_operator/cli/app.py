@@ -1,0 +1,44 @@
+"""Every command of `llmtrain` in one place, and what its errors look like. Called by cli.main; tests/operator/cli freezes this surface."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from llmtrain_operator.cli import checkpoints, fields, planning, running, starter
+from llmtrain_operator.cli.refusal import refusal
+
+app = typer.Typer(
+    name="llmtrain",
+    help="Train large language models from one manifest: on this machine, or on Kubernetes.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("init")(starter.init)
+app.command("validate")(planning.validate)
+app.command("plan")(planning.show_plan)
+app.command("run")(running.run)
+app.command("report")(running.report)
+app.command("explain")(fields.explain)
+app.command("version")(fields.version)
+app.add_typer(checkpoints.app, name="checkpoints")
+
+
+def invoke(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line; returns the exit code. 2: the command or the manifest is invalid, 3: it does not fit."""
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="llmtrain")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except Exception as error:
+        known = refusal(error)
+        if known is None:
+            raise
+        for line in known.lines:
+            print(line, file=sys.stderr)
+        return known.exit_code
+    return 0

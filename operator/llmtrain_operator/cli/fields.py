@@ -1,0 +1,114 @@
+"""`llmtrain explain` and `llmtrain version`: what a field means, from the types themselves."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from llmtrain_operator.cli.refusal import UsageError
+
+
+def explain(
+    field: Annotated[str, typer.Argument(help="A path in the manifest, such as spec.training.microBatchSize.", metavar="FIELD")],
+) -> None:
+    """Say what a field means."""
+    for line in explanation(field):
+        typer.echo(line)
+
+
+def version() -> None:
+    """Print the version."""
+    from importlib.metadata import version as installed
+
+    typer.echo(f"llmtrain {installed('llmtrain')}")
+
+
+def explanation(path: str) -> list[str]:
+    """The lines of `llmtrain explain`. Raises UsageError, with the nearest name, for a field that there is not."""
+    from llmtrain_operator.job.spec import LLMTrainJob
+
+    model: type[BaseModel] = LLMTrainJob
+    found: FieldInfo | None = None
+    names = re.sub(r"\[\d*\]", "", path).strip(".").split(".")
+    for depth, name in enumerate(names):
+        inside = _models(found.annotation) if found is not None else [LLMTrainJob]
+        if not inside:
+            raise UsageError(f"{'.'.join(names[:depth])} has no fields of its own.")
+        model = inside[0]
+        found = _field(model, name, ".".join(names[:depth]))
+    assert found is not None  # split gives at least one name
+    lines = [f"{path}: {type_text(found.annotation, found.metadata)}", "", f"  {found.description or (model.__doc__ or '').strip()}"]
+    if not found.is_required():
+        lines.append(f"  Default: {_default(found)}")
+    for section in _models(found.annotation):
+        lines += ["", "Fields:", *(_child(name, child) for name, child in _children(section).items())]
+    return lines
+
+
+def type_text(annotation: Any, metadata: list[Any] | None = None) -> str:
+    """A type in a user's words: `integer, at least 1`, `one of bf16, fp32`, `list of objects`."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return type_text(arguments[0], [rule for extra in arguments[1:] for rule in getattr(extra, "metadata", [extra])])
+    if origin is Literal:
+        return "one of " + ", ".join(str(value) for value in arguments)
+    if origin is tuple:
+        return f"list of {_plural(type_text(arguments[0]))}"
+    if origin is dict:
+        return "object"
+    if arguments:
+        return " or ".join(type_text(argument, metadata) for argument in arguments if argument is not type(None))
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "object"
+    word = {bool: "true or false", int: "integer", float: "number", str: "text"}.get(annotation, "any value")
+    return word + "".join(_bounds(metadata or []))
+
+
+def _bounds(metadata: list[Any]) -> list[str]:
+    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    return [f", {word} {getattr(rule, name)}" for rule in metadata for name, word in words.items() if getattr(rule, name, None) is not None]
+
+
+def _plural(word: str) -> str:
+    return {"object": "objects", "text": "texts", "number": "numbers", "integer": "integers"}.get(word, word)
+
+
+def _field(model: type[BaseModel], name: str, parent: str) -> FieldInfo:
+    children = _children(model)
+    if name in children:
+        return children[name]
+    nearest = difflib.get_close_matches(name, children, n=1)
+    hint = f" Did you mean {parent + '.' if parent else ''}{nearest[0]}?" if nearest else f" It has: {', '.join(children)}."
+    raise UsageError(f"{parent or 'The manifest'} has no field {name}.{hint}")
+
+
+def _children(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    return {child.alias or name: child for name, child in model.model_fields.items()}
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The sections a field holds: itself, or the items of a list."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in _models(argument)]
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.get_default(call_default_factory=True)
+    if value is None:
+        return "none"
+    if isinstance(value, BaseModel):
+        return "its fields' defaults"
+    if isinstance(value, tuple):
+        return "[" + ", ".join(str(item) for item in value) + "]"
+    return str(value).lower() if isinstance(value, bool) else str(value) or '""'
+
+
+def _child(name: str, field: FieldInfo) -> str:
+    required = " (required)" if field.is_required() else ""
+    return f"  {name:<26} {(field.description or '').splitlines()[0] if field.description else ''}{required}"

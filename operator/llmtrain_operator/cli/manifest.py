@@ -1,0 +1,85 @@
+"""From -f and --set to a job. Called by every command that takes a manifest.
+
+A laptop's manifest may name files beside itself: file://./data.jsonl and file://../out are taken from the manifest's directory, in --set
+from the current one. A cluster has no such directory, so the job itself only knows absolute paths.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from llmtrain_operator.cli.refusal import UsageError
+from llmtrain_operator.job.spec import LLMTrainJob
+
+ManifestOption = Annotated[str, typer.Option("--file", "-f", help="The manifest; - reads standard input.", metavar="FILE")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change one field, such as spec.training.maxSteps=20. May be given again.", metavar="PATH=VALUE"),
+]
+
+
+def load_manifest(file: str, settings: Sequence[str] | None = None) -> LLMTrainJob:
+    """Read, change, parse. Raises ManifestError with every problem, UsageError for a bad --set, OSError where the file cannot be read."""
+    from llmtrain_operator.job.document import read_document
+    from llmtrain_operator.job.parse import parse_manifest, parse_object
+
+    text = sys.stdin.read() if file == "-" else _read(Path(file))
+    written = read_document(text).value
+    tree = with_absolute_paths(written, Path.cwd() if file == "-" else Path(file).resolve().parent)
+    for setting in settings or ():
+        tree = with_setting(tree, setting)
+    return parse_manifest(text) if tree == written else parse_object(tree)  # from the text, problems come in its order
+
+
+def with_absolute_paths(value: Any, base: Path) -> Any:
+    """The same tree, with every file://./... and file://../... in it taken from `base`."""
+    if isinstance(value, dict):
+        return {name: with_absolute_paths(child, base) for name, child in value.items()}
+    if isinstance(value, list):
+        return [with_absolute_paths(child, base) for child in value]
+    if isinstance(value, str) and re.match(r"file://\.\.?(/|$)", value):
+        return f"file://{(base / value.removeprefix('file://')).resolve()}"
+    return value
+
+
+def with_setting(tree: Any, setting: str) -> Any:
+    """The tree with one field changed by PATH=VALUE. The value is read as YAML; null takes the field out. Raises UsageError."""
+    from llmtrain_operator.job.document import read_document
+
+    path, separator, text = setting.partition("=")
+    steps = [step for step in re.split(r"[.\[\]]+", path) if step]
+    if not separator or not steps:
+        raise UsageError(f"--set {setting}: it must be PATH=VALUE, such as spec.training.maxSteps=20.")
+    value = None if text.strip() in ("", "null", "~") else with_absolute_paths(read_document(text).value, Path.cwd())
+    return _changed(tree, steps, value, path)
+
+
+def _changed(place: Any, steps: Sequence[str], value: Any, path: str) -> Any:
+    """`place` with the field at `steps` replaced; sections on the way are made where they are missing."""
+    if not steps:
+        return value
+    step, rest = steps[0], steps[1:]
+    if isinstance(place, list):
+        if not step.isdigit() or int(step) >= len(place):
+            raise UsageError(f"--set {path}: {step} must be an index below {len(place)}, as in spec.dataset[0].weight.")
+        return [_changed(item, rest, value, path) if index == int(step) else item for index, item in enumerate(place)]
+    if place is not None and not isinstance(place, dict):
+        raise UsageError(f"--set {path}: {step} is asked of {place!r}, which holds no fields.")
+    fields = dict(place or {})
+    if not rest and value is None:
+        fields.pop(step, None)
+    else:
+        fields[step] = _changed(fields.get(step), rest, value, path)
+    return fields
+
+
+def _read(path: Path) -> str:
+    if not path.exists():
+        raise UsageError(f"{path}: there is no such file. `llmtrain init` writes one to start from.")
+    return path.read_text(encoding="utf-8")

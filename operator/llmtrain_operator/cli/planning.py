@@ -1,0 +1,50 @@
+"""`llmtrain plan` and `llmtrain validate`: what a job would do, without doing it."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Literal
+
+import typer
+
+from llmtrain_operator.cli.manifest import ManifestOption, SetOption, load_manifest
+from llmtrain_operator.cli.refusal import TOO_LARGE
+
+
+def validate(file: ManifestOption, settings: SetOption = None) -> None:
+    """Check a manifest.
+
+    Prints every problem, one a line; the exit code is then 2.
+    """
+    from llmtrain_operator.job.plan import plan
+    from llmtrain_operator.sources import read_shape
+
+    job = load_manifest(file, settings)
+    plan(job, read_shape(job.spec.model))
+    typer.echo(f"{job.metadata.name} is valid.")
+
+
+def show_plan(
+    file: ManifestOption,
+    output: Annotated[Literal["table", "json"], typer.Option("--output", "-o", help="How to print it.")] = "table",
+    settings: SetOption = None,
+) -> None:
+    """Show what a job would do.
+
+    That is its layout, batch, memory and speed. Exit codes: 0 it fits, 2 it is invalid, 3 it does not fit.
+    """
+    from llmtrain_operator.job.plan import plan
+    from llmtrain_operator.sources import read_shape
+
+    job = load_manifest(file, settings)
+    result = plan(job, read_shape(job.spec.model))
+    if output == "json":
+        typer.echo(json.dumps(result.as_dict(), indent=2))
+    else:
+        from rich.console import Console
+
+        from llmtrain_operator.cli.plan_table import render_plan
+
+        Console().print(render_plan(result))
+    if not result.fits:
+        raise typer.Exit(TOO_LARGE)

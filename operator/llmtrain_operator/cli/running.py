@@ -1,0 +1,107 @@
+"""`llmtrain run` and `llmtrain report`: train on this machine, and tell how it went."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llmtrain_operator.cli.manifest import ManifestOption, SetOption, load_manifest
+from llmtrain_operator.cli.refusal import TOO_LARGE, UsageError
+
+if TYPE_CHECKING:
+    from llmtrain_operator.local.run import Outcome, Ready
+    from llmtrain_operator.local.view import View
+
+
+def run(
+    file: ManifestOption,
+    nodes: Annotated[int | None, typer.Option(help="Spread the same ranks over this many nodes on the loopback.", min=1)] = None,
+    workdir: Annotated[Path | None, typer.Option(help="Where the run keeps its files. Default: out/runs/<name>.")] = None,
+    settings: SetOption = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Print lines instead of the live view.")] = False,
+) -> None:
+    """Train on this machine.
+
+    The plan, the processes and the checkpoints are those of a cluster. Ctrl-C saves and stops; the same command then goes on from there.
+    """
+    from llmtrain_operator.local.run import DoesNotFitError, get_ready
+    from llmtrain_operator.local.run import run as train
+    from llmtrain_operator.local.workdir import Workdir
+
+    job = load_manifest(file, settings)
+    place = Workdir((workdir or Path("out", "runs", job.metadata.name)).resolve())
+    try:
+        ready = get_ready(job, place, nodes)
+    except DoesNotFitError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(TOO_LARGE) from None
+    view = choose_view(ready, plain=plain)
+    for note in ready.notes:
+        view.say(note)
+    outcome = train(ready, view)
+    for line in closing_lines(ready, outcome):
+        view.say(line)
+    raise typer.Exit(outcome.exit_code)
+
+
+def report(workdir: Annotated[Path, typer.Option(help="The workdir of a run, such as out/runs/<name>.")]) -> None:
+    """Write the report of a run.
+
+    It is report.html with loss.png beside it; the run may be finished or not.
+    """
+    from llmtrain_operator.local.trainer import write_report
+    from llmtrain_operator.local.workdir import Workdir
+
+    place = Workdir(workdir.resolve())
+    if not place.nodes():
+        raise UsageError(f"{workdir} holds no run: there is no node-0 in it. `llmtrain run` makes one, by default in out/runs/<name>.")
+    typer.echo(str(write_report(place.node(0), place.nodes(), place.report)))
+
+
+def choose_view(ready: Ready, *, plain: bool) -> View:
+    """The live panel on a terminal, lines elsewhere."""
+    from rich.console import Console
+
+    from llmtrain_operator.local.view import LiveView, PlainView
+
+    console = Console()
+    return PlainView(console) if plain or not console.is_terminal else LiveView(console, title(ready))
+
+
+def title(ready: Ready) -> str:
+    """llama-demo: pretrain with native, dp 2 x tp 2 x pp 2, 8 CPU processes on 1 node"""
+    config = ready.config
+    mesh = config.mesh
+    devices = "CPU processes" if config.device == "cpu" else "GPUs"
+    degrees = f"dp {mesh.dp} × tp {mesh.tp} × pp {mesh.pp}"
+    where = f"{mesh.world_size} {devices} on {mesh.nodes} {'node' if mesh.nodes == 1 else 'nodes'}"
+    attempt = "" if config.job.attempt == 1 else f", attempt {config.job.attempt}"
+    return f"{config.job.name}: {config.task} with {config.engine}, {degrees}, {where}{attempt}"
+
+
+def closing_lines(ready: Ready, outcome: Outcome) -> list[str]:
+    """The last words of a run: verdict, loss, export, report; and where to look when it failed."""
+    lines = []
+    if outcome.verdict is not None:
+        lines.append(outcome.verdict.message)
+    rows = outcome.last.rows
+    if rows:
+        lines.append(f"loss      {rows[0].loss:.3f} at step {rows[0].step} -> {rows[-1].loss:.3f} at step {rows[-1].step}")
+    export = ready.workdir.node(0) / "export"
+    if outcome.exit_code == 0 and export.exists():
+        lines.append(f"export    {export}")
+    if outcome.report is not None:
+        lines.append(f"report    {outcome.report}")
+    if outcome.exit_code == 75:
+        lines.append("The same command goes on from there.")
+    elif outcome.exit_code and outcome.verdict is None:
+        lines += _tail(ready.workdir.agent_log(0))
+    if outcome.exit_code not in (0, 75):
+        lines.append(f"logs      {ready.workdir.node(0) / 'logs'}")
+    return lines
+
+
+def _tail(log: Path, count: int = 12) -> list[str]:
+    return log.read_text(errors="replace").splitlines()[-count:] if log.exists() else []

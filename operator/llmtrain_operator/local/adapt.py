@@ -1,0 +1,105 @@
+"""A job as it can run here: its nodes on the loopback, its GPUs as CPU processes where there are none. Called by run.py. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llmtrain_operator.job.problem import PlanError, Problem
+from llmtrain_operator.job.spec import LLMTrainJob, Parallelism, Resources
+from llmtrain_trainer.config import Mesh, TrainerConfig
+
+MOST_CPU_RANKS = 16
+"""A rank takes about half a gigabyte before it holds any weights; more of them than this help nobody on one machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adapted:
+    """The job to plan again, and one sentence for each thing that differs from what the manifest asks."""
+
+    job: LLMTrainJob
+    notes: tuple[str, ...]
+
+
+def adapt(job: LLMTrainJob, config: TrainerConfig, *, nodes: int | None, gpus: int) -> Adapted:
+    """`config` is the job's plan as resolved for the machines it asks for. Raises PlanError where it cannot run here."""
+    mesh = config.mesh
+    if problems := [*_nodes_divide(mesh, nodes), *_too_many(job, mesh, gpus)]:
+        raise PlanError(problems)
+    on_gpus = config.device == "cuda"
+    to_cpu = on_gpus and gpus < mesh.world_size
+    count = nodes or mesh.nodes
+    if not to_cpu and count == mesh.nodes:
+        return Adapted(job, ())
+    notes = []
+    if to_cpu:
+        notes.append(f"This machine has {gpus or 'no'} GPUs and the job asks for {mesh.world_size}: the same layout runs as CPU processes.")
+    if count != mesh.nodes:
+        notes.append(f"The {mesh.world_size} ranks are spread over {count} nodes on the loopback instead of {mesh.nodes}.")
+    return Adapted(_pinned(job, config, count, cpu=to_cpu or not on_gpus), tuple(notes))
+
+
+def _pinned(job: LLMTrainJob, config: TrainerConfig, nodes: int, *, cpu: bool) -> LLMTrainJob:
+    """The same mesh and batch on other machines: what the plan chose is written down, so that planning again cannot choose otherwise."""
+    mesh, each = config.mesh, config.mesh.world_size // nodes
+    asked = job.spec.resources
+    resources = Resources(nodes=nodes, procs_per_node=each) if cpu else asked.model_copy(update={"nodes": nodes, "gpus_per_node": each})
+    parallelism = Parallelism(
+        engine=config.engine,
+        tensor=mesh.tp,
+        pipeline=mesh.pp,
+        context=mesh.cp,
+        expert=mesh.ep,
+        data=mesh.dp,
+        virtual_stages=len(mesh.stages) // mesh.pp,
+        schedule=mesh.schedule,
+        zero_stage=mesh.zero_stage,
+        deepspeed=job.spec.parallelism.deepspeed,
+    )
+    training = config.training.model_copy(update={"micro_batch_size": config.batch.micro_size})
+    model = job.spec.model.model_copy(update={"attention": "sdpa"}) if cpu and job.spec.model.attention == "flash" else job.spec.model
+    spec = job.spec.model_copy(update={"resources": resources, "parallelism": parallelism, "training": training, "model": model})
+    return job.model_copy(update={"spec": spec})
+
+
+def claims(job: LLMTrainJob) -> list[Problem]:
+    """A problem for each volume claim that the job names: only a cluster has those."""
+    spec = job.spec
+    places = {"spec.model.source": spec.model.source}
+    places |= {f"spec.dataset[{index}].source": dataset.source for index, dataset in enumerate(spec.dataset)}
+    if spec.tokenizer is not None:
+        places["spec.tokenizer.source"] = spec.tokenizer.source
+    if spec.checkpoint is not None:
+        places["spec.checkpoint.destination"] = spec.checkpoint.destination
+    places["spec.output.destination"] = spec.output.destination
+    return [
+        Problem(
+            field,
+            place,
+            "a volume claim exists only in a cluster",
+            f"Use a file:// or s3:// place here: --set {field}=file:///some/directory",
+        )
+        for field, place in places.items()
+        if place is not None and place.startswith("pvc://")
+    ]
+
+
+def _nodes_divide(mesh: Mesh, nodes: int | None) -> list[Problem]:
+    world = mesh.world_size
+    if nodes is None or (nodes >= 1 and world % nodes == 0):
+        return []
+    choices = ", ".join(str(count) for count in range(1, world + 1) if world % count == 0)
+    return [Problem("--nodes", str(nodes), f"it must divide the {world} ranks of the job", f"Use one of {choices}")]
+
+
+def _too_many(job: LLMTrainJob, mesh: Mesh, gpus: int) -> list[Problem]:
+    asked = job.spec.resources
+    if not asked.gpus_per_node or gpus >= mesh.world_size or mesh.world_size <= MOST_CPU_RANKS:
+        return []
+    return [
+        Problem(
+            "spec.resources",
+            f"{asked.nodes} nodes with {asked.gpus_per_node} GPUs each",
+            f"this machine has {gpus or 'no'} GPUs, and at most {MOST_CPU_RANKS} ranks run as CPU processes",
+            "Ask for less here: --set spec.resources.nodes=1 --set spec.resources.gpusPerNode=8, with degrees that multiply to 8",
+        )
+    ]

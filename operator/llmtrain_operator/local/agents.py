@@ -1,0 +1,102 @@
+"""The agents of a local run as child processes, one a node. Called by run.py.
+
+An agent starts in a session of its own, so that a Ctrl-C at the terminal reaches the command alone, which then asks the agents to save.
+It never outlives the command: the kernel kills it when the command dies.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmtrain_operator.local.machine import core_count, free_ports
+from llmtrain_operator.local.workdir import Workdir
+from llmtrain_trainer.config import ExitCode, TrainerConfig
+
+PR_SET_PDEATHSIG = 1
+TRAINER = (sys.executable, "-m", "llmtrain_trainer")
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """One node."""
+
+    node_rank: int
+    port: int
+    """Of its /status and /metrics, on the loopback."""
+
+    process: subprocess.Popen[bytes]
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def send(self, number: signal.Signals) -> None:
+        """Signal the agent if it still runs."""
+        if self.alive:
+            self.process.send_signal(number)
+
+
+def start_agents(config: TrainerConfig, workdir: Workdir, cache: Path) -> list[Agent]:
+    """One agent for each node of the mesh. Ports are taken from those free now."""
+    rendezvous, *ports = free_ports(1 + config.mesh.nodes)
+    return [_start(config, workdir, cache, node_rank, port, rendezvous) for node_rank, port in enumerate(ports)]
+
+
+def exit_code(agents: Sequence[Agent]) -> int:
+    """That of the first agent that failed, else that it was saved, else 0. A signal counts as 128 + its number, as in a shell."""
+    codes = [agent.process.wait() for agent in agents]
+    codes = [code if code >= 0 else 128 - code for code in codes]
+    failures = [code for code in codes if code not in (ExitCode.DONE, ExitCode.SAVED)]
+    return next(iter(failures), max(codes))
+
+
+def kill(agents: Sequence[Agent]) -> None:
+    """End what still runs; the ranks of an agent die with it."""
+    for agent in agents:
+        agent.send(signal.SIGKILL)
+    for agent in agents:
+        agent.process.wait()
+
+
+def _start(config: TrainerConfig, workdir: Workdir, cache: Path, node_rank: int, port: int, rendezvous: int) -> Agent:
+    run_dir = workdir.node(node_rank)
+    command = [*TRAINER, "agent", "--config", str(run_dir / "config.json"), "--run-dir", str(run_dir), "--node-rank", str(node_rank)]
+    command += ["--rendezvous", f"127.0.0.1:{rendezvous}", "--host", "127.0.0.1", "--port", str(port), "--cache", str(cache)]
+    log = workdir.agent_log(node_rank)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as out:
+        # preexec_fn is unsafe beside other threads: this command has none when it starts its agents.
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=_environment(config, node_rank),
+            start_new_session=True,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509
+        )
+    return Agent(node_rank, port, process)
+
+
+def _environment(config: TrainerConfig, node_rank: int) -> dict[str, str]:
+    threads = max(1, core_count() // config.mesh.world_size) if config.device == "cpu" else 4
+    environment = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "true", "PYTHONUNBUFFERED": "1"} | os.environ
+    if config.device == "cuda" and config.mesh.nodes > 1:
+        each = config.mesh.procs_per_node
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu) for gpu in range(node_rank * each, (node_rank + 1) * each))
+    return environment
+
+
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None  # loaded before the fork: a child must not load libraries
+
+
+def _die_with_parent() -> None:
+    if _libc is not None:
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

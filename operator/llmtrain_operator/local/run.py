@@ -1,0 +1,145 @@
+"""`llmtrain run`: parse was done; plan, write run directories, start agents, watch, report. Called by cli/running.py and by the demo."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmtrain_operator.job.plan import plan
+from llmtrain_operator.job.problem import PlanError
+from llmtrain_operator.job.spec import LLMTrainJob
+from llmtrain_operator.job.trainer_config import trainer_config
+from llmtrain_operator.local import machine, trainer
+from llmtrain_operator.local.adapt import adapt, claims
+from llmtrain_operator.local.agents import Agent, exit_code, kill, start_agents
+from llmtrain_operator.local.shutdown import Shutdown
+from llmtrain_operator.local.view import View
+from llmtrain_operator.local.watch import Snapshot, Watch
+from llmtrain_operator.local.words import size
+from llmtrain_operator.local.workdir import Workdir
+from llmtrain_operator.sources import read_shape
+from llmtrain_trainer.config import TrainerConfig, Verdict
+
+SECONDS_BETWEEN_LOOKS = 0.5
+
+
+class DoesNotFitError(ValueError):
+    """The plan is sound and larger than what it would run on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A run that can start, and what to say about it first."""
+
+    config: TrainerConfig
+    workdir: Workdir
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the run ended."""
+
+    exit_code: int
+    verdict: Verdict | None
+    last: Snapshot
+    report: Path | None
+
+
+def get_ready(job: LLMTrainJob, workdir: Workdir, nodes: int | None = None) -> Ready:
+    """Plan for this machine and write the run directories.
+
+    Raises PlanError, DoesNotFitError, or TrainerError where the checkpoints of earlier attempts cannot be listed.
+    """
+    config, notes = _resolve(job, nodes)
+    attempt, resumes = _attempt(config)
+    config = config.model_copy(update={"job": config.job.model_copy(update={"attempt": attempt})})
+    workdir.write(config, fresh=not resumes)
+    return Ready(config, workdir, notes)
+
+
+def run(ready: Ready, view: View, observe: Callable[[Snapshot], None] = lambda _: None) -> Outcome:
+    """Start the agents, draw until they end, make the report. `observe` sees every snapshot too."""
+    agents = start_agents(ready.config, ready.workdir, _cache())
+    try:
+        with view:
+            last = _attend(agents, ready.workdir, view, observe)
+    finally:
+        kill(agents)
+    code = exit_code(agents)
+    report = _report(ready, view) if last.rows and ready.config.output.report else None
+    return Outcome(code, _verdict(ready, agents), last, report)
+
+
+def _attend(agents: list[Agent], workdir: Workdir, view: View, observe: Callable[[Snapshot], None]) -> Snapshot:
+    watch, shutdown = Watch(agents, workdir), Shutdown(agents, view.say)
+    with shutdown.listening():
+        while any(agent.alive for agent in agents):
+            snapshot = watch.look()
+            view.show(snapshot)
+            observe(snapshot)
+            shutdown.tend(time.monotonic())
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+    last = watch.look()
+    view.show(last)
+    return last
+
+
+def _resolve(job: LLMTrainJob, nodes: int | None) -> tuple[TrainerConfig, tuple[str, ...]]:
+    if problems := claims(job):
+        raise PlanError(problems)
+    shape = read_shape(job.spec.model)
+    asked = plan(job, shape)
+    config = trainer_config(job, asked, 0)
+    adapted = adapt(job, config, nodes=nodes, gpus=machine.gpu_count() if config.device == "cuda" else 0)
+    if adapted.job is not job:
+        asked = plan(adapted.job, shape)
+        config = trainer_config(adapted.job, asked, 0)
+    if config.device == "cuda" and not asked.fits:
+        raise DoesNotFitError("The job does not fit in the memory of its GPUs. `llmtrain plan` shows what would.")
+    _fits_in_memory(config)
+    return config, adapted.notes
+
+
+def _fits_in_memory(config: TrainerConfig) -> None:
+    each, has = config.estimate.memory_bytes_per_rank, machine.memory_bytes()
+    if config.device == "cpu" and each is not None and each * config.mesh.world_size > has:
+        ranks = config.mesh.world_size
+        raise DoesNotFitError(
+            f"{ranks} CPU processes of {size(each)} each need {size(each * ranks)}, and this machine has {size(has)}. "
+            "Use a smaller model or fewer processes."
+        )
+
+
+def _attempt(config: TrainerConfig) -> tuple[int, bool]:
+    """The number of this attempt, above all that left something in the store, and whether there is a checkpoint to go on from."""
+    if config.checkpoint is None:
+        return 1, False
+    destination = config.checkpoint.destination
+    if destination.startswith("file://") and not Path(destination.removeprefix("file://")).exists():
+        return 1, False  # the usual first run; a second spent on asking the store would say the same
+    found = trainer.checkpoints("list", destination)
+    resumes = config.checkpoint.resume != "none" and any(row["committed"] for row in found)
+    return max((int(row["attempt"]) for row in found), default=0) + 1, resumes
+
+
+def _cache() -> Path:
+    """Prepared data and tokenizers, by content; shared by all runs of this user."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llmtrain"
+
+
+def _verdict(ready: Ready, agents: list[Agent]) -> Verdict | None:
+    """The first that names a failure, else node 0's."""
+    known = [verdict for agent in agents if (verdict := ready.workdir.verdict(agent.node_rank)) is not None]
+    return next((verdict for verdict in known if verdict.exit_code), known[0] if known else None)
+
+
+def _report(ready: Ready, view: View) -> Path | None:
+    try:
+        return trainer.write_report(ready.workdir.node(0), ready.workdir.nodes(), ready.workdir.report)
+    except trainer.TrainerError as error:
+        view.say(f"The report could not be made: {error}")
+        return None

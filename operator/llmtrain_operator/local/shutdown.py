@@ -1,0 +1,75 @@
+"""How a local run ends early: told once, the agents save; told twice, or when saving takes too long, they are killed. Called by run.py."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+from llmtrain_operator.local.agents import Agent
+from llmtrain_trainer.config import ExitCode
+
+SECONDS_TO_SAVE = 300.0
+SECONDS_TO_FOLLOW = 20.0
+"""When an agent has failed, how long the others have to notice before they are told to stop."""
+
+
+@dataclass(slots=True)
+class Shutdown:
+    """The state of one ending. Signals count in `told`; `tend` acts on them from the main loop."""
+
+    agents: Sequence[Agent]
+    say: Callable[[str], None]
+    told: int = 0
+    _acted: int = 0
+    _deadline: float | None = None
+    _failed_at: float | None = None
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """SIGINT, SIGTERM and SIGHUP mean: save and stop."""
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        before = {number: signal.signal(number, self._hear) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _hear(self, _number: int, _frame: FrameType | None) -> None:
+        self.told += 1
+
+    def tend(self, now: float) -> None:
+        """Called each time round the loop. `now` in seconds of a clock that only goes forward."""
+        self._follow_a_failure(now)
+        if self.told and not self._acted:
+            self.say("Saving a checkpoint, then stopping. Press Ctrl-C again to stop at once.")
+            self._stop(now)
+        elif self.told >= 2 and self._acted == 1:
+            self.say("Stopping at once; what was not saved is lost.")
+            self._kill()
+        elif self._deadline is not None and now > self._deadline and self._acted == 1:
+            self.say(f"Saving took longer than {SECONDS_TO_SAVE:.0f} s; stopping at once.")
+            self._kill()
+
+    def _follow_a_failure(self, now: float) -> None:
+        ended = [agent for agent in self.agents if not agent.alive]
+        failed = any(agent.process.returncode not in (ExitCode.DONE, ExitCode.SAVED) for agent in ended)
+        if not failed or len(ended) == len(self.agents) or self._acted:
+            return
+        self._failed_at = self._failed_at or now
+        if now - self._failed_at > SECONDS_TO_FOLLOW:
+            self.say("A node has failed; the others stop.")
+            self._stop(now)
+
+    def _stop(self, now: float) -> None:
+        self._acted, self._deadline = 1, now + SECONDS_TO_SAVE
+        for agent in self.agents:
+            agent.send(signal.SIGTERM)
+
+    def _kill(self) -> None:
+        self._acted = 2
+        for agent in self.agents:
+            agent.send(signal.SIGKILL)

@@ -1,0 +1,186 @@
+"""The run on the screen: a live panel on a terminal, a line now and then elsewhere. Called by run.py with one Snapshot after another."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from llmtrain_operator.local.watch import Happening, Snapshot
+from llmtrain_operator.local.words import span, sparkline
+from llmtrain_trainer.config import NodeStatus
+
+SECONDS_BETWEEN_LINES = 10.0
+QUIET = {"checkpoint_committed", "start", "verdict"}
+"""Kinds of events that the panel shows in a place of its own."""
+
+ALARMS = {"restart", "hang", "checkpoint_rejected", "store_outage"}
+
+
+class View(Protocol):
+    """What run.py draws on."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Draw this state and tell its news."""
+
+    def say(self, text: str) -> None:
+        """Print one sentence that stays."""
+
+
+class PlainView:
+    """Lines for logs and pipes: news at once, the state every few seconds."""
+
+    def __init__(self, console: Console, seconds: float = SECONDS_BETWEEN_LINES) -> None:
+        self.console, self.seconds = console, seconds
+        self._next_line = 0.0
+        self._last_line = ""
+        self._messages: dict[int, str] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        return None
+
+    def show(self, snapshot: Snapshot) -> None:
+        for happening in snapshot.news:
+            self.say(_sentence(happening, len(snapshot.nodes)))
+        if snapshot.last is None:
+            self._tell_messages(snapshot)
+        elif snapshot.time >= self._next_line or snapshot.last.step == snapshot.last.target_steps:
+            self._tell_line(snapshot)
+
+    def say(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _tell_messages(self, snapshot: Snapshot) -> None:
+        for index, node in enumerate(snapshot.nodes):
+            if node is not None and node.message and self._messages.get(index) != node.message:
+                self._messages[index] = node.message
+                self.say(f"node {index}: {node.message}" if len(snapshot.nodes) > 1 else node.message)
+
+    def _tell_line(self, snapshot: Snapshot) -> None:
+        line = state_line(snapshot)
+        if line != self._last_line:
+            self.say(line)
+        self._last_line, self._next_line = line, snapshot.time + self.seconds
+
+
+class LiveView:
+    """A panel that is redrawn in place; news scroll by above it."""
+
+    def __init__(self, console: Console, title: str) -> None:
+        self.console, self.title = console, title
+        self._live = Live(console=console, auto_refresh=False, transient=False)
+
+    def __enter__(self) -> Self:
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._live.__exit__(kind, error, trace)
+
+    def show(self, snapshot: Snapshot) -> None:
+        for happening in snapshot.news:
+            if happening.kind not in QUIET:
+                style = "red" if happening.kind in ALARMS else "cyan"
+                self.console.print(Text(f"  {_sentence(happening, len(snapshot.nodes))}", style=style))
+        self._live.update(panel(snapshot, self.title), refresh=True)
+
+    def say(self, text: str) -> None:
+        self.console.print(Text(text))
+
+
+def state_line(snapshot: Snapshot) -> str:
+    """step 65/120 (54%)  loss 3.214  2,048 tokens/s  eta 48s  saved step 60  restarts 1"""
+    last = snapshot.last
+    if last is None:
+        return "no step yet"
+    parts = [f"step {last.step}/{last.target_steps} ({last.step / last.target_steps:.0%})", f"loss {last.loss:.3f}"]
+    if snapshot.tokens_per_second is not None:
+        parts.append(f"{snapshot.tokens_per_second:,.0f} tokens/s")
+    parts.append(f"eta {span(snapshot.remaining_seconds)}")
+    if snapshot.checkpoint is not None:
+        parts.append(f"saved step {snapshot.checkpoint.step}")
+    if snapshot.restarts:
+        parts.append(f"restarts {snapshot.restarts}")
+    return "  ".join(parts)
+
+
+def panel(snapshot: Snapshot, title: str) -> RenderableType:
+    """Title, progress bar, numbers, one line a node."""
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="dim", min_width=6)
+    facts.add_column(no_wrap=True)
+    facts.add_row("loss", _loss(snapshot))
+    facts.add_row("speed", _speed(snapshot))
+    facts.add_row("saved", _saved(snapshot))
+    for index, node in enumerate(snapshot.nodes):
+        facts.add_row(f"node {index}", _node(node))
+    return Group(Text(title, style="bold"), _progress(snapshot), facts)
+
+
+def _progress(snapshot: Snapshot) -> RenderableType:
+    last = snapshot.last
+    done, total = (last.step, last.target_steps) if last is not None else (0, None)
+    bar = Table.grid(padding=(0, 2))
+    if total is None:
+        bar.add_row(ProgressBar(total=100, completed=0, width=44), Text("waiting for the first step", style="dim"))
+    else:
+        text = f"{done:,} of {total:,} steps, {done / total:.0%}"
+        bar.add_row(
+            ProgressBar(total=total, completed=done, width=44),
+            text,
+            f"{span(snapshot.remaining_seconds)} to go" if done < total else "done",
+        )
+    return bar
+
+
+def _loss(snapshot: Snapshot) -> Text:
+    if snapshot.last is None:
+        return Text("-")
+    losses = [row.loss for row in snapshot.rows]
+    text = Text.assemble((f"{losses[-1]:.3f}", "bold"), "  ", (sparkline(losses, 32), "blue"), (f"  from {losses[0]:.3f}", "dim"))
+    if snapshot.validation_loss is not None:
+        text.append(f"  validation {snapshot.validation_loss:.3f}")
+    return text
+
+
+def _speed(snapshot: Snapshot) -> str:
+    last = snapshot.last
+    if last is None:
+        return "-"
+    mfu = f"  MFU {last.mfu:.1%}" if last.mfu is not None else ""
+    return f"{snapshot.tokens_per_second or 0:,.0f} tokens/s  {last.step_seconds:.2f} s a step{mfu}"
+
+
+def _saved(snapshot: Snapshot) -> Text:
+    checkpoint = snapshot.checkpoint
+    text = Text("nothing yet", style="dim")
+    if checkpoint is not None:
+        text = Text(f"step {checkpoint.step}, {span(snapshot.time - checkpoint.committed_at)} ago")
+    if snapshot.resumed_from_step is not None:
+        text.append(f"  resumed from step {snapshot.resumed_from_step}", style="cyan")
+    if snapshot.restarts:
+        text.append(f"  restarts {snapshot.restarts}", style="red")
+    return text
+
+
+def _node(node: NodeStatus | None) -> Text:
+    if node is None:
+        return Text("not answering", style="dim")
+    styles = {"training": "green", "done": "green", "restarting": "red", "failed": "red"}
+    return Text.assemble((f"{node.phase:<10}", styles.get(node.phase, "yellow")), "  ", (node.message, "dim"))
+
+
+def _sentence(happening: Happening, nodes: int) -> str:
+    return f"node {happening.node}: {happening.message}" if nodes > 1 else happening.message

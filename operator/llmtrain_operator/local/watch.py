@@ -1,0 +1,127 @@
+"""What the run looks like right now. Called by run.py, several times a second; view.py draws the answer."""
+
+from __future__ import annotations
+
+import math
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+from llmtrain_operator.local.agents import Agent
+from llmtrain_operator.local.workdir import Tail, Workdir
+from llmtrain_trainer.config import CheckpointStatus, NodeStatus, Progress
+
+RECENT = 20
+"""Steps that speed and remaining time are taken from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """A row of an events.jsonl."""
+
+    node: int
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """All that a view shows."""
+
+    time: float
+    nodes: tuple[NodeStatus | None, ...]
+    """Answers of the agents; None for one that has not answered yet."""
+
+    rows: tuple[Progress, ...] = ()
+    """In step order, each step once."""
+
+    news: tuple[Happening, ...] = ()
+    """Events since the last snapshot."""
+
+    @property
+    def last(self) -> Progress | None:
+        return self.rows[-1] if self.rows else None
+
+    @property
+    def restarts(self) -> int:
+        """Of ranks, in this attempt. A restart is counted by every node, hence the most that a node counts."""
+        return max((node.restarts for node in self.nodes if node is not None), default=0)
+
+    @property
+    def checkpoint(self) -> CheckpointStatus | None:
+        """The newest that was committed, as far as the nodes know."""
+        known = [node.checkpoint for node in self.nodes if node is not None and node.checkpoint is not None]
+        return max(known, key=lambda checkpoint: checkpoint.step, default=None)
+
+    @property
+    def resumed_from_step(self) -> int | None:
+        return next((node.resumed_from_step for node in self.nodes if node is not None and node.resumed_from_step is not None), None)
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        recent = [row.tokens_per_second for row in self.rows[-RECENT:]]
+        return median(recent) if recent else None
+
+    @property
+    def validation_loss(self) -> float | None:
+        return next((row.validation_loss for row in reversed(self.rows) if row.validation_loss is not None), None)
+
+    @property
+    def remaining_seconds(self) -> float | None:
+        """Steps to go at the pace of the last ones."""
+        if self.last is None:
+            return None
+        return median(row.step_seconds for row in self.rows[-RECENT:]) * (self.last.target_steps - self.last.step)
+
+
+@dataclass(slots=True)
+class Watch:
+    """Asks the agents and reads the files that grew."""
+
+    agents: Sequence[Agent]
+    workdir: Workdir
+    _rows: dict[int, Progress] = field(default_factory=dict)
+    _metrics: Tail = field(init=False)
+    _events: list[Tail] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._metrics = Tail(self.workdir.node(0) / "metrics.jsonl")
+        self._events = [Tail(self.workdir.node(agent.node_rank) / "events.jsonl") for agent in self.agents]
+        for tail in self._events:  # what an earlier attempt left is no news
+            for _ in tail.rows():
+                pass
+
+    def look(self) -> Snapshot:
+        """One look; takes as long as the slowest answer, a second at most an agent."""
+        for row in self._metrics.rows():
+            progress = Progress.model_validate(row)
+            self._rows[progress.step] = progress
+        newest = self._newest_step()
+        return Snapshot(
+            time=time.time(),
+            nodes=tuple(_status(agent) for agent in self.agents),
+            rows=tuple(self._rows[step] for step in sorted(self._rows) if step <= newest),
+            news=tuple(self._news()),
+        )
+
+    def _newest_step(self) -> int:
+        """The step last written: after a resume from an earlier one, rows beyond it are about to be computed again."""
+        return max(self._rows.values(), key=lambda row: row.time).step if self._rows else 0
+
+    def _news(self) -> list[Happening]:
+        rows = [(row, node) for node, tail in enumerate(self._events) for row in tail.rows()]
+        rows.sort(key=lambda pair: pair[0].get("time", math.inf))
+        return [Happening(node, str(row.get("kind", "")), str(row.get("message", ""))) for row, node in rows]
+
+
+def _status(agent: Agent) -> NodeStatus | None:
+    if not agent.alive:
+        return None
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{agent.port}/status", timeout=1) as answer:
+            return NodeStatus.model_validate_json(answer.read())
+    except (urllib.error.URLError, OSError):
+        return None

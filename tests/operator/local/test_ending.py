@@ -1,0 +1,114 @@
+"""How a local run ends: saved when told once, killed when told twice, and never an agent left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from llmtrain_operator.local import agents as agents_module
+from llmtrain_operator.local.agents import Agent, exit_code, kill
+from llmtrain_operator.local.shutdown import SECONDS_TO_FOLLOW, SECONDS_TO_SAVE, Shutdown
+
+pytestmark = pytest.mark.processes
+
+PATIENT = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(75)); print('up', flush=True); time.sleep(60)"
+DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+Start = Callable[[str], Agent]
+FAILS = "print('up', flush=True); raise SystemExit(1)"
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    started: list[Agent] = []
+
+    def one(code: str) -> Agent:
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        started.append(Agent(len(started), 0, process))
+        return started[-1]
+
+    yield one
+    kill(started)
+
+
+def test_told_once_the_agents_save(start: Start) -> None:
+    agents, said = [start(PATIENT), start(PATIENT)], list[str]()
+    shutdown = Shutdown(agents, said.append)
+    with shutdown.listening():
+        os.kill(os.getpid(), signal.SIGTERM)
+        shutdown.tend(0.0)
+    assert exit_code(agents) == 75
+    assert said == ["Saving a checkpoint, then stopping. Press Ctrl-C again to stop at once."]
+
+
+def test_told_twice_they_are_killed(start: Start) -> None:
+    agents, said = [start(DEAF)], list[str]()
+    shutdown = Shutdown(agents, said.append)
+    with shutdown.listening():
+        os.kill(os.getpid(), signal.SIGINT)
+        shutdown.tend(0.0)
+        assert agents[0].alive
+        os.kill(os.getpid(), signal.SIGINT)
+        shutdown.tend(1.0)
+    assert exit_code(agents) == 128 + 9
+
+
+def test_saving_that_takes_too_long_ends(start: Start) -> None:
+    agents, said = [start(DEAF)], list[str]()
+    shutdown = Shutdown(agents, said.append, told=1)
+    shutdown.tend(0.0)
+    shutdown.tend(SECONDS_TO_SAVE - 1)
+    assert agents[0].alive
+    shutdown.tend(SECONDS_TO_SAVE + 1)
+    assert exit_code(agents) == 128 + 9
+    assert "longer than" in said[-1]
+
+
+def test_when_one_node_fails_the_others_are_told_after_a_while(start: Start) -> None:
+    agents, said = [start(FAILS), start(PATIENT)], list[str]()
+    agents[0].process.wait()
+    shutdown = Shutdown(agents, said.append)
+    shutdown.tend(100.0)
+    shutdown.tend(100.0 + SECONDS_TO_FOLLOW - 1)
+    assert agents[1].alive
+    shutdown.tend(100.0 + SECONDS_TO_FOLLOW + 1)
+    assert exit_code(agents) == 1  # the failure, not that the other was saved
+    assert said == ["A node has failed; the others stop."]
+
+
+def test_signals_mean_what_they_meant_before_once_the_run_is_over(start: Start) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with Shutdown([], print).listening():
+        assert signal.getsignal(signal.SIGINT) != before
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")
+def test_an_agent_does_not_outlive_a_command_that_was_killed(tmp_path: Path) -> None:
+    parent = (
+        "import subprocess, sys, time\n"
+        f"from {agents_module.__name__} import _die_with_parent\n"
+        "sleeper = [sys.executable, '-c', 'import time; time.sleep(60)']\n"
+        "child = subprocess.Popen(sleeper, start_new_session=True, preexec_fn=_die_with_parent)\n"
+        "print(child.pid, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    command = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True)
+    assert command.stdout is not None
+    child = Path("/proc") / command.stdout.readline().strip()
+    assert child.exists()
+    command.kill()
+    command.wait()
+    for _ in range(100):
+        if not child.exists() or "Z" in (child / "stat").read_text().split()[2]:
+            return
+        time.sleep(0.05)
+    pytest.fail("the agent still runs")
