@@ -109,37 +109,41 @@ def tied_names(network: PreTrainedModel) -> dict[str, str]:
 
 
 def cut(network: PreTrainedModel, index: int, ranges: tuple[tuple[int, int], ...]) -> Stage:
-    """Take out of `network` (a causal LM on the meta device) what stage `index` does not hold, and give it the stage's forward."""
-    count, (begin, end) = len(ranges), ranges[index]
+    """Take out of `network` (a causal LM on the meta device) what stage `index` does not hold, and give it the stage's forward.
+
+    `ranges`: half-open ranges of layers, one a stage. Raises ValueError where they are not all layers in order.
+    """
+    first, last, several = index == 0, index == len(ranges) - 1, len(ranges) > 1
     base, family = network.base_model, family_of(network, len(ranges))
     layers: nn.ModuleList = getattr(base, family.layers)
-    if ranges[0][0] != 0 or ranges[-1][1] != len(layers):
-        raise ValueError(f"mesh.stages covers layers {ranges[0][0]} to {ranges[-1][1]}, but the model has layers 0 to {len(layers)}")
-    tied = tied_names(network)
-    head = network.get_output_embeddings()
-    for number in range(len(layers)):
-        if not begin <= number < end:
-            layers[number] = Elsewhere()
-    if index > 0:
-        for name in family.entrance:
-            setattr(base, name, Nothing() if isinstance(getattr(base, name), nn.Embedding) else Elsewhere())
-    if index < count - 1:
-        for name in family.exit:
-            setattr(base, name, Elsewhere())
-    head_name = next(name for name, module in network.named_modules() if module is head)
-    if index < count - 1:
-        network.set_submodule(head_name, Elsewhere())
-    prefix = f"{network.base_model_prefix}.{family.layers}"
+    _check_cover(ranges, len(layers))
+    prefix, tied = f"{network.base_model_prefix}.{family.layers}", tied_names(network)
+    head = next(name for name, module in network.named_modules() if module is network.get_output_embeddings())
+    mine = range(*ranges[index])
+    for number in set(range(len(layers))) - set(mine):
+        layers[number] = Elsewhere()
+    for name in () if first else family.entrance:
+        setattr(base, name, Nothing() if isinstance(getattr(base, name), nn.Embedding) else Elsewhere())
+    for name in () if last else family.exit:
+        setattr(base, name, Elsewhere())
+    if not last:
+        network.set_submodule(head, Elsewhere())
     stage = Stage(
         network=network,
         index=index,
-        count=count,
-        layers=tuple((f"{prefix}.{number}", layers[number]) for number in range(begin, end)),
-        head=f"{head_name}.weight" if count > 1 and index == count - 1 and f"{head_name}.weight" in tied else None,
-        embedding=tied.get(f"{head_name}.weight") if count > 1 and index == 0 else None,
+        count=len(ranges),
+        layers=tuple((f"{prefix}.{number}", layers[number]) for number in mine),
+        head=f"{head}.weight" if several and last and f"{head}.weight" in tied else None,
+        embedding=tied.get(f"{head}.weight") if several and first else None,
     )
     _give_forward(stage, base)
     return stage
+
+
+def _check_cover(ranges: tuple[tuple[int, int], ...], layers: int) -> None:
+    if [layer for begin, end in ranges for layer in range(begin, end)] != list(range(layers)) or any(begin >= end for begin, end in ranges):
+        written = ", ".join(f"[{begin}, {end})" for begin, end in ranges)
+        raise ValueError(f"mesh.stages is {written}, but it must hold layers 0 to {layers - 1} once each and in order, some in every stage")
 
 
 def _give_forward(stage: Stage, base: Any) -> None:

@@ -1,0 +1,55 @@
+"""Norm and clip on plain tensors; that each element counts once over a mesh is shown by test_layouts.py."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from llmtrain_trainer.parallel.gradients import clip, square_sum
+from llmtrain_trainer.parallel.loss import token_loss
+from llmtrain_trainer.parallel.shards import Shard
+
+
+def shard(values: list[float], *, counted: bool = True) -> Shard:
+    weight = nn.Parameter(torch.zeros(len(values)))
+    weight.grad = torch.tensor(values)
+    found = Shard(name="w", weight=weight, local=nn.Parameter(weight.detach()), counted=counted, tied=False, summed=False)
+    found.take_gradient()
+    return found
+
+
+def gradients(shards: list[Shard]) -> list[torch.Tensor]:
+    return [part.local.grad for part in shards if part.local.grad is not None]
+
+
+def test_a_copy_that_is_not_counted_adds_nothing_to_the_norm() -> None:
+    shards = [shard([3.0, 4.0]), shard([3.0, 4.0], counted=False), shard([])]
+    assert square_sum(shards, gradients(shards)).item() == pytest.approx(25.0)
+
+
+def test_a_rank_that_counts_nothing_gives_zero() -> None:
+    shards = [shard([1.0], counted=False)]
+    assert square_sum(shards, gradients(shards)).item() == 0.0
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(1.0, [0.6, 0.8]), (10.0, [3.0, 4.0]), (0.0, [3.0, 4.0])])
+def test_gradients_are_scaled_down_to_the_limit_and_never_up(limit: float, expected: list[float]) -> None:
+    shards = [shard([3.0, 4.0])]
+    clip(gradients(shards), 5.0, limit)
+    assert gradients(shards)[0].tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_weight_that_backward_did_not_reach_has_a_gradient_of_zeros() -> None:
+    part = shard([1.0, 2.0])
+    part.weight.grad = None
+    part.take_gradient()
+    assert gradients([part])[0].tolist() == [0.0, 0.0]
+
+
+def test_positions_that_are_no_target_cost_nothing() -> None:
+    logits = torch.randn(1, 3, 5)
+    both = token_loss(logits, torch.tensor([[1, -100, 4]]))
+    single = -torch.log_softmax(logits, -1)[0, [0, 2], [1, 4]].sum()
+    assert both.shape == (1,)
+    assert both.item() == pytest.approx(single.item(), abs=1e-6)

@@ -1,0 +1,134 @@
+"""The split of a model into stages, on the meta device: no process, no bytes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from llmtrain_trainer.engines import build_engine
+from llmtrain_trainer.parallel import tensor
+from llmtrain_trainer.parallel.assemble import skeleton
+from llmtrain_trainer.parallel.materialize import Pretrained, materialize
+from llmtrain_trainer.parallel.stage import cut
+
+
+def network(parity: ModuleType, directory: Path, **case: Any) -> Any:
+    config = parity.config_of(parity.Case(**case), 1)
+    (directory / "config.json").write_text(json.dumps(config.model.config))
+    return skeleton(config, directory)
+
+
+@pytest.mark.parametrize("kind", ["LLAMA", "QWEN3", "GPT2", "MIXTRAL"])
+def test_every_weight_is_on_one_stage_under_its_own_name(parity: ModuleType, tmp_path: Path, kind: str) -> None:
+    shape = getattr(parity, kind) | {"tie_word_embeddings": False}
+    whole = {name for name, _ in network(parity, tmp_path, shape=shape).named_parameters()}
+    stages = [cut(network(parity, tmp_path, shape=shape), index, ((0, 1), (1, 3), (3, 4))) for index in range(3)]
+    names = [name for stage in stages for name, _ in stage.names()]
+    assert sorted(names) == sorted(whole)
+
+
+@pytest.mark.parametrize("kind", ["LLAMA", "GPT2"])
+def test_a_tied_head_goes_by_its_embedding_s_name(parity: ModuleType, tmp_path: Path, kind: str) -> None:
+    shape = getattr(parity, kind) | {"tie_word_embeddings": True}
+    first, last = (cut(network(parity, tmp_path, shape=shape), index, ((0, 2), (2, 4))) for index in range(2))
+    assert first.embedding in dict(last.names())
+    assert last.head == "lm_head.weight"
+    assert last.head not in dict(last.names())
+
+
+@pytest.mark.parametrize("ranges", [((0, 2), (2, 3)), ((0, 1), (2, 4)), ((0, 3), (2, 4)), ((2, 4), (0, 2)), ((0, 4), (4, 4))])
+def test_ranges_that_are_not_all_layers_once_in_order_are_refused(parity: ModuleType, tmp_path: Path, ranges: Any) -> None:
+    with pytest.raises(ValueError, match=r"it must hold layers 0 to 3 once each and in order"):
+        cut(network(parity, tmp_path), 0, ranges)
+
+
+def test_a_family_that_scales_its_embedding_is_not_split(parity: ModuleType, tmp_path: Path) -> None:
+    granite = network(parity, tmp_path, shape={"model_type": "granite", "architectures": ["GraniteForCausalLM"]})
+    with pytest.raises(ValueError, match="granite has no split into pipeline stages: set pipeline to 1"):
+        cut(granite, 0, ((0, 2), (2, 4)))
+
+
+def test_a_layer_is_drawn_the_same_in_any_stage(parity: ModuleType, tmp_path: Path) -> None:
+    whole, half = network(parity, tmp_path), network(parity, tmp_path)
+    stage = cut(half, 1, ((0, 2), (2, 4)))
+    for model in (whole, half):
+        materialize(model, "", None, 7, torch.device("cpu"))
+    drawn = dict(whole.named_parameters())
+    assert all(torch.equal(drawn[name], weight) for name, weight in stage.names())
+
+
+def test_another_seed_draws_other_weights(parity: ModuleType, tmp_path: Path) -> None:
+    left, right = network(parity, tmp_path), network(parity, tmp_path)
+    materialize(left, "", None, 7, torch.device("cpu"))
+    materialize(right, "", None, 8, torch.device("cpu"))
+    assert not torch.equal(left.model.layers[0].mlp.up_proj.weight, right.model.layers[0].mlp.up_proj.weight)
+
+
+def test_two_layers_are_not_drawn_alike(parity: ModuleType, tmp_path: Path) -> None:
+    model = network(parity, tmp_path)
+    materialize(model, "", None, 7, torch.device("cpu"))
+    assert not torch.equal(model.model.layers[0].mlp.up_proj.weight, model.model.layers[1].mlp.up_proj.weight)
+
+
+def test_a_weight_that_no_file_has_is_named(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"model.norm.weight": torch.ones(2)}, tmp_path / "model.safetensors")
+    source = Pretrained(tmp_path, "model", {})
+    assert source.read("norm.weight").tolist() == [1.0, 1.0]
+    with pytest.raises(ValueError, match=r"weight model.embed_tokens.weight is in no safetensors file"):
+        source.read("model.embed_tokens.weight")
+
+
+def test_a_model_without_weights_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"holds no .*safetensors; give model.source, or model.init: random"):
+        Pretrained(tmp_path, "model", {})
+
+
+def test_the_tensor_plan_names_every_matrix_of_a_layer(parity: ModuleType, tmp_path: Path) -> None:
+    plan = tensor.styles(network(parity, tmp_path))
+    matrices = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "embed_tokens", "lm_head"}
+    assert {name.rpartition(".")[2] for name in plan} == matrices
+    assert plan["model.layers.3.self_attn.o_proj"] == tensor.ROW
+
+
+def test_norms_inside_the_heads_are_summed_over_tp(parity: ModuleType, tmp_path: Path) -> None:
+    model = network(parity, tmp_path, shape=parity.QWEN3)
+    assert "model.layers.0.self_attn.q_norm.weight" in tensor.summed(model, tensor.styles(model))
+
+
+NO_PLAN = [("GPT2", "gpt2 has no tensor-parallel plan"), ("MIXTRAL", "which the native engine does not have")]
+
+
+@pytest.mark.parametrize(("kind", "message"), NO_PLAN)
+def test_a_model_without_a_usable_plan_is_not_split_over_tp(parity: ModuleType, tmp_path: Path, kind: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tensor.styles(network(parity, tmp_path, shape=getattr(parity, kind)))
+
+
+def test_heads_that_tp_does_not_divide_are_refused(parity: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"model\.num_key_value_heads is 2, which tensor 4 does not divide"):
+        tensor.check(network(parity, tmp_path, shape={"num_key_value_heads": 2}).config, 4)
+
+
+def test_adapters_reach_all_linear_layers_but_the_head(parity: ModuleType, tmp_path: Path) -> None:
+    model = network(parity, tmp_path, peft=parity.LORA)
+    trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    assert len(trained) == 4 * 7 * 2
+    assert not any("lm_head" in name for name in trained)
+
+
+def test_a_method_that_is_not_exact_in_every_layout_is_refused(parity: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"peft\.method is dora, but the native engine has lora and rslora"):
+        network(parity, tmp_path, peft={"method": "dora"})
+
+
+def test_an_engine_that_is_not_built_names_what_is(parity: ModuleType, tmp_path: Path) -> None:
+    config = parity.config_of(parity.Case(), 1).model_copy(update={"engine": "megatron"})
+    with pytest.raises(ValueError, match="engine is megatron, but this version has native"):
+        build_engine(config, tmp_path)
