@@ -26,6 +26,12 @@ class FaultProxy:
         self.busy_for = 0
         """So many requests more are answered with 503."""
 
+        self.fail_uploads_of = ""
+        """Uploads of paths that end so are answered with 503; the empty string stands for none."""
+
+        self.uploaded: list[str] = []
+        """Paths of the uploads that were let through, in order."""
+
         self.cut_uploads = 0
         """So many uploads more are cut off in the middle of their body."""
 
@@ -37,19 +43,20 @@ class FaultProxy:
 
         self.holding = threading.Event()
         self.answered_busy = 0
-        self.uploads = 0
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """One request, with whatever is due to go wrong."""
-        if self.busy or self.busy_for > 0:
+        upload = request.method == "PUT" and (request.content_length or 0) > 0
+        unwanted = upload and self.fail_uploads_of and request.path.endswith(self.fail_uploads_of)
+        if self.busy or self.busy_for > 0 or unwanted:
             self.busy_for = max(0, self.busy_for - 1)
             self.answered_busy += 1
             await request.read()
             return web.Response(status=503, body=_BUSY, content_type="application/xml")
-        if request.method == "PUT" and (request.content_length or 0) > 0:
-            self.uploads += 1
-            if self.cut_uploads > 0 or self.hold_uploads:
-                return await self._break_off(request)
+        if upload and (self.cut_uploads > 0 or self.hold_uploads):
+            return await self._break_off(request)
+        if upload:
+            self.uploaded.append(request.path)
         answer = await self._forward(request)
         if self.lose_answers > 0 and request.method in ("PUT", "POST"):
             self.lose_answers -= 1

@@ -15,7 +15,7 @@ from llmtrain_trainer.checkpoint.retry import Backoff, persist
 from llmtrain_trainer.checkpoint.s3_store import S3Store
 from llmtrain_trainer.checkpoint.store import Digest, Store, delete_prefix, open_store, verify_object
 
-QUICK = Backoff(first=0.01, longest=0.05, deadline=3.0)
+QUICK = Backoff(first=0.01, longest=0.05, deadline=60.0)
 HASTY = Backoff(first=0.01, longest=0.05, deadline=0.2)
 PART = 5 << 20  # the smallest that S3 accepts
 

@@ -20,7 +20,7 @@ class Backoff:
 
     first: float = 0.2
     longest: float = 10.0
-    deadline: float = 60.0
+    deadline: float = 120.0
     """No new try starts later than this after the first one."""
 
 

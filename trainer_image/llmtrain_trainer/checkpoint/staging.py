@@ -70,7 +70,8 @@ def remove(staging: Path, name: Name) -> None:
 
 
 def _read(name: Name, directory: Path, local_ranks: Sequence[int]) -> Staged | None:
-    markers = [directory / rank_file(rank) for rank in local_ranks]
-    if not all(marker.exists() for marker in markers):
+    try:
+        markers = [(directory / rank_file(rank)).read_bytes() for rank in local_ranks]
+    except FileNotFoundError:  # a rank is not done, or the save was removed while we looked
         return None
-    return Staged(name=name, directory=directory, parts=tuple(RankPart.model_validate_json(marker.read_bytes()) for marker in markers))
+    return Staged(name=name, directory=directory, parts=tuple(RankPart.model_validate_json(marker) for marker in markers))

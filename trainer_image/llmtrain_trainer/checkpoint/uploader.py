@@ -47,6 +47,7 @@ class Uploader:
         self._waiting_limit = waiting_limit
         self._committer = Committer(store, nodes, keep, keep_every_steps)
         self._turn = threading.Lock()
+        self._drainer: threading.Thread | None = None
         self._begun: set[Name] = set()
         self._sent: dict[Name, dict[str, File]] = {}
         self._parted: set[Name] = set()
@@ -62,19 +63,21 @@ class Uploader:
             self._poll()
 
     def drain(self, timeout: float) -> bool:
-        """Poll until every finished save is committed; False when `timeout` seconds were not enough."""
+        """Poll until every finished save is committed; False when `timeout` seconds were not enough.
+
+        The polls run in a thread of their own: a request to a store that hangs lasts longer than the grace of a stop.
+        """
         deadline = time.monotonic() + timeout
         while True:
-            if self._turn.acquire(timeout=max(0.0, deadline - time.monotonic())):
-                try:
-                    self._poll()
-                    if not self._pending():
-                        return True
-                finally:
-                    self._turn.release()
+            if self._drainer is None or not self._drainer.is_alive():
+                self._drainer = threading.Thread(target=self.poll, name="drain checkpoints", daemon=True)
+                self._drainer.start()
+            self._drainer.join(max(0.0, deadline - time.monotonic()))
+            if not self._drainer.is_alive() and not self._pending():
+                return True
             if time.monotonic() >= deadline:
                 return False
-            time.sleep(0.1)
+            time.sleep(0.05)
 
     def _poll(self) -> None:
         try:
