@@ -12,7 +12,7 @@ from statistics import median
 
 from llmtrain_operator.local.agents import Agent
 from llmtrain_operator.local.workdir import Tail, Workdir
-from llmtrain_trainer.config import CheckpointStatus, NodeStatus, Progress
+from llmtrain_trainer.config import CheckpointStatus, ExitCode, NodeStatus, Progress
 
 RECENT = 20
 """Steps that speed and remaining time are taken from."""
@@ -33,10 +33,13 @@ class Snapshot:
 
     time: float
     nodes: tuple[NodeStatus | None, ...]
-    """Answers of the agents; None for one that has not answered yet."""
+    """The newest answer of each agent; None for one that has not answered yet."""
 
     rows: tuple[Progress, ...] = ()
     """In step order, each step once."""
+
+    checkpoint: CheckpointStatus | None = None
+    """The newest that was committed."""
 
     news: tuple[Happening, ...] = ()
     """Events since the last snapshot."""
@@ -49,12 +52,6 @@ class Snapshot:
     def restarts(self) -> int:
         """Of ranks, in this attempt. A restart is counted by every node, hence the most that a node counts."""
         return max((node.restarts for node in self.nodes if node is not None), default=0)
-
-    @property
-    def checkpoint(self) -> CheckpointStatus | None:
-        """The newest that was committed, as far as the nodes know."""
-        known = [node.checkpoint for node in self.nodes if node is not None and node.checkpoint is not None]
-        return max(known, key=lambda checkpoint: checkpoint.step, default=None)
 
     @property
     def resumed_from_step(self) -> int | None:
@@ -84,27 +81,28 @@ class Watch:
     agents: Sequence[Agent]
     workdir: Workdir
     _rows: dict[int, Progress] = field(default_factory=dict)
+    _answers: dict[int, NodeStatus] = field(default_factory=dict)
+    _checkpoint: CheckpointStatus | None = None
     _metrics: Tail = field(init=False)
     _events: list[Tail] = field(init=False)
 
     def __post_init__(self) -> None:
         self._metrics = Tail(self.workdir.node(0) / "metrics.jsonl")
         self._events = [Tail(self.workdir.node(agent.node_rank) / "events.jsonl") for agent in self.agents]
-        for tail in self._events:  # what an earlier attempt left is no news
-            for _ in tail.rows():
-                pass
+        self._news()  # what an earlier attempt left is no news, yet its checkpoints count
 
     def look(self) -> Snapshot:
         """One look; takes as long as the slowest answer, a second at most an agent."""
         for row in self._metrics.rows():
             progress = Progress.model_validate(row)
             self._rows[progress.step] = progress
-        newest = self._newest_step()
+        news, newest = self._news(), self._newest_step()
         return Snapshot(
             time=time.time(),
-            nodes=tuple(_status(agent) for agent in self.agents),
+            nodes=tuple(self._node(agent) for agent in self.agents),
             rows=tuple(self._rows[step] for step in sorted(self._rows) if step <= newest),
-            news=tuple(self._news()),
+            checkpoint=self._checkpoint,
+            news=tuple(news),
         )
 
     def _newest_step(self) -> int:
@@ -114,7 +112,23 @@ class Watch:
     def _news(self) -> list[Happening]:
         rows = [(row, node) for node, tail in enumerate(self._events) for row in tail.rows()]
         rows.sort(key=lambda pair: pair[0].get("time", math.inf))
+        for row, _ in rows:
+            if row.get("kind") == "checkpoint_committed":
+                self._checkpoint = CheckpointStatus(
+                    name=row["name"], step=row["step"], uri="", bytes=row.get("bytes", 0), committed_at=row["time"]
+                )
         return [Happening(node, str(row.get("kind", "")), str(row.get("message", ""))) for row, node in rows]
+
+    def _node(self, agent: Agent) -> NodeStatus | None:
+        """What the agent answers, else what it answered last; once it has ended, its verdict."""
+        rank = agent.node_rank
+        if (answer := _status(agent)) is not None:
+            self._answers[rank] = answer
+        verdict = None if agent.alive else self.workdir.verdict(rank)
+        if verdict is not None and rank in self._answers:
+            phase = "done" if verdict.exit_code in (ExitCode.DONE, ExitCode.SAVED) else "failed"
+            self._answers[rank] = self._answers[rank].model_copy(update={"phase": phase, "message": verdict.message, "verdict": verdict})
+        return self._answers.get(rank)
 
 
 def _status(agent: Agent) -> NodeStatus | None:
