@@ -37,7 +37,9 @@ __all__ = ["BadData", "Prepared", "Unreachable", "prepare"]
 FORM = 1
 """Raised when the rows on disk change their form, so that an older cache is not read."""
 
-BATCH_CHARACTERS = 4_000_000
+BATCH_CHARACTERS = 1_000_000
+"""Text that is tokenised at once: some hundred megabytes while it lasts."""
+
 BATCH_DOCUMENTS = 1024
 
 Say = Callable[[str], None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from typing import Any
 
@@ -153,6 +154,15 @@ def test_labels_are_the_next_token_of_the_same_sample_or_none(job: Job) -> None:
     labels, following = batch.labels[:, :-1], batch.input_ids[:, 1:]
     assert torch.equal(labels[inside & (labels != -100)], following[inside & (labels != -100)])
     assert set(labels[~inside & (labels != -100)].tolist()) == {eos}
+
+
+def test_targets_are_the_answers_and_their_end_tokens_alone(job: Job) -> None:
+    config = chat_config(job, packing=True)
+    job.prepare(config)
+    tokenizer = load_tokenizer(job.run.prepared / "tokenizer")
+    batch = open_samples(job.run.prepared, in_layout(config, 1, 8), 0).step_batch(1)
+    learned = tokenizer.decode(batch.labels[batch.labels != -100].tolist())
+    assert re.fullmatch(r"(Answer \d+<\|end\|>)+", learned)
 
 
 def test_too_long_samples_are_cut_and_counted(job: Job) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from llmtrain_trainer.config import Dataset
 from llmtrain_trainer.data.bad_data import BadData, Unreachable
-from llmtrain_trainer.data.sources import dataset_files, held_back, in_batches, read_rows
+from llmtrain_trainer.data.sources import Row, dataset_files, held_back, in_batches, read_rows
 from llmtrain_trainer.mounts import resolve
 
 
@@ -113,6 +113,26 @@ def test_a_document_is_held_back_for_what_it_says_alone(tmp_path: Path) -> None:
     assert 120 < len(held) < 280
     assert held <= {row.values["text"] for row in rows if held_back(dataset, row, 0.2)}
     assert not any(held_back(dataset, row, 0.0) for row in rows)
+    moved = [Row("another file, another row", {"text": row.values["text"], "id": "other"}) for row in rows]
+    assert {row.values["text"] for row in moved if held_back(dataset, row, 0.1)} == held
+
+
+def test_files_of_a_hub_repository_are_those_of_the_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the hub's own cache, which is all there is where the hub cannot be reached."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    repository = tmp_path / "datasets--owner--name"
+    snapshot = repository / "snapshots" / ("a" * 40)
+    for name in ("data/train-00000.jsonl", "data/train-00001.jsonl", "data/test-00000.jsonl", "README.md"):
+        (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
+        (snapshot / name).write_text(json.dumps({"text": name}) + "\n")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("a" * 40)
+    assert [row["text"] for row in rows_of("hf://owner/name")] == ["data/train-00000.jsonl", "data/train-00001.jsonl"]
+    assert [row["text"] for row in rows_of("hf://owner/name", split="test")] == ["data/test-00000.jsonl"]
+    assert [row["text"] for row in rows_of("hf://owner/name/data/train-00001.jsonl")] == ["data/train-00001.jsonl"]
+    with pytest.raises(BadData, match=r"dataset\[0\].split is dev: no file of the repository is named after it"):
+        rows_of("hf://owner/name", split="dev")
 
 
 def test_batches_keep_every_row_in_order(tmp_path: Path) -> None:

@@ -42,7 +42,9 @@ class Encoder:
         """One result a row."""
         rendered = [self._render(row) for row in rows]
         pieces = [[item.text] if item.answers is not None else in_pieces(item.text) for item in rendered]
-        encodings = iter(self._backend.encode_batch([piece for some in pieces for piece in some], add_special_tokens=False))
+        needs_offsets = any(item.answers is not None for item in rendered)
+        encode = self._backend.encode_batch if needs_offsets else self._backend.encode_batch_fast
+        encodings = iter(encode([piece for some in pieces for piece in some], add_special_tokens=False))
         return [self._encoded(item, [next(encodings) for _ in some]) for item, some in zip(rendered, pieces, strict=True)]
 
     def _encoded(self, item: Rendered, encodings: Sequence[Any]) -> Encoded:
