@@ -1,0 +1,75 @@
+"""The small files between ranks and agent, and the verdict's."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+from llmtrain_trainer.agent import node
+from llmtrain_trainer.agent.board import Events, RowTail, read_heartbeats
+from llmtrain_trainer.config import Progress, Verdict
+from llmtrain_trainer.loop import Pulse, row_text
+from llmtrain_trainer.run_dir import RunDir, append_row, read_rows
+
+ROW = Progress(
+    time=1.0,
+    step=1,
+    target_steps=2,
+    consumed_samples=4,
+    consumed_tokens=64,
+    loss=math.nan,
+    grad_norm=1.0,
+    learning_rate=0.1,
+    step_seconds=1.0,
+    tokens_per_second=64.0,
+)
+
+
+def test_a_loss_that_is_no_number_survives_the_row(tmp_path: Path) -> None:
+    append_row(tmp_path / "metrics.jsonl", row_text(ROW))
+    assert math.isnan(Progress.model_validate(next(read_rows(tmp_path / "metrics.jsonl"))).loss)
+
+
+def test_a_torn_row_is_read_once_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    tail, text = RowTail(path), row_text(ROW)
+    assert tail.new_rows() == []
+    path.write_text(text[:20])
+    assert tail.new_rows() == []
+    path.write_text(text + "\n")
+    assert [row.step for row in tail.new_rows()] == [1]
+    assert tail.new_rows() == []
+
+
+def test_rows_of_an_earlier_run_in_the_same_directory_are_not_news(tmp_path: Path) -> None:
+    append_row(tmp_path / "metrics.jsonl", row_text(ROW))
+    assert RowTail(tmp_path / "metrics.jsonl").new_rows() == []
+
+
+def test_a_pulse_is_read_back(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    Pulse(run.heartbeat(3), 3, 77).beat("save", 12)
+    assert [(beat.rank, beat.pid, beat.step, beat.phase) for beat in read_heartbeats(run)] == [(3, 77, 12, "save")]
+
+
+def test_fast_steps_do_not_write_a_heartbeat_each(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    pulse = Pulse(run.heartbeat(0), 0, 1)
+    for step in range(1, 50):
+        pulse.beat("step", step)
+    assert read_heartbeats(run)[0].step < 49
+
+
+def test_an_event_is_a_row_and_a_line(tmp_path: Path, capsys: object) -> None:
+    run = RunDir(tmp_path)
+    Events(run, "").record("restart", "Rank 1 ended by SIGKILL.", step=5, rank=None)
+    (row,) = read_rows(run.events)
+    assert {key: row[key] for key in row if key != "time"} == {"kind": "restart", "message": "Rank 1 ended by SIGKILL.", "step": 5}
+
+
+def test_a_verdict_fits_a_termination_message_and_stays_json() -> None:
+    verdict = Verdict(exit_code=1, reason="RankFailed", message="x" * 9000, first_failing_rank=3)
+    text = node._fit(verdict)
+    assert len(text.encode()) <= 4096
+    assert json.loads(text)["firstFailingRank"] == 3

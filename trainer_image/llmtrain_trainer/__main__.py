@@ -1,0 +1,101 @@
+"""Command line of the trainer image: the agent of a node, and its parts one by one. What a command needs is imported by it alone."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code (config.ExitCode)."""
+    options = _parser().parse_args(arguments)
+    command: str = options.command
+    return {"agent": _agent, "prepare": _prepare, "checkpoints": _checkpoints, "report": _report}[command](options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="llmtrain-trainer", description="What runs in a training pod of llmtrain.")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    agent = commands.add_parser("agent", help="run a node: prepare, train, checkpoint, publish")
+    _job_arguments(agent)
+    agent.add_argument("--node-rank", type=int, default=0, help="which node this is, 0 to nodes - 1 (default: 0)")
+    agent.add_argument("--rendezvous", required=True, metavar="HOST:PORT", help="where node 0 listens for the others")
+    agent.add_argument(
+        "--host", default="127.0.0.1", help="address of /metrics, /status and /healthz (default: 127.0.0.1; 0.0.0.0 in a pod)"
+    )
+    agent.add_argument("--port", type=int, default=0, help="their port (default: a free one, which port.json in the run directory names)")
+    agent.add_argument("--grace", type=float, default=300.0, metavar="SECONDS", help="from SIGTERM to giving up saving (default: 300)")
+
+    prepare = commands.add_parser("prepare", help="fetch the model, make the tokenizer, tokenise the data; train nothing")
+    _job_arguments(prepare)
+
+    checkpoints = commands.add_parser("checkpoints", help="list the checkpoints of a destination, or read and verify them")
+    checkpoints.add_argument("action", choices=["list", "verify"])
+    checkpoints.add_argument("--destination", required=True, metavar="URI", help="checkpoint.destination of the job")
+    checkpoints.add_argument("-o", "--output", choices=["text", "json"], default="text")
+
+    report = commands.add_parser("report", help="write report.html and loss.png from run directories")
+    report.add_argument("--run-dir", type=Path, required=True, help="run directory of node 0")
+    report.add_argument("--node-dir", type=Path, action="append", default=[], help="run directory of another node; may be given again")
+    report.add_argument("--out", type=Path, help="where to (default: report/ in the run directory)")
+    return parser
+
+
+def _job_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, required=True, help="the TrainerConfig, as JSON")
+    parser.add_argument("--run-dir", type=Path, required=True, help="directory of this node's run")
+    parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "llmtrain", help="prepared data and models, shared by runs")
+
+
+def _agent(options: argparse.Namespace) -> int:
+    from llmtrain_trainer.agent.node import Options, run_node
+
+    return run_node(
+        Options(
+            config=options.config,
+            run_dir=options.run_dir,
+            node_rank=options.node_rank,
+            rendezvous=options.rendezvous,
+            host=options.host,
+            port=options.port,
+            cache=options.cache.absolute(),
+            grace=options.grace,
+        )
+    )
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    from llmtrain_trainer.config import ExitCode, TrainerConfig
+    from llmtrain_trainer.prepare import prepare
+    from llmtrain_trainer.run_dir import RunDir
+
+    config = TrainerConfig.model_validate_json(options.config.read_text())
+    try:
+        prepare(config, RunDir(options.run_dir.absolute()), options.cache.absolute(), print)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return ExitCode.CONFIG
+    return ExitCode.DONE
+
+
+def _checkpoints(options: argparse.Namespace) -> int:
+    from llmtrain_trainer.checkpoint.commands import checkpoints
+
+    return checkpoints(options.action, options.destination, options.output)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from llmtrain_trainer.report import write_report
+    from llmtrain_trainer.run_dir import RunDir
+
+    run = RunDir(options.run_dir.absolute())
+    nodes = [run, *(RunDir(path.absolute()) for path in options.node_dir)]
+    print(write_report(run, nodes, options.out or run.report))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""Before each start of the ranks, all nodes agree on the checkpoint: every one has fetched and verified the same, or none starts.
+
+The leader (node 0) chooses the newest good one; each node fetches it and answers; where one cannot, the leader chooses the next older.
+Called by supervisor.py after each rendezvous.
+
+    round/<n>/choice/<k>        leader: the k-th choice, as JSON
+    round/<n>/answer/<k>/<node> "ok" or why not
+    round/<n>/start/<k>         leader: "yes", or "no" and the next choice follows
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from llmtrain_trainer.agent.board import Events
+from llmtrain_trainer.agent.gang import Gang
+from llmtrain_trainer.agent.outcome import GaveUpError
+from llmtrain_trainer.checkpoint import restore
+from llmtrain_trainer.checkpoint.errors import BadCheckpointError, ResumeError, StoreError
+from llmtrain_trainer.checkpoint.restore import Found
+from llmtrain_trainer.checkpoint.store import Store
+from llmtrain_trainer.config import ExitCode, Verdict
+from llmtrain_trainer.run_dir import RunDir
+
+_FETCH_SECONDS = 3600.0
+"""A node may need this long to fetch a checkpoint."""
+
+_OK = "ok"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """Where a round begins: the content of resume.json."""
+
+    round: int = 0
+    checkpoint: str | None = None
+    step: int = 0
+    directory: str | None = None
+
+    def text(self) -> str:
+        """As JSON."""
+        return json.dumps(asdict(self))
+
+
+class Agreement:
+    """One an agent; without a store every round begins at step 0."""
+
+    def __init__(self, gang: Gang, run: RunDir, store: Store | None, resume: Literal["latest", "none"] | int, attempt: int, events: Events):
+        self._gang, self._run, self._store, self._events = gang, run, store, events
+        self._resume, self._attempt = resume, attempt
+
+    def settle(self, *, first: bool) -> Position:
+        """Agree for the newest round. `first`: this agent's first start, to which checkpoint.resume applies.
+
+        Raises GaveUpError when the checkpoint that was asked for cannot be had or the store does not answer; and whatever Gang.wait raises.
+        """
+        refused: set[str] = set()
+        for attempt in itertools.count():
+            if self._gang.leads:
+                self._gang.write(self._key("choice", attempt), json.dumps(self._choose(refused, first=first)))
+            name: str | None = json.loads(self._gang.wait(self._key("choice", attempt)))
+            position, answer = self._fetch(name)
+            self._gang.write(self._key("answer", attempt, self._gang.node_rank), answer)
+            if self._all_agree(attempt, name):
+                return position
+            refused.add(str(name))
+        raise AssertionError("itertools.count ends never")
+
+    def _all_agree(self, attempt: int, name: str | None) -> bool:
+        if self._gang.leads:
+            answers = [self._gang.wait(self._key("answer", attempt, node), _FETCH_SECONDS) for node in range(self._gang.nodes)]
+            bad = [f"node {node}: {answer}" for node, answer in enumerate(answers) if answer != _OK]
+            if bad:
+                self._events.record("checkpoint_rejected", f"{name} cannot be loaded ({'; '.join(bad)}); trying the one before it.")
+            self._gang.write(self._key("start", attempt), "no" if bad else "yes")
+        return self._gang.wait(self._key("start", attempt), _FETCH_SECONDS) == "yes"
+
+    def _choose(self, refused: set[str], *, first: bool) -> str | None:
+        """Name of the newest good checkpoint that no node refused; None: from the start."""
+        if self._store is None:
+            return None
+        try:
+            if first and not refused:
+                found = restore.choose(self._store, self._resume, self._events, self._run.restore)
+            else:
+                found = self._newest(self._store, refused)
+        except ResumeError as error:
+            raise self._give_up(ExitCode.CONFIG, "BadConfig", str(error)) from error
+        except StoreError as error:
+            raise self._give_up(ExitCode.STORE, "StoreUnreachable", f"The checkpoint store cannot be read: {error}") from error
+        return str(found.name) if found else None
+
+    def _newest(self, store: Store, refused: set[str]) -> Found | None:
+        """The newest good one; of a run that was told not to go on from the newest, only what it made itself or was told to take."""
+        for found in restore.list_checkpoints(store):
+            if str(found.name) in refused or not found.committed or not self._may_take(found):
+                continue
+            try:
+                restore.fetch(found, store, self._run.restore)
+                return found
+            except BadCheckpointError as error:
+                message = f"{error}. Passed over."
+                self._events.record("checkpoint_rejected", message, step=found.step, name=str(found.name))
+        return None
+
+    def _may_take(self, found: Found) -> bool:
+        ours = found.name.attempt == self._attempt and found.name.round > self._gang.first_round
+        return self._resume == "latest" or ours or found.step == self._resume
+
+    def _fetch(self, name: str | None) -> tuple[Position, str]:
+        """Fetch and verify; the answer says what came of it."""
+        if name is None or self._store is None:
+            return Position(round=self._gang.round), _OK
+        try:
+            found = restore.find(self._store, name)
+            directory = restore.fetch(found, self._store, self._run.restore)
+        except (BadCheckpointError, ResumeError, StoreError, OSError) as error:
+            return Position(round=self._gang.round), f"{error}"
+        return Position(round=self._gang.round, checkpoint=name, step=found.step, directory=str(directory)), _OK
+
+    def _give_up(self, code: ExitCode, reason: str, message: str) -> GaveUpError:
+        verdict = Verdict(exit_code=code, reason=reason, message=message)
+        self._gang.give_up(verdict)
+        return GaveUpError(verdict)
+
+    def _key(self, kind: str, attempt: int, *more: int) -> str:
+        return "/".join(map(str, ("round", self._gang.round, kind, attempt, *more)))

@@ -1,0 +1,280 @@
+"""A node from start to verdict: serve HTTP, warm the ranks' server, prepare, meet the other nodes, train, publish, say the verdict."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from llmtrain_trainer.agent import outputs
+from llmtrain_trainer.agent.board import Board, Events
+from llmtrain_trainer.agent.metrics import Metrics
+from llmtrain_trainer.agent.outcome import EndedError, StoppedError, UnfitError
+from llmtrain_trainer.agent.preflight import check_machine, check_rendezvous, check_store
+from llmtrain_trainer.agent.preparation import CACHE
+from llmtrain_trainer.agent.ranks import HEAVY, fork, start_server
+from llmtrain_trainer.agent.server import Server
+from llmtrain_trainer.agent.stop import Stop
+from llmtrain_trainer.agent.uploads import Uploads
+from llmtrain_trainer.checkpoint.errors import StoreError
+from llmtrain_trainer.checkpoint.restore import next_round
+from llmtrain_trainer.checkpoint.store import Store, open_store
+from llmtrain_trainer.config import ExitCode, NodeStatus, TrainerConfig, Verdict
+from llmtrain_trainer.mounts import resolve
+from llmtrain_trainer.run_dir import RunDir, write_atomically
+
+_RENDEZVOUS_SECONDS = 600.0
+_DRAIN_SECONDS = 3600.0
+"""How long a finished training waits for a store that is away, before it gives up its last checkpoint."""
+
+_TERMINATION_LOG = Path("/dev/termination-log")
+_TERMINATION_BYTES = 4096
+"""Kubernetes cuts a termination message here."""
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The agent's command line."""
+
+    config: Path
+    run_dir: Path
+    node_rank: int
+    rendezvous: str
+    """host:port of node 0."""
+
+    host: str
+    port: int
+    """Of the agent's HTTP; 0 picks a free one, which port.json in the run directory names."""
+
+    cache: Path
+    grace: float
+    """Seconds from SIGTERM to killing ranks unsaved."""
+
+
+def run_node(options: Options) -> int:
+    """Run to the end; returns the exit code. The verdict is in termination.json."""
+    run = RunDir(options.run_dir.absolute())
+    try:
+        config = TrainerConfig.model_validate_json(options.config.read_text())
+    except (OSError, ValidationError) as error:
+        verdict = Verdict(exit_code=ExitCode.CONFIG, reason="BadConfig", message=f"{options.config} is no trainer config: {error}")
+        print(verdict.message, flush=True)
+        return _leave(run, verdict)
+    agent = _Agent(options, config, run)
+    try:
+        verdict = agent.work()
+    except EndedError as ended:
+        verdict = ended.verdict
+    except StoppedError:
+        verdict = Verdict(exit_code=ExitCode.SAVED, reason="Saved", message="Told to stop before training went on; nothing new to save.")
+    except StoreError as error:
+        verdict = Verdict(exit_code=ExitCode.STORE, reason="StoreUnreachable", message=f"The checkpoint store failed: {error}")
+    agent.end(verdict)
+    return _leave(run, verdict)
+
+
+class _Agent:
+    """The stations of one node."""
+
+    def __init__(self, options: Options, config: TrainerConfig, run: RunDir) -> None:
+        self._options, self._config, self._run = options, config, run
+        self._name = os.environ.get("NODE_NAME", f"node {options.node_rank}")
+        self._stop = Stop(run, options.grace)
+        status = NodeStatus(job=config.job.name, attempt=config.job.attempt, node_rank=options.node_rank, phase="preparing")
+        self._board = Board(status)
+        self._metrics = Metrics(config.job.name, config.mesh.world_size)
+        self._events = Events(run, f"[node {options.node_rank}] " if config.mesh.nodes > 1 else "")
+        self._uploads: Uploads | None = None
+        self._streamer: BaseProcess | None = None
+
+    def work(self) -> Verdict:
+        """All stations. Raises EndedError, StoppedError, StoreError."""
+        config, run = self._config, self._run
+        check_machine(config, run)
+        self._serve()
+        write_atomically(run.config, config.model_dump_json(by_alias=True, indent=1))
+        self._settings()
+        start_server((*HEAVY, *_modelling(config)))
+        preparation = fork("llmtrain_trainer.agent.preparation:main", run.root, {CACHE: str(self._options.cache)}, run.logs / "prepare.log")
+        store = self._open_store()
+        self._await(preparation)
+        if any(dataset.streaming for dataset in config.dataset):
+            self._streamer = fork("llmtrain_trainer.agent.preparation:stream", run.root, {}, run.logs / "stream.log")
+        return self._train(store)
+
+    def end(self, verdict: Verdict) -> None:
+        """The last lines: events, status."""
+        if self._uploads is not None:
+            self._uploads.close()
+        if self._streamer is not None:
+            self._streamer.kill()
+        phase = "done" if verdict.exit_code in (ExitCode.DONE, ExitCode.SAVED) else "failed"
+        self._events.record("verdict", verdict.message, step=verdict.step, exit_code=verdict.exit_code, reason=verdict.reason)
+        self._board.update(phase=phase, message=verdict.message, verdict=verdict)
+
+    def _serve(self) -> None:
+        try:
+            server = Server(self._board, self._metrics, self._options.host, self._options.port)
+        except OSError as error:
+            message = f"--port {self._options.port} cannot be used on {self._options.host}: {error.strerror}. Give another, or 0."
+            raise UnfitError(ExitCode.CONFIG, "BadConfig", message) from error
+        write_atomically(self._run.port, json.dumps({"host": self._options.host, "port": server.port, "pid": os.getpid()}))
+
+    def _settings(self) -> None:
+        """Environment of the server and of every rank, set before the server starts."""
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        os.environ["TORCH_ELASTIC_WORKER_IDENTICAL"] = "1"  # every node has the same number of ranks
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+        if self._host_port()[0] in _LOOPBACK:
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+            os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
+
+    def _open_store(self) -> Store | None:
+        if self._config.checkpoint is None:
+            return None
+        try:
+            store = open_store(resolve(self._config.checkpoint.destination))
+        except StoreError as error:
+            raise UnfitError(ExitCode.CONFIG, "BadConfig", str(error)) from error
+        check_store(store, self._options.node_rank)
+        return store
+
+    def _await(self, preparation: BaseProcess) -> None:
+        """Wait for the preparation. Raises UnfitError with its sentence."""
+        while preparation.exitcode is None:
+            if self._stop.requested:
+                preparation.kill()
+                raise StoppedError
+            time.sleep(0.05)
+        if preparation.exitcode == 0:
+            return
+        words = self._run.prepare_error
+        log = self._run.logs / "prepare.log"
+        if not words.exists():
+            raise UnfitError(ExitCode.RANK_FAILED, "PreparationFailed", f"Preparation ended with code {preparation.exitcode}; see {log}.")
+        said = json.loads(words.read_text())
+        if said["kind"] in ("data", "config"):
+            raise UnfitError(ExitCode.CONFIG, "BadData" if said["kind"] == "data" else "BadConfig", said["message"])
+        message = f"Preparation failed: {said['type']}: {said['message']}"
+        raise UnfitError(ExitCode.OUT_OF_MEMORY if said["kind"] == "oom" else ExitCode.RANK_FAILED, "PreparationFailed", message)
+
+    def _train(self, store: Store | None) -> Verdict:
+        # torch takes seconds to import; until here the agent did without, while the server imported it
+        from llmtrain_trainer.agent.agreement import Agreement
+        from llmtrain_trainer.agent.gang import Gang
+        from llmtrain_trainer.agent.supervisor import Node, Supervisor
+
+        config, run, rank = self._config, self._run, self._options.node_rank
+        self._board.update(phase="starting", message="Waiting for all nodes.")
+        host, port = self._host_port()
+        if rank > 0:
+            check_rendezvous(host, port, _RENDEZVOUS_SECONDS, lambda: self._stop.requested)
+        gang = Gang(
+            run_id=f"{config.job.namespace}/{config.job.name}/{config.job.attempt}",
+            host=host,
+            port=port,
+            node_rank=rank,
+            nodes=config.mesh.nodes,
+            first_round=self._last_round(store),
+            timeout=_RENDEZVOUS_SECONDS,
+            stopping=lambda: self._stop.requested,
+        )
+        gang.connect()
+        resume = config.checkpoint.resume if config.checkpoint is not None else "none"
+        agreement = Agreement(gang, run, store, resume, config.job.attempt, self._events)
+        if store is not None:
+            self._uploads = Uploads(config, run, store, rank, self._events, self._board, self._metrics)
+        node = Node(
+            config=config,
+            run=run,
+            name=self._name,
+            gang=gang,
+            agreement=agreement,
+            board=self._board,
+            events=self._events,
+            metrics=self._metrics,
+            stop=self._stop,
+            uploads=self._uploads,
+        )
+        supervisor = Supervisor(node)
+        try:
+            codes = supervisor.run().return_values
+            return self._finish(ExitCode(max(codes.values())), supervisor.restarts)
+        finally:
+            with suppress(EndedError):
+                gang.leave()
+
+    def _finish(self, code: ExitCode, restarts: int) -> Verdict:
+        """The ranks left in order: bring out what they made."""
+        step = self._board.status.progress.step if self._board.status.progress else None
+        if code == ExitCode.STOPPED_UNSAVED:
+            message = "Told to stop; the job has no checkpoint.destination, so nothing is saved."
+            return Verdict(exit_code=code, reason="StoppedUnsaved", message=message, step=step, restarts=restarts)
+        if code == ExitCode.DONE:
+            self._board.update(phase="exporting", message="Uploading the last checkpoint, the exports and the report.")
+        drained = self._uploads is None or self._uploads.drain(_DRAIN_SECONDS, self._stop)
+        if not drained:
+            return self._undrained(step, restarts)
+        last = self._uploads.last if self._uploads else None
+        if code == ExitCode.SAVED:
+            message = f"Told to stop; {last.name} is saved and verified." if last else "Told to stop; saved."
+            return Verdict(exit_code=code, reason="Saved", message=message, step=last.step if last else step, restarts=restarts)
+        where = self._publish() if self._options.node_rank == 0 else None
+        message = f"Training is complete{f' after {step} steps' if step else ''}{f'; exports are in {where}' if where else ''}."
+        return Verdict(exit_code=ExitCode.DONE, reason="Complete", message=message, step=step, restarts=restarts)
+
+    def _undrained(self, step: int | None, restarts: int) -> Verdict:
+        if self._stop.requested:
+            message = "Told to stop; saved on local disk, but the store did not take it within the grace period."
+            return Verdict(exit_code=ExitCode.STOPPED_UNSAVED, reason="StoppedUnsaved", message=message, step=step, restarts=restarts)
+        message = f"The last checkpoint could not be committed within {_DRAIN_SECONDS:.0f} s; it is on local disk."
+        return Verdict(exit_code=ExitCode.STORE, reason="StoreUnreachable", message=message, step=step, restarts=restarts)
+
+    def _publish(self) -> str | None:
+        outputs.write_report(self._config, self._run)
+        where = outputs.publish(self._config, self._run)
+        self._events.record("export", f"What training made is in {where or self._run.root}.")
+        return where
+
+    def _last_round(self, store: Store | None) -> int:
+        """The newest round of this attempt that this directory or the store knows: names of checkpoints are never used twice."""
+        here = json.loads(self._run.resume.read_text())["round"] if self._run.resume.exists() else 0
+        there = next_round(store, self._config.job.attempt) - 1 if store is not None and self._options.node_rank == 0 else 0
+        return max(0, here, there)
+
+    def _host_port(self) -> tuple[str, int]:
+        host, _, port = self._options.rendezvous.rpartition(":")
+        return host, int(port)
+
+
+def _modelling(config: TrainerConfig) -> tuple[str, ...]:
+    """The module of transformers that defines the model, where the config names its type."""
+    kind = (config.model.config or {}).get("model_type")
+    return (f"transformers.models.{kind}.modeling_{kind}",) if isinstance(kind, str) and kind.isidentifier() else ()
+
+
+def _leave(run: RunDir, verdict: Verdict) -> int:
+    """Write the verdict where whoever started us reads it."""
+    text = verdict.model_dump_json(by_alias=True)
+    with suppress(OSError):  # a full disk must not hide the exit code
+        write_atomically(run.termination, text)
+    if os.getpid() == 1 and _TERMINATION_LOG.exists():
+        with suppress(OSError):
+            _TERMINATION_LOG.write_text(_fit(verdict))
+    return verdict.exit_code
+
+
+def _fit(verdict: Verdict) -> str:
+    """As JSON, the message shortened so that the whole stays JSON when Kubernetes cuts it."""
+    text = verdict.model_dump_json(by_alias=True)
+    if len(text.encode()) <= _TERMINATION_BYTES:
+        return text
+    return verdict.model_copy(update={"message": verdict.message[:1000]}).model_dump_json(by_alias=True)

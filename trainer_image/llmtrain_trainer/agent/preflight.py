@@ -1,0 +1,86 @@
+"""Looks at the node before anything starts, so that what is missing is said in one sentence. Called by node.py."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from llmtrain_trainer.agent.outcome import LostGangError, StoppedError, UnfitError
+from llmtrain_trainer.checkpoint.errors import StoreError
+from llmtrain_trainer.checkpoint.store import Store
+from llmtrain_trainer.config import ExitCode, TrainerConfig
+from llmtrain_trainer.run_dir import RunDir
+
+_MIB = 1024 * 1024
+_SHARED_MEMORY = Path("/dev/shm")
+_SHARED_MEMORY_PER_RANK = 32 * _MIB
+"""NCCL's buffers between the GPUs of a node; a container's default of 64 MiB in all fails in the middle of a run."""
+
+_LEAST_FREE = 256 * _MIB
+_SAVED_BYTES_PER_PARAMETER = 12
+"""A checkpoint holds the weight and two moments in fp32."""
+
+
+def check_machine(config: TrainerConfig, run: RunDir) -> None:
+    """Shared memory and disk. Raises UnfitError."""
+    ranks = config.mesh.procs_per_node
+    if config.device == "cuda" and _SHARED_MEMORY.exists():
+        size, need = shutil.disk_usage(_SHARED_MEMORY).total, ranks * _SHARED_MEMORY_PER_RANK
+        if size < need:
+            raise _unfit(
+                f"/dev/shm has {size // _MIB} MiB; {ranks} GPU ranks on a node need {need // _MIB} MiB. "
+                "Mount a memory volume there (emptyDir with medium Memory)."
+            )
+    try:
+        run.root.mkdir(parents=True, exist_ok=True)
+        probe = run.root / ".probe"
+        probe.write_text("ok")
+        probe.unlink()
+    except OSError as error:
+        raise _unfit(f"The run directory {run.root} cannot be written: {error.strerror}. Give the agent a directory of its own.") from error
+    free, need = shutil.disk_usage(run.root).free, _disk_need(config)
+    if free < need:
+        raise _unfit(
+            f"The run directory {run.root} has {free // _MIB} MiB free; two staged checkpoints of this job need {need // _MIB} MiB. "
+            "Use a larger volume."
+        )
+
+
+def check_store(store: Store, node_rank: int) -> None:
+    """Write and delete a small object. Raises UnfitError."""
+    key = f".probe/node-{node_rank}"
+    try:
+        store.put_bytes(key, b"ok")
+        store.delete([key])
+    except StoreError as error:
+        raise UnfitError(ExitCode.STORE, "StoreUnreachable", f"checkpoint.destination {store.uri()} cannot be written: {error}") from error
+
+
+def check_rendezvous(host: str, port: int, timeout: float, stopping: Callable[[], bool]) -> None:
+    """Wait until node 0's name resolves and its port answers: pods start in any order. Raises LostGangError or StoppedError."""
+    until = time.monotonic() + timeout
+    while True:
+        try:
+            socket.create_connection((host, port), timeout=5).close()
+            return
+        except OSError as error:
+            if time.monotonic() > until:
+                raise LostGangError(f"node 0 at {host}:{port} did not answer for {timeout:.0f} s: {error.strerror or error}.") from error
+        if stopping():
+            raise StoppedError
+        time.sleep(0.2)
+
+
+def _disk_need(config: TrainerConfig) -> int:
+    estimate = config.estimate
+    trained = estimate.trainable_parameters or estimate.parameters or 0
+    if config.checkpoint is None:
+        return _LEAST_FREE
+    return _LEAST_FREE + 2 * trained * _SAVED_BYTES_PER_PARAMETER // config.mesh.nodes
+
+
+def _unfit(message: str) -> UnfitError:
+    return UnfitError(ExitCode.RANK_FAILED, "PreflightFailed", message)

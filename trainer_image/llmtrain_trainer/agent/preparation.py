@@ -1,0 +1,42 @@
+"""Preparation as a child of the warm server, so that its memory goes when it is done. Entered by ranks.fork, awaited by node.py."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import traceback
+from pathlib import Path
+
+from llmtrain_trainer.config import ExitCode, TrainerConfig
+from llmtrain_trainer.last_words import write_last_words
+from llmtrain_trainer.run_dir import RunDir
+
+CACHE = "LLMTRAIN_CACHE"
+"""Environment: directory of what runs share."""
+
+
+def main(root: str) -> None:
+    """Prepare run directory `root`; on an error leaves errors/prepare.json and ends the process."""
+    run = RunDir(Path(root))
+    run.prepare_error.unlink(missing_ok=True)
+    try:
+        from llmtrain_trainer.prepare import prepare
+
+        prepare(TrainerConfig.model_validate_json(run.config.read_text()), run, Path(os.environ[CACHE]), _say)
+    except BaseException as error:
+        traceback.print_exc()
+        write_last_words(run.prepare_error, error, step=0, starting=True)
+        sys.exit(ExitCode.RANK_FAILED)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def stream(root: str) -> None:
+    """Go on tokenising streaming datasets while the ranks train; ends with the agent. What fails here, the ranks that wait report."""
+    from llmtrain_trainer.data.streaming import stream_chunks
+
+    run = RunDir(Path(root))
+    stream_chunks(TrainerConfig.model_validate_json(run.config.read_text()), run, _say, threading.Event())

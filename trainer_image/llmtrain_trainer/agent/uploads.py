@@ -1,0 +1,87 @@
+"""The uploader in a thread of its own, off the training path. Started and drained by node.py."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from llmtrain_trainer.agent.board import Board, Events
+from llmtrain_trainer.agent.metrics import Metrics
+from llmtrain_trainer.agent.stop import Stop
+from llmtrain_trainer.checkpoint.store import Store
+from llmtrain_trainer.checkpoint.uploader import Uploader
+from llmtrain_trainer.config import CheckpointStatus, TrainerConfig
+from llmtrain_trainer.run_dir import RunDir
+
+_POLL_SECONDS = 0.3
+_AFTER_AN_ERROR = 5.0
+
+
+class Uploads:
+    """Polls the uploader until `close`; shows every commit on the board."""
+
+    def __init__(self, config: TrainerConfig, run: RunDir, store: Store, node_rank: int, events: Events, board: Board, metrics: Metrics):
+        assert config.checkpoint is not None
+        first = node_rank * config.mesh.procs_per_node
+        self._board, self._metrics, self._events = board, metrics, events
+        self._uploader = Uploader(
+            run.staging,
+            store,
+            node_rank,
+            config.mesh.nodes,
+            range(first, first + config.mesh.procs_per_node),
+            config.checkpoint.keep,
+            config.checkpoint.keep_every_steps,
+            self._on_event,
+        )
+        self._shown: CheckpointStatus | None = None
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="uploads", daemon=True)
+        self._thread.start()
+
+    @property
+    def last(self) -> CheckpointStatus | None:
+        """The newest committed checkpoint."""
+        return self._uploader.last
+
+    def settle(self, seconds: float) -> None:
+        """Give finished saves a moment to be committed, before a restart chooses among the committed ones."""
+        self._uploader.drain(seconds)
+        self._show()
+
+    def drain(self, seconds: float, stop: Stop) -> bool:
+        """Wait until all finished saves are committed; False when time or the grace of a stop ran out."""
+        until = time.monotonic() + seconds
+        while not self._uploader.drain(0.5):
+            if time.monotonic() > until or stop.expired():
+                return False
+        self._show()
+        return True
+
+    def close(self) -> None:
+        """End the thread after its present poll."""
+        self._closed.set()
+        self._thread.join(timeout=5.0)
+
+    def _work(self) -> None:
+        while not self._closed.wait(_POLL_SECONDS):
+            try:
+                self._uploader.poll()
+                self._show()
+            except Exception as error:  # training goes on whatever becomes of an upload; it is said and tried again
+                self._events.record("upload_failed", f"An upload failed and is tried again: {type(error).__name__}: {error}")
+                self._closed.wait(_AFTER_AN_ERROR)
+
+    def _on_event(self, row: Mapping[str, Any]) -> None:
+        self._events(row)
+        if row.get("kind") == "checkpoint_rejected":
+            self._metrics.rejected()
+
+    def _show(self) -> None:
+        last = self._uploader.last
+        if last is not None and last != self._shown:
+            self._shown = last
+            self._metrics.committed(last)
+            self._board.update(checkpoint=last)

@@ -1,0 +1,140 @@
+"""A rank from fork to exit: joins the others, builds the engine, loads the checkpoint, trains. Entered by agent/ranks.py.
+
+The environment gives RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT (the agents' own store); resume.json gives the round
+and the checkpoint. The exit code is an ExitCode.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import hashlib
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch._C._distributed_c10d import PrefixStore, TCPStore
+
+from llmtrain_trainer.checkpoint.writer import Writer
+from llmtrain_trainer.config import ExitCode, TrainerConfig
+from llmtrain_trainer.data.samples import open_samples
+from llmtrain_trainer.engines import build_engine
+from llmtrain_trainer.last_words import write_last_words
+from llmtrain_trainer.loop import Loop, Pulse
+from llmtrain_trainer.prepare import Prepared
+from llmtrain_trainer.run_dir import RunDir
+
+_CONNECT = timedelta(seconds=120)
+_COLLECTIVE = timedelta(minutes=30)
+"""Longer than any step: the agent's hang watch is what ends a stuck rank, and it says where it stood."""
+
+
+def main(root: str) -> None:
+    """Train in run directory `root`. Never returns: ends the process."""
+    run, rank = RunDir(Path(root)), int(os.environ["RANK"])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal group; the agent asks by the stop file
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    pulse = Pulse(run.heartbeat(rank), rank, os.getpid())
+    try:
+        pulse.beat("start")
+        code = _train(run, pulse)
+    except BaseException as error:
+        # No farewell to the others: a collective after a failure waits for ever, and a destructor may contain one.
+        traceback.print_exc()
+        write_last_words(run.error(rank), error, step=pulse.step, starting=pulse.phase in ("start", "load"))
+        code = ExitCode.RANK_FAILED
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _train(run: RunDir, pulse: Pulse) -> ExitCode:
+    config = TrainerConfig.model_validate_json(run.config.read_text())
+    resume = json.loads(run.resume.read_text())
+    _join(config, resume["round"])
+    engine = build_engine(config, run.prepared / "model")
+    pulse.beat("load", resume["step"])
+    if resume["checkpoint"] is not None:
+        engine.load_checkpoint(Path(resume["directory"]))
+    loop = Loop(
+        config=config,
+        run=run,
+        engine=engine,
+        samples=open_samples(run.prepared, config, engine.replica),
+        writer=Writer(run.staging) if config.checkpoint is not None else None,
+        ranks=_Ranks(),
+        pulse=pulse,
+        rank=dist.get_rank(),
+        world_size=dist.get_world_size(),
+        step=resume["step"],
+        target_steps=Prepared.load(run.prepared).target_steps,
+        name=_names(config.job.attempt, resume["round"]),
+        meta=_meta(config, run, resume["round"]),
+    )
+    code = loop.train()
+    dist.barrier()  # nobody leaves while another may still fail: after this line the round has succeeded everywhere
+    pulse.beat("done")
+    return code
+
+
+def _join(config: TrainerConfig, round_number: int) -> None:
+    """Meet the other ranks through the agents' store, under names that no earlier round used."""
+    if config.device == "cpu":
+        torch.set_num_threads(1)
+        backend = "gloo"
+    else:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        backend = "cpu:gloo,cuda:nccl"
+    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=_CONNECT)
+    dist.init_process_group(
+        backend,
+        store=PrefixStore(f"ranks/{config.job.attempt}/{round_number}", store),
+        rank=int(os.environ["RANK"]),
+        world_size=int(os.environ["WORLD_SIZE"]),
+        timeout=_COLLECTIVE,
+    )
+
+
+class _Ranks:
+    """The loop's small agreements, on CPU tensors (gloo)."""
+
+    def from_first(self, value: int) -> int:
+        tensor = torch.tensor([value], dtype=torch.int64)
+        dist.broadcast(tensor, src=0)
+        return int(tensor.item())
+
+    def largest(self, value: int) -> int:
+        tensor = torch.tensor([value], dtype=torch.int64)
+        dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+        return int(tensor.item())
+
+
+def _names(attempt: int, round_number: int) -> Callable[[int], str]:
+    return lambda step: f"step-{step:08d}-a{attempt}-r{round_number}"
+
+
+def _meta(config: TrainerConfig, run: RunDir, round_number: int) -> dict[str, Any]:
+    return {
+        "job": config.job.name,
+        "attempt": config.job.attempt,
+        "round": round_number,
+        "mesh": config.mesh.model_dump(mode="json", by_alias=True),
+        "seed": config.training.seed,
+        "global_size": config.batch.global_size,
+        "config_hash": _sha256(config.model_dump_json(by_alias=True).encode()),
+        "tokenizer_hash": Prepared.load(run.prepared).tokenizer_digest,
+        "torch": torch.__version__,
+    }
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
