@@ -3,8 +3,9 @@
 The leader (node 0) chooses the newest good one; each node fetches it and answers; where one cannot, the leader chooses the next older.
 Called by supervisor.py after each rendezvous.
 
+    round/<n>/data/<node>       once: digest of the prepared data
     round/<n>/choice/<k>        leader: the k-th choice, as JSON
-    round/<n>/answer/<k>/<node> "ok" or why not
+    round/<n>/answer/<k>/<node> "ok", "unable: why", or why it is bad
     round/<n>/start/<k>         leader: "yes", or "no" and the next choice follows
 """
 
@@ -22,13 +23,16 @@ from llmtrain_trainer.checkpoint import restore
 from llmtrain_trainer.checkpoint.errors import BadCheckpointError, ResumeError, StoreError
 from llmtrain_trainer.checkpoint.restore import Found
 from llmtrain_trainer.checkpoint.store import Store
-from llmtrain_trainer.config import ExitCode, Verdict
+from llmtrain_trainer.config import ExitCode, TrainerConfig, Verdict
+from llmtrain_trainer.data.prepared import Prepared
 from llmtrain_trainer.run_dir import RunDir
 
 _FETCH_SECONDS = 3600.0
 """A node may need this long to fetch a checkpoint."""
 
 _OK = "ok"
+_UNABLE = "unable: "
+"""Begins the answer of a node whose store or disk failed; any other answer but ok says that the checkpoint is bad."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,35 +52,56 @@ class Position:
 class Agreement:
     """One an agent; without a store every round begins at step 0."""
 
-    def __init__(self, gang: Gang, run: RunDir, store: Store | None, resume: Literal["latest", "none"] | int, attempt: int, events: Events):
+    def __init__(self, gang: Gang, run: RunDir, store: Store | None, config: TrainerConfig, events: Events) -> None:
         self._gang, self._run, self._store, self._events = gang, run, store, events
-        self._resume, self._attempt = resume, attempt
+        self._resume: Literal["latest", "none"] | int = config.checkpoint.resume if config.checkpoint is not None else "none"
+        self._attempt = config.job.attempt
 
     def settle(self, *, first: bool) -> Position:
         """Agree for the newest round. `first`: this agent's first start, to which checkpoint.resume applies.
 
-        Raises GaveUpError when the checkpoint that was asked for cannot be had or the store does not answer; and whatever Gang.wait raises.
+        Raises GaveUpError when the checkpoint that was asked for cannot be had, the store does not answer or the nodes prepared different
+        data; and whatever Gang.wait raises.
         """
         refused: set[str] = set()
-        for attempt in itertools.count():
+        if first:
+            self._compare_data()
+        for turn in itertools.count():
             if self._gang.leads:
-                self._gang.write(self._key("choice", attempt), json.dumps(self._choose(refused, first=first)))
-            name: str | None = json.loads(self._gang.wait(self._key("choice", attempt)))
+                self._gang.write(self._key("choice", turn), json.dumps(self._choose(refused, first=first)))
+            name: str | None = json.loads(self._gang.wait(self._key("choice", turn)))
             position, answer = self._fetch(name)
-            self._gang.write(self._key("answer", attempt, self._gang.node_rank), answer)
-            if self._all_agree(attempt, name):
+            self._gang.write(self._key("answer", turn, self._gang.node_rank), answer)
+            if self._all_agree(turn, name):
                 return position
             refused.add(str(name))
         raise AssertionError("itertools.count ends never")
 
-    def _all_agree(self, attempt: int, name: str | None) -> bool:
+    def _compare_data(self) -> None:
+        """Nodes that prepared different data would train on different data, and no loss would show it."""
+        self._gang.write(self._key("data", self._gang.node_rank), Prepared.load(self._run.prepared).digest)
+        if not self._gang.leads:
+            return
+        digests = [self._gang.wait(self._key("data", node)) for node in range(self._gang.nodes)]
+        different = [node for node, digest in enumerate(digests) if digest != digests[0]]
+        if different:
+            message = (
+                f"Nodes {', '.join(map(str, different))} prepared other data than node 0: a file differs or changed meanwhile. "
+                "Give every node the same files, or pin their revision."
+            )
+            raise self._give_up(ExitCode.CONFIG, "BadData", message)
+
+    def _all_agree(self, turn: int, name: str | None) -> bool:
         if self._gang.leads:
-            answers = [self._gang.wait(self._key("answer", attempt, node), _FETCH_SECONDS) for node in range(self._gang.nodes)]
+            answers = [self._gang.wait(self._key("answer", turn, node), _FETCH_SECONDS) for node in range(self._gang.nodes)]
+            unable = [f"node {node}: {answer.removeprefix(_UNABLE)}" for node, answer in enumerate(answers) if answer.startswith(_UNABLE)]
+            if unable:  # an older one would not help, and would throw work away
+                raise self._give_up(ExitCode.STORE, "StoreUnreachable", f"{name} cannot be fetched ({'; '.join(unable)}).")
             bad = [f"node {node}: {answer}" for node, answer in enumerate(answers) if answer != _OK]
             if bad:
                 self._events.record("checkpoint_rejected", f"{name} cannot be loaded ({'; '.join(bad)}); trying the one before it.")
-            self._gang.write(self._key("start", attempt), "no" if bad else "yes")
-        return self._gang.wait(self._key("start", attempt), _FETCH_SECONDS) == "yes"
+            self._gang.write(self._key("start", turn), "no" if bad else "yes")
+        return self._gang.wait(self._key("start", turn), _FETCH_SECONDS) == "yes"
 
     def _choose(self, refused: set[str], *, first: bool) -> str | None:
         """Name of the newest good checkpoint that no node refused; None: from the start."""
@@ -117,8 +142,10 @@ class Agreement:
         try:
             found = restore.find(self._store, name)
             directory = restore.fetch(found, self._store, self._run.restore)
-        except (BadCheckpointError, ResumeError, StoreError, OSError) as error:
+        except (BadCheckpointError, ResumeError) as error:
             return Position(round=self._gang.round), f"{error}"
+        except (StoreError, OSError) as error:
+            return Position(round=self._gang.round), f"{_UNABLE}{error}"
         return Position(round=self._gang.round, checkpoint=name, step=found.step, directory=str(directory)), _OK
 
     def _give_up(self, code: ExitCode, reason: str, message: str) -> GaveUpError:
@@ -126,5 +153,5 @@ class Agreement:
         self._gang.give_up(verdict)
         return GaveUpError(verdict)
 
-    def _key(self, kind: str, attempt: int, *more: int) -> str:
-        return "/".join(map(str, ("round", self._gang.round, kind, attempt, *more)))
+    def _key(self, kind: str, turn: int, *more: int) -> str:
+        return "/".join(map(str, ("round", self._gang.round, kind, turn, *more)))

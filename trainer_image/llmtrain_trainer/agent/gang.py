@@ -115,7 +115,7 @@ class Gang(RendezvousHandler):
         return int(self.read("asked") or 0)
 
     def fail(self, evidence: str) -> None:
-        """Keep the evidence of why this node's ranks ended; it goes to the leader with the next round."""
+        """Keep the evidence of why this node's ranks ended; it goes to the leader with every round that is tried from now on."""
         self._evidence = evidence
 
     def evidence(self) -> list[str]:
@@ -166,7 +166,6 @@ class Gang(RendezvousHandler):
         self.write(f"round/{wanted}/here/{self.node_rank}", self._evidence)
         self.round = wanted
         self._wait([f"round/{wanted}/here/{node}" for node in range(self.nodes)])
-        self._evidence = ""
 
     def _ask(self) -> int:
         while True:

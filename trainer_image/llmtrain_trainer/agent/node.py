@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import traceback
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 from llmtrain_trainer.agent import outputs
 from llmtrain_trainer.agent.board import Board, Events
 from llmtrain_trainer.agent.metrics import Metrics
-from llmtrain_trainer.agent.outcome import EndedError, StoppedError, UnfitError
+from llmtrain_trainer.agent.outcome import EndedError, GaveUpError, StoppedError, UnfitError
 from llmtrain_trainer.agent.preflight import check_machine, check_rendezvous, check_store
 from llmtrain_trainer.agent.preparation import CACHE
 from llmtrain_trainer.agent.ranks import HEAVY, fork, start_server
@@ -73,10 +74,8 @@ def run_node(options: Options) -> int:
         verdict = agent.work()
     except EndedError as ended:
         verdict = ended.verdict
-    except StoppedError:
-        verdict = Verdict(exit_code=ExitCode.SAVED, reason="Saved", message="Told to stop before training went on; nothing new to save.")
-    except StoreError as error:
-        verdict = Verdict(exit_code=ExitCode.STORE, reason="StoreUnreachable", message=f"The checkpoint store failed: {error}")
+    except Exception as error:
+        verdict = agent.verdict_of(error)
     agent.end(verdict)
     return _leave(run, verdict)
 
@@ -96,19 +95,29 @@ class _Agent:
         self._streamer: BaseProcess | None = None
 
     def work(self) -> Verdict:
-        """All stations. Raises EndedError, StoppedError, StoreError."""
+        """All stations. Raises EndedError, StoppedError, StoreError; anything else is a fault of ours."""
         config, run = self._config, self._run
         check_machine(config, run)
         self._serve()
         write_atomically(run.config, config.model_dump_json(by_alias=True, indent=1))
         self._settings()
+        store = self._open_store()
         start_server((*HEAVY, *_modelling(config)))
         preparation = fork("llmtrain_trainer.agent.preparation:main", run.root, {CACHE: str(self._options.cache)}, run.logs / "prepare.log")
-        store = self._open_store()
         self._await(preparation)
         if any(dataset.streaming for dataset in config.dataset):
             self._streamer = fork("llmtrain_trainer.agent.preparation:stream", run.root, {}, run.logs / "stream.log")
         return self._train(store)
+
+    def verdict_of(self, error: Exception) -> Verdict:
+        """What an error in the agent itself means."""
+        if isinstance(error, StoppedError):
+            return Verdict(exit_code=ExitCode.SAVED, reason="Saved", message="Told to stop while nothing trained; nothing new to save.")
+        if isinstance(error, StoreError):
+            return Verdict(exit_code=ExitCode.STORE, reason="StoreUnreachable", message=f"The checkpoint store failed: {error}")
+        traceback.print_exception(error)
+        message = f"The agent of {self._name} failed: {type(error).__name__}: {error}"
+        return Verdict(exit_code=ExitCode.RANK_FAILED, reason="AgentFailed", message=message, node=self._name)
 
     def end(self, verdict: Verdict) -> None:
         """The last lines: events, status."""
@@ -133,6 +142,7 @@ class _Agent:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         os.environ["TORCH_ELASTIC_WORKER_IDENTICAL"] = "1"  # every node has the same number of ranks
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a peer that goes is our business, and is told in one line
         if self._host_port()[0] in _LOOPBACK:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
             os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
@@ -170,7 +180,8 @@ class _Agent:
         # torch takes seconds to import; until here the agent did without, while the server imported it
         from llmtrain_trainer.agent.agreement import Agreement
         from llmtrain_trainer.agent.gang import Gang
-        from llmtrain_trainer.agent.supervisor import Node, Supervisor
+        from llmtrain_trainer.agent.supervisor import Gear, Supervisor
+        from llmtrain_trainer.agent.watch import Node
 
         config, run, rank = self._config, self._run, self._options.node_rank
         self._board.update(phase="starting", message="Waiting for all nodes.")
@@ -188,26 +199,29 @@ class _Agent:
             stopping=lambda: self._stop.requested,
         )
         gang.connect()
-        resume = config.checkpoint.resume if config.checkpoint is not None else "none"
-        agreement = Agreement(gang, run, store, resume, config.job.attempt, self._events)
+        agreement = Agreement(gang, run, store, config, self._events)
         if store is not None:
             self._uploads = Uploads(config, run, store, rank, self._events, self._board, self._metrics)
         node = Node(
             config=config,
             run=run,
             name=self._name,
-            gang=gang,
-            agreement=agreement,
             board=self._board,
             events=self._events,
             metrics=self._metrics,
             stop=self._stop,
-            uploads=self._uploads,
         )
-        supervisor = Supervisor(node)
+        supervisor = Supervisor(node, Gear(gang=gang, agreement=agreement, uploads=self._uploads))
         try:
             codes = supervisor.run().return_values
             return self._finish(ExitCode(max(codes.values())), supervisor.restarts)
+        except EndedError:
+            raise
+        except Exception as error:  # the other nodes are told, or they would wait for this one until their patience ends
+            verdict = self.verdict_of(error)
+            with suppress(EndedError):
+                gang.give_up(verdict)
+            raise GaveUpError(verdict) from error
         finally:
             with suppress(EndedError):
                 gang.leave()

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -36,6 +36,12 @@ def start_server(modules: Sequence[str]) -> None:
     os.environ[MODULES] = ",".join(modules)
     _CONTEXT.set_forkserver_preload(["llmtrain_trainer.agent.warm"])
     forkserver.ensure_running()
+
+
+def server_processes() -> set[int]:
+    """Children of this process that multiprocessing itself waits for: the server and its resource tracker."""
+    pids = (forkserver._forkserver._forkserver_pid, resource_tracker._resource_tracker._pid)  # type: ignore[attr-defined]
+    return {pid for pid in pids if pid is not None}
 
 
 def fork(entry: str, root: Path, environment: Mapping[str, str], log: Path) -> BaseProcess:

@@ -6,33 +6,28 @@ decide by a count of restarts, the leader of the gang decides here for all nodes
 
 from __future__ import annotations
 
-import collections
 import json
+import os
 import signal
-import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import psutil
 from torch.distributed.elastic.agent.server.api import RunResult, SimpleElasticAgent, WorkerGroup, WorkerSpec, WorkerState
 
 from llmtrain_trainer.agent import memory_killer
 from llmtrain_trainer.agent.agreement import Agreement, Position
-from llmtrain_trainer.agent.board import Board, Events, RowTail, read_heartbeats
 from llmtrain_trainer.agent.budget import Budget
 from llmtrain_trainer.agent.failure import Failure, first_failure, first_of
 from llmtrain_trainer.agent.gang import Gang, SupersededError
-from llmtrain_trainer.agent.hang import patience, silent_rank
-from llmtrain_trainer.agent.metrics import Metrics
 from llmtrain_trainer.agent.outcome import EndedError, GaveUpError
-from llmtrain_trainer.agent.ranks import Ranks, fork
-from llmtrain_trainer.agent.stop import Stop
+from llmtrain_trainer.agent.ranks import Ranks, fork, server_processes
 from llmtrain_trainer.agent.uploads import Uploads
-from llmtrain_trainer.config import ExitCode, Heartbeat, TrainerConfig, Verdict
+from llmtrain_trainer.agent.watch import Node, Watch
+from llmtrain_trainer.config import ExitCode, Verdict
 from llmtrain_trainer.orphans import reap
-from llmtrain_trainer.run_dir import RunDir, write_atomically
+from llmtrain_trainer.run_dir import write_atomically
 
 _ENTRY = "llmtrain_trainer.rank:main"
 _LEFT_IN_ORDER = (ExitCode.DONE, ExitCode.SAVED, ExitCode.STOPPED_UNSAVED)
@@ -43,48 +38,37 @@ _PEER_GRACE = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
-    """What the supervisor works with, made by node.py."""
+class Gear:
+    """What the supervisor works with besides the node itself, made by node.py."""
 
-    config: TrainerConfig
-    run: RunDir
-    name: str
-    """How messages call this node."""
     gang: Gang
     agreement: Agreement
-    board: Board
-    events: Events
-    metrics: Metrics
-    stop: Stop
     uploads: Uploads | None
 
 
 class Supervisor(SimpleElasticAgent):
     """One an agent; `run()` returns when the ranks have left in order, or raises what ended them."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, gear: Gear) -> None:
         mesh = node.config.mesh
         spec = WorkerSpec(
             role="rank",
             local_world_size=mesh.procs_per_node,
-            rdzv_handler=node.gang,
+            rdzv_handler=gear.gang,
             entrypoint=_ENTRY,
             max_restarts=2**31 - 1,  # the leader's budget counts
             monitor_interval=_MONITOR_SECONDS,
         )
         super().__init__(spec, exit_barrier_timeout=60)
         self._node = node
+        self._gear = gear
         self._ranks = Ranks({})
         self._budget = Budget(node.config.restarts)
         self._position = Position()
         self._failure: Failure | None = None
-        self._watch = _Watch(node)
+        self._judged: Failure | None = None
+        self._watch = Watch(node)
         self._killed_before = 0
-
-    @property
-    def position(self) -> Position:
-        """Where the newest round began."""
-        return self._position
 
     @property
     def restarts(self) -> int:
@@ -105,7 +89,10 @@ class Supervisor(SimpleElasticAgent):
         node, self._failure = self._node, None
         self._judge_last_round()
         self._wait_for_uploads()
-        self._position = position = node.agreement.settle(first=self._watch.first_start)
+        self._position = position = self._gear.agreement.settle(first=self._watch.first_start)
+        if not self._watch.first_start:
+            node.board.update(restarts=self.restarts + 1)
+        self._gear.gang.fail("")  # all nodes agree: what happened before is dealt with
         write_atomically(node.run.resume, position.text())
         self._killed_before = memory_killer.kills()
         ranks = [worker.global_rank for worker in worker_group.workers]
@@ -127,7 +114,8 @@ class Supervisor(SimpleElasticAgent):
 
     def _monitor_workers(self, _worker_group: WorkerGroup) -> RunResult:
         self._watch.tick()
-        reap(set(self._ranks.pids().values()))
+        if os.getpid() == 1:
+            reap(known=server_processes())
         codes = self._ranks.exit_codes()
         if self._failed(codes):
             self._failure = self._first_failure()
@@ -149,7 +137,7 @@ class Supervisor(SimpleElasticAgent):
     def _stop_workers(self, _worker_group: WorkerGroup) -> None:
         failure = self._failure or self._collect(self._ranks.exit_codes())
         self._ranks.kill()
-        self._node.gang.fail(failure.model_dump_json() if failure else "")
+        self._gear.gang.fail(failure.model_dump_json() if failure else "")
         self._node.board.update(phase="restarting", message=failure.sentence() if failure else "Another node asked for a restart.")
         self._watch.failed()
 
@@ -161,16 +149,15 @@ class Supervisor(SimpleElasticAgent):
     def _judge_last_round(self) -> None:
         """Leader: hold the evidence of all nodes against the budget. Raises GaveUpError."""
         node = self._node
-        if not self._watch.first_start:
-            node.board.update(restarts=self.restarts + 1)
-        if not node.gang.leads:
+        if not self._gear.gang.leads:
             return
-        cause = first_of([Failure.model_validate_json(text) for text in node.gang.evidence() if text])
-        if cause is None:
+        cause = first_of([Failure.model_validate_json(text) for text in self._gear.gang.evidence() if text])
+        if cause is None or cause == self._judged:  # judged in a round that another node's failure cut short
             return
+        self._judged = cause
         verdict = self._budget.decide(cause, time.time())
         if verdict is not None:
-            node.gang.give_up(verdict)
+            self._gear.gang.give_up(verdict)
             raise GaveUpError(verdict)
         node.metrics.restart(cause.kind)
         kind = "hang" if cause.kind == "hang" else "restart"
@@ -179,8 +166,8 @@ class Supervisor(SimpleElasticAgent):
 
     def _wait_for_uploads(self) -> None:
         """Leader, before a restart: a save that is on its way is waited for as long as training its steps again would take."""
-        uploads = self._node.uploads
-        if uploads is not None and self._node.gang.leads and not self._watch.first_start:
+        uploads = self._gear.uploads
+        if uploads is not None and self._gear.gang.leads and not self._watch.first_start:
             steps = self._watch.step - (uploads.last.step if uploads.last else self._position.step)
             uploads.settle(max(_LEAST_UPLOAD_WAIT, steps * self._watch.step_seconds))
 
@@ -239,107 +226,5 @@ class Supervisor(SimpleElasticAgent):
             step=self._watch.step,
             restarts=self.restarts,
         )
-        self._node.gang.give_up(verdict)
+        self._gear.gang.give_up(verdict)
         raise EndedError(verdict)
-
-
-class _Watch:
-    """Heartbeats and rows of the round that runs: what they say of progress, and of silence."""
-
-    def __init__(self, node: Node) -> None:
-        self._node = node
-        self._tail = RowTail(node.run.metrics)
-        self._began = time.time()
-        self._first_row_is_due = True
-        self._ranks: list[int] = []
-        self._processes = Ranks({})
-        self._start_step = 0
-        self._forked = 0.0
-        self._advanced = (0.0, 0)
-        self._step_seconds: collections.deque[float] = collections.deque(maxlen=100)
-        self.first_start = True
-        self.beats: list[Heartbeat] = []
-
-    @property
-    def step(self) -> int:
-        """Steps that every rank of this node has done."""
-        return min((beat.step for beat in self.beats), default=self._start_step)
-
-    @property
-    def step_seconds(self) -> float:
-        """Median time of a step so far; 0 before the first."""
-        return statistics.median(self._step_seconds) if self._step_seconds else 0.0
-
-    def start(self, ranks: list[int], processes: Ranks, step: int) -> None:
-        """The ranks were forked; they go on after `step`."""
-        self._ranks, self._processes, self._start_step, self._forked = ranks, processes, step, time.time()
-        self.beats, self._advanced = [], (0.0, step)
-        self.first_start_was, self.first_start = self.first_start, False
-        self._first_row_is_due = True
-        self._node.board.update(phase="starting", message=f"Starting {len(ranks)} ranks after step {step}.", resumed_from_step=step or None)
-
-    def failed(self) -> None:
-        """The ranks are gone; time until the next step counts as restart."""
-        self.tick()
-        self._began = time.time()
-
-    def tick(self) -> None:
-        """Read what is new, show it."""
-        self.beats = read_heartbeats(self._node.run) or self.beats
-        self._node.metrics.heartbeats(self.beats)
-        self._note_progress()
-        for row in self._tail.new_rows():
-            if self._first_row_is_due:
-                self._node.metrics.started(row.time - self._began, first=self.first_start_was)
-                self._first_row_is_due = False
-            self._node.metrics.row(row)
-            self._node.board.update(progress=row)
-        self._node.board.update(heartbeats=tuple(self.beats), **self._phase())
-
-    def hang(self) -> Failure | None:
-        """The failure, when a rank was silent for too long."""
-        known = {beat.rank: beat for beat in self.beats}
-        pids = self._processes.pids()
-        beats = [
-            known.get(rank) or Heartbeat(rank=rank, pid=pids[rank], step=self._start_step, phase="start", time=self._forked)
-            for rank in self._ranks
-        ]
-        limit = patience(self._node.config.hang_seconds, self._step_seconds)
-        now = time.time()
-        late = silent_rank(beats, self._start_step, limit, now, {})
-        if late is None:
-            return None
-        blamed, silence = silent_rank(beats, self._start_step, limit, now, _states(pids)) or late
-        message = f"no sign of life for {silence:.0f} s in phase {blamed.phase}, stacks are in logs/rank-{blamed.rank}.log."
-        return Failure(kind="hang", rank=blamed.rank, node=self._node.name, time=now, step=blamed.step, message=message)
-
-    def _note_progress(self) -> None:
-        """Step times from heartbeats: nodes other than the first have no rows."""
-        at, before = self._advanced
-        newest = max(self.beats, key=lambda beat: beat.step, default=None)
-        if newest is None or newest.step <= before:
-            return
-        if at:
-            self._step_seconds.append((newest.time - at) / (newest.step - before))
-        self._advanced = (newest.time, newest.step)
-
-    def _phase(self) -> dict[str, Any]:
-        phases = {beat.phase for beat in self.beats}
-        if self._node.stop.requested:
-            return {"phase": "saving", "message": "Told to stop; saving after this step."}
-        if "export" in phases or phases == {"done"}:
-            return {"phase": "exporting", "message": "Writing the exports."}
-        if phases & {"step", "data", "evaluate", "save"}:
-            return {"phase": "training", "message": f"Training: {self.step} steps done."}
-        return {}
-
-
-def _states(pids: Mapping[int, int]) -> dict[int, str]:
-    """Process state of each rank, as psutil names it."""
-    states = {}
-    for rank, pid in pids.items():
-        try:
-            states[rank] = psutil.Process(pid).status()
-        except psutil.NoSuchProcess:
-            continue
-    return states

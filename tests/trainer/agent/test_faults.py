@@ -1,0 +1,116 @@
+"""Real ranks on a real tiny model, and what they do when something ends or stops one of them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+from tiny_agent import Job, Start, free_port
+
+from llmtrain_trainer.config import ExitCode
+from llmtrain_trainer.run_dir import read_rows
+
+pytestmark = pytest.mark.processes
+
+
+def test_a_killed_rank_is_restarted_in_place_and_the_losses_are_those_of_an_undisturbed_run(
+    job: Job, start: Start, tmp_path: Path, undisturbed: dict[int, float]
+) -> None:
+    agent = start(job.config(tmp_path / "store", steps=40))
+    agent.until_step(13)
+    os.kill(agent.pid_of(1), signal.SIGKILL)
+    assert agent.wait() == ExitCode.DONE, agent.log()
+    assert agent.losses() == undisturbed
+    (restart,) = agent.events("restart")
+    assert (restart["rank"], restart["reason"]) == (1, "killed")
+    assert agent.verdict().restarts == 1
+
+
+def test_sigterm_saves_and_the_next_start_goes_on_in_the_same_layout_or_in_another(
+    job: Job, start: Start, tmp_path: Path, undisturbed: dict[int, float]
+) -> None:
+    config = job.config(tmp_path / "store", steps=40, every=1000)
+    first = start(config, "first")
+    first.until_step(7)
+    first.process.send_signal(signal.SIGTERM)
+    assert first.wait() == ExitCode.SAVED, first.log()
+    saved = max(first.losses())
+    assert saved < 40
+    assert (first.verdict().reason, first.verdict().step) == ("Saved", saved)
+    shutil.copytree(tmp_path / "store", tmp_path / "copy")
+
+    same = start(config, "same")
+    assert same.wait() == ExitCode.DONE, same.log()
+    assert min(same.losses()) == saved + 1
+    assert first.losses() | same.losses() == undisturbed
+
+    other = start(job.config(tmp_path / "copy", steps=40, mesh={"dp": 1, "pp": 2, "stages": [[0, 1], [1, 2]]}), "other")
+    assert other.wait() == ExitCode.DONE, other.log()
+    assert min(other.losses()) == saved + 1
+    assert list(other.losses().values()) == pytest.approx([undisturbed[step] for step in other.losses()], abs=1e-5)
+
+
+def test_a_stopped_rank_is_a_hang_and_its_stacks_are_kept(job: Job, start: Start, tmp_path: Path, undisturbed: dict[int, float]) -> None:
+    agent = start(job.config(tmp_path / "store", steps=40, hang_seconds=3.0))
+    agent.until_step(12)
+    os.kill(agent.pid_of(1), signal.SIGSTOP)
+    assert agent.wait() == ExitCode.DONE, agent.log()
+    (hang,) = agent.events("hang")
+    assert hang["rank"] == 1
+    assert "train_step" in (agent.run.logs / "rank-0.log").read_text()
+    assert agent.losses() == undisturbed
+
+
+def test_an_agent_tells_how_it_goes_and_no_process_survives_its_kill(job: Job, start: Start, tmp_path: Path) -> None:
+    agent = start(job.config(tmp_path / "store", steps=100_000))
+    agent.until_step(6)
+    agent.until(lambda: '"phase": "training"' in agent.get("/status"), "phase training")
+    assert agent.get("/healthz") == "ok\n"
+    assert 'llmtrain_step{train_job="tiny"}' in agent.get("/metrics")
+
+    family = agent.family()
+    assert len(family) >= 3, family  # the server and two ranks
+    agent.process.send_signal(signal.SIGKILL)
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert alive == []
+
+
+def test_a_spent_budget_ends_with_the_first_failing_rank(job: Job, start: Start, tmp_path: Path) -> None:
+    agent = start(job.config(tmp_path / "store", steps=100_000, restarts={"max": 0}))
+    agent.until_step(3)
+    os.kill(agent.pid_of(1), signal.SIGKILL)
+    assert agent.wait() == ExitCode.RANK_FAILED
+    verdict = agent.verdict()
+    assert (verdict.reason, verdict.first_failing_rank, verdict.node) == ("RankFailed", 1, "node 0")
+    assert "SIGKILL" in verdict.message
+
+
+def test_two_nodes_restart_together_when_one_loses_a_rank(job: Job, start: Start, tmp_path: Path, undisturbed: dict[int, float]) -> None:
+    config, port = job.config(tmp_path / "store", steps=40, mesh={"nodes": 2, "procsPerNode": 1}), free_port()
+    agents = [start(config, f"node{node}", node=node, port=port) for node in (0, 1)]
+    agents[0].until_step(13)
+    os.kill(agents[1].pid_of(1), signal.SIGKILL)
+    assert [agent.wait() for agent in agents] == [ExitCode.DONE, ExitCode.DONE], agents[0].log() + agents[1].log()
+    assert agents[0].losses() == undisturbed
+    (restart,) = agents[0].events("restart")
+    assert (restart["rank"], restart["node"]) == (1, "node 1")
+
+
+def test_bad_data_ends_with_its_sentence_and_starts_no_rank(job: Job, start: Start, tmp_path: Path) -> None:
+    agent = start(job.config(tmp_path / "store", dataset=[{"source": f"file://{tmp_path}/nothing.jsonl"}]))
+    assert agent.wait() == ExitCode.CONFIG
+    assert agent.verdict().reason == "BadData"
+    assert "nothing.jsonl" in agent.verdict().message
+    assert not list(read_rows(agent.run.metrics))
+
+
+def test_an_unwritable_destination_is_said_before_anything_starts(job: Job, start: Start, tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("a file, no directory")
+    agent = start(job.config(tmp_path / "store"))
+    assert agent.wait() == ExitCode.STORE
+    assert agent.verdict().reason == "StoreUnreachable"
+    assert "checkpoint.destination" in agent.verdict().message

@@ -1,0 +1,148 @@
+"""A tiny job with real data, model and tokenizer, and agents as processes on the loopback. Used by the tests of agents and runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from llmtrain_trainer.config import TrainerConfig, Verdict
+from llmtrain_trainer.run_dir import RunDir, read_rows
+
+WORDS = ["the", "model", "reads", "one", "token", "and", "tells", "what", "comes", "next", "in", "every", "sentence", "of", "our", "text"]
+MODEL = {
+    "model_type": "llama",
+    "vocab_size": 320,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "tie_word_embeddings": False,
+}
+PATIENCE = 60.0
+
+
+def sentence(number: int) -> str:
+    return " ".join(WORDS[(number * step + step) % len(WORDS)] for step in range(1, 24)) + f" {number}."
+
+
+class Job:
+    """Writes configurations of one tiny job; all runs of a session share its data and its prepared cache."""
+
+    def __init__(self, root: Path) -> None:
+        self.cache = root / "cache"
+        self.text = root / "text.jsonl"
+        self.text.write_text("".join(json.dumps({"text": sentence(number)}) + "\n" for number in range(200)))
+
+    def config(self, store: Path, *, steps: int = 30, every: int = 5, **changes: Any) -> TrainerConfig:
+        """2 x data parallel by default; 8 sequences of 32 tokens a step."""
+        mesh = {"procsPerNode": 2, "dp": 2, "stages": [[0, 2]], **changes.pop("mesh", {})}
+        dp = mesh["dp"]
+        given = {
+            "job": {"name": "tiny"},
+            "task": "pretrain",
+            "engine": "native",
+            "device": "cpu",
+            "model": {"config": MODEL},
+            "tokenizer": {"train": {"algorithm": "bpe", "vocabSize": 300}},
+            "dataset": [{"source": f"file://{self.text}"}],
+            "training": {
+                "globalBatchSize": 8,
+                "microBatchSize": 1,
+                "sequenceLength": 32,
+                "maxSteps": steps,
+                "precision": "fp32",
+                "optimizer": {"learningRate": 1e-3},
+            },
+            "checkpoint": {"destination": f"file://{store}", "every": {"steps": every}},
+            "output": {"export": [], "report": False},
+            "mesh": mesh,
+            "batch": {"globalSize": 8, "microSize": 1, "accumulation": 8 // dp},
+            **changes,
+        }
+        return TrainerConfig.model_validate(given)
+
+
+class Agent:
+    """An agent process and its run directory."""
+
+    def __init__(self, config: TrainerConfig, root: Path, cache: Path, *, node: int, port: int, grace: float) -> None:
+        root.mkdir(parents=True, exist_ok=True)
+        self.run = RunDir(root)
+        path = root / "given.json"
+        path.write_text(config.model_dump_json(by_alias=True))
+        command = [sys.executable, "-m", "llmtrain_trainer", "agent", "--config", str(path), "--run-dir", str(root)]
+        command += ["--node-rank", str(node), "--rendezvous", f"127.0.0.1:{port}", "--cache", str(cache), "--grace", str(grace)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        with (root / "agent.log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
+
+    def wait(self) -> int:
+        """Exit code."""
+        try:
+            return self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the agent did not end; its log:\n{self.log()}") from None
+
+    def log(self) -> str:
+        logs = [self.run.root / "agent.log", *sorted(self.run.logs.glob("*.log"))]
+        return "\n".join(f"--- {path.name}\n{path.read_text()[-3000:]}" for path in logs if path.exists())
+
+    def until(self, true: Callable[[], Any], what: str) -> Any:
+        """Wait for a condition; fails with the logs."""
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            if value := true():
+                return value
+            assert self.process.poll() is None, f"the agent ended before {what}:\n{self.log()}"
+            time.sleep(0.005)
+        raise AssertionError(f"waited in vain for {what}:\n{self.log()}")
+
+    def until_step(self, step: int) -> None:
+        self.until(lambda: any(row["step"] >= step for row in read_rows(self.run.metrics)), f"step {step}")
+
+    def losses(self) -> dict[int, float]:
+        """Loss by step; the last row of a step wins."""
+        return {row["step"]: row["loss"] for row in read_rows(self.run.metrics)}
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        return [row for row in read_rows(self.run.events) if row["kind"] == kind]
+
+    def verdict(self) -> Verdict:
+        return Verdict.model_validate_json(self.run.termination.read_text())
+
+    def pid_of(self, rank: int) -> int:
+        pid: int = json.loads(self.run.heartbeat(rank).read_text())["pid"]
+        return pid
+
+    def get(self, path: str) -> str:
+        port = json.loads(self.run.port.read_text())["port"]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+            text: str = answer.read().decode()
+            return text
+
+    def family(self) -> list[psutil.Process]:
+        """Every process below the agent."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+
+Start = Callable[..., Agent]
+"""The fixture `start`."""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,137 @@
+"""Looks at the round that runs: heartbeats and rows, what they say of progress, and of silence. Used by supervisor.py."""
+
+from __future__ import annotations
+
+import collections
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+from llmtrain_trainer.agent.board import Board, Events, RowTail, read_heartbeats
+from llmtrain_trainer.agent.failure import Failure
+from llmtrain_trainer.agent.hang import patience, silent_rank
+from llmtrain_trainer.agent.metrics import Metrics
+from llmtrain_trainer.agent.ranks import Ranks
+from llmtrain_trainer.agent.stop import Stop
+from llmtrain_trainer.config import Heartbeat, TrainerConfig
+from llmtrain_trainer.run_dir import RunDir
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """What is known of this node wherever it is watched or supervised."""
+
+    config: TrainerConfig
+    run: RunDir
+    name: str
+    """How messages call this node."""
+    board: Board
+    events: Events
+    metrics: Metrics
+    stop: Stop
+
+
+class Watch:
+    """Heartbeats and rows of the round that runs: what they say of progress, and of silence."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._tail = RowTail(node.run.metrics)
+        self._began = time.time()
+        self._first_row_is_due = True
+        self._ranks: list[int] = []
+        self._processes = Ranks({})
+        self._start_step = 0
+        self._forked = 0.0
+        self._advanced = (0.0, 0)
+        self._step_seconds: collections.deque[float] = collections.deque(maxlen=100)
+        self.first_start = True
+        self.beats: list[Heartbeat] = []
+
+    @property
+    def step(self) -> int:
+        """Steps that every rank of this node has done."""
+        return min((beat.step for beat in self.beats), default=self._start_step)
+
+    @property
+    def step_seconds(self) -> float:
+        """Median time of a step so far; 0 before the first."""
+        return statistics.median(self._step_seconds) if self._step_seconds else 0.0
+
+    def start(self, ranks: list[int], processes: Ranks, step: int) -> None:
+        """The ranks were forked; they go on after `step`."""
+        self._ranks, self._processes, self._start_step, self._forked = ranks, processes, step, time.time()
+        self.beats, self._advanced = [], (0.0, step)
+        self.first_start_was, self.first_start = self.first_start, False
+        self._first_row_is_due = True
+        self._node.board.update(phase="starting", message=f"Starting {len(ranks)} ranks after step {step}.", resumed_from_step=step or None)
+
+    def failed(self) -> None:
+        """The ranks are gone; time until the next step counts as restart."""
+        self.tick()
+        self._began = time.time()
+
+    def tick(self) -> None:
+        """Read what is new, show it."""
+        self.beats = read_heartbeats(self._node.run) or self.beats
+        self._node.metrics.heartbeats(self.beats)
+        self._note_progress()
+        for row in self._tail.new_rows():
+            if self._first_row_is_due:
+                self._node.metrics.started(row.time - self._began, first=self.first_start_was)
+                self._first_row_is_due = False
+            self._node.metrics.row(row)
+            self._node.board.update(progress=row)
+        self._node.board.update(heartbeats=tuple(self.beats), **self._phase())
+
+    def hang(self) -> Failure | None:
+        """The failure, when a rank was silent for too long."""
+        known = {beat.rank: beat for beat in self.beats}
+        pids = self._processes.pids()
+        beats = [
+            known.get(rank) or Heartbeat(rank=rank, pid=pids[rank], step=self._start_step, phase="start", time=self._forked)
+            for rank in self._ranks
+        ]
+        limit = patience(self._node.config.hang_seconds, self._step_seconds)
+        now = time.time()
+        late = silent_rank(beats, self._start_step, limit, now, {})
+        if late is None:
+            return None
+        blamed, silence = silent_rank(beats, self._start_step, limit, now, _states(pids)) or late
+        message = f"no sign of life for {silence:.0f} s in phase {blamed.phase}, stacks are in logs/rank-{blamed.rank}.log."
+        return Failure(kind="hang", rank=blamed.rank, node=self._node.name, time=now, step=blamed.step, message=message)
+
+    def _note_progress(self) -> None:
+        """Step times from heartbeats: nodes other than the first have no rows."""
+        at, before = self._advanced
+        newest = max(self.beats, key=lambda beat: beat.step, default=None)
+        if newest is None or newest.step <= before:
+            return
+        if at:
+            self._step_seconds.append((newest.time - at) / (newest.step - before))
+        self._advanced = (newest.time, newest.step)
+
+    def _phase(self) -> dict[str, Any]:
+        phases = {beat.phase for beat in self.beats}
+        if self._node.stop.requested:
+            return {"phase": "saving", "message": "Told to stop; saving after this step."}
+        if "export" in phases or phases == {"done"}:
+            return {"phase": "exporting", "message": "Writing the exports."}
+        if phases & {"step", "data", "evaluate", "save"}:
+            return {"phase": "training", "message": f"Training: {self.step} steps done."}
+        return {}
+
+
+def _states(pids: Mapping[int, int]) -> dict[int, str]:
+    """Process state of each rank, as psutil names it."""
+    states = {}
+    for rank, pid in pids.items():
+        try:
+            states[rank] = psutil.Process(pid).status()
+        except psutil.NoSuchProcess:
+            continue
+    return states
