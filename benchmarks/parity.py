@@ -272,8 +272,10 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--out", type=Path, default=Path("out/parity.json"))
     parser.add_argument("--variant", action="append", help="only these and plain; all when left out")
+    parser.add_argument("--ranks", type=int, action="append", help="only meshes of so many ranks, and of one; all when left out")
     arguments = parser.parse_args()
     chosen = [case for case in cases() if not arguments.variant or case.variant in (*arguments.variant, "plain")]
+    chosen = [case for case in chosen if not arguments.ranks or case.world in (*arguments.ranks, 1)]
     rows, references = [], dict[str, list[float]]()
     for world in sorted({case.world for case in chosen}):
         group, began = [case for case in chosen if case.world == world], time.monotonic()
