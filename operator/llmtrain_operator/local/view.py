@@ -17,7 +17,7 @@ from llmtrain_trainer.config import NodeStatus
 
 SECONDS_BETWEEN_LINES = 10.0
 QUIET = {"checkpoint_committed", "start", "verdict"}
-"""Kinds of events that the panel shows in a place of its own."""
+"""Kinds of events that the live view shows in a place of its own."""
 
 ALARMS = {"restart", "hang", "checkpoint_rejected", "store_outage"}
 
@@ -53,7 +53,8 @@ class PlainView:
 
     def show(self, snapshot: Snapshot) -> None:
         for happening in snapshot.news:
-            self.say(_sentence(happening, len(snapshot.nodes)))
+            if happening.kind != "verdict":  # the command's own last words
+                self.say(_sentence(happening, len(snapshot.nodes)))
         if snapshot.last is None:
             self._tell_messages(snapshot)
         elif snapshot.time >= self._next_line or snapshot.last.step == snapshot.last.target_steps:
@@ -138,7 +139,7 @@ def _progress(snapshot: Snapshot) -> RenderableType:
     else:
         text = f"{done:,} of {total:,} steps, {done / total:.0%}"
         bar.add_row(
-            ProgressBar(total=total, completed=done, width=44),
+            ProgressBar(total=total, completed=done, width=44, complete_style="blue", finished_style="green"),
             text,
             f"{span(snapshot.remaining_seconds)} to go" if done < total else "done",
         )
