@@ -19,8 +19,12 @@ MIB = 2**20
 FILL = 0.8
 """Share of a device's memory that a plan may use: of 454 runs whose estimate stayed below it none ran out (arXiv 2411.06465)."""
 
-PROCESS = 450 * MIB
+PROCESS = 500 * MIB
 """Resident set of a CPU rank before it has a model: interpreter, torch, transformers. Measured."""
+
+HEAP = 0.6
+"""What the resident set of a CPU rank grows beyond its tensors, as a share of them: freed pieces that malloc keeps, scratch of the matrix
+kernels. Measured between 0.5 and 1.1 of them on five runs of a 75M model."""
 
 CONTEXT = GIB // 2
 """CUDA context and libraries, a process."""
@@ -105,9 +109,9 @@ def estimate_memory(run: Run, capacity: int | None) -> Memory:
 
 def _rank_terms(run: Run, rank: int) -> tuple[Term, ...]:
     mine = held(run.shape, run.mesh, run.peft, rank)
-    passing = max(_logits(run, rank), _one_layer(run, mine), key=lambda term: term.bytes)
-    terms = (*_states(run, mine), *_working_copies(run, mine), *_activations(run, mine, rank), passing, *_overhead(run))
-    return tuple(term for term in terms if term.bytes)
+    passing = max(_logits(run, rank), _one_layer(run, mine), _reduction(run, mine), key=lambda term: term.bytes)
+    tensors = (*_states(run, mine), *_working_copies(run, mine), *_activations(run, mine, rank), passing)
+    return tuple(term for term in (*tensors, *_overhead(run, sum(term.bytes for term in tensors))) if term.bytes)
 
 
 def _states(run: Run, mine: Held) -> Iterator[Term]:
@@ -130,8 +134,8 @@ def _working_copies(run: Run, mine: Held) -> Iterator[Term]:
     mesh, element = run.mesh, run.element
     if run.engine == "native" and (mesh.dp > 1 or element == 2):
         if mesh.zero_stage == 3 and mesh.pp == 1:
-            size = mine.largest * (2 * element + element + 4)
-            yield Term(name="gathered layers", bytes=int(size), how="weights of two units and the gradient of one, whole: FSDP2")
+            size = element * (mine.ends + 2 * mine.largest_layer)
+            yield Term(name="gathered layers", bytes=int(size), how=f"{element} bytes a weight of the ends and of two layers, whole: FSDP2")
             return
         yield Term(
             name="gathered weights", bytes=int(element * mine.total), how=f"{element} bytes a weight, kept between micro-batches: FSDP2"
@@ -139,7 +143,7 @@ def _working_copies(run: Run, mine: Held) -> Iterator[Term]:
         if mesh.pp > 1 or run.batch.accumulation > 1:
             yield Term(name="unreduced gradients", bytes=int(4 * mine.trained), how="4 bytes a trained weight, until the last micro-batch")
     elif run.engine == "deepspeed" and mesh.zero_stage == 3:
-        yield Term(name="gathered layers", bytes=int(2 * element * mine.largest), how="two units, whole: ZeRO-3")
+        yield Term(name="gathered layers", bytes=int(2 * element * mine.largest_layer), how="two layers, whole: ZeRO-3")
     elif run.engine == "accelerate" and element == 2:
         yield Term(name="autocast copies", bytes=int(2 * mine.total), how="2 bytes a weight, cached by autocast")
 
@@ -176,7 +180,27 @@ def _one_layer(run: Run, mine: Held) -> Term:
     gradients = run.element * (4 * run.shape.hidden + 0.75 * values / run.mesh.tp)
     kept = max(_layer_bytes(run, layer) for layer in mine.layer_ids) if again else 0
     how = "gradients of one layer's values" + (", and the values, computed again" if again else "")
-    return Term(name="one layer", bytes=int(run.tokens * (gradients + kept)), how=how)
+    return Term(name="one layer", bytes=int(run.tokens * (gradients + kept) + _whole_gradients(run, mine)), how=how)
+
+
+def _reduces(run: Run) -> bool:
+    """Whether FSDP2 reduces whole gradients to shares, unit by unit, while backward goes on."""
+    return run.engine == "native" and run.mesh.pp == 1 and run.mesh.zero_stage == 3 and (run.mesh.dp > 1 or run.element == 2)
+
+
+def _whole_gradients(run: Run, mine: Held) -> float:
+    """Those of the ends until backward is through, and those of one layer on its way to shares, also in fp32."""
+    if not _reduces(run) or run.peft:
+        return 0.0
+    return run.element * mine.ends + (run.element + 4 + 4 / run.mesh.dp) * mine.largest_layer
+
+
+def _reduction(run: Run, mine: Held) -> Term:
+    """After backward: the gradients of the ends, whole, in fp32 and as a share."""
+    size = (run.element + 4 + 4 / run.mesh.dp) * mine.ends if _reduces(run) and not run.peft else 0
+    return Term(
+        name="last reduction", bytes=int(size), how="gradients of the token table and the output matrix: whole, in fp32, as a share"
+    )
 
 
 def _logits(run: Run, rank: int) -> Term:
@@ -192,9 +216,10 @@ def _logits(run: Run, rank: int) -> Term:
     )
 
 
-def _overhead(run: Run) -> Iterator[Term]:
+def _overhead(run: Run, tensors: int) -> Iterator[Term]:
     if not run.on_gpu:
         yield Term(name="process", bytes=PROCESS, how="interpreter and libraries")
+        yield Term(name="heap", bytes=int(HEAP * tensors), how=f"{HEAP:.0%} of the tensors: kept by malloc, scratch of the kernels")
         return
     groups = 1 + sum(degree > 1 for degree in (run.mesh.pp, run.mesh.dp, run.mesh.cp, run.mesh.tp))
     yield Term(name="CUDA context", bytes=CONTEXT, how="of the process")

@@ -24,8 +24,7 @@ class Held:
     trained: float
     """The adapters, or all of it."""
 
-    largest: float
-    """Of what is gathered at once: one layer, or the ends."""
+    largest_layer: float
 
     @property
     def total(self) -> float:
@@ -45,7 +44,7 @@ def held(shape: ModelShape, mesh: Mesh, peft: Peft | None, rank: int) -> Held:
         ends=ends,
         adapter=adapter,
         trained=adapter if peft else layers + ends,
-        largest=max([*(each[layer] for layer in ids), ends]),
+        largest_layer=max(each[layer] for layer in ids),
     )
 
 

@@ -161,3 +161,17 @@ def test_cpu_processes_share_the_memory_of_the_pod(planned: Planned) -> None:
 def test_without_a_memory_request_a_cpu_plan_is_not_held_against_anything(planned: Planned) -> None:
     found = planned("qwen2.5-0.5b", resources={"nodes": 1, "procsPerNode": 2}, training={"globalBatchSize": 4})
     assert found.memory and found.memory.capacity is None and found.fits
+
+
+def test_bf16_reduces_the_gradients_of_the_ends_last(planned: Planned, term: Term) -> None:
+    """Few tokens: the whole gradients of table and head, in bf16, in fp32 and as a share, are then the highest peak."""
+    found = planned(resources=ONE, training={**SMALL, "sequenceLength": 8})
+    assert term(found, "last reduction") == (2 + 4 + 4) * (2 * 128_256 * 4096 + 4096)
+
+
+def test_a_cpu_rank_pays_for_its_heap_and_a_gpu_rank_for_its_communicators(planned: Planned, term: Term) -> None:
+    cpu = planned("qwen2.5-0.5b", resources={"nodes": 1, "procsPerNode": 2}, training={"globalBatchSize": 4})
+    gpu = planned("qwen2.5-0.5b", parallelism={"tensor": 2})
+    assert cpu.memory
+    assert term(cpu, "heap") == pytest.approx(0.6 * (cpu.memory.peak - term(cpu, "heap") - term(cpu, "process")), abs=1)
+    assert term(gpu, "communicators") == 3 * 2**29 and term(gpu, "heap") == 0
