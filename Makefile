@@ -14,7 +14,7 @@ help:  ## Show this list
 	@scripts/setup.sh
 
 demo: .venv/ready  ## Train a real 2 x 2 x 2 job from a manifest on this machine, with a failure on the way
-	$(PYTHON) -m llmtrain_operator.local.demo
+	$(PYTHON) examples/demo.py
 
 test: .venv/ready  ## The pure and the process tiers, at most 10 minutes on 2 cores
 	$(PYTHON) -m pytest -q -n auto -m "not processes and not cluster and not gpu"
@@ -27,7 +27,7 @@ check: .venv/ready  ## Lint, types, import layers, generated files in step
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
-	.venv/bin/lint-imports --no-timing
+	.venv/bin/lint-imports
 	$(PYTHON) -m llmtrain_operator.job.crd | diff -u crds/llmtrain.io_llmtrainjobs.yaml - || { echo "crds/ is out of step: run make generate"; exit 1; }
 
 format: .venv/ready  ## Format and fix what the linter can

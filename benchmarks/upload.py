@@ -1,0 +1,103 @@
+"""The uploader's speed against the store's own: the same shards sent by the uploader and by boto3's transfer manager to one S3 server.
+
+Called by benchmarks/trainer.py. The uploader also hashes, writes a manifest, lists what it wrote and commits; boto3 only sends.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from llmtrain_trainer.checkpoint.store import open_store
+from llmtrain_trainer.checkpoint.uploader import Uploader
+from llmtrain_trainer.parallel.launch import launch
+
+MEGABYTES, ROUNDS = 768, 5
+SERVERS = Path(__file__).parents[1] / "tests" / "servers" / "s3_server.py"
+
+
+def measure() -> dict[str, Any]:
+    """Bytes a second of each, and the median of the ratio round by round."""
+    servers = _load(SERVERS)
+    with tempfile.TemporaryDirectory() as scratch:
+        shards = Path(scratch) / "shards"
+        launch(Path(__file__), "write_shards", 1, str(shards), timeout=300)
+        (Path(scratch) / "server").mkdir()
+        with servers.run_s3_server(Path(scratch) / "server") as server:
+            os.environ.update(server.environment())
+            rates = [_round(server, shards, number) for number in range(ROUNDS + 1)][1:]
+            kind = server.kind
+    ours, raw = zip(*rates, strict=True)
+    return {
+        "server": kind,
+        "megabytes": MEGABYTES,
+        "uploader_bytes_per_second": statistics.median(ours),
+        "boto3_bytes_per_second": statistics.median(raw),
+        "uploader_over_boto3": statistics.median(a / b for a, b in rates),
+    }
+
+
+def write_shards(directory: str) -> None:
+    """On the rank: one save of random numbers, as training writes it."""
+    import torch
+
+    from llmtrain_trainer.checkpoint.writer import Writer
+
+    state = {f"layer.{i}.weight": torch.rand(MEGABYTES * 2**20 // 4 // 12) for i in range(12)}
+    meta = {"step": 1, "consumed_samples": 1, "target_steps": 1, "attempt": 0, "round": 0, "mesh": {}}
+    writer = Writer(Path(directory))
+    writer.save("step-00000001-a0-r0", {"model": state}, meta)
+    writer.finish()
+
+
+def _round(server: Any, shards: Path, number: int) -> tuple[float, float]:
+    """Bytes a second of the uploader and of boto3, each into a bucket of its own, which is emptied after."""
+    name = "step-00000001-a0-r0"
+    files = [file for file in (shards / name).iterdir() if not file.name.startswith(".step")]
+    size = sum(file.stat().st_size for file in files)
+    bucket = server.new_bucket()
+
+    with tempfile.TemporaryDirectory(dir=shards.parent) as scratch:
+        staging = Path(scratch) / "staging"
+        shutil.copytree(shards, staging, copy_function=os.link)
+        uploader = Uploader(staging, open_store(f"s3://{bucket}/job"), 0, 1, [0], 2, None, lambda _: None)
+        began = time.perf_counter()
+        assert uploader.drain(300)
+        ours = size / (time.perf_counter() - began)
+        assert uploader.last is not None
+
+    import boto3
+
+    client = boto3.client("s3")
+    began = time.perf_counter()
+    for file in files:
+        client.upload_file(str(file), bucket, f"raw/{file.name}")
+    raw = size / (time.perf_counter() - began)
+    for row in client.list_objects_v2(Bucket=bucket).get("Contents", []):
+        client.delete_object(Bucket=bucket, Key=row["Key"])
+    print(f"upload round {number}: uploader {ours / 1e6:.0f} MB/s, boto3 {raw / 1e6:.0f} MB/s")
+    return ours, raw
+
+
+def _load(path: Path) -> ModuleType:
+    specification = importlib.util.spec_from_file_location(path.stem, path)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    import sys
+
+    sys.modules[path.stem] = module
+    specification.loader.exec_module(module)
+    return module
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(), indent=2))
