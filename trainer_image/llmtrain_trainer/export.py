@@ -60,12 +60,12 @@ class Gatherer:
 
 @torch.no_grad()
 def write_export(config: TrainerConfig, model_dir: Path, layout: Layout, stages: Sequence[Stage], directory: Path, kind: str) -> None:
-    """Write `full`, `adapter` or `merged`. Raises ValueError for a kind that this run has not."""
-    allowed = ("adapter", "merged") if config.peft else ("full",)
-    if kind not in allowed:
-        raise ValueError(
-            f"output.export is {kind}, but this run gives {' or '.join(allowed)}: {'peft is set' if config.peft else 'peft is not set'}"
-        )
+    """Write `full`, `adapter` or `merged`; of a run with adapters `full` is whole only with them folded in, so it equals `merged`.
+
+    Raises ValueError for a kind that this run has not.
+    """
+    if config.peft is None and kind != "full":
+        raise ValueError(f"output.export is {kind}, but a run without peft has no adapter: write export: [full], or add peft")
     gatherer = Gatherer(layout, stages)
     directory.mkdir(parents=True, exist_ok=True)
     if kind == "adapter":

@@ -36,15 +36,19 @@ def built(case: dict[str, Any], model_dir: Path) -> Engine:
 def steps(engine: Engine, case: dict[str, Any], begin: int) -> list[float]:
     """Losses of STEPS steps."""
     replicas = case.get("dp", 1)
-    return [
-        engine.train_step(
-            parity.batch_of(step, engine.replica, replicas, packed=False),
-            learning_rate=1e-3,
-            step=step,
-            stop=engine.replica == replicas - 1,
-        ).loss
-        for step in range(begin, begin + STEPS)
-    ]
+    losses = []
+    for step in range(begin, begin + STEPS):
+        batch = parity.batch_of(step, engine.replica, replicas, packed=False)
+        losses.append(engine.train_step(batch, learning_rate=1e-3, step=step, stop=False).loss)
+    return losses
+
+
+def stop_asked_by_one(directory: Path) -> list[bool]:
+    """Whether rank 0 hears of a stop: without a wish, and when only the last rank wishes."""
+    engine = built({"pp": 2}, directory / "model")
+    last = torch.distributed.get_rank() == torch.distributed.get_world_size() - 1
+    batch = parity.batch_of(1, engine.replica, 1, packed=False)
+    return [engine.train_step(batch, learning_rate=1e-3, step=1, stop=wish and last).stop for wish in (False, True)]
 
 
 def save_and_go_on(case: dict[str, Any], directory: Path) -> list[float]:

@@ -48,6 +48,23 @@ def test_two_ranks_compute_what_one_does(jobs: Path, alone: dict[str, Any]) -> N
         assert_equal(trace, alone[variant])
 
 
+def test_norms_inside_the_heads_are_trained_the_same_in_two_halves(jobs: Path, parity: ModuleType) -> None:
+    qwen = {"shape": parity.QWEN3, "training": CLIP}
+    (alone,) = launch(jobs, "traces", 1, [qwen])
+    (halves,) = launch(jobs, "traces", 2, [qwen | {"tp": 2}])
+    assert_equal(halves, alone)
+
+
+def test_a_stop_that_one_rank_wishes_is_heard_by_all(jobs: Path, tmp_path: Path) -> None:
+    assert launch(jobs, "stop_asked_by_one", 2, tmp_path) == [False, True]
+
+
+def test_a_resume_in_the_same_layout_repeats_dropout_exactly(jobs: Path, parity: ModuleType, tmp_path: Path) -> None:
+    dropout = {"shape": parity.GPT2 | {"resid_pdrop": 0.2}, "pp": 2}
+    expected = launch(jobs, "save_and_go_on", 2, dropout, tmp_path)
+    assert launch(jobs, "load_and_go_on", 2, [dropout], tmp_path) == [expected]
+
+
 def test_bf16_agrees_with_one_process_within_its_rounding(jobs: Path, alone: dict[str, Any]) -> None:
     (trace,) = launch(jobs, "traces", 2, [{"training": {"precision": "bf16"}, "tp": 2}])
     assert_equal(trace, alone["bf16"], tolerance=1e-2)
@@ -80,13 +97,13 @@ def test_exports_load_in_plain_transformers_and_peft(jobs: Path, parity: ModuleT
     from transformers import AutoModelForCausalLM
 
     mesh = {"pp": 2, "tp": 2}
-    losses = launch(jobs, "export", 4, [mesh | HARD, mesh | ADAPTERS, mesh | ADAPTERS], ["full", "adapter", "merged"], tmp_path)
+    losses = launch(jobs, "export", 4, [mesh | HARD, mesh | ADAPTERS, mesh | ADAPTERS], ["full", "adapter", "full"], tmp_path)
     launch(jobs, "export_start", 1, tmp_path / "start")
     base = AutoModelForCausalLM.from_pretrained(tmp_path / "start" / "weights")
     models = [
         AutoModelForCausalLM.from_pretrained(tmp_path / "0-full"),
         PeftModel.from_pretrained(base, tmp_path / "1-adapter"),
-        AutoModelForCausalLM.from_pretrained(tmp_path / "2-merged"),
+        AutoModelForCausalLM.from_pretrained(tmp_path / "2-full"),
     ]
     batch = parity.batch_of(99, 0, 1, packed=False)
     for model, expected in zip(models, losses, strict=True):
