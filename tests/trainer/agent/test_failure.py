@@ -34,6 +34,10 @@ def test_a_killed_rank_comes_before_the_peers_that_complain_about_it() -> None:
     assert (found.kind, found.rank, found.message) == ("killed", 1, "SIGKILL")
 
 
+def test_a_silent_death_comes_before_errors_that_nobody_recognises() -> None:
+    assert seen({0: 1, 1: -9}, {0: CRASH}).rank == 1
+
+
 def test_a_rank_with_an_error_of_its_own_comes_before_earlier_complaints_about_peers() -> None:
     assert seen({0: 1, 1: 1}, {0: PEER, 1: CRASH}).rank == 1
 

@@ -72,6 +72,9 @@ def test_an_agent_tells_how_it_goes_and_no_process_survives_its_kill(job: Job, s
     assert agent.get("/healthz") == "ok\n"
     assert 'llmtrain_step{train_job="tiny"}' in agent.get("/metrics")
 
+    server = psutil.Process(agent.pid_of(0)).parent()
+    assert server is not None and server.num_threads() == 1  # a thread at the moment of a fork may leave a lock held for ever
+
     family = agent.family()
     assert len(family) >= 3, family  # the server and two ranks
     agent.process.send_signal(signal.SIGKILL)

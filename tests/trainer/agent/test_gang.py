@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -202,6 +203,21 @@ def test_when_the_newest_is_damaged_all_nodes_take_the_one_before_it(job: Any, n
     assert NEW in rejected["message"]
 
 
+def test_what_one_node_finds_damaged_no_node_starts_from(job: Any, nodes: Nodes, tmp_path: Path) -> None:
+    agreeing = Agreeing(tmp_path, job.config(tmp_path / "store"), nodes)
+    commit(agreeing.store, tmp_path / "staging", OLD, NEW)
+    shutil.copytree(tmp_path / "store", tmp_path / "seen by node 1")
+    (tmp_path / "seen by node 1" / NEW / "__0_0.distcp").write_bytes(b"x" * 1900)
+    agreeing.agreements[1] = Agreement(
+        nodes.gangs[1],
+        agreeing.runs[1],
+        open_store(f"file://{tmp_path}/seen by node 1"),
+        job.config(tmp_path / "store"),
+        Events(agreeing.runs[1], ""),
+    )
+    assert agreeing.settle(first=True) == [OLD, OLD]
+
+
 def test_a_node_whose_disk_fails_ends_the_gang_instead_of_going_back(job: Any, nodes: Nodes, tmp_path: Path) -> None:
     agreeing = Agreeing(tmp_path, job.config(tmp_path / "store"), nodes)
     commit(agreeing.store, tmp_path / "staging", OLD, NEW)
@@ -217,6 +233,7 @@ def test_a_run_told_to_begin_anew_ignores_older_checkpoints_after_a_restart_too(
     agreeing = Agreeing(tmp_path, config, later)
     commit(agreeing.store, tmp_path / "staging", OLD, NEW)
     assert agreeing.settle(first=True) == [None, None]
+    assert agreeing.settle(first=False) == [None, None]
     commit(agreeing.store, tmp_path / "staging", "step-00000005-a0-r2")
     assert agreeing.settle(first=False) == ["step-00000005-a0-r2"] * 2
 

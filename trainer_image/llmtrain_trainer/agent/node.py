@@ -102,7 +102,7 @@ class _Agent:
         write_atomically(run.config, config.model_dump_json(by_alias=True, indent=1))
         self._settings()
         store = self._open_store()
-        start_server((*HEAVY, *_modelling(config)))
+        start_server((*HEAVY, f"llmtrain_trainer.engines.{config.engine}", *_modelling(config)))
         preparation = fork("llmtrain_trainer.agent.preparation:main", run.root, {CACHE: str(self._options.cache)}, run.logs / "prepare.log")
         self._await(preparation)
         if any(dataset.streaming for dataset in config.dataset):
@@ -140,6 +140,7 @@ class _Agent:
     def _settings(self) -> None:
         """Environment of the server and of every rank, set before the server starts."""
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy starts its threads when imported; the server may have none
         os.environ["TORCH_ELASTIC_WORKER_IDENTICAL"] = "1"  # every node has the same number of ranks
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a peer that goes is our business, and is told in one line
