@@ -56,10 +56,14 @@ class Facts:
         return tuple((row.step, row.validation_loss) for row in self.rows if row.validation_loss is not None)
 
     @property
-    def seconds(self) -> float | None:
-        """From the first event or row to the last one."""
-        times = [event.time for event in self.events] + [row.time for row in self.rows]
-        return max(times) - min(times) if times else None
+    def start(self) -> float:
+        """Of the first event or step, in seconds since the epoch."""
+        return min([event.time for event in self.events] + [row.time - row.step_seconds for row in self.rows], default=0.0)
+
+    @property
+    def seconds(self) -> float:
+        """From the start to the last event or row."""
+        return max([event.time for event in self.events] + [row.time for row in self.rows], default=self.start) - self.start
 
     def median_of(self, field: str) -> float | None:
         """Median over the rows, without the first, which pays for warming up; None where no row has the field."""

@@ -132,14 +132,13 @@ def comparisons(facts: Facts) -> list[Comparison]:
 def checkpoints(facts: Facts) -> list[Saved]:
     """Every commit, oldest first."""
     blocked = {row.step: row.blocked_seconds for row in facts.rows if row.blocked_seconds}
-    start = facts.events[0].time if facts.events else 0.0
     return [
         Saved(
             name=str(event.detail.get("name", "")),
             step=f"{event.step:,}" if event.step is not None else "-",
             bytes=bytes_text(event.detail.get("bytes")),
             blocked=f"{blocked[event.step] * 1000:.0f} ms" if event.step in blocked else "-",
-            committed=f"+{duration_text(event.time - start)}",
+            committed=f"+{duration_text(event.time - facts.start)}",
         )
         for event in facts.commits
     ]
@@ -148,11 +147,10 @@ def checkpoints(facts: Facts) -> list[Saved]:
 def timeline(facts: Facts) -> list[tuple[str, str, str, str]]:
     """(time since the start, kind, step, message) of every event; commits stand in their own table."""
     shown = [event for event in facts.events if event.kind != "checkpoint_committed"]
-    start = facts.events[0].time if facts.events else 0.0
     several = facts.config.mesh.nodes > 1
     return [
         (
-            f"{clock_text(event.time)}  +{duration_text(event.time - start)}",
+            f"{clock_text(event.time)}  +{duration_text(event.time - facts.start)}",
             event.kind.replace("_", " "),
             "" if event.step is None else f"{event.step:,}",
             f"node {event.node}: {event.message}" if several else event.message,
