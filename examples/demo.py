@@ -36,7 +36,7 @@ VICTIM = 5
 STEPS_AFTER_COMMIT = 3
 """So that steps are lost and computed again."""
 
-MARGIN = 0.5
+MARGIN = 1.0
 """Nats below the unigram entropy that count as well below: the model must know more than how frequent each token is."""
 
 PROMPT = "Return the"
