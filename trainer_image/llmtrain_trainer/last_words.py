@@ -32,15 +32,23 @@ _PEER = (
 
 def write_last_words(path: Path, error: BaseException, *, step: int, starting: bool) -> None:
     """Write type, message, traceback, step and kind of the error. `starting`: before step 1, where a ValueError means the config."""
+    root = _root(error)
     words = {
         "time": time.time(),
-        "kind": classify(error, starting=starting),
-        "type": type(error).__name__,
-        "message": str(error) or type(error).__name__,
+        "kind": classify(root, starting=starting),
+        "type": type(root).__name__,
+        "message": str(root).strip() or type(root).__name__,
         "traceback": "".join(traceback.format_exception(error)),
         "step": step,
     }
     write_atomically(path, json.dumps(words))
+
+
+def _root(error: BaseException) -> BaseException:
+    """What an error was raised from: the pipeline wraps whatever happens in a stage, running out of memory too."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def classify(error: BaseException, *, starting: bool) -> Kind:

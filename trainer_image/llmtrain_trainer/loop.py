@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 
 from llmtrain_trainer.cadence import SaveCadence
 from llmtrain_trainer.config import ExitCode, Heartbeat, Progress, TrainerConfig
+from llmtrain_trainer.data.cache import DONE
 from llmtrain_trainer.engines.engine import Engine, StepBatch, StepResult
 from llmtrain_trainer.run_dir import RunDir, append_row, write_atomically
 from llmtrain_trainer.schedule import learning_rate
@@ -172,7 +173,7 @@ class Loop:
         self.engine.export(directory, kind)
         tokenizer = self.run.prepared / "tokenizer"
         if self.rank == 0 and tokenizer.is_dir():
-            shutil.copytree(tokenizer, directory, dirs_exist_ok=True)
+            shutil.copytree(tokenizer, directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns(DONE))
 
     def _write_row(self, result: StepResult, rate: float, step_seconds: float, validation: float | None, blocked: float) -> None:
         if self.rank != 0:

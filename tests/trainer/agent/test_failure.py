@@ -86,6 +86,19 @@ def test_last_words_hold_the_evidence(tmp_path: Path) -> None:
     assert "test_last_words" in words["traceback"]
 
 
+def test_the_cause_of_a_wrapped_error_is_what_counts(tmp_path: Path) -> None:
+    try:
+        try:
+            raise MemoryError("4 GiB")
+        except MemoryError as cause:
+            raise RuntimeError("\n   [Stage 1] failed to run forward:") from cause
+    except RuntimeError as error:
+        write_last_words(tmp_path / "rank-0.json", error, step=3, starting=False)
+    words = json.loads((tmp_path / "rank-0.json").read_text())
+    assert (words["kind"], words["type"], words["message"]) == ("oom", "MemoryError", "4 GiB")
+    assert "Stage 1" in words["traceback"]
+
+
 def test_restarts_outside_the_window_do_not_count() -> None:
     budget = Budget(Restarts(max=2, window_seconds=100.0))
     times = [0.0, 10.0, 150.0, 160.0, 170.0]
