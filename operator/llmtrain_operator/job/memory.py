@@ -19,12 +19,14 @@ MIB = 2**20
 FILL = 0.8
 """Share of a device's memory that a plan may use: of 454 runs whose estimate stayed below it none ran out (arXiv 2411.06465)."""
 
-PROCESS = 720 * MIB
-"""Resident set of a CPU rank before it has a model: interpreter, torch, transformers, peft. Measured (`make memory`)."""
+PROCESS = 500 * MIB
+"""Resident set of a CPU rank before it has a model, forked from a server that has imported torch and transformers. Measured."""
 
 HEAP = 0.25
-"""What the resident set of a CPU rank grows beyond its tensors, as a share of them: freed pieces that malloc keeps, scratch of the matrix
-kernels. Measured around it, from nothing under a pipeline to 0.7 with adapters (`make memory`)."""
+"""What a CPU rank's malloc keeps of freed pieces, as a share of its tensors. Fitted to eleven measured runs (`make memory`)."""
+
+SCRATCH = 220 * MIB
+"""What the matrix kernels of a CPU rank take for themselves, at most; a small model takes about as much as its tensors. Fitted likewise."""
 
 CONTEXT = GIB // 2
 """CUDA context and libraries, a process."""
@@ -219,7 +221,8 @@ def _logits(run: Run, rank: int) -> Term:
 def _overhead(run: Run, tensors: int) -> Iterator[Term]:
     if not run.on_gpu:
         yield Term(name="process", bytes=PROCESS, how="interpreter and libraries")
-        yield Term(name="heap", bytes=int(HEAP * tensors), how=f"{HEAP:.0%} of the tensors: kept by malloc, scratch of the kernels")
+        size = int(HEAP * tensors) + min(tensors, SCRATCH)
+        yield Term(name="heap", bytes=size, how=f"{HEAP:.0%} of the tensors, kept by malloc, and scratch of the kernels")
         return
     groups = 1 + sum(degree > 1 for degree in (run.mesh.pp, run.mesh.dp, run.mesh.cp, run.mesh.tp))
     yield Term(name="CUDA context", bytes=CONTEXT, how="of the process")
