@@ -62,6 +62,21 @@ def test_parts_of_two_saves_under_one_name_are_never_joined(tmp_path: Path, stor
     assert gang.committed() == []
 
 
+def test_a_part_that_a_dead_run_left_under_the_same_name_is_not_taken_for_ours(tmp_path: Path, store: Store) -> None:
+    dead = Gang(tmp_path / "dead", store, nodes=2)
+    dead.stage(FIRST, save_id="of the dead run")
+    for uploader in dead.uploaders:
+        uploader.poll()  # both parts are there; node 0 dies before it looks again
+    gang = Gang(tmp_path, store, nodes=2)
+    gang.stage(FIRST, nodes=[0])
+    gang.poll()
+    assert gang.committed() == []
+    gang.stage(FIRST, nodes=[1])
+    gang.poll()
+    gang.poll()
+    assert gang.committed() == [FIRST]
+
+
 def test_a_staged_file_that_changed_is_not_committed(gang: Gang) -> None:
     gang.stage(FIRST)
     (gang.staging() / FIRST / "__1_0.distcp").write_bytes(b"torn")
