@@ -1,0 +1,62 @@
+"""A small API server over HTTP on loopback, for what the edges send and how they take answers. Semantics are judged in tests/cluster."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from llmtrain_operator.kube.client import Client
+
+
+@dataclass
+class Sent:
+    """One request as it arrived."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    body: Any
+
+
+@dataclass
+class Server:
+    """Answers as told: `answer(request)` gives the code and the body."""
+
+    url: str = ""
+    sent: list[Sent] = field(default_factory=list)
+    answer: Callable[[Sent], tuple[int, Any]] = lambda _: (200, {})
+
+    async def handle(self, request: web.Request) -> web.Response:
+        raw = await request.read()
+        sent = Sent(request.method, request.path, dict(request.query), dict(request.headers), json.loads(raw) if raw else None)
+        self.sent.append(sent)
+        code, body = self.answer(sent)
+        return web.Response(status=code, body=body) if isinstance(body, bytes) else web.json_response(body, status=code)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    """The server."""
+    made = Server()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", made.handle)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield made
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def client(server: Server) -> AsyncIterator[Client]:
+    """A client of it."""
+    async with aiohttp.ClientSession() as http:
+        yield Client(http, server.url, within=5)

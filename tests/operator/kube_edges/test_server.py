@@ -1,0 +1,28 @@
+"""The operator's own pages."""
+
+from __future__ import annotations
+
+import aiohttp
+
+from llmtrain_operator.kube.metrics import Metrics
+from llmtrain_operator.kube.server import application, serve
+
+
+async def test_probes_say_what_is_wrong_and_metrics_are_read_when_scraped() -> None:
+    metrics, problems, depth = Metrics(), {"alive": None, "ready": "The lease is held by another replica."}, [3.0]
+    metrics.watch_value("llmtrain_queue_depth", "Keys that wait", lambda: depth[0])
+    runner, port = await serve(application(metrics, lambda: problems["alive"], lambda: problems["ready"]), "127.0.0.1", 0)
+    try:
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http:
+            async with http.get("/healthz") as answer:
+                assert answer.status == 200
+            async with http.get("/readyz") as answer:
+                assert answer.status == 503 and "another replica" in await answer.text()
+            problems["ready"] = None
+            async with http.get("/readyz") as answer:
+                assert answer.status == 200
+            depth[0] = 7.0
+            async with http.get("/metrics") as answer:
+                assert "llmtrain_queue_depth 7.0" in await answer.text()
+    finally:
+        await runner.cleanup()
