@@ -130,6 +130,16 @@ class CheckpointSummary(Strict):
     """When COMMIT was written."""
 
 
+class RecentRestarts(Strict):
+    """Charged restarts that happened close together, so that a long history stays short."""
+
+    time: Time
+    """When the first of them was."""
+
+    count: Count
+    """How many there were."""
+
+
 class RestartCounts(Strict):
     """What was started again, and what of it counts."""
 
@@ -144,6 +154,37 @@ class RestartCounts(Strict):
 
     preemptions: Count = 0
     """Times the gang was taken away by suspend, preemption or drain; never counted against the budget."""
+
+    streak: Count = 0
+    """Failures since training last got further than before; the wait before the next start grows with it."""
+
+    attempt_in_place: Count = 0
+    """Restarts in place that were counted of the current attempt."""
+
+    recent: Annotated[tuple[RecentRestarts, ...], Field(max_length=64)] = ()
+    """The restarts that count now, by time."""
+
+
+class PodCounts(Strict):
+    """Pods of the current attempt."""
+
+    wanted: Count = 0
+    """Pods of a whole gang."""
+
+    created: Count = 0
+    """Most pods of this attempt that were seen at once; below `wanted`, the gang is still being created."""
+
+    scheduled: Count = 0
+    """Pods that have a node."""
+
+    running: Count = 0
+    """Pods whose container runs."""
+
+    succeeded: Count = 0
+    """Pods that ended in order."""
+
+    failed: Count = 0
+    """Pods that ended otherwise."""
 
 
 class Failure(Strict):
@@ -181,13 +222,25 @@ class Goodput(Strict):
     """Share of the time in steps whose result was kept."""
 
     total_seconds: float = 0.0
-    """Time since the first pod was wanted, suspended time left out."""
+    """Time since the job was first seen, suspended time left out."""
+
+    suspended_seconds: float = 0.0
+    """Time in which nothing was wanted of it."""
 
     by_cause: Annotated[dict[Annotated[str, Field(max_length=64)], float], Field(max_length=32)] = {}
-    """Seconds by cause: productive, queued, init, dataWait, checkpointBlock, restore, recompute, restart, hung."""
+    """Seconds by cause: productive, queued, starting, checkpoint, recompute, restart, hung."""
 
     gpu_hours: float | None = None
-    """GPU-hours used, over all attempts."""
+    """GPU-hours held, over all attempts."""
+
+    gpu_hours_by_cause: Annotated[dict[Annotated[str, Field(max_length=64)], float], Field(max_length=32)] = {}
+    """The same by cause."""
+
+    high_water_step: Count | None = None
+    """Furthest step that any attempt reached: a step up to it that is done again is recomputed."""
+
+    accounted_until: Time | None = None
+    """The end of the time that is accounted for."""
 
 
 class Artifact(Strict):
@@ -219,10 +272,16 @@ class Status(Strict):
         tuple[Condition, ...],
         Field(max_length=16, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),
     ] = ()
-    """Planned, Suspended, Reconciling, Stalled, Complete, Failed."""
+    """Planned, Queued, Running, Restarting, Suspended, Complete, Failed; Stalled for tools that know no job: refused or failed."""
 
     attempt: Count | None = None
     """Number of the newest gang. It fences what an older gang still writes."""
+
+    ended_attempt: Count | None = None
+    """Newest gang that is over: its pods are stopped, and none of them is created again."""
+
+    pods: PodCounts | None = None
+    """Pods of the newest gang."""
 
     start_time: Time | None = None
     """When the first gang was created."""

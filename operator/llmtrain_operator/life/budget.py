@@ -1,0 +1,80 @@
+"""Whether an attempt that failed is followed by another: budget in a window, the same error twice, how long to wait. Called by decide.py
+and, for the counts, by status.py."""
+
+from __future__ import annotations
+
+from llmtrain_operator.job.spec import Restarts
+from llmtrain_operator.job.spec.status import RecentRestarts, RestartCounts
+from llmtrain_operator.life.diagnose import Failure, same_again
+from llmtrain_operator.life.gang import Gang
+from llmtrain_operator.life.times import seconds_of, span, text_of
+from llmtrain_trainer.config import seconds
+
+FIRST_WAIT, LONGEST_WAIT = 10.0, 300.0
+_SLOTS = 24
+"""Restarts within a 24th of the window are remembered as one entry, so that a history of thousands stays short."""
+
+
+def refusal(gang: Gang, failure: Failure) -> tuple[str, str] | None:
+    """Why there is no further attempt, as reason and sentence; None: start again."""
+    spec, status = gang.job.spec, gang.job.status
+    if not failure.retryable:
+        return failure.reason, f"{_sentence(failure.message)} Starting again will not help."
+    if spec is None or not failure.charged:
+        return None
+    if same_again(failure, failure.step if failure.step is not None else gang.step(), status.failure):
+        return failure.reason, f"{_sentence(failure.message)} The attempt before ended in the same way, and training got no further."
+    budget = spec.resilience.restarts
+    counted = in_window(status.restarts or RestartCounts(), gang.observed.now, budget) + new_in_place(gang)
+    if counted >= budget.max:
+        spent = f"{_sentence(failure.message)} The budget of {budget.max} restarts in {budget.window} is spent."
+        return "RestartBudgetSpent", spent
+    return None
+
+
+def wait(gang: Gang) -> float:
+    """Seconds until the next attempt may start: none after a first failure, then 10 s, doubling up to five minutes."""
+    status = gang.job.status
+    streak = status.restarts.streak if status.restarts else 0
+    ended = seconds_of(status.failure.time) if status.failure and status.failure.attempt == status.ended_attempt else None
+    if streak < 2 or ended is None:
+        return 0.0
+    delay = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(streak - 2, 10))
+    return min(delay, max(0.0, ended + delay - gang.observed.now))
+
+
+def waiting_sentence(seconds_left: float) -> str:
+    return f"The next attempt starts in {span(seconds_left)}, since the last ones failed without getting further."
+
+
+def in_window(restarts: RestartCounts, now: float, budget: Restarts) -> int:
+    """Charged restarts that count now."""
+    return sum(entry.count for entry in _recent(restarts, now, budget))
+
+
+def charge(restarts: RestartCounts, count: int, now: float, budget: Restarts) -> tuple[RecentRestarts, ...]:
+    """The history with `count` restarts more."""
+    kept = _recent(restarts, now, budget)
+    if count <= 0:
+        return kept
+    newest = seconds_of(kept[-1].time) if kept else None
+    if newest is not None and 0 <= now - newest < seconds(budget.window) / _SLOTS:
+        return (*kept[:-1], RecentRestarts(time=kept[-1].time, count=kept[-1].count + count))
+    return (*kept, RecentRestarts(time=text_of(now), count=count))[-64:]
+
+
+def new_in_place(gang: Gang) -> int:
+    """Restarts in place of the newest attempt that are not counted yet. All ranks start again together, so the nodes' counts are one."""
+    restarts = gang.job.status.restarts or RestartCounts()
+    counted = restarts.attempt_in_place if gang.job.status.attempt == gang.number else 0
+    told = [agent.status.restarts for index in gang.pods if (agent := gang.agent(index)) is not None]
+    said = [evidence.verdict.restarts for evidence in gang.evidence() if evidence.verdict is not None]
+    return max(0, max((*told, *said), default=0) - counted)
+
+
+def _recent(restarts: RestartCounts, now: float, budget: Restarts) -> tuple[RecentRestarts, ...]:
+    return tuple(entry for entry in restarts.recent if now - (seconds_of(entry.time) or 0.0) < seconds(budget.window))
+
+
+def _sentence(text: str) -> str:
+    return text.rstrip(". ") + "."

@@ -1,0 +1,360 @@
+"""Observed -> Decision: an ordered tuple of policies, of which the first that speaks decides. Called by the operator's reconcile.
+
+The caller keeps what no pure function can: it reads and decides a job on one worker at a time, holds one lock from reading the rivals to
+creating pods, writes the status before it acts, and deletes with the uid of the pod as precondition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from llmtrain_operator.job.spec import Phase
+from llmtrain_operator.life import budget, why
+from llmtrain_operator.life.decision import Action, Decision, Deletion, stop
+from llmtrain_operator.life.diagnose import Failure, diagnose
+from llmtrain_operator.life.gang import Gang
+from llmtrain_operator.life.ledger import active_seconds
+from llmtrain_operator.life.observed import Observed, Pod, Rival
+from llmtrain_operator.life.times import seconds_of, span
+
+MANAGER = "llmtrain.io/operator"
+"""spec.managedBy that means this operator, as does none."""
+
+FAILED_GRACE = 30.0
+"""Seconds for the other pods of a gang that failed: without the failed rank they cannot save."""
+
+FINISH_PATIENCE = 600.0
+"""Seconds for the other pods once node 0 has ended in order."""
+
+PLACING_PATIENCE = 300.0
+"""Seconds a gang may hold a part of its nodes while another waits for its turn."""
+
+Policy = Callable[[Gang], Decision | None]
+
+
+def decide(observed: Observed) -> Decision:
+    """What is to be done now. Total: every observation has a decision."""
+    gang = Gang(observed)
+    return next(decision for policy in POLICIES if (decision := policy(gang)) is not None)
+
+
+def rival_of(observed: Observed) -> Rival | None:
+    """What this job is to the others under the operator's own order; None where it neither places pods nor waits for its turn."""
+    gang = Gang(observed)
+    if observed.gang != "operator" or observed.job.deleting or _final(gang):
+        return None
+    placing = not gang.over and gang.size > 1 and gang.scheduled < gang.size
+    since = _waiting_since(gang)
+    return Rival(key=observed.job.key, placing=placing, waiting_since=since) if placing or since is not None else None
+
+
+# ---- the policies, in order ------------------------------------------------------------------------------------------------
+
+
+def _going_away(gang: Gang) -> Decision | None:
+    """Owner references take the pods along."""
+    if not gang.job.deleting:
+        return None
+    return Decision(action=Action.LEAVE_ALONE, phase=_phase(gang), reason="Deleting", message="The job is being deleted.")
+
+
+def _of_another_controller(gang: Gang) -> Decision | None:
+    spec = gang.job.spec
+    if spec is None or spec.managed_by in (None, MANAGER):
+        return None
+    return Decision(action=Action.LEAVE_ALONE, phase=_phase(gang), reason="ManagedElsewhere", message=f"{spec.managed_by} runs this job.")
+
+
+def _finished(gang: Gang) -> Decision | None:
+    """A final state is never left: what still runs is ended, and after its time the job is deleted."""
+    final = _final(gang)
+    if final is None:
+        return None
+    status, spec, now = gang.job.status, gang.job.spec, gang.observed.now
+    condition = next((found for found in status.conditions if found.type == final), None)
+    said = Decision(phase=final, reason=condition.reason if condition else final, message=status.message or f"The job is {final.lower()}.")
+    since = seconds_of(status.completion_time) or now
+    if gang.may_run_now:
+        patience = FINISH_PATIENCE if final == "Complete" else 0.0
+        left = since + patience - now
+        return replace(said, again_in=left) if left > 0 else _stopping(gang, said, None)
+    if spec is None or spec.ttl_seconds_after_finished is None:
+        return said
+    left = since + spec.ttl_seconds_after_finished - now
+    return replace(said, again_in=left) if left > 0 else replace(said, action=Action.DELETE_JOB)
+
+
+def _complete(gang: Gang) -> Decision | None:
+    """Node 0 ended in order; the others follow within seconds, and have nothing left to lose."""
+    if not gang.complete:
+        return None
+    others = [pod for pod in gang.may_run_now if not gang.lost(pod)]
+    ended = gang.pods[0].finished or gang.observed.now
+    left = ended + FINISH_PATIENCE - gang.observed.now
+    if others and left > 0:
+        message = f"Node 0 is done; waits for {len(others)} of {gang.size} pods to end."
+        return Decision(phase="Running", reason="Finishing", message=message, again_in=left)
+    verdict = next((found.verdict for found in gang.evidence() if found.pod.index == 0), None)
+    message = verdict.message if verdict else "Training is complete."
+    said = Decision(phase="Complete", reason="Complete", message=message, ends=gang.number)
+    return _stopping(gang, said, None) if gang.may_run_now else said
+
+
+def _unreadable(gang: Gang) -> Decision | None:
+    """The manifest makes no sense to this version. What runs goes on."""
+    if gang.job.spec is not None:
+        return None
+    if gang.may_run_now:
+        message = f"The manifest is refused, and the pods that run go on: {gang.job.refusal}"
+        return Decision(phase=_phase(gang), reason="Refused", message=message)
+    return Decision(phase="Pending", reason="Refused", message=gang.job.refusal or "The manifest cannot be read.")
+
+
+def _suspended(gang: Gang) -> Decision | None:
+    """The pods save on being told to end; then the devices are free."""
+    if gang.job.spec is None or not gang.job.spec.suspend:
+        return None
+    ends = None if gang.over else gang.number
+    if not gang.may_run_now:
+        return Decision(phase="Suspended", reason="Suspended", message="Suspended; nothing runs.", ends=ends)
+    saves = "save and end" if gang.job.spec.checkpoint else "end"
+    said = Decision(
+        phase="Suspending", reason="Suspending", message=f"{len(gang.may_run_now)} pods {saves} before the job is suspended.", ends=ends
+    )
+    return _stopping(gang, said, None)
+
+
+def _too_long(gang: Gang) -> Decision | None:
+    deadline = gang.job.spec.active_deadline_seconds if gang.job.spec else None
+    if deadline is None:
+        return None
+    active = active_seconds(gang.job.status, gang.observed.now)
+    if active < deadline:
+        return None
+    message = f"The job was active for {span(active)}; activeDeadlineSeconds is {deadline}."
+    said = Decision(phase="Failed", reason="DeadlineExceeded", message=message, ends=gang.number)
+    return _stopping(gang, said, None)
+
+
+def _older_attempts(gang: Gang) -> Decision | None:
+    """Two attempts at once should not be; where they are, the older gives way at once."""
+    if gang.over or not gang.older:
+        return None
+    numbers = ", ".join(sorted({str(pod.attempt) for pod in gang.older}))
+    said = Decision(phase=_phase(gang), reason="Fencing", message=f"Pods of attempt {numbers} end, since attempt {gang.number} is newer.")
+    return replace(said, action=Action.DELETE_PODS, delete=_deletions(gang, gang.older, FAILED_GRACE))
+
+
+def _failed(gang: Gang) -> Decision | None:
+    """A pod is lost or has failed, so the attempt is over: whole gangs start, whole gangs end."""
+    if gang.over:
+        return None
+    failure = _failure(gang) or _late(gang)
+    if failure is None:
+        return None
+    grace = None if failure.graceful else FAILED_GRACE
+    if refused := budget.refusal(gang, failure):
+        reason, message = refused
+        said = Decision(phase="Failed", reason=reason, message=message, ends=gang.number, failure=failure)
+    else:
+        said = Decision(phase="Restarting", reason=failure.reason, message=failure.message, ends=gang.number, failure=failure, restart=True)
+    return _stopping(gang, said, grace)
+
+
+def _ending(gang: Gang) -> Decision | None:
+    """An attempt is over, and some of its pods may still run: nothing new before they are gone."""
+    if not gang.over or not gang.may_run_now:
+        return None
+    said = Decision(phase="Restarting" if gang.number else "Pending", reason="Stopping", message=why.still_ending(gang), again_in=15.0)
+    return _stopping(gang, replace(said, failure=_better_known(gang)), None)
+
+
+def _refused(gang: Gang) -> Decision | None:
+    """No attempt is made of what cannot be planned. A gang that runs goes on, whatever a newer plan thinks."""
+    if not gang.over or gang.job.refusal is None:
+        return None
+    return Decision(phase="Pending", reason="Refused", message=gang.job.refusal)
+
+
+def _waits_to_retry(gang: Gang) -> Decision | None:
+    left = budget.wait(gang) if gang.over else 0.0
+    if left <= 0:
+        return None
+    return Decision(phase="Restarting", reason="Backoff", message=budget.waiting_sentence(left), again_in=left)
+
+
+def _name_in_use(gang: Gang) -> Decision | None:
+    if not gang.over or not gang.foreign:
+        return None
+    message = f"Pods of an earlier job with this name are still going away, {gang.foreign[0].name} first."
+    return Decision(phase="Pending", reason="NameInUse", message=message, again_in=15.0)
+
+
+def _not_its_turn(gang: Gang) -> Decision | None:
+    """Without a scheduler of gangs: one at a time is placed, in the order in which they began to wait."""
+    if not gang.over or gang.observed.gang != "operator" or gang.size < 2:
+        return None
+    rivals = [rival for rival in gang.observed.rivals if rival.key != gang.job.key]
+    since = _waiting_since(gang)
+    mine = (gang.observed.now if since is None else since, gang.job.key)
+    first = next((rival.key for rival in rivals if rival.placing), None) or min(
+        (rival.key for rival in rivals if rival.waiting_since is not None and (rival.waiting_since, rival.key) < mine), default=None
+    )
+    if first is None:
+        return None
+    message = f"Waits for its turn: the pods of {first} are placed first, so that no two gangs hold a part of their nodes each."
+    return Decision(phase="Queued", reason="GangOrder", message=message, again_in=30.0)
+
+
+def _starts(gang: Gang) -> Decision | None:
+    if not gang.over:
+        return None
+    attempt = gang.next_number
+    kept_for_their_logs = [pod for pod in gang.mine if pod.attempt < gang.number]
+    return Decision(
+        action=Action.CREATE,
+        phase="Starting",
+        reason="CreatingPods",
+        message=f"Creates {_pods(gang.size)} of attempt {attempt}.",
+        attempt=attempt,
+        create=tuple(range(gang.size)),
+        delete=stop(kept_for_their_logs, None),
+    )
+
+
+def _completes_the_gang(gang: Gang) -> Decision | None:
+    """Creation was cut short; no pod of the attempt was ever taken away, or it would have failed above."""
+    if not gang.missing:
+        return None
+    message = f"Creates {len(gang.missing)} missing of {_pods(gang.size)} of attempt {gang.number}."
+    return Decision(
+        action=Action.CREATE, phase="Starting", reason="CreatingPods", message=message, attempt=gang.number, create=gang.missing
+    )
+
+
+def _gives_way(gang: Gang) -> Decision | None:
+    """A gang that got a part of its nodes and waits for the rest lets another try."""
+    if gang.observed.gang != "operator" or gang.size < 2 or gang.scheduled == gang.size:
+        return None
+    waiting = [rival.key for rival in gang.observed.rivals if rival.waiting_since is not None and rival.key != gang.job.key]
+    left = PLACING_PATIENCE - (gang.observed.now - _created(gang))
+    if not waiting or left > 0:
+        return None
+    message = f"Gives way to {waiting[0]}: {gang.scheduled} of {_pods(gang.size)} had a node after {span(PLACING_PATIENCE)}."
+    return _stopping(gang, Decision(phase="Queued", reason="GaveWay", message=message, ends=gang.number), FAILED_GRACE)
+
+
+def _under_way(gang: Gang) -> Decision | None:
+    if state := why.not_training(gang):
+        phase, reason, message = state
+        return Decision(phase=phase, reason=reason, message=message, again_in=30.0)
+    leader = gang.leader
+    doing = leader.status.phase if leader else "training"
+    reason, message = _DOING.get(doing, _DOING["training"])
+    return Decision(phase="Running", reason=reason, message=message.format(pods=_pods(gang.size)), again_in=30.0)
+
+
+_DOING = {
+    "training": ("Training", "Trains on {pods}."),
+    "saving": ("Saving", "Trains on {pods}; a checkpoint is being saved."),
+    "exporting": ("Exporting", "Training is over; checkpoint, exports and report are being brought out."),
+    "done": ("Finishing", "Training is over; the pods end."),
+    "failed": ("Failing", "An agent gave up; its verdict is on the way."),
+}
+
+POLICIES: tuple[Policy, ...] = (
+    _going_away,
+    _of_another_controller,
+    _finished,
+    _complete,
+    _unreadable,
+    _suspended,
+    _too_long,
+    _older_attempts,
+    _failed,
+    _ending,
+    _refused,
+    _waits_to_retry,
+    _name_in_use,
+    _not_its_turn,
+    _starts,
+    _completes_the_gang,
+    _gives_way,
+    _under_way,
+)
+
+
+# ---- what the policies share -----------------------------------------------------------------------------------------------
+
+
+def _final(gang: Gang) -> Phase | None:
+    status = gang.job.status
+    held = {condition.type for condition in status.conditions if condition.status == "True"}
+    if status.phase == "Complete" or "Complete" in held:
+        return "Complete"
+    return "Failed" if status.phase == "Failed" or "Failed" in held else None
+
+
+def _phase(gang: Gang) -> Phase:
+    return gang.job.status.phase or "Pending"
+
+
+def _stopping(gang: Gang, said: Decision, grace: float | None) -> Decision:
+    """End whatever may still run; pods on dead nodes by force, since nobody there can confirm it."""
+    deletions = _deletions(gang, gang.may_run_now, grace)
+    return replace(said, action=Action.DELETE_PODS, delete=deletions) if deletions else said
+
+
+def _deletions(gang: Gang, pods: tuple[Pod, ...], grace: float | None) -> tuple[Deletion, ...]:
+    lost = [pod for pod in pods if gang.lost(pod)]
+    return (*stop(lost, 0.0), *stop([pod for pod in pods if pod not in lost], grace))
+
+
+def _failure(gang: Gang) -> Failure | None:
+    taken = [f"of index {index}" for index in gang.missing] if gang.was_whole else []
+    return diagnose(gang.evidence(), taken, gang.observed.now)
+
+
+def _better_known(gang: Gang) -> Failure | None:
+    """A peer's word that another node is gone came first; what became of that node is seen only later."""
+    recorded = gang.job.status.failure
+    if recorded is None or recorded.reason != "PeerLost" or recorded.attempt != gang.number:
+        return None
+    found = _failure(gang)
+    return found if found is not None and found.reason in ("NodeLost", "OutOfMemory", "Evicted") else None
+
+
+def _late(gang: Gang) -> Failure | None:
+    """The first step did not come in time. The time in a queue is not the attempt's fault."""
+    spec, progress = gang.job.spec, gang.job.status.progress
+    if spec is None or spec.startup_deadline_seconds is None or not gang.pods or gang.missing:
+        return None
+    admission = gang.observed.admission
+    if admission is not None and not admission.admitted:
+        return None
+    since = max(_created(gang), (admission.since or 0.0) if admission else 0.0)
+    stepped = seconds_of(progress.last_step_time) if progress else None
+    trained = gang.leader is not None and gang.leader.status.progress is not None
+    if trained or (stepped is not None and stepped > since) or gang.observed.now - since < spec.startup_deadline_seconds:
+        return None
+    state = why.not_training(gang)
+    message = f"No step came within {spec.startup_deadline_seconds} s of startupDeadlineSeconds."
+    return Failure(reason="StartupDeadline", message=f"{message} {state[2]}" if state else message, time=gang.observed.now, graceful=True)
+
+
+def _created(gang: Gang) -> float:
+    """When the newest attempt's last pod was created."""
+    return max((pod.created for pod in gang.pods.values() if pod.created is not None), default=gang.observed.now)
+
+
+def _waiting_since(gang: Gang) -> float | None:
+    """Since when the job waits for its turn, as its condition Queued says."""
+    found = next((each for each in gang.job.status.conditions if each.type == "Queued"), None)
+    if found is None or found.status != "True" or found.reason not in ("GangOrder", "GaveWay"):
+        return None
+    return seconds_of(found.last_transition_time)
+
+
+def _pods(count: int) -> str:
+    return "1 pod" if count == 1 else f"{count} pods"

@@ -1,0 +1,131 @@
+"""The newest attempt of a job, as it was observed: its pods, which are missing, which may still run. Used by decide.py and status.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+
+from llmtrain_operator.life.diagnose import Evidence
+from llmtrain_operator.life.observed import Agent, Observed, Pod
+from llmtrain_trainer.config import ExitCode
+
+LOST_AFTER = 60.0
+"""Seconds a node may be not ready, and its agent silent, before its pods are given up: a restarted kubelet is back sooner."""
+
+
+class Gang:
+    """A view; holds nothing of its own."""
+
+    def __init__(self, observed: Observed) -> None:
+        self.observed = observed
+        self.job = observed.job
+        self.size = observed.job.size
+
+    @cached_property
+    def mine(self) -> tuple[Pod, ...]:
+        """Pods of this very job. One with no owner counts: it cannot be told apart, so it is waited for."""
+        return tuple(pod for pod in self.observed.pods if pod.owner in (self.job.uid, None))
+
+    @cached_property
+    def foreign(self) -> tuple[Pod, ...]:
+        """Pods of an earlier job of this name that the garbage collector has not taken yet."""
+        return tuple(pod for pod in self.observed.pods if pod.owner not in (self.job.uid, None))
+
+    @cached_property
+    def number(self) -> int:
+        """The newest attempt; 0 before the first. Pods outrank a status that was restored from the past."""
+        return max(self.job.status.attempt or 0, *(pod.attempt for pod in self.mine), 0)
+
+    @property
+    def next_number(self) -> int:
+        """Above every attempt that left a trace, so that none is ever used twice."""
+        return 1 + max(self.number, self.job.status.ended_attempt or 0, self.observed.stored_attempt)
+
+    @property
+    def over(self) -> bool:
+        """Whether the newest attempt was ended: by a failure, by suspend, or by giving way."""
+        return (self.job.status.ended_attempt or 0) >= self.number
+
+    @cached_property
+    def pods(self) -> dict[int, Pod]:
+        """Pods of the newest attempt, by index."""
+        return {pod.index: pod for pod in self.mine if pod.attempt == self.number and pod.index < self.size}
+
+    @cached_property
+    def older(self) -> tuple[Pod, ...]:
+        """Pods of earlier attempts that may still run."""
+        return tuple(pod for pod in self.mine if pod.attempt < self.number and self.may_run(pod))
+
+    @cached_property
+    def may_run_now(self) -> tuple[Pod, ...]:
+        """Every pod, of whichever attempt, of which a process may still run. While there is one, no new attempt is made."""
+        return tuple(pod for pod in self.observed.pods if self.may_run(pod))
+
+    @cached_property
+    def missing(self) -> tuple[int, ...]:
+        """Indexes of the newest attempt that have no pod."""
+        return tuple(index for index in range(self.size) if index not in self.pods)
+
+    @property
+    def was_whole(self) -> bool:
+        """Whether all pods of the newest attempt were there at some time, so that a missing one was taken away."""
+        counts, status = self.job.status.pods, self.job.status
+        counted = counts is not None and status.attempt == self.number and counts.created >= self.size
+        return counted or any(self._trained(index) for index in self.pods)
+
+    @property
+    def scheduled(self) -> int:
+        """Pods of the newest attempt that have a node."""
+        return sum(pod.node is not None for pod in self.pods.values())
+
+    @property
+    def leader(self) -> Agent | None:
+        """The agent that knows of progress and checkpoints."""
+        return self.agent(0)
+
+    def agent(self, index: int) -> Agent | None:
+        """The agent's answer, if it is one of the newest attempt."""
+        found = self.observed.agents.get(index)
+        return found if found is not None and found.status.attempt == self.number else None
+
+    def may_run(self, pod: Pod) -> bool:
+        """Whether a process of this pod may still run. On a node given up for dead it counts as ended once it was deleted by force."""
+        if pod.stopped:
+            return False
+        return not (self.lost(pod) and pod.deleting is not None and pod.grace == 0)
+
+    def lost(self, pod: Pod) -> bool:
+        """Whether the pod's node is given up for dead."""
+        node = self.observed.nodes.get(pod.node) if pod.node else None
+        if node is None:
+            return False
+        if not node.exists or node.out_of_service:
+            return True
+        agent = self.agent(pod.index) if pod.attempt == self.number else None
+        silent = agent is None or self.observed.now - agent.time >= LOST_AFTER
+        return node.not_ready_since is not None and self.observed.now - node.not_ready_since >= LOST_AFTER and silent
+
+    @property
+    def complete(self) -> bool:
+        """Whether node 0 ended in order. It does so only after the last checkpoint is committed and the exports are out."""
+        first = self.pods.get(0)
+        return first is not None and (first.exit_code == ExitCode.DONE or (first.exit_code is None and first.phase == "Succeeded"))
+
+    def evidence(self) -> Iterator[Evidence]:
+        """Of every pod of the newest attempt."""
+        for pod in self.pods.values():
+            node = self.observed.nodes.get(pod.node) if pod.node else None
+            yield Evidence(pod=pod, node=node, lost=self.lost(pod), now=self.observed.now)
+
+    def step(self) -> int | None:
+        """Newest step that is known to be done, in this attempt or before."""
+        progress = self.job.status.progress
+        agent = self.leader
+        told = agent.status.progress.step if agent is not None and agent.status.progress is not None else None
+        said = [evidence.verdict.step for evidence in self.evidence() if evidence.verdict is not None]
+        known = [step for step in (told, progress.step if progress else None, *said) if step is not None]
+        return max(known, default=None)
+
+    def _trained(self, index: int) -> bool:
+        agent = self.agent(index)
+        return agent is not None and agent.status.phase not in ("preparing", "starting")

@@ -1,0 +1,117 @@
+"""Where the time went: seconds and GPU-hours by cause, from one observation to the next. Called by status.py; decide.py asks for the active
+time. The account lives in .status.goodput, so it survives the operator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from llmtrain_operator.job.spec import Status
+from llmtrain_operator.job.spec.status import Goodput
+from llmtrain_operator.life.gang import Gang
+from llmtrain_operator.life.times import seconds_of, text_of
+
+HUNG_STEPS, HUNG_FLOOR = 10.0, 60.0
+"""No step for ten times the last step's time, and for at least a minute, is time that hangs; the agent's own watch decides what to do."""
+
+SUSPENDED = "suspended"
+
+
+def account(gang: Gang) -> Goodput:
+    """The account with the time since the last one booked. The past is booked as the status that was written at its start describes it."""
+    status, now = gang.job.status, float(int(gang.observed.now))
+    before = status.goodput or Goodput()
+    start = seconds_of(before.accounted_until)
+    if start is None:
+        start = min(now, gang.job.created if gang.job.created is not None else now)
+    elapsed = max(0.0, now - start)  # a clock set back books nothing
+    spent = _causes(gang, elapsed)
+    gpus = _gpus_held(gang)
+    by_cause = _sum(before.by_cause, {cause: time for cause, time in spent.items() if cause != SUSPENDED}, 1)
+    hours = (
+        _sum(before.gpu_hours_by_cause, {cause: time * gpus / 3600 for cause, time in spent.items()}, 4)
+        if gpus
+        else before.gpu_hours_by_cause
+    )
+    total = round(sum(by_cause.values()), 1)
+    return Goodput(
+        ratio=round(min(1.0, by_cause.get("productive", 0.0) / total), 3) if total else None,
+        total_seconds=total,
+        suspended_seconds=round(before.suspended_seconds + spent.get(SUSPENDED, 0.0), 1),
+        by_cause=by_cause,
+        gpu_hours=round(sum(hours.values()), 4) if hours else before.gpu_hours,
+        gpu_hours_by_cause=hours,
+        high_water_step=max(before.high_water_step or 0, _step_now(gang) or 0) or None,
+        accounted_until=text_of(max(now, start)),
+    )
+
+
+def active_seconds(status: Status, now: float) -> float:
+    """Time the job was neither suspended nor in a queue."""
+    goodput = status.goodput
+    if goodput is None:
+        return 0.0
+    since = seconds_of(goodput.accounted_until)
+    idle = status.phase in (None, "Pending", "Queued", "Suspended", "Complete", "Failed")
+    running = max(0.0, now - since) if since is not None and not idle else 0.0
+    return max(0.0, goodput.total_seconds - goodput.by_cause.get("queued", 0.0)) + running
+
+
+def _causes(gang: Gang, elapsed: float) -> dict[str, float]:
+    """`elapsed` seconds by cause."""
+    status = gang.job.status
+    match status.phase:
+        case "Complete" | "Failed":
+            return {}
+        case "Suspended":
+            return {SUSPENDED: elapsed}
+        case "Restarting":
+            return {"restart": elapsed}
+        case "Starting":
+            return {"starting" if (status.attempt or 1) <= 1 else "restart": elapsed}
+        case "Running":
+            return _of_training(gang, elapsed)
+        case "Suspending":
+            return {"checkpoint": elapsed}
+        case _:
+            return {"queued": elapsed}
+
+
+def _of_training(gang: Gang, elapsed: float) -> dict[str, float]:
+    """Steps up to the furthest one that was ever done are recomputed; time in which a checkpoint held up training is its own cause."""
+    row = gang.leader.status.progress if gang.leader else None
+    told = gang.job.status.progress
+    before = told.step if told and told.step is not None else 0
+    if row is None:
+        return {"starting" if gang.number <= 1 else "restart": elapsed} if gang.leader and told is None else {"productive": elapsed}
+    silent = gang.observed.now - row.time
+    if silent > max(HUNG_FLOOR, HUNG_STEPS * row.step_seconds) and gang.leader and gang.leader.status.phase == "training":
+        hung = min(elapsed, silent)
+        return {"hung": hung, "productive": elapsed - hung}
+    saving = min(elapsed, row.blocked_seconds) if row.step > before else 0.0
+    again = _share_done_before(before, row.step, gang) * (elapsed - saving)
+    return {"checkpoint": saving, "recompute": again, "productive": elapsed - saving - again}
+
+
+def _share_done_before(before: int, step: int, gang: Gang) -> float:
+    """Share of the steps since the last look that an earlier attempt had done already."""
+    goodput, leader = gang.job.status.goodput, gang.leader
+    furthest = (goodput.high_water_step or 0) if goodput else 0
+    first = before if step >= before else (leader.status.resumed_from_step or 0) if leader else 0
+    if step <= first:
+        return float(step < furthest)
+    return max(0, min(furthest, step) - first) / (step - first)
+
+
+def _step_now(gang: Gang) -> int | None:
+    return gang.leader.status.progress.step if gang.leader and gang.leader.status.progress else None
+
+
+def _gpus_held(gang: Gang) -> int:
+    """GPUs of the pods that have a node and have not ended."""
+    each = gang.job.spec.resources.gpus_per_node if gang.job.spec else 0
+    return each * sum(pod.node is not None and gang.may_run(pod) for pod in gang.mine)
+
+
+def _sum(before: Mapping[str, float], more: Mapping[str, float], places: int) -> dict[str, float]:
+    causes = sorted({*before, *(cause for cause, value in more.items() if value > 0)})
+    return {cause: round(before.get(cause, 0.0) + more.get(cause, 0.0), places) for cause in causes}

@@ -1,0 +1,184 @@
+"""What reconcile saw of a job at one moment: frozen values, made by objects.py, judged by decide.py. Times are seconds since the epoch.
+
+None says that something was not there, or could not be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from llmtrain_operator.job.spec import Spec, Status
+from llmtrain_trainer.config import NodeStatus
+
+GangKind = Literal["kueue", "volcano", "coscheduling", "operator", "none"]
+"""Who admits all pods or none. operator: this operator's own order; none: nobody, each pod for itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """The object itself."""
+
+    name: str
+    namespace: str
+    uid: str
+    generation: int
+    created: float | None
+    deleting: bool
+    spec: Spec | None
+    """None where the manifest cannot be read; `refusal` then says why."""
+
+    refusal: str | None
+    """Why it cannot be planned, one sentence a problem; None where it can."""
+
+    status: Status
+    """What was written last."""
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def size(self) -> int:
+        """Pods of a gang."""
+        return self.spec.resources.nodes if self.spec else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pod:
+    """A pod that carries the job's label."""
+
+    name: str
+    uid: str
+    owner: str | None
+    """uid of the job that controls it."""
+
+    attempt: int
+    index: int
+    phase: str
+    reason: str | None = None
+    """Pod's own reason, such as Evicted."""
+
+    message: str | None = None
+    created: float | None = None
+    deleting: float | None = None
+    """When it is to be gone: deletionTimestamp."""
+
+    grace: float | None = None
+    """Seconds it was given to end; 0 where it was deleted by force."""
+
+    node: str | None = None
+    gated: bool = False
+    """Held back by a scheduling gate."""
+
+    unschedulable: str | None = None
+    """What the scheduler says."""
+
+    waiting: str | None = None
+    """Why the container does not run yet, such as ImagePullBackOff."""
+
+    waiting_message: str | None = None
+    started: float | None = None
+    """When the container was started."""
+
+    running: bool = False
+    finished: float | None = None
+    exit_code: int | None = None
+    exit_reason: str | None = None
+    """Of the container, such as OOMKilled."""
+
+    termination: str | None = None
+    """Its termination message."""
+
+    disruption: str | None = None
+    """Reason of its DisruptionTarget or TerminationTarget condition."""
+
+    disruption_message: str | None = None
+    disrupted: float | None = None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether its processes are known to have ended. A phase that someone set from afar is not enough."""
+        return self.exit_code is not None or (self.phase in ("Succeeded", "Failed") and not self.running)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A node that pods of the job are on."""
+
+    name: str
+    exists: bool = True
+    not_ready_since: float | None = None
+    """When Ready stopped being True."""
+
+    out_of_service: bool = False
+    """Somebody vouches that nothing runs on it any more: taint node.kubernetes.io/out-of-service."""
+
+    unschedulable: bool = False
+    """Cordoned."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agent:
+    """The last answer of an agent's /status."""
+
+    status: NodeStatus
+    time: float
+    """When it answered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """What the queue says: a Workload of Kueue, a PodGroup of Volcano or of scheduler-plugins."""
+
+    admitted: bool
+    since: float | None = None
+    """When it last changed its mind."""
+
+    evicted: bool = False
+    """It was admitted and is being taken back."""
+
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warned:
+    """The newest warning event about a pod."""
+
+    reason: str
+    message: str
+    time: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rival:
+    """Another job under the operator's own order of gangs."""
+
+    key: str
+    placing: bool
+    """Some of its pods have no node yet."""
+
+    waiting_since: float | None = None
+    """Since when it waits for its turn; None where it does not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """Everything a decision rests on."""
+
+    now: float
+    job: Job
+    pods: tuple[Pod, ...] = ()
+    nodes: Mapping[str, Node] = field(default_factory=dict)
+    agents: Mapping[int, Agent] = field(default_factory=dict)
+    """By index, of the newest attempt."""
+
+    admission: Admission | None = None
+    gang: GangKind = "operator"
+    rivals: tuple[Rival, ...] = ()
+    warnings: Mapping[str, Warned] = field(default_factory=dict)
+    """By name of the pod."""
+
+    stored_attempt: int = 0
+    """Highest attempt that a checkpoint in the store names."""

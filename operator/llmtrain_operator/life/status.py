@@ -1,0 +1,258 @@
+"""Decision + Observed -> .status, and whether it is worth a write. Called once by every reconcile."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from llmtrain_operator.job.plan import Plan
+from llmtrain_operator.job.spec import Condition, Phase, Restarts, Status
+from llmtrain_operator.job.spec import status as record
+from llmtrain_operator.life import budget, ledger
+from llmtrain_operator.life.decision import Decision
+from llmtrain_operator.life.gang import Gang
+from llmtrain_operator.life.observed import Observed
+from llmtrain_operator.life.times import seconds_of, span, text_of
+
+WRITE_EVERY = 15.0
+"""Seconds between two writes that change numbers alone."""
+
+MOST_AVOIDED = 64
+_NUMBERS = ("progress", "goodput", "checkpoint")
+"""Fields that change all the time; a change of theirs alone can wait."""
+
+_LAID_OUT = {"pp": "pipeline", "dp": "data", "cp": "context", "tp": "tensor", "ep": "expert"}
+
+
+def project(observed: Observed, decision: Decision, plan: Plan | None) -> Status:
+    """The whole new status. `plan` is None where the job is refused, or was not planned anew; the summary then stays."""
+    gang, old = Gang(observed), observed.job.status
+    final = decision.phase in ("Complete", "Failed")
+    attempt = decision.attempt or gang.number or None
+    return Status(
+        observed_generation=observed.job.generation,
+        phase=decision.phase,
+        message=decision.message,
+        conditions=_conditions(observed, decision),
+        attempt=attempt,
+        ended_attempt=max(decision.ends or 0, old.ended_attempt or 0) or None,
+        pods=_pods(gang, attempt),
+        start_time=old.start_time or (text_of(observed.now) if attempt else None),
+        completion_time=old.completion_time or (text_of(observed.now) if final else None),
+        plan=plan_summary(plan) if plan else old.plan,
+        progress=_progress(gang),
+        checkpoint=_checkpoint(gang),
+        restarts=_restarts(gang, decision, attempt),
+        failure=_failure(gang, decision),
+        goodput=ledger.account(gang) if old.completion_time is None else old.goodput,
+        avoided_nodes=_avoided(gang, decision),
+        artifacts=old.artifacts,
+    )
+
+
+def as_dict(status: Status) -> dict[str, Any]:
+    """As it is sent to the API server."""
+    return status.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def worth_writing(old: Status, new: Status, since_last_write: float, every: float = WRITE_EVERY) -> bool:
+    """A transition is written at once; numbers alone at most every so many seconds."""
+    if old == new:
+        return False
+    return since_last_write >= every or _without_numbers(old) != _without_numbers(new)
+
+
+def _without_numbers(status: Status) -> Status:
+    step = status.progress is not None and status.progress.step is not None  # the first step is news
+    rest: Mapping[str, None] = dict.fromkeys(_NUMBERS)
+    return status.model_copy(update={**rest, "progress": record.TrainingProgress() if step else None})
+
+
+# ---- conditions ------------------------------------------------------------------------------------------------------------
+
+
+def _conditions(observed: Observed, decision: Decision) -> tuple[Condition, ...]:
+    """Each says True or False from the start, but Stalled, which tools that know no job read as failed: it is there only while it holds."""
+    old = {condition.type: condition for condition in observed.job.status.conditions}
+    refused = observed.job.refusal
+    said = [("Planned", refused is None, "Refused" if refused else "Planned", refused or "The plan fits the manifest.")]
+    for kind, phases in _HOLDS.items():
+        holds = decision.phase in phases
+        said.append((kind, holds, decision.reason if holds else _otherwise(kind, old, decision), decision.message if holds else ""))
+    if refused is not None or decision.phase == "Failed":
+        said.append(("Stalled", True, decision.reason, decision.message))
+    return tuple(_condition(observed, old.get(kind), kind, holds, reason, message) for kind, holds, reason, message in said)
+
+
+_HOLDS: dict[str, tuple[Phase, ...]] = {
+    "Queued": ("Queued",),
+    "Running": ("Running",),
+    "Restarting": ("Restarting",),
+    "Suspended": ("Suspended",),
+    "Complete": ("Complete",),
+    "Failed": ("Failed",),
+}
+
+
+def _otherwise(kind: str, old: Mapping[str, Condition], decision: Decision) -> str:
+    """The reason of a condition that does not hold: why it stopped holding, kept from then on."""
+    before = old.get(kind)
+    return before.reason if before is not None and before.status == "False" and before.reason else decision.phase
+
+
+def _condition(observed: Observed, before: Condition | None, kind: str, holds: bool, reason: str, message: str) -> Condition:
+    status = "True" if holds else "False"
+    same = before is not None and before.status == status
+    return Condition(
+        type=kind,
+        status="True" if holds else "False",
+        reason=reason,
+        message=message,
+        last_transition_time=before.last_transition_time if before is not None and same else text_of(observed.now),
+        observed_generation=observed.job.generation,
+    )
+
+
+# ---- numbers ---------------------------------------------------------------------------------------------------------------
+
+
+def plan_summary(plan: Plan) -> record.PlanSummary:
+    mesh = plan.mesh
+    degrees = [f"{axis}{getattr(mesh, axis)}" for axis in _LAID_OUT if getattr(mesh, axis) > 1]
+    model = plan.job.spec.model
+    return record.PlanSummary(
+        engine=plan.engine,
+        layout=" ".join(degrees) or "one device",
+        nodes=mesh.nodes,
+        gpus=mesh.world_size if plan.gpu else 0,
+        accumulation=plan.batch.accumulation,
+        parameters=plan.shape.parameters if plan.shape else None,
+        memory_bytes_per_rank=plan.memory.peak if plan.memory else None,
+        tokens_per_second=float(round(plan.throughput.tokens_per_second))
+        if plan.throughput and plan.throughput.tokens_per_second
+        else None,
+        model=(model.source or (plan.shape.model_type if plan.shape else None) or "config")[:1024],
+    )
+
+
+def _pods(gang: Gang, attempt: int | None) -> record.PodCounts | None:
+    if attempt is None:
+        return None
+    old = gang.job.status.pods if gang.job.status.attempt == attempt else None
+    pods = list(gang.pods.values()) if attempt == gang.number else []
+    ended_well = sum(pod.phase == "Succeeded" or pod.exit_code == 0 for pod in pods)
+    return record.PodCounts(
+        wanted=gang.size or (old.wanted if old else 0),
+        created=max(len(pods), old.created if old else 0),
+        scheduled=sum(pod.node is not None for pod in pods),
+        running=sum(pod.running for pod in pods),
+        succeeded=ended_well,
+        failed=sum(pod.stopped for pod in pods) - ended_well,
+    )
+
+
+def _progress(gang: Gang) -> record.TrainingProgress | None:
+    old = gang.job.status.progress
+    row = gang.leader.status.progress if gang.leader else None
+    verdict = next((found.verdict for found in gang.evidence() if found.pod.index == 0 and found.verdict), None)
+    if row is None:
+        done = verdict.step if verdict and verdict.step is not None and gang.complete else None
+        if old is None or done is None:
+            return old
+        return old.model_copy(update={"step": done, "percent": _percent(done, old.target_steps), "eta": None})
+    resources = gang.job.spec.resources if gang.job.spec else None
+    devices = resources.nodes * (resources.gpus_per_node or resources.procs_per_node or 1) if resources else 1
+    left = max(0, row.target_steps - row.step) * row.step_seconds
+    validation = _number(row.validation_loss, 4)
+    return record.TrainingProgress(
+        step=max(0, row.step),
+        target_steps=max(0, row.target_steps),
+        percent=_percent(row.step, row.target_steps),
+        consumed_tokens=max(0, row.consumed_tokens),
+        loss=_number(row.loss, 4),
+        validation_loss=validation if validation is not None else old.validation_loss if old else None,
+        tokens_per_second=_number(row.tokens_per_second, 1),
+        tokens_per_second_per_gpu=_number(row.tokens_per_second / devices, 1),
+        mfu=_number(row.mfu, 3),
+        eta=span(left) if math.isfinite(left) and left > 0 and not gang.complete else None,
+        last_step_time=text_of(row.time) if math.isfinite(row.time) else None,
+    )
+
+
+def _percent(step: int, target: int | None) -> int | None:
+    """Rounded down, so that 100 means done."""
+    return min(100, max(0, step * 100 // target)) if target and target > 0 else None
+
+
+def _number(value: float | None, places: int) -> float | None:
+    """JSON knows no NaN."""
+    return round(value, places) if value is not None and math.isfinite(value) else None
+
+
+def _checkpoint(gang: Gang) -> record.CheckpointSummary | None:
+    """Never an older one than is known already: an attempt that starts has committed nothing yet."""
+    old = gang.job.status.checkpoint
+    new = gang.leader.status.checkpoint if gang.leader else None
+    if new is None or (old is not None and (seconds_of(old.time) or 0.0) > new.committed_at):
+        return old
+    return record.CheckpointSummary(
+        name=new.name[:1024], step=max(0, new.step), uri=new.uri[:2048], bytes=max(0, new.bytes), time=text_of(new.committed_at)
+    )
+
+
+# ---- restarts and failures -------------------------------------------------------------------------------------------------
+
+
+def _restarts(gang: Gang, decision: Decision, attempt: int | None) -> record.RestartCounts:
+    old = gang.job.status.restarts or record.RestartCounts()
+    window = gang.job.spec.resilience.restarts if gang.job.spec else Restarts()
+    now, in_place = gang.observed.now, budget.new_in_place(gang)
+    gangs = 1 if decision.restart else 0
+    charged = gangs if decision.failure is not None and decision.failure.charged else 0
+    taken = gangs - charged + (decision.phase == "Suspending" and decision.ends is not None)
+    recent = budget.charge(old, charged + in_place, now, window)
+    same = gang.job.status.attempt == attempt or attempt == gang.number
+    counted = old.attempt_in_place if gang.job.status.attempt == gang.number else 0
+    return record.RestartCounts(
+        total=old.total + gangs + in_place,
+        in_place=old.in_place + in_place,
+        in_window=sum(entry.count for entry in recent),
+        preemptions=old.preemptions + taken,
+        streak=_streak(gang, old.streak) + charged,
+        attempt_in_place=counted + in_place if same else 0,
+        recent=recent,
+    )
+
+
+def _streak(gang: Gang, before: int) -> int:
+    """0 once training got further than ever before."""
+    goodput, row = gang.job.status.goodput, gang.leader.status.progress if gang.leader else None
+    furthest = goodput.high_water_step if goodput and goodput.high_water_step is not None else 0
+    return 0 if row is not None and row.step > furthest else before
+
+
+def _failure(gang: Gang, decision: Decision) -> record.Failure | None:
+    failure = decision.failure
+    if failure is None:
+        return gang.job.status.failure
+    step = failure.step if failure.step is not None else gang.step()
+    return record.Failure(
+        reason=failure.reason[:1024],
+        message=failure.message[:32768],
+        attempt=gang.number,
+        first_failing_rank=failure.rank if failure.rank is not None and failure.rank >= 0 else None,
+        node=failure.node[:1024] if failure.node else None,
+        exit_code=failure.exit_code,
+        step=max(0, step) if step is not None else None,
+        time=text_of(gang.observed.now),
+    )
+
+
+def _avoided(gang: Gang, decision: Decision) -> tuple[str, ...]:
+    """The newest last; the oldest are forgotten."""
+    old, failure = gang.job.status.avoided_nodes, decision.failure
+    avoids = gang.job.spec is None or gang.job.spec.resilience.avoid_nodes
+    if failure is None or not failure.suspect or failure.node is None or not avoids:
+        return old
+    return (*(node for node in old if node != failure.node), failure.node[:1024])[-MOST_AVOIDED:]

@@ -1,0 +1,161 @@
+"""Why a gang does not train yet, in one sentence. Called by decide.py for every attempt under way; `llmtrain why` shows what it wrote."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from llmtrain_operator.job.spec import Phase
+from llmtrain_operator.life.gang import Gang
+from llmtrain_operator.life.observed import Pod
+from llmtrain_operator.life.times import span
+
+State = tuple[Phase, str, str]
+"""Phase, reason, message."""
+
+_MOUNTS = ("FailedMount", "FailedAttachVolume", "FailedMapVolume")
+_STARTING = {
+    "preparing": ("Preparing", "The pods run and prepare model and data"),
+    "starting": ("Rendezvous", "The pods run, and their ranks meet and load"),
+}
+
+
+def not_training(gang: Gang) -> State | None:
+    """None where nothing holds it up: it trains, or is about to say so."""
+    return next((state for hindrance in HINDRANCES if (state := hindrance(gang))), None)
+
+
+def _queued(gang: Gang) -> State | None:
+    """The queue has not let it in."""
+    admission, kind = gang.observed.admission, gang.observed.gang
+    gated = any(pod.gated for pod in gang.pods.values())
+    if gang.scheduled == gang.size or (not gated and (admission is None or admission.admitted)):
+        return None
+    queue = gang.job.spec.scheduling.queue if gang.job.spec else None
+    said = _clause(admission.message) if admission else ""
+    where = f"Waits in queue {queue}" if queue else f"Waits to be admitted by {kind}"
+    return "Queued", "Queued", f"{where}: {said}." if said else f"{where}."
+
+
+def _no_node(gang: Gang) -> State | None:
+    """The scheduler finds no place."""
+    waiting = [pod for pod in gang.pods.values() if pod.node is None]
+    if not waiting:
+        return None
+    said = [pod for pod in waiting if pod.unschedulable]
+    if not said:
+        return "Starting", "Scheduling", _sentence(f"{_some(waiting, gang)} being given a node.")
+    reason, clause = _no_place(_most_common([pod.unschedulable or "" for pod in said]))
+    return "Starting", reason, _sentence(f"{_some(said, gang)} waiting for a node: {clause}.")
+
+
+def _no_place(message: str) -> tuple[str, str]:
+    """The scheduler's message, where a volume claim is what is missing said in plain words."""
+    if missing := re.search(r'persistentvolumeclaim "([^"]+)" not found', message):
+        return "VolumeMissing", f"the volume claim {missing[1]} does not exist"
+    if "unbound immediate PersistentVolumeClaims" in message:
+        return "VolumeUnbound", "a volume claim has no volume yet"
+    return "Unschedulable", _clause(re.split(r"\s*preemption: ", message)[0])
+
+
+def _no_volume(gang: Gang) -> State | None:
+    warned = [(pod, gang.observed.warnings[pod.name]) for pod in _not_started(gang) if pod.name in gang.observed.warnings]
+    stuck = [(pod, warning) for pod, warning in warned if warning.reason in _MOUNTS]
+    if not stuck:
+        return None
+    pod, warning = stuck[0]
+    return "Starting", "VolumeNotMounted", f"A volume of pod {pod.name} cannot be mounted: {_clause(warning.message)}."
+
+
+def _no_image(gang: Gang) -> State | None:
+    pulling = [pod for pod in _not_started(gang) if "Image" in (pod.waiting or "") or pod.waiting == "RegistryUnavailable"]
+    if not pulling:
+        return None
+    said = _clause(_most_common([pod.waiting_message or pod.waiting or "" for pod in pulling]))
+    return "Starting", "ImagePullFailed", f"The image of {_count(pulling, gang)} cannot be pulled: {said}."
+
+
+def _no_container(gang: Gang) -> State | None:
+    """Most often a secret or a config map that is not there."""
+    stuck = [
+        pod for pod in _not_started(gang) if pod.waiting in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+    ]
+    if not stuck:
+        return None
+    message = _most_common([pod.waiting_message or pod.waiting or "" for pod in stuck])
+    if missing := re.search(r'secret "([^"]+)" not found', message):
+        return (
+            "Starting",
+            "SecretMissing",
+            f"The secret {missing[1]} does not exist in namespace {gang.job.namespace}; create it and the job goes on.",
+        )
+    return "Starting", "ContainerNotCreated", f"The container of {_count(stuck, gang)} cannot be created: {_clause(message)}."
+
+
+def _not_yet(gang: Gang) -> State | None:
+    """The kubelet is at it."""
+    left = _not_started(gang)
+    if not left:
+        return None
+    return "Starting", "CreatingContainers", f"The containers of {_count(left, gang)} are being made, which includes pulling the image."
+
+
+def _agents(gang: Gang) -> State | None:
+    """The pods run: the agent of node 0 says how far it is. Until it is heard, what was known before holds."""
+    leader, status = gang.leader, gang.job.status
+    if leader is None:
+        if status.phase == "Running" and status.attempt == gang.number:
+            return None
+        return "Starting", "AgentNotHeard", "The pods run, and the agent of node 0 has not answered yet."
+    for index in gang.pods:
+        agent = gang.agent(index)
+        if agent is not None and agent.status.phase in _STARTING:
+            reason, sentence = _STARTING[agent.status.phase]
+            said = _clause(agent.status.message)
+            return "Starting", reason, f"{sentence}: {said}." if said else f"{sentence}."
+    if leader.status.phase == "restarting":
+        said = _clause(leader.status.message)
+        return "Restarting", "RestartInPlace", f"The ranks start again in their pods{f': {said}' if said else ''}."
+    return None
+
+
+HINDRANCES: tuple[Callable[[Gang], State | None], ...] = (_queued, _no_node, _no_volume, _no_image, _no_container, _not_yet, _agents)
+
+
+def still_ending(gang: Gang) -> str:
+    """On the pods that a new attempt waits for."""
+    left = gang.may_run_now
+    late = [pod for pod in left if pod.deleting is not None and gang.observed.now - pod.deleting > 60]
+    if late:
+        first = min(late, key=lambda pod: pod.deleting or 0.0)
+        overdue = span(gang.observed.now - (first.deleting or 0.0))
+        return f"Pod {first.name} on {first.node} should have ended {overdue} ago; no new attempt starts before it has."
+    names = ", ".join(pod.name for pod in left[:3]) + (f" and {len(left) - 3} more" if len(left) > 3 else "")
+    return f"Waits for the pods to end: {names}."
+
+
+def _not_started(gang: Gang) -> list[Pod]:
+    return [pod for pod in gang.pods.values() if pod.node is not None and pod.started is None and not pod.stopped]
+
+
+def _some(pods: Sequence[Pod], gang: Gang) -> str:
+    return f"{_count(pods, gang)} {'is' if len(pods) == 1 else 'are'}"
+
+
+def _count(pods: Sequence[Pod], gang: Gang) -> str:
+    if gang.size == 1 or len(pods) == 1:
+        return f"pod {pods[0].name}" if gang.size > 1 else "the pod"
+    return f"all {gang.size} pods" if len(pods) == gang.size else f"{len(pods)} of {gang.size} pods"
+
+
+def _most_common(texts: Sequence[str]) -> str:
+    return Counter(texts).most_common(1)[0][0]
+
+
+def _clause(text: str) -> str:
+    return " ".join(text.split()).rstrip(".")[:1000]
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
