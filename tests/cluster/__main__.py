@@ -1,0 +1,74 @@
+"""The test cluster by hand: `python -m tests.cluster build | up | status | env | down`, run in the root of the repository."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from tests.cluster import binaries
+from tests.cluster.addresses import S3_PORT, Site
+from tests.cluster.binaries import CannotRunError
+from tests.cluster.cluster import Cluster
+from tests.servers.s3_server import ACCESS, REGION, SECRET, build_versitygw
+
+
+def main() -> int:
+    """Do what the command line says; 0 when it worked."""
+    parser = argparse.ArgumentParser(prog="python -m tests.cluster", description=__doc__)
+    parser.add_argument("verb", choices=["build", "up", "status", "env", "down"])
+    parser.add_argument("--index", type=int, default=0, help="number of the cluster, when several run side by side")
+    arguments = parser.parse_args()
+    site = Site(arguments.index)
+    try:
+        return int(VERBS[arguments.verb](site) or 0)
+    except (CannotRunError, RuntimeError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def build(site: Site) -> None:
+    """Build every program; nothing to do where all are in the cache."""
+    binaries.ensure()
+    build_versitygw()
+
+
+def up(site: Site) -> None:
+    """Start the cluster and leave it running."""
+    build(site)
+    start = time.monotonic()
+    Cluster.up(site.index, stay=True)
+    print(f"# both nodes Ready after {time.monotonic() - start:.0f} s; python -m tests.cluster down ends it")
+    env(site)
+
+
+def env(site: Site) -> None:
+    """Print the variables that point kubectl, helm and the tests to the cluster."""
+    print(f"export KUBECONFIG={site.kubeconfig}")
+    print(f"export LLMTRAIN_REGISTRY={site.registry}")
+    print(f"export AWS_ENDPOINT_URL=http://{site.gateway}:{S3_PORT} AWS_REGION={REGION}")
+    print(f"export AWS_ACCESS_KEY_ID={ACCESS} AWS_SECRET_ACCESS_KEY={SECRET}")
+    print(f"export PATH={binaries.program('kubectl').parent}:{binaries.program('helm').parent}:$PATH")
+
+
+def status(site: Site) -> int:
+    """Print every component and whether it lives; 1 when the cluster is not up."""
+    if not site.kubeconfig.exists():
+        print(f"cluster {site.index} is not up")
+        return 1
+    cluster = Cluster.at(site)
+    for name, lives in cluster.alive().items():
+        print(f"{name:30}{'runs' if lives else 'ended'}")
+    print(cluster.kubectl("get", "nodes", "-o", "wide", check=False))
+    return 0
+
+
+def down(site: Site) -> None:
+    """End the cluster and clear up, also after one that was killed."""
+    Cluster.at(site).down()
+
+
+VERBS = {"build": build, "up": up, "status": status, "env": env, "down": down}
+
+if __name__ == "__main__":
+    sys.exit(main())

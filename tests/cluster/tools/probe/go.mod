@@ -1,0 +1,3 @@
+module llmtrain.io/tests/cluster/probe
+
+go 1.26.0
