@@ -1,0 +1,1 @@
+"""The only code that knows a cluster: rendering is pure, the edges beside it are not."""

@@ -1,0 +1,68 @@
+"""Names and labels of everything a job has in the cluster: the one place that makes them. Used by render and by who looks for them.
+
+Kubernetes allows 63 characters in a host name, a Service's name and a label's value.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+from llmtrain_operator.life.objects import LABEL_ATTEMPT, LABEL_INDEX, LABEL_JOB
+
+LONGEST = 63
+_DIGEST = 8
+
+
+def pod(job: str, attempt: int, index: int) -> str:
+    """demo-a2-0. It is the pod's host name too."""
+    return _fit(job, f"-a{attempt}-{index}")
+
+
+def gang(job: str, attempt: int) -> str:
+    """demo-a2: the pod group of an attempt, and its ConfigMap."""
+    return _fit(job, f"-a{attempt}")
+
+
+def service(job: str) -> str:
+    """ltj-demo: also of the NetworkPolicy. The prefix keeps clear of Services that bear the job's own name, and of a digit in front."""
+    return _fit(f"ltj-{job}", "")
+
+
+def host(job: str, namespace: str, attempt: int, index: int, domain: str) -> str:
+    """The name under which the other pods find this one. In full, as its own hosts file has it: node 0 needs no DNS for itself."""
+    return f"{pod(job, attempt, index)}.{service(job)}.{namespace}.svc.{domain}"
+
+
+def job_labels(job: str) -> Mapping[str, str]:
+    """What selects everything of a job."""
+    return {LABEL_JOB: job}
+
+
+def attempt_labels(job: str, attempt: int) -> Mapping[str, str]:
+    """What selects a gang."""
+    return {**job_labels(job), LABEL_ATTEMPT: str(attempt)}
+
+
+def pod_labels(job: str, attempt: int, index: int) -> Mapping[str, str]:
+    return {**attempt_labels(job, attempt), LABEL_INDEX: str(index)}
+
+
+def object_labels(job: str) -> Mapping[str, str]:
+    """Of every object: ours, and those that dashboards group by."""
+    return {
+        **job_labels(job),
+        "app.kubernetes.io/name": "llmtrain",
+        "app.kubernetes.io/component": "trainer",
+        "app.kubernetes.io/instance": job,
+        "app.kubernetes.io/managed-by": "llmtrain-operator",
+    }
+
+
+def _fit(stem: str, suffix: str) -> str:
+    """stem + suffix; a stem that leaves no room is cut, with a digest of the whole so that two jobs never share a name."""
+    if len(stem) + len(suffix) <= LONGEST:
+        return stem + suffix
+    digest = hashlib.sha256(stem.encode()).hexdigest()[:_DIGEST]
+    room = LONGEST - len(suffix) - _DIGEST - 1
+    return f"{stem[:room].rstrip('-')}-{digest}{suffix}"
