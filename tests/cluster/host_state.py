@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,31 +12,34 @@ from tests.cluster.addresses import Site
 from tests.cluster.keeper import CGROUPS, call
 
 # Where container programs write when nobody tells them otherwise.
-PLACES = (
-    "/etc/cni",
-    "/opt/cni",
-    "/opt/containerd",
-    "/run/containerd",
-    "/run/netns",
-    "/run/xtables.lock",
-    "/run/flannel",
-    "/run/kubernetes",
-)
-PLACES += ("/var/lib/cni", "/var/lib/containerd", "/var/lib/kubelet", "/var/lib/etcd", "/var/log/pods", "/var/log/containers", "/run/nri")
+PLACES = [f"/{name}" for name in ("etc/cni", "opt/cni", "opt/containerd", "run/containerd", "run/netns", "run/kubernetes", "run/nri")]
+PLACES += [f"/var/{name}" for name in ("lib/cni", "lib/containerd", "lib/kubelet", "lib/etcd", "log/pods", "log/containers")]
 
 
-def host_state() -> dict[str, frozenset[str]]:
-    """Kind of thing -> what there is of it now, of this cluster or any other but not of what comes and goes by itself."""
+def host_state(site: Site) -> dict[str, frozenset[str]]:
+    """Kind of thing -> what there is of it now. Other clusters may come and go meanwhile: what carries the index of one is left out."""
+    return {kind: frozenset(one for one in found if not _of_another(one, site)) for kind, found in _everything().items()}
+
+
+def _of_another(name: str, site: Site) -> bool:
+    index = _CLUSTER.search(name)
+    return index is not None and int(index.group(1)) != site.index
+
+
+def _everything() -> dict[str, frozenset[str]]:
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     return {
         "interfaces": frozenset(path.name for path in Path("/sys/class/net").iterdir()),
         "routes": frozenset(call("ip", "route", "show", "table", "all").splitlines()),
         "rules of iptables": frozenset(_iptables()),
         "mounts": frozenset(line.split()[4] for line in mounts),
-        "cgroups": frozenset(directory for directory, _, _ in os.walk(CGROUPS) if "/llmtrain-" in directory and directory.count("/") == 5),
+        "cgroups": frozenset(str(path) for path in [*CGROUPS.iterdir(), *CGROUPS.glob("*/*/")]),
         "files": frozenset(place for place in PLACES if Path(place).exists()),
         "sysctl": frozenset([Path("/proc/sys/net/ipv4/ip_forward").read_text()]),
     }
+
+
+_CLUSTER = re.compile(r"\bllmtrain-?(\d+)\b")
 
 
 def processes(site: Site, namespace: int) -> list[str]:

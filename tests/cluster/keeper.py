@@ -43,7 +43,7 @@ def main(index: int) -> None:
         init = start_init(site)
         connect(site, init)
         print("ready", flush=True)
-        wait_for_end(wake, psutil.Process(init.pid))
+        wait_for_end(wake, psutil.Process(init.pid), site.logs / "keeper")
     finally:
         end(init)
         sweep(site)
@@ -87,7 +87,7 @@ def nsenter(pid: int) -> tuple[str, ...]:
     return ("nsenter", "--target", str(pid), "--net", "--mount", "--pid", "--")
 
 
-def wait_for_end(wake: int, init: psutil.Process) -> None:
+def wait_for_end(wake: int, init: psutil.Process, log: Path) -> None:
     """Return when told to, when the leash closes, or when process 1 is gone."""
     watched = [wake, sys.stdin.fileno()]
     while init.is_running() and init.status() != psutil.STATUS_ZOMBIE:
@@ -98,6 +98,9 @@ def wait_for_end(wake: int, init: psutil.Process) -> None:
             return
         if ready:
             watched = [wake]
+            with log.open("ab") as file:  # who started it may end now: let go of its output, a pipe perhaps
+                os.dup2(file.fileno(), 1)
+                os.dup2(file.fileno(), 2)
 
 
 def end(init: subprocess.Popen[bytes] | None) -> None:
@@ -128,12 +131,12 @@ def end_strays(site: Site) -> None:
 
 
 def cgroup_tops(site: Site) -> Iterator[Path]:
-    """The cluster's cgroup in every hierarchy: one a controller in version 1, one in version 2."""
+    """The cluster's cgroup in every hierarchy: one in version 2, one a controller and the unified one beside them in version 1."""
     if (CGROUPS / "cgroup.controllers").exists():
         yield CGROUPS / site.cgroup
         return
     for hierarchy in sorted(CGROUPS.iterdir()):
-        if hierarchy.is_dir() and not hierarchy.is_symlink() and hierarchy.name != "unified":
+        if hierarchy.is_dir() and not hierarchy.is_symlink():
             yield hierarchy / site.cgroup
 
 

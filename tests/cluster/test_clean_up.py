@@ -51,38 +51,59 @@ def wait_for_the_keeper(site: Site) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["interrupted by Ctrl-C", "killed"])
 def test_nothing_stays_when_the_test_run_is(number: signal.Signals) -> None:
-    site, before = Site(free_index()), host_state()
+    site = Site(free_index())
+    before = host_state(site)
     with started_by_another(site) as holder:
         namespace = busy(site)
-        assert processes(site, namespace) and host_state() != before
+        assert processes(site, namespace) and host_state(site) != before
         holder.send_signal(number)
     wait_for_the_keeper(site)
-    assert host_state() == before
+    assert host_state(site) == before
     assert processes(site, namespace) == []
     assert not site.root.exists()
 
 
-def test_nothing_stays_after_down_nor_after_a_killed_keeper() -> None:
-    site, before = Site(free_index()), host_state()
+def test_down_clears_up_after_a_keeper_that_was_killed() -> None:
+    site = Site(free_index())
+    before = host_state(site)
     with started_by_another(site) as holder:
         namespace = busy(site)
         os.kill(int(site.lock.read_text()), signal.SIGKILL)
         wait_for_the_keeper(site)
         Cluster.at(site).down()
         holder.kill()
-    assert host_state() == before
+    assert host_state(site) == before
     assert processes(site, namespace) == []
     assert not site.root.exists()
 
 
+def test_a_cluster_started_by_hand_stays_until_down() -> None:
+    site = Site(free_index())
+    before = host_state(site)
+    said = by_hand("up", site)
+    assert f"export KUBECONFIG={site.kubeconfig}" in said and f"export LLMTRAIN_REGISTRY={site.registry}" in said
+    namespace = process_namespace(Cluster.at(site).pid("etcd"))
+    assert by_hand("status", site).count(" Ready ") == 2
+    by_hand("down", site)
+    assert host_state(site) == before
+    assert processes(site, namespace) == []
+
+
+def by_hand(verb: str, site: Site) -> str:
+    """What `python -m tests.cluster` prints. It must let go of its output, or this waits for ever."""
+    command = [sys.executable, "-m", "tests.cluster", verb, "--index", str(site.index)]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=120).stdout
+
+
 def test_a_sweep_takes_what_a_crash_left(tmp_path: Path) -> None:
-    site, before = Site(free_index()), host_state()
+    site = Site(free_index())
+    before = host_state(site)
     subprocess.run(["ip", "link", "add", site.link, "type", "veth", "peer", "name", f"{site.link}p"], check=True)
     for hierarchy in ("memory", "pids"):
         Path("/sys/fs/cgroup", hierarchy, site.cgroup, "n0", "kubepods").mkdir(parents=True)
     site.root.mkdir(parents=True)
     (site.root / "left").touch()
-    assert host_state() != before
+    assert host_state(site) != before
     sweep(site)
-    assert host_state() == before
+    assert host_state(site) == before
     assert not site.root.exists()
