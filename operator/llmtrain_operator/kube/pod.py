@@ -165,12 +165,12 @@ def _resources(job: LLMTrainJob) -> dict[str, Any]:
 
 def _probes() -> dict[str, Any]:
     """Patient: a node that is busy saving or loading must not be killed for answering late."""
-    ask = {"httpGet": {"path": "/healthz", "port": HTTP_PORT_NAME}, "timeoutSeconds": 10}
-    return {
-        "startupProbe": {**ask, "periodSeconds": 5, "failureThreshold": 60},
-        "readinessProbe": {**ask, "periodSeconds": 10, "failureThreshold": 3},
-        "livenessProbe": {**ask, "periodSeconds": 30, "failureThreshold": 10},
-    }
+    return {"startupProbe": _probe(5, 60), "readinessProbe": _probe(10, 3), "livenessProbe": _probe(30, 10)}
+
+
+def _probe(period: int, failures: int) -> dict[str, Any]:
+    get = {"path": "/healthz", "port": HTTP_PORT_NAME}
+    return {"httpGet": get, "timeoutSeconds": 10, "periodSeconds": period, "failureThreshold": failures}
 
 
 def _toleration(toleration: Toleration) -> dict[str, Any]:

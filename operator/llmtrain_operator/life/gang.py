@@ -43,8 +43,12 @@ class Gang:
 
     @property
     def over(self) -> bool:
-        """Whether the newest attempt was ended: by a failure, by suspend, or by giving way."""
-        return (self.job.status.ended_attempt or 0) >= self.number
+        """Whether the newest attempt was ended: by a failure, by suspend, or by giving way.
+
+        One that has no pods and never had all of them counts too: whether it was never begun, or the status is one restored from the
+        past and it trained long ago, cannot be told.
+        """
+        return (self.job.status.ended_attempt or 0) >= self.number or not (self.pods or self.was_whole)
 
     @cached_property
     def pods(self) -> dict[int, Pod]:
@@ -58,8 +62,8 @@ class Gang:
 
     @cached_property
     def may_run_now(self) -> tuple[Pod, ...]:
-        """Every pod, of whichever attempt, of which a process may still run. While there is one, no new attempt is made."""
-        return tuple(pod for pod in self.observed.pods if self.may_run(pod))
+        """Pods of whichever attempt of which a process may still run. While there is one, no new attempt is made."""
+        return tuple(pod for pod in self.mine if self.may_run(pod))
 
     @cached_property
     def missing(self) -> tuple[int, ...]:
