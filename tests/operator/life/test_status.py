@@ -1,0 +1,183 @@
+"""What stands in .status: whole statuses against golden files, and the rules of conditions, counts and writing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from llmtrain_operator.job.parse import parse_object
+from llmtrain_operator.job.plan import plan
+from llmtrain_operator.job.spec import Status
+from llmtrain_operator.life.decide import decide
+from llmtrain_operator.life.observed import Observed
+from llmtrain_operator.life.status import as_dict, plan_summary, project, worth_writing
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def after(observed: Observed) -> Status:
+    return project(observed, decide(observed), None)
+
+
+def again(observed: Observed, **changes: Any) -> Observed:
+    """The next look, with the status that the last one led to."""
+    return replace(observed, job=replace(observed.job, status=after(observed)), **changes)
+
+
+CASES: dict[str, Callable[[Any], Observed]] = {
+    "first-seen": lambda w: w.nothing(job=w.job(Status())),
+    "running": lambda w: w.observed(
+        agents={
+            0: w.agent(
+                progress=w.progress(validationLoss=2.5, mfu=0.41234),
+                checkpoint={"name": "step-00000030-a1-r1", "step": 30, "uri": "s3://c/demo/x", "bytes": 9, "committedAt": w.now - 60},
+            )
+        },
+        job=w.job(w.status(goodput={"accountedUntil": "2027-01-15T07:59:50Z", "byCause": {"queued": 5.0}, "totalSeconds": 5.0})),
+    ),
+    "restarting": lambda w: w.observed(
+        w.ended(1, verdict={"firstFailingRank": 1, "node": "node-0", "step": 41, "message": "Rank 1 on node-0 failed.", "restarts": 2}),
+        w.pod(1),
+        job=w.job(w.status(progress={"step": 40, "targetSteps": 100, "percent": 40})),
+    ),
+    "refused": lambda w: w.nothing(job=w.job(Status(), refusal="spec.parallelism.tensor is 3: it must divide 4. Use 2.")),
+    "complete": lambda w: w.observed(
+        *(
+            w.ended(0, index, verdict={"reason": "Complete", "message": "Training is complete after 100 steps.", "step": 100})
+            for index in (0, 1)
+        ),
+        agents={},
+        job=w.job(w.status(progress={"step": 98, "targetSteps": 100, "percent": 98, "eta": "4s"})),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_status_is_that_of_the_golden_file(w: Any, name: str) -> None:
+    text = yaml.safe_dump(as_dict(after(CASES[name](w))), sort_keys=False, width=140)
+    path = GOLDEN / f"status-{name}.yaml"
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+def held(status: Status) -> set[str]:
+    return {condition.type for condition in status.conditions if condition.status == "True"}
+
+
+@pytest.mark.parametrize(
+    ("name", "conditions"),
+    [
+        ("running", {"Planned", "Running"}),
+        ("restarting", {"Planned", "Restarting"}),
+        ("refused", {"Stalled"}),
+        ("complete", {"Planned", "Complete"}),
+    ],
+)
+def test_each_state_holds_its_own_conditions(w: Any, name: str, conditions: set[str]) -> None:
+    assert held(after(CASES[name](w))) == conditions
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_no_state_says_ready_is_false(w: Any, name: str) -> None:
+    assert "Ready" not in {condition.type for condition in after(CASES[name](w)).conditions}
+
+
+def test_a_condition_keeps_its_time_while_it_holds_and_gets_a_new_one_when_it_flips(w: Any) -> None:
+    first = again(CASES["running"](w))
+    later = again(replace(first, now=w.now + 100))
+
+    def time(seen: Observed, kind: str) -> str:
+        return next(condition.last_transition_time for condition in seen.job.status.conditions if condition.type == kind)
+
+    assert time(later, "Running") == time(first, "Running") == "2027-01-15T08:00:00Z"
+    broken = again(replace(later, now=w.now + 200, pods=(w.ended(1, verdict={}), w.pod(1))))
+    assert time(broken, "Running") == time(broken, "Restarting") == "2027-01-15T08:03:20Z"
+    assert time(broken, "Complete") == "2027-01-15T08:00:00Z"
+
+
+def test_looking_again_changes_nothing(w: Any) -> None:
+    for case in CASES.values():
+        seen = again(case(w))
+        if seen.job.status.phase != "Restarting":  # a restart goes on by itself: failed, then stopping
+            assert after(seen).conditions == seen.job.status.conditions
+
+
+def test_a_failure_is_counted_once(w: Any) -> None:
+    seen = again(CASES["restarting"](w))
+    for _ in range(3):
+        seen = again(seen)
+    restarts = seen.job.status.restarts
+    assert restarts is not None
+    assert (restarts.total, restarts.in_place, restarts.in_window, restarts.streak) == (3, 2, 3, 1)
+
+
+def test_preemption_and_suspend_are_counted_apart(w: Any) -> None:
+    preempted = again(w.observed(w.pod(0, deleting=w.now, disruption="PreemptionByScheduler"), w.pod(1))).job.status.restarts
+    suspended = again(w.observed(job=w.job(spec=w.spec(suspend=True)))).job.status.restarts
+    assert preempted is not None and suspended is not None
+    assert (preempted.total, preempted.in_window, preempted.preemptions) == (1, 0, 1)
+    assert (suspended.total, suspended.in_window, suspended.preemptions) == (0, 0, 1)
+
+
+def test_restarts_in_place_of_another_attempt_count_anew(w: Any) -> None:
+    running = w.observed(agents={0: w.agent(restarts=2, progress=w.progress())})
+    first = again(again(running))
+    counts = {"attempt": 2, "endedAttempt": 1, "restarts": first.job.status.restarts.model_copy(update={"attempt_in_place": 0})}
+    job = w.job(first.job.status.model_copy(update={"attempt": 2, "ended_attempt": 1, "restarts": counts["restarts"]}))
+    second = again(w.observed(w.pod(0, 2), w.pod(1, 2), job=job, agents={0: w.agent(attempt=2, restarts=1, progress=w.progress())}))
+    assert first.job.status.restarts.in_place == 2
+    assert second.job.status.restarts.in_place == 3
+
+
+def test_the_streak_ends_when_training_gets_further_than_ever(w: Any) -> None:
+    status = w.status(restarts={"streak": 3}, goodput={"highWaterStep": 50})
+    for step, streak in ((45, 3), (51, 0)):
+        seen = again(w.observed(job=w.job(status), agents={0: w.agent(progress=w.progress(step))}))
+        assert seen.job.status.restarts.streak == streak
+
+
+def test_only_suspect_nodes_are_avoided_and_only_if_wanted(w: Any) -> None:
+    node = {"reason": "RankFailed", "node": "node-1"}
+    assert after(w.observed(w.ended(1, verdict=node), w.pod(1))).avoided_nodes == ("node-1",)
+    assert after(w.observed(w.ended(74, verdict={**node, "reason": "StoreUnreachable"}), w.pod(1))).avoided_nodes == ()
+    careless = w.job(spec=w.spec(resilience={"avoidNodes": False}))
+    assert after(w.observed(w.ended(1, verdict=node), w.pod(1), job=careless)).avoided_nodes == ()
+
+
+def test_a_loss_that_is_no_number_is_left_out(w: Any) -> None:
+    progress = after(w.observed(agents={0: w.agent(progress=w.progress(loss=float("nan")))})).progress
+    assert progress is not None and progress.loss is None and progress.step == 40
+
+
+def test_progress_and_checkpoint_outlive_the_agent_that_told_them(w: Any) -> None:
+    seen = again(CASES["running"](w))
+    silent = after(replace(seen, agents={}))
+    assert silent.progress == seen.job.status.progress
+    assert silent.checkpoint == seen.job.status.checkpoint
+
+
+def test_numbers_alone_wait_and_a_transition_does_not(w: Any) -> None:
+    seen = again(CASES["running"](w))
+    old = seen.job.status
+    further = after(replace(seen, now=w.now + 2, agents={0: w.agent(progress=w.progress(41))}))
+    assert further.progress != old.progress
+    assert not worth_writing(old, further, since_last_write=2)
+    assert worth_writing(old, further, since_last_write=20)
+    assert worth_writing(old, after(replace(seen, pods=(w.ended(1), w.pod(1)))), since_last_write=0)
+    assert not worth_writing(old, old, since_last_write=1000)
+
+
+def test_the_plan_in_the_status_is_short(w: Any) -> None:
+    document = yaml.safe_load((Path(__file__).parents[3] / "examples/03-llama3-8b-2x4x4.yaml").read_text())
+    from llmtrain_operator.sources import read_shape
+
+    job = parse_object(document)
+    summary = plan_summary(plan(job, read_shape(job.spec.model)))
+    assert (summary.layout, summary.gpus, summary.nodes, summary.model) == ("pp4 dp2 tp4", 32, 4, "llama")
