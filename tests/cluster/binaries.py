@@ -94,6 +94,11 @@ def program(name: str) -> Path:
     return next(directory(one) / name for one in TOOLS if name in one.programs)
 
 
+def missing() -> list[str]:
+    """The tools that are not in the cache yet."""
+    return [one.name for one in TOOLS if not directory(one).exists()]
+
+
 def ensure(*names: str) -> None:
     """Build the named tools, or all, that are not in the cache yet. Raises CannotRunError where that is not possible."""
     for wanted in TOOLS:

@@ -29,6 +29,8 @@ def cluster() -> Iterator[Given]:
     if os.environ.get("KUBECONFIG") and os.environ.get("LLMTRAIN_REGISTRY"):
         yield _given()
         return
+    if absent := binaries.missing():  # the first build takes longer than a test may
+        pytest.skip(f"{', '.join(absent)} not built yet: `python -m tests.cluster build` does it once, about 15 minutes on 2 cores")
     try:
         started = Cluster.up(free_index())
     except binaries.CannotRunError as error:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import platform
 import tarfile
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())  # as images name it
 OCI = "application/vnd.oci.image"
 
 
@@ -18,7 +20,7 @@ def push(registry: str, name: str, tag: str, files: Mapping[str, Path], entrypoi
     """Push REGISTRY/NAME:TAG holding `files` (path in the image -> file here), run as user 65535. Returns its reference. Plain HTTP."""
     layer = _layer(files)
     process = {"Entrypoint": list(entrypoint), "User": "65535:65535"}
-    content = {"architecture": "amd64", "os": "linux", "config": process, "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]}}
+    content = {"architecture": ARCHITECTURE, "os": "linux", "config": process, "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]}}
     config = json.dumps(content).encode()
     for blob in (layer, config):
         _push_blob(f"http://{registry}/v2/{name}", blob)
