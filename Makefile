@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 PINS := requirements/dev.txt requirements/uv.txt operator/pyproject.toml trainer_image/pyproject.toml
 export OMP_NUM_THREADS := 1
 
-.PHONY: help demo test test-fast check format generate parity bench memory requirements clean
+.PHONY: help demo test test-fast test-cluster cluster cluster-down check format generate parity bench memory requirements clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -18,10 +18,22 @@ demo: .venv/ready  ## Train a real 2 x 2 x 2 job from a manifest on this machine
 
 test: .venv/ready  ## The pure and the process tiers, at most 10 minutes on 2 cores
 	$(PYTHON) -m pytest -q -n auto -m "not processes and not cluster and not gpu"
+	$(PYTHON) tests/servers/s3_server.py
 	$(PYTHON) -m pytest -q -m "processes and not cluster and not gpu" --durations=10
 
 test-fast: .venv/ready  ## The pure tier, under a minute
 	$(PYTHON) -m pytest -q -n auto -m "not processes and not cluster and not gpu"
+
+test-cluster: .venv/ready  ## The Kubernetes tier: a real two-node cluster, built once from Go modules
+	$(PYTHON) -m tests.cluster build
+	$(PYTHON) -m pytest -q -m cluster tests/cluster --durations=10
+
+cluster: .venv/ready  ## Start the cluster of the tests and keep it up
+	$(PYTHON) -m tests.cluster build
+	$(PYTHON) -m tests.cluster up
+
+cluster-down: .venv/ready  ## Stop it; nothing of it stays
+	$(PYTHON) -m tests.cluster down
 
 check: .venv/ready  ## Lint, types, import layers, generated files in step
 	.venv/bin/ruff format --check .

@@ -27,6 +27,8 @@ def test_a_killed_rank_is_restarted_in_place_and_the_losses_are_those_of_an_undi
     assert agent.losses() == undisturbed
     (restart,) = agent.events("restart")
     assert (restart["rank"], restart["reason"]) == (1, "killed")
+    (restored,) = agent.events("restore")
+    assert 0 < restored["step"] <= restart["step"]
     assert agent.verdict().restarts == 1
 
 

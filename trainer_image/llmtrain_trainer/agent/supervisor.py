@@ -93,6 +93,7 @@ class Supervisor(SimpleElasticAgent):
         if not self._watch.first_start:
             node.board.update(restarts=self.restarts + 1)
         self._gear.gang.fail("")  # all nodes agree: what happened before is dealt with
+        self._say_where_it_begins(position)
         write_atomically(node.run.resume, position.text())
         self._killed_before = memory_killer.kills()
         ranks = [worker.global_rank for worker in worker_group.workers]
@@ -145,6 +146,16 @@ class Supervisor(SimpleElasticAgent):
         self._ranks.kill(timeout)
 
     # -- ours
+
+    def _say_where_it_begins(self, position: Position) -> None:
+        """Leader: one row for the timeline."""
+        if not self._gear.gang.leads:
+            return
+        if position.checkpoint is None:
+            self._node.events.record("start", "Ranks start from the beginning.", step=0, round=position.round)
+        else:
+            message = f"Ranks go on after step {position.step}, from {position.checkpoint}."
+            self._node.events.record("restore", message, step=position.step, round=position.round, name=position.checkpoint)
 
     def _judge_last_round(self) -> None:
         """Leader: hold the evidence of all nodes against the budget. Raises GaveUpError."""

@@ -64,7 +64,7 @@ def _build(config: TrainerConfig, model_dir: Path, layout: Layout, index: int) -
 
 def _recompute_and_compile(config: TrainerConfig, network: PreTrainedModel, stage: Stage) -> None:
     if config.training.activation_checkpointing == "full":
-        network.gradient_checkpointing_enable({"use_reentrant": False})
+        network.activation_checkpointing_enable({"use_reentrant": False})
     if config.training.compile:
         for _, layer in stage.layers:
             layer.compile()
