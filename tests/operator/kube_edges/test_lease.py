@@ -122,7 +122,7 @@ async def test_a_replica_that_never_led_releases_nothing() -> None:
 
 
 @given(st.integers(0, 2**32))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_whatever_the_order_of_tries_and_faults_two_never_lead_at_once(seed: int) -> None:
     async def run() -> None:
         chance = random.Random(seed)

@@ -210,4 +210,4 @@ class Queued(RuleBasedStateMachine):
 
 
 TestQueued = Queued.TestCase
-TestQueued.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestQueued.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)

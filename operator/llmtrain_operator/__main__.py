@@ -1,0 +1,78 @@
+"""The operator's process: `python -m llmtrain_operator`. Probes first, then the lease, then the workers and the watches.
+
+It ends with 0 when told to (SIGTERM), after giving the lease back; with 1 when the lease was lost or a watch cannot be kept, since a fresh
+process is the surest way back. It holds nothing that a fresh process does not find in the cluster.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import uuid
+
+import kopf
+import uvloop
+
+from llmtrain_operator.kube.client import ApiError
+from llmtrain_operator.kube.cluster import Cluster
+from llmtrain_operator.kube.lease import LeaseLostError
+from llmtrain_operator.kube.replica import Options, run
+
+log = logging.getLogger("llmtrain_operator")
+
+
+def main() -> int:
+    """Read the command line and run until the end."""
+    given = parser().parse_args()
+    kopf.configure(log_format=kopf.LogFormat.JSON if given.log == "json" else kopf.LogFormat.FULL)
+    logging.getLogger("kopf").setLevel(logging.WARNING)  # it says one line for every event
+    options = Options(
+        namespaces=tuple(given.namespace),
+        cluster=Cluster(image=given.trainer_image, operator_namespace=given.operator_namespace),
+        lease_name=given.lease_name,
+        identity=given.identity,
+        host=given.host,
+        port=given.port,
+    )
+    try:
+        uvloop.run(_until_told(options))
+    except (LeaseLostError, kopf.LoginError, ApiError, OSError) as error:
+        log.error("the operator ends: %s", error)
+        return 1
+    return 0
+
+
+async def _until_told(options: Options) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await run(options, stop)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line; what the chart sets comes by the environment as well."""
+    made = argparse.ArgumentParser(prog="python -m llmtrain_operator", description="Run the operator of LLMTrainJob.")
+    add, environment = made.add_argument, os.environ
+    image = environment.get("LLMTRAIN_TRAINER_IMAGE")
+    add("--namespace", action="append", default=[], help="watch this namespace alone; may be given again (default: all)")
+    add("--trainer-image", default=image, required=not image, help="image of jobs that name none (default: LLMTRAIN_TRAINER_IMAGE)")
+    add(
+        "--operator-namespace",
+        default=environment.get("POD_NAMESPACE", "llmtrain-system"),
+        help="where the operator and its lease are (default: POD_NAMESPACE)",
+    )
+    add("--lease-name", default="llmtrain-operator", help="name of the lease (default: llmtrain-operator)")
+    add("--identity", default=f"{environment.get('POD_NAME') or socket.gethostname()}-{uuid.uuid4().hex[:8]}", help="name of this replica")
+    add("--host", default="0.0.0.0", help="address of /healthz, /readyz and /metrics (default: all)")
+    add("--port", type=int, default=8080, help="their port; 0 takes a free one (default: 8080)")
+    add("--log", choices=["json", "text"], default="json", help="form of the log (default: json)")
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(main())

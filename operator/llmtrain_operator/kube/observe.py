@@ -1,0 +1,155 @@
+"""Reads a job and everything that is its own, live, into one Observed. Called by reconcile at the start of each.
+
+The API server is asked for the job and its pods each time. Nodes, warnings and agents are asked for only where they can tell something:
+a healthy gang costs two requests to the API server and one to its first agent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import aiohttp
+
+from llmtrain_operator.job.spec import GROUP, KIND, VERSION
+from llmtrain_operator.kube import names
+from llmtrain_operator.kube.client import Client, Object, path_of
+from llmtrain_operator.kube.cluster import HTTP_PORT_NAME
+from llmtrain_operator.kube.gangs import GangApis, admission_of, gang_of
+from llmtrain_operator.kube.planner import Planned, Planner
+from llmtrain_operator.life.objects import LABEL_JOB, agent_of, job_of, node_of, pod_of, warnings_of
+from llmtrain_operator.life.observed import Agent, Node, Observed, Pod, Warned
+
+API = f"{GROUP}/{VERSION}"
+AGENT_SECONDS = 2.0
+"""How long an agent may take to answer."""
+
+LARGEST_ANSWER = 1 << 20
+"""Bytes of an agent's answer that are read: it comes from a pod that runs code of others."""
+
+ASKED_AGENTS = 16
+"""Agents of a gang that are asked; the first speaks for all where there are more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """One look at a job: the raw objects that writes need, and the values that decisions need."""
+
+    manifest: Object
+    planned: Planned
+    observed: Observed
+
+
+class Observer:
+    """`agents` is the session for pods. What an agent said last is remembered: how long it is silent tells something too."""
+
+    def __init__(
+        self,
+        client: Client,
+        agents: aiohttp.ClientSession,
+        planner: Planner,
+        gangs: GangApis,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._client, self._agents, self._planner, self._gangs, self._wall = client, agents, planner, gangs, wall
+        self._heard: dict[tuple[str, str], dict[int, Agent]] = {}
+
+    async def look(self, namespace: str, name: str) -> Sight | None:
+        """None where there is no such job. Raises ApiError."""
+        manifest = await self._client.get(path_of(API, KIND, namespace, name))
+        if manifest is None:
+            return None
+        raw = await self._client.list(path_of("v1", "Pod", namespace), labelSelector=f"{LABEL_JOB}={name}")
+        planned = await self._planner.plan(manifest)
+        observed = observed_of(manifest, raw, self._gangs, self._wall(), planned.refusal)
+        job, pods = observed.job, observed.pods
+        group = names.gang(name, max((pod.attempt for pod in pods), default=0))
+        nodes, agents, warnings, admission = await asyncio.gather(
+            self._nodes(pods, raw),
+            self._ask((namespace, name), job.uid, pods, raw),
+            self._warnings(namespace, pods),
+            admission_of(self._client, self._gangs, observed.gang, namespace, group),
+        )
+        seen = replace(observed, now=self._wall(), nodes=nodes, agents=agents, admission=admission, warnings=warnings)
+        return Sight(manifest=manifest, planned=planned, observed=seen)
+
+    async def all(self, namespaces: Sequence[str]) -> list[Observed]:
+        """Every job with its pods, as far as its place among the others needs it. Raises ApiError."""
+        pods: dict[tuple[str, str], list[Object]] = defaultdict(list)
+        found: list[Observed] = []
+        scopes: Sequence[str | None] = namespaces or [None]
+        for namespace in scopes:
+            for pod in await self._client.list(path_of("v1", "Pod", namespace), labelSelector=LABEL_JOB):
+                pods[pod["metadata"]["namespace"], pod["metadata"]["labels"][LABEL_JOB]].append(pod)
+            for manifest in await self._client.list(path_of(API, KIND, namespace)):
+                manifest |= {"apiVersion": API, "kind": KIND}
+                key = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+                found.append(observed_of(manifest, pods[key], self._gangs, self._wall()))
+                await asyncio.sleep(0)  # thousands of manifests take seconds to read
+        return found
+
+    def forget(self, key: tuple[str, str]) -> None:
+        """The job is gone."""
+        self._heard.pop(key, None)
+
+    async def _nodes(self, pods: Iterable[Pod], raw: Iterable[Object]) -> Mapping[str, Node]:
+        """The nodes of pods that are not well: that of a Ready pod is Ready, since Kubernetes takes a pod's Ready away with its node's."""
+        well = {pod["metadata"]["name"] for pod in raw if _ready(pod) and not pod["metadata"].get("deletionTimestamp")}
+        names = sorted({pod.node for pod in pods if pod.node and pod.name not in well and pod.phase != "Succeeded"})
+        found = await asyncio.gather(*(self._client.get(path_of("v1", "Node", name=name)) for name in names))
+        return {name: node_of(name, node) for name, node in zip(names, found, strict=True)}
+
+    async def _ask(self, key: tuple[str, str], uid: str, pods: Iterable[Pod], raw: Iterable[Object]) -> Mapping[int, Agent]:
+        """What the agents of the newest attempt said last; one that does not answer now keeps its older word."""
+        mine = [pod for pod in pods if pod.owner == uid]
+        newest = max((pod.attempt for pod in mine), default=0)
+        addresses = {pod["metadata"]["name"]: address_of(pod) for pod in raw}
+        asked = {pod.index: addresses[pod.name] for pod in mine if pod.attempt == newest and pod.running}
+        if len(asked) > ASKED_AGENTS:
+            asked = {index: address for index, address in asked.items() if index == 0}
+        answers = await asyncio.gather(*(self._answer(address or "") for address in asked.values()))
+        heard = {index: agent for index, agent in self._heard.pop(key, {}).items() if agent.status.attempt == newest}
+        heard |= {index: answer for index, answer in zip(asked, answers, strict=True) if answer is not None}
+        if heard:
+            self._heard[key] = heard
+        return heard
+
+    async def _answer(self, address: str) -> Agent | None:
+        if not address:
+            return None
+        try:
+            async with self._agents.get(f"http://{address}/status", timeout=aiohttp.ClientTimeout(total=AGENT_SECONDS)) as answer:
+                return agent_of(json.loads(await answer.content.read(LARGEST_ANSWER)), self._wall())
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            return None
+
+    async def _warnings(self, namespace: str, pods: Iterable[Pod]) -> Mapping[str, Warned]:
+        """Events are read only where a pod does not run: they tell of volumes and secrets that its status does not."""
+        if all(pod.running or pod.stopped for pod in pods):
+            return {}
+        selector = "involvedObject.kind=Pod,type=Warning"
+        return warnings_of(await self._client.list(path_of("v1", "Event", namespace), fieldSelector=selector))
+
+
+def observed_of(manifest: Object, pods: Iterable[Object], gangs: GangApis, now: float, refusal: str | None = None) -> Observed:
+    """What the API server's objects alone tell."""
+    job = job_of(manifest, refusal)
+    return Observed(now=now, job=job, pods=tuple(map(pod_of, pods)), gang=gang_of(job.spec, gangs))
+
+
+def address_of(pod: Object) -> str | None:
+    """Host and port of a pod's agent; None before it has an address."""
+    address = (pod.get("status") or {}).get("podIP")
+    ports = {port.get("name"): port.get("containerPort") for box in pod["spec"]["containers"] for port in box.get("ports") or []}
+    if not address or HTTP_PORT_NAME not in ports:
+        return None
+    return f"[{address}]:{ports[HTTP_PORT_NAME]}" if ":" in address else f"{address}:{ports[HTTP_PORT_NAME]}"
+
+
+def _ready(pod: Object) -> bool:
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    return any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions)

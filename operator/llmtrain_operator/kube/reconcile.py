@@ -1,0 +1,120 @@
+"""The whole loop on one screen: look at a job, decide, write its status, act. Called by the workers for every key of the queue.
+
+The status is written before anything is done, so that what an action leaves behind is never taken for something that befell the job. An
+error ends the reconcile where it stands; the next one starts from what is there.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from llmtrain_operator.kube.apply import create_gang, delete_pods, write_status
+from llmtrain_operator.kube.client import Client, path_to
+from llmtrain_operator.kube.cluster import Cluster
+from llmtrain_operator.kube.events import Recorder
+from llmtrain_operator.kube.handlers import JobKey
+from llmtrain_operator.kube.metrics import Metrics
+from llmtrain_operator.kube.observe import Observer, Sight
+from llmtrain_operator.kube.queue import WorkQueue
+from llmtrain_operator.kube.render import render
+from llmtrain_operator.kube.turns import Turns
+from llmtrain_operator.life.decide import decide
+from llmtrain_operator.life.decision import Action, Decision
+from llmtrain_operator.life.observed import Observed
+from llmtrain_operator.life.status import as_dict, project, worth_writing
+
+log = logging.getLogger(__name__)
+
+RESYNC = 600.0
+"""Seconds after which a job is looked at even if nothing was heard of it."""
+
+_WARNINGS = ("Failed", "Restarting")
+
+
+class Reconciler:
+    """Holds nothing that a fresh one would not find in the cluster, but for when a status was written last."""
+
+    def __init__(
+        self,
+        client: Client,
+        observer: Observer,
+        recorder: Recorder,
+        metrics: Metrics,
+        cluster: Cluster,
+        turns: Turns,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client, self._observer, self._recorder, self._metrics = client, observer, recorder, metrics
+        self._cluster, self._turns, self._clock = cluster, turns, clock
+        self._started, self._written = clock(), dict[JobKey, float]()
+
+    async def reconcile(self, key: JobKey) -> float | None:
+        """Bring one job a step on; returns the seconds until it should be looked at again, None when it is gone. Raises ApiError."""
+        sight = await self._observer.look(*key)
+        if sight is None:
+            self._forget(key)
+            return None
+        observed = replace(sight.observed, rivals=self._turns.others(key))
+        decision = decide(observed)
+        self._turns.note(key, observed, decision)  # nothing is awaited between reading the turns and taking one
+        if decision.action is not Action.LEAVE_ALONE:
+            await self._record(key, sight, observed, decision)
+            await self._act(sight, observed, decision)
+        return min(decision.again_in or RESYNC, RESYNC)
+
+    async def _record(self, key: JobKey, sight: Sight, observed: Observed, decision: Decision) -> None:
+        """Write the status where it is worth it, then say what changed."""
+        old, new = observed.job.status, project(observed, decision, sight.planned.plan)
+        if not worth_writing(old, new, self._clock() - self._written.get(key, self._started)):
+            return
+        await write_status(self._client, sight.manifest, as_dict(new))
+        self._written[key] = self._clock()
+        if (old.phase, old.message) != (new.phase, new.message):
+            warns = decision.phase in _WARNINGS or observed.job.refusal is not None
+            log.info("%s/%s: %s, %s: %s", *key, decision.phase, decision.reason, decision.message)
+            await self._recorder.post(sight.manifest, "Warning" if warns else "Normal", decision.reason, decision.message)
+
+    async def _act(self, sight: Sight, observed: Observed, decision: Decision) -> None:
+        """Do the one thing."""
+        job, plan = sight.planned.job, sight.planned.plan
+        if decision.action is not Action.NOTHING:
+            self._metrics.actions.labels(decision.action.name.lower()).inc()
+        if decision.action is Action.CREATE and job is not None and plan is not None:
+            avoid = observed.job.status.avoided_nodes
+            made = render(job, plan, decision.attempt, self._cluster, uid=observed.job.uid, gang=observed.gang, avoid=avoid)
+            await create_gang(self._client, [*made.shared, *made.own, *(made.pods[index] for index in decision.create)])
+        if decision.action is Action.DELETE_JOB:
+            await self._client.delete(path_to(sight.manifest), observed.job.uid)
+        await delete_pods(self._client, observed.job.namespace, decision.delete)
+
+    def _forget(self, key: JobKey) -> None:
+        """What is remembered of a job that is gone."""
+        self._turns.forget(key)
+        self._observer.forget(key)
+        self._written.pop(key, None)
+
+
+async def work(queue: WorkQueue[JobKey], reconciler: Reconciler, metrics: Metrics, may: Callable[[], bool]) -> None:
+    """One worker, until the queue is closed. `may` says whether this replica still leads."""
+    while (key := await queue.get()) is not None:
+        start, result = time.monotonic(), "done"
+        try:
+            if not may():
+                queue.add_after(key, 1.0)
+                continue
+            again = await reconciler.reconcile(key)
+            queue.succeeded(key)
+            if again is None:
+                queue.forget(key)
+            else:
+                queue.add_after(key, again * random.uniform(0.9, 1.1))
+        except Exception as error:  # a job must never end the worker: whatever it was, it is tried again, later each time
+            result = "failed"
+            log.warning("%s/%s is tried again in %.1f s: %s", *key, queue.failed(key), error, exc_info=not isinstance(error, OSError))
+        finally:
+            queue.done(key)
+            metrics.reconciles.labels(result).observe(time.monotonic() - start)

@@ -1,0 +1,125 @@
+"""One replica of the operator, from its probes to the end of its watches. Called by the process, and by tests in their own loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from llmtrain_operator.kube.client import Client
+from llmtrain_operator.kube.cluster import Cluster
+from llmtrain_operator.kube.events import Recorder
+from llmtrain_operator.kube.gangs import GangApis
+from llmtrain_operator.kube.handlers import JobKey, watch
+from llmtrain_operator.kube.lease import ApiLease, Election
+from llmtrain_operator.kube.metrics import Metrics
+from llmtrain_operator.kube.observe import Observer
+from llmtrain_operator.kube.planner import Planner
+from llmtrain_operator.kube.queue import WorkQueue
+from llmtrain_operator.kube.reconcile import Reconciler, work
+from llmtrain_operator.kube.server import application, serve
+from llmtrain_operator.kube.session import Sessions, credentials
+from llmtrain_operator.kube.turns import Turns
+
+log = logging.getLogger(__name__)
+
+WORKERS = 16
+STUCK_SECONDS = 600.0
+"""A job that waits this long for a worker means that none works any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the command line says."""
+
+    namespaces: tuple[str, ...]
+    """To watch; none: all."""
+
+    cluster: Cluster
+    lease_name: str
+    identity: str
+    host: str
+    port: int
+
+
+async def run(options: Options, stop: asyncio.Event) -> None:
+    """Serve, lead, watch, until `stop` is set. Raises LeaseLostError, kopf.LoginError, and whatever ended the watches."""
+    metrics, queue = Metrics(), WorkQueue[JobKey]()
+    info, token = credentials()
+    sessions = Sessions(info, metrics, token)
+
+    def alive() -> str | None:
+        return f"A job has waited {queue.age:.0f} s for a worker." if queue.age > STUCK_SECONDS else None
+
+    async with sessions.open() as http:
+        client = Client(http, info.server)
+        election = Election(ApiLease(client, options.cluster.operator_namespace, options.lease_name), options.identity)
+        _describe(metrics, queue, election)
+        runner, port = await serve(application(metrics, alive, alive), options.host, options.port)
+        try:
+            log.info("%s serves on port %d and waits for the lease %s", options.identity, port, options.lease_name)
+            if await first_of(election.acquire(), stop.wait()) == 0:
+                log.info("%s leads", options.identity)
+                await _lead(options, client, sessions, metrics, queue, election, stop)
+        finally:
+            await election.release()
+            await runner.cleanup()
+
+
+async def _lead(
+    options: Options,
+    client: Client,
+    sessions: Sessions,
+    metrics: Metrics,
+    queue: WorkQueue[JobKey],
+    election: Election,
+    stop: asyncio.Event,
+) -> None:
+    """Watch and reconcile until told to stop."""
+    planner, turns = Planner(), Turns(queue.add)
+    async with aiohttp.ClientSession() as agents:
+        observer = Observer(client, agents, planner, await GangApis.of(client))
+        recorder = Recorder(client, metrics, options.identity)
+        reconciler = Reconciler(client, observer, recorder, metrics, options.cluster, turns)
+        lease = asyncio.create_task(election.hold())
+        # All are made before kopf, or it would take them for its own and end them when it ends.
+        workers = [asyncio.create_task(work(queue, reconciler, metrics, lambda: election.leads)) for _ in range(WORKERS)]
+        try:
+            for observed in await observer.all(options.namespaces):  # before any job is worked on: whose turn it is
+                turns.note((observed.job.namespace, observed.job.name), observed)
+            await first_of(watch(queue, sessions, metrics, options.identity, options.namespaces, stop), lease, *workers)
+        finally:
+            queue.close()
+            await ended(lease, *workers)
+            planner.close()
+
+
+def _describe(metrics: Metrics, queue: WorkQueue[JobKey], election: Election) -> None:
+    """The gauges that are read when scraped."""
+    metrics.watch_value("llmtrain_leader", "1 while this replica leads", lambda: float(election.leads))
+    metrics.watch_value("llmtrain_queue_depth", "Jobs that wait for a worker", lambda: float(len(queue)))
+    metrics.watch_value("llmtrain_queue_active", "Jobs that are worked on", lambda: float(queue.active))
+    metrics.watch_value("llmtrain_queue_age_seconds", "How long the first of them has waited", lambda: queue.age)
+
+
+async def first_of(*calls: Coroutine[Any, Any, Any] | asyncio.Task[Any]) -> int:
+    """Wait for the first to end, end the others, raise what it raised; returns which it was."""
+    tasks = [call if isinstance(call, asyncio.Task) else asyncio.create_task(call) for call in calls]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await ended(*(task for task in tasks if not task.done()))
+    first = next(index for index, task in enumerate(tasks) if task in done)
+    tasks[first].result()
+    return first
+
+
+async def ended(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks and wait for them."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,49 @@
+"""Whose turn it is to be placed, where no scheduler of gangs says so: what every job is to the others. Kept by reconcile, in memory.
+
+It is filled from the cluster when a replica begins to lead, so nothing is lost with the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from llmtrain_operator.kube.handlers import JobKey
+from llmtrain_operator.life.decide import rival_of
+from llmtrain_operator.life.decision import Action, Decision
+from llmtrain_operator.life.observed import Observed, Rival
+
+WAITING = ("GangOrder", "GaveWay")
+
+
+class Turns:
+    """`add` puts a job into the queue: one that waits is looked at as soon as another's gang is placed."""
+
+    def __init__(self, add: Callable[[JobKey], None]) -> None:
+        self._add, self._known = add, dict[JobKey, Rival]()
+
+    def others(self, key: JobKey) -> tuple[Rival, ...]:
+        """The other jobs that place pods or wait."""
+        return tuple(rival for other, rival in self._known.items() if other != key)
+
+    def note(self, key: JobKey, observed: Observed, decision: Decision | None = None) -> None:
+        """Remember what the job is from now on, the decision included that is about to be carried out."""
+        rival = rival_of(observed)
+        if observed.gang == "operator" and decision is not None:
+            if decision.action is Action.CREATE:
+                rival = Rival(key=observed.job.key, placing=True)
+            elif decision.reason in WAITING and (rival is None or rival.waiting_since is None):
+                rival = Rival(key=observed.job.key, placing=False, waiting_since=observed.now)
+        self._put(key, rival)
+
+    def forget(self, key: JobKey) -> None:
+        """The job is gone."""
+        self._put(key, None)
+
+    def _put(self, key: JobKey, rival: Rival | None) -> None:
+        before = self._known.pop(key, None)
+        if rival is not None:
+            self._known[key] = rival
+        if before is not None and before.placing and not (rival and rival.placing):
+            for other, waiting in self._known.items():
+                if waiting.waiting_since is not None and other != key:
+                    self._add(other)

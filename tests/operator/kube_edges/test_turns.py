@@ -1,0 +1,59 @@
+"""Whose turn it is, as the operator remembers it between reconciles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmtrain_operator.kube.turns import Turns
+from llmtrain_operator.life.decision import Action, Decision
+from llmtrain_operator.life.objects import job_of
+from llmtrain_operator.life.observed import Observed
+
+FIRST, SECOND = ("team", "first"), ("team", "second")
+CREATE = Decision(action=Action.CREATE, phase="Starting", reason="CreatingPods", message="", attempt=1, create=(0, 1))
+WAIT = Decision(phase="Queued", reason="GangOrder", message="")
+FAIL = Decision(phase="Failed", reason="DeadlineExceeded", message="", ends=1)
+
+
+def seen(key: tuple[str, str], gang: Any = "operator", **status: Any) -> Observed:
+    training = {"globalBatchSize": 8, "sequenceLength": 64, "maxSteps": 1}
+    spec = {
+        "model": {"source": "hf://acme/tiny"},
+        "dataset": [{"source": "hf://acme/text"}],
+        "training": training,
+        "resources": {"nodes": 2},
+    }
+    envelope = {"apiVersion": "llmtrain.io/v1alpha1", "kind": "LLMTrainJob", "spec": spec, "status": status}
+    return Observed(now=100.0, job=job_of({**envelope, "metadata": {"namespace": key[0], "name": key[1], "uid": key[1]}}), gang=gang)
+
+
+def test_a_gang_that_is_about_to_be_created_holds_the_turn_before_its_pods_are_seen() -> None:
+    turns = Turns(lambda _: None)
+    turns.note(FIRST, seen(FIRST), CREATE)
+    assert [(rival.key, rival.placing) for rival in turns.others(SECOND)] == [("team/first", True)]
+    assert turns.others(FIRST) == ()
+
+
+def test_a_job_that_waits_is_looked_at_when_the_turn_is_given_back() -> None:
+    added: list[tuple[str, str]] = []
+    turns = Turns(added.append)
+    turns.note(FIRST, seen(FIRST), CREATE)
+    turns.note(SECOND, seen(SECOND), WAIT)
+    assert added == []
+    turns.note(FIRST, seen(FIRST, phase="Failed"), FAIL)
+    assert added == [SECOND] and turns.others(SECOND) == ()
+
+
+def test_a_job_that_is_gone_gives_its_turn_back() -> None:
+    added: list[tuple[str, str]] = []
+    turns = Turns(added.append)
+    turns.note(FIRST, seen(FIRST), CREATE)
+    turns.note(SECOND, seen(SECOND), WAIT)
+    turns.forget(FIRST)
+    assert added == [SECOND]
+
+
+def test_a_gang_that_a_scheduler_admits_takes_no_turn() -> None:
+    turns = Turns(lambda _: None)
+    turns.note(FIRST, seen(FIRST, gang="kueue"), CREATE)
+    assert turns.others(SECOND) == ()
