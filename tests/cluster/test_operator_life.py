@@ -1,0 +1,263 @@
+"""The operator as a process against the real API server and scheduler; kwok runs the pods, so that a gang's life takes seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.cluster.cluster import Cluster
+
+pytestmark = pytest.mark.cluster
+
+ROOT = Path(__file__).parents[2]
+SHAPE = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 64,
+    "intermediate_size": 172,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 512,
+    "max_position_embeddings": 64,
+}
+
+
+@dataclass
+class Operator:
+    """One replica as a process; its log is JSON, a line an entry."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def metrics(self) -> str:
+        port = re.search(r"serves on port (\d+)", self.log.read_text())
+        assert port is not None
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"http://127.0.0.1:{port.group(1)}/metrics", timeout=10) as page:
+            return str(page.read().decode())
+
+    def reconciled(self) -> bool:
+        return self.says(" leads") and re.search(r'reconcile_seconds_count\{result="done"\} [1-9]', self.metrics()) is not None
+
+    def says(self, words: str) -> bool:
+        return words in self.log.read_text()
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def simulated(cluster: Any) -> Cluster:
+    """The cluster, with nodes that only pretend, and the CRD."""
+    if not isinstance(cluster, Cluster):
+        pytest.skip("needs kwok's nodes, which only the cluster that these tests start themselves has")
+    cluster.add_simulated_nodes(4)
+    cluster.kubectl("apply", "--server-side", "-f", str(ROOT / "crds" / "llmtrain.io_llmtrainjobs.yaml"))
+    until(lambda: "llmtrainjobs" in cluster.kubectl("get", "--raw", "/apis/llmtrain.io/v1alpha1", check=False), "the CRD to be served")
+    return cluster
+
+
+@pytest.fixture
+def start(simulated: Cluster, namespace: str, tmp_path: Path) -> Iterator[Callable[[], Operator]]:
+    """Starts replicas that watch the test's namespace and keep their lease there; ends what still runs."""
+    made: list[Operator] = []
+
+    def begin() -> Operator:
+        log = tmp_path / f"operator-{len(made)}.log"
+        command = [sys.executable, "-m", "llmtrain_operator", "--trainer-image", "example/trainer:1", "--host", "127.0.0.1", "--port", "0"]
+        command += ["--namespace", namespace, "--operator-namespace", namespace]
+        environment = {**os.environ, "KUBECONFIG": str(simulated.kubeconfig)}
+        with log.open("wb") as out:
+            made.append(Operator(subprocess.Popen(command, stdout=out, stderr=out, env=environment), log))
+        until(lambda: made[-1].says("serves on port"), "the operator to serve")
+        return made[-1]
+
+    yield begin
+    for operator in made:
+        if operator.process.poll() is None:
+            operator.end()
+        print(operator.log.read_text())
+
+
+@pytest.fixture
+def life(simulated: Cluster, namespace: str) -> Life:
+    """The test's namespace."""
+    return Life(simulated, namespace)
+
+
+@dataclass
+class Life:
+    """What a person sees and does in one namespace."""
+
+    cluster: Cluster
+    namespace: str
+
+    def apply(self, name: str = "job", **spec: Any) -> None:
+        self.cluster.kubectl("apply", "-f", "-", stdin=json.dumps(manifest(self.namespace, name, **spec)))
+
+    def get(self, *what: str) -> Any:
+        return json.loads(self.cluster.kubectl("get", "-n", self.namespace, *what, "-o", "json"))
+
+    def status(self, name: str = "job") -> dict[str, Any]:
+        return dict(self.get("ltj", name).get("status") or {})
+
+    def phase(self, name: str = "job") -> str | None:
+        return self.status(name).get("phase")
+
+    def pods(self, *phases: str) -> set[str]:
+        items = self.get("pods", "-l", "llmtrain.io/job")["items"]
+        return {pod["metadata"]["name"] for pod in items if not phases or pod["status"]["phase"] in phases}
+
+    def patch(self, name: str = "job", **spec: Any) -> None:
+        self.cluster.kubectl("patch", "ltj", name, "-n", self.namespace, "--type=merge", "-p", json.dumps({"spec": spec}))
+
+    def versions(self) -> dict[str, str]:
+        """Every object that the operator may write -> its resourceVersion."""
+        items = self.get("ltj,pods,services,configmaps,networkpolicies")["items"]
+        return {f"{item['kind']}/{item['metadata']['name']}": item["metadata"]["resourceVersion"] for item in items}
+
+
+def manifest(namespace: str, name: str, **spec: Any) -> dict[str, Any]:
+    """A job of two pods that land on simulated nodes."""
+    good = {
+        "model": {"config": SHAPE},
+        "tokenizer": {"train": {"algorithm": "bpe", "vocabSize": 512}},
+        "dataset": [{"source": "file:///data/books.txt"}],
+        "parallelism": {"tensor": 2, "pipeline": 2},
+        "training": {"globalBatchSize": 8, "microBatchSize": 1, "sequenceLength": 64, "maxSteps": 100, "precision": "fp32"},
+        "resources": {"nodes": 2, "procsPerNode": 4},
+        "scheduling": {"nodeSelector": {"type": "kwok"}, "tolerations": [{"key": "kwok.x-k8s.io/node", "operator": "Exists"}]},
+    }
+    metadata = {"name": name, "namespace": namespace}
+    return {"apiVersion": "llmtrain.io/v1alpha1", "kind": "LLMTrainJob", "metadata": metadata, "spec": good | spec}
+
+
+def until(holds: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
+        time.sleep(0.2)
+
+
+def condition(status: dict[str, Any], kind: str) -> dict[str, Any]:
+    return next(one for one in status["conditions"] if one["type"] == kind)
+
+
+def test_a_job_becomes_a_gang_and_when_its_pods_are_done_it_is_complete(life: Life, start: Callable[[], Operator]) -> None:
+    start()
+    life.apply()
+    until(lambda: life.pods("Running") == {"job-a1-0", "job-a1-1"}, "both pods to run")
+    assert life.get("service", "ltj-job")["spec"]["clusterIP"] == "None"
+    config = json.loads(next(iter(life.get("configmap", "job-a1")["data"].values())))
+    assert config["job"]["attempt"] == 1
+    status = life.status()
+    assert status["attempt"] == 1 and status["plan"]["layout"] == "pp2 dp2 tp2" and condition(status, "Planned")["status"] == "True"
+    life.cluster.kubectl("annotate", "pods", "-n", life.namespace, "-l", "llmtrain.io/job=job", "llmtrain.io/completes-after-ms=10")
+    life.cluster.kubectl("wait", "-n", life.namespace, "ltj/job", "--for=condition=Complete", "--timeout=60s")
+    assert life.phase() == "Complete"
+
+
+def test_a_deleted_pod_ends_its_whole_gang_before_the_next_one_starts(life: Life, start: Callable[[], Operator]) -> None:
+    start()
+    life.apply()
+    until(lambda: life.pods("Running") == {"job-a1-0", "job-a1-1"} and life.phase() == "Starting", "both pods to run")
+    watch = [
+        life.cluster.kubectl_path,
+        f"--kubeconfig={life.cluster.kubeconfig}",
+        "get",
+        "pods",
+        "-n",
+        life.namespace,
+        "-w",
+        "--output-watch-events",
+    ]
+    watch += ["-l", "llmtrain.io/job=job", "--no-headers"]
+    with subprocess.Popen(watch, stdout=subprocess.PIPE, text=True) as seen:
+        life.cluster.kubectl("delete", "pod", "-n", life.namespace, "job-a1-1", "--wait=false")
+        until(lambda: life.pods("Running") == {"job-a2-0", "job-a2-1"}, "the gang of attempt 2")
+        seen.terminate()
+        assert seen.stdout is not None
+        told = [line.split()[:2] for line in seen.stdout]
+    living: set[str] = set()
+    for event, name in told:
+        living = living - {name} if event == "DELETED" else living | {name}
+        assert len({pod.rsplit("-", 1)[0] for pod in living}) <= 1, f"two attempts at once: {living}"
+    status = life.status()
+    assert status["attempt"] == 2 and status["restarts"]["total"] == 1 and status["failure"]["attempt"] == 1
+
+
+def test_a_suspended_job_holds_nothing_and_goes_on_when_resumed(life: Life, start: Callable[[], Operator]) -> None:
+    start()
+    life.apply()
+    until(lambda: life.pods("Running") == {"job-a1-0", "job-a1-1"}, "both pods to run")
+    life.patch(suspend=True)
+    until(lambda: life.phase() == "Suspended" and not life.pods(), "the pods to be gone")
+    life.patch(suspend=False)
+    until(lambda: life.pods("Running") == {"job-a2-0", "job-a2-1"}, "the next gang")
+    assert life.status()["restarts"]["inWindow"] == 0
+
+
+def test_everything_of_a_deleted_job_goes_with_it(life: Life, start: Callable[[], Operator]) -> None:
+    start()
+    life.apply()
+    until(lambda: life.pods("Running") == {"job-a1-0", "job-a1-1"}, "both pods to run")
+    life.cluster.kubectl("delete", "ltj", "-n", life.namespace, "job")
+    until(lambda: set(life.versions()) == {"ConfigMap/kube-root-ca.crt"}, "the garbage collector")
+
+
+def test_a_job_that_cannot_be_planned_says_so_and_delays_no_other(life: Life, start: Callable[[], Operator]) -> None:
+    start()
+    life.apply("bad", parallelism={"tensor": 3})
+    life.apply("good")
+    until(lambda: life.pods("Running") == {"good-a1-0", "good-a1-1"}, "the good job's pods")
+    until(lambda: life.phase("bad") == "Pending", "the bad job's status")
+    planned = condition(life.status("bad"), "Planned")
+    assert planned["status"] == "False" and "spec.parallelism.tensor is 3" in planned["message"], planned
+    assert life.pods() == {"good-a1-0", "good-a1-1"}
+
+
+def test_an_operator_that_was_killed_and_started_again_changes_nothing(life: Life, start: Callable[[], Operator]) -> None:
+    first = start()
+    life.apply()
+    until(lambda: life.pods("Running") == {"job-a1-0", "job-a1-1"}, "both pods to run")
+    until(lambda: life.status().get("pods", {}).get("running") == 2, "the status to know")
+    before = life.versions()
+    first.end(signal.SIGKILL)
+    second = start()
+    until(second.reconciled, "the second operator to look at the job")
+    assert life.versions() == before
+
+
+def test_a_standby_takes_over_at_once_from_one_that_was_told_to_end(life: Life, start: Callable[[], Operator]) -> None:
+    first = start()
+    until(lambda: first.says(" leads"), "the first replica to lead")
+    second = start()
+    assert not second.says(" leads")
+    assert first.end() == 0
+    until(lambda: second.says(" leads"), "the second replica to lead", seconds=10)
+    life.apply()
+    until(lambda: life.pods("Running") == {"job-a1-0", "job-a1-1"}, "both pods to run")
+
+
+def test_two_gangs_that_do_not_fit_together_are_placed_one_after_the_other(life: Life, start: Callable[[], Operator]) -> None:
+    start()
+    life.apply("first", scheduling={"nodeSelector": {"type": "nowhere"}})
+    until(lambda: life.pods() == {"first-a1-0", "first-a1-1"}, "the first gang to wait for nodes")
+    life.apply("second")
+    until(lambda: life.phase("second") == "Queued", "the second job to wait for its turn")
+    assert "first" in life.status("second")["message"]
+    life.patch("first", suspend=True)
+    until(lambda: life.pods("Running") == {"second-a1-0", "second-a1-1"}, "the second gang")
