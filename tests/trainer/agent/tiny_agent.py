@@ -30,7 +30,7 @@ MODEL = {
     "max_position_embeddings": 64,
     "tie_word_embeddings": False,
 }
-PATIENCE = 60.0
+PATIENCE = 150.0
 
 
 def sentence(number: int) -> str:
