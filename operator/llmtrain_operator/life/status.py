@@ -19,8 +19,8 @@ WRITE_EVERY = 15.0
 """Seconds between two writes that change numbers alone."""
 
 MOST_AVOIDED = 64
-_NUMBERS = ("progress", "goodput", "checkpoint")
-"""Fields that change all the time; a change of theirs alone can wait."""
+_NUMBERS = ("progress", "goodput", "checkpoint", "message")
+"""Fields that change all the time; a change of theirs alone can wait. Sentences count how many of hundreds of pods are there yet."""
 
 _LAID_OUT = {"pp": "pipeline", "dp": "data", "cp": "context", "tp": "tensor", "ep": "expert"}
 
@@ -57,7 +57,7 @@ def as_dict(status: Status) -> dict[str, Any]:
 
 
 def worth_writing(old: Status, new: Status, since_last_write: float, every: float = WRITE_EVERY) -> bool:
-    """A transition is written at once; numbers alone at most every so many seconds."""
+    """A transition is written at once; numbers and the wording of a sentence alone at most every so many seconds."""
     if old == new:
         return False
     return since_last_write >= every or _without_numbers(old) != _without_numbers(new)
@@ -65,8 +65,12 @@ def worth_writing(old: Status, new: Status, since_last_write: float, every: floa
 
 def _without_numbers(status: Status) -> Status:
     step = status.progress is not None and status.progress.step is not None  # the first step is news
+    pods = status.pods and record.PodCounts(wanted=status.pods.wanted, created=status.pods.created)  # decide.py rests on these
+    conditions = tuple(condition.model_copy(update={"message": ""}) for condition in status.conditions)
     rest: Mapping[str, None] = dict.fromkeys(_NUMBERS)
-    return status.model_copy(update={**rest, "progress": record.TrainingProgress() if step else None})
+    return status.model_copy(
+        update={**rest, "progress": record.TrainingProgress() if step else None, "pods": pods, "conditions": conditions}
+    )
 
 
 # ---- conditions ------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmtrain_operator.job.parse import parse_manifest
@@ -218,6 +218,7 @@ SERVICE = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 
 
 @given(job=job_names, attempt=st.integers(0, 10**12), index=st.integers(0, 4095))
+@example(job="j" * 52, attempt=10**6, index=4095)
 def test_no_name_is_longer_than_kubernetes_allows(job: str, attempt: int, index: int) -> None:
     for name in (names.pod(job, attempt, index), names.gang(job, attempt)):
         assert len(name) <= 63 and LABEL.fullmatch(name)
@@ -226,6 +227,7 @@ def test_no_name_is_longer_than_kubernetes_allows(job: str, attempt: int, index:
 
 
 @given(one=job_names, other=job_names, attempts=st.tuples(st.integers(0, 10**9), st.integers(0, 10**9)))
+@example(one="j" * 52, other="j" * 51 + "k", attempts=(10**9, 10**9))
 def test_two_attempts_never_share_a_pods_name(one: str, other: str, attempts: tuple[int, int]) -> None:
     first, second = (names.pod(job, attempt, 0) for job, attempt in zip((one, other), attempts, strict=True))
     assert (first == second) == ((one, attempts[0]) == (other, attempts[1]))

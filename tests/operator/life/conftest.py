@@ -123,6 +123,6 @@ class World:
 Build = Callable[[World], Observed]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def w() -> World:
     return World()

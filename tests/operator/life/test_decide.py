@@ -510,6 +510,11 @@ def test_the_next_attempt_is_above_every_trace_of_one(w: Any) -> None:
     assert decide(w.nothing(job=w.job(w.status(**RAN)))).attempt == 2
 
 
+def test_an_attempt_that_has_no_pods_and_never_had_them_all_is_not_begun_again(w: Any) -> None:
+    """Its number may be one that a status restored from the past names, and that trained long ago."""
+    assert decide(w.nothing(job=w.job(w.status(phase="Starting", attempt=4, pods={"created": 1})))).attempt == 5
+
+
 def test_only_the_missing_pods_of_a_gang_are_created(w: Any) -> None:
     decision = decide(w.observed(w.pending(1), agents={}, job=w.job(w.status(phase="Starting", pods={"created": 1}))))
     assert (decision.attempt, decision.create) == (1, (0,))

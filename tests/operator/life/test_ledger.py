@@ -72,9 +72,9 @@ def test_the_first_look_books_from_the_jobs_creation(w: Any) -> None:
 
 
 def test_a_clock_that_was_set_back_books_nothing(w: Any) -> None:
-    late = {"accountedUntil": "2027-01-15T09:00:00Z", "byCause": {"productive": 10.0}}
-    goodput = account(Gang(w.observed(job=w.job(w.status(goodput=late)))))
-    assert goodput.by_cause == {"productive": 10.0}
+    late = {"accountedUntil": "2027-01-15T09:00:00Z", "byCause": {"starting": 10.0}}
+    goodput = account(Gang(w.observed(job=w.job(w.status(phase="Starting", goodput=late)))))
+    assert goodput.by_cause == {"starting": 10.0}
     assert goodput.accounted_until == "2027-01-15T09:00:00Z"
 
 

@@ -255,7 +255,7 @@ def _row(step: int, now: float) -> Progress:
 
 
 TestLives = Cluster.TestCase
-TestLives.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestLives.settings = settings(max_examples=80, stateful_step_count=60, deadline=None)
 
 
 def test_left_alone_a_job_runs_to_its_end() -> None:

@@ -118,6 +118,20 @@ def test_a_failure_is_counted_once(w: Any) -> None:
     assert (restarts.total, restarts.in_place, restarts.in_window, restarts.streak) == (3, 2, 3, 1)
 
 
+def test_a_failure_that_is_only_understood_better_or_ends_the_job_is_no_restart(w: Any) -> None:
+    lost = w.status(phase="Restarting", ended_attempt=1, failure={"reason": "PeerLost", "attempt": 1}, restarts={"total": 1})
+    pods = (w.ended(1, verdict={"reason": "NodeLost"}), w.pod(1))
+    understood = after(w.observed(*pods, job=w.job(lost), nodes={"node-1": w.node(1, exists=False)}))
+    assert (understood.failure.reason, understood.restarts.total, understood.avoided_nodes) == ("NodeLost", 1, ("node-1",))
+    final = after(w.observed(w.ended(2), w.pod(1)))
+    assert (final.phase, final.restarts.total, final.failure.reason) == ("Failed", 0, "BadConfig")
+
+
+def test_pods_that_were_there_are_remembered_of_this_attempt_alone(w: Any) -> None:
+    assert after(w.observed(w.pod(0), job=w.job(w.status(phase="Complete")))).pods.created == 2
+    assert after(w.nothing(job=w.job(w.status(phase="Suspended", ended_attempt=1)))).pods.created == 0
+
+
 def test_preemption_and_suspend_are_counted_apart(w: Any) -> None:
     preempted = again(w.observed(w.pod(0, deleting=w.now, disruption="PreemptionByScheduler"), w.pod(1))).job.status.restarts
     suspended = again(w.observed(job=w.job(spec=w.spec(suspend=True)))).job.status.restarts
@@ -172,6 +186,16 @@ def test_numbers_alone_wait_and_a_transition_does_not(w: Any) -> None:
     assert worth_writing(old, further, since_last_write=20)
     assert worth_writing(old, after(replace(seen, pods=(w.ended(1), w.pod(1)))), since_last_write=0)
     assert not worth_writing(old, old, since_last_write=1000)
+
+
+def test_pods_that_are_placed_one_by_one_do_not_each_cost_a_write(w: Any) -> None:
+    waiting = w.observed(w.pending(0, node=None), w.pending(1, node=None), agents={}, job=w.job(w.status(phase="Starting")))
+    seen = again(waiting)
+    one_more = after(replace(seen, pods=(w.pending(0), w.pending(1, node=None))))
+    assert one_more.message != seen.job.status.message
+    assert not worth_writing(seen.job.status, one_more, since_last_write=2)
+    created = seen.job.status.model_copy(update={"pods": seen.job.status.pods.model_copy(update={"created": 1})})
+    assert worth_writing(created, one_more, since_last_write=0)
 
 
 def test_the_plan_in_the_status_is_short(w: Any) -> None:
