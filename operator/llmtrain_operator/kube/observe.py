@@ -121,10 +121,16 @@ class Observer:
     async def _answer(self, address: str) -> Agent | None:
         if not address:
             return None
+        limit = aiohttp.ClientTimeout(total=AGENT_SECONDS)
         try:
-            async with self._agents.get(f"http://{address}/status", timeout=aiohttp.ClientTimeout(total=AGENT_SECONDS)) as answer:
-                return agent_of(json.loads(await answer.content.read(LARGEST_ANSWER)), self._wall())
-        except (aiohttp.ClientError, TimeoutError, ValueError):
+            async with self._agents.get(f"http://{address}/status", timeout=limit, allow_redirects=False) as answer:
+                raw = bytearray()
+                async for chunk in answer.content.iter_any():
+                    raw += chunk
+                    if len(raw) > LARGEST_ANSWER:
+                        return None
+                return agent_of(json.loads(raw), self._wall())
+        except (aiohttp.ClientError, TimeoutError, ValueError, RecursionError):
             return None
 
     async def _warnings(self, namespace: str, pods: Iterable[Pod]) -> Mapping[str, Warned]:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from llmtrain_operator.kube.apply import create_gang, delete_pods, write_status
-from llmtrain_operator.kube.client import Client, path_to
+from llmtrain_operator.kube.client import ApiError, Client, path_to
 from llmtrain_operator.kube.cluster import Cluster
 from llmtrain_operator.kube.events import Recorder
 from llmtrain_operator.kube.handlers import JobKey
@@ -64,7 +64,7 @@ class Reconciler:
         if decision.action is not Action.LEAVE_ALONE:
             await self._record(key, sight, observed, decision)
             await self._act(sight, observed, decision)
-        return min(decision.again_in or RESYNC, RESYNC)
+        return RESYNC if decision.again_in is None else min(decision.again_in, RESYNC)
 
     async def _record(self, key: JobKey, sight: Sight, observed: Observed, decision: Decision) -> None:
         """Write the status where it is worth it, then say what changed."""
@@ -86,7 +86,11 @@ class Reconciler:
         if decision.action is Action.CREATE and job is not None and plan is not None:
             avoid = observed.job.status.avoided_nodes
             made = render(job, plan, decision.attempt, self._cluster, uid=observed.job.uid, gang=observed.gang, avoid=avoid)
-            await create_gang(self._client, [*made.shared, *made.own, *(made.pods[index] for index in decision.create)])
+            try:
+                await create_gang(self._client, [*made.shared, *made.own, *(made.pods[index] for index in decision.create)])
+            except ApiError as error:  # such as a quota: the person who set it must hear of it
+                await self._recorder.post(sight.manifest, "Warning", "CreateFailed", f"Not every pod could be created: {error}")
+                raise
         if decision.action is Action.DELETE_JOB:
             await self._client.delete(path_to(sight.manifest), observed.job.uid)
         await delete_pods(self._client, observed.job.namespace, decision.delete)
@@ -114,7 +118,7 @@ async def work(queue: WorkQueue[JobKey], reconciler: Reconciler, metrics: Metric
                 queue.add_after(key, again * random.uniform(0.9, 1.1))
         except Exception as error:  # a job must never end the worker: whatever it was, it is tried again, later each time
             result = "failed"
-            log.warning("%s/%s is tried again in %.1f s: %s", *key, queue.failed(key), error, exc_info=not isinstance(error, OSError))
+            log.warning("%s/%s is tried again in %.1f s: %s", *key, queue.failed(key), error, exc_info=not isinstance(error, ApiError))
         finally:
             queue.done(key)
             metrics.reconciles.labels(result).observe(time.monotonic() - start)

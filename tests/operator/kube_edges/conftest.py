@@ -32,13 +32,15 @@ class Server:
     url: str = ""
     sent: list[Sent] = field(default_factory=list)
     answer: Callable[[Sent], tuple[int, Any]] = lambda _: (200, {})
+    headers: dict[str, str] = field(default_factory=dict)
 
     async def handle(self, request: web.Request) -> web.Response:
-        raw = await request.read()
-        sent = Sent(request.method, request.path, dict(request.query), dict(request.headers), json.loads(raw) if raw else None)
+        given = await request.read()
+        sent = Sent(request.method, request.path, dict(request.query), dict(request.headers), json.loads(given) if given else None)
         self.sent.append(sent)
         code, body = self.answer(sent)
-        return web.Response(status=code, body=body) if isinstance(body, bytes) else web.json_response(body, status=code)
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return web.Response(status=code, body=raw, headers=self.headers)
 
 
 @pytest.fixture

@@ -1,0 +1,149 @@
+"""What is read for a look at a job, and what an agent's word is worth."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+from yarl import URL
+
+from llmtrain_operator.kube.client import Client
+from llmtrain_operator.kube.gangs import GangApis, gang_of
+from llmtrain_operator.kube.observe import LARGEST_ANSWER, Observer
+from llmtrain_operator.kube.planner import Planner
+from llmtrain_operator.life.objects import job_of
+
+TRAINING = {"globalBatchSize": 8, "sequenceLength": 64, "maxSteps": 10}
+JOB: dict[str, Any] = {
+    "apiVersion": "llmtrain.io/v1alpha1",
+    "kind": "LLMTrainJob",
+    "metadata": {"name": "job", "namespace": "team", "uid": "u1", "generation": 1},
+    "spec": {
+        "model": {"config": {}},
+        "tokenizer": {"source": "hf://acme/tokenizer"},
+        "dataset": [{"source": "hf://acme/text"}],
+        "training": TRAINING,
+    },
+}
+AGENT = {"job": "job", "attempt": 1, "node_rank": 0, "phase": "training"}
+
+
+class Cluster:
+    """A job, its pods, the node they are on, and the agent of pod 0, all behind one address."""
+
+    def __init__(self, server: Any) -> None:
+        self.server, self.url = server, URL(server.url)
+        self.ready, self.running = "True", True
+        self.agent: tuple[int, Any] = (200, AGENT)
+        server.answer = self.answer
+
+    def pod(self, owner: str = "u1") -> dict[str, Any]:
+        state = {"running": {"startedAt": "2026-01-01T00:00:00Z"}} if self.running else {"waiting": {"reason": "ContainerCreating"}}
+        metadata = {"name": "job-a1-0", "namespace": "team", "uid": "p0", "ownerReferences": [{"uid": owner, "controller": True}]}
+        metadata["labels"] = {"llmtrain.io/job": "job", "llmtrain.io/attempt": "1", "llmtrain.io/index": "0"}
+        ports = [{"name": "http", "containerPort": self.url.port}]
+        status = {"podIP": self.url.host, "phase": "Running" if self.running else "Pending"}
+        status["conditions"] = [{"type": "Ready", "status": self.ready}]  # type: ignore[assignment]
+        status["containerStatuses"] = [{"name": "trainer", "state": state}]  # type: ignore[assignment]
+        return {"metadata": metadata, "spec": {"nodeName": "n0", "containers": [{"name": "trainer", "ports": ports}]}, "status": status}
+
+    def answer(self, sent: Any) -> tuple[int, Any]:
+        if sent.path == "/status":
+            return self.agent
+        if sent.path == "/elsewhere":
+            return 200, AGENT
+        if sent.path.endswith("/llmtrainjobs/job"):
+            return 200, JOB
+        if sent.path.endswith("/pods"):
+            return 200, {"items": [self.pod()]}
+        if sent.path.endswith("/nodes/n0"):
+            return 200, {"metadata": {"name": "n0"}, "status": {"conditions": [{"type": "Ready", "status": "False"}]}}
+        return (200, {"items": []}) if sent.path.endswith("/events") else (404, {"reason": "NotFound", "message": "no"})
+
+    @property
+    def asked(self) -> list[str]:
+        return [sent.path.rsplit("/", 1)[-1] for sent in self.server.sent]
+
+
+@pytest.fixture
+def cluster(server: Any) -> Cluster:
+    return Cluster(server)
+
+
+@pytest.fixture
+async def observer(client: Client) -> AsyncIterator[Observer]:
+    async with aiohttp.ClientSession() as agents:
+        yield Observer(client, agents, Planner(), GangApis(versions={}))
+
+
+async def test_a_healthy_gang_costs_two_requests_and_one_to_its_agent(cluster: Cluster, observer: Observer) -> None:
+    sight = await observer.look("team", "job")
+    assert sight is not None and cluster.asked == ["job", "pods", "status"]
+    assert sight.observed.agents[0].status.phase == "training"
+    assert cluster.server.sent[1].query["labelSelector"] == "llmtrain.io/job=job"
+
+
+async def test_the_node_of_a_pod_that_is_not_ready_is_read(cluster: Cluster, observer: Observer) -> None:
+    cluster.ready = "False"
+    sight = await observer.look("team", "job")
+    assert sight is not None and sight.observed.nodes["n0"].not_ready_since is not None
+
+
+async def test_warnings_are_read_while_a_pod_does_not_run(cluster: Cluster, observer: Observer) -> None:
+    cluster.running = False
+    await observer.look("team", "job")
+    assert "events" in cluster.asked and "status" not in cluster.asked
+
+
+async def test_an_agent_that_falls_silent_keeps_its_last_word_with_its_time(cluster: Cluster, observer: Observer) -> None:
+    first = await observer.look("team", "job")
+    cluster.agent = (500, b"")
+    second = await observer.look("team", "job")
+    assert first is not None and second is not None
+    assert second.observed.agents == first.observed.agents and second.observed.now >= first.observed.agents[0].time
+    observer.forget(("team", "job"))
+    third = await observer.look("team", "job")
+    assert third is not None and third.observed.agents == {}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [(200, b"[" * 100_000), (200, b"no json"), (200, json.dumps(AGENT).encode() + b" " * LARGEST_ANSWER), (200, {"job": 3}), (302, b"")],
+    ids=["nested", "text", "endless", "other", "elsewhere"],
+)
+async def test_whatever_an_agent_answers_the_look_succeeds(cluster: Cluster, observer: Observer, said: tuple[int, Any]) -> None:
+    cluster.agent = said
+    cluster.server.headers = {"Location": "/elsewhere"}
+    sight = await observer.look("team", "job")
+    assert sight is not None and sight.observed.agents == {}
+
+
+async def test_a_large_answer_that_comes_in_parts_is_read_whole(cluster: Cluster, observer: Observer) -> None:
+    cluster.agent = (200, json.dumps(AGENT).encode() + b" " * (LARGEST_ANSWER // 2))
+    sight = await observer.look("team", "job")
+    assert sight is not None and 0 in sight.observed.agents
+
+
+async def test_a_job_that_is_not_there_is_none(observer: Observer, cluster: Cluster) -> None:
+    assert await observer.look("team", "other") is None
+
+
+@pytest.mark.parametrize(
+    ("gang", "queue", "served", "expected"),
+    [
+        ("auto", None, (), "operator"),
+        ("auto", None, ("kueue.x-k8s.io",), "operator"),
+        ("auto", "team-a", ("kueue.x-k8s.io", "scheduling.volcano.sh"), "kueue"),
+        ("auto", "team-a", ("scheduling.volcano.sh",), "volcano"),
+        ("auto", None, ("scheduling.x-k8s.io",), "coscheduling"),
+        ("none", None, ("scheduling.x-k8s.io",), "none"),
+    ],
+)
+def test_auto_takes_what_the_cluster_has(gang: str, queue: str | None, served: tuple[str, ...], expected: str) -> None:
+    scheduling = {"gang": gang, **({"queue": queue} if queue else {})}
+    job = job_of({**JOB, "spec": {**JOB["spec"], "scheduling": scheduling}})
+    assert job.spec is not None
+    assert gang_of(job.spec, GangApis(versions=dict.fromkeys(served, "v1"))) == expected
