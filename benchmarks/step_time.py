@@ -9,68 +9,90 @@ import json
 import statistics
 import tempfile
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.parallel.launch import launch
 
-LENGTH, MICRO, ACCUMULATION = 256, 4, 2
-STEPS_A_ROUND, ROUNDS = 4, 9
-LLAMA = {
-    "model_type": "llama",
-    "architectures": ["LlamaForCausalLM"],
-    "vocab_size": 4096,
-    "hidden_size": 256,
-    "intermediate_size": 704,
-    "num_hidden_layers": 6,
-    "num_attention_heads": 8,
-    "num_key_value_heads": 4,
-    "max_position_embeddings": LENGTH,
-    "tie_word_embeddings": False,
+MICRO, ACCUMULATION = 4, 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """A model and how long it is timed: a large one shows the arithmetic, a small one what stands around it."""
+
+    hidden: int
+    layers: int
+    length: int
+    vocabulary: int
+    rounds: int
+    steps_a_round: int
+
+    @property
+    def shape(self) -> dict[str, Any]:
+        return {
+            "model_type": "llama",
+            "architectures": ["LlamaForCausalLM"],
+            "vocab_size": self.vocabulary,
+            "hidden_size": self.hidden,
+            "intermediate_size": self.hidden * 11 // 4,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": 8,
+            "num_key_value_heads": 4,
+            "max_position_embeddings": self.length,
+            "tie_word_embeddings": False,
+        }
+
+
+SIZES = {
+    "large": Size(hidden=256, layers=6, length=256, vocabulary=4096, rounds=12, steps_a_round=4),
+    "small": Size(hidden=64, layers=4, length=64, vocabulary=512, rounds=15, steps_a_round=40),
 }
 
 
 def measure() -> dict[str, Any]:
-    """Seconds a step of each, and the medians of the ratios round by round."""
-    rounds = launch(Path(__file__), "time_rounds", 1, timeout=540)
+    """By size: seconds a step of each, and the medians of the ratios round by round."""
+    return {name: _measured(size) for name, size in SIZES.items()}
+
+
+def _measured(size: Size) -> dict[str, Any]:
+    rounds = launch(Path(__file__), "time_rounds", 1, asdict(size), timeout=540)
     seconds = {name: statistics.median(times) for name, times in rounds.items()}
     ratio = {
         f"native_over_{name}": statistics.median(a / b for a, b in zip(rounds["native"], rounds[name], strict=True))
         for name in ("bare", "hf_trainer")
     }
-    return {
-        "model": "llama, 6 layers of 256, vocabulary 4096",
-        "tokens_a_step": MICRO * ACCUMULATION * LENGTH,
-        "rounds": ROUNDS,
-        "steps_a_round": STEPS_A_ROUND,
-        "step_seconds": seconds,
-        **ratio,
-    }
+    return asdict(size) | {"tokens_a_step": MICRO * ACCUMULATION * size.length, "step_seconds": seconds} | ratio
 
 
-def time_rounds() -> dict[str, list[float]]:
-    """On the rank: seconds a step, one figure a round and contender. The first round warms up and is left out."""
-    contenders = {"native": native(), "bare": bare(), "hf_trainer": hf_trainer()}
+def time_rounds(given: dict[str, Any]) -> dict[str, list[float]]:
+    """On the rank: seconds a step, one figure a round and contender. The first round warms up and is left out; each round starts with
+    another contender."""
+    size = Size(**given)
+    contenders = {"native": native(size), "bare": bare(size), "hf_trainer": hf_trainer(size)}
     times: dict[str, list[float]] = {name: [] for name in contenders}
-    for number in range(ROUNDS + 1):
-        for name, run in contenders.items():
+    order = list(contenders)
+    for number in range(size.rounds + 1):
+        for name in order:
             began = time.perf_counter()
-            spent = run(STEPS_A_ROUND)
-            seconds = (spent if spent is not None else time.perf_counter() - began) / STEPS_A_ROUND
+            spent = contenders[name](size.steps_a_round)
+            seconds = (spent if spent is not None else time.perf_counter() - began) / size.steps_a_round
             if number:
                 times[name].append(seconds)
+        order = order[1:] + order[:1]
     return times
 
 
-def tokens(step: int) -> Any:
+def tokens(size: Size, step: int) -> Any:
     import torch
 
     draw = torch.Generator().manual_seed(step)
-    return torch.randint(0, int(LLAMA["vocab_size"]), (MICRO * ACCUMULATION, LENGTH + 1), generator=draw)  # type: ignore[call-overload]
+    return torch.randint(0, size.vocabulary, (MICRO * ACCUMULATION, size.length + 1), generator=draw)
 
 
-def native() -> Any:
+def native(size: Size) -> Any:
     """Steps of the product's engine: loss, norm, clipping, optimizer, everything a training step does."""
     import torch
 
@@ -84,45 +106,47 @@ def native() -> Any:
             "task": "pretrain",
             "engine": "native",
             "device": "cpu",
-            "model": {"config": LLAMA},
+            "model": {"config": size.shape},
             "dataset": [{"source": "file:///none"}],
             "training": {
                 "globalBatchSize": rows,
                 "microBatchSize": MICRO,
-                "sequenceLength": LENGTH,
+                "sequenceLength": size.length,
                 "maxSteps": 1000,
                 "precision": "fp32",
             },
-            "mesh": {"stages": [(0, LLAMA["num_hidden_layers"])]},
+            "mesh": {"stages": [(0, size.layers)]},
             "batch": {"globalSize": rows, "microSize": MICRO, "accumulation": ACCUMULATION},
         }
     )
     with tempfile.TemporaryDirectory() as model_dir:
-        (Path(model_dir) / "config.json").write_text(json.dumps(LLAMA))
+        (Path(model_dir) / "config.json").write_text(json.dumps(size.shape))
         engine = build_engine(config, Path(model_dir))
-    positions = torch.arange(LENGTH).repeat(rows, 1)
+    positions = torch.arange(size.length).repeat(rows, 1)
 
     def run(steps: int) -> None:
         for step in range(1, steps + 1):
-            ids = tokens(step)
-            batch = StepBatch(input_ids=ids[:, :-1], labels=ids[:, 1:], position_ids=positions, packed=False, target_tokens=rows * LENGTH)
+            ids = tokens(size, step)
+            batch = StepBatch(
+                input_ids=ids[:, :-1], labels=ids[:, 1:], position_ids=positions, packed=False, target_tokens=rows * size.length
+            )
             engine.train_step(batch, learning_rate=3e-4, step=step, stop=False)
 
     return run
 
 
-def bare() -> Any:
+def bare(size: Size) -> Any:
     """The same step as one would write it by hand: Hugging Face's model, cross-entropy, clip_grad_norm_, AdamW."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    kind = dict(LLAMA)
+    kind = size.shape
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind.pop("model_type"), **kind), attn_implementation="sdpa")
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
 
     def run(steps: int) -> None:
         for step in range(1, steps + 1):
-            ids = tokens(step)
+            ids = tokens(size, step)
             optimizer.zero_grad(set_to_none=True)
             total = 0.0
             for micro in ids.chunk(ACCUMULATION):
@@ -136,12 +160,12 @@ def bare() -> Any:
     return run
 
 
-def hf_trainer() -> Any:
+def hf_trainer(size: Size) -> Any:
     """HF Trainer with its defaults for such a run; seconds are counted from its first step's begin to its last step's end."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
-    kind = dict(LLAMA)
+    kind = size.shape
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind.pop("model_type"), **kind), attn_implementation="sdpa")
 
     class Clock(TrainerCallback):  # type: ignore[misc]
@@ -155,7 +179,7 @@ def hf_trainer() -> Any:
 
     class Rows(torch.utils.data.Dataset[dict[str, Any]]):
         def __init__(self, steps: int) -> None:
-            self.rows = torch.cat([tokens(step)[:, :-1] for step in range(1, steps + 1)])
+            self.rows = torch.cat([tokens(size, step)[:, :-1] for step in range(1, steps + 1)])
 
         def __len__(self) -> int:
             return len(self.rows)
