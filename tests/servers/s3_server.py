@@ -137,4 +137,4 @@ def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
 
 
 if __name__ == "__main__":
-    print(build_versitygw())
+    print(f"S3 server of the tests: {_kind()}")

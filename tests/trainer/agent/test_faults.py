@@ -73,6 +73,7 @@ def test_an_agent_tells_how_it_goes_and_no_process_survives_its_kill(job: Job, s
     agent.until(lambda: '"phase": "training"' in agent.get("/status"), "phase training")
     assert agent.get("/healthz") == "ok\n"
     assert 'llmtrain_step{train_job="tiny"}' in agent.get("/metrics")
+    agent.until(lambda: 'llmtrain_checkpoint_upload_seconds_count{train_job="tiny"} 0.0' not in agent.get("/metrics"), "an upload")
 
     server = psutil.Process(agent.pid_of(0)).parent()
     assert server is not None and server.num_threads() == 1  # a thread at the moment of a fork may leave a lock held for ever

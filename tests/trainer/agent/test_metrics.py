@@ -48,7 +48,7 @@ def test_a_row_shows_in_gauges_and_histogram() -> None:
     assert value(metrics, "llmtrain_loss") == 3.0
     assert value(metrics, "llmtrain_validation_loss") == 2.5
     assert value(metrics, "llmtrain_model_flops_utilization_ratio") == 0.4
-    assert value(metrics, "llmtrain_tokens_per_second_per_device") == 256.0
+    assert value(metrics, "llmtrain_tokens_per_second_per_gpu") == 256.0
     assert value(metrics, "llmtrain_eta_seconds") == 49.5
     assert value(metrics, "llmtrain_step_duration_seconds_count") == 1
 
@@ -77,11 +77,19 @@ def test_a_loss_that_is_no_number_is_counted() -> None:
 
 def test_a_commit_shows_the_last_durable_step() -> None:
     metrics = Metrics("tiny", 2)
-    metrics.committed(CheckpointStatus(name="step-00000007-a0-r1", step=7, uri="file:///x", bytes=10, committed_at=5.0))
+    metrics.committed(CheckpointStatus(name="step-00000007-a0-r1", step=7, uri="file:///x", bytes=10, committed_at=5.0), 2.0)
     metrics.restart("killed")
     assert value(metrics, "llmtrain_checkpoint_last_durable_step") == 7
     assert value(metrics, "llmtrain_checkpoints_total", result="committed") == 1
     assert value(metrics, "llmtrain_restarts_total", reason="killed") == 1
+    assert value(metrics, "llmtrain_checkpoint_upload_seconds_sum") == 2.0
+
+
+def test_a_restore_is_timed() -> None:
+    metrics = Metrics("tiny", 2)
+    assert value(metrics, "llmtrain_checkpoint_restore_seconds_count") == 0
+    metrics.restored(1.5)
+    assert value(metrics, "llmtrain_checkpoint_restore_seconds_sum") == 1.5
 
 
 def test_every_series_has_the_jobs_name_and_none_a_label_that_scrapers_own() -> None:

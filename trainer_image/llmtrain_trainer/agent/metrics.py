@@ -23,7 +23,7 @@ _GAUGES = {
     "learning_rate": "Learning rate of the newest step.",
     "grad_norm": "Norm of the whole gradient before clipping.",
     "tokens_per_second": "Tokens trained a second, all devices.",
-    "tokens_per_second_per_device": "Tokens trained a second and device.",
+    "tokens_per_second_per_gpu": "Tokens trained a second and device (GPU, or CPU rank).",
     "model_flops_utilization_ratio": "Model FLOPs a second as a share of the devices' peak.",
     "eta_seconds": "Expected time to the last step.",
     "peak_memory_bytes": "Largest peak memory of any rank.",
@@ -53,6 +53,8 @@ class Metrics:
         self._time = self._counter("time_seconds_total", "Time by what it was used for.", "state")
         self._step_seconds = self._histogram("step_duration_seconds", "Time of an optimizer step.", _STEP_BUCKETS)
         self._blocked = self._histogram("checkpoint_blocking_seconds", "How long a checkpoint held up training.", _SAVE_BUCKETS)
+        self._upload = self._histogram("checkpoint_upload_seconds", "From the ranks' last byte on disk to COMMIT.", _SAVE_BUCKETS)
+        self._restore = self._histogram("checkpoint_restore_seconds", "Choosing, fetching and verifying before a start.", _SAVE_BUCKETS)
         self._newest: Progress | None = None
         self._furthest = 0
         self._start_series()
@@ -79,12 +81,18 @@ class Metrics:
         if beats:
             self._set("last_heartbeat_timestamp_seconds", min(beat.time for beat in beats))
 
-    def committed(self, checkpoint: CheckpointStatus) -> None:
-        """A checkpoint is durable."""
+    def committed(self, checkpoint: CheckpointStatus, upload_seconds: float | None) -> None:
+        """A checkpoint is durable; how long that took after it was on this node's disk, where that is known."""
+        if upload_seconds is not None:
+            self._upload.labels(**self._labels).observe(upload_seconds)
         self._checkpoints.labels(**self._labels, result="committed").inc()
         self._set("checkpoint_last_durable_step", checkpoint.step)
         self._set("checkpoint_last_durable_timestamp_seconds", checkpoint.committed_at)
         self._set("checkpoint_bytes", checkpoint.bytes)
+
+    def restored(self, seconds: float) -> None:
+        """A checkpoint was chosen, fetched and verified."""
+        self._restore.labels(**self._labels).observe(seconds)
 
     def rejected(self) -> None:
         """A checkpoint was found torn or damaged."""
@@ -113,7 +121,7 @@ class Metrics:
             "learning_rate": row.learning_rate,
             "grad_norm": row.grad_norm,
             "tokens_per_second": row.tokens_per_second,
-            "tokens_per_second_per_device": row.tokens_per_second / self._world_size,
+            "tokens_per_second_per_gpu": row.tokens_per_second / self._world_size,
             "model_flops_utilization_ratio": row.mfu,
             "eta_seconds": (row.target_steps - row.step) * row.step_seconds,
             "peak_memory_bytes": row.memory_bytes,
@@ -125,8 +133,8 @@ class Metrics:
 
     def _start_series(self) -> None:
         """Counters exist from the start, at 0: an alert on an increase would miss the first one otherwise."""
-        for counter in (self._tokens, self._samples, self._nonfinite):
-            counter.labels(**self._labels)
+        for series in (self._tokens, self._samples, self._nonfinite, self._step_seconds, self._blocked, self._upload, self._restore):
+            series.labels(**self._labels)
         for counter, label, values in (
             (self._restarts, "reason", REASONS),
             (self._checkpoints, "result", ("committed", "rejected")),

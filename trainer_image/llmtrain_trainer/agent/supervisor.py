@@ -89,7 +89,10 @@ class Supervisor(SimpleElasticAgent):
         node, self._failure = self._node, None
         self._judge_last_round()
         self._wait_for_uploads()
+        began = time.monotonic()
         self._position = position = self._gear.agreement.settle(first=self._watch.first_start)
+        if position.checkpoint is not None:
+            node.metrics.restored(time.monotonic() - began)
         if not self._watch.first_start:
             node.board.update(restarts=self.restarts + 1)
         self._gear.gang.fail("")  # all nodes agree: what happened before is dealt with

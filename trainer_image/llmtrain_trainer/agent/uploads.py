@@ -36,6 +36,7 @@ class Uploads:
             config.checkpoint.keep_every_steps,
             self._on_event,
         )
+        self._staging = run.staging
         self._shown: CheckpointStatus | None = None
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._work, name="uploads", daemon=True)
@@ -83,5 +84,10 @@ class Uploads:
         last = self._uploader.last
         if last is not None and last != self._shown:
             self._shown = last
-            self._metrics.committed(last)
+            self._metrics.committed(last, self._seconds_after_staging(last))
             self._board.update(checkpoint=last)
+
+    def _seconds_after_staging(self, last: CheckpointStatus) -> float | None:
+        """From the last rank's marker on this disk to the commit; None where the save came from an earlier run and is gone."""
+        markers = [path.stat().st_mtime for path in (self._staging / last.name).glob("rank-*.json")]
+        return max(0.0, last.committed_at - max(markers)) if markers else None
