@@ -32,6 +32,7 @@ def main() -> None:
     row("kill -9 to the next step, seconds, slowest", slowest, "<= 10")
     row("of which rank start, seconds, slowest", max(kills["rank_start_seconds"], default=float("nan")), "<= 1")
     row("upload, uploader / boto3", uploads["uploader_over_boto3"], ">= 0.9")
+    row("upload to a directory, uploader / copy and fsync", uploads["uploader_over_copy_to_a_directory"], ">= 0.9")
     print(f"wrote {OUT}")
 
 

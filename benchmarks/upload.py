@@ -21,6 +21,7 @@ from llmtrain_trainer.checkpoint.uploader import Uploader
 from llmtrain_trainer.parallel.launch import launch
 
 MEGABYTES, ROUNDS = 768, 5
+NAME = "step-00000001-a0-r0"
 SERVERS = Path(__file__).parents[1] / "tests" / "servers" / "s3_server.py"
 
 
@@ -35,6 +36,7 @@ def measure() -> dict[str, Any]:
             os.environ.update(server.environment())
             rates = [_round(server, shards, number) for number in range(ROUNDS + 1)][1:]
             kind = server.kind
+        copies = [_directory_round(shards, Path(scratch) / f"copy-{number}") for number in range(ROUNDS + 1)][1:]
     ours, raw = zip(*rates, strict=True)
     return {
         "server": kind,
@@ -42,6 +44,7 @@ def measure() -> dict[str, Any]:
         "uploader_bytes_per_second": statistics.median(ours),
         "boto3_bytes_per_second": statistics.median(raw),
         "uploader_over_boto3": statistics.median(a / b for a, b in rates),
+        "uploader_over_copy_to_a_directory": statistics.median(a / b for a, b in copies),
     }
 
 
@@ -54,25 +57,17 @@ def write_shards(directory: str) -> None:
     state = {f"layer.{i}.weight": torch.rand(MEGABYTES * 2**20 // 4 // 12) for i in range(12)}
     meta = {"step": 1, "consumed_samples": 1, "target_steps": 1, "attempt": 0, "round": 0, "mesh": {}}
     writer = Writer(Path(directory))
-    writer.save("step-00000001-a0-r0", {"model": state}, meta)
+    writer.save(NAME, {"model": state}, meta)
     writer.finish()
 
 
 def _round(server: Any, shards: Path, number: int) -> tuple[float, float]:
     """Bytes a second of the uploader and of boto3, each into a bucket of its own, which is emptied after."""
-    name = "step-00000001-a0-r0"
-    files = [file for file in (shards / name).iterdir() if not file.name.startswith(".step")]
+    files = list((shards / NAME).iterdir())
     size = sum(file.stat().st_size for file in files)
     bucket = server.new_bucket()
 
-    with tempfile.TemporaryDirectory(dir=shards.parent) as scratch:
-        staging = Path(scratch) / "staging"
-        shutil.copytree(shards, staging, copy_function=os.link)
-        uploader = Uploader(staging, open_store(f"s3://{bucket}/job"), 0, 1, [0], 2, None, lambda _: None)
-        began = time.perf_counter()
-        assert uploader.drain(300)
-        ours = size / (time.perf_counter() - began)
-        assert uploader.last is not None
+    ours = size / _upload_seconds(shards, f"s3://{bucket}/job")
 
     import boto3
 
@@ -85,6 +80,36 @@ def _round(server: Any, shards: Path, number: int) -> tuple[float, float]:
         client.delete_object(Bucket=bucket, Key=row["Key"])
     print(f"upload round {number}: uploader {ours / 1e6:.0f} MB/s, boto3 {raw / 1e6:.0f} MB/s")
     return ours, raw
+
+
+def _directory_round(shards: Path, place: Path) -> tuple[float, float]:
+    """The same for a store that is a directory: the uploader against copying the files and syncing them."""
+    files = list((shards / NAME).iterdir())
+    size = sum(file.stat().st_size for file in files)
+    ours = size / _upload_seconds(shards, f"file://{place}/store")
+    (place / "raw").mkdir()
+    began = time.perf_counter()
+    for file in files:
+        with (place / "raw" / file.name).open("wb") as copy, file.open("rb") as source:
+            shutil.copyfileobj(source, copy, 1 << 20)
+            copy.flush()
+            os.fsync(copy.fileno())
+    raw = size / (time.perf_counter() - began)
+    shutil.rmtree(place)
+    print(f"to a directory: uploader {ours / 1e6:.0f} MB/s, copy {raw / 1e6:.0f} MB/s")
+    return ours, raw
+
+
+def _upload_seconds(shards: Path, destination: str) -> float:
+    """Of one save, from staged to committed."""
+    with tempfile.TemporaryDirectory(dir=shards.parent) as scratch:
+        staging = Path(scratch) / "staging"
+        shutil.copytree(shards, staging, copy_function=os.link)
+        uploader = Uploader(staging, open_store(destination), 0, 1, [0], 2, None, lambda _: None)
+        began = time.perf_counter()
+        assert uploader.drain(300)
+        assert uploader.last is not None
+        return time.perf_counter() - began
 
 
 def _load(path: Path) -> ModuleType:
