@@ -5,7 +5,6 @@ Called by benchmarks/trainer.py. A step counts when its row is written; the step
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -17,13 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from loading import ROOT, load
+
 from llmtrain_operator.cli.manifest import load_manifest
 from llmtrain_operator.cli.running import choose_view
 from llmtrain_operator.local.run import get_ready, run
 from llmtrain_operator.local.watch import Snapshot
 from llmtrain_operator.local.workdir import Workdir
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
 KILLS, STEPS, EVERY = 3, 60, 8
 
 
@@ -66,14 +66,14 @@ def measure() -> dict[str, Any]:
     """One run of 2 x 2 x 2 on CPU processes, with `KILLS` kills."""
     with tempfile.TemporaryDirectory() as scratch:
         text = Path(scratch) / "text.jsonl"
-        _collect(text)
+        load("examples/collect_text.py").collect("docstrings", text)
         settings = [
             f"spec.dataset[0].source=file://{text}",
             f"spec.training.maxSteps={STEPS}",
             f"spec.checkpoint.destination=file://{scratch}/checkpoints",
             f"spec.checkpoint.every.steps={EVERY}",
         ]
-        ready = get_ready(load_manifest(str(EXAMPLES / "01-demo-2x2x2.yaml"), settings), Workdir(Path(scratch) / "run"))
+        ready = get_ready(load_manifest(str(ROOT / "examples" / "01-demo-2x2x2.yaml"), settings), Workdir(Path(scratch) / "run"))
         killer = Killer(ready.workdir.node(0))
         outcome = run(ready, choose_view(ready, plain=True), killer)
         assert outcome.exit_code == 0, outcome.verdict
@@ -91,15 +91,6 @@ def measure() -> dict[str, Any]:
         "checkpoint_blocked_seconds": statistics.median(blocked),
         "blocked_over_step": statistics.median(blocked) / step,
     }
-
-
-def _collect(path: Path) -> None:
-    specification = importlib.util.spec_from_file_location("collect_text", EXAMPLES / "collect_text.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    module.collect("docstrings", path)
 
 
 if __name__ == "__main__":

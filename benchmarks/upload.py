@@ -5,7 +5,6 @@ Called by benchmarks/trainer.py. The uploader also hashes, writes a manifest, li
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -13,8 +12,9 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from types import ModuleType
 from typing import Any
+
+from loading import load
 
 from llmtrain_trainer.checkpoint.store import open_store
 from llmtrain_trainer.checkpoint.uploader import Uploader
@@ -22,12 +22,11 @@ from llmtrain_trainer.parallel.launch import launch
 
 MEGABYTES, ROUNDS = 768, 5
 NAME = "step-00000001-a0-r0"
-SERVERS = Path(__file__).parents[1] / "tests" / "servers" / "s3_server.py"
 
 
 def measure() -> dict[str, Any]:
     """Bytes a second of each, and the median of the ratio round by round."""
-    servers = _load(SERVERS)
+    servers = load("tests/servers/s3_server.py")
     with tempfile.TemporaryDirectory() as scratch:
         shards = Path(scratch) / "shards"
         launch(Path(__file__), "write_shards", 1, str(shards), timeout=300)
@@ -110,18 +109,6 @@ def _upload_seconds(shards: Path, destination: str) -> float:
         assert uploader.drain(300)
         assert uploader.last is not None
         return time.perf_counter() - began
-
-
-def _load(path: Path) -> ModuleType:
-    specification = importlib.util.spec_from_file_location(path.stem, path)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    import sys
-
-    sys.modules[path.stem] = module
-    specification.loader.exec_module(module)
-    return module
 
 
 if __name__ == "__main__":

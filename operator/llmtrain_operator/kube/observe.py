@@ -99,9 +99,9 @@ class Observer:
     async def _nodes(self, pods: Iterable[Pod], raw: Iterable[Object]) -> Mapping[str, Node]:
         """The nodes of pods that are not well: that of a Ready pod is Ready, since Kubernetes takes a pod's Ready away with its node's."""
         well = {pod["metadata"]["name"] for pod in raw if _ready(pod) and not pod["metadata"].get("deletionTimestamp")}
-        names = sorted({pod.node for pod in pods if pod.node and pod.name not in well and pod.phase != "Succeeded"})
-        found = await asyncio.gather(*(self._client.get(path_of("v1", "Node", name=name)) for name in names))
-        return {name: node_of(name, node) for name, node in zip(names, found, strict=True)}
+        wanted = sorted({pod.node for pod in pods if pod.node and pod.name not in well and pod.phase != "Succeeded"})
+        found = await asyncio.gather(*(self._client.get(path_of("v1", "Node", name=name)) for name in wanted))
+        return {name: node_of(name, node) for name, node in zip(wanted, found, strict=True)}
 
     async def _ask(self, key: tuple[str, str], uid: str, pods: Iterable[Pod], raw: Iterable[Object]) -> Mapping[int, Agent]:
         """What the agents of the newest attempt said last; one that does not answer now keeps its older word."""

@@ -6,21 +6,16 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
+from llmtrain_operator.life import times
+
 BARS = "▁▂▃▄▅▆▇█"
 
 
 def span(seconds: float | None) -> str:
-    """48 -> 48s, 125 -> 2m05s, 7380 -> 2h03m, 180000 -> 2d02h."""
+    """As `life.times.span`; a dash where it is not known."""
     if seconds is None or not math.isfinite(seconds):
         return "-"
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    if whole < 86_400:
-        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
-    return f"{whole // 86_400}d{whole % 86_400 // 3600:02d}h"
+    return times.span(seconds)
 
 
 def size(count: float | None) -> str:
