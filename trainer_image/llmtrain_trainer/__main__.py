@@ -29,6 +29,8 @@ def _parser() -> argparse.ArgumentParser:
     agent.add_argument("--port", type=int, default=0, help="their port (default: a free one, which port.json in the run directory names)")
     agent.add_argument("--grace", type=float, default=300.0, metavar="SECONDS", help="from SIGTERM to giving up saving (default: 300)")
 
+    agent.add_argument("--echo", action="store_true", help="repeat the ranks' logs on standard output, each line with its rank in front")
+
     prepare = commands.add_parser("prepare", help="fetch the model, make the tokenizer, tokenise the data; train nothing")
     _job_arguments(prepare)
 
@@ -63,6 +65,7 @@ def _agent(options: argparse.Namespace) -> int:
             port=options.port,
             cache=options.cache.absolute(),
             grace=options.grace,
+            echo=options.echo,
         )
     )
 

@@ -138,7 +138,7 @@ def _arguments(attempt: Attempt, index: int) -> list[str]:
         "--port": str(HTTP_PORT),
         "--grace": str(save_seconds(attempt.plan)),
     }
-    return ["agent", *(word for option in told.items() for word in option)]
+    return ["agent", *(word for option in told.items() for word in option), "--echo"]
 
 
 def _environment(cluster: Cluster) -> list[dict[str, Any]]:

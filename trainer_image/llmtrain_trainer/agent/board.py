@@ -40,7 +40,7 @@ class Events:
     def __call__(self, row: Mapping[str, Any]) -> None:
         append_row(self._path, json.dumps({"time": time.time(), **row}))
         if row.get("message"):
-            print(f"{self._prefix}{row['message']}", flush=True)
+            print(f"{self._prefix}{row['message']}\n", end="", flush=True)  # in one write: another thread repeats the ranks' lines
 
     def record(self, kind: str, message: str, **facts: Any) -> None:
         """One row; facts that are None are left out."""

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from llmtrain_trainer.agent import outputs
 from llmtrain_trainer.agent.board import Board, Events
+from llmtrain_trainer.agent.echo import Echo
 from llmtrain_trainer.agent.metrics import Metrics
 from llmtrain_trainer.agent.outcome import EndedError, GaveUpError, StoppedError, UnfitError
 from llmtrain_trainer.agent.preflight import check_machine, check_rendezvous, check_store
@@ -59,6 +60,9 @@ class Options:
     grace: float
     """Seconds from SIGTERM to killing ranks unsaved."""
 
+    echo: bool = False
+    """Repeat the ranks' logs on standard output."""
+
 
 def run_node(options: Options) -> int:
     """Run to the end; returns the exit code. The verdict is in termination.json."""
@@ -70,6 +74,7 @@ def run_node(options: Options) -> int:
         print(verdict.message, flush=True)
         return _leave(run, verdict)
     agent = _Agent(options, config, run)
+    agent.begin()
     try:
         verdict = agent.work()
     except EndedError as ended:
@@ -93,6 +98,12 @@ class _Agent:
         self._events = Events(run, f"[node {options.node_rank}] " if config.mesh.nodes > 1 else "")
         self._uploads: Uploads | None = None
         self._streamer: BaseProcess | None = None
+        self._echo = Echo(run) if options.echo else None
+
+    def begin(self) -> None:
+        """The first act."""
+        if self._echo is not None:
+            self._echo.start()
 
     def work(self) -> Verdict:
         """All stations. Raises EndedError, StoppedError, StoreError; anything else is a fault of ours."""
@@ -125,6 +136,8 @@ class _Agent:
             self._uploads.close()
         if self._streamer is not None:
             self._streamer.kill()
+        if self._echo is not None:
+            self._echo.close()
         phase = "done" if verdict.exit_code in (ExitCode.DONE, ExitCode.SAVED) else "failed"
         self._events.record("verdict", verdict.message, step=verdict.step, exit_code=verdict.exit_code, reason=verdict.reason)
         self._board.update(phase=phase, message=verdict.message, verdict=verdict)
