@@ -81,6 +81,14 @@ EXAMPLES: dict[tuple[str, str], tuple[list[Section], list[Section]]] = {
         [{}, {"engine": "deepspeed", "deepspeed": {"a": 1}}, {"engine": "megatron"}],
         [{"deepspeed": {}}, {"engine": "auto", "deepspeed": {"a": 1}}],
     ),
+    ("spec.parallelism", "offload"): (
+        [{}, {"engine": "deepspeed", "offload": {"optimizer": "cpu"}}],
+        [{"offload": {}}, {"engine": "megatron", "offload": {"optimizer": "cpu"}}],
+    ),
+    ("spec.parallelism.offload", "path"): (
+        [{}, {"optimizer": "cpu"}, {"optimizer": "nvme", "path": "/local"}, {"parameters": "nvme", "path": "/local"}],
+        [{"path": "/local"}, {"optimizer": "nvme"}, {"parameters": "nvme"}, {"optimizer": "cpu", "path": "/local"}],
+    ),
     ("spec.evaluation", "split"): (
         [{"split": 0.1}, {"dataset": [{"source": "file:///held-out"}]}],
         [{}, {"split": 0.1, "dataset": [{"source": "file:///held-out"}]}],

@@ -38,6 +38,7 @@ class Saver(Protocol):
     """What the loop needs of checkpoint.writer.Writer."""
 
     def save(self, name: str, state: dict[str, Any], meta: dict[str, Any]) -> float: ...
+    def save_files(self, name: str, write: Callable[[Path], None], meta: dict[str, Any]) -> float: ...
     def finish(self) -> None: ...
 
 
@@ -152,7 +153,10 @@ class Loop:
         size = self.config.batch.global_size
         meta = {**self.meta, "step": self.step, "consumed_samples": self.step * size, "target_steps": self.target_steps}
         began = time.perf_counter()
-        self.writer.save(self.name(self.step), self.engine.state_dict(), meta)
+        if self.engine.format == "dcp":
+            self.writer.save(self.name(self.step), self.engine.state_dict(), meta)
+        else:
+            self.writer.save_files(self.name(self.step), self.engine.save_files, meta)
         return time.perf_counter() - began
 
     def _leave(self) -> ExitCode:

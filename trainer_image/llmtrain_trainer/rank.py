@@ -78,7 +78,7 @@ def _train(run: RunDir, pulse: Pulse) -> ExitCode:
         step=resume["step"],
         target_steps=Prepared.load(run.prepared).target_steps,
         name=_names(config.job.attempt, resume["round"]),
-        meta=_meta(config, run, resume["round"]),
+        meta=_meta(config, run, resume["round"]) | {"engine": config.engine, "format": engine.format},
     )
     code = loop.train()
     dist.barrier()  # nobody leaves while another may still fail: after this line the round has succeeded everywhere

@@ -35,6 +35,8 @@ def trainer_config(job: LLMTrainJob, plan: Plan, attempt: int) -> TrainerConfig:
         output=spec.output,
         mesh=plan.mesh,
         batch=plan.batch,
+        offload=spec.parallelism.offload,
+        deepspeed=spec.parallelism.deepspeed,
         estimate=estimate_of(plan),
         restarts=Restarts(max=budget.max, window_seconds=seconds(budget.window)),
         hang_seconds=hang_seconds(job.spec.resilience.hang),

@@ -53,6 +53,7 @@ def _pinned(job: LLMTrainJob, config: TrainerConfig, nodes: int, *, cpu: bool) -
         virtual_stages=len(mesh.stages) // mesh.pp,
         schedule=mesh.schedule,
         zero_stage=mesh.zero_stage,
+        offload=job.spec.parallelism.offload,
         deepspeed=job.spec.parallelism.deepspeed,
     )
     training = config.training.model_copy(update={"micro_batch_size": config.batch.micro_size})

@@ -17,6 +17,7 @@ from llmtrain_trainer.checkpoint.restore import choose, fetch
 from llmtrain_trainer.checkpoint.store import open_store
 from llmtrain_trainer.checkpoint.uploader import Uploader
 from llmtrain_trainer.checkpoint.writer import snapshot
+from llmtrain_trainer.parallel.launch import launch
 
 SCRIPT = Path(__file__).with_name("save_and_load.py")
 
@@ -91,3 +92,40 @@ def test_a_snapshot_of_a_shared_and_strided_tensor_has_its_values() -> None:
     base.zero_()
     assert copied["t"].tolist() == [[0, 3], [1, 4], [2, 5]]
     assert copied["p"].tolist() == [[0, 1, 2], [3, 4, 5]] and not copied["p"].requires_grad
+
+
+def files_of_two_ranks(staging: Path, clash: bool) -> str | None:
+    """In each rank: a save of one file of its own, or of one that both call the same. Rank 0 says what came of it."""
+    import torch.distributed as dist
+
+    from llmtrain_trainer.checkpoint.writer import Writer
+
+    name = "weights.pt" if clash else f"weights-{dist.get_rank()}.pt"
+    writer = Writer(staging)
+    if clash and dist.get_rank() == 0:
+        (staging / "step-00000001-a0-r0").mkdir(parents=True, exist_ok=True)
+        (staging / "step-00000001-a0-r0" / name).touch()  # as the other rank's file would lie there
+    writer.save_files(
+        "step-00000001-a0-r0", lambda directory: (directory / name).write_text(name) and None, {"step": 1, "format": "deepspeed"}
+    )
+    try:
+        writer.finish()
+    except RuntimeError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.processes
+def test_files_that_an_engine_wrote_go_through_the_store(tmp_path: Path) -> None:
+    staging, store = tmp_path / "run" / "staging", open_store(f"file://{tmp_path}/store")
+    assert launch(Path(__file__), "files_of_two_ranks", 2, staging, False) is None
+    assert Uploader(staging, store, 0, 1, (0, 1), 2, None, lambda _row: None).drain(30)
+    found = choose(store, "latest", lambda _row: None)
+    assert found is not None
+    fetched = fetch(found, store, tmp_path / "run" / "restore")
+    assert [(fetched / f"weights-{rank}.pt").read_text() for rank in range(2)] == ["weights-0.pt", "weights-1.pt"]
+
+
+@pytest.mark.processes
+def test_a_file_that_is_there_already_is_not_overwritten(tmp_path: Path) -> None:
+    assert "weights.pt was written by two ranks" in launch(Path(__file__), "files_of_two_ranks", 2, tmp_path, True)

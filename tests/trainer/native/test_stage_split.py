@@ -129,6 +129,6 @@ def test_a_method_that_is_not_exact_in_every_layout_is_refused(parity: ModuleTyp
 
 
 def test_an_engine_that_is_not_built_names_what_is(parity: ModuleType, tmp_path: Path) -> None:
-    config = parity.config_of(parity.Case(), 1).model_copy(update={"engine": "megatron"})
-    with pytest.raises(ValueError, match="engine is megatron, but this version has native"):
+    config = parity.config_of(parity.Case(), 1).model_copy(update={"engine": "accelerate"})
+    with pytest.raises(ValueError, match="engine is accelerate, but this version has native, deepspeed, megatron"):
         build_engine(config, tmp_path)

@@ -17,10 +17,13 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from llmtrain_trainer.agent.board import Events
+from llmtrain_trainer.agent.conversion import ConversionError, convert
 from llmtrain_trainer.agent.gang import Gang
 from llmtrain_trainer.agent.outcome import GaveUpError
 from llmtrain_trainer.checkpoint import restore
 from llmtrain_trainer.checkpoint.errors import BadCheckpointError, ResumeError, StoreError
+from llmtrain_trainer.checkpoint.fit import conversion
+from llmtrain_trainer.checkpoint.manifest import MANIFEST, Manifest
 from llmtrain_trainer.checkpoint.restore import Found
 from llmtrain_trainer.checkpoint.store import Store
 from llmtrain_trainer.config import ExitCode, TrainerConfig, Verdict
@@ -53,15 +56,15 @@ class Agreement:
     """One an agent; without a store every round begins at step 0."""
 
     def __init__(self, gang: Gang, run: RunDir, store: Store | None, config: TrainerConfig, events: Events) -> None:
-        self._gang, self._run, self._store, self._events = gang, run, store, events
+        self._gang, self._run, self._store, self._config, self._events = gang, run, store, config, events
         self._resume: Literal["latest", "none"] | int = config.checkpoint.resume if config.checkpoint is not None else "none"
         self._attempt = config.job.attempt
 
     def settle(self, *, first: bool) -> Position:
         """Agree for the newest round. `first`: this agent's first start, to which checkpoint.resume applies.
 
-        Raises GaveUpError when the checkpoint that was asked for cannot be had, the store does not answer or the nodes prepared different
-        data; and whatever Gang.wait raises.
+        Raises GaveUpError when the checkpoint that was asked for cannot be had or does not fit the engine, the store does not answer or
+        the nodes prepared different data; and whatever Gang.wait raises.
         """
         refused: set[str] = set()
         if first:
@@ -112,6 +115,8 @@ class Agreement:
                 found = restore.choose(self._store, self._resume, self._events, self._run.restore)
             else:
                 found = self._newest(self._store, refused)
+            if found is not None:
+                self._conversion(str(found.name))  # an older one would be refused for the same reason
         except ResumeError as error:
             raise self._give_up(ExitCode.CONFIG, "BadConfig", str(error)) from error
         except StoreError as error:
@@ -142,11 +147,17 @@ class Agreement:
         try:
             found = restore.find(self._store, name)
             directory = restore.fetch(found, self._store, self._run.restore)
+            if kind := self._conversion(name):
+                directory = convert(kind, directory, self._run.logs)
         except (BadCheckpointError, ResumeError) as error:
             return Position(round=self._gang.round), f"{error}"
-        except (StoreError, OSError) as error:
+        except (StoreError, OSError, ConversionError) as error:
             return Position(round=self._gang.round), f"{_UNABLE}{error}"
         return Position(round=self._gang.round, checkpoint=name, step=found.step, directory=str(directory)), _OK
+
+    def _conversion(self, name: str) -> str | None:
+        """What a fetched checkpoint needs before this run can load it. Raises ResumeError where it never can."""
+        return conversion(Manifest.model_validate_json((self._run.restore / name / MANIFEST).read_bytes()).meta, self._config)
 
     def _give_up(self, code: ExitCode, reason: str, message: str) -> GaveUpError:
         verdict = Verdict(exit_code=code, reason=reason, message=message)

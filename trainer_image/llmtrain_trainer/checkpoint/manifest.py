@@ -106,7 +106,13 @@ class Meta(Strict):
     round: int = 0
     seed: int | None = None
     mesh: dict[str, Any] = {}
-    """The layout that wrote it. Any other layout can load it."""
+    """The layout that wrote it."""
+
+    engine: str = "native"
+    """What trained it."""
+
+    format: str = "dcp"
+    """What its files are: dcp, which every layout reads, or the own files of an engine; fit.py knows who can load which."""
 
     config_hash: str | None = None
     tokenizer_hash: str | None = None
@@ -164,7 +170,7 @@ def join(name: Name, meta: Meta, parts: Iterable[NodePart], created: float) -> M
         raise BadCheckpointError(f"{name} lacks the shards of ranks {', '.join(map(str, sorted(missing)))}")
     if len(set(paths)) != len(paths):
         raise BadCheckpointError(f"{name} has a file that two nodes wrote: {next(path for path in paths if paths.count(path) > 1)}")
-    if METADATA not in paths:
+    if meta.format == "dcp" and METADATA not in paths:
         raise BadCheckpointError(f"{name} lacks {METADATA}, which rank 0 writes")
     return Manifest(name=str(name), save_id=parts[0].save_id, created=created, meta=meta, files=tuple(files))
 

@@ -11,6 +11,7 @@ import os
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -48,8 +49,21 @@ class Writer:
         self._buffer = snapshot(state, self._buffer)
         if torch.cuda.is_available():
             torch.cuda.synchronize()  # the copies to pinned memory are queued, and training is about to overwrite their source
-        self._thread = threading.Thread(target=self._run, args=(name, self._buffer, meta), name=f"save {name}", daemon=True)
-        self._thread.start()
+        buffer = self._buffer
+        self._behind(name, lambda: self._write(self._staging / name, buffer, meta))
+        return time.perf_counter() - began
+
+    def save_files(self, name: str, write: Callable[[Path], None], meta: dict[str, Any]) -> float:
+        """Collective. The same for an engine that writes its files itself: `write` puts this rank's into the directory it is given.
+
+        Only their way to the disk, and the marker, are left to the background.
+        """
+        began = time.perf_counter()
+        self.finish()
+        draft = self._staging / name / f".draft-{dist.get_rank()}"
+        draft.mkdir(parents=True)
+        write(draft)
+        self._behind(name, lambda: self._keep(draft, meta))
         return time.perf_counter() - began
 
     def finish(self) -> None:
@@ -63,24 +77,54 @@ class Writer:
                 f"The checkpoint could not be written to {self._staging}: {error}. Check the space and the rights there."
             ) from error
 
-    def _run(self, name: str, state: dict[str, Any], meta: dict[str, Any]) -> None:
-        try:
-            self._write(self._staging / name, state, meta)
-        except BaseException as error:  # whatever it was, training must hear of it at the next save
-            self._error = error
+    def _behind(self, name: str, act: Callable[[], None]) -> None:
+        """Do the rest of a save beside training."""
+
+        def run() -> None:
+            try:
+                act()
+            except BaseException as error:  # whatever it was, training must hear of it at the next save
+                self._error = error
+
+        self._thread = threading.Thread(target=run, name=f"save {name}", daemon=True)
+        self._thread.start()
 
     def _write(self, directory: Path, state: dict[str, Any], meta: dict[str, Any]) -> None:
-        rank, world = dist.get_rank(), dist.get_world_size()
-        save_id = [uuid.uuid4().hex]
-        dist.broadcast_object_list(save_id, src=0, group=self._group)
+        save_id = self._draw()
         # One file a rank, synced once: a marker must not outlive its shard when the machine loses power.
         save(state, storage_writer=FileSystemWriter(directory), process_group=self._group)
-        files = sorted(directory.glob(f"__{rank}_*"))
+        files = sorted(directory.glob(f"__{dist.get_rank()}_*"))
+        if dist.get_rank() == 0:
+            files.append(directory / METADATA)
+        self._mark(directory, files, save_id, meta)
+
+    def _keep(self, draft: Path, meta: dict[str, Any]) -> None:
+        """Move this rank's files, synced, to those of the other ranks of the node. Raises ValueError for a name that is there already."""
+        save_id, directory, files = self._draw(), draft.parent, []
+        for file in sorted(draft.iterdir()):
+            target = directory / file.name
+            if target.exists() or file.is_dir():
+                raise ValueError(f"{file.name} was written by two ranks, or is a directory")
+            with file.open("rb") as written:
+                os.fsync(written.fileno())
+            files.append(file.rename(target))
+        draft.rmdir()
+        self._mark(directory, files, save_id, meta)
+
+    def _draw(self) -> str:
+        """The id of this save, equal on all ranks."""
+        save_id = [uuid.uuid4().hex]
+        dist.broadcast_object_list(save_id, src=0, group=self._group)
+        return save_id[0]
+
+    def _mark(self, directory: Path, files: list[Path], save_id: str, meta: dict[str, Any]) -> None:
+        """Say that this rank's files are whole."""
+        rank = dist.get_rank()
         if rank == 0:
             (directory / META).write_text(json.dumps(meta))
-            files.append(directory / METADATA)
         sizes = {file.name: file.stat().st_size for file in files}
-        _publish(directory / rank_file(rank), encode(RankPart(rank=rank, world_size=world, save_id=save_id[0], files=sizes)))
+        part = RankPart(rank=rank, world_size=dist.get_world_size(), save_id=save_id, files=sizes)
+        _publish(directory / rank_file(rank), encode(part))
 
 
 def snapshot(value: Any, buffer: Any) -> Any:

@@ -3,6 +3,7 @@
 from llmtrain_trainer.config.checkpoint import Cadence, Checkpoint, Output
 from llmtrain_trainer.config.dataset import Columns, Dataset, Evaluation
 from llmtrain_trainer.config.model import Model, Peft, Quantization, Tokenizer, TokenizerTraining
+from llmtrain_trainer.config.offload import Offload
 from llmtrain_trainer.config.status import CheckpointStatus, ExitCode, Heartbeat, NodeStatus, Progress, Verdict
 from llmtrain_trainer.config.strict import Duration, Name, PositiveInt, Ratio, Source, StoreUri, Strict, seconds
 from llmtrain_trainer.config.trainer import Batch, EngineName, Estimate, Identity, Mesh, PipelineSchedule, Restarts, Task, TrainerConfig
@@ -26,6 +27,7 @@ __all__ = [
     "Model",
     "Name",
     "NodeStatus",
+    "Offload",
     "Optimizer",
     "Output",
     "Peft",

@@ -6,13 +6,14 @@ It takes text, touches no file and imports no torch.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from llmtrain_trainer.config.checkpoint import Checkpoint, Output
 from llmtrain_trainer.config.dataset import Dataset, Evaluation
 from llmtrain_trainer.config.model import Model, Peft, Quantization, Tokenizer
+from llmtrain_trainer.config.offload import Offload
 from llmtrain_trainer.config.strict import PositiveInt, Strict
 from llmtrain_trainer.config.training import Training
 
@@ -165,6 +166,12 @@ class TrainerConfig(Strict):
 
     batch: Batch
     """The batch arithmetic the plan resolved."""
+
+    offload: Offload | None = None
+    """What engine deepspeed keeps off the device, as in the manifest."""
+
+    deepspeed: dict[str, Any] | None = None
+    """More keys of DeepSpeed's configuration, as in the manifest; none of them says what another field says."""
 
     estimate: Estimate = Estimate()
     """What the plan expects of this run."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,12 @@ if TYPE_CHECKING:
     from llmtrain_trainer.config import TrainerConfig
     from llmtrain_trainer.engines.engine import Engine
 
-AVAILABLE = ("native",)
+BUILDERS = {
+    "native": "llmtrain_trainer.engines.native:NativeEngine",
+    "deepspeed": "llmtrain_trainer.engines.deepspeed:build",
+    "megatron": "llmtrain_trainer.engines.megatron:build",
+}
+"""module:callable of each engine, imported when it is asked for: nobody pays for, or needs installed, what another engine imports."""
 
 
 def build_engine(config: TrainerConfig, model_dir: Path) -> Engine:
@@ -18,9 +24,8 @@ def build_engine(config: TrainerConfig, model_dir: Path) -> Engine:
     model_dir holds config.json and, for a pretrained model, *.safetensors. Raises ValueError for an engine that is not built, and
     where the model does not fit the mesh.
     """
-    if config.engine not in AVAILABLE:
-        raise ValueError(f"engine is {config.engine}, but this version has {', '.join(AVAILABLE)}: use one of them")
-    # Imported here: whoever only wants the Protocol's values must not pay seconds for torch and transformers.
-    from llmtrain_trainer.engines.native import NativeEngine
-
-    return NativeEngine(config, model_dir)
+    if config.engine not in BUILDERS:
+        raise ValueError(f"engine is {config.engine}, but this version has {', '.join(BUILDERS)}: use one of them")
+    module, _, builder = BUILDERS[config.engine].partition(":")
+    engine: Engine = getattr(importlib.import_module(module), builder)(config, model_dir)
+    return engine

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     import torch
@@ -46,8 +46,8 @@ class StepResult:
     """True when any rank was asked to stop; every rank then leaves after the same step."""
 
 
-class Engine(Protocol):
-    """Built once a process, after init_process_group; every method is collective over all ranks."""
+class Steps(Protocol):
+    """What every engine does. Built once a process, after init_process_group; every method is collective over all ranks."""
 
     @property
     def replica(self) -> int:
@@ -62,12 +62,8 @@ class Engine(Protocol):
         """Sum of the loss over this global batch's targets and their count, without training. Equal on every rank."""
         ...
 
-    def state_dict(self) -> dict[str, Any]:
-        """Weights and optimizer as DCP saves them: names and values do not depend on the layout. Of a LoRA run: adapters only."""
-        ...
-
     def load_checkpoint(self, directory: Path) -> None:
-        """Load what `state_dict` of any layout saved, from a directory of DCP files."""
+        """Load a checkpoint of this engine's format from a directory of its files, converted already where checkpoint/fit.py asks."""
         ...
 
     def export(self, directory: Path, kind: str) -> None:
@@ -77,3 +73,29 @@ class Engine(Protocol):
     def memory_bytes(self) -> int:
         """Peak of this process so far: of the CUDA allocator, or resident set on a CPU."""
         ...
+
+
+class StateEngine(Steps, Protocol):
+    """An engine whose checkpoint is one DCP state: copied to host memory, then written behind training's back."""
+
+    format: Literal["dcp"]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights and optimizer as DCP saves them: names and values do not depend on the layout. Of a LoRA run: adapters only."""
+        ...
+
+
+class FileEngine(Steps, Protocol):
+    """An engine whose checkpoint is files that it writes itself, while training waits."""
+
+    format: Literal["deepspeed", "megatron"]
+
+    def save_files(self, directory: Path) -> None:
+        """Write this rank's files, without subdirectories, into `directory`: an empty one that is this rank's alone.
+
+        No two ranks may write a file of the same name; together the files of all ranks are the checkpoint.
+        """
+        ...
+
+
+Engine = StateEngine | FileEngine

@@ -1,4 +1,4 @@
-"""Engine `native`: Hugging Face modelling code x FSDP2 x DTensor tensor parallelism x torch pipelining.
+"""Engine `native`: Hugging Face modelling code x FSDP2 x DTensor tensor parallelism x cut sequences and experts x torch pipelining.
 
 Every layout computes the same: weights are drawn by name, the loss is a sum over the global batch's targets, the norm counts each
 element once. fp32 runs agree with one process to 1e-5.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import resource
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -29,6 +29,8 @@ from llmtrain_trainer.parallel.shards import Shard, shards_of
 
 class NativeEngine:
     """See engines/engine.py for what each method promises."""
+
+    format: Literal["dcp"] = "dcp"
 
     def __init__(self, config: TrainerConfig, model_dir: Path) -> None:
         """Collective. Raises ValueError where the model cannot be laid out as the mesh says."""
@@ -57,8 +59,8 @@ class NativeEngine:
         return self._layout.dp_rank
 
     def train_step(self, batch: StepBatch, *, learning_rate: float, step: int, stop: bool) -> StepResult:
-        """One optimizer step. Dropout depends on (seed, step, stage, replica), so a resumed run draws what an undisturbed one would."""
-        torch.manual_seed(seed_of(self._config.training.seed, step, self._layout.pp_rank, self._layout.dp_rank))
+        """One optimizer step. Dropout depends on (seed, step, stage, tokens seen), so a resumed run draws what an undisturbed one would."""
+        self._seed(seed_of(self._config.training.seed, step, self._layout.pp_rank, self._layout.replica_rank))
         for shard in self._shards:
             shard.weight.grad = None
         with loss_parallel():
@@ -106,10 +108,17 @@ class NativeEngine:
             return torch.cuda.max_memory_allocated()
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
+    def _seed(self, seed: int) -> None:
+        """Of this rank's device alone: torch.manual_seed keeps a written stack trace for each kind of device that is not in use."""
+        torch.default_generator.manual_seed(seed)
+        if self._layout.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+
     def _agree(self, loss: torch.Tensor, squares: torch.Tensor, stop: bool) -> StepResult:
         """Loss, norm and stop flag of all ranks in one small all-reduce."""
         both = torch.stack([self._once(loss), squares, torch.tensor(float(stop), dtype=torch.float64, device=loss.device)])
-        dist.all_reduce(both)
+        if dist.get_world_size() > 1:
+            dist.all_reduce(both)
         total, square, stops = both.tolist()
         return StepResult(loss=total, grad_norm=square**0.5, stop=stops > 0)
 
@@ -121,7 +130,7 @@ class NativeEngine:
         """A tied head on the last stage starts as the first stage's embedding."""
         for shard in self._shards:
             if shard.tied:
-                source = self._layout.rank_of(0, self._layout.dp_rank, self._layout.tp_rank)
+                source = self._layout.rank_of(0, self._layout.replica_rank, self._layout.tp_rank)
                 dist.broadcast(shard.local.detach(), src=source, group=self._layout.ends)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from llmtrain_trainer.config import EngineName, Strict
+from llmtrain_trainer.config import EngineName, Offload, Strict
 
 Degree = Annotated[int, Field(ge=1, le=4096)]
 
@@ -43,6 +43,9 @@ class Parallelism(Strict):
 
     zero_stage: Annotated[int, Field(ge=0, le=3)] | None = None
     """What the data-parallel ranks share out: 0 nothing, 1 optimizer, 2 gradients too, 3 weights too. native shards by FSDP2: 3 or 0."""
+
+    offload: Offload | None = None
+    """What engine deepspeed keeps off the device."""
 
     deepspeed: dict[str, Any] | None = None
     """More keys for the DeepSpeed configuration, with engine deepspeed. A key that says what another field says is refused."""
