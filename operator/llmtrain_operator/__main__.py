@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import uuid
+from pathlib import Path
 
 import kopf
 import uvloop
@@ -33,11 +34,19 @@ def main() -> int:
     logging.getLogger("kopf").setLevel(logging.WARNING)  # it says one line for every event
     options = Options(
         namespaces=tuple(given.namespace),
-        cluster=Cluster(image=given.trainer_image, operator_namespace=given.operator_namespace),
+        cluster=Cluster(
+            image=given.trainer_image,
+            operator_namespace=given.operator_namespace,
+            metrics_namespaces=tuple(given.metrics_namespace),
+            domain=given.cluster_domain,
+            environment=dict(given.trainer_env),
+        ),
         lease_name=given.lease_name,
         identity=given.identity,
         host=given.host,
         port=given.port,
+        webhook_certificates=given.webhook_certificates,
+        webhook_port=given.webhook_port,
     )
     try:
         uvloop.run(_until_told(options))
@@ -66,12 +75,31 @@ def parser() -> argparse.ArgumentParser:
         default=environment.get("POD_NAMESPACE", "llmtrain-system"),
         help="where the operator and its lease are (default: POD_NAMESPACE)",
     )
+    add("--metrics-namespace", action="append", default=[], help="its pods may read the trainers' /metrics; may be given again")
+    add("--cluster-domain", default="cluster.local", help="DNS domain of the cluster (default: cluster.local)")
+    add(
+        "--trainer-env",
+        action="append",
+        default=[],
+        type=_pair,
+        metavar="NAME=VALUE",
+        help="a variable of every trainer, such as HF_ENDPOINT",
+    )
     add("--lease-name", default="llmtrain-operator", help="name of the lease (default: llmtrain-operator)")
     add("--identity", default=f"{environment.get('POD_NAME') or socket.gethostname()}-{uuid.uuid4().hex[:8]}", help="name of this replica")
     add("--host", default="0.0.0.0", help="address of /healthz, /readyz and /metrics (default: all)")
     add("--port", type=int, default=8080, help="their port; 0 takes a free one (default: 8080)")
+    add("--webhook-certificates", type=Path, help="directory with tls.crt and tls.key of the webhook (default: no webhook)")
+    add("--webhook-port", type=int, default=9443, help="port of the webhook; 0 takes a free one (default: 9443)")
     add("--log", choices=["json", "text"], default="json", help="form of the log (default: json)")
     return made
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not (name and sign):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
 
 
 if __name__ == "__main__":

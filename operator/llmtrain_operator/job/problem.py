@@ -26,3 +26,7 @@ class PlanError(ValueError):
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class NotKnownError(Exception):
+    """What lies outside the manifest, such as a model's config.json, is not known at this moment. The text is a sentence that says why."""

@@ -32,6 +32,7 @@ class Metrics:
             "llmtrain_actions_total", "What reconciles decided, where it changed the cluster", ("action",), registry=self.registry
         )
         self.events_posted = Counter("llmtrain_events_total", "Kubernetes events", ("result",), registry=self.registry)
+        self.reviews = Counter("llmtrain_webhook_reviews_total", "Answers of the webhook", ("result",), registry=self.registry)
 
     def watch_value(self, name: str, text: str, value: Callable[[], float]) -> None:
         """A gauge that is read when it is scraped."""

@@ -17,7 +17,7 @@ import aiohttp
 
 from llmtrain_operator.job.spec import GROUP, KIND, VERSION
 from llmtrain_operator.kube import names
-from llmtrain_operator.kube.client import Client, Object, path_of
+from llmtrain_operator.kube.client import ApiError, Client, Object, path_of
 from llmtrain_operator.kube.cluster import HTTP_PORT_NAME
 from llmtrain_operator.kube.gangs import GangApis, admission_of, gang_of
 from llmtrain_operator.kube.planner import Planned, Planner
@@ -100,7 +100,12 @@ class Observer:
         """The nodes of pods that are not well: that of a Ready pod is Ready, since Kubernetes takes a pod's Ready away with its node's."""
         well = {pod["metadata"]["name"] for pod in raw if _ready(pod) and not pod["metadata"].get("deletionTimestamp")}
         wanted = sorted({pod.node for pod in pods if pod.node and pod.name not in well and pod.phase != "Succeeded"})
-        found = await asyncio.gather(*(self._client.get(path_of("v1", "Node", name=name)) for name in wanted))
+        try:
+            found = await asyncio.gather(*(self._client.get(path_of("v1", "Node", name=name)) for name in wanted))
+        except ApiError as error:
+            if error.code != 403:
+                raise
+            return {}  # with rights in namespaces alone nodes cannot be read; the pods tell the most of it
         return {name: node_of(name, node) for name, node in zip(wanted, found, strict=True)}
 
     async def _ask(self, key: tuple[str, str], uid: str, pods: Iterable[Pod], raw: Iterable[Object]) -> Mapping[int, Agent]:

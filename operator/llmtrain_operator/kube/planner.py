@@ -1,29 +1,22 @@
 """The plan of each job, made once a generation. Called by observe for every reconcile.
 
-Planning is pure, yet the model's shape may have to be read from a hub or a store: that happens in a few threads of its own and with a
-deadline, so that a job whose source hangs holds up no other.
+Planning is pure, yet the model's shape may have to be read from a hub or a store: shapes.py does that in threads and with a deadline, so
+that a job whose source hangs holds up no other.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from llmtrain_operator.job.feasible import feasible
 from llmtrain_operator.job.parse import ManifestError, parse_object
-from llmtrain_operator.job.plan import Plan, plan
+from llmtrain_operator.job.plan import Plan
 from llmtrain_operator.job.problem import PlanError
-from llmtrain_operator.job.shape import ModelShape
 from llmtrain_operator.job.spec import LLMTrainJob
-from llmtrain_operator.job.trainer_config import trainer_config
 from llmtrain_operator.kube.client import Object
-from llmtrain_operator.sources import read_shape
-from llmtrain_trainer.config import Model
-
-READERS = 8
-"""Sources that are read at a time."""
+from llmtrain_operator.kube.shapes import Shapes
 
 READ_SECONDS = 20.0
 """How long a source may take."""
@@ -46,14 +39,8 @@ class Planned:
 class Planner:
     """Remembers plans by the job's uid and generation."""
 
-    def __init__(
-        self,
-        read: Callable[[Model], ModelShape | None] = read_shape,
-        clock: Callable[[], float] = time.monotonic,
-        within: float = READ_SECONDS,
-    ) -> None:
-        self._read, self._clock, self._within = read, clock, within
-        self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="shape")
+    def __init__(self, shapes: Shapes | None = None, clock: Callable[[], float] = time.monotonic, within: float = READ_SECONDS) -> None:
+        self._shapes, self._clock, self._within = shapes or Shapes(), clock, within
         self._known: dict[str, tuple[int, float, Planned]] = {}  # uid -> generation, valid until, plan
 
     async def plan(self, manifest: Object) -> Planned:
@@ -76,27 +63,10 @@ class Planner:
             return _refused(None, error), float("inf")
         inline = job.spec.model.config is not None
         try:
-            made = plan(job, await self._shape(job.spec.model))
-            trainer_config(job, made, 1)  # says what only shows when a pod is told what to do
+            made = feasible(job, await self._shapes.within(job.spec.model, self._within))
         except PlanError as error:
             return _refused(job, error), float("inf") if inline else REFUSED_SECONDS
         return Planned(job=job, plan=made, refusal=None), float("inf")
-
-    async def _shape(self, model: Model) -> ModelShape | None:
-        """None where it cannot be known in time. Raises PlanError."""
-        if model.config is not None:
-            return self._read(model)
-        if (model.source or "").startswith("file://"):
-            return None  # a file of the pod's, not of the operator's
-        try:
-            async with asyncio.timeout(self._within):
-                return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, model)
-        except TimeoutError:
-            return None
-
-    def close(self) -> None:
-        """Wait for no thread."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _refused(job: LLMTrainJob | None, error: ManifestError | PlanError) -> Planned:

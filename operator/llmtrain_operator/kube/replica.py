@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 
+from llmtrain_operator.kube import webhook
 from llmtrain_operator.kube.client import Client
 from llmtrain_operator.kube.cluster import Cluster
 from llmtrain_operator.kube.events import Recorder
@@ -23,6 +26,7 @@ from llmtrain_operator.kube.queue import WorkQueue
 from llmtrain_operator.kube.reconcile import Reconciler, work
 from llmtrain_operator.kube.server import application, serve
 from llmtrain_operator.kube.session import Sessions, credentials
+from llmtrain_operator.kube.shapes import Shapes
 from llmtrain_operator.kube.turns import Turns
 
 log = logging.getLogger(__name__)
@@ -44,11 +48,15 @@ class Options:
     identity: str
     host: str
     port: int
+    webhook_certificates: Path | None = None
+    """Directory with tls.crt and tls.key; None: no webhook."""
+
+    webhook_port: int = 9443
 
 
 async def run(options: Options, stop: asyncio.Event) -> None:
     """Serve, lead, watch, until `stop` is set. Raises LeaseLostError, kopf.LoginError, and whatever ended the watches."""
-    metrics, queue = Metrics(), WorkQueue[JobKey]()
+    metrics, queue, shapes = Metrics(), WorkQueue[JobKey](), Shapes()
     info, token = credentials()
     sessions = Sessions(info, metrics, token)
 
@@ -59,15 +67,24 @@ async def run(options: Options, stop: asyncio.Event) -> None:
         client = Client(http, info.server)
         election = Election(ApiLease(client, options.cluster.operator_namespace, options.lease_name), options.identity)
         _describe(metrics, queue, election)
-        runner, port = await serve(application(metrics, alive, alive), options.host, options.port)
-        try:
+        async with AsyncExitStack() as stack:  # left from the last to the first: the lease is given back before the pages close
+            stack.callback(shapes.close)
+            await _serve_webhook(options, shapes, metrics, stack)  # before the probes: a replica that is ready takes reviews
+            runner, port = await serve(application(metrics, alive, alive), options.host, options.port)
+            stack.push_async_callback(runner.cleanup)
+            stack.push_async_callback(election.release)
             log.info("%s serves on port %d and waits for the lease %s", options.identity, port, options.lease_name)
             if await first_of(election.acquire(), stop.wait()) == 0:
                 log.info("%s leads", options.identity)
-                await _lead(options, client, sessions, metrics, queue, election, stop)
-        finally:
-            await election.release()
-            await runner.cleanup()
+                await _lead(options, client, sessions, metrics, queue, election, stop, shapes)
+
+
+async def _serve_webhook(options: Options, shapes: Shapes, metrics: Metrics, stack: AsyncExitStack) -> None:
+    """Where there are certificates for it. Raises OSError where they or the port cannot be used."""
+    if options.webhook_certificates is not None:
+        app = webhook.application(shapes.now, metrics)
+        port = await stack.enter_async_context(webhook.serving(options.webhook_certificates, options.host, options.webhook_port, app))
+        log.info("%s takes reviews on port %d", options.identity, port)
 
 
 async def _lead(
@@ -78,9 +95,10 @@ async def _lead(
     queue: WorkQueue[JobKey],
     election: Election,
     stop: asyncio.Event,
+    shapes: Shapes,
 ) -> None:
     """Watch and reconcile until told to stop."""
-    planner, turns = Planner(), Turns(queue.add)
+    planner, turns = Planner(shapes), Turns(queue.add)
     async with aiohttp.ClientSession() as agents:
         observer = Observer(client, agents, planner, await GangApis.of(client))
         recorder = Recorder(client, metrics, options.identity)
@@ -95,7 +113,6 @@ async def _lead(
         finally:
             queue.close()
             await ended(lease, *workers)
-            planner.close()
 
 
 def _describe(metrics: Metrics, queue: WorkQueue[JobKey], election: Election) -> None:

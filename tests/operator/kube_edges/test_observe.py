@@ -36,7 +36,7 @@ class Cluster:
 
     def __init__(self, server: Any) -> None:
         self.server, self.url = server, URL(server.url)
-        self.ready, self.running = "True", True
+        self.ready, self.running, self.nodes_forbidden = "True", True, False
         self.agent: tuple[int, Any] = (200, AGENT)
         server.answer = self.answer
 
@@ -59,6 +59,8 @@ class Cluster:
             return 200, JOB
         if sent.path.endswith("/pods"):
             return 200, {"items": [self.pod()]}
+        if sent.path.endswith("/nodes/n0") and self.nodes_forbidden:
+            return 403, {"reason": "Forbidden", "message": "no"}
         if sent.path.endswith("/nodes/n0"):
             return 200, {"metadata": {"name": "n0"}, "status": {"conditions": [{"type": "Ready", "status": "False"}]}}
         return (200, {"items": []}) if sent.path.endswith("/events") else (404, {"reason": "NotFound", "message": "no"})
@@ -90,6 +92,12 @@ async def test_the_node_of_a_pod_that_is_not_ready_is_read(cluster: Cluster, obs
     cluster.ready = "False"
     sight = await observer.look("team", "job")
     assert sight is not None and sight.observed.nodes["n0"].not_ready_since is not None
+
+
+async def test_an_operator_with_rights_in_namespaces_alone_does_without_nodes(cluster: Cluster, observer: Observer) -> None:
+    cluster.ready, cluster.nodes_forbidden = "False", True
+    sight = await observer.look("team", "job")
+    assert sight is not None and sight.observed.nodes == {} and sight.observed.pods[0].node == "n0"
 
 
 async def test_warnings_are_read_while_a_pod_does_not_run(cluster: Cluster, observer: Observer) -> None:

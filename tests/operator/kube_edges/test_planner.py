@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import Any
 
 import pytest
 
-from llmtrain_operator.job.problem import PlanError, Problem
+from llmtrain_operator.job.problem import NotKnownError, PlanError, Problem
 from llmtrain_operator.job.shape import ModelShape
 from llmtrain_operator.kube.planner import REFUSED_SECONDS, Planner
+from llmtrain_operator.kube.shapes import Shapes
 from llmtrain_operator.sources import read_shape
 from llmtrain_trainer.config import Model
 
@@ -55,13 +57,13 @@ def source() -> Source:
 
 
 async def test_a_plan_is_made_once_a_generation(source: Source) -> None:
-    planner = Planner(source)
+    planner = Planner(Shapes(source))
     plans = [await planner.plan(manifest(generation)) for generation in (1, 1, 2, 2)]
     assert source.reads == 2 and plans[0] is plans[1] and plans[2] is plans[3] and plans[0].plan is not None
 
 
 async def test_a_refusal_names_every_problem(source: Source) -> None:
-    refused = await Planner(source).plan(manifest(tensor=3))
+    refused = await Planner(Shapes(source)).plan(manifest(tensor=3))
     assert refused.plan is None and refused.refusal is not None and "spec.parallelism.tensor is 3" in refused.refusal
 
 
@@ -74,7 +76,7 @@ async def test_no_manifest_is_too_broken_for_a_sentence(broken: dict[str, Any]) 
 
 async def test_a_source_that_failed_is_asked_again_after_a_while_and_not_before(source: Source) -> None:
     now, remote = [0.0], manifest(model={"source": "s3://bucket/model"})
-    planner = Planner(source, clock=lambda: now[0])
+    planner = Planner(Shapes(source, lambda: now[0]), lambda: now[0])
     source.fails = True
     assert (await planner.plan(remote)).refusal and (await planner.plan(remote)).refusal
     assert source.reads == 1
@@ -84,12 +86,41 @@ async def test_a_source_that_failed_is_asked_again_after_a_while_and_not_before(
 
 async def test_a_source_that_hangs_gives_a_refusal_in_time() -> None:
     free = threading.Event()
-    planner = Planner(lambda _: free.wait(30) and None, within=0.05)  # type: ignore[func-returns-value]
+    planner = Planner(Shapes(lambda _: free.wait(30) and None), within=0.05)  # type: ignore[func-returns-value]
     refused = await planner.plan(manifest(model={"source": "hf://acme/slow"}))
     free.set()
     assert refused.plan is None and refused.refusal is not None and "config.json must be known" in refused.refusal
 
 
 async def test_the_operators_own_files_are_never_read_for_a_job(source: Source) -> None:
-    refused = await Planner(source).plan(manifest(model={"source": "file:///etc"}))
+    refused = await Planner(Shapes(source)).plan(manifest(model={"source": "file:///etc"}))
     assert source.reads == 0 and refused.plan is None
+
+
+async def test_a_source_is_read_once_for_all_jobs_that_name_it(source: Source) -> None:
+    shapes, model = Shapes(source), Model(source="s3://bucket/model")
+    found = await asyncio.gather(*(shapes.within(model, 10) for _ in range(20)))
+    assert source.reads == 1 and all(found) and shapes.now(model) == found[0]
+
+
+async def test_who_cannot_wait_is_told_so_and_knows_the_shape_later() -> None:
+    free = threading.Event()
+
+    def slow(_: Model) -> ModelShape | None:
+        free.wait(30)
+        return read_shape(Model(config=SHAPE))
+
+    shapes, model = Shapes(slow), Model(source="hf://acme/model")
+    with pytest.raises(NotKnownError, match=r"config\.json is being read"):
+        shapes.now(model)
+    free.set()
+    assert await shapes.within(model, 10) == shapes.now(model)
+
+
+async def test_a_source_that_fails_refuses_nothing_for_good(source: Source) -> None:
+    source.fails, model = True, Model(source="s3://bucket/model")
+    shapes = Shapes(source)
+    with pytest.raises(PlanError):
+        await shapes.within(model, 10)
+    with pytest.raises(NotKnownError, match="it cannot be read"):
+        shapes.now(model)
