@@ -28,6 +28,9 @@ HEAP = 0.25
 SCRATCH = 220 * MIB
 """What the matrix kernels of a CPU rank take for themselves, at most; a small model takes about as much as its tensors. Fitted likewise."""
 
+LOSS_CHUNK = 1 << 25
+"""Logits whose loss engine `native` computes at once on a GPU, in fp32, in two tensors."""
+
 CONTEXT = GIB // 2
 """CUDA context and libraries, a process."""
 
@@ -206,16 +209,17 @@ def _reduction(run: Run, mine: Held) -> Term:
 
 
 def _logits(run: Run, rank: int) -> Term:
-    """In fp32: the log-softmax, its gradient and the gradient of the logits, 12 bytes; GPipe keeps the log-softmax of every micro-batch."""
+    """Whole logits of `native` are overwritten by their gradient, chunk by chunk. Else in fp32: the log-softmax, its gradient and the
+    gradient of the logits, 12 bytes. GPipe keeps of every micro-batch what backward needs."""
     if rank != run.mesh.pp - 1:
         return Term(name="logits", bytes=0, how="on the last stage only")
     waiting = run.batch.accumulation - 1 if run.mesh.pp > 1 and run.mesh.schedule == "gpipe" else 0
     part = run.shape.vocab // run.mesh.tp
-    return Term(
-        name="logits",
-        bytes=run.tokens * part * (12 + 4 * waiting),
-        how=f"{12 + 4 * waiting} bytes x {run.tokens} tokens x {part} of the vocabulary",
-    )
+    overwritten = run.engine == "native" and run.mesh.tp == 1
+    each = run.element * (1 + waiting) if overwritten else 12 + 4 * waiting
+    chunk = 8 * min(run.tokens * part, LOSS_CHUNK) if overwritten and run.on_gpu else 0
+    how = f"{each} bytes x {run.tokens} tokens x {part} of the vocabulary" + (", and a chunk in fp32" if chunk else "")
+    return Term(name="logits", bytes=run.tokens * part * each + chunk, how=how)
 
 
 def _overhead(run: Run, tensors: int) -> Iterator[Term]:
