@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from llmtrain_operator.cli import checkpoints, fields, planning, running, starter
+from llmtrain_operator.cli import checkpoints, fields, listing, logs, planning, running, starter, steering, submitting
 from llmtrain_operator.cli.refusal import refusal
 
 app = typer.Typer(
@@ -23,6 +23,13 @@ app.command("validate")(planning.validate)
 app.command("plan")(planning.show_plan)
 app.command("run")(running.run)
 app.command("report")(running.report)
+app.command("submit")(submitting.submit)
+app.command("get")(listing.get)
+app.command("logs")(logs.logs)
+app.command("suspend")(steering.suspend)
+app.command("resume")(steering.resume)
+app.command("delete")(steering.delete)
+app.command("render")(submitting.render)
 app.command("explain")(fields.explain)
 app.command("version")(fields.version)
 app.add_typer(checkpoints.app, name="checkpoints")

@@ -29,12 +29,35 @@ def load_manifest(file: str, settings: Sequence[str] | None = None) -> LLMTrainJ
     from llmtrain_operator.job.document import read_document
     from llmtrain_operator.job.parse import parse_manifest, parse_object
 
-    text = sys.stdin.read() if file == "-" else _read(Path(file))
+    text = read_manifest(file)
     written = read_document(text).value
-    tree = with_absolute_paths(written, Path.cwd() if file == "-" else Path(file).resolve().parent)
+    tree = with_settings(with_absolute_paths(written, Path.cwd() if file == "-" else Path(file).resolve().parent), settings)
+    return parse_manifest(text) if tree == written else parse_object(tree)  # from the text, problems come in its order
+
+
+def load_for_cluster(file: str, settings: Sequence[str] | None = None) -> tuple[LLMTrainJob, dict[str, Any]]:
+    """The job, and the manifest as it was written: what a cluster is sent holds no default that nobody chose. Raises as load_manifest,
+    and UsageError for a path beside the manifest, which no pod has."""
+    from llmtrain_operator.job.document import read_document
+    from llmtrain_operator.job.parse import parse_manifest, parse_object
+
+    text = read_manifest(file)
+    written = read_document(text).value
+    tree = with_settings(written, settings)
+    _refuse_local_files(tree)
+    return parse_manifest(text) if tree == written else parse_object(tree), tree
+
+
+def with_settings(tree: Any, settings: Sequence[str] | None) -> Any:
+    """The tree with every --set applied, in order."""
     for setting in settings or ():
         tree = with_setting(tree, setting)
-    return parse_manifest(text) if tree == written else parse_object(tree)  # from the text, problems come in its order
+    return tree
+
+
+def read_manifest(file: str) -> str:
+    """The text of a file, or of standard input for -. Raises UsageError, OSError."""
+    return sys.stdin.read() if file == "-" else _read(Path(file))
 
 
 def with_absolute_paths(value: Any, base: Path) -> Any:
@@ -77,6 +100,17 @@ def _changed(place: Any, steps: Sequence[str], value: Any, path: str) -> Any:
     else:
         fields[step] = _changed(fields.get(step), rest, value, path)
     return fields
+
+
+def _refuse_local_files(tree: Any, path: str = "") -> None:
+    if isinstance(tree, dict):
+        for name, child in tree.items():
+            _refuse_local_files(child, f"{path}.{name}" if path else str(name))
+    elif isinstance(tree, list):
+        for index, child in enumerate(tree):
+            _refuse_local_files(child, f"{path}[{index}]")
+    elif isinstance(tree, str) and re.match(r"file://\.\.?(/|$)", tree):
+        raise UsageError(f"{path} is {tree}, a path on this machine that no pod can read. Put it on s3://, hf:// or pvc://.")
 
 
 def _read(path: Path) -> str:

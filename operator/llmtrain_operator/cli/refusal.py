@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-INVALID, TOO_LARGE = 2, 3
+FAILED, INVALID, TOO_LARGE, UNREACHABLE, NOT_ENDED, INTERRUPTED = 1, 2, 3, 4, 5, 130
+"""Exit codes, as docs/cli.md tells them."""
 
 
 class UsageError(ValueError):
     """A command was asked for something it cannot do; the message says what to do instead."""
+
+
+class ClusterError(UsageError):
+    """A cluster refused something, or does not answer."""
+
+    def __init__(self, message: str, code: int = INVALID) -> None:
+        self.code = code
+        super().__init__(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +37,8 @@ def refusal(error: Exception) -> Refusal | None:
     if isinstance(error, (ManifestError, PlanError)):
         return Refusal(tuple(str(problem) for problem in error.problems), INVALID)
     if isinstance(error, TrainerError):
+        return Refusal((str(error),), error.code)
+    if isinstance(error, ClusterError):
         return Refusal((str(error),), error.code)
     if isinstance(error, (UsageError, OSError)):
         return Refusal((str(error),), INVALID)

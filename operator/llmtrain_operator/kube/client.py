@@ -1,4 +1,4 @@
-"""The API server as raw JSON over one aiohttp session. Called by observe, apply, lease and events.
+"""The API server as raw JSON over one aiohttp session. Called by observe, apply, lease and events, and by the commands of the CLI.
 
 Objects stay dicts: typed models of a client library cost eight times the CPU of their JSON on a hot path and refuse what they do not know.
 Nothing is retried here; the work queue tries a whole reconcile again.
@@ -7,7 +7,7 @@ Nothing is retried here; the work queue tries a whole reconcile again.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import aiohttp
@@ -39,7 +39,7 @@ class ApiError(Exception):
     """The API server refused a request, or did not answer (`code` 0)."""
 
     def __init__(self, code: int, reason: str, message: str) -> None:
-        self.code, self.reason = code, reason
+        self.code, self.reason, self.message = code, reason, message
         super().__init__(f"{reason or code}: {message}")
 
     @property
@@ -64,8 +64,8 @@ def path_to(found: Object, subresource: str | None = None) -> str:
 class Client:
     """Requests to one API server. Each raises ApiError where the server refuses or does not answer within `within` seconds."""
 
-    def __init__(self, http: aiohttp.ClientSession, server: str, within: float = 30.0) -> None:
-        self._http, self._server, self._within = http, server.rstrip("/"), within
+    def __init__(self, http: aiohttp.ClientSession, server: str, within: float = 30.0, manager: str = MANAGER) -> None:
+        self._http, self._server, self._within, self._manager = http, server.rstrip("/"), within, manager
 
     async def get(self, path: str, within: float | None = None) -> Object | None:
         """The object, or None where there is none."""
@@ -91,20 +91,20 @@ class Client:
 
     async def create(self, path: str, body: Object, within: float | None = None) -> Object:
         """POST to a collection."""
-        return await self._send("POST", path, body, query={"fieldManager": MANAGER}, within=within)
+        return await self._send("POST", path, body, query={"fieldManager": self._manager}, within=within)
 
     async def replace(self, path: str, body: Object, within: float | None = None) -> Object:
         """PUT; with metadata.resourceVersion in the body it conflicts where someone wrote in between."""
-        return await self._send("PUT", path, body, query={"fieldManager": MANAGER}, within=within)
+        return await self._send("PUT", path, body, query={"fieldManager": self._manager}, within=within)
 
     async def merge(self, path: str, body: Object) -> Object:
         """PATCH with a merge patch."""
-        return await self._send("PATCH", path, body, query={"fieldManager": MANAGER}, content="application/merge-patch+json")
+        return await self._send("PATCH", path, body, query={"fieldManager": self._manager}, content="application/merge-patch+json")
 
-    async def apply(self, path: str, body: Object) -> Object:
-        """Server-side apply: fields this operator owned and no longer gives are removed."""
+    async def apply(self, path: str, body: Object, **query: str) -> Object:
+        """Server-side apply: fields this manager owned and no longer gives are removed."""
         return await self._send(
-            "PATCH", path, body, query={"fieldManager": MANAGER, "force": "true"}, content="application/apply-patch+yaml"
+            "PATCH", path, body, query={"fieldManager": self._manager, "force": "true", **query}, content="application/apply-patch+yaml"
         )
 
     async def delete(self, path: str, uid: str | None = None, grace: int | None = None) -> bool:
@@ -121,6 +121,23 @@ class Client:
                 return False
             raise
         return True
+
+    async def lines(self, path: str, **query: str) -> AsyncIterator[bytes]:
+        """The lines of an answer that may never end, such as a pod's log."""
+        limit = aiohttp.ClientTimeout(total=None, sock_connect=self._within)
+        try:
+            async with self._http.get(self._server + path, params=query, timeout=limit) as answer:
+                if answer.status >= 300:
+                    raise _refusal(answer.status, await answer.read())
+                rest = b""
+                async for chunk in answer.content.iter_any():  # aiohttp's own lines may not be longer than its buffer
+                    *whole, rest = (rest + chunk).split(b"\n")
+                    for line in whole:
+                        yield line
+                if rest:
+                    yield rest
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise ApiError(0, "NoAnswer", f"GET {path}: {error or type(error).__name__}") from error
 
     async def _send(
         self,

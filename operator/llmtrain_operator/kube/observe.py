@@ -1,4 +1,4 @@
-"""Reads a job and everything that is its own, live, into one Observed. Called by reconcile at the start of each.
+"""Reads a job and everything that is its own, live, into one Observed. Called by reconcile at the start of each, and by `llmtrain why`.
 
 The API server is asked for the job and its pods each time. Nodes, warnings and agents are asked for only where they can tell something:
 a healthy gang costs two requests to the API server and one to its first agent.
@@ -45,7 +45,10 @@ class Sight:
 
 
 class Observer:
-    """`agents` is the session for pods. What an agent said last is remembered: how long it is silent tells something too."""
+    """`agents` is the session for pods, `url_of` says where a pod's agent answers with its status, None before it can.
+
+    What an agent said last is remembered: how long it is silent tells something too.
+    """
 
     def __init__(
         self,
@@ -54,8 +57,10 @@ class Observer:
         planner: Planner,
         gangs: GangApis,
         wall: Callable[[], float] = time.time,
+        url_of: Callable[[Object], str | None] | None = None,
     ) -> None:
         self._client, self._agents, self._planner, self._gangs, self._wall = client, agents, planner, gangs, wall
+        self._url_of = url_of or agent_url
         self._heard: dict[tuple[str, str], dict[int, Agent]] = {}
 
     async def look(self, namespace: str, name: str) -> Sight | None:
@@ -112,31 +117,16 @@ class Observer:
         """What the agents of the newest attempt said last; one that does not answer now keeps its older word."""
         mine = [pod for pod in pods if pod.owner == uid]
         newest = max((pod.attempt for pod in mine), default=0)
-        addresses = {pod["metadata"]["name"]: address_of(pod) for pod in raw}
-        asked = {pod.index: addresses[pod.name] for pod in mine if pod.attempt == newest and pod.running}
+        urls = {pod["metadata"]["name"]: self._url_of(pod) for pod in raw}
+        asked = {pod.index: urls[pod.name] for pod in mine if pod.attempt == newest and pod.running}
         if len(asked) > ASKED_AGENTS:
-            asked = {index: address for index, address in asked.items() if index == 0}
-        answers = await asyncio.gather(*(self._answer(address or "") for address in asked.values()))
+            asked = {index: url for index, url in asked.items() if index == 0}
+        answers = await asyncio.gather(*(ask(self._agents, url, self._wall) for url in asked.values()))
         heard = {index: agent for index, agent in self._heard.pop(key, {}).items() if agent.status.attempt == newest}
         heard |= {index: answer for index, answer in zip(asked, answers, strict=True) if answer is not None}
         if heard:
             self._heard[key] = heard
         return heard
-
-    async def _answer(self, address: str) -> Agent | None:
-        if not address:
-            return None
-        limit = aiohttp.ClientTimeout(total=AGENT_SECONDS)
-        try:
-            async with self._agents.get(f"http://{address}/status", timeout=limit, allow_redirects=False) as answer:
-                raw = bytearray()
-                async for chunk in answer.content.iter_any():
-                    raw += chunk
-                    if len(raw) > LARGEST_ANSWER:
-                        return None
-                return agent_of(json.loads(raw), self._wall())
-        except (aiohttp.ClientError, TimeoutError, ValueError, RecursionError):
-            return None
 
     async def _warnings(self, namespace: str, pods: Iterable[Pod]) -> Mapping[str, Warned]:
         """Events are read only where a pod does not run: they tell of volumes and secrets that its status does not."""
@@ -150,6 +140,29 @@ def observed_of(manifest: Object, pods: Iterable[Object], gangs: GangApis, now: 
     """What the API server's objects alone tell."""
     job = job_of(manifest, refusal)
     return Observed(now=now, job=job, pods=tuple(map(pod_of, pods)), gang=gang_of(job.spec, gangs))
+
+
+async def ask(agents: aiohttp.ClientSession, url: str | None, wall: Callable[[], float] = time.time) -> Agent | None:
+    """What an agent answers; None where it does not, or not in time, or not sensibly."""
+    if url is None:
+        return None
+    limit = aiohttp.ClientTimeout(total=AGENT_SECONDS)
+    try:
+        async with agents.get(url, timeout=limit, allow_redirects=False) as answer:
+            raw = bytearray()
+            async for chunk in answer.content.iter_any():
+                raw += chunk
+                if len(raw) > LARGEST_ANSWER:
+                    return None
+            return agent_of(json.loads(raw), wall())
+    except (aiohttp.ClientError, TimeoutError, ValueError, RecursionError):
+        return None
+
+
+def agent_url(pod: Object) -> str | None:
+    """Where a pod's agent answers, from inside the cluster."""
+    address = address_of(pod)
+    return f"http://{address}/status" if address else None
 
 
 def address_of(pod: Object) -> str | None:

@@ -11,12 +11,20 @@ import typer.main
 
 from llmtrain_operator.cli.app import app, invoke
 
+CLUSTER = ["--namespace -n", "--context", "--kubeconfig"]
 SURFACE = {
     "init": ["--file -f", "--name", "--task", "--model", "--data", "--lora", "--nodes", "--gpus-per-node", "--gpu", "--force"],
     "validate": ["--file -f", "--set"],
     "plan": ["--file -f", "--output -o", "--set"],
     "run": ["--file -f", "--nodes", "--workdir", "--set", "--plain"],
     "report": ["--workdir"],
+    "submit": ["--file -f", "--set", "--dry-run", "--force", *CLUSTER],
+    "get": ["job", "--output -o", "--all-namespaces -A", "--selector -l", "--watch -w", *CLUSTER],
+    "logs": ["job", "--rank", "--node", "--attempt", "--previous -p", "--follow -f", "--tail", *CLUSTER],
+    "suspend": ["job", "--wait", "--timeout", *CLUSTER],
+    "resume": ["job", *CLUSTER],
+    "delete": ["job", "--wait", "--timeout", *CLUSTER],
+    "render": ["--file -f", "--attempt", "--image", "--gang", "--set"],
     "explain": ["field"],
     "version": [],
     "checkpoints list": ["--file -f", "--destination", "--output -o"],
