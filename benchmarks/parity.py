@@ -38,12 +38,14 @@ LLAMA = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One layout (pp, dp, tp; stages a rank) of one variant."""
+    """One layout (pp, dp, cp, tp, ep; stages a rank) of one variant."""
 
     variant: str = "plain"
     pp: int = 1
     dp: int = 1
+    cp: int = 1
     tp: int = 1
+    ep: int = 1
     virtual: int = 1
     schedule: str = "1f1b"
     zero_stage: int = 3
@@ -56,11 +58,11 @@ class Case:
 
     @property
     def world(self) -> int:
-        return self.pp * self.dp * self.tp
+        return self.pp * self.dp * self.cp * self.tp
 
     @property
     def mesh(self) -> str:
-        parts = [f"{axis}{degree}" for axis, degree in (("pp", self.pp), ("dp", self.dp), ("tp", self.tp)) if degree > 1]
+        parts = [f"{axis}{getattr(self, axis)}" for axis in ("pp", "dp", "cp", "tp", "ep") if getattr(self, axis) > 1]
         return ("x".join(parts) or "1") + ("-interleaved" if self.virtual > 1 else "")
 
 
@@ -91,7 +93,9 @@ def config_of(case: Case, steps: int) -> TrainerConfig:
                 "procsPerNode": case.world,
                 "pp": case.pp,
                 "dp": case.dp,
+                "cp": case.cp,
                 "tp": case.tp,
+                "ep": case.ep,
                 "zeroStage": case.zero_stage,
                 "schedule": "interleaved" if case.virtual > 1 else case.schedule,
                 "stages": ranges(int(shape["num_hidden_layers"]), case.pp * case.virtual),
@@ -192,6 +196,16 @@ def run_transformers(case: Case, steps: int) -> list[float]:
 LORA = {"method": "lora", "rank": 4, "alpha": 8.0}
 QWEN3 = {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "head_dim": 16, "num_key_value_heads": 2}
 MIXTRAL = {"model_type": "mixtral", "architectures": ["MixtralForCausalLM"], "num_local_experts": 4, "num_experts_per_tok": 2}
+QWEN_MOE = {
+    "head_dim": 16,
+    "num_key_value_heads": 2,
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 64,
+    "decoder_sparse_step": 2,
+}
+QWEN3_MOE = QWEN_MOE | {"model_type": "qwen3_moe", "architectures": ["Qwen3MoeForCausalLM"], "norm_topk_prob": True}
+QWEN2_MOE = QWEN_MOE | {"model_type": "qwen2_moe", "architectures": ["Qwen2MoeForCausalLM"], "shared_expert_intermediate_size": 96}
 GPT2 = {
     "model_type": "gpt2",
     "architectures": ["GPT2LMHeadModel"],
@@ -220,6 +234,10 @@ VARIANTS = (
     Case(variant="qwen3", shape=QWEN3, training={"gradientClipping": 0.5}),
     Case(variant="gpt2", shape=GPT2),
     Case(variant="mixtral", shape=MIXTRAL),
+    Case(variant="mixtral-clipping", shape=MIXTRAL, training={"gradientClipping": 0.5, "activationCheckpointing": "full"}),
+    Case(variant="mixtral-lora", shape=MIXTRAL, peft=LORA),
+    Case(variant="qwen2-moe", shape=QWEN2_MOE),
+    Case(variant="qwen3-moe", shape=QWEN3_MOE),
     Case(variant="bf16", training={"precision": "bf16"}, tolerance=2e-2, reason=ROUNDING),
 )
 MESHES: tuple[dict[str, int], ...] = (

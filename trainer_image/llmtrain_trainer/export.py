@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class Gatherer:
         """The weight in fp32 on rank 0's CPU; None on the others."""
         source, rank = self._source[name], dist.get_rank()
         whole: torch.Tensor | None = None
-        if name in self._held and self._layout.pp_rank == source // (self._layout.dp * self._layout.tp):
+        if name in self._held and self._layout.pp_rank == source // (self._layout.replicas * self._layout.tp):
             weight = self._held[name].detach()
             whole = (weight.full_tensor() if isinstance(weight, DTensor) else weight).contiguous()
         if source == 0:
@@ -88,16 +88,30 @@ def _write_adapter(config: TrainerConfig, model_dir: Path, gatherer: Gatherer, d
 
 
 def _write_model(config: TrainerConfig, model_dir: Path, gatherer: Gatherer, stages: Sequence[Stage], directory: Path) -> None:
-    """In the type it computed in: bf16 weights for a bf16 run, half the size and what such models are published as."""
-    dtype = torch.bfloat16 if config.training.precision == "bf16" else torch.float32
     names = {name.replace(".base_layer.", "."): name for name in gatherer.shapes if ".lora_" not in name}
     transposed = stages[0].network.config.model_type == "gpt2"  # its linear layers keep [in, out]
+    shapes = {public: gatherer.shapes[name] for public, name in names.items()}
+    write_weights(config, model_dir, shapes, lambda public: _merged(gatherer, names[public], config, transposed), directory)
+
+
+def write_weights(
+    config: TrainerConfig,
+    model_dir: Path,
+    shapes: Mapping[str, torch.Size],
+    take: Callable[[str], torch.Tensor | None],
+    directory: Path,
+) -> None:
+    """Whole weights and config.json as from_pretrained reads them. `take`: collective, a weight on rank 0 and None on the others.
+
+    In the type it computed in: bf16 weights for a bf16 run, half the size and what such models are published as.
+    """
+    dtype = torch.bfloat16 if config.training.precision == "bf16" else torch.float32
     plan = split_torch_state_dict_into_shards(
-        {public: torch.empty(gatherer.shapes[name], dtype=dtype, device="meta") for public, name in names.items()},
+        {name: torch.empty(shape, dtype=dtype, device="meta") for name, shape in shapes.items()},
         filename_pattern="model{suffix}.safetensors",
     )
     for file, members in plan.filename_to_tensors.items():
-        taken = {public: _merged(gatherer, names[public], config, transposed) for public in members}
+        taken = {name: take(name) for name in members}
         if dist.get_rank() == 0:
             save_file({name: weight.to(dtype) for name, weight in taken.items() if weight is not None}, directory / file, metadata=FORMAT)
     if dist.get_rank() == 0:

@@ -102,13 +102,16 @@ def test_norms_inside_the_heads_are_summed_over_tp(parity: ModuleType, tmp_path:
     assert "model.layers.0.self_attn.q_norm.weight" in tensor.summed(model, tensor.styles(model))
 
 
-NO_PLAN = [("GPT2", "gpt2 has no tensor-parallel plan"), ("MIXTRAL", "which the native engine does not have")]
+def test_a_model_without_a_plan_is_not_split_over_tp(parity: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="gpt2 has no tensor-parallel plan"):
+        tensor.styles(network(parity, tmp_path, shape=parity.GPT2))
 
 
-@pytest.mark.parametrize(("kind", "message"), NO_PLAN)
-def test_a_model_without_a_usable_plan_is_not_split_over_tp(parity: ModuleType, tmp_path: Path, kind: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        tensor.styles(network(parity, tmp_path, shape=getattr(parity, kind)))
+def test_a_plan_with_an_unknown_style_is_refused(parity: ModuleType, tmp_path: Path) -> None:
+    model = network(parity, tmp_path)
+    model._tp_plan = dict(model._tp_plan) | {"model.layers.*.self_attn.q_proj": "diagonal"}
+    with pytest.raises(ValueError, match=r"splits model\.layers\.0\.self_attn\.q_proj as diagonal, which the native engine does not have"):
+        tensor.styles(model)
 
 
 def test_heads_that_tp_does_not_divide_are_refused(parity: ModuleType, tmp_path: Path) -> None:

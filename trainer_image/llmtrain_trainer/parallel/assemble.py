@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, Shard
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from llmtrain_trainer.config import TrainerConfig
-from llmtrain_trainer.parallel import tensor
+from llmtrain_trainer.parallel import context, experts, tensor
 from llmtrain_trainer.parallel.materialize import Pretrained, materialize
 from llmtrain_trainer.parallel.mesh import Layout
 from llmtrain_trainer.parallel.stage import Stage, cut, tied_names
@@ -22,15 +25,16 @@ ATTENTION = {"sdpa": "sdpa", "eager": "eager", "flash": "flash_attention_2"}
 def skeleton(config: TrainerConfig, model_dir: Path) -> PreTrainedModel:
     """The whole model on the meta device, in fp32, adapters included: names and shapes, no bytes."""
     shape = AutoConfig.from_pretrained(model_dir)
+    attention = ATTENTION[config.model.attention] if config.mesh.cp == 1 else context.implementation(config.mesh.cp)
     with torch.device("meta"):
-        network = AutoModelForCausalLM.from_config(shape, dtype=torch.float32, attn_implementation=ATTENTION[config.model.attention])
+        network = AutoModelForCausalLM.from_config(shape, dtype=torch.float32, attn_implementation=attention)
         if config.peft is not None:
             add_adapters(network, config.peft)
     return network.train()
 
 
 def build_stages(config: TrainerConfig, model_dir: Path, layout: Layout) -> tuple[Stage, ...]:
-    """This rank's stages, ready to train; virtual stages in model order. Collective over dp and tp."""
+    """This rank's stages, ready to train; virtual stages in model order. Collective over dp, cp and tp."""
     indices = range(layout.pp_rank, len(config.mesh.stages), layout.pp)
     return tuple(_build(config, model_dir, layout, index) for index in indices)
 
@@ -40,6 +44,10 @@ def _build(config: TrainerConfig, model_dir: Path, layout: Layout, index: int) -
     tied = tied_names(network)
     stage = cut(network, index, config.mesh.stages)
     plan: dict[str, str] = {}
+    experts.check(network.config, layout)
+    if layout.cp > 1:
+        context.check(network.config, config.model.attention, layout)
+        context.split(network, layout)
     if layout.tp > 1:
         tensor.check(network.config, layout.tp)
         plan = tensor.styles(network)
@@ -50,7 +58,9 @@ def _build(config: TrainerConfig, model_dir: Path, layout: Layout, index: int) -
     for name, layer in stage.layers:
         materialize(network, name, weights, config.training.seed, layout.device)
         tensor.split(network, name, plan, layout.mesh["tp"])
-        _shard(config, layout, layer)
+        for mixture in experts.split(network, name, layout):
+            _shard(config, layout, mixture, layout.expert_data)
+        _shard(config, layout, layer, layout.data)
     materialize(network, "", weights, config.training.seed, layout.device, skip=layers)
     for name in plan:
         if not any(name.startswith(f"{layer}.") for layer in layers):
@@ -58,7 +68,7 @@ def _build(config: TrainerConfig, model_dir: Path, layout: Layout, index: int) -
     for head, embedding in tied.items():
         if stage.first and stage.last:
             network.get_submodule(head.rpartition(".")[0]).weight = network.get_parameter(embedding)
-    _shard(config, layout, network)
+    _shard(config, layout, network, layout.data)
     return stage
 
 
@@ -71,17 +81,30 @@ def _recompute_and_compile(config: TrainerConfig, network: PreTrainedModel, stag
 
 
 def sharded(config: TrainerConfig, layout: Layout) -> bool:
-    """Whether FSDP2 wraps the stages: with dp > 1, and in bf16 also on a mesh of one, so that one policy casts in every layout."""
-    return layout.dp > 1 or config.training.precision == "bf16"
+    """Whether FSDP2 wraps the stages: with replicas, and in bf16 also on a mesh of one, so that one policy casts in every layout."""
+    return layout.replicas > 1 or config.training.precision == "bf16"
 
 
-def _shard(config: TrainerConfig, layout: Layout, module: nn.Module) -> None:
+def _shard(config: TrainerConfig, layout: Layout, module: nn.Module, mesh: DeviceMesh) -> None:
     if not sharded(config, layout):
         return
     bf16 = config.training.precision == "bf16"
     policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32) if bf16 else MixedPrecisionPolicy()
-    wrapped = fully_shard(module, mesh=layout.data, reshard_after_forward=layout.zero_stage == 3, mp_policy=policy)
+    wrapped = fully_shard(
+        module,
+        mesh=mesh,
+        reshard_after_forward=layout.zero_stage == 3,
+        mp_policy=policy,
+        shard_placement_fn=partial(_dimension, mesh.size()),
+    )
     # The loss is already divided by the global number of targets: gradients add up over replicas, they are not averaged.
     assert isinstance(wrapped, FSDPModule)
     wrapped.set_force_sum_reduction_for_comms(True)
     wrapped.set_gradient_divide_factor(1.0)
+
+
+def _dimension(replicas: int, weight: nn.Parameter) -> Shard | None:
+    """Experts are cut over ranks on dimension 0; replicas share them out on another that divides, so that a shard stays one block."""
+    if not isinstance(weight, DTensor) or "experts" not in (weight.device_mesh.mesh_dim_names or ()):
+        return None
+    return next((Shard(axis) for axis in range(1, weight.ndim) if weight.shape[axis] % replicas == 0), None)

@@ -12,6 +12,7 @@ from torch.distributed.pipelining.schedules import PipelineScheduleMulti, Pipeli
 
 from llmtrain_trainer.config import PipelineSchedule
 from llmtrain_trainer.engines.engine import StepBatch
+from llmtrain_trainer.parallel.context import part
 from llmtrain_trainer.parallel.mesh import Layout
 from llmtrain_trainer.parallel.stage import Stage
 
@@ -62,14 +63,24 @@ class Runner:
             total += loss.detach().squeeze()
         return total
 
-    def _micro_batches(self, batch: StepBatch) -> Iterator[tuple[torch.Tensor, dict[str, torch.Tensor | None]]]:
-        """(ids, position_ids and labels) of each micro-batch. Positions matter where rows are packed only."""
-        device = self._layout.device
+    def _micro_batches(self, batch: StepBatch) -> Iterator[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
+        """(ids, labels and positions) of each micro-batch."""
         self._count(batch)
-        parts = (part.view(-1, self._micro_size, part.shape[1]) for part in (batch.input_ids, batch.labels, batch.position_ids))
-        for ids, labels, positions in zip(*parts, strict=True):
-            rest = {"labels": labels.to(device), "position_ids": positions.to(device) if batch.packed else None}
-            yield ids.to(device), rest
+        ids, rest = self._given(batch)
+        for start in range(0, ids.shape[0], self._micro_size):
+            rows = slice(start, start + self._micro_size)
+            yield ids[rows], {name: values[rows] for name, values in rest.items()}
+
+    def _given(self, batch: StepBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """This rank's part of ids and labels, on its device, and positions of whole sequences: packed rows need them, and cut ones."""
+        device, layout = self._layout.device, self._layout
+        rest = {"labels": part(batch.labels, layout).to(device)}
+        if batch.packed:
+            rest["position_ids"] = batch.position_ids.to(device)
+        elif layout.cp > 1:
+            rows, length = batch.input_ids.shape
+            rest["position_ids"] = torch.arange(length, device=device).expand(rows, -1)
+        return part(batch.input_ids, layout).to(device), rest
 
     def _count(self, batch: StepBatch) -> int:
         rows = batch.input_ids.shape[0]
@@ -78,17 +89,16 @@ class Runner:
         return rows // self._micro_size
 
     def _pipe(self, batch: StepBatch, *, backward: bool, losses: list[torch.Tensor] | None) -> torch.Tensor | None:
-        device, count = self._layout.device, self._count(batch)
-        schedule = self._schedule(count, batch.input_ids.shape[1], backward)
-        ids = (batch.input_ids.to(device),) if self._stages[0].first else ()
-        labels = batch.labels.to(device)
-        rest: dict[str, Any] = {"labels": labels} | ({"position_ids": batch.position_ids.to(device)} if batch.packed else {})
-        target = labels if self._stages[-1].last else None
+        ids, rest = self._given(batch)
+        schedule = self._schedule(self._count(batch), ids.shape[1], backward)
+        given: dict[str, Any] = dict(rest)
+        first = (ids,) if self._stages[0].first else ()
+        target = rest["labels"] if self._stages[-1].last else None
         outputs: torch.Tensor | None = None
         if backward:
-            schedule.step(*ids, target=target, losses=losses, return_outputs=False, **rest)
+            schedule.step(*first, target=target, losses=losses, return_outputs=False, **given)
         else:
-            outputs = schedule.eval(*ids, target=target, **rest)
+            outputs = schedule.eval(*first, target=target, **given)
         return outputs
 
     def _schedule(self, count: int, length: int, backward: bool) -> PipelineScheduleSingle | PipelineScheduleMulti:

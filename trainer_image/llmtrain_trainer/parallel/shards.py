@@ -25,7 +25,7 @@ class Shard:
     """What it is saved as; the same in every layout."""
 
     weight: nn.Parameter
-    """In the model: a plain parameter, or a DTensor over tp, dp or both."""
+    """In the model: a plain parameter, or a DTensor over tp or experts, over replicas, or both."""
 
     local: nn.Parameter
     """This rank's elements, in the same storage."""
@@ -90,4 +90,6 @@ def _counted(weight: nn.Parameter, layout: Layout) -> bool:
     if isinstance(weight, DTensor):
         axes = weight.device_mesh.mesh_dim_names or ()
         split = {axis for axis, placement in zip(axes, weight.placements, strict=True) if not placement.is_replicate()}
-    return ("dp" in split or layout.dp_rank == 0) and ("tp" in split or layout.tp_rank == 0)
+    if "experts" in split:
+        return "expert_data" in split or layout.replica_rank < layout.ep
+    return ("data" in split or layout.replica_rank == 0) and ("tp" in split or layout.tp_rank == 0)

@@ -33,7 +33,9 @@ FAMILIES = {
     "mistral": LLAMA,
     "mixtral": LLAMA,
     "qwen2": LLAMA,
+    "qwen2_moe": LLAMA,
     "qwen3": LLAMA,
+    "qwen3_moe": LLAMA,
 }
 """Families whose forward does nothing between its parts that a second stage would repeat, such as scaling the embedding."""
 

@@ -11,7 +11,10 @@ from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, Ro
 from transformers import PreTrainedConfig, PreTrainedModel
 
 COLUMN, ROW, HEAD, EMBEDDING, SUMMED = "colwise", "rowwise", "colwise_gather_output", "embedding_rowwise", "replicated_with_grad_allreduce"
-STYLES = (COLUMN, ROW, HEAD, EMBEDDING, SUMMED)
+EXPERTS = "moe_tp_experts"
+"""Whole experts go to the ranks instead: see experts.py."""
+
+STYLES = (COLUMN, ROW, HEAD, EMBEDDING, SUMMED, EXPERTS)
 
 
 def styles(network: PreTrainedModel) -> dict[str, str]:
