@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 PINS := requirements/dev.txt requirements/uv.txt operator/pyproject.toml trainer_image/pyproject.toml
 export OMP_NUM_THREADS := 1
 
-.PHONY: help demo test test-fast test-cluster cluster cluster-down check format generate parity bench memory requirements clean
+.PHONY: help demo test test-fast test-cluster cluster cluster-down check format generate parity bench bench-operator memory requirements clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -55,6 +55,10 @@ parity: .venv/ready  ## Every small layout against one process -> out/parity.jso
 
 bench: .venv/ready  ## Step time, checkpoint stall, recovery, upload -> out/bench-trainer.json
 	$(PYTHON) benchmarks/trainer.py
+
+bench-operator: .venv/ready  ## The operator on 512 simulated nodes -> out/bench-operator.json
+	$(PYTHON) -m tests.cluster build
+	$(PYTHON) benchmarks/operator_scale.py
 
 memory: .venv/ready  ## Estimated memory against the measured peak -> out/memory.json
 	$(PYTHON) benchmarks/memory.py

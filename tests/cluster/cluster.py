@@ -68,10 +68,11 @@ class Cluster(Given):
         return cls(site.kubeconfig, site.registry, str(binaries.program("kubectl")), site)
 
     @classmethod
-    def up(cls, index: int = 0, *, stay: bool = False) -> Cluster:
+    def up(cls, index: int = 0, *, stay: bool = False, nodes: bool = True) -> Cluster:
         """Build what is missing, start everything, return when both nodes are Ready.
 
-        The cluster ends with this process unless `stay`. Raises CannotRunError with the reason, RuntimeError when a component fails.
+        Without `nodes` there is the control plane alone, for simulated ones. The cluster ends with this process unless `stay`.
+        Raises CannotRunError with the reason, RuntimeError when a component fails.
         """
         can_run()
         binaries.ensure()
@@ -80,7 +81,9 @@ class Cluster(Given):
         keeper = _start_keeper(site)
         cluster = cls.at(site)
         try:
-            cluster._start_all()
+            cluster._start_control_plane()
+            if nodes:
+                cluster._start_nodes()
         except BaseException:
             cluster.down()
             raise
@@ -102,9 +105,9 @@ class Cluster(Given):
         if keeper := _KEEPERS.pop(self.site.index, None):
             keeper.communicate()
 
-    def start(self, name: str) -> None:
-        """Start a component by its name (see `components.commands`)."""
-        command = components.commands(self.site)[name]
+    def start(self, name: str, *more: str) -> None:
+        """Start a component by its name (see `components.commands`); of a flag that is given twice, the last in `more` holds."""
+        command = [*components.commands(self.site)[name], *more]
         with (self.site.logs / name).open("ab") as log:
             outer = subprocess.Popen([*self._inside(), *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         _wait(lambda: bool(psutil.Process(outer.pid).children()) or outer.poll() is not None, f"{name} to start", 10)
@@ -125,7 +128,7 @@ class Cluster(Given):
 
     def add_simulated_nodes(self, count: int) -> None:
         """Register nodes simulated-0, -1, ... of type kwok, tainted so that only pods that tolerate it or name the node run there."""
-        nodes = [_simulated(f"simulated-{number}") for number in range(count)]
+        nodes = [simulated_node(f"simulated-{number}") for number in range(count)]
         self.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": nodes}))
         if not self.alive().get("kwok"):
             self.start("kwok")
@@ -146,21 +149,26 @@ class Cluster(Given):
     def _inside(self) -> tuple[str, ...]:
         return nsenter(self.pid("init"))
 
-    def _start_all(self) -> None:
+    def _start_control_plane(self) -> None:
         pki.write_pki(self.site)
         components.write_files(self.site)
-        for name in ("etcd", "kube-apiserver", "registry", "s3", *(f"containerd-{node}" for node in NODES)):
+        for name in ("etcd", "kube-apiserver"):
+            self.start(name)
+        self._until_listens("kube-apiserver", API_PORT)
+        self._until("kube-apiserver", lambda: self.kubectl("get", "--raw", "/readyz", check=False) == "ok")
+        for name in ("kube-controller-manager", "kube-scheduler"):
+            self.start(name)
+        # The account appears a moment after the server is ready; without it no pod is admitted.
+        self._until("kube-controller-manager", lambda: "default" in self.kubectl("get", "serviceaccount", "-o", "name", check=False))
+
+    def _start_nodes(self) -> None:
+        for name in ("registry", "s3", *(f"containerd-{node}" for node in NODES)):
             self.start(name)
         self._until_listens("registry", REGISTRY_PORT)
         self.push(components.PROBE, "1", {"/probe": binaries.program("probe")}, ["/probe"])
         self._until_listens("s3", S3_PORT)
-        self._until_listens("kube-apiserver", API_PORT)
-        self._until("kube-apiserver", lambda: self.kubectl("get", "--raw", "/readyz", check=False) == "ok")
-        rest = ("kube-controller-manager", "kube-scheduler", *(f"kubelet-{node}" for node in NODES), "kube-proxy", "coredns")
-        for name in rest:
+        for name in (*(f"kubelet-{node}" for node in NODES), "kube-proxy", "coredns"):
             self.start(name)
-        # The account appears a moment after the server is ready; without it no pod is admitted.
-        self._until("kube-controller-manager", lambda: "default" in self.kubectl("get", "serviceaccount", "-o", "name", check=False))
         for node in NODES:
             self._until(f"kubelet-{node}", lambda node=node: self.ready(node))  # type: ignore[misc]
         self._until_listens("coredns", 53)
@@ -237,9 +245,11 @@ def _start_keeper(site: Site) -> subprocess.Popen[bytes]:
     return keeper
 
 
-def _simulated(name: str) -> dict[str, object]:
+def simulated_node(name: str) -> dict[str, object]:
+    """A node that kwok runs."""
     taint = {"key": "kwok.x-k8s.io/node", "value": "simulated", "effect": "NoSchedule"}
-    return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"type": "kwok"}}, "spec": {"taints": [taint]}}
+    labels = {"type": "kwok", "lives": "shortly"}  # a pod that selects the second ends by itself, as kwok.yaml has it
+    return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}, "spec": {"taints": [taint]}}
 
 
 def _listens(address: str, port: int) -> bool:
