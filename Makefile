@@ -26,7 +26,7 @@ test-fast: .venv/ready  ## The pure tier, under a minute
 
 test-cluster: .venv/ready  ## The Kubernetes tier: a real two-node cluster, built once from Go modules
 	$(PYTHON) -m tests.cluster build
-	$(PYTHON) -m pytest -q -m cluster tests/cluster --durations=10
+	$(PYTHON) -m pytest -q -m cluster tests/cluster tests/chart --durations=10
 
 cluster: .venv/ready  ## Start the cluster of the tests and keep it up
 	$(PYTHON) -m tests.cluster build
@@ -41,6 +41,7 @@ check: .venv/ready  ## Lint, types, import layers, generated files in step
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	$(PYTHON) -m llmtrain_operator.job.crd | diff -u crds/llmtrain.io_llmtrainjobs.yaml - || { echo "crds/ is out of step: run make generate"; exit 1; }
+	$(PYTHON) scripts/chart_files.py --check
 
 format: .venv/ready  ## Format and fix what the linter can
 	.venv/bin/ruff format .
@@ -49,6 +50,7 @@ format: .venv/ready  ## Format and fix what the linter can
 generate: .venv/ready  ## Write the generated files anew
 	mkdir -p crds
 	$(PYTHON) -m llmtrain_operator.job.crd > crds/llmtrain.io_llmtrainjobs.yaml
+	$(PYTHON) scripts/chart_files.py
 
 parity: .venv/ready  ## Every small layout against one process -> out/parity.json
 	$(PYTHON) benchmarks/parity.py

@@ -1,0 +1,45 @@
+{{/* Names, labels and images that several templates share. */}}
+
+{{- define "llmtrain.fullname" -}}
+{{- $name := ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name) (contains .Chart.Name .Release.Name) -}}
+{{- default $name .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* Of objects without a namespace: two releases of one name in two namespaces do not meet. */}}
+{{- define "llmtrain.clusterName" -}}
+{{- printf "%s-%s" .Release.Namespace (include "llmtrain.fullname" .) | trunc 100 -}}
+{{- end -}}
+
+{{- define "llmtrain.serviceAccount" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "llmtrain.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- required "serviceAccount.name: name the ServiceAccount, or set serviceAccount.create" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "llmtrain.selector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: operator
+{{- end -}}
+
+{{- define "llmtrain.labels" -}}
+{{ include "llmtrain.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "llmtrain.webhookService" -}}
+{{ include "llmtrain.fullname" . }}-webhook
+{{- end -}}
+
+{{/* The Secret with tls.crt and tls.key. */}}
+{{- define "llmtrain.webhookSecret" -}}
+{{- if eq .Values.webhook.certificates.mode "existing" -}}
+{{- required "webhook.certificates.secretName: mode existing needs the name of the Secret" .Values.webhook.certificates.secretName -}}
+{{- else -}}
+{{- include "llmtrain.fullname" . }}-webhook-tls
+{{- end -}}
+{{- end -}}
