@@ -33,10 +33,12 @@ RESYNC = 600.0
 """Seconds after which a job is looked at even if nothing was heard of it."""
 
 _WARNINGS = ("Failed", "Restarting")
+_REFUSED = (400, 403, 404, 422)
+"""Codes by which the API server says no to an object, and not that it has no time."""
 
 
 class Reconciler:
-    """Holds nothing that a fresh one would not find in the cluster, but for when a status was written last."""
+    """Holds nothing that a fresh one would not find in the cluster, but for when a status was written last and why pods were refused."""
 
     def __init__(
         self,
@@ -51,6 +53,7 @@ class Reconciler:
         self._client, self._observer, self._recorder, self._metrics = client, observer, recorder, metrics
         self._cluster, self._turns, self._clock = cluster, turns, clock
         self._started, self._written = clock(), dict[JobKey, float]()
+        self._not_created: dict[JobKey, str] = {}
 
     async def reconcile(self, key: JobKey) -> float | None:
         """Bring one job a step on; returns the seconds until it should be looked at again, None when it is gone. Raises ApiError."""
@@ -58,12 +61,12 @@ class Reconciler:
         if sight is None:
             self._forget(key)
             return None
-        observed = replace(sight.observed, rivals=self._turns.others(key))
+        observed = replace(sight.observed, rivals=self._turns.others(key), not_created=self._not_created.get(key))
         decision = decide(observed)
         self._turns.note(key, observed, decision)  # nothing is awaited between reading the turns and taking one
         if decision.action is not Action.LEAVE_ALONE:
             await self._record(key, sight, observed, decision)
-            await self._act(sight, observed, decision)
+            await self._act(key, sight, observed, decision)
         return RESYNC if decision.again_in is None else min(decision.again_in, RESYNC)
 
     async def _record(self, key: JobKey, sight: Sight, observed: Observed, decision: Decision) -> None:
@@ -74,11 +77,11 @@ class Reconciler:
         await write_status(self._client, sight.manifest, as_dict(new))
         self._written[key] = self._clock()
         if (old.phase, old.message) != (new.phase, new.message):
-            warns = decision.phase in _WARNINGS or observed.job.refusal is not None
+            warns = decision.phase in _WARNINGS or (observed.job.refusal or observed.not_created) is not None
             log.info("%s/%s: %s, %s: %s", *key, decision.phase, decision.reason, decision.message)
             await self._recorder.post(sight.manifest, "Warning" if warns else "Normal", decision.reason, decision.message)
 
-    async def _act(self, sight: Sight, observed: Observed, decision: Decision) -> None:
+    async def _act(self, key: JobKey, sight: Sight, observed: Observed, decision: Decision) -> None:
         """Do the one thing."""
         job, plan = sight.planned.job, sight.planned.plan
         if decision.action is not Action.NOTHING:
@@ -88,9 +91,13 @@ class Reconciler:
             made = render(job, plan, decision.attempt, self._cluster, uid=observed.job.uid, gang=observed.gang, avoid=avoid)
             try:
                 await create_gang(self._client, [*made.shared, *made.own, *(made.pods[index] for index in decision.create)])
-            except ApiError as error:  # such as a quota: the person who set it must hear of it
-                await self._recorder.post(sight.manifest, "Warning", "CreateFailed", f"Not every pod could be created: {error}")
+            except ApiError as error:
+                if error.code in _REFUSED:  # such as a quota: it is tried again, and until then the status says why
+                    self._not_created[key] = error.message
+                    refused = replace(observed, not_created=error.message)
+                    await self._record(key, sight, refused, decide(refused))
                 raise
+            self._not_created.pop(key, None)
         if decision.action is Action.DELETE_JOB:
             await self._client.delete(path_to(sight.manifest), observed.job.uid)
         await delete_pods(self._client, observed.job.namespace, decision.delete)
@@ -100,6 +107,7 @@ class Reconciler:
         self._turns.forget(key)
         self._observer.forget(key)
         self._written.pop(key, None)
+        self._not_created.pop(key, None)
 
 
 async def work(queue: WorkQueue[JobKey], reconciler: Reconciler, metrics: Metrics, may: Callable[[], bool]) -> None:

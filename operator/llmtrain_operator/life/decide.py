@@ -212,11 +212,12 @@ def _starts(gang: Gang) -> Decision | None:
         return None
     attempt = gang.next_number
     kept_for_their_logs = [pod for pod in gang.mine if pod.attempt < gang.number]
+    reason, message = why.not_created(gang) or ("CreatingPods", f"Creates {_pods(gang.size)} of attempt {attempt}.")
     return Decision(
         action=Action.CREATE,
         phase="Starting",
-        reason="CreatingPods",
-        message=f"Creates {_pods(gang.size)} of attempt {attempt}.",
+        reason=reason,
+        message=message,
         attempt=attempt,
         create=tuple(range(gang.size)),
         delete=stop(kept_for_their_logs, None),
@@ -227,10 +228,9 @@ def _completes_the_gang(gang: Gang) -> Decision | None:
     """Creation was cut short; no pod of the attempt was ever taken away, or it would have failed above."""
     if not gang.missing:
         return None
-    message = f"Creates {len(gang.missing)} missing of {_pods(gang.size)} of attempt {gang.number}."
-    return Decision(
-        action=Action.CREATE, phase="Starting", reason="CreatingPods", message=message, attempt=gang.number, create=gang.missing
-    )
+    creating = f"Creates {len(gang.missing)} missing of {_pods(gang.size)} of attempt {gang.number}."
+    reason, message = why.not_created(gang) or ("CreatingPods", creating)
+    return Decision(action=Action.CREATE, phase="Starting", reason=reason, message=message, attempt=gang.number, create=gang.missing)
 
 
 def _gives_way(gang: Gang) -> Decision | None:

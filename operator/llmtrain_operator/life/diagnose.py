@@ -210,6 +210,15 @@ def _refused_by_node(evidence: Evidence) -> Failure | None:
     return _failure(evidence, "RefusedByNode", f"{evidence.where} was refused: {pod.reason}: {_clause(pod.message, '')}.", suspect=True)
 
 
+def _never_began(evidence: Evidence) -> Failure | None:
+    """The runtime could not start the command, most often because the image is none of a trainer."""
+    if evidence.pod.exit_reason not in ("StartError", "ContainerCannotRun"):
+        return None
+    said = _clause(evidence.pod.termination, "no reason is given")
+    said = re.sub(r"^.*(?=exec: )", "", said)  # each layer of the runtime puts words of its own in front
+    return _failure(evidence, "ContainerNotStarted", f"{evidence.where} could not start its container: {said}.", repeats=True)
+
+
 def _ended_without_verdict(evidence: Evidence) -> Failure | None:
     """An exit code alone, with the last lines of the log where the kubelet kept them."""
     pod = evidence.pod
@@ -276,6 +285,7 @@ RULES: tuple[Rule, ...] = (
     _evicted,
     _disrupted,
     _refused_by_node,
+    _never_began,
     _ended_without_verdict,
     _deleted,
     _no_image,

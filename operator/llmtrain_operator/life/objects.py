@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from llmtrain_operator.job.parse import ManifestError, parse_object
-from llmtrain_operator.job.spec import Status
+from llmtrain_operator.job.spec import Spec, Status
 from llmtrain_operator.life.observed import Admission, Agent, Job, Node, Pod, Warned
 from llmtrain_operator.life.times import seconds_of
 from llmtrain_trainer.config import NodeStatus, Verdict
@@ -23,12 +23,11 @@ _OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 _TAKEN_AWAY = ("DisruptionTarget", "TerminationTarget")
 
 
-def job_of(manifest: object, refusal: str | None = None) -> Job:
-    """`refusal` is what the plan said, where the manifest itself is sound."""
+def job_of(manifest: object, refusal: str | None = None, spec: Spec | None = None) -> Job:
+    """`refusal` is what the plan said, where the manifest itself is sound; `spec` what was read of this generation before."""
     meta = _map(manifest, "metadata")
-    spec = None
     try:
-        spec = parse_object(manifest).spec
+        spec = spec or parse_object(manifest).spec
     except ManifestError as error:
         refusal = " ".join(str(problem) for problem in error.problems)
     except (ValueError, TypeError, RecursionError) as error:

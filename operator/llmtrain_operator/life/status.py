@@ -14,6 +14,7 @@ from llmtrain_operator.life.decision import Decision
 from llmtrain_operator.life.gang import Gang
 from llmtrain_operator.life.observed import Observed
 from llmtrain_operator.life.times import seconds_of, span, text_of
+from llmtrain_operator.life.why import ORDINARY
 
 WRITE_EVERY = 15.0
 """Seconds between two writes that change numbers alone."""
@@ -66,7 +67,10 @@ def worth_writing(old: Status, new: Status, since_last_write: float, every: floa
 def _without_numbers(status: Status) -> Status:
     step = status.progress is not None and status.progress.step is not None  # the first step is news
     pods = status.pods and record.PodCounts(wanted=status.pods.wanted, created=status.pods.created)  # decide.py rests on these
-    conditions = tuple(condition.model_copy(update={"message": ""}) for condition in status.conditions)
+    conditions = tuple(
+        condition.model_copy(update={"message": "", "reason": "" if condition.reason in ORDINARY else condition.reason})
+        for condition in status.conditions
+    )
     rest: Mapping[str, None] = dict.fromkeys(_NUMBERS)
     return status.model_copy(
         update={**rest, "progress": record.TrainingProgress() if step else None, "pods": pods, "conditions": conditions}
@@ -83,7 +87,8 @@ def _conditions(observed: Observed, decision: Decision) -> tuple[Condition, ...]
     said = [("Planned", refused is None, "Refused" if refused else "Planned", refused or "The plan fits the manifest.")]
     for kind, phases in _HOLDS.items():
         holds = decision.phase in phases
-        said.append((kind, holds, decision.reason if holds else _otherwise(kind, old, decision), decision.message if holds else ""))
+        tells = holds or kind == "Running"  # which says of every other state why it is not running
+        said.append((kind, holds, decision.reason if tells else _otherwise(kind, old, decision), decision.message if tells else ""))
     if refused is not None or decision.phase == "Failed":
         said.append(("Stalled", True, decision.reason, decision.message))
     return tuple(_condition(observed, old.get(kind), kind, holds, reason, message) for kind, holds, reason, message in said)

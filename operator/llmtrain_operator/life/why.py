@@ -14,6 +14,9 @@ from llmtrain_operator.life.times import span
 State = tuple[Phase, str, str]
 """Phase, reason, message."""
 
+ORDINARY = frozenset({"CreatingPods", "Scheduling", "CreatingContainers", "AgentNotHeard", "Preparing", "Rendezvous"})
+"""Reasons that every start passes through: from one of them to the next is not worth a write of its own."""
+
 _MOUNTS = ("FailedMount", "FailedAttachVolume", "FailedMapVolume")
 _STARTING = {
     "preparing": ("Preparing", "The pods run and prepare model and data"),
@@ -121,6 +124,26 @@ def _agents(gang: Gang) -> State | None:
 
 
 HINDRANCES: tuple[Callable[[Gang], State | None], ...] = (_queued, _no_node, _no_volume, _no_image, _no_container, _not_yet, _agents)
+
+
+def not_created(gang: Gang) -> tuple[str, str] | None:
+    """Why the API server refuses the gang's pods, as reason and sentence; None where it does not."""
+    said = gang.observed.not_created
+    if said is None:
+        return None
+    clause = _clause(re.sub(r'^(Forbidden: |Invalid: )?pods "[^"]+" is forbidden: ', "", said))
+    namespace = gang.job.namespace
+    if quota := re.match(r"exceeded quota: ([^,]+), requested: (.+), used: (.+), limited: (.+)$", clause):
+        name, requested, used, limited = quota.groups()
+        short = f"a pod asks for {requested}, {used} is used and {limited} is the limit"
+        return "QuotaExceeded", f"Quota {name} of namespace {namespace} has no room for the pods: {short}."
+    if missing := re.match(r"no PriorityClass with name (\S+) was found", clause):
+        return "PriorityClassMissing", f"The priority class {missing[1]} does not exist in this cluster."
+    if missing := re.search(r'serviceaccount "([^"]+)" not found', clause):
+        return "ServiceAccountMissing", f"The service account {missing[1]} does not exist in namespace {namespace}."
+    if clause.startswith("violates PodSecurity"):
+        return "PodSecurity", f"Namespace {namespace} does not admit the pods: {clause}."
+    return "PodsRefused", f"The API server refuses the pods: {clause}."
 
 
 def still_ending(gang: Gang) -> str:

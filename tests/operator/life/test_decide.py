@@ -555,6 +555,15 @@ def test_a_missing_secret_is_named(w: Any) -> None:
     assert decision.message == "The secret s3-creds does not exist in namespace team; create it and the job goes on."
 
 
+FORBIDDEN = 'pods "demo-a1-0" is forbidden: '
+START_ERROR = 'failed to create task: OCI runtime create failed: unable to start: exec: "python": executable file not found in $PATH'
+
+
+def refused(w: Any, said: str) -> Observed:
+    """A first attempt of which the API server let no pod in."""
+    return w.nothing(job=w.job(w.status(phase="Starting", pods={"wanted": 2, "created": 0})), not_created=said)  # type: ignore[no-any-return]
+
+
 WHY: list[tuple[str, Case, str]] = [
     (
         "queue",
@@ -595,6 +604,34 @@ WHY: list[tuple[str, Case, str]] = [
         "The image of pod demo-a1-1 cannot be pulled: not found.",
     ),
     (
+        "quota",
+        lambda w: refused(
+            w, f"{FORBIDDEN}exceeded quota: small, requested: nvidia.com/gpu=8, used: nvidia.com/gpu=0, limited: nvidia.com/gpu=4"
+        ),
+        "Quota small of namespace team has no room for the pods: a pod asks for nvidia.com/gpu=8, nvidia.com/gpu=0 is used and "
+        "nvidia.com/gpu=4 is the limit.",
+    ),
+    (
+        "priority class",
+        lambda w: refused(w, f"{FORBIDDEN}no PriorityClass with name gold was found"),
+        "The priority class gold does not exist in this cluster.",
+    ),
+    (
+        "service account",
+        lambda w: refused(w, f'{FORBIDDEN}error looking up service account team/bot: serviceaccount "bot" not found'),
+        "The service account bot does not exist in namespace team.",
+    ),
+    (
+        "other refusal",
+        lambda w: w.observed(w.pod(0), job=w.job(w.status(pods={"wanted": 2, "created": 1})), agents={}, not_created="Pod is invalid."),
+        "The API server refuses the pods: Pod is invalid.",
+    ),
+    (
+        "no trainer in the image",
+        lambda w: w.observed(w.ended(128, 0, exit_reason="StartError", termination=START_ERROR), w.pod(1), agents={}),
+        'Pod demo-a1-0 on node-0 could not start its container: exec: "python": executable file not found in $PATH.',
+    ),
+    (
         "agent",
         lambda w: w.observed(agents={0: w.agent(phase="preparing", message="Tokenises 3 of 7 files.")}),
         "The pods run and prepare model and data: Tokenises 3 of 7 files.",
@@ -610,6 +647,13 @@ WHY: list[tuple[str, Case, str]] = [
 @pytest.mark.parametrize(("name", "case", "sentence"), WHY, ids=[row[0] for row in WHY])
 def test_why_it_does_not_run_is_one_sentence(w: Any, name: str, case: Case, sentence: str) -> None:
     assert decide(case(w)).message == sentence
+
+
+def test_an_attempt_of_which_no_pod_was_let_in_is_tried_again_under_its_own_number(w: Any) -> None:
+    assert decide(refused(w, "exceeded quota")).attempt == 1
+    ended = w.job(w.status(phase="Starting", ended_attempt=1, pods={"wanted": 2, "created": 0}))
+    assert decide(w.nothing(job=ended, not_created="exceeded quota")).attempt == 2
+    assert decide(w.nothing(job=w.job(w.status(phase="Starting", pods={"wanted": 2, "created": 0})))).attempt == 2
 
 
 def test_a_job_tells_the_others_whether_it_is_placing_or_waiting(w: Any) -> None:

@@ -105,7 +105,7 @@ def test_a_condition_keeps_its_time_while_it_holds_and_gets_a_new_one_when_it_fl
 def test_looking_again_changes_nothing(w: Any) -> None:
     for case in CASES.values():
         seen = again(case(w))
-        if seen.job.status.phase != "Restarting":  # a restart goes on by itself: failed, then stopping
+        if seen.job.status.phase not in ("Restarting", "Starting"):  # these go on by themselves: failed, then stopping; created
             assert after(seen).conditions == seen.job.status.conditions
 
 
@@ -196,6 +196,21 @@ def test_pods_that_are_placed_one_by_one_do_not_each_cost_a_write(w: Any) -> Non
     assert not worth_writing(seen.job.status, one_more, since_last_write=2)
     created = seen.job.status.model_copy(update={"pods": seen.job.status.pods.model_copy(update={"created": 1})})
     assert worth_writing(created, one_more, since_last_write=0)
+
+
+def test_running_says_why_it_is_not_and_stations_of_an_ordinary_start_cost_no_write_each(w: Any) -> None:
+    def running(status: Status) -> tuple[str, str, str]:
+        found = next(condition for condition in status.conditions if condition.type == "Running")
+        return found.status, found.reason, found.message
+
+    job = w.job(w.status(phase="Starting"))
+    seen = again(w.observed(w.pending(0), w.pending(1), agents={}, job=job))
+    assert running(seen.job.status)[:2] == ("False", "CreatingContainers")
+    meeting = after(replace(seen, pods=(w.pod(0), w.pod(1)), agents={0: w.agent(phase="starting")}))
+    assert running(meeting)[1] == "Rendezvous" and not worth_writing(seen.job.status, meeting, since_last_write=2)
+    stuck = after(replace(seen, pods=(w.pod(0), w.pending(1, waiting="ErrImagePull", waiting_message="not found"))))
+    assert running(stuck) == ("False", "ImagePullFailed", "The image of pod demo-a1-1 cannot be pulled: not found.")
+    assert worth_writing(seen.job.status, stuck, since_last_write=0)
 
 
 def test_the_plan_in_the_status_is_short(w: Any) -> None:
