@@ -40,6 +40,7 @@ LLAMA = {
 class Case:
     """One layout (pp, dp, cp, tp, ep; stages a rank) of one variant."""
 
+    engine: str = "native"
     variant: str = "plain"
     pp: int = 1
     dp: int = 1
@@ -52,6 +53,9 @@ class Case:
     shape: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     peft: dict[str, Any] | None = None
+    more: dict[str, Any] = field(default_factory=dict)
+    """Other fields of the TrainerConfig."""
+
     packed: bool = False
     reason: str | None = None
     tolerance: float = TOLERANCE
@@ -74,7 +78,7 @@ def config_of(case: Case, steps: int) -> TrainerConfig:
         {
             "job": {"name": "parity"},
             "task": "pretrain",
-            "engine": "native",
+            "engine": case.engine,
             "device": "cpu",
             "model": {"config": shape},
             "dataset": [{"source": "file:///none"}],
@@ -102,6 +106,7 @@ def config_of(case: Case, steps: int) -> TrainerConfig:
             },
             "batch": {"globalSize": ROWS, "microSize": MICRO, "accumulation": accumulation},
         }
+        | case.more
     )
 
 
@@ -196,6 +201,7 @@ def run_transformers(case: Case, steps: int) -> list[float]:
 LORA = {"method": "lora", "rank": 4, "alpha": 8.0}
 QWEN3 = {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "head_dim": 16, "num_key_value_heads": 2}
 MIXTRAL = {"model_type": "mixtral", "architectures": ["MixtralForCausalLM"], "num_local_experts": 4, "num_experts_per_tok": 2}
+BALANCED = {"output_router_logits": True, "router_aux_loss_coef": 0.1}
 QWEN_MOE = {
     "head_dim": 16,
     "num_key_value_heads": 2,
@@ -235,6 +241,7 @@ VARIANTS = (
     Case(variant="gpt2", shape=GPT2),
     Case(variant="mixtral", shape=MIXTRAL),
     Case(variant="mixtral-clipping", shape=MIXTRAL, training={"gradientClipping": 0.5, "activationCheckpointing": "full"}),
+    Case(variant="mixtral-balanced", shape=MIXTRAL | BALANCED),
     Case(variant="mixtral-lora", shape=MIXTRAL, peft=LORA),
     Case(variant="qwen2-moe", shape=QWEN2_MOE),
     Case(variant="qwen3-moe", shape=QWEN3_MOE),
@@ -279,7 +286,7 @@ def legal(case: Case) -> bool:
 
 def row(case: Case, losses: Sequence[float], reference: Sequence[float]) -> dict[str, Any]:
     return {
-        "engine": "native",
+        "engine": case.engine,
         "mesh": case.mesh,
         "variant": case.variant,
         "steps": len(losses),

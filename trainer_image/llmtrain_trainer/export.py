@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -25,8 +25,18 @@ from llmtrain_trainer.peft import adapter_config
 FORMAT = {"format": "pt"}
 
 
-class Gatherer:
+class Weights(Protocol):
     """Whole weights on rank 0, by the names they are saved under. Collective: every rank asks for the same names in the same order."""
+
+    shapes: dict[str, torch.Size]
+
+    def take(self, name: str) -> torch.Tensor | None:
+        """The weight in fp32 on rank 0's CPU; None on the others."""
+        ...
+
+
+class Gatherer:
+    """The weights of engine native."""
 
     def __init__(self, layout: Layout, stages: Sequence[Stage]) -> None:
         self._layout = layout
@@ -59,39 +69,38 @@ class Gatherer:
 
 
 @torch.no_grad()
-def write_export(config: TrainerConfig, model_dir: Path, layout: Layout, stages: Sequence[Stage], directory: Path, kind: str) -> None:
+def write_export(config: TrainerConfig, model_dir: Path, weights: Weights, directory: Path, kind: str) -> None:
     """Write `full`, `adapter` or `merged`; of a run with adapters `full` is whole only with them folded in, so it equals `merged`.
 
     Raises ValueError for a kind that this run has not.
     """
     if config.peft is None and kind != "full":
         raise ValueError(f"output.export is {kind}, but a run without peft has no adapter: write export: [full], or add peft")
-    gatherer = Gatherer(layout, stages)
     directory.mkdir(parents=True, exist_ok=True)
     if kind == "adapter":
-        _write_adapter(config, model_dir, gatherer, directory)
+        _write_adapter(config, model_dir, weights, directory)
     else:
-        _write_model(config, model_dir, gatherer, stages, directory)
+        _write_model(config, model_dir, weights, directory)
     dist.barrier()
 
 
-def _write_adapter(config: TrainerConfig, model_dir: Path, gatherer: Gatherer, directory: Path) -> None:
+def _write_adapter(config: TrainerConfig, model_dir: Path, weights: Weights, directory: Path) -> None:
     assert config.peft is not None
     shape = AutoConfig.from_pretrained(model_dir)
     with torch.device("meta"):
         network = AutoModelForCausalLM.from_config(shape)
-    taken = {name: gatherer.take(name) for name in sorted(gatherer.shapes) if ".lora_" in name}
+    taken = {name: weights.take(name) for name in sorted(weights.shapes) if ".lora_" in name}
     if dist.get_rank() == 0:
         tensors = {f"base_model.model.{name.replace('.default.', '.')}": weight for name, weight in taken.items() if weight is not None}
         save_file(tensors, directory / "adapter_model.safetensors", metadata=FORMAT)
         adapter_config(network, config.peft, base=config.model.source).save_pretrained(str(directory))
 
 
-def _write_model(config: TrainerConfig, model_dir: Path, gatherer: Gatherer, stages: Sequence[Stage], directory: Path) -> None:
-    names = {name.replace(".base_layer.", "."): name for name in gatherer.shapes if ".lora_" not in name}
-    transposed = stages[0].network.config.model_type == "gpt2"  # its linear layers keep [in, out]
-    shapes = {public: gatherer.shapes[name] for public, name in names.items()}
-    write_weights(config, model_dir, shapes, lambda public: _merged(gatherer, names[public], config, transposed), directory)
+def _write_model(config: TrainerConfig, model_dir: Path, weights: Weights, directory: Path) -> None:
+    names = {name.replace(".base_layer.", "."): name for name in weights.shapes if ".lora_" not in name}
+    transposed = AutoConfig.from_pretrained(model_dir).model_type == "gpt2"  # its linear layers keep [in, out]
+    shapes = {public: weights.shapes[name] for public, name in names.items()}
+    write_weights(config, model_dir, shapes, lambda public: _merged(weights, names[public], config, transposed), directory)
 
 
 def write_weights(
@@ -132,13 +141,13 @@ def _write_config(model_dir: Path, directory: Path, dtype: torch.dtype) -> None:
         (directory / generation.name).write_text(generation.read_text())
 
 
-def _merged(gatherer: Gatherer, name: str, config: TrainerConfig, transposed: bool) -> torch.Tensor | None:
+def _merged(weights: Weights, name: str, config: TrainerConfig, transposed: bool) -> torch.Tensor | None:
     """The weight with its adapter folded in: W + scale B A."""
-    weight = gatherer.take(name)
+    weight = weights.take(name)
     stem = name.removesuffix(".base_layer.weight")
-    if config.peft is None or f"{stem}.lora_A.default.weight" not in gatherer.shapes:
+    if config.peft is None or f"{stem}.lora_A.default.weight" not in weights.shapes:
         return weight
-    narrow, wide = (gatherer.take(f"{stem}.lora_{factor}.default.weight") for factor in "AB")
+    narrow, wide = (weights.take(f"{stem}.lora_{factor}.default.weight") for factor in "AB")
     if weight is None or narrow is None or wide is None:
         return None
     scale = config.peft.alpha / (config.peft.rank**0.5 if config.peft.method == "rslora" else config.peft.rank)

@@ -2,9 +2,9 @@
 
 from llmtrain_trainer.config.checkpoint import Cadence, Checkpoint, Output
 from llmtrain_trainer.config.dataset import Columns, Dataset, Evaluation
+from llmtrain_trainer.config.deepspeed import Offload
 from llmtrain_trainer.config.model import Model, Peft, Quantization, Tokenizer, TokenizerTraining
-from llmtrain_trainer.config.offload import Offload
-from llmtrain_trainer.config.status import CheckpointStatus, ExitCode, Heartbeat, NodeStatus, Progress, Verdict
+from llmtrain_trainer.config.status import CheckpointStatus, ExitCode, GpuMemory, Heartbeat, NodeStatus, Progress, RankSeconds, Verdict
 from llmtrain_trainer.config.strict import Duration, Name, PositiveInt, Ratio, Source, StoreUri, Strict, seconds
 from llmtrain_trainer.config.trainer import Batch, EngineName, Estimate, Identity, Mesh, PipelineSchedule, Restarts, Task, TrainerConfig
 from llmtrain_trainer.config.training import Optimizer, Schedule, Training
@@ -21,6 +21,7 @@ __all__ = [
     "Estimate",
     "Evaluation",
     "ExitCode",
+    "GpuMemory",
     "Heartbeat",
     "Identity",
     "Mesh",
@@ -35,6 +36,7 @@ __all__ = [
     "PositiveInt",
     "Progress",
     "Quantization",
+    "RankSeconds",
     "Ratio",
     "Restarts",
     "Schedule",

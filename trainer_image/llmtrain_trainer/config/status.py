@@ -34,6 +34,19 @@ class ExitCode(IntEnum):
     """Told to stop and could not save in time."""
 
 
+class RankSeconds(Strict):
+    """What a step costs the ranks, each by its own clock: waiting for stages and for the end of the step is left out. Medians of steps."""
+
+    min: float
+    """The fastest rank, seconds."""
+
+    median: float
+    """The one in the middle, seconds."""
+
+    max: float
+    """The slowest rank, seconds."""
+
+
 class Progress(Strict):
     """One row of metrics.jsonl: the state after a step."""
 
@@ -52,6 +65,9 @@ class Progress(Strict):
     consumed_tokens: int
     """Tokens seen since the start of training, padding included."""
 
+    epoch: float | None = None
+    """Passes over the training data so far; None where a dataset streams."""
+
     loss: float
     """Mean cross-entropy over the target tokens of the global batch, nats."""
 
@@ -63,6 +79,16 @@ class Progress(Strict):
 
     step_seconds: float
     """Wall time of the step."""
+
+    phase_seconds: dict[str, float] | None = None
+    """The step's time on rank 0 by phase: data, forward, backward, optimizer, comm (waiting for stages and for the sums over ranks), other.
+    None where the engine does not tell."""
+
+    data_seconds: float = 0.0
+    """How long rank 0 waited for batches since the row before."""
+
+    rank_seconds: RankSeconds | None = None
+    """How far ranks differ; None where the engine does not tell."""
 
     tokens_per_second: float
     """Over all devices, for this step."""
@@ -78,6 +104,22 @@ class Progress(Strict):
 
     memory_bytes: int | None = None
     """Largest peak over ranks: of the allocator on a GPU, resident set on a CPU."""
+
+
+class GpuMemory(Strict):
+    """The CUDA allocator of one rank."""
+
+    allocated_bytes: int
+    """Peak of what tensors held."""
+
+    reserved_bytes: int
+    """Peak of what the allocator took from the device."""
+
+    alloc_retries: int
+    """How often it had to give cached memory back before it could allocate."""
+
+    ooms: int
+    """How often it ran out of memory and the rank went on."""
 
 
 class Heartbeat(Strict):
@@ -97,6 +139,12 @@ class Heartbeat(Strict):
 
     time: float
     """Seconds since the epoch at which it was written."""
+
+    slowdown: float | None = None
+    """Time this rank needs for a step of its own, over the median of all ranks; None where the engine does not tell."""
+
+    gpu_memory: GpuMemory | None = None
+    """None on a CPU."""
 
 
 class CheckpointStatus(Strict):

@@ -12,8 +12,8 @@ from pydantic import Field
 
 from llmtrain_trainer.config.checkpoint import Checkpoint, Output
 from llmtrain_trainer.config.dataset import Dataset, Evaluation
+from llmtrain_trainer.config.deepspeed import Offload
 from llmtrain_trainer.config.model import Model, Peft, Quantization, Tokenizer
-from llmtrain_trainer.config.offload import Offload
 from llmtrain_trainer.config.strict import PositiveInt, Strict
 from llmtrain_trainer.config.training import Training
 

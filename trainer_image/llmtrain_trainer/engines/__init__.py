@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 BUILDERS = {
     "native": "llmtrain_trainer.engines.native:NativeEngine",
-    "deepspeed": "llmtrain_trainer.engines.deepspeed:build",
+    "deepspeed": "llmtrain_trainer.engines.deepspeed:DeepSpeedEngine",
     "megatron": "llmtrain_trainer.engines.megatron:build",
 }
 """module:callable of each engine, imported when it is asked for: nobody pays for, or needs installed, what another engine imports."""

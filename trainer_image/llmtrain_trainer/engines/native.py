@@ -17,7 +17,7 @@ from torch.distributed.tensor.parallel import loss_parallel
 
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.engines.engine import StepBatch, StepResult
-from llmtrain_trainer.export import write_export
+from llmtrain_trainer.export import Gatherer, write_export
 from llmtrain_trainer.parallel import tensor
 from llmtrain_trainer.parallel.assemble import build_stages
 from llmtrain_trainer.parallel.gradients import clip, gather_up, square_sum
@@ -25,6 +25,7 @@ from llmtrain_trainer.parallel.materialize import seed_of
 from llmtrain_trainer.parallel.mesh import build_layout
 from llmtrain_trainer.parallel.schedule import Runner
 from llmtrain_trainer.parallel.shards import Shard, shards_of
+from llmtrain_trainer.parallel.stopwatch import Stopwatch
 
 
 class NativeEngine:
@@ -44,6 +45,7 @@ class NativeEngine:
         self._shards = shards_of(self._stages, self._layout, summed)
         self._equal_ends()
         self._optimizer = _adamw(self._shards, config)
+        self._watch = Stopwatch(device)
         self._runner = Runner(
             self._stages,
             self._layout,
@@ -51,6 +53,7 @@ class NativeEngine:
             config.batch.micro_size,
             self._stages[0].network.config.hidden_size,
             torch.bfloat16 if config.training.precision == "bf16" else torch.float32,
+            self._watch,
         )
 
     @property
@@ -65,12 +68,14 @@ class NativeEngine:
             shard.weight.grad = None
         with loss_parallel():
             loss = self._runner.train(batch)
-        gradients = gather_up(self._shards, self._layout)
-        result = self._agree(loss, square_sum(self._shards, gradients), stop)
-        clip(gradients, result.grad_norm, self._config.training.gradient_clipping)
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate
-        self._optimizer.step()
+        with self._watch.phase("comm"):
+            gradients = gather_up(self._shards, self._layout)
+            result = self._agree(loss, square_sum(self._shards, gradients), stop)
+        with self._watch.phase("optimizer"):
+            clip(gradients, result.grad_norm, self._config.training.gradient_clipping)
+            for group in self._optimizer.param_groups:
+                group["lr"] = learning_rate
+            self._optimizer.step()
         return result
 
     def evaluate(self, batch: StepBatch) -> tuple[float, int]:
@@ -100,7 +105,7 @@ class NativeEngine:
 
     def export(self, directory: Path, kind: str) -> None:
         """Write Hugging Face files; see export.py."""
-        write_export(self._config, self._model_dir, self._layout, self._stages, directory, kind)
+        write_export(self._config, self._model_dir, Gatherer(self._layout, self._stages), directory, kind)
 
     def memory_bytes(self) -> int:
         """Peak of this process."""
@@ -115,12 +120,15 @@ class NativeEngine:
             torch.cuda.manual_seed(seed)
 
     def _agree(self, loss: torch.Tensor, squares: torch.Tensor, stop: bool) -> StepResult:
-        """Loss, norm and stop flag of all ranks in one small all-reduce."""
-        both = torch.stack([self._once(loss), squares, torch.tensor(float(stop), dtype=torch.float64, device=loss.device)])
-        if dist.get_world_size() > 1:
-            dist.all_reduce(both)
-        total, square, stops = both.tolist()
-        return StepResult(loss=total, grad_norm=square**0.5, stop=stops > 0)
+        """Loss, norm, stop flag and pace of all ranks in one small all-reduce, and the step's one wait for the device."""
+        world = dist.get_world_size()
+        mine = torch.zeros(1 + world, dtype=torch.float64)
+        mine[0], mine[1 + dist.get_rank()] = float(stop), self._watch.own_seconds
+        all_in_one = torch.cat([torch.stack([self._once(loss), squares]), mine.to(loss.device)])
+        if world > 1:
+            dist.all_reduce(all_in_one)
+        total, square, stops, *times = all_in_one.tolist()
+        return StepResult(loss=total, grad_norm=square**0.5, stop=stops > 0, phase_seconds=self._watch.take(), rank_seconds=tuple(times))
 
     def _once(self, loss: torch.Tensor) -> torch.Tensor:
         """Tensor-parallel ranks hold the same loss: one of them counts. Stages but the last hold 0."""

@@ -17,7 +17,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-WARM = ["torch", "torch.distributed.tensor.parallel", "llmtrain_trainer.engines.native", "transformers.models.llama.modeling_llama"]
+WARM = [
+    "torch",
+    "torch.distributed.tensor.parallel",
+    "llmtrain_trainer.engines.native",
+    "llmtrain_trainer.engines.deepspeed",
+    "transformers.models.llama.modeling_llama",
+]
 
 
 def launch(script: Path, function: str, world: int, *arguments: Any, timeout: float = 300.0) -> Any:
@@ -28,6 +34,7 @@ def launch(script: Path, function: str, world: int, *arguments: Any, timeout: fl
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(WARM)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed would look for a GPU
     with tempfile.TemporaryDirectory() as meeting:
         pipes = [context.Pipe(duplex=False) for _ in range(world)]
         # Pickled here and read after the script is loaded: the arguments may be of its own types.

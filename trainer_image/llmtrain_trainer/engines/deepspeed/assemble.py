@@ -1,0 +1,133 @@
+"""The model of one rank, layer by layer: weights, split over tp, shared out over dp. Called by replica.py and pipeline.py.
+
+A layer is whole on this rank only while it is made, so that a model needs not fit into one process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from llmtrain_trainer.config import TrainerConfig
+from llmtrain_trainer.engines.deepspeed import tensor
+from llmtrain_trainer.engines.deepspeed.place import Place
+from llmtrain_trainer.parallel.assemble import skeleton
+from llmtrain_trainer.parallel.materialize import Pretrained, materialize
+from llmtrain_trainer.parallel.stage import Elsewhere, Nothing, Stage, cut, tied_names
+from llmtrain_trainer.parallel.tensor import check, styles
+
+Share = Callable[[nn.Module], None]
+"""Hands the weights of a module out over the replicas."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A stage and how its weights are cut."""
+
+    stage: Stage
+    cut: dict[str, int]
+    """Name of a weight that is split over tp -> the dimension."""
+
+
+def make(config: TrainerConfig, model_dir: Path, place: Place, index: int, *, share: Share, table_outside: bool = False) -> Made:
+    """Stage `index`, in fp32 or bf16 as it computes. `table_outside`: the embedding, and the head tied to it, are held by somebody else.
+
+    Raises ValueError where the model cannot be laid out as the mesh says.
+    """
+    network = skeleton(config, model_dir)
+    tied = tied_names(network)
+    stage = cut(network, index, config.mesh.stages)
+    if table_outside:
+        _take_out(network, _tied_modules(tied))
+    plan = _plan(network, place, _tied_modules(tied))
+    weights = pretrained(config, model_dir, network)
+    if config.training.activation_checkpointing == "full":
+        network.activation_checkpointing_enable({"use_reentrant": False})
+    shards: dict[str, int] = {}
+    layers = [name for name, _ in stage.layers]
+    for name in (*layers, ""):
+        materialize(network, name, weights, config.training.seed, place.device, skip=() if name else layers)
+        if place.tensor is not None:
+            shards |= tensor.split(network, {key: style for key, style in plan.items() if _layer_of(key, layers) == name}, place.tensor)
+        if not name and stage.first and stage.last:
+            _tie(network, tied)
+        share(as_computed(config, network.get_submodule(name)))
+    if config.training.compile:
+        for _, layer in stage.layers:
+            layer.compile()
+    return Made(stage=stage, cut=shards)
+
+
+def _plan(network: PreTrainedModel, place: Place, whole: frozenset[str]) -> dict[str, str]:
+    """Module -> how it is split over tp, for all but `whole`."""
+    if place.tp == 1:
+        return {}
+    check(network.config, place.tp)
+    tensor.begin()
+    return {name: style for name, style in styles(network).items() if name not in whole}
+
+
+def _layer_of(module: str, layers: Iterable[str]) -> str:
+    """The layer that a module is in; "" for what is in none."""
+    return next((layer for layer in layers if module.startswith(f"{layer}.")), "")
+
+
+def pretrained(config: TrainerConfig, model_dir: Path, network: PreTrainedModel) -> Pretrained | None:
+    """Where weights are read from; None: they are drawn."""
+    if config.model.config is not None or config.model.init == "random":
+        return None
+    return Pretrained(model_dir, network.base_model_prefix, tied_names(network))
+
+
+def as_computed(config: TrainerConfig, module: nn.Module) -> nn.Module:
+    """DeepSpeed computes with the weights themselves; the optimizer keeps fp32 copies."""
+    if config.training.precision == "bf16":
+        for weight in module.parameters():
+            if not hasattr(weight, "ds_id"):
+                weight.data = weight.data.to(torch.bfloat16)
+    return module
+
+
+def _tied_modules(tied: dict[str, str]) -> frozenset[str]:
+    """Output head and embedding, where they share a weight: both stay whole on every tensor-parallel rank."""
+    return frozenset(name.rpartition(".")[0] for pair in tied.items() for name in pair)
+
+
+def _take_out(network: PreTrainedModel, names: frozenset[str]) -> None:
+    for name in names:
+        module = network.get_submodule(name)
+        if isinstance(module, nn.Embedding):
+            network.set_submodule(name, Nothing())
+        elif isinstance(module, nn.Linear):
+            network.set_submodule(name, Elsewhere())
+
+
+def _tie(network: PreTrainedModel, tied: dict[str, str]) -> None:
+    for head, embedding in tied.items():
+        network.get_submodule(head.rpartition(".")[0]).weight = network.get_parameter(embedding)
+
+
+def nobody(_module: nn.Module) -> None:
+    """Shares nothing out: every replica keeps its weights whole."""
+
+
+def optimizer_of(weights: Iterable[nn.Parameter], config: TrainerConfig) -> torch.optim.AdamW:
+    """AdamW over the trained weights, with decay on matrices alone."""
+    chosen, trained = config.training.optimizer, [weight for weight in weights if weight.requires_grad]
+    groups = [
+        {"params": [weight for weight in trained if _dimensions(weight) >= 2], "weight_decay": chosen.weight_decay},
+        {"params": [weight for weight in trained if _dimensions(weight) < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]], lr=chosen.learning_rate, betas=chosen.betas, eps=chosen.epsilon, fused=True
+    )
+
+
+def _dimensions(weight: nn.Parameter) -> int:
+    """Of the whole weight: ZeRO-3 leaves a flat share of it."""
+    return len(getattr(weight, "ds_shape", weight.shape))

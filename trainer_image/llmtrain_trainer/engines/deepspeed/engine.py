@@ -1,0 +1,113 @@
+"""Engine `deepspeed`: what the loop calls. See engines/engine.py for what each method promises.
+
+Batches, loss and norm are those of engine native: the same data order, a loss divided by the targets of the global batch, a norm that
+counts each weight of the model once. fp32 runs agree with one process to 1e-5.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import warnings
+from pathlib import Path
+from typing import Literal
+
+import deepspeed
+import torch
+import torch.distributed as dist
+
+from llmtrain_trainer.config import TrainerConfig
+from llmtrain_trainer.engines.deepspeed.norm import Clipper
+from llmtrain_trainer.engines.deepspeed.pipeline import Pipeline
+from llmtrain_trainer.engines.deepspeed.place import place_of
+from llmtrain_trainer.engines.deepspeed.replica import Replica
+from llmtrain_trainer.engines.deepspeed.settings import clips_itself, settings_of
+from llmtrain_trainer.engines.deepspeed.weights import Gatherer
+from llmtrain_trainer.engines.engine import StepBatch, StepResult
+from llmtrain_trainer.export import write_export
+from llmtrain_trainer.parallel.materialize import seed_of
+
+
+class DeepSpeedEngine:
+    """ZeRO, AutoTP and pipelines behind the Protocol."""
+
+    format: Literal["deepspeed", "megatron"] = "deepspeed"
+
+    def __init__(self, config: TrainerConfig, model_dir: Path) -> None:
+        """Collective. Raises ValueError where the model cannot be laid out as the mesh says, or a raw key says what a field says."""
+        self._config, self._model_dir = config, model_dir
+        device = torch.device("cuda", torch.cuda.current_device()) if config.device == "cuda" else torch.device("cpu")
+        settings = settings_of(config)
+        _take_over(config)
+        self._place = place_of(config.mesh, device)
+        kind = Pipeline if config.mesh.pp > 1 else Replica
+        self._runner: Pipeline | Replica = kind(config, model_dir, self._place, settings)
+        self._clipper: Clipper | None = None
+        if not clips_itself(config):
+            runner, limit = self._runner, config.training.gradient_clipping
+            again = runner.again if isinstance(runner, Pipeline) else frozenset[str]()
+            self._clipper = Clipper(self._place, runner.weights, runner.cut, again, limit)
+            runner.optimizer.register_step_pre_hook(self._clipper)
+
+    @property
+    def replica(self) -> int:
+        """Data-parallel index of this rank."""
+        return self._place.dp_rank
+
+    def train_step(self, batch: StepBatch, *, learning_rate: float, step: int, stop: bool) -> StepResult:
+        """One optimizer step. Dropout depends on (seed, step, stage, replica), so a resumed run draws what an undisturbed one would."""
+        torch.manual_seed(seed_of(self._config.training.seed, step, self._place.pp_rank, self._place.dp_rank))
+        for group in self._runner.deepspeed.optimizer.param_groups:
+            group["lr"] = learning_rate
+        loss = self._runner.train(batch)
+        both = torch.stack([self._once(loss), torch.tensor(float(stop), dtype=torch.float64, device=loss.device)])
+        dist.all_reduce(both)
+        return StepResult(loss=both[0].item(), grad_norm=self._norm(), stop=both[1].item() > 0)
+
+    def evaluate(self, batch: StepBatch) -> tuple[float, int]:
+        """Sum of the loss over the batch's targets, and their count."""
+        total = self._once(self._runner.evaluate(batch))
+        dist.all_reduce(total)
+        return total.item(), batch.target_tokens
+
+    def save_files(self, directory: Path) -> None:
+        """DeepSpeed's own files, of a LoRA run without the frozen weights."""
+        frozen = self._config.peft is not None
+        self._runner.deepspeed.save_checkpoint(str(directory), tag="", save_latest=False, exclude_frozen_parameters=frozen)
+        for script in directory.glob("*.py"):
+            script.unlink()  # DeepSpeed leaves programs beside its files
+
+    def load_checkpoint(self, directory: Path) -> None:
+        """Read what `save_files` of the same layout wrote."""
+        strict = self._config.peft is None
+        self._runner.deepspeed.load_checkpoint(str(directory.parent), tag=directory.name, load_module_strict=strict)
+
+    def export(self, directory: Path, kind: str) -> None:
+        """Write Hugging Face files; see export.py."""
+        gatherer = Gatherer(self._place, self._runner.weights, self._runner.cut)
+        write_export(self._config, self._model_dir, gatherer, directory, kind)
+
+    def memory_bytes(self) -> int:
+        """Peak of this process."""
+        if self._place.device.type == "cuda":
+            return torch.cuda.max_memory_allocated()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    def _norm(self) -> float:
+        """Of the step just made; equal on every rank."""
+        return self._clipper.norm if self._clipper is not None else float(self._runner.deepspeed.get_global_grad_norm() or 0.0)
+
+    def _once(self, loss: torch.Tensor) -> torch.Tensor:
+        """Tensor-parallel ranks hold the same loss: one of them counts."""
+        return loss * (self._place.tp_rank == 0)
+
+
+def _take_over(config: TrainerConfig) -> None:
+    """Let DeepSpeed use the process group that stands, without what it would compile for CPUs at its first collective."""
+    os.environ.setdefault("LOCAL_RANK", str(dist.get_rank() % config.mesh.procs_per_node))
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*is deprecated", category=FutureWarning, module="torch.distributed")  # one a collective
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # shared memory for inference: 30 s of g++, and nothing here uses it
+    if deepspeed.comm.comm.cdb is None or not deepspeed.comm.is_initialized():
+        deepspeed.init_distributed(dist_init_required=False)

@@ -1,0 +1,40 @@
+"""Gradient norm and clipping of a run without ZeRO, where DeepSpeed would take one stage's norm for the model's. Used by engine.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from llmtrain_trainer.engines.deepspeed.place import Place
+from llmtrain_trainer.parallel.gradients import clip
+
+
+class Clipper:
+    """Hung before the optimizer's step: there every gradient is complete."""
+
+    def __init__(
+        self, place: Place, weights: Mapping[str, nn.Parameter], cut: Mapping[str, int], again: frozenset[str], limit: float
+    ) -> None:
+        """`again`: names that an earlier stage holds too. `limit`: largest norm; 0 clips nothing."""
+        first = place.dp_rank == 0
+        self._trained = [weight for weight in weights.values() if weight.requires_grad]
+        self._counted = [
+            weight
+            for name, weight in weights.items()
+            if weight.requires_grad and first and name not in again and (name in cut or place.tp_rank == 0)
+        ]
+        self._device, self._limit, self.norm = place.device, limit, 0.0
+
+    def __call__(self, _optimizer: torch.optim.Optimizer, _arguments: Any, _keywords: Any) -> None:
+        """Collective. Measure the norm of the whole model, then clip."""
+        squares = torch.zeros((), dtype=torch.float64, device=self._device)
+        gradients = [weight.grad for weight in self._counted if weight.grad is not None]
+        if gradients:
+            squares += torch.stack(torch._foreach_norm(gradients)).double().square().sum()
+        dist.all_reduce(squares)
+        self.norm = squares.item() ** 0.5
+        clip([weight.grad for weight in self._trained if weight.grad is not None], self.norm, self._limit)

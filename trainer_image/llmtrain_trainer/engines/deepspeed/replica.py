@@ -1,0 +1,67 @@
+"""A whole model a replica: DeepSpeed's engine with ZeRO 0 to 3, over AutoTP's layers. Made by engine.py where there is no pipeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+from deepspeed.utils import groups
+from torch import nn
+
+from llmtrain_trainer.config import TrainerConfig
+from llmtrain_trainer.engines.deepspeed.assemble import Share, make, nobody, optimizer_of
+from llmtrain_trainer.engines.deepspeed.micro import micro_batches
+from llmtrain_trainer.engines.deepspeed.place import Place
+from llmtrain_trainer.engines.engine import StepBatch
+
+
+class Replica:
+    """Runs a batch and gives this rank's sum of losses."""
+
+    def __init__(self, config: TrainerConfig, model_dir: Path, place: Place, settings: dict[str, Any]) -> None:
+        """Collective."""
+        self._place, self._micro_size = place, config.batch.micro_size
+        if place.tp > 1:
+            groups._init_tp_mesh_device(tensor_model_parallel_size=place.tp)
+        made = make(config, model_dir, place, 0, share=_sharer(config, settings))
+        network: Any = made.stage.network
+        network.ds_autotp_parsed = True  # AutoTP's layers are in already: see tensor.py
+        self.cut, self.weights = made.cut, dict(made.stage.names())
+        self.optimizer = optimizer_of(self.weights.values(), config)
+        self.deepspeed, *_ = deepspeed.initialize(model=network, optimizer=self.optimizer, config=settings)
+
+    def train(self, batch: StepBatch) -> torch.Tensor:
+        """Forward, backward and, after the last micro-batch, the optimizer's step. This replica's part of the mean loss, scalar."""
+        total = torch.zeros((), dtype=torch.float64, device=self._place.device)
+        for ids, labels, positions in micro_batches(batch, self._micro_size, self._place.device):
+            loss = self.deepspeed(ids, labels=labels, position_ids=positions)[0]
+            # DeepSpeed takes the mean over replicas, and the loss is divided by the targets of all of them.
+            self.deepspeed.backward(loss * (self._place.dp / batch.target_tokens), scale_wrt_gas=False)
+            self.deepspeed.step()
+            total += loss.detach()
+        return total / batch.target_tokens
+
+    @torch.no_grad()
+    def evaluate(self, batch: StepBatch) -> torch.Tensor:
+        """Forward only; this replica's sum of losses, scalar."""
+        self.deepspeed.eval()
+        total = torch.zeros((), dtype=torch.float64, device=self._place.device)
+        for ids, labels, positions in micro_batches(batch, self._micro_size, self._place.device):
+            total += self.deepspeed(ids, labels=labels, position_ids=positions)[0]
+        self.deepspeed.train()
+        return total
+
+
+def _sharer(config: TrainerConfig, settings: dict[str, Any]) -> Share:
+    """ZeRO-3 shares weights out while the model is made; its lower stages leave them whole."""
+    if config.mesh.zero_stage < 3:
+        return nobody
+    dtype = torch.bfloat16 if config.training.precision == "bf16" else torch.float32
+    group = groups._get_data_parallel_group() if config.mesh.tp > 1 else None
+
+    def share(module: nn.Module) -> None:
+        deepspeed.zero.Init(module=module, data_parallel_group=group, config_dict_or_path=settings, dtype=dtype)
+
+    return share
