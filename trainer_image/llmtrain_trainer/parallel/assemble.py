@@ -13,7 +13,7 @@ from torch.distributed.tensor import DTensor, Shard
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from llmtrain_trainer.config import TrainerConfig
-from llmtrain_trainer.parallel import context, experts, tensor
+from llmtrain_trainer.parallel import balance, context, experts, tensor
 from llmtrain_trainer.parallel.materialize import Pretrained, materialize
 from llmtrain_trainer.parallel.mesh import Layout
 from llmtrain_trainer.parallel.stage import Stage, cut, tied_names
@@ -42,6 +42,7 @@ def build_stages(config: TrainerConfig, model_dir: Path, layout: Layout) -> tupl
 def _build(config: TrainerConfig, model_dir: Path, layout: Layout, index: int) -> Stage:
     network = skeleton(config, model_dir)
     tied = tied_names(network)
+    balance.attach(config, network, layout)
     stage = cut(network, index, config.mesh.stages)
     plan: dict[str, str] = {}
     experts.check(network.config, layout)
