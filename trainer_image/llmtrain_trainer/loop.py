@@ -5,23 +5,21 @@ Every rank runs the same lines in the same order, since most of them are collect
 
 from __future__ import annotations
 
-import json
-import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from llmtrain_trainer.cadence import SaveCadence
-from llmtrain_trainer.config import ExitCode, Heartbeat, Progress, TrainerConfig
+from llmtrain_trainer.config import ExitCode, TrainerConfig
 from llmtrain_trainer.data.cache import DONE
-from llmtrain_trainer.engines.engine import Engine, StepBatch, StepResult
-from llmtrain_trainer.run_dir import RunDir, append_row, write_atomically
+from llmtrain_trainer.engines.engine import Engine, StepBatch
+from llmtrain_trainer.progress import Aside, Rows, Step
+from llmtrain_trainer.pulse import Pulse
+from llmtrain_trainer.run_dir import RunDir
 from llmtrain_trainer.schedule import learning_rate
-
-Phase = Literal["start", "load", "data", "step", "evaluate", "save", "export", "done"]
 
 _PEAK_EVERY_STEPS = 32
 """How often ranks compare their peak memory: after the first steps it hardly moves."""
@@ -54,29 +52,6 @@ class Ranks(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class Pulse:
-    """Writes the rank's heartbeat; a step that follows within the same tenth of a second is not written."""
-
-    path: Path
-    rank: int
-    pid: int
-    step: int = 0
-    phase: Phase = "start"
-    _written: float = 0.0
-
-    def beat(self, phase: Phase, step: int | None = None) -> None:
-        """Say that `phase` begins; `step` counts the optimizer steps done."""
-        now = time.time()
-        moved = phase not in ("data", "step") or self.phase not in ("data", "step")
-        self.phase = phase
-        self.step = self.step if step is None else step
-        if moved or now - self._written > 0.1:
-            self._written = now
-            heart = Heartbeat(rank=self.rank, pid=self.pid, step=self.step, phase=phase, time=now)
-            write_atomically(self.path, heart.model_dump_json(by_alias=True))
-
-
 @dataclass(slots=True, kw_only=True)
 class Loop:
     """One rank's run from `step` (steps done so far) to `target_steps`."""
@@ -88,8 +63,8 @@ class Loop:
     writer: Saver | None
     ranks: Ranks
     pulse: Pulse
+    rows: Rows
     rank: int
-    world_size: int
     step: int
     target_steps: int
     name: Callable[[int], str]
@@ -104,30 +79,30 @@ class Loop:
         first = self.step + 1
         stopped = False
         while self.step < self.target_steps and not stopped:
-            began = time.perf_counter()
-            rate, result = self._one_step(self.step + 1)
-            step_seconds = time.perf_counter() - began
-            last, stopped = self.step == self.target_steps, result.stop
+            step = self._one_step(self.step + 1)
+            last, stopped = self.step == self.target_steps, step.result.stop
             validation = self._evaluate(last=last) if not stopped or last else None
             blocked = 0.0
-            if cadence is not None and (cadence.due(self.step, step_seconds) or last or stopped):
+            if cadence is not None and (cadence.due(self.step, step.seconds) or last or stopped):
                 blocked = self._save()
                 cadence.saved()
             if self.step - first < 2 or self.step % _PEAK_EVERY_STEPS == 0 or last:
                 self._peak = self.ranks.largest(self.engine.memory_bytes())
-            if last or stopped or validation is not None or self.step % self.config.training.log_every_steps == 0:
-                self._write_row(result, rate, step_seconds, validation, blocked)
+            aside = Aside(validation_loss=validation, blocked_seconds=blocked, memory_bytes=self._peak or None)
+            self.rows.done(step, aside, leaving=last or stopped)
         return self._leave()
 
-    def _one_step(self, step: int) -> tuple[float, StepResult]:
+    def _one_step(self, number: int) -> Step:
         self.pulse.beat("data")
-        batch = self.samples.step_batch(step)
+        began = time.perf_counter()
+        batch = self.samples.step_batch(number)
+        waited = time.perf_counter() - began
         self.pulse.beat("step")
-        rate = learning_rate(self.config.training, step, self.target_steps)
-        result = self.engine.train_step(batch, learning_rate=rate, step=step, stop=self.run.stop.exists())
-        self.step = step
-        self.pulse.beat("step", step)
-        return rate, result
+        rate = learning_rate(self.config.training, number, self.target_steps)
+        result = self.engine.train_step(batch, learning_rate=rate, step=number, stop=self.run.stop.exists())
+        self.step, self.pulse.rank_seconds = number, result.rank_seconds
+        self.pulse.beat("step", number)
+        return Step(number=number, learning_rate=rate, result=result, seconds=time.perf_counter() - began, data_seconds=waited)
 
     def _cadence(self) -> SaveCadence | None:
         if self.config.checkpoint is None or self.writer is None:
@@ -178,40 +153,3 @@ class Loop:
         tokenizer = self.run.prepared / "tokenizer"
         if self.rank == 0 and tokenizer.is_dir():
             shutil.copytree(tokenizer, directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns(DONE))
-
-    def _write_row(self, result: StepResult, rate: float, step_seconds: float, validation: float | None, blocked: float) -> None:
-        if self.rank != 0:
-            return
-        size, length = self.config.batch.global_size, self.config.training.sequence_length
-        speed = size * length / step_seconds
-        row = Progress(
-            time=time.time(),
-            step=self.step,
-            target_steps=self.target_steps,
-            consumed_samples=self.step * size,
-            consumed_tokens=self.step * size * length,
-            loss=result.loss,
-            grad_norm=result.grad_norm,
-            learning_rate=rate,
-            step_seconds=step_seconds,
-            tokens_per_second=speed,
-            mfu=self._mfu(speed),
-            validation_loss=validation,
-            blocked_seconds=blocked,
-            memory_bytes=self._peak or None,
-        )
-        append_row(self.run.metrics, row_text(row))
-        if not math.isfinite(result.loss):
-            message = f"The loss of step {self.step} is {result.loss}."
-            append_row(self.run.events, json.dumps({"time": time.time(), "kind": "nonfinite_loss", "step": self.step, "message": message}))
-
-    def _mfu(self, tokens_per_second: float) -> float | None:
-        estimate = self.config.estimate
-        if estimate.flops_per_token is None or estimate.peak_flops_per_device is None:
-            return None
-        return tokens_per_second * estimate.flops_per_token / (estimate.peak_flops_per_device * self.world_size)
-
-
-def row_text(row: Progress) -> str:
-    """One line of metrics.jsonl. A loss that is not a number stays one: NaN, as Python's json reads it; pydantic would write null."""
-    return json.dumps(row.model_dump(by_alias=True, exclude_none=True))

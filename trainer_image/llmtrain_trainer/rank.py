@@ -23,12 +23,14 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, TCPStore
 
 from llmtrain_trainer.checkpoint.writer import Writer
-from llmtrain_trainer.config import ExitCode, TrainerConfig
+from llmtrain_trainer.config import ExitCode, GpuMemory, TrainerConfig
 from llmtrain_trainer.data.samples import open_samples
 from llmtrain_trainer.engines import build_engine
 from llmtrain_trainer.last_words import write_last_words
-from llmtrain_trainer.loop import Loop, Pulse
+from llmtrain_trainer.loop import Loop
 from llmtrain_trainer.prepare import Prepared
+from llmtrain_trainer.progress import Rows
+from llmtrain_trainer.pulse import Pulse
 from llmtrain_trainer.run_dir import RunDir
 
 _CONNECT = timedelta(seconds=120)
@@ -65,6 +67,9 @@ def _train(run: RunDir, pulse: Pulse) -> ExitCode:
     pulse.beat("load", resume["step"])
     if resume["checkpoint"] is not None:
         engine.load_checkpoint(Path(resume["directory"]))
+    if config.device == "cuda":
+        pulse.gpu = _gpu_memory
+    prepared = Prepared.load(run.prepared)
     loop = Loop(
         config=config,
         run=run,
@@ -73,10 +78,17 @@ def _train(run: RunDir, pulse: Pulse) -> ExitCode:
         writer=Writer(run.staging) if config.checkpoint is not None else None,
         ranks=_Ranks(),
         pulse=pulse,
+        rows=Rows(
+            config=config,
+            run=run,
+            rank=dist.get_rank(),
+            world_size=dist.get_world_size(),
+            target_steps=prepared.target_steps,
+            epoch_samples=None if any(dataset.streaming for dataset in prepared.datasets) else prepared.train_samples,
+        ),
         rank=dist.get_rank(),
-        world_size=dist.get_world_size(),
         step=resume["step"],
-        target_steps=Prepared.load(run.prepared).target_steps,
+        target_steps=prepared.target_steps,
         name=_names(config.job.attempt, resume["round"]),
         meta=_meta(config, run, resume["round"]) | {"engine": config.engine, "format": engine.format},
     )
@@ -101,6 +113,17 @@ def _join(config: TrainerConfig, round_number: int) -> None:
         rank=int(os.environ["RANK"]),
         world_size=int(os.environ["WORLD_SIZE"]),
         timeout=_COLLECTIVE,
+    )
+
+
+def _gpu_memory() -> GpuMemory:
+    """What the allocator says of itself; asks the host's own books, not the device."""
+    stats = torch.cuda.memory_stats()
+    return GpuMemory(
+        allocated_bytes=stats.get("allocated_bytes.all.peak", 0),
+        reserved_bytes=stats.get("reserved_bytes.all.peak", 0),
+        alloc_retries=stats.get("num_alloc_retries", 0),
+        ooms=stats.get("num_ooms", 0),
     )
 
 

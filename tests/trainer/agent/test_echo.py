@@ -6,7 +6,7 @@ from pathlib import Path
 
 from llmtrain_trainer.agent.echo import LONGEST_LINE, Echo
 from llmtrain_trainer.config import Progress
-from llmtrain_trainer.loop import row_text
+from llmtrain_trainer.progress import row_text
 from llmtrain_trainer.run_dir import RunDir, append_row
 
 

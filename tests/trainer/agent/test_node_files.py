@@ -9,7 +9,8 @@ from pathlib import Path
 from llmtrain_trainer.agent import node
 from llmtrain_trainer.agent.board import Events, RowTail, read_heartbeats
 from llmtrain_trainer.config import Progress, Verdict
-from llmtrain_trainer.loop import Pulse, row_text
+from llmtrain_trainer.progress import row_text
+from llmtrain_trainer.pulse import Pulse
 from llmtrain_trainer.run_dir import RunDir, append_row, read_rows
 
 ROW = Progress(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -34,7 +35,7 @@ class StepBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
-    """Floats that are equal on every rank."""
+    """What a step gave; equal on every rank unless a field says otherwise."""
 
     loss: float
     """Mean over the target tokens of the global batch, nats."""
@@ -44,6 +45,12 @@ class StepResult:
 
     stop: bool
     """True when any rank was asked to stop; every rank then leaves after the same step."""
+
+    phase_seconds: Mapping[str, float] = field(default_factory=dict)
+    """Of this rank, by phase, as config.Progress names them; empty where the engine does not tell. The one field that ranks differ in."""
+
+    rank_seconds: tuple[float, ...] = ()
+    """By rank: a step of its own lately, waits for others left out where the engine sees them; empty where it does not tell."""
 
 
 class Steps(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,17 +16,42 @@ from llmtrain_trainer.engines.engine import StepBatch
 from llmtrain_trainer.parallel.context import part
 from llmtrain_trainer.parallel.mesh import Layout
 from llmtrain_trainer.parallel.stage import Stage
+from llmtrain_trainer.parallel.stopwatch import Stopwatch
 
 SINGLE = {"gpipe": ScheduleGPipe, "1f1b": Schedule1F1B}
+
+
+class _TimedStage(PipelineStage):
+    """Tells a stopwatch of its forward and backward passes: the rest of a schedule is sending, receiving, and waiting for both."""
+
+    def __init__(self, watch: Stopwatch, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._watch = watch
+
+    def forward_one_chunk(self, *args: Any, **kwargs: Any) -> Any:
+        with self._watch.phase("forward"):
+            return super().forward_one_chunk(*args, **kwargs)
+
+    def backward_one_chunk(self, *args: Any, **kwargs: Any) -> Any:
+        with self._watch.phase("backward"):
+            return super().backward_one_chunk(*args, **kwargs)
 
 
 class Runner:
     """Runs a batch forward, and backward where asked, and gives this rank's sum of losses."""
 
     def __init__(
-        self, stages: Sequence[Stage], layout: Layout, schedule: PipelineSchedule, micro_size: int, hidden: int, dtype: torch.dtype
+        self,
+        stages: Sequence[Stage],
+        layout: Layout,
+        schedule: PipelineSchedule,
+        micro_size: int,
+        hidden: int,
+        dtype: torch.dtype,
+        watch: Stopwatch,
     ) -> None:
-        """`hidden`: width of what stages hand on; `dtype`: its type."""
+        """`hidden`: width of what stages hand on; `dtype`: its type; `watch`: is told the phases of training."""
+        self._watch = watch
         self._stages, self._layout, self._name = stages, layout, schedule
         self._micro_size, self._hidden, self._dtype = micro_size, hidden, dtype
         self._schedules: dict[tuple[int, int, bool], PipelineScheduleSingle | PipelineScheduleMulti] = {}
@@ -58,8 +84,10 @@ class Runner:
         for number, (ids, rest) in enumerate(micro_batches, start=1):
             if isinstance(network, FSDPModule) and self._layout.zero_stage < 2:
                 network.set_requires_gradient_sync(number == len(micro_batches))
-            loss = network(ids, **rest) / batch.target_tokens
-            loss.backward()
+            with self._watch.phase("forward"):
+                loss = network(ids, **rest) / batch.target_tokens
+            with self._watch.phase("backward"):
+                loss.backward()
             total += loss.detach().squeeze()
         return total
 
@@ -96,7 +124,8 @@ class Runner:
         target = rest["labels"] if self._stages[-1].last else None
         outputs: torch.Tensor | None = None
         if backward:
-            schedule.step(*first, target=target, losses=losses, return_outputs=False, **given)
+            with self._watch.phase("comm"):  # but for what the stages themselves compute, see _TimedStage
+                schedule.step(*first, target=target, losses=losses, return_outputs=False, **given)
         else:
             outputs = schedule.eval(*first, target=target, **given)
         return outputs
@@ -105,7 +134,7 @@ class Runner:
         """One for each shape of batch: receive buffers belong to a schedule. Evaluation has its own, so that neither is set up again."""
         key = (count, length, backward)
         if key not in self._schedules:
-            stages = [self._pipeline_stage(stage, length) for stage in self._stages]
+            stages = [self._pipeline_stage(stage, length, self._watch if backward else None) for stage in self._stages]
             loss = self._scaled if backward else None
             if len(stages) > 1:
                 self._schedules[key] = ScheduleInterleaved1F1B(list(stages), count, loss_fn=loss, scale_grads=False)
@@ -117,12 +146,13 @@ class Runner:
         """The last stage gives the loss itself, so that the pipeline never keeps logits."""
         return loss / self._divisor
 
-    def _pipeline_stage(self, stage: Stage, length: int) -> PipelineStage:
+    def _pipeline_stage(self, stage: Stage, length: int, watch: Stopwatch | None) -> PipelineStage:
         shape = (self._micro_size, length)
         ids = torch.empty(shape, dtype=torch.int64, device="meta")
         hidden = torch.empty((*shape, self._hidden), dtype=self._dtype, device="meta", requires_grad=True)
         loss = torch.empty(1, device="meta", requires_grad=True)
-        return PipelineStage(
+        kind = partial(_TimedStage, watch) if watch is not None else PipelineStage
+        return kind(
             stage.network,
             stage.index,
             stage.count,
