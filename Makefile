@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 PINS := requirements/dev.txt requirements/uv.txt operator/pyproject.toml trainer_image/pyproject.toml
 export OMP_NUM_THREADS := 1
 
-.PHONY: help demo test test-fast test-cluster cluster cluster-down check format generate parity bench bench-operator memory requirements clean
+.PHONY: help demo test test-fast test-cluster images cluster cluster-down check format generate parity bench bench-operator memory requirements clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -26,7 +26,11 @@ test-fast: .venv/ready  ## The pure tier, under a minute
 
 test-cluster: .venv/ready  ## The Kubernetes tier: a real two-node cluster, built once from Go modules
 	$(PYTHON) -m tests.cluster build
+	$(PYTHON) -m tests.cluster images
 	$(PYTHON) -m pytest -q -m cluster tests/cluster tests/chart --durations=10
+
+images: .venv/ready  ## The operator's and the trainer's image by buildah; once some minutes, then seconds
+	$(PYTHON) -m tests.cluster images
 
 cluster: .venv/ready  ## Start the cluster of the tests and keep it up
 	$(PYTHON) -m tests.cluster build

@@ -116,9 +116,10 @@ def _needs(wanted: Tool) -> None:
         install_packages()
 
 
-def install_packages() -> None:
-    """Install the Debian packages of packages.sh where one is missing. Raises CannotRunError without root or apt."""
-    missing = [name for name in ("gcc", "pkg-config", "iptables", "ip", "nsenter", "unshare") if shutil.which(name) is None]
+def install_packages(*programs: str) -> None:
+    """Install the Debian packages of packages.sh where a program is missing. Raises CannotRunError without root or apt."""
+    needed = ("gcc", "pkg-config", "iptables", "ip", "nsenter", "unshare", *programs)
+    missing = [name for name in needed if shutil.which(name) is None]
     if not missing and subprocess.run(["pkg-config", "--exists", "libseccomp"], check=False).returncode:
         missing = ["libseccomp-dev"]
     if not missing:

@@ -10,8 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.cluster.addresses import API_PORT, NODES, PODS, REGISTRY_PORT, S3_PORT, SERVICES, Site
+from tests.cluster.addresses import API_PORT, NODES, PODS, S3_PORT, SERVICES, Site
 from tests.cluster.binaries import TOOLS, directory, program
+from tests.cluster.image import storage, unpacked
 from tests.servers.s3_server import ACCESS, REGION, SECRET, build_versitygw
 
 PROBE = "llmtrain-test/probe"
@@ -64,7 +65,7 @@ def commands(site: Site) -> dict[str, list[str]]:
 def write_files(site: Site) -> None:
     """Write what the components read."""
     files: dict[Path, Any] = {
-        site.root / "registry.yaml": _registry(site),
+        site.root / "registry.yaml": registry_settings(site.registry),
         site.root / "proxy.yaml": _proxy(site),
         site.root / "Corefile": _corefile(site),
     }
@@ -77,6 +78,8 @@ def write_files(site: Site) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         # JSON is YAML too, and the pod network reads nothing else.
         path.write_text(content if isinstance(content, str) else json.dumps(content, indent=1))
+    for node in NODES:
+        unpacked.link(site.of_node(node, "images"))
 
 
 def _command(name: str, flags: dict[str, Any]) -> list[str]:
@@ -114,12 +117,13 @@ def _s3(site: Site) -> list[str]:
     return [str(build_versitygw()), *options, "posix", "--sidecar", str(metadata), str(objects)]
 
 
-def _registry(site: Site) -> dict[str, Any]:
+def registry_settings(address: str) -> dict[str, Any]:
+    """A registry over the storage that all clusters share: what one has been given, none needs to be given again."""
     return {
         "version": 0.1,
         "log": {"level": "warn"},
-        "storage": {"filesystem": {"rootdirectory": str(site.root / "registry")}, "delete": {"enabled": True}},
-        "http": {"addr": f"{site.gateway}:{REGISTRY_PORT}", "secret": "llmtrain-test"},
+        "storage": {"filesystem": {"rootdirectory": str(storage.registry())}},
+        "http": {"addr": address, "secret": "llmtrain-test"},
     }
 
 

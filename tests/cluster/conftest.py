@@ -19,6 +19,7 @@ sys.path.insert(0, str(REPOSITORY))  # the package tests.cluster is also a comma
 
 from tests.cluster import binaries, components  # noqa: E402
 from tests.cluster.cluster import Cluster, Given, free_index  # noqa: E402
+from tests.cluster.image import build  # noqa: E402
 
 _NUMBERS = itertools.count(1)
 
@@ -37,6 +38,20 @@ def cluster() -> Iterator[Given]:
         pytest.skip(str(error))
     yield started
     started.down()
+
+
+@pytest.fixture(scope="session")
+def images(cluster: Given) -> build.Images:
+    """The images of the tree as it stands, in the cluster's registry."""
+    if build.takes_minutes():  # longer than a test may
+        pytest.skip("the images are not built yet for the pins of the tree: `make images` does it once, in some minutes")
+    try:
+        made = build.ensure()
+    except binaries.CannotRunError as error:
+        pytest.skip(str(error))
+    if isinstance(cluster, Cluster):  # its registry serves what was built
+        return build.Images(operator=f"{cluster.registry}/{made.operator}", trainer=f"{cluster.registry}/{made.trainer}")
+    return build.Images(operator=build.push(cluster.registry, made.operator), trainer=build.push(cluster.registry, made.trainer))
 
 
 @pytest.fixture
