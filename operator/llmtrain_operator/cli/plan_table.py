@@ -13,6 +13,8 @@ from rich.text import Text
 from llmtrain_operator.job.layout import Coordinates, crossing, rank_grid
 from llmtrain_operator.job.memory import FILL
 from llmtrain_operator.job.plan import Plan
+from llmtrain_operator.job.shape import ModelShape
+from llmtrain_trainer.config import Mesh
 
 BAR = 40
 """Characters of the memory bar."""
@@ -67,7 +69,11 @@ def _layout(plan: Plan) -> RenderableType:
     mesh = plan.mesh
     degrees = " x ".join(f"{AXIS_NAMES[axis]} {getattr(mesh, axis)}" for axis in ("pp", "dp", "cp", "tp") if getattr(mesh, axis) > 1)
     rows = [("degrees", degrees or "one device")]
-    if mesh.dp > 1:
+    if mesh.cp > 1:
+        rows.append(("sequences", _cut_sequences(plan)))
+    if plan.shape and plan.shape.experts and mesh.ep > 1:
+        rows.append(("experts", _cut_experts(plan.shape, mesh)))
+    if mesh.dp * mesh.cp > 1:
         shared = {0: "nothing", 1: "the optimizer", 2: "optimizer and gradients", 3: "weights, gradients and optimizer"}
         rows.append(("zero stage", f"{mesh.zero_stage}: replicas share out {shared[mesh.zero_stage]}"))
     if mesh.pp > 1:
@@ -79,6 +85,16 @@ def _layout(plan: Plan) -> RenderableType:
     return _facts("Layout", rows)
 
 
+def _cut_sequences(plan: Plan) -> str:
+    length = plan.job.spec.training.sequence_length
+    return f"a rank holds {length // plan.mesh.cp:,} of {length:,} tokens; {plan.mesh.cp} ranks share a sequence"
+
+
+def _cut_experts(shape: ModelShape, mesh: Mesh) -> str:
+    held = shape.experts // (mesh.ep * mesh.tp)
+    return f"a rank holds {held} of {shape.experts} of each layer; tokens travel between {mesh.ep} ranks of data x context"
+
+
 def _crossing(plan: Plan) -> Iterator[tuple[str, str]]:
     for axis, (across, groups) in crossing(plan.mesh).items():
         yield f"{AXIS_NAMES[axis]} groups", f"{groups}, {across or 'none'} across nodes"
@@ -88,7 +104,7 @@ def _grid(plan: Plan) -> RenderableType | None:
     mesh = plan.mesh
     if mesh.world_size == 1:
         return None
-    axes = [axis for axis in ("pp", "dp", "cp", "tp") if getattr(mesh, axis) > 1]
+    axes = [axis for axis in ("pp", "dp", "cp", "tp", "ep") if getattr(mesh, axis) > 1]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     table.add_column("node", justify="right")
     for local in range(mesh.procs_per_node):

@@ -6,6 +6,8 @@ what modelling code without fused kernels keeps, and without the score matrix, w
 
 from __future__ import annotations
 
+from math import lcm
+
 from llmtrain_operator.job.shape import ModelShape
 
 
@@ -26,10 +28,28 @@ def _norm_bytes(shape: ModelShape, element: int) -> int:
 
 
 def feed_forward_values(shape: ModelShape, layer: int) -> float:
-    """Values a token keeps inside the feed-forward network: gate, up, activation, product; without a gate five of the tanh form."""
+    """Values a token keeps inside the feed-forward network: gate, up, activation, product; without a gate five of the tanh form. In a
+    mixture also what goes into each expert of a token, and what comes out."""
     if shape.is_mixture(layer):
-        return 4.0 * (shape.experts_per_token * shape.expert_ffn + shape.shared_ffn) + 2 * shape.experts
+        experts = shape.experts_per_token * (4.0 * shape.expert_ffn + 2.0 * shape.hidden)
+        return experts + 4.0 * shape.shared_ffn + 2 * shape.experts
     return (4.0 if shape.gated else 5.0) * shape.ffn
+
+
+def context_values(shape: ModelShape, *, tp: int, cp: int) -> float:
+    """Values a token keeps more where sequences are cut over cp ranks: attention's result before and after it travels, and keys and
+    values once more for each rank beyond the key-value heads."""
+    if cp == 1:
+        return 0.0
+    own = max(1, shape.kv_heads // tp)
+    copies = lcm(own, cp) // own
+    return (shape.attention_width + 2 * (copies - 1) * shape.kv_width) / tp
+
+
+def expert_values(shape: ModelShape, layer: int, *, tp: int, ep: int) -> float:
+    """Values a token keeps more where experts are cut over ranks: the results of its experts, back from where they were computed."""
+    cut = shape.is_mixture(layer) and tp * ep > 1
+    return shape.experts_per_token * shape.hidden / tp if cut else 0.0
 
 
 def recomputed_bytes(shape: ModelShape, element: int) -> float:

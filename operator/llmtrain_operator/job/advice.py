@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from llmtrain_operator.job.divisors import divisors
 from llmtrain_operator.job.layout import crossing
 from llmtrain_operator.job.settle import Settled
 from llmtrain_operator.job.throughput import trainable_parameters
@@ -74,6 +75,28 @@ def tensor_across_nodes(settled: Settled) -> str | None:
     return f"{across} of {groups} tensor groups cross nodes, where every layer's exchange is slow." if across else None
 
 
+def context_across_nodes(settled: Settled) -> str | None:
+    across, groups = crossing(settled.mesh).get("cp", (0, 0))
+    return f"{across} of {groups} context groups cross nodes, where every layer's heads change ranks." if across else None
+
+
+def experts_across_nodes(settled: Settled) -> str | None:
+    across, groups = crossing(settled.mesh).get("ep", (0, 0))
+    return f"{across} of {groups} expert groups cross nodes, where every layer's tokens change ranks." if across else None
+
+
+def gathered_experts(settled: Settled) -> str | None:
+    """Sharing weights out makes every rank gather all experts, of which a token uses few."""
+    mesh, shape = settled.mesh, settled.shape
+    if settled.engine != "native" or shape is None or not shape.experts or mesh.ep > 1 or mesh.zero_stage < 3:
+        return None
+    degree = max(d for d in divisors(shape.experts // mesh.tp) if mesh.dp * mesh.cp % d == 0)
+    if degree == 1:
+        return None
+    each = shape.experts // mesh.tp
+    return f"Each pass gathers {each} experts a layer on every rank; expert: {degree} leaves them where they are and sends tokens instead."
+
+
 def tensor_without_link(settled: Settled) -> str | None:
     gpu, tp = settled.gpu, settled.mesh.tp
     if gpu is None or tp <= gpu.domain:
@@ -126,6 +149,9 @@ ADVICE: tuple[Advice, ...] = (
     pipeline_bubble,
     uneven_stages,
     tensor_across_nodes,
+    context_across_nodes,
+    experts_across_nodes,
+    gathered_experts,
     tensor_without_link,
     fp32_on_gpu,
     longer_than_trained,

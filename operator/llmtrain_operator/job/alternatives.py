@@ -76,6 +76,8 @@ def _other_layout(settled: Settled) -> Changes:
         {
             "spec.parallelism.tensor": None,
             "spec.parallelism.pipeline": None,
+            "spec.parallelism.context": None,
+            "spec.parallelism.expert": None,
             "spec.parallelism.data": None,
             "spec.parallelism.zeroStage": 3,
         },
@@ -89,6 +91,8 @@ def _differences(old: LLMTrainJob, new: LLMTrainJob) -> Changes:
     pairs = {
         "spec.parallelism.tensor": (before.parallelism.tensor or 1, after.parallelism.tensor or 1),
         "spec.parallelism.pipeline": (before.parallelism.pipeline or 1, after.parallelism.pipeline or 1),
+        "spec.parallelism.context": (before.parallelism.context or 1, after.parallelism.context or 1),
+        "spec.parallelism.expert": (before.parallelism.expert or 1, after.parallelism.expert or 1),
         "spec.parallelism.zeroStage": (3 if before.parallelism.zero_stage is None else before.parallelism.zero_stage, 3),
         "spec.training.microBatchSize": (before.training.micro_batch_size, after.training.micro_batch_size),
         "spec.training.activationCheckpointing": (before.training.activation_checkpointing, after.training.activation_checkpointing),

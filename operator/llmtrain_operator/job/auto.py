@@ -1,13 +1,15 @@
 """parallelism.auto: every layout the given degrees leave open, checked and estimated; the cheapest that fits, and why. Called by plan.py.
 
 The order of thought: no model parallelism while the weights shared out over data parallelism fit; tensor parallelism inside a node
-next; a pipeline where that is not enough; recomputation where it saves more than it costs. Relative cost says so in one number.
+next; a pipeline where that is not enough; long sequences cut inside a node, experts over replicas; recomputation where it saves more
+than it costs. Relative cost says so in one number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from math import log2
 
 from llmtrain_operator.job.divisors import divisors
@@ -23,6 +25,16 @@ TENSOR_COST = 0.06
 
 PIPELINE_COST = 0.02
 """Time lost each time the pipeline degree doubles, beside the bubble. A judgement, not a measurement."""
+
+CONTEXT_COST = 0.04
+"""Time lost each time the context degree doubles: four exchanges a layer, of heads. A judgement, not a measurement."""
+
+EXPERT_COST = 0.03
+"""Time lost each time the expert degree doubles: two exchanges a layer, of tokens, and ranks that wait for the one with the most of
+them. A judgement, not a measurement."""
+
+LONG_SEQUENCE = 16_384
+"""Tokens from which on sequences are cut; below, tensor parallelism and recomputation do as well."""
 
 SMALL_PASS = 512
 """Tokens of a forward pass at which matrices reach half of their speed. A judgement, not a measurement."""
@@ -44,6 +56,14 @@ class Candidate:
     @property
     def pipeline(self) -> int:
         return self.settled.mesh.pp
+
+    @property
+    def context(self) -> int:
+        return self.settled.mesh.cp
+
+    @property
+    def expert(self) -> int:
+        return self.settled.mesh.ep
 
     @property
     def micro(self) -> int:
@@ -79,19 +99,35 @@ def _open(job: LLMTrainJob, shape: ModelShape) -> Iterator[Changes]:
     procs = resources.gpus_per_node or resources.procs_per_node or 1
     world = resources.nodes * procs
     stages = tuple(pp for pp in divisors(world) if pp * parallel.virtual_stages <= min(shape.layers, LARGEST_PIPELINE))
-    for tp in (parallel.tensor,) if parallel.tensor else divisors(procs):
-        for pp in (parallel.pipeline,) if parallel.pipeline else stages:
-            dp, rest = divmod(world, tp * pp * (parallel.context or 1))
-            if rest or training.global_batch_size % dp:
-                continue
-            for micro in divisors(training.global_batch_size // dp):
-                for recompute in ("none", "full"):
-                    yield {
-                        "spec.parallelism.tensor": tp,
-                        "spec.parallelism.pipeline": pp,
-                        "spec.training.microBatchSize": micro,
-                        "spec.training.activationCheckpointing": recompute,
-                    }
+    tensors = (parallel.tensor,) if parallel.tensor else divisors(procs)
+    pipelines = (parallel.pipeline,) if parallel.pipeline else stages
+    for tp, pp, cp in product(tensors, pipelines, _contexts(job, procs)):
+        dp, rest = divmod(world, tp * pp * cp)
+        if rest or training.global_batch_size % dp or (not parallel.context and procs % (tp * cp)):
+            continue
+        for ep, micro, recompute in product(_experts(job, shape, dp * cp), divisors(training.global_batch_size // dp), ("none", "full")):
+            yield {
+                "spec.parallelism.tensor": tp,
+                "spec.parallelism.pipeline": pp,
+                "spec.training.microBatchSize": micro,
+                "spec.training.activationCheckpointing": recompute,
+            } | {f"spec.parallelism.{name}": degree for name, degree in (("context", cp), ("expert", ep)) if degree > 1}
+
+
+def _contexts(job: LLMTrainJob, procs: int) -> tuple[int, ...]:
+    """Degrees to cut sequences by: the one given; inside a node where sequences are long."""
+    given, attention = job.spec.parallelism.context, job.spec.model.attention
+    if given:
+        return (given,)
+    return divisors(procs) if job.spec.training.sequence_length >= LONG_SEQUENCE and attention == "sdpa" else (1,)
+
+
+def _experts(job: LLMTrainJob, shape: ModelShape, replicas: int) -> tuple[int, ...]:
+    """Degrees to cut experts by: the one given; those that divide experts and replicas."""
+    given = job.spec.parallelism.expert
+    if given or not shape.experts:
+        return (given or 1,)
+    return tuple(degree for degree in divisors(shape.experts) if replicas % degree == 0)
 
 
 def _candidate(job: LLMTrainJob, shape: ModelShape, gpu: Gpu | None) -> Candidate | None:
@@ -103,8 +139,8 @@ def relative_cost(settled: Settled) -> float:
     """Time of a step over the time of one that loses nothing to bubble, recomputation, communication or small matrices."""
     mesh, training = settled.mesh, settled.job.spec.training
     again = RECOMPUTED if training.activation_checkpointing == "full" else 1.0
-    exchange = 1 + TENSOR_COST * log2(mesh.tp) + PIPELINE_COST * log2(mesh.pp)
-    tokens = settled.batch.micro_size * training.sequence_length
+    exchange = 1 + TENSOR_COST * log2(mesh.tp) + PIPELINE_COST * log2(mesh.pp) + CONTEXT_COST * log2(mesh.cp) + EXPERT_COST * log2(mesh.ep)
+    tokens = settled.batch.micro_size * training.sequence_length / mesh.cp
     return again * exchange * (1 + SMALL_PASS / tokens) / (1 - bubble_share(mesh, settled.batch))
 
 
@@ -114,6 +150,8 @@ def _counted(found: list[Candidate], fitting: list[Candidate]) -> str:
 
 
 def _reasons(best: Candidate, found: list[Candidate]) -> tuple[str, ...]:
+    contexts, experts = ({getattr(c, axis) for c in found} for axis in ("context", "expert"))
+    less_context, less_expert = ([c for c in found if getattr(c, axis) < getattr(best, axis)] for axis in ("context", "expert"))
     return (
         _why(f"tensor {best.tensor}", best, [c for c in found if c.tensor < best.tensor], best.tensor == 1, _alone("tensor", best)),
         _why(
@@ -123,6 +161,8 @@ def _reasons(best: Candidate, found: list[Candidate]) -> tuple[str, ...]:
             best.pipeline == 1,
             _alone("pipeline", best),
         ),
+        *([_why(f"context {best.context}", best, less_context, best.context == 1, _alone("context", best))] if len(contexts) > 1 else []),
+        *([_why(f"expert {best.expert}", best, less_expert, best.expert == 1, _alone("expert", best))] if len(experts) > 1 else []),
         _why(
             "Recomputation" if best.recomputes else "No recomputation",
             best,
@@ -136,7 +176,8 @@ def _reasons(best: Candidate, found: list[Candidate]) -> tuple[str, ...]:
 
 def _same(found: list[Candidate], best: Candidate, also: Callable[[Candidate], bool]) -> list[Candidate]:
     """Candidates of the same degrees that differ in the rest."""
-    return [c for c in found if (c.tensor, c.pipeline) == (best.tensor, best.pipeline) and also(c)]
+    degrees = (best.tensor, best.pipeline, best.context, best.expert)
+    return [c for c in found if (c.tensor, c.pipeline, c.context, c.expert) == degrees and also(c)]
 
 
 def _alone(axis: str, best: Candidate) -> str:

@@ -9,7 +9,7 @@ from llmtrain_operator.job.problem import Problem
 ENGINES = ("native",)
 TASKS = ("pretrain", "sft")
 PEFT_METHODS = ("lora", "rslora")
-NATIVE_FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gpt2")
+NATIVE_FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gpt2", "mixtral", "qwen2_moe", "qwen3_moe")
 """Decoders whose stages and tensor plan the native engine knows."""
 
 WITHOUT_TENSOR = ("gpt2",)
@@ -50,23 +50,27 @@ def family(case: Case) -> Problem | None:
         return None
     way_out = f"Use a model of type {listed(NATIVE_FAMILIES)}"
     if case.job.spec.model.config:
-        return Problem("spec.model.config.model_type", shape.model_type, "the native engine trains the dense decoders it knows", way_out)
-    rule = f"its model_type is {shape.model_type}, and the native engine trains the dense decoders it knows"
+        return Problem("spec.model.config.model_type", shape.model_type, "the native engine trains the decoders it knows", way_out)
+    rule = f"its model_type is {shape.model_type}, and the native engine trains the decoders it knows"
     return Problem("spec.model.source", str(case.job.spec.model.source), rule, way_out)
 
 
-def context(case: Case) -> Problem | None:
-    if case.degrees.cp == 1 or case.degrees.engine != "native":
+def context_attention(case: Case) -> Problem | None:
+    attention = case.job.spec.model.attention
+    if case.degrees.cp == 1 or case.degrees.engine != "native" or attention == "sdpa":
         return None
-    rule = "the native engine does not cut sequences in this version"
-    way_out = "Leave context out; tensor parallelism and activationCheckpointing: full make room for long sequences"
-    return Problem("spec.parallelism.context", str(case.degrees.cp), rule, way_out)
+    rule = "the native engine cuts sequences with sdpa only"
+    return Problem("spec.model.attention", attention, rule, "Use sdpa, which picks a flash kernel on a GPU by itself, or leave context out")
 
 
-def expert(case: Case) -> Problem | None:
-    if case.degrees.ep == 1 or case.degrees.engine != "native" or (case.shape and not case.shape.experts):
-        return None  # without experts in the model: see refusals.expert_divides
-    return Problem("spec.parallelism.expert", str(case.degrees.ep), "the native engine has no experts in this version", "Leave expert out")
+def context_compiled(case: Case) -> Problem | None:
+    """Layers that exchange rows with other ranks in the middle are not compiled."""
+    degrees, shape = case.degrees, case.shape
+    travels = degrees.cp > 1 or (shape is not None and shape.experts > 0 and degrees.ep * degrees.tp > 1)
+    if not case.job.spec.training.compile or degrees.engine != "native" or not travels:
+        return None
+    rule = "layers whose tokens travel between ranks are not compiled in this version"
+    return Problem("spec.training.compile", "true", rule, "Leave compile out, or context and expert")
 
 
 def zero_stage(case: Case) -> Problem | None:
@@ -106,8 +110,8 @@ AVAILABLE: tuple[Refusal, ...] = (
     peft_method,
     quantization,
     family,
-    context,
-    expert,
+    context_attention,
+    context_compiled,
     zero_stage,
     loss_spike,
     flash_attention,

@@ -24,13 +24,15 @@ class Coordinates:
     dp: int
     cp: int
     tp: int
+    ep: int
+    """Which part of the experts it holds; follows from dp and cp."""
 
 
 def coordinates(mesh: Mesh, rank: int) -> Coordinates:
     rest, tp = divmod(rank, mesh.tp)
     rest, cp = divmod(rest, mesh.cp)
     pp, dp = divmod(rest, mesh.dp)
-    return Coordinates(pp=pp, dp=dp, cp=cp, tp=tp)
+    return Coordinates(pp=pp, dp=dp, cp=cp, tp=tp, ep=(dp * mesh.cp + cp) % mesh.ep)
 
 
 def rank_of(mesh: Mesh, at: Coordinates) -> int:

@@ -101,6 +101,11 @@ class Run:
         return self.batch.micro_size * self.training.sequence_length // self.mesh.cp
 
     @property
+    def replicas(self) -> int:
+        """Ranks that share out a weight between them: each sees other tokens."""
+        return self.mesh.dp * self.mesh.cp
+
+    @property
     def virtual(self) -> int:
         """Stages a rank holds."""
         return len(self.mesh.stages) // self.mesh.pp
@@ -121,23 +126,30 @@ def _rank_terms(run: Run, rank: int) -> tuple[Term, ...]:
 
 def _states(run: Run, mine: Held) -> Iterator[Term]:
     mesh, precision = run.mesh, run.training.precision
-    cost = states.trained(run.engine, mesh.zero_stage, precision, mesh.dp)
+    cost = states.trained(run.engine, mesh.zero_stage, precision, run.replicas)
+    expert = states.trained(run.engine, mesh.zero_stage, precision, run.replicas // mesh.ep)
+    experts = mine.trained_experts
+    cut = f"; {expert.weights:.3g} of an expert, over {run.replicas // mesh.ep}" if mesh.ep > 1 else ""
     if run.peft:
-        plain = states.frozen(run.engine, mesh.zero_stage, precision, mesh.dp, None)
-        base = states.frozen(run.engine, mesh.zero_stage, precision, mesh.dp, run.quantization)
-        how = f"{base:.3g} bytes a weight" + (f": {run.quantization.bits} bits and constants" if run.quantization else ": frozen")
-        yield Term(name="base weights", bytes=int(base * mine.layers + plain * mine.ends), how=how)
+        plain = states.frozen(run.engine, mesh.zero_stage, precision, run.replicas, None)
+        base = states.frozen(run.engine, mesh.zero_stage, precision, run.replicas, run.quantization)
+        other = states.frozen(run.engine, mesh.zero_stage, precision, run.replicas // mesh.ep, run.quantization)
+        how = f"{base:.3g} bytes a weight" + (f": {run.quantization.bits} bits and constants" if run.quantization else ": frozen") + cut
+        yield Term(name="base weights", bytes=int(base * mine.layers + other * mine.experts + plain * mine.ends), how=how)
         yield Term(name="adapter weights", bytes=int(cost.weights * mine.adapter), how=f"{cost.weights:.3g} bytes a weight: {cost.source}")
     else:
-        yield Term(name="weights", bytes=int(cost.weights * mine.trained), how=f"{cost.weights:.3g} bytes a weight: {cost.source}")
-    yield Term(name="gradients", bytes=int(cost.gradients * mine.trained), how=f"{cost.gradients:.3g} bytes a trained weight")
-    yield Term(name="optimizer", bytes=int(cost.optimizer * mine.trained), how=f"{cost.optimizer:.3g} bytes a trained weight")
+        size = int(cost.weights * mine.trained + expert.weights * experts)
+        yield Term(name="weights", bytes=size, how=f"{cost.weights:.3g} bytes a weight: {cost.source}{cut}")
+    size = int(cost.gradients * mine.trained + expert.gradients * experts)
+    yield Term(name="gradients", bytes=size, how=f"{cost.gradients:.3g} bytes a trained weight")
+    size = int(cost.optimizer * mine.trained + expert.optimizer * experts)
+    yield Term(name="optimizer", bytes=size, how=f"{cost.optimizer:.3g} bytes a trained weight")
 
 
 def _working_copies(run: Run, mine: Held) -> Iterator[Term]:
     """Weights and gradients that exist a second time while the layers compute, in the precision they compute in."""
     mesh, element = run.mesh, run.element
-    if run.engine == "native" and (mesh.dp > 1 or element == 2):
+    if run.engine == "native" and (run.replicas > 1 or element == 2):
         if mesh.zero_stage == 3 and mesh.pp == 1:
             size = element * (mine.ends + 2 * mine.largest_layer)
             yield Term(name="gathered layers", bytes=int(size), how=f"{element} bytes a weight of the ends and of two layers, whole: FSDP2")
@@ -146,7 +158,9 @@ def _working_copies(run: Run, mine: Held) -> Iterator[Term]:
             name="gathered weights", bytes=int(element * mine.total), how=f"{element} bytes a weight, kept between micro-batches: FSDP2"
         )
         if mesh.pp > 1 or run.batch.accumulation > 1:
-            yield Term(name="unreduced gradients", bytes=int(4 * mine.trained), how="4 bytes a trained weight, until the last micro-batch")
+            yield Term(
+                name="unreduced gradients", bytes=int(4 * mine.all_trained), how="4 bytes a trained weight, until the last micro-batch"
+            )
     elif run.engine == "deepspeed" and mesh.zero_stage == 3:
         yield Term(name="gathered layers", bytes=int(2 * element * mine.largest_layer), how="two layers, whole: ZeRO-3")
     elif run.engine == "accelerate" and element == 2:
@@ -167,15 +181,18 @@ def _activations(run: Run, mine: Held, rank: int) -> Iterator[Term]:
         size = 2 * chunks * tokens * element * run.shape.hidden
         yield Term(name="stage borders", bytes=size, how=f"input and output of {chunks} passes through a stage")
     if run.packed:
-        size = tokens * run.training.sequence_length * (1 + element)
-        yield Term(
-            name="attention mask", bytes=size, how=f"{tokens} x {run.training.sequence_length} values, as a truth value and as a bias"
-        )
+        seen = tokens * mesh.cp  # attention sees whole sequences
+        size = seen * run.training.sequence_length * (1 + element)
+        yield Term(name="attention mask", bytes=size, how=f"{seen} x {run.training.sequence_length} values, as a truth value and as a bias")
 
 
 def _layer_bytes(run: Run, layer: int) -> float:
-    sequence, tp = run.training.sequence_length, run.mesh.tp
-    return activations.layer_bytes(run.shape, layer, sequence=sequence, element=run.element, tp=tp, eager=run.eager)
+    sequence, mesh = run.training.sequence_length, run.mesh
+    kept = activations.layer_bytes(run.shape, layer, sequence=sequence, element=run.element, tp=mesh.tp, eager=run.eager)
+    moved = activations.context_values(run.shape, tp=mesh.tp, cp=mesh.cp) + activations.expert_values(
+        run.shape, layer, tp=mesh.tp, ep=mesh.ep
+    )
+    return kept + run.element * moved
 
 
 def _one_layer(run: Run, mine: Held) -> Term:
@@ -190,19 +207,19 @@ def _one_layer(run: Run, mine: Held) -> Term:
 
 def _reduces(run: Run) -> bool:
     """Whether FSDP2 reduces whole gradients to shares, unit by unit, while backward goes on."""
-    return run.engine == "native" and run.mesh.pp == 1 and run.mesh.zero_stage == 3 and (run.mesh.dp > 1 or run.element == 2)
+    return run.engine == "native" and run.mesh.pp == 1 and run.mesh.zero_stage == 3 and (run.replicas > 1 or run.element == 2)
 
 
 def _whole_gradients(run: Run, mine: Held) -> float:
     """Those of the ends until backward is through, and those of one layer on its way to shares, also in fp32."""
     if not _reduces(run) or run.peft:
         return 0.0
-    return run.element * mine.ends + (run.element + 4 + 4 / run.mesh.dp) * mine.largest_layer
+    return run.element * mine.ends + (run.element + 4 + 4 / run.replicas) * mine.largest_layer
 
 
 def _reduction(run: Run, mine: Held) -> Term:
     """After backward: the gradients of the ends, whole, in fp32 and as a share."""
-    size = (run.element + 4 + 4 / run.mesh.dp) * mine.ends if _reduces(run) and not run.peft else 0
+    size = (run.element + 4 + 4 / run.replicas) * mine.ends if _reduces(run) and not run.peft else 0
     return Term(
         name="last reduction", bytes=int(size), how="gradients of the token table and the output matrix: whole, in fp32, as a share"
     )
@@ -228,6 +245,6 @@ def _overhead(run: Run, tensors: int) -> Iterator[Term]:
         size = int(HEAP * tensors) + min(tensors, SCRATCH)
         yield Term(name="heap", bytes=size, how=f"{HEAP:.0%} of the tensors, kept by malloc, and scratch of the kernels")
         return
-    groups = 1 + sum(degree > 1 for degree in (run.mesh.pp, run.mesh.dp, run.mesh.cp, run.mesh.tp))
+    groups = 1 + sum(degree > 1 for degree in (run.mesh.pp, run.mesh.dp, run.mesh.cp, run.mesh.tp, run.mesh.ep))
     yield Term(name="CUDA context", bytes=CONTEXT, how="of the process")
     yield Term(name="communicators", bytes=groups * COMMUNICATOR, how=f"0.5 GiB x {groups} groups of ranks")

@@ -26,6 +26,9 @@ class Matrix:
     used: int = 1
     """How many of them a token passes through."""
 
+    linear: bool = True
+    """Whether an adapter can sit on it: routers and fused experts are no linear layers in transformers."""
+
     split: Literal["column", "row", "none"] = "none"
     """How tensor parallelism cuts it: over its outputs, over its inputs, or not at all."""
 
@@ -124,7 +127,7 @@ class ModelShape:
     def linears(self, targets: tuple[str, ...] | Literal["all-linear"]) -> tuple[tuple[Matrix, ...], ...]:
         """The matrices of each layer that an adapter on `targets` sits on."""
         every = targets == "all-linear"
-        return tuple(tuple(m for m in self.matrices(layer) if every or m.name in targets) for layer in range(self.layers))
+        return tuple(tuple(m for m in self.matrices(layer) if m.linear and (every or m.name in targets)) for layer in range(self.layers))
 
     def _attention(self) -> tuple[Matrix, ...]:
         into, out, _, _ = self.names
@@ -145,9 +148,9 @@ class ModelShape:
     def _mixture(self) -> tuple[Matrix, ...]:
         many, used = self.experts, self.experts_per_token
         experts = (
-            Matrix(name="gate", inputs=self.hidden, outputs=self.experts),
-            Matrix(name="experts.gate_up_proj", inputs=self.hidden, outputs=2 * self.expert_ffn, copies=many, used=used, split="column"),
-            Matrix(name="experts.down_proj", inputs=self.expert_ffn, outputs=self.hidden, copies=many, used=used, split="row"),
+            Matrix(name="gate", inputs=self.hidden, outputs=self.experts, linear=False),
+            Matrix(name="experts.gate_up_proj", inputs=self.hidden, outputs=2 * self.expert_ffn, copies=many, used=used, linear=False),
+            Matrix(name="experts.down_proj", inputs=self.expert_ffn, outputs=self.hidden, copies=many, used=used, linear=False),
         )
         shared = self._feed_forward(self.shared_ffn) if self.shared_ffn else ()
         gate = (Matrix(name="shared_expert_gate", inputs=self.hidden, outputs=1),) if self.shared_gate else ()

@@ -15,49 +15,70 @@ class Held:
 
     layer_ids: tuple[int, ...]
     layers: float
-    """Matrices and norms of its layers."""
+    """Matrices and norms of its layers, experts not counted."""
+
+    experts: float
+    """Of its part of the experts."""
 
     ends: float
     """Token table, positions, final norm and output matrix, where it has them."""
 
     adapter: float
     trained: float
-    """The adapters, or all of it."""
+    """The adapters, or all of it but the experts."""
+
+    trained_experts: float
+    """The experts, without adapters."""
 
     largest_layer: float
+    """With its experts."""
 
     @property
     def total(self) -> float:
-        return self.layers + self.ends + self.adapter
+        return self.layers + self.experts + self.ends + self.adapter
+
+    @property
+    def all_trained(self) -> float:
+        return self.trained + self.trained_experts
 
 
 def held(shape: ModelShape, mesh: Mesh, peft: Peft | None, rank: int) -> Held:
     """What pipeline rank `rank` holds: stages rank, rank + pp, rank + 2 pp, ..."""
     ids = tuple(layer for stage in mesh.stages[rank :: mesh.pp] for layer in range(*stage))
-    each = layer_weights(shape, mesh.tp)
-    layers = sum(each[layer] for layer in ids)
+    each, parts = layer_weights(shape, mesh.tp), expert_weights(shape, mesh.tp, mesh.ep)
+    layers, experts = sum(each[layer] for layer in ids), sum(parts[layer] for layer in ids)
     ends = _ends(shape, mesh.tp, first=rank == 0, last=rank == mesh.pp - 1)
     adapter = sum(adapter_weights(shape, peft, mesh.tp)[layer] for layer in ids) if peft else 0.0
     return Held(
         layer_ids=ids,
         layers=layers,
+        experts=experts,
         ends=ends,
         adapter=adapter,
         trained=adapter if peft else layers + ends,
-        largest_layer=max(each[layer] for layer in ids),
+        trained_experts=0.0 if peft else experts,
+        largest_layer=max(each[layer] + parts[layer] for layer in ids),
     )
 
 
 @lru_cache(maxsize=256)
 def layer_weights(shape: ModelShape, tp: int) -> tuple[float, ...]:
-    """Weights of each layer on one tensor rank: split matrices in tp parts, norms and routers whole."""
+    """Weights of each layer on one tensor rank, experts not counted: split matrices in tp parts, norms and routers whole."""
     return tuple(_layer(shape, layer, tp) for layer in range(shape.layers))
+
+
+@lru_cache(maxsize=256)
+def expert_weights(shape: ModelShape, tp: int, ep: int) -> tuple[float, ...]:
+    """Weights of each layer's experts on one rank of tp x ep."""
+    return tuple(
+        sum(matrix.parameters for matrix in shape.matrices(layer) if matrix.copies > 1) / (tp * ep) for layer in range(shape.layers)
+    )
 
 
 def _layer(shape: ModelShape, layer: int, tp: int) -> float:
     matrices = shape.matrices(layer)
     norms = shape.layer_parameters(layer) - sum(matrix.parameters for matrix in matrices)
-    return norms + sum(matrix.parameters / (tp if matrix.split != "none" else 1) for matrix in matrices)
+    return norms + sum(matrix.parameters / (tp if matrix.split != "none" else 1) for matrix in matrices if matrix.copies == 1)
 
 
 @lru_cache(maxsize=256)

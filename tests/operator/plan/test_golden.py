@@ -46,6 +46,11 @@ CASES = {
     "2x4x4": (),
     "auto": (("    data: 2\n    pipeline: 4\n    tensor: 4\n", "    auto: true\n"),),
     "too-large": (("gpu: H100-80GB", "gpu: L4"),),
+    "cut-sequences-and-experts": (
+        ("model_type: llama", "model_type: mixtral\n      num_local_experts: 8\n      num_experts_per_tok: 2"),
+        ("    data: 2\n    pipeline: 4\n    tensor: 4\n", "    pipeline: 2\n    context: 4\n    expert: 8\n"),
+        ("sequenceLength: 8192", "sequenceLength: 32768\n    activationCheckpointing: full"),
+    ),
     "lora-on-cpu": (
         ("gpusPerNode: 8\n    gpu: H100-80GB", "procsPerNode: 8"),
         ("  parallelism:", "  peft: {method: lora, rank: 8}\n  parallelism:"),
