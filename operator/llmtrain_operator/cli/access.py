@@ -16,6 +16,8 @@ import typer
 from llmtrain_operator.cli.refusal import INTERRUPTED, ClusterError, UsageError
 
 if TYPE_CHECKING:
+    import aiohttp
+
     from llmtrain_operator.kube.client import Client, Object
 
 INSTALL = "helm install llmtrain charts/llmtrain --namespace llmtrain-system --create-namespace"
@@ -35,9 +37,17 @@ class Access:
     """A cluster and a namespace."""
 
     client: Client
+    http: aiohttp.ClientSession
+    server: str
     namespace: str
     given: bool
     """Whether the namespace was asked for by -n."""
+
+    def lenient(self) -> Client:
+        """A client for which what the person may not read is not there."""
+        from llmtrain_operator.kube.witness import LenientClient
+
+        return LenientClient(self.http, self.server)
 
     async def job(self, name: str) -> Object:
         """The job as the API server has it. Raises ClusterError with the nearest name where there is none."""
@@ -102,7 +112,7 @@ async def access(namespace: str | None, context: str | None, kubeconfig: str | N
         login = read_login(kubeconfig, context, os.environ)
         async with open_session(login, lambda text: typer.echo(f"warning: {text}", err=True)) as http:
             client = Client(http, login.server, manager=MANAGER)
-            yield Access(client=client, namespace=namespace or login.namespace, given=namespace is not None)
+            yield Access(client=client, http=http, server=login.server, namespace=namespace or login.namespace, given=namespace is not None)
     except (KubeconfigError, PluginError) as error:
         raise UsageError(str(error)) from error
     except ApiError as error:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from llmtrain_operator.cli import checkpoints, fields, listing, logs, planning, running, starter, steering, submitting
+from llmtrain_operator.cli import checkpoints, fields, listing, logs, planning, running, starter, steering, submitting, watching, why
 from llmtrain_operator.cli.refusal import refusal
 
 app = typer.Typer(
@@ -25,7 +25,9 @@ app.command("run")(running.run)
 app.command("report")(running.report)
 app.command("submit")(submitting.submit)
 app.command("get")(listing.get)
+app.command("watch")(watching.watch)
 app.command("logs")(logs.logs)
+app.command("why")(why.why)
 app.command("suspend")(steering.suspend)
 app.command("resume")(steering.resume)
 app.command("delete")(steering.delete)

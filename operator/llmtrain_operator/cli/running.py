@@ -61,13 +61,18 @@ def report(workdir: Annotated[Path, typer.Option(help="The workdir of a run, suc
 
 
 def choose_view(ready: Ready, *, plain: bool) -> View:
+    """The view of a local run."""
+    return view_titled(title(ready), plain=plain)
+
+
+def view_titled(title: str, *, plain: bool) -> View:
     """The live panel on a terminal, lines elsewhere."""
     from rich.console import Console
 
     from llmtrain_operator.local.view import LiveView, PlainView
 
     console = Console()
-    return PlainView(console) if plain or not console.is_terminal else LiveView(console, title(ready))
+    return PlainView(console) if plain or not console.is_terminal else LiveView(console, title)
 
 
 def title(ready: Ready) -> str:

@@ -1,4 +1,5 @@
-"""The run on the screen: a live panel on a terminal, a line now and then elsewhere. Called by run.py with one Snapshot after another."""
+"""The run on the screen: a live panel on a terminal, a line now and then elsewhere. Called by run.py, and by `llmtrain watch`, with one
+Snapshot after another."""
 
 from __future__ import annotations
 
@@ -121,7 +122,9 @@ def panel(snapshot: Snapshot, title: str) -> RenderableType:
     """Title, progress bar, numbers, one line a node."""
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim", min_width=6)
-    facts.add_column(no_wrap=True)
+    facts.add_column(no_wrap=not snapshot.state)
+    if snapshot.state:
+        facts.add_row("state", Text(snapshot.state))
     facts.add_row("loss", _loss(snapshot))
     facts.add_row("speed", _speed(snapshot))
     facts.add_row("saved", _saved(snapshot))

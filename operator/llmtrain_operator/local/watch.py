@@ -1,4 +1,7 @@
-"""What the run looks like right now. Called by run.py, several times a second; view.py draws the answer."""
+"""What the run looks like right now. Called by run.py, several times a second; view.py draws the answer.
+
+A job on a cluster is drawn from the same Snapshot, which `llmtrain watch` makes from other sources.
+"""
 
 from __future__ import annotations
 
@@ -44,13 +47,21 @@ class Snapshot:
     news: tuple[Happening, ...] = ()
     """Events since the last snapshot."""
 
+    state: str = ""
+    """What the job is doing as a whole, where its nodes do not say it all: on a cluster."""
+
+    all_restarts: int | None = None
+    """Of all attempts, where they are known: on a cluster."""
+
     @property
     def last(self) -> Progress | None:
         return self.rows[-1] if self.rows else None
 
     @property
     def restarts(self) -> int:
-        """Of ranks, in this attempt. A restart is counted by every node, hence the most that a node counts."""
+        """Of all attempts, else of ranks in this one. A restart is counted by every node, hence the most that a node counts."""
+        if self.all_restarts is not None:
+            return self.all_restarts
         return max((node.restarts for node in self.nodes if node is not None), default=0)
 
     @property
