@@ -108,7 +108,8 @@ class Pipeline:
         first = [TiedLayerSpec(TABLE, Table, *table, tied_weight_attr="embedding.weight")] if tied else []
         last = [TiedLayerSpec(TABLE, Table, *table, forward_fn=project, tied_weight_attr="embedding.weight")] if tied else []
         topology = PipeModelDataParallelTopology(num_pp=place.pp, num_mp=place.tp, num_dp=place.dp)
-        network = Stages([*first, *parts, *last], topology=topology, loss_fn=self._loss)
+        with torch.no_grad():  # it broadcasts weights while it is made
+            network = Stages([*first, *parts, *last], topology=topology, loss_fn=self._loss)
         if config.peft is not None:
             network.tied_comms = {}  # equal by now, and frozen: there is no gradient to add up
         self._read(network)
