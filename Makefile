@@ -54,6 +54,7 @@ format: .venv/ready  ## Format and fix what the linter can
 generate: .venv/ready  ## Write the generated files anew
 	mkdir -p crds
 	$(PYTHON) -m llmtrain_operator.job.crd > crds/llmtrain.io_llmtrainjobs.yaml
+	$(PYTHON) -m llmtrain_trainer.agent.catalog > docs/operations/metrics.md
 	$(PYTHON) scripts/chart_files.py
 
 parity: .venv/ready  ## Every small layout against one process -> out/parity.json

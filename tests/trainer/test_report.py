@@ -69,7 +69,7 @@ def run(tmp_path: Path, config: TrainerConfig) -> RunDir:
         append_row(run.metrics, progress(step, **({"blocked_seconds": 0.021} if step == 40 else {})))
     event(run, 52, "checkpoint_committed", "step 40 is committed.", step=40, name="step-00000040-a1-r0", bytes=15 * 2**20)
     event(run, 70, "restart", "Rank 5 was killed by signal 9; ranks start again.", step=60)
-    event(run, 72, "restore", "Training goes on from step 40.", step=40)
+    event(run, 72, "restore", "Training goes on from step 40.", step=40, lost_steps=20)
     for step in range(41, 121):
         append_row(run.metrics, progress(step, **({"validation_loss": 2.3} if step % 40 == 0 else {})))
     event(run, 140, "verdict", "All 120 steps are done.", step=120)
@@ -105,7 +105,14 @@ def test_a_step_computed_twice_counts_once_with_its_last_row(run: RunDir) -> Non
     facts = gather(run, [run])
     assert [row.step for row in facts.rows] == list(range(1, 121))
     assert facts.rows[-1].loss == 1.5
-    assert facts.repeated_steps == 21
+
+
+def test_lost_steps_and_checkpoint_failures_are_those_that_the_agents_told(run: RunDir) -> None:
+    event(run, 53, "checkpoint_superseded", "step 20 is dropped.", step=20)
+    event(run, 54, "upload_failed", "An upload failed and is tried again.")
+    facts = gather(run, [run])
+    assert facts.lost_steps == 20
+    assert [row.kind for row in facts.checkpoint_failures] == ["checkpoint_superseded", "upload_failed"]
 
 
 def test_events_of_all_nodes_are_told_in_order_of_time(run: RunDir, tmp_path: Path) -> None:

@@ -39,11 +39,21 @@ class Pulse:
         self.phase = phase
         self.step = self.step if step is None else step
         if moved or now - self._written > 0.1:
-            self._written = now
-            heart = Heartbeat(
-                rank=self.rank, pid=self.pid, step=self.step, phase=phase, time=now, slowdown=self._slowdown(), gpu_memory=self.gpu()
-            )
-            write_atomically(self.path, heart.model_dump_json(by_alias=True))
+            self.write(now)
+
+    def write(self, now: float) -> None:
+        """Say where this rank stands, whenever it last did."""
+        self._written = now
+        heart = Heartbeat(
+            rank=self.rank,
+            pid=self.pid,
+            step=self.step,
+            phase=self.phase,
+            time=now,
+            slowdown=self._slowdown(),
+            gpu_memory=self.gpu(),
+        )
+        write_atomically(self.path, heart.model_dump_json(by_alias=True))
 
     def _slowdown(self) -> float | None:
         if self.rank >= len(self.rank_seconds) or not all(self.rank_seconds):

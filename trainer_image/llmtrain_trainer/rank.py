@@ -12,8 +12,10 @@ import json
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,8 @@ def main(root: str) -> None:
         # No farewell to the others: a collective after a failure waits for ever, and a destructor may contain one.
         traceback.print_exc()
         write_last_words(run.error(rank), error, step=pulse.step, starting=pulse.phase in ("start", "load"))
+        with suppress(Exception):
+            pulse.write(time.time())  # the allocator's last figures
         code = ExitCode.RANK_FAILED
     sys.stdout.flush()
     sys.stderr.flush()

@@ -75,7 +75,21 @@ def test_an_agent_tells_how_it_goes_and_no_process_survives_its_kill(job: Job, s
     agent.until(lambda: '"phase": "training"' in agent.get("/status"), "phase training")
     assert agent.get("/healthz") == "ok\n"
     assert 'llmtrain_step{train_job="tiny"}' in agent.get("/metrics")
-    agent.until(lambda: 'llmtrain_checkpoint_upload_seconds_count{train_job="tiny"} 0.0' not in agent.get("/metrics"), "an upload")
+    agent.until(lambda: agent.metric("checkpoint_upload_seconds_count", tier="object"), "an upload")
+    assert agent.metric("checkpoint_save_seconds_sum", tier="local") > 0
+    assert agent.metric("checkpoint_blocking_seconds_sum", tier="memory") > 0
+    assert agent.metric("step_phase_duration_seconds_sum", phase="backward") > 0
+    assert 0 < agent.metric("rank_step_duration_seconds", stat="min") <= agent.metric("rank_step_duration_seconds", stat="max")
+    assert agent.metric("straggler_slowdown_ratio", node="node 0") >= 1
+    assert agent.metric("epoch_ratio") > 0
+
+    os.kill(agent.pid_of(1), signal.SIGKILL)
+    agent.until(lambda: agent.metric("time_seconds_total", state="restart"), "a step after the restart")
+    assert agent.metric("restarts_total", reason="killed") == 1
+    assert agent.metric("checkpoint_restore_seconds_count", tier="object") == 1
+    assert agent.metric("lost_steps_total") == agent.events("restore")[0]["lost_steps"]
+    assert agent.metric("time_seconds_total", state="restore") > 0
+    assert agent.metric("time_seconds_total", state="productive") > 0
 
     server = psutil.Process(agent.pid_of(0)).parent()
     assert server is not None and server.num_threads() == 1  # a thread at the moment of a fork may leave a lock held for ever

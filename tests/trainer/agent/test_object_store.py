@@ -27,6 +27,8 @@ def test_training_goes_on_through_an_outage_and_resumes_from_the_last_good_objec
     proxy.busy = True
     first.until_step(20)  # rows are written while every request is answered with 503
     first.until(lambda: proxy.answered_busy >= 3, "requests into the outage")
+    first.until(lambda: first.metric("object_store_retries_total") >= 1, "a request that is tried again")
+    assert 'code="503"' in first.get("/metrics")
     proxy.busy = False
     assert first.wait() == ExitCode.DONE, first.log()
     assert first.losses() == undisturbed

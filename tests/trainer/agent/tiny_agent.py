@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from prometheus_client.parser import text_string_to_metric_families
 
 from llmtrain_trainer.config import TrainerConfig, Verdict
 from llmtrain_trainer.run_dir import RunDir, read_rows
@@ -131,6 +133,13 @@ class Agent:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
             text: str = answer.read().decode()
             return text
+
+    def metric(self, name: str, **labels: str) -> float:
+        """A series of this job; NaN where there is none yet."""
+        wanted = {"train_job": "tiny", **labels}
+        families = text_string_to_metric_families(self.get("/metrics"))
+        found = [sample for family in families for sample in family.samples if sample.name == f"llmtrain_{name}"]
+        return next((sample.value for sample in found if sample.labels == wanted), math.nan)
 
     def family(self) -> list[psutil.Process]:
         """Every process below the agent."""

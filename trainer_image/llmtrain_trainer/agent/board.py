@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,12 @@ class Board:
 class Events:
     """Appends rows to events.jsonl and says their message on standard output."""
 
-    def __init__(self, run: RunDir, prefix: str) -> None:
-        self._path, self._prefix = run.events, prefix
+    def __init__(self, run: RunDir, prefix: str, listen: Callable[[Mapping[str, Any]], None] = lambda _: None) -> None:
+        """`listen` is told of every row."""
+        self._path, self._prefix, self._listen = run.events, prefix, listen
 
     def __call__(self, row: Mapping[str, Any]) -> None:
+        self._listen(row)
         append_row(self._path, json.dumps({"time": time.time(), **row}))
         if row.get("message"):
             print(f"{self._prefix}{row['message']}\n", end="", flush=True)  # in one write: another thread repeats the ranks' lines

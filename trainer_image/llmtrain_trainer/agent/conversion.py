@@ -6,7 +6,7 @@ from pathlib import Path
 
 from llmtrain_trainer.agent.ranks import fork
 
-ENTRIES: dict[str, str] = {}
+ENTRIES = {"universal": "llmtrain_trainer.engines.deepspeed.universal:main"}
 """Kind, as checkpoint/fit.py names it -> module:function, called with the checkpoint's directory, makes <kind> in it by one rename."""
 
 

@@ -1,63 +1,32 @@
-"""The agent's Prometheus metrics: names as operators of training know them, prefix llmtrain_, one label train_job. Read over HTTP.
-
-Rows of metrics.jsonl, heartbeats and events go in; the text format comes out. After a restart some steps are trained again: their
-time counts as recompute, and no counter goes back.
-"""
+"""The agent's Prometheus metrics, filled from rows, heartbeats and events. Names and meanings are in catalog.py. Read over HTTP."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
-from llmtrain_trainer.config import CheckpointStatus, Heartbeat, Progress
+from llmtrain_trainer.agent.catalog import JOB, METRICS, PREFIX, Metric
+from llmtrain_trainer.config import CheckpointStatus, GpuMemory, Heartbeat, Progress, TrainerConfig
 
-_STEP_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100)
-_SAVE_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900)
-_GAUGES = {
-    "step": "Optimizer steps done.",
-    "target_steps": "Optimizer steps to do.",
-    "loss": "Mean cross-entropy of the newest step, nats.",
-    "validation_loss": "Mean cross-entropy of the newest evaluation, nats.",
-    "learning_rate": "Learning rate of the newest step.",
-    "grad_norm": "Norm of the whole gradient before clipping.",
-    "tokens_per_second": "Tokens trained a second, all devices.",
-    "tokens_per_second_per_gpu": "Tokens trained a second and device (GPU, or CPU rank).",
-    "model_flops_utilization_ratio": "Model FLOPs a second as a share of the devices' peak.",
-    "eta_seconds": "Expected time to the last step.",
-    "peak_memory_bytes": "Largest peak memory of any rank.",
-    "last_step_timestamp_seconds": "When the newest step ended.",
-    "last_heartbeat_timestamp_seconds": "The oldest of the ranks' newest signs of life.",
-    "checkpoint_last_durable_step": "Step of the newest committed checkpoint.",
-    "checkpoint_last_durable_timestamp_seconds": "When the newest checkpoint was committed.",
-    "checkpoint_bytes": "Size of the newest committed checkpoint.",
-}
-REASONS = ("crash", "killed", "hang", "peer")
-STATES = ("productive", "recompute", "checkpoint_block", "init", "restart")
+disable_created_metrics()  # type: ignore[no-untyped-call]  # each counter and histogram would have a gauge of its birth beside it
 
 
 class Metrics:
     """One registry of its own, so that nothing of the process at large leaks in."""
 
-    def __init__(self, train_job: str, world_size: int) -> None:
+    def __init__(self, config: TrainerConfig, node: str) -> None:
+        """`node` is how the straggler series calls this one."""
+        self._config, self._node = config, node
         self._registry = CollectorRegistry()
-        self._world_size = world_size
-        self._labels = {"train_job": train_job}
-        self._gauges = {name: self._gauge(name, text) for name, text in _GAUGES.items()}
-        self._tokens = self._counter("tokens_processed_total", "Tokens trained, those trained again included.")
-        self._samples = self._counter("samples_processed_total", "Sequences trained, those trained again included.")
-        self._nonfinite = self._counter("nonfinite_loss_total", "Steps whose loss was not a number.")
-        self._restarts = self._counter("restarts_total", "Restarts of the ranks in place.", "reason")
-        self._checkpoints = self._counter("checkpoints_total", "Checkpoints by result.", "result")
-        self._time = self._counter("time_seconds_total", "Time by what it was used for.", "state")
-        self._step_seconds = self._histogram("step_duration_seconds", "Time of an optimizer step.", _STEP_BUCKETS)
-        self._blocked = self._histogram("checkpoint_blocking_seconds", "How long a checkpoint held up training.", _SAVE_BUCKETS)
-        self._upload = self._histogram("checkpoint_upload_seconds", "From the ranks' last byte on disk to COMMIT.", _SAVE_BUCKETS)
-        self._restore = self._histogram("checkpoint_restore_seconds", "Choosing, fetching and verifying before a start.", _SAVE_BUCKETS)
+        has = {"", config.device, "s3" if config.checkpoint and config.checkpoint.destination.startswith("s3://") else ""}
+        self._metrics = {metric.name: metric for metric in METRICS if metric.needs in has}
+        self._series = {name: self._collector(metric) for name, metric in self._metrics.items()}
         self._newest: Progress | None = None
-        self._furthest = 0
-        self._start_series()
+        self._allocators: dict[int, tuple[int, GpuMemory]] = {}
 
     def text(self) -> bytes:
         """The exposition."""
@@ -65,95 +34,137 @@ class Metrics:
 
     def row(self, row: Progress) -> None:
         """A new row of metrics.jsonl."""
-        self._count(row)
-        self._step_seconds.labels(**self._labels).observe(row.step_seconds)
-        self._spend("productive" if row.step > self._furthest else "recompute", row.step_seconds)
+        tokens, samples = row.consumed_tokens // row.step, row.consumed_samples // row.step
+        steps = 1 if self._newest is None or row.step <= self._newest.step else row.step - self._newest.step
+        self._add("tokens_processed_total", tokens * steps)
+        self._add("samples_processed_total", samples * steps)
+        self._add("nonfinite_loss_total", 0 if math.isfinite(row.loss) else 1)
+        self._observe("step_duration_seconds", row.step_seconds)
+        for phase, seconds in (row.phase_seconds or {}).items():
+            self._observe("step_phase_duration_seconds", seconds, phase=phase)
         if row.blocked_seconds:
-            self._blocked.labels(**self._labels).observe(row.blocked_seconds)
-            self._spend("checkpoint_block", row.blocked_seconds)
-        if not math.isfinite(row.loss):
-            self._nonfinite.labels(**self._labels).inc()
-        self._newest, self._furthest = row, max(self._furthest, row.step)
+            self._observe("checkpoint_blocking_seconds", row.blocked_seconds)
+        self._newest = row
         self._show(row)
 
     def heartbeats(self, beats: Sequence[Heartbeat]) -> None:
         """The newest of each rank of this node."""
-        if beats:
-            self._set("last_heartbeat_timestamp_seconds", min(beat.time for beat in beats))
+        if not beats:
+            return
+        self._set("last_heartbeat_timestamp_seconds", min(beat.time for beat in beats))
+        slowdowns = [beat.slowdown for beat in beats if beat.slowdown is not None]
+        self._set("straggler_slowdown_ratio", max(slowdowns, default=None), node=self._node)
+        for beat in beats:
+            if beat.gpu_memory is not None:
+                self._allocator(beat, beat.gpu_memory)
+        known = [memory for _, memory in self._allocators.values()]
+        self._set("gpu_memory_allocated_bytes", max((memory.allocated_bytes for memory in known), default=None))
+        self._set("gpu_memory_reserved_bytes", max((memory.reserved_bytes for memory in known), default=None))
 
-    def committed(self, checkpoint: CheckpointStatus, upload_seconds: float | None) -> None:
-        """A checkpoint is durable; how long that took after it was on this node's disk, where that is known."""
-        if upload_seconds is not None:
-            self._upload.labels(**self._labels).observe(upload_seconds)
-        self._checkpoints.labels(**self._labels, result="committed").inc()
+    def saved(self, seconds: float) -> None:
+        """The ranks of this node have a checkpoint on its disk."""
+        self._observe("checkpoint_save_seconds", seconds)
+
+    def uploaded(self, seconds: float) -> None:
+        """That checkpoint is durable; `seconds` after it was on this node's disk."""
+        self._observe("checkpoint_upload_seconds", seconds)
+
+    def committed(self, checkpoint: CheckpointStatus) -> None:
+        """A checkpoint is durable; to be told by node 0."""
+        self._add("checkpoints_total", result="committed")
         self._set("checkpoint_last_durable_step", checkpoint.step)
         self._set("checkpoint_last_durable_timestamp_seconds", checkpoint.committed_at)
         self._set("checkpoint_bytes", checkpoint.bytes)
 
+    def given_up(self, result: str) -> None:
+        """A save that is not committed: rejected or superseded."""
+        self._add("checkpoints_total", result=result)
+
     def restored(self, seconds: float) -> None:
         """A checkpoint was chosen, fetched and verified."""
-        self._restore.labels(**self._labels).observe(seconds)
+        self._observe("checkpoint_restore_seconds", seconds)
 
-    def rejected(self) -> None:
-        """A checkpoint was found torn or damaged."""
-        self._checkpoints.labels(**self._labels, result="rejected").inc()
+    def event(self, row: Mapping[str, Any]) -> None:
+        """A row of events.jsonl of this node."""
+        if row.get("kind") == "checkpoint_rejected" and row.get("committed", True):
+            self._add("checkpoint_verify_failures_total")
 
     def restart(self, reason: str) -> None:
         """The ranks are started again."""
-        self._restarts.labels(**self._labels, reason=reason).inc()
+        self._add("restarts_total", reason=reason)
 
-    def started(self, seconds: float, *, first: bool) -> None:
-        """Time from the beginning, or from a failure, to the first step that followed."""
-        self._spend("init" if first else "restart", seconds)
+    def lost(self, steps: int) -> None:
+        """So many steps are trained a second time."""
+        self._add("lost_steps_total", steps)
 
-    def _count(self, row: Progress) -> None:
-        tokens, samples = row.consumed_tokens // row.step, row.consumed_samples // row.step
-        steps = 1 if self._newest is None or row.step <= self._newest.step else row.step - self._newest.step
-        self._tokens.labels(**self._labels).inc(tokens * steps)
-        self._samples.labels(**self._labels).inc(samples * steps)
+    def spent(self, state: str, seconds: float) -> None:
+        """Time by what it was used for."""
+        self._add("time_seconds_total", seconds, state=state)
+
+    def answered(self, op: str, code: str) -> None:
+        """One try of a request to the object store ended. Any thread."""
+        self._add("object_store_requests_total", op=op, code=code)
+
+    def tried_again(self) -> None:
+        """A request to the object store is repeated. Any thread."""
+        self._add("object_store_retries_total")
 
     def _show(self, row: Progress) -> None:
+        world, per_token = self._config.mesh.world_size, self._config.estimate.flops_per_token
         values = {
             "step": row.step,
             "target_steps": row.target_steps,
+            "epoch_ratio": row.epoch,
             "loss": row.loss,
             "validation_loss": row.validation_loss,
             "learning_rate": row.learning_rate,
             "grad_norm": row.grad_norm,
             "tokens_per_second": row.tokens_per_second,
-            "tokens_per_second_per_gpu": row.tokens_per_second / self._world_size,
+            "tokens_per_second_per_gpu": row.tokens_per_second / world,
+            "flops_per_second_per_gpu": row.tokens_per_second / world * per_token if per_token else None,
             "model_flops_utilization_ratio": row.mfu,
             "eta_seconds": (row.target_steps - row.step) * row.step_seconds,
-            "peak_memory_bytes": row.memory_bytes,
             "last_step_timestamp_seconds": row.time,
         }
         for name, value in values.items():
-            if value is not None:
-                self._set(name, value)
+            self._set(name, value)
+        if row.rank_seconds is not None:
+            for stat, seconds in row.rank_seconds.model_dump().items():
+                self._set("rank_step_duration_seconds", seconds, stat=stat)
 
-    def _start_series(self) -> None:
-        """Counters exist from the start, at 0: an alert on an increase would miss the first one otherwise."""
-        for series in (self._tokens, self._samples, self._nonfinite, self._step_seconds, self._blocked, self._upload, self._restore):
-            series.labels(**self._labels)
-        for counter, label, values in (
-            (self._restarts, "reason", REASONS),
-            (self._checkpoints, "result", ("committed", "rejected")),
-            (self._time, "state", STATES),
-        ):
-            for value in values:
-                counter.labels(**self._labels, **{label: value})
+    def _allocator(self, beat: Heartbeat, now: GpuMemory) -> None:
+        """Counts of an allocator begin anew with its process; ours go on."""
+        pid, before = self._allocators.get(beat.rank, (0, now))
+        fresh = pid != beat.pid
+        self._add("gpu_alloc_retries_total", now.alloc_retries - (0 if fresh else before.alloc_retries))
+        self._add("gpu_oom_total", now.ooms - (0 if fresh else before.ooms))
+        self._allocators[beat.rank] = (beat.pid, now)
 
-    def _spend(self, state: str, seconds: float) -> None:
-        self._time.labels(**self._labels, state=state).inc(max(0.0, seconds))
+    def _add(self, name: str, amount: float = 1, **labels: str) -> None:
+        self._one(name, labels).inc(max(0.0, amount))
 
-    def _set(self, name: str, value: float) -> None:
-        self._gauges[name].labels(**self._labels).set(value)
+    def _observe(self, name: str, seconds: float, **labels: str) -> None:
+        self._one(name, labels).observe(seconds)
 
-    def _gauge(self, name: str, text: str) -> Gauge:
-        return Gauge(f"llmtrain_{name}", text, ["train_job"], registry=self._registry)
+    def _set(self, name: str, value: float | None, **labels: str) -> None:
+        if value is not None:
+            self._one(name, labels).set(value)
 
-    def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(f"llmtrain_{name}", text, ["train_job", *labels], registry=self._registry)
+    def _one(self, name: str, labels: Mapping[str, str]) -> Any:
+        """A series; a label with one value needs not be given."""
+        fixed = {label: values[0] for label, values in self._metrics[name].labels.items() if len(values) == 1}
+        return self._series[name].labels(**{JOB: self._config.job.name}, **fixed, **labels)
 
-    def _histogram(self, name: str, text: str, buckets: Sequence[float]) -> Histogram:
-        return Histogram(f"llmtrain_{name}", text, ["train_job"], registry=self._registry, buckets=buckets)
+    def _collector(self, metric: Metric) -> Counter | Gauge | Histogram:
+        """Counters and histograms exist from the start, at 0: an alert on an increase would miss the first one otherwise."""
+        name, labels = PREFIX + metric.name, [JOB, *metric.labels]
+        made: Counter | Gauge | Histogram
+        if metric.kind == "gauge":
+            return Gauge(name, metric.text, labels, registry=self._registry)
+        if metric.kind == "counter":
+            made = Counter(name, metric.text, labels, registry=self._registry)
+        else:
+            made = Histogram(name, metric.text, labels, registry=self._registry, buckets=metric.buckets)
+        for values in product(*metric.labels.values()):  # none where a label's values come with what happens
+            made.labels(self._config.job.name, *values)
+        return made

@@ -94,8 +94,9 @@ class _Agent:
         self._stop = Stop(run, options.grace)
         status = NodeStatus(job=config.job.name, attempt=config.job.attempt, node_rank=options.node_rank, phase="preparing")
         self._board = Board(status)
-        self._metrics = Metrics(config.job.name, config.mesh.world_size)
-        self._events = Events(run, f"[node {options.node_rank}] " if config.mesh.nodes > 1 else "")
+        self._began = time.time()
+        self._metrics = Metrics(config, self._name)
+        self._events = Events(run, f"[node {options.node_rank}] " if config.mesh.nodes > 1 else "", self._metrics.event)
         self._uploads: Uploads | None = None
         self._streamer: BaseProcess | None = None
         self._echo = Echo(run) if options.echo else None
@@ -165,7 +166,7 @@ class _Agent:
         if self._config.checkpoint is None:
             return None
         try:
-            store = open_store(resolve(self._config.checkpoint.destination))
+            store = open_store(resolve(self._config.checkpoint.destination), traffic=self._metrics)
         except StoreError as error:
             raise UnfitError(ExitCode.CONFIG, "BadConfig", str(error)) from error
         check_store(store, self._options.node_rank)
@@ -224,6 +225,7 @@ class _Agent:
             events=self._events,
             metrics=self._metrics,
             stop=self._stop,
+            began=self._began,
         )
         supervisor = Supervisor(node, Gear(gang=gang, agreement=agreement, uploads=self._uploads))
         try:

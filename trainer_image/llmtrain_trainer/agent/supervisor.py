@@ -90,13 +90,17 @@ class Supervisor(SimpleElasticAgent):
         self._judge_last_round()
         self._wait_for_uploads()
         began = time.monotonic()
+        lost = None
         self._position = position = self._gear.agreement.settle(first=self._watch.first_start)
         if position.checkpoint is not None:
-            node.metrics.restored(time.monotonic() - began)
+            seconds = time.monotonic() - began
+            node.metrics.restored(seconds)
+            self._watch.timeline.restored(seconds)
         if not self._watch.first_start:
+            lost = max(0, self._watch.furthest - position.step)
             node.board.update(restarts=self.restarts + 1)
         self._gear.gang.fail("")  # all nodes agree: what happened before is dealt with
-        self._say_where_it_begins(position)
+        self._say_where_it_begins(position, lost)
         write_atomically(node.run.resume, position.text())
         self._killed_before = memory_killer.kills()
         ranks = [worker.global_rank for worker in worker_group.workers]
@@ -150,15 +154,18 @@ class Supervisor(SimpleElasticAgent):
 
     # -- ours
 
-    def _say_where_it_begins(self, position: Position) -> None:
-        """Leader: one row for the timeline."""
+    def _say_where_it_begins(self, position: Position, lost: int | None) -> None:
+        """Leader: one row for the timeline. `lost`: steps to be trained again; None at the first start."""
         if not self._gear.gang.leads:
             return
+        self._node.metrics.lost(lost or 0)
         if position.checkpoint is None:
-            self._node.events.record("start", "Ranks start from the beginning.", step=0, round=position.round)
+            self._node.events.record("start", "Ranks start from the beginning.", step=0, round=position.round, lost_steps=lost)
         else:
             message = f"Ranks go on after step {position.step}, from {position.checkpoint}."
-            self._node.events.record("restore", message, step=position.step, round=position.round, name=position.checkpoint)
+            self._node.events.record(
+                "restore", message, step=position.step, round=position.round, name=position.checkpoint, lost_steps=lost
+            )
 
     def _judge_last_round(self) -> None:
         """Leader: hold the evidence of all nodes against the budget. Raises GaveUpError."""
@@ -174,6 +181,8 @@ class Supervisor(SimpleElasticAgent):
             self._gear.gang.give_up(verdict)
             raise GaveUpError(verdict)
         node.metrics.restart(cause.kind)
+        if cause.kind == "hang":
+            self._watch.timeline.failed(cause.time)
         kind = "hang" if cause.kind == "hang" else "restart"
         message = f"{cause.sentence().rstrip('.')}; starting the ranks again."
         node.events.record(kind, message, step=cause.step, rank=cause.rank, node=cause.node, reason=cause.kind)

@@ -10,6 +10,7 @@ from typing import Any
 from llmtrain_trainer.agent.board import Board, Events
 from llmtrain_trainer.agent.metrics import Metrics
 from llmtrain_trainer.agent.stop import Stop
+from llmtrain_trainer.checkpoint.manifest import RankPart
 from llmtrain_trainer.checkpoint.store import Store
 from llmtrain_trainer.checkpoint.uploader import Uploader
 from llmtrain_trainer.config import CheckpointStatus, TrainerConfig
@@ -17,6 +18,8 @@ from llmtrain_trainer.run_dir import RunDir
 
 _POLL_SECONDS = 0.3
 _AFTER_AN_ERROR = 5.0
+_GIVEN_UP = {"checkpoint_rejected": "rejected", "checkpoint_superseded": "superseded"}
+"""Kind of event -> what became of the save."""
 
 
 class Uploads:
@@ -36,7 +39,7 @@ class Uploads:
             config.checkpoint.keep_every_steps,
             self._on_event,
         )
-        self._staging = run.staging
+        self._staging, self._node_rank = run.staging, node_rank
         self._shown: CheckpointStatus | None = None
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._work, name="uploads", daemon=True)
@@ -77,17 +80,22 @@ class Uploads:
 
     def _on_event(self, row: Mapping[str, Any]) -> None:
         self._events(row)
-        if row.get("kind") == "checkpoint_rejected":
-            self._metrics.rejected()
+        result = _GIVEN_UP.get(row.get("kind", ""))
+        if result is not None:
+            self._metrics.given_up(result)
 
     def _show(self) -> None:
         last = self._uploader.last
         if last is not None and last != self._shown:
             self._shown = last
-            self._metrics.committed(last, self._seconds_after_staging(last))
+            self._time(last)
+            if self._node_rank == 0:
+                self._metrics.committed(last)
             self._board.update(checkpoint=last)
 
-    def _seconds_after_staging(self, last: CheckpointStatus) -> float | None:
-        """From the last rank's marker on this disk to the commit; None where the save came from an earlier run and is gone."""
-        markers = [path.stat().st_mtime for path in (self._staging / last.name).glob("rank-*.json")]
-        return max(0.0, last.committed_at - max(markers)) if markers else None
+    def _time(self, last: CheckpointStatus) -> None:
+        """How long this node's disk and the store took; nothing where the save came from an earlier run and is gone."""
+        markers = list((self._staging / last.name).glob("rank-*.json"))
+        if markers:
+            self._metrics.saved(max(RankPart.model_validate_json(marker.read_bytes()).seconds for marker in markers))
+            self._metrics.uploaded(max(0.0, last.committed_at - max(marker.stat().st_mtime for marker in markers)))

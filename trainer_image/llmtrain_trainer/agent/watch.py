@@ -17,6 +17,7 @@ from llmtrain_trainer.agent.hang import patience, silent_rank
 from llmtrain_trainer.agent.metrics import Metrics
 from llmtrain_trainer.agent.ranks import Ranks
 from llmtrain_trainer.agent.stop import Stop
+from llmtrain_trainer.agent.timeline import Timeline
 from llmtrain_trainer.config import Heartbeat, TrainerConfig
 from llmtrain_trainer.run_dir import RunDir
 
@@ -33,6 +34,8 @@ class Node:
     events: Events
     metrics: Metrics
     stop: Stop
+    began: float
+    """When the agent started, seconds since the epoch."""
 
 
 class Watch:
@@ -41,8 +44,7 @@ class Watch:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._tail = RowTail(node.run.metrics)
-        self._began = time.time()
-        self._first_row_is_due = True
+        self.timeline = Timeline(node.began, node.metrics.spent)
         self._ranks: list[int] = []
         self._processes = Ranks({})
         self._start_step = 0
@@ -58,6 +60,11 @@ class Watch:
         return min((beat.step for beat in self.beats), default=self._start_step)
 
     @property
+    def furthest(self) -> int:
+        """Steps done by this round as far as anything says; heartbeats come late where steps are quick."""
+        return max(self.step, self.timeline.step)
+
+    @property
     def step_seconds(self) -> float:
         """Median time of a step so far; 0 before the first."""
         return statistics.median(self._step_seconds) if self._step_seconds else 0.0
@@ -66,14 +73,14 @@ class Watch:
         """The ranks were forked; they go on after `step`."""
         self._ranks, self._processes, self._start_step, self._forked = ranks, processes, step, time.time()
         self.beats, self._advanced = [], (0.0, step)
-        self.first_start_was, self.first_start = self.first_start, False
-        self._first_row_is_due = True
+        self.first_start = False
+        self.timeline.starts(step)
         self._node.board.update(phase="starting", message=f"Starting {len(ranks)} ranks after step {step}.", resumed_from_step=step or None)
 
     def failed(self) -> None:
-        """The ranks are gone; time until the next step counts as restart."""
+        """The ranks are gone."""
         self.tick()
-        self._began = time.time()
+        self.timeline.failed(None)
 
     def tick(self) -> None:
         """Read what is new, show it."""
@@ -81,9 +88,7 @@ class Watch:
         self._node.metrics.heartbeats(self.beats)
         self._note_progress()
         for row in self._tail.new_rows():
-            if self._first_row_is_due:
-                self._node.metrics.started(row.time - self._began, first=self.first_start_was)
-                self._first_row_is_due = False
+            self.timeline.row(row)
             self._node.metrics.row(row)
             self._node.board.update(progress=row)
         self._node.board.update(heartbeats=tuple(self.beats), **self._phase())

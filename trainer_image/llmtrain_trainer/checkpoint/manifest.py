@@ -77,6 +77,9 @@ class RankPart(Written):
     files: dict[str, int]
     """Bytes by file name."""
 
+    seconds: float = 0.0
+    """How long the ranks' side of the save took beside training."""
+
 
 class Begin(Written):
     """begin.json: node 0 uploads this save; the other nodes follow."""

@@ -96,6 +96,7 @@ def choose(
                         "kind": "checkpoint_rejected",
                         "step": found.step,
                         "name": str(found.name),
+                        "committed": found.committed,
                         "message": f"{error}. Passed over.",
                     }
                 )

@@ -24,8 +24,13 @@ class Backoff:
     """No new try starts later than this after the first one."""
 
 
-def persist(attempt: Callable[[], T], is_transient: Callable[[Exception], bool], backoff: Backoff) -> T:
-    """Call until it succeeds; raises the last error once it is not transient or the deadline has passed."""
+def persist(
+    attempt: Callable[[], T],
+    is_transient: Callable[[Exception], bool],
+    backoff: Backoff,
+    again: Callable[[], None] = lambda: None,
+) -> T:
+    """Call until it succeeds; raises the last error once it is not transient or the deadline has passed. `again`: told of each new try."""
     began, bound = time.monotonic(), backoff.first
     while True:
         try:
@@ -36,3 +41,4 @@ def persist(attempt: Callable[[], T], is_transient: Callable[[Exception], bool],
                 raise
         bound *= 2
         time.sleep(wait)
+        again()

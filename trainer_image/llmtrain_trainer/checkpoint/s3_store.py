@@ -27,7 +27,7 @@ from botocore.exceptions import ConnectionError as NoConnection
 
 from llmtrain_trainer.checkpoint.errors import MissingError, StoreError, StoreRefusedError, StoreUnreachableError
 from llmtrain_trainer.checkpoint.retry import Backoff, persist
-from llmtrain_trainer.checkpoint.store import Digest, Entry
+from llmtrain_trainer.checkpoint.store import Digest, Entry, Traffic
 
 T = TypeVar("T")
 
@@ -57,8 +57,9 @@ WAYS_OUT = {
 class S3Store:
     """Keys are object keys below `prefix`."""
 
-    def __init__(self, bucket: str, prefix: str, backoff: Backoff, part: int = PART) -> None:
+    def __init__(self, bucket: str, prefix: str, backoff: Backoff, part: int = PART, traffic: Traffic | None = None) -> None:
         self._bucket, self._prefix, self._backoff, self._part = bucket, f"{prefix}/" if prefix else "", backoff, part
+        self._traffic = traffic
         self._lock = threading.Lock()
         self._current: Any = None
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="checkpoint-part")
@@ -205,14 +206,16 @@ class S3Store:
         return self._persist("get_object", key, read)
 
     def _persist(self, operation: str, key: str, attempt: Callable[[], T]) -> T:
+        again = self._traffic.tried_again if self._traffic else lambda: None
         try:
             try:
-                return persist(attempt, _is_transient, self._backoff)
+                return persist(attempt, _is_transient, self._backoff, again)
             except ClientError as error:
                 if _status(error) != 403:
                     raise
                 self._renew()  # keys are rotated in their file while a job runs: read them again, once
-                return persist(attempt, _is_transient, self._backoff)
+                again()
+                return persist(attempt, _is_transient, self._backoff, again)
         except (BotoCoreError, ClientError) as error:
             raise self._explain(operation, key, error) from error
 
@@ -233,6 +236,8 @@ class S3Store:
         with self._lock:  # making a client is not safe from two threads, using one is
             if self._current is None:
                 self._current = _connect()
+                if self._traffic is not None:
+                    _report(self._current, self._traffic)
             return self._current
 
     def _renew(self) -> None:
@@ -248,6 +253,13 @@ def _connect() -> Any:
         # Other servers seldom have a DNS name for every bucket.
         client = session.create_client("s3", config=_config("path"))
     return client
+
+
+def _report(client: Any, traffic: Traffic) -> None:
+    """Tell of every try, by botocore's own events."""
+    events = client.meta.events
+    events.register("after-call.s3", lambda http_response, model, **_: traffic.answered(model.name, str(http_response.status_code)))
+    events.register("after-call-error.s3", lambda event_name, **_: traffic.answered(event_name.rpartition(".")[2], "error"))
 
 
 def _config(addressing: str) -> Config:

@@ -84,7 +84,19 @@ class Store(Protocol):
         ...
 
 
-def open_store(uri: str, backoff: Backoff | None = None) -> Store:
+class Traffic(Protocol):
+    """Is told of requests to a bucket, from any thread."""
+
+    def answered(self, op: str, code: str) -> None:
+        """One try of an operation ended with an HTTP status, or `error` where no answer came."""
+        ...
+
+    def tried_again(self) -> None:
+        """A request is repeated."""
+        ...
+
+
+def open_store(uri: str, backoff: Backoff | None = None, traffic: Traffic | None = None) -> Store:
     """Open file:///absolute/path, pvc://claim/path or s3://bucket/prefix. Creates nothing and sends nothing yet."""
     backoff = backoff or Backoff()
     parts = urlsplit(resolve(uri))
@@ -95,7 +107,7 @@ def open_store(uri: str, backoff: Backoff | None = None) -> Store:
     if parts.scheme == "s3" and parts.netloc:
         from llmtrain_trainer.checkpoint.s3_store import S3Store  # botocore takes half a second to import
 
-        return S3Store(parts.netloc, parts.path.strip("/"), backoff)
+        return S3Store(parts.netloc, parts.path.strip("/"), backoff, traffic=traffic)
     raise StoreRefusedError(f"checkpoint.destination is {uri!r}; it must be s3://bucket/prefix, file:///absolute/path or pvc://claim/path.")
 
 

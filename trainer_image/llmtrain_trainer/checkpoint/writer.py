@@ -38,6 +38,7 @@ class Writer:
         self._buffer: Any = None
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
+        self._began = 0.0
 
     def save(self, name: str, state: dict[str, Any], meta: dict[str, Any]) -> float:
         """Collective. Copy `state` and write it to staging/<name>/ in the background. Returns seconds that training was blocked.
@@ -86,6 +87,7 @@ class Writer:
             except BaseException as error:  # whatever it was, training must hear of it at the next save
                 self._error = error
 
+        self._began = time.perf_counter()
         self._thread = threading.Thread(target=run, name=f"save {name}", daemon=True)
         self._thread.start()
 
@@ -123,7 +125,8 @@ class Writer:
         if rank == 0:
             (directory / META).write_text(json.dumps(meta))
         sizes = {file.name: file.stat().st_size for file in files}
-        part = RankPart(rank=rank, world_size=dist.get_world_size(), save_id=save_id, files=sizes)
+        seconds = time.perf_counter() - self._began
+        part = RankPart(rank=rank, world_size=dist.get_world_size(), save_id=save_id, files=sizes, seconds=seconds)
         _publish(directory / rank_file(rank), encode(part))
 
 

@@ -26,7 +26,7 @@ def token_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     if isinstance(flat, DTensor) or flat.numel() <= CHUNK[flat.device.type]:
         total = cross_entropy(flat.float(), targets, ignore_index=IGNORED, reduction="sum")
     else:
-        total = _SummedCrossEntropy.apply(flat, targets)
+        total = _SummedCrossEntropy.apply(flat, targets)  # type: ignore[no-untyped-call]
     total = total.to_local() if isinstance(total, DTensor) else total
     return torch.stack((total,))  # not a view: FSDP hooks onto what a stage returns
 
@@ -42,7 +42,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         rows = max(1, CHUNK[logits.device.type] // logits.shape[1])
         train = ctx.needs_input_grad[0]
-        losses = [_chunk(*parts, overwrite=train) for parts in zip(logits.split(rows), labels.split(rows), strict=True)]
+        losses = [_chunk(*parts, overwrite=train) for parts in zip(torch.split(logits, rows), torch.split(labels, rows), strict=True)]
         ctx.gradient = logits if train else None
         return torch.cat(losses).sum()
 

@@ -62,14 +62,14 @@ class Stopwatch:
     def _now(self) -> _Mark:
         if not self._on_gpu:
             return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True)
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         event.record()
         return event
 
 
 def _between(began: _Mark, ended: _Mark) -> float:
     if isinstance(began, torch.cuda.Event) and isinstance(ended, torch.cuda.Event):
-        return began.elapsed_time(ended) / 1000
+        return float(began.elapsed_time(ended)) / 1000
     assert isinstance(began, float)
     assert isinstance(ended, float)
     return ended - began

@@ -12,6 +12,7 @@ from llmtrain_trainer.config import Progress, TrainerConfig, Verdict
 from llmtrain_trainer.run_dir import RunDir, read_rows
 
 RESTARTS = ("restart", "hang")
+CHECKPOINT_FAILURES = ("checkpoint_rejected", "checkpoint_superseded", "upload_failed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,9 +38,6 @@ class Facts:
     unigram_entropy: float | None
     """Nats per token of the training data: what a model that only knows the frequencies of tokens reaches."""
 
-    repeated_steps: int
-    """Steps computed again after a restart."""
-
     @property
     def restarts(self) -> tuple[Event, ...]:
         """Every restart of ranks in place, hangs included."""
@@ -49,6 +47,16 @@ class Facts:
     def commits(self) -> tuple[Event, ...]:
         """Every checkpoint that was committed."""
         return tuple(event for event in self.events if event.kind == "checkpoint_committed")
+
+    @property
+    def lost_steps(self) -> int:
+        """Steps that were done and had to be trained again, as the agents count them: rows that were not logged included."""
+        return sum(int(event.detail.get("lost_steps", 0)) for event in self.events)
+
+    @property
+    def checkpoint_failures(self) -> tuple[Event, ...]:
+        """Every checkpoint that was refused, dropped, or could not be sent at once."""
+        return tuple(event for event in self.events if event.kind in CHECKPOINT_FAILURES)
 
     @property
     def validation(self) -> tuple[tuple[int, float], ...]:
@@ -81,7 +89,6 @@ def gather(run: RunDir, nodes: Sequence[RunDir]) -> Facts:
         events=tuple(sorted(_events(nodes or [run]), key=lambda event: event.time)),
         verdict=Verdict.model_validate_json(run.termination.read_text()) if run.termination.exists() else None,
         unigram_entropy=_unigram_entropy(run),
-        repeated_steps=len(raw) - len(latest),
     )
 
 

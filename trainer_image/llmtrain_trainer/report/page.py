@@ -103,7 +103,8 @@ def tiles(facts: Facts) -> list[tuple[str, str, str]]:
         ("steps", f"{last.step:,}" if last else "0", f"of {last.target_steps:,}" if last else ""),
         ("tokens", amount(last.consumed_tokens) if last else "-", f"{amount(facts.median_of('tokens_per_second'))} a second"),
         ("layout", layout_text(facts), f"{mesh.world_size} {devices} on {mesh.nodes} {'node' if mesh.nodes == 1 else 'nodes'}"),
-        ("restarts", str(len(facts.restarts)), f"{facts.repeated_steps} steps computed again"),
+        ("restarts", str(len(facts.restarts)), f"{facts.lost_steps} steps trained again"),
+        ("checkpoints", str(len(facts.commits)), f"{len(facts.checkpoint_failures)} refused, dropped or interrupted"),
         ("time", duration_text(facts.seconds), f"{facts.median_of('step_seconds') or 0:.2f} s a step"),
     ]
 
