@@ -29,8 +29,8 @@ SURFACE = {
     "render": ["--file -f", "--attempt", "--image", "--gang", "--set"],
     "explain": ["field"],
     "version": [],
-    "checkpoints list": ["--file -f", "--destination", "--output -o"],
-    "checkpoints verify": ["--file -f", "--destination", "--output -o"],
+    "checkpoints list": ["job", "--file -f", "--destination", "--output -o", *CLUSTER],
+    "checkpoints verify": ["job", "--file -f", "--destination", "--output -o", *CLUSTER],
 }
 
 
