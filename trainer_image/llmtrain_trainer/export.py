@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.parallel.mesh import Layout
+from llmtrain_trainer.parallel.published import Index, split
 from llmtrain_trainer.parallel.stage import Stage
 from llmtrain_trainer.peft import adapter_config
 
@@ -112,22 +114,31 @@ def write_weights(
 ) -> None:
     """Whole weights and config.json as from_pretrained reads them. `take`: collective, a weight on rank 0 and None on the others.
 
-    In the type it computed in: bf16 weights for a bf16 run, half the size and what such models are published as.
+    In the type it computed in: bf16 weights for a bf16 run, half the size and what such models are published as. A mixture's fused
+    experts become one tensor each, as they are published.
     """
     dtype = torch.bfloat16 if config.training.precision == "bf16" else torch.float32
+    kind = AutoConfig.from_pretrained(model_dir).model_type
+    places = {public: (name, index) for name, shape in shapes.items() for public, index in split(kind, name, shape)}
     plan = split_torch_state_dict_into_shards(
-        {name: torch.empty(shape, dtype=dtype, device="meta") for name, shape in shapes.items()},
+        {public: torch.empty(shapes[name], dtype=dtype, device="meta")[index] for public, (name, index) in places.items()},
         filename_pattern="model{suffix}.safetensors",
     )
+    latest = lru_cache(maxsize=1)(take)  # all parts of a weight follow each other
     for file, members in plan.filename_to_tensors.items():
-        taken = {name: take(name) for name in members}
+        taken = {public: _part(latest(places[public][0]), places[public][1], dtype) for public in members}
         if dist.get_rank() == 0:
-            save_file({name: weight.to(dtype) for name, weight in taken.items() if weight is not None}, directory / file, metadata=FORMAT)
+            save_file({public: weight for public, weight in taken.items() if weight is not None}, directory / file, metadata=FORMAT)
     if dist.get_rank() == 0:
         if plan.is_sharded:
             index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
             (directory / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))
         _write_config(model_dir, directory, dtype)
+
+
+def _part(weight: torch.Tensor | None, index: Index, dtype: torch.dtype) -> torch.Tensor | None:
+    """A copy, so that a file's worth of parts does not keep whole weights alive."""
+    return None if weight is None else weight[index].to(dtype, copy=True)
 
 
 def _write_config(model_dir: Path, directory: Path, dtype: torch.dtype) -> None:

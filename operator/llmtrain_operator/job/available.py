@@ -63,16 +63,6 @@ def context_attention(case: Case) -> Problem | None:
     return Problem("spec.model.attention", attention, rule, "Use sdpa, which picks a flash kernel on a GPU by itself, or leave context out")
 
 
-def context_compiled(case: Case) -> Problem | None:
-    """Layers that exchange rows with other ranks in the middle are not compiled."""
-    degrees, shape = case.degrees, case.shape
-    travels = degrees.cp > 1 or (shape is not None and shape.experts > 0 and degrees.ep * degrees.tp > 1)
-    if not case.job.spec.training.compile or degrees.engine != "native" or not travels:
-        return None
-    rule = "layers whose tokens travel between ranks are not compiled in this version"
-    return Problem("spec.training.compile", "true", rule, "Leave compile out, or context and expert")
-
-
 def zero_stage(case: Case) -> Problem | None:
     if case.degrees.engine != "native" or case.degrees.zero in (0, 3):
         return None
@@ -111,7 +101,6 @@ AVAILABLE: tuple[Refusal, ...] = (
     quantization,
     family,
     context_attention,
-    context_compiled,
     zero_stage,
     loss_spike,
     flash_attention,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from llmtrain_trainer.parallel import context, experts
+from llmtrain_trainer.parallel import context, experts, published
 from llmtrain_trainer.parallel.balance import loss_sum
 from llmtrain_trainer.parallel.launch import launch
+from llmtrain_trainer.parallel.materialize import Pretrained
 
 TOLERANCE = 1e-5
 CLIP = {"gradientClipping": 0.5, "activationCheckpointing": "full"}
@@ -69,6 +71,24 @@ def test_experts_that_cannot_be_dealt_out_are_refused(shape: dict[str, Any], mes
     layout = SimpleNamespace(**LAYOUT | {"ep": 2, "tp": 2})
     with pytest.raises(ValueError, match=message):
         experts.check(SimpleNamespace(**shape), layout)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["MIXTRAL", "QWEN2_MOE", "QWEN3_MOE"])
+def test_published_files_of_a_mixture_are_read_and_written(parity: ModuleType, tmp_path: Path, kind: str) -> None:
+    from safetensors.torch import load_file
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    shape = parity.LLAMA | getattr(parity, kind)
+    (tmp_path / "config.json").write_text(json.dumps(shape))
+    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(tmp_path))
+    model.save_pretrained(tmp_path)
+    theirs, source = load_file(tmp_path / "model.safetensors"), Pretrained(tmp_path, "model", {})
+    ours: dict[str, torch.Tensor] = {}
+    for name, weight in model.named_parameters():
+        assert torch.equal(source.read(name), weight)
+        ours |= {public: weight[index] for public, index in published.split(shape["model_type"], name, weight.shape)}
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 @pytest.fixture(scope="module")

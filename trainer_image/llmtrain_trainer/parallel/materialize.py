@@ -16,9 +16,11 @@ from safetensors import safe_open
 from torch import nn
 from transformers import PreTrainedModel
 
+from llmtrain_trainer.parallel.published import parts_of
+
 
 class Pretrained:
-    """Weights in a directory of safetensors, found by name."""
+    """Weights in a directory of safetensors, found by name; a mixture's also where each expert has tensors of its own."""
 
     def __init__(self, directory: Path, prefix: str, tied: dict[str, str]) -> None:
         """`prefix` is the model's base prefix: some published files leave it out. `tied` names weights that may be missing."""
@@ -28,14 +30,22 @@ class Pretrained:
     def read(self, name: str) -> torch.Tensor:
         """One weight, on the CPU. Raises ValueError where no file has it."""
         plain = name.replace(".base_layer", "")
-        for candidate in (plain, plain.removeprefix(self._prefix), self._prefix + plain, self._tied.get(plain, plain)):
+        candidates = (plain, plain.removeprefix(self._prefix), self._prefix + plain, self._tied.get(plain, plain))
+        for candidate in candidates:
             if candidate in self._files:
-                with safe_open(self._files[candidate], framework="pt") as file:
-                    weight: torch.Tensor = file.get_tensor(candidate)
-                return weight
+                return self._tensor(candidate)
+        for candidate in candidates:
+            if parts := parts_of(candidate, self._files):
+                rows = [torch.cat([self._tensor(part) for part in members]) for members in parts]
+                return torch.stack(rows) if ".experts." in candidate else rows[0]
         raise ValueError(
             f"weight {plain} is in no safetensors file of {self._directory}: check that config.json and weights belong together"
         )
+
+    def _tensor(self, name: str) -> torch.Tensor:
+        with safe_open(self._files[name], framework="pt") as file:
+            weight: torch.Tensor = file.get_tensor(name)
+        return weight
 
 
 def _files_by_name(directory: Path) -> dict[str, Path]:
