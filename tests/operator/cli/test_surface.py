@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -80,5 +81,17 @@ def test_planning_imports_neither_torch_nor_transformers() -> None:
     parts = ["cli.app", "cli.plan_table", "job.plan", "sources", "local.run"]
     imports = "; ".join(f"import llmtrain_operator.{part}" for part in parts)
     code = f"import sys; {imports}; print({{'torch', 'transformers', 'kubernetes', 'kopf'}} & set(sys.modules))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "set()"
+
+
+def test_the_page_on_commands_names_each_of_them() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "cli.md").read_text()
+    missing = {name.split()[0] for name in SURFACE if f"`{name.split()[0]}" not in page}
+    assert not missing
+
+
+def test_no_command_imports_what_only_a_cluster_needs_before_it_is_run() -> None:
+    code = "import sys, llmtrain_operator.cli.app; print({'aiohttp', 'kopf', 'rich.live', 'fsspec'} & set(sys.modules))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "set()"
