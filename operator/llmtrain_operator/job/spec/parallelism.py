@@ -27,10 +27,10 @@ class Parallelism(Strict):
     """Pipeline parallel degree: the layers in this many stages."""
 
     context: Degree | None = None
-    """Context parallel degree: each sequence over this many devices."""
+    """Context parallel degree: each sequence over this many devices. With tensor it divides the attention heads; it divides the sequence."""
 
     expert: Degree | None = None
-    """Expert parallel degree: the experts of a mixture over this many devices, taken from data x context."""
+    """Expert parallel degree: the experts of a mixture over this many devices, taken from data x context. Divides both."""
 
     data: Degree | None = None
     """Data parallel degree. Derived when left out; when given it must agree with the devices."""
