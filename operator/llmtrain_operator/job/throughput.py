@@ -87,13 +87,15 @@ def expect(shape: ModelShape, mesh: Mesh, batch: Batch, training: Training, peft
         tokens_per_second=rate,
         seconds=training.max_steps * tokens / rate if training.max_steps else None,
         bubble=bubble,
-        assumption=_assumption(prior, source, peak, bubble, training),
+        assumption=_assumption(prior, source, peak, bubble, training, mesh),
     )
 
 
-def _assumption(prior: float, source: str, peak: float, bubble: float, training: Training) -> str:
+def _assumption(prior: float, source: str, peak: float, bubble: float, training: Training, mesh: Mesh) -> str:
     less = ([f"a pipeline bubble of {bubble:.1%}"] if bubble else []) + (
         ["a third more work for recomputation"] if training.activation_checkpointing == "full" else []
     )
     rest = f", less {' and '.join(less)}" if less else ""
-    return f"Assumes {prior:.0%} of the {training.precision} peak of {peak / 1e12:.0f} TFLOP/s ({source}){rest}."
+    travels = " and ".join(what for degree, what in ((mesh.cp, "heads"), (mesh.ep, "tokens")) if degree > 1)
+    left_out = f" The exchange of {travels} between ranks is not counted." if travels else ""
+    return f"Assumes {prior:.0%} of the {training.precision} peak of {peak / 1e12:.0f} TFLOP/s ({source}){rest}.{left_out}"
