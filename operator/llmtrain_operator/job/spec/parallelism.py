@@ -27,7 +27,7 @@ class Parallelism(Strict):
     """Pipeline parallel degree: the layers in this many stages."""
 
     context: Degree | None = None
-    """Context parallel degree: each sequence over this many devices. With tensor it divides the attention heads; it divides the sequence."""
+    """Context parallel degree: each sequence over this many devices. Divides the sequence, and with tensor the attention heads."""
 
     expert: Degree | None = None
     """Expert parallel degree: the experts of a mixture over this many devices, taken from data x context. Divides both."""
