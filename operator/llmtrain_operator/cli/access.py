@@ -6,6 +6,7 @@ import asyncio
 import functools
 import inspect
 import os
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -127,8 +128,9 @@ def refused(error: Exception, where: str) -> ClusterError:
     assert isinstance(error, ApiError)
     said = error.message.rstrip(". ")
     unknown_kind = "could not find the requested resource" in said or said.startswith("404 page not found")
+    silence = re.sub(r"^[A-Z]+ \S+: | ssl:\S+", "", said)  # without the request, and how aiohttp set up TLS
     sentences = {
-        0: f"No cluster answers at {where}: {said}. Is it up, and is this the right --context?",
+        0: f"No cluster answers at {where}: {silence}. Is it up, and is this the right --context?",
         401: f"The cluster of {where} does not accept these credentials. Log in again, or choose another --context.",
         403: f"You may not do that: {said}. Ask for a role that allows it, or choose another namespace with -n.",
         409: f"Somebody else changed it meanwhile: {said}. Try again.",

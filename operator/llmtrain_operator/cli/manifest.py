@@ -10,12 +10,14 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from llmtrain_operator.cli.refusal import UsageError
-from llmtrain_operator.job.spec import LLMTrainJob
+
+if TYPE_CHECKING:
+    from llmtrain_operator.job.spec import LLMTrainJob
 
 ManifestOption = Annotated[str, typer.Option("--file", "-f", help="The manifest; - reads standard input.", metavar="FILE")]
 SetOption = Annotated[

@@ -59,7 +59,7 @@ def _no_place(message: str) -> tuple[str, str]:
         return "VolumeMissing", f"the volume claim {missing[1]} does not exist"
     if "unbound immediate PersistentVolumeClaims" in message:
         return "VolumeUnbound", "a volume claim has no volume yet"
-    return "Unschedulable", _clause(re.split(r"\s*preemption: ", message)[0])
+    return "Unschedulable", _clause(re.split(r"\s*(?:no new claims to deallocate, )?preemption: ", message)[0])
 
 
 def _no_volume(gang: Gang) -> State | None:

@@ -9,7 +9,7 @@ from llmtrain_operator.life.observed import Observed, Warned
 from llmtrain_operator.life.remedies import remedy
 
 AWAY = "No operator is at work: its lease llmtrain-operator was last renewed 5m00s ago."
-NO_NODE = "0/2 nodes are available: 2 Insufficient nvidia.com/gpu. preemption: 0/2 nodes are available."
+NO_NODE = "0/2 nodes are available: 2 Insufficient nvidia.com/gpu. no new claims to deallocate, preemption: 0/2 nodes are available."
 
 
 def waiting(w: Any) -> Observed:
