@@ -23,6 +23,7 @@ from llmtrain_trainer.engines.deepspeed.pipeline import Pipeline
 from llmtrain_trainer.engines.deepspeed.place import place_of
 from llmtrain_trainer.engines.deepspeed.replica import Replica
 from llmtrain_trainer.engines.deepspeed.settings import clips_itself, settings_of
+from llmtrain_trainer.engines.deepspeed.universal import UNIVERSAL
 from llmtrain_trainer.engines.deepspeed.weights import Gatherer
 from llmtrain_trainer.engines.engine import StepBatch, StepResult
 from llmtrain_trainer.export import write_export
@@ -79,9 +80,17 @@ class DeepSpeedEngine:
             script.unlink()  # DeepSpeed leaves programs beside its files
 
     def load_checkpoint(self, directory: Path) -> None:
-        """Read what `save_files` of the same layout wrote."""
-        strict = self._config.peft is None
-        self._runner.deepspeed.load_checkpoint(str(directory.parent), tag=directory.name, load_module_strict=strict)
+        """Read what `save_files` of the same layout wrote, or what universal.py made of it."""
+        engine, optimizer = self._runner.deepspeed, self._runner.optimizer
+        engine._config.load_universal_checkpoint = directory.name == UNIVERSAL
+        decays = [group["weight_decay"] for group in optimizer.param_groups]
+        with torch.no_grad():  # it broadcasts weights
+            engine.load_checkpoint(str(directory.parent), tag=directory.name, load_module_strict=self._config.peft is None)
+        # From the universal format every group gets the settings of the first, and all weights count their steps in one tensor.
+        for group, decay in zip(optimizer.param_groups, decays, strict=True):
+            group["weight_decay"] = decay
+        for state in optimizer.state.values():
+            state["step"] = state["step"].clone()
 
     def export(self, directory: Path, kind: str) -> None:
         """Write Hugging Face files; see export.py."""

@@ -7,6 +7,8 @@ from typing import Any
 
 import deepspeed
 import torch
+from deepspeed.checkpoint.constants import UNIVERSAL_CHECKPOINT_INFO
+from deepspeed.module_inject.layers import collect_autotp_universal_checkpoint_info
 from deepspeed.utils import groups
 from torch import nn
 
@@ -27,7 +29,9 @@ class Replica:
             groups._init_tp_mesh_device(tensor_model_parallel_size=place.tp)
         made = make(config, model_dir, place, 0, share=_sharer(config, settings))
         network: Any = made.stage.network
-        network.ds_autotp_parsed = True  # AutoTP's layers are in already: see tensor.py
+        if place.tp > 1:
+            network.ds_autotp_parsed = True  # AutoTP's layers are in already: see tensor.py
+            setattr(network, UNIVERSAL_CHECKPOINT_INFO, collect_autotp_universal_checkpoint_info(network))
         self.cut, self.weights = made.cut, dict(made.stage.names())
         self.optimizer = optimizer_of(self.weights.values(), config)
         self.deepspeed, *_ = deepspeed.initialize(model=network, optimizer=self.optimizer, config=settings)
