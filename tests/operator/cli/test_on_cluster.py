@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from llmtrain_operator.cli import listing
+
 JOB = "/apis/llmtrain.io/v1alpha1/namespaces/team/llmtrainjobs/demo"
 MANIFEST: dict[str, Any] = {
     "apiVersion": "llmtrain.io/v1alpha1",
@@ -188,3 +190,32 @@ def test_a_cluster_that_does_not_answer_ends_with_code_4(api: Any, llmtrain: Run
     (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
     said = llmtrain("get")
     assert said.code == 4 and said.err.startswith("No cluster answers at context here at http://127.0.0.1:1: ")
+
+
+def test_a_watched_list_prints_a_job_anew_when_it_changed(api: Any, llmtrain: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "SECONDS_BETWEEN_LOOKS", 0.0)
+    demo, other = api.add("demo", status={"phase": "Starting"}), api.add("other", status={"phase": "Running"})
+    changed = {**demo, "metadata": {**demo["metadata"], "resourceVersion": "2"}, "status": {"phase": "Running"}}
+    looks = iter([[demo, other], [demo, other], [changed, other]])
+
+    def rule(_: Any) -> tuple[int, Any]:
+        items = next(looks, None)
+        return (403, {"message": "enough"}) if items is None else (200, {"items": items})
+
+    api.rule = rule
+    lines = llmtrain("get", "-w").out.splitlines()
+    assert [line.split()[:2] for line in lines[1:]] == [["demo", "Starting"], ["other", "Running"], ["demo", "Running"]]
+
+
+def test_render_prints_an_attempt_as_it_would_be_applied(llmtrain: Run, manifest: Callable[..., str]) -> None:
+    said = llmtrain("render", "-f", manifest(resources={"nodes": 2, "procsPerNode": 1}), "--attempt", "3", "--image", "registry/trainer:1")
+    objects = list(yaml.safe_load_all(said.out))
+    assert [(one["kind"], one["metadata"]["name"]) for one in objects] == [
+        ("Service", "ltj-demo"),
+        ("NetworkPolicy", "ltj-demo"),
+        ("ConfigMap", "demo-a3"),
+        ("Pod", "demo-a3-0"),
+        ("Pod", "demo-a3-1"),
+    ]
+    assert objects[-1]["spec"]["containers"][0]["image"] == "registry/trainer:1"
+    assert not any("ownerReferences" in one["metadata"] for one in objects)
