@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -151,3 +154,14 @@ def test_what_the_agent_says_is_asked_through_the_api_server(api: Any, llmtrain:
     answer["progress"] = {**Progress.model_dump(agent(47).progress, mode="json"), "grad_norm": 1.0, "learning_rate": 0.1}  # type: ignore[arg-type]
     api.rule = lambda request: (200, answer) if request.path == AGENT else inner(request)
     assert "step 47/100 (47%)" in llmtrain("watch", "demo").out
+
+
+def test_ctrl_c_ends_the_watch_and_not_the_job(api: Any, lives: Callable[..., None]) -> None:
+    lives(TRAINING)
+    code = "import sys; from llmtrain_operator.cli.app import invoke; sys.exit(invoke(['watch', 'demo']))"
+    with subprocess.Popen([sys.executable, "-u", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "Running: Trains on 2 pods.\n"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130 and errors == "" and not api.sent("PATCH") and not api.sent("DELETE")
