@@ -12,7 +12,7 @@ import torch
 
 from llmtrain_trainer.engines import build_engine
 from llmtrain_trainer.parallel import tensor
-from llmtrain_trainer.parallel.assemble import skeleton
+from llmtrain_trainer.parallel.assemble import UNMASKED, skeleton
 from llmtrain_trainer.parallel.materialize import Pretrained, materialize
 from llmtrain_trainer.parallel.stage import cut
 
@@ -135,3 +135,19 @@ def test_an_engine_that_is_not_built_names_what_is(parity: ModuleType, tmp_path:
     config = parity.config_of(parity.Case(), 1).model_copy(update={"engine": "accelerate"})
     with pytest.raises(ValueError, match="engine is accelerate, but this version has native, deepspeed, megatron"):
         build_engine(config, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "expected"),
+    [("LLAMA", {}, UNMASKED), ("QWEN3", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 0}, "sdpa")],
+)
+def test_only_rows_that_see_all_before_go_without_a_mask(
+    parity: ModuleType, tmp_path: Path, kind: str, changes: dict[str, Any], expected: str
+) -> None:
+    model = network(parity, tmp_path, shape=getattr(parity, kind) | changes)
+    assert model.config._attn_implementation == expected
+    materialize(model, "", None, 1, torch.device("cpu"))
+    ids = torch.arange(32).view(2, 16)
+    found = model.eval()(ids, use_cache=False).logits
+    model.set_attn_implementation("sdpa")
+    assert torch.equal(found, model(ids, use_cache=False).logits)

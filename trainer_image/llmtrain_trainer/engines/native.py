@@ -7,6 +7,7 @@ element once. fp32 runs agree with one process to 1e-5.
 from __future__ import annotations
 
 import resource
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,7 +67,7 @@ class NativeEngine:
         self._seed(seed_of(self._config.training.seed, step, self._layout.pp_rank, self._layout.replica_rank))
         for shard in self._shards:
             shard.weight.grad = None
-        with loss_parallel():
+        with self._split_loss():
             loss = self._runner.train(batch)
         with self._watch.phase("comm"):
             gradients = gather_up(self._shards, self._layout)
@@ -82,7 +83,7 @@ class NativeEngine:
         """Sum of the loss over the batch's targets, and their count."""
         for stage in self._stages:
             stage.network.eval()
-        with loss_parallel():
+        with self._split_loss():
             loss = self._runner.evaluate(batch)
         for stage in self._stages:
             stage.network.train()
@@ -112,6 +113,10 @@ class NativeEngine:
         if self._layout.device.type == "cuda":
             return torch.cuda.max_memory_allocated()
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    def _split_loss(self) -> AbstractContextManager[None]:
+        """What cross entropy of logits needs that are split over the vocabulary."""
+        return loss_parallel() if self._layout.tp > 1 else nullcontext()
 
     def _seed(self, seed: int) -> None:
         """Of this rank's device alone: torch.manual_seed keeps a written stack trace for each kind of device that is not in use."""

@@ -10,27 +10,41 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Shard
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.parallel import balance, context, experts, tensor
 from llmtrain_trainer.parallel.materialize import Pretrained, materialize
 from llmtrain_trainer.parallel.mesh import Layout
-from llmtrain_trainer.parallel.stage import Stage, cut, tied_names
+from llmtrain_trainer.parallel.stage import FAMILIES, Stage, cut, tied_names
 from llmtrain_trainer.peft import add_adapters
 
 ATTENTION = {"sdpa": "sdpa", "eager": "eager", "flash": "flash_attention_2"}
+UNMASKED = "sdpa_unmasked"
+"""sdpa for rows in which each token sees all before it. Hugging Face has no mask for this name, so it does not look in each forward pass
+for samples packed into a row, which on a GPU would wait for the device."""
+
+AttentionInterface.register(UNMASKED, sdpa_attention_forward)
 
 
 def skeleton(config: TrainerConfig, model_dir: Path) -> PreTrainedModel:
     """The whole model on the meta device, in fp32, adapters included: names and shapes, no bytes."""
     shape = AutoConfig.from_pretrained(model_dir)
-    attention = ATTENTION[config.model.attention] if config.mesh.cp == 1 else context.implementation(config.mesh.cp)
+    attention = _attention(config, shape) if config.mesh.cp == 1 else context.implementation(config.mesh.cp)
     with torch.device("meta"):
         network = AutoModelForCausalLM.from_config(shape, dtype=torch.float32, attn_implementation=attention)
         if config.peft is not None:
             add_adapters(network, config.peft)
     return network.train()
+
+
+def _attention(config: TrainerConfig, shape: PreTrainedConfig) -> str:
+    """Name of the kernel in Hugging Face's registry."""
+    packed = config.task == "sft" and config.training.packing
+    windows = shape.model_type not in FAMILIES or getattr(shape, "sliding_window", None) is not None
+    plain = config.model.attention == "sdpa" and not packed and not windows
+    return UNMASKED if plain else ATTENTION[config.model.attention]
 
 
 def build_stages(config: TrainerConfig, model_dir: Path, layout: Layout) -> tuple[Stage, ...]:
