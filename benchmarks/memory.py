@@ -33,6 +33,14 @@ LLAMA: dict[str, Any] = {
     "max_position_embeddings": 2048,
     "tie_word_embeddings": False,
 }
+MIXTRAL = LLAMA | {
+    "model_type": "mixtral",
+    "architectures": ["MixtralForCausalLM"],
+    "intermediate_size": 1024,
+    "num_local_experts": 8,
+    "num_experts_per_tok": 2,
+    "num_hidden_layers": 4,
+}
 TRAINING = {"globalBatchSize": 4, "microBatchSize": 2, "sequenceLength": 512, "maxSteps": 2, "precision": "fp32"}
 CASES: dict[str, dict[str, Any]] = {
     "one process": {},
@@ -43,6 +51,17 @@ CASES: dict[str, dict[str, Any]] = {
     "dp 2, FSDP2": {"procs": 2, "parallelism": {"data": 2}},
     "dp 2, replicated": {"procs": 2, "parallelism": {"data": 2, "zeroStage": 0}},
     "tp 2": {"procs": 2, "parallelism": {"tensor": 2}},
+    "cp 2": {"procs": 2, "parallelism": {"context": 2}},
+    "cp 2, long sequence": {
+        "procs": 2,
+        "parallelism": {"context": 2},
+        "training": {"sequenceLength": 2048, "microBatchSize": 1, "globalBatchSize": 1},
+    },
+    "mixture, one process": {"model": MIXTRAL},
+    "mixture, tp 2": {"model": MIXTRAL, "procs": 2, "parallelism": {"tensor": 2}},
+    "mixture, dp 2": {"model": MIXTRAL, "procs": 2, "parallelism": {"data": 2}},
+    "mixture, dp 2, ep 2": {"model": MIXTRAL, "procs": 2, "parallelism": {"data": 2, "expert": 2}},
+    "mixture, dp 2, replicated, ep 2": {"model": MIXTRAL, "procs": 2, "parallelism": {"data": 2, "expert": 2, "zeroStage": 0}},
     "pp 2, 1F1B": {"procs": 2, "parallelism": {"pipeline": 2}},
     "pp 2 x tp 2": {"procs": 4, "parallelism": {"pipeline": 2, "tensor": 2}},
     "dp 2 x tp 2, LoRA, recomputed": {
@@ -57,7 +76,7 @@ CASES: dict[str, dict[str, Any]] = {
 def manifest(case: dict[str, Any]) -> str:
     """The manifest of a case as YAML."""
     spec = {
-        "model": {"config": LLAMA},
+        "model": {"config": case.get("model", LLAMA)},
         "tokenizer": {"source": "file:///none"},
         "dataset": [{"source": "file:///none"}],
         "training": TRAINING | case.get("training", {}),
@@ -73,14 +92,14 @@ def manifest(case: dict[str, Any]) -> str:
 def row(name: str, case: dict[str, Any]) -> dict[str, Any]:
     """Estimate and measure one case."""
     job = parse_manifest(manifest(case))
-    planned = plan(job, shape_of(LLAMA))
+    planned = plan(job, shape_of(job.spec.model.config or {}))
     assert planned.memory is not None
     config = trainer_config(job, planned, attempt=0)
     peaks = launch(Path(__file__), "train", config.mesh.world_size, config.model_dump_json(), timeout=400)
     measured, estimated = max(peaks), planned.memory.peak
     return {
         "case": name,
-        "mesh": {axis: getattr(config.mesh, axis) for axis in ("pp", "dp", "tp")},
+        "mesh": {axis: getattr(config.mesh, axis) for axis in ("pp", "dp", "cp", "tp", "ep")},
         "estimated_bytes": estimated,
         "measured_bytes": measured,
         "estimated_over_measured": estimated / measured,
@@ -99,11 +118,11 @@ def train(config_text: str) -> list[int]:
     config = TrainerConfig.model_validate_json(config_text)
     length, rows = config.training.sequence_length, config.batch.micro_size * config.batch.accumulation
     with tempfile.TemporaryDirectory() as model_dir:
-        (Path(model_dir) / "config.json").write_text(json.dumps(LLAMA))
+        (Path(model_dir) / "config.json").write_text(json.dumps(config.model.config))
         engine = build_engine(config, Path(model_dir))
     positions = torch.arange(length).repeat(rows, 1)
     for step in (1, 2):
-        ids = torch.randint(0, int(LLAMA["vocab_size"]), (rows, length + 1))
+        ids = torch.randint(0, LLAMA["vocab_size"], (rows, length + 1))
         batch = StepBatch(
             input_ids=ids[:, :-1],
             labels=ids[:, 1:],
@@ -120,9 +139,12 @@ def train(config_text: str) -> list[int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("out/memory.json"))
+    parser.add_argument("--case", action="append", help="only these; all when left out")
     arguments = parser.parse_args()
     rows = []
     for name, case in CASES.items():
+        if arguments.case and name not in arguments.case:
+            continue
         rows.append(row(name, case))
         print(
             f"{name:32} estimated {rows[-1]['estimated_bytes'] / 2**20:6.0f} MiB, measured {rows[-1]['measured_bytes'] / 2**20:6.0f} MiB,"
