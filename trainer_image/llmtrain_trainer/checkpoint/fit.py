@@ -59,8 +59,17 @@ def _same_layout_only(meta: Meta, config: TrainerConfig, changed: dict[str, tupl
     raise refusal(meta, changed, f"files of engine {config.engine} belong to the layout that wrote them")
 
 
+def _reshaped_by_megatron(meta: Meta, config: TrainerConfig, changed: dict[str, tuple[int, int]]) -> str | None:
+    """Megatron reads its files in other layouts as they are; the two kinds of optimizer keep different files."""
+    if "zeroStage" in changed:
+        raise refusal(meta, changed, "Megatron keeps a shared-out optimizer in other files than a whole one")
+    if "expert" in changed and config.mesh.zero_stage == 0:
+        raise refusal(meta, changed, "without zeroStage 1 Megatron counts the weights of its optimizer by the layout")
+    return None
+
+
 LAYOUTS: dict[str, Callable[[Meta, TrainerConfig, dict[str, tuple[int, int]]], str | None]] = {
     "deepspeed": _same_layout_only,
-    "megatron": _same_layout_only,
+    "megatron": _reshaped_by_megatron,
 }
 """What each engine's files can do about a layout that changed: name a conversion, None, or raise ResumeError."""

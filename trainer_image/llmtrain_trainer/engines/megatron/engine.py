@@ -1,0 +1,103 @@
+"""The megatron engine: puts model, optimizer, schedule and checkpoint together. Built by engines/__init__.py."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+from megatron.core.tensor_parallel import model_parallel_cuda_manual_seed
+
+from llmtrain_trainer.config import TrainerConfig
+from llmtrain_trainer.engines.engine import StepBatch, StepResult
+from llmtrain_trainer.engines.megatron.checkpoint import load_files, write_files
+from llmtrain_trainer.engines.megatron.gather import Gatherer
+from llmtrain_trainer.engines.megatron.groups import device_of, join_groups
+from llmtrain_trainer.engines.megatron.layers import TRANSFORMER_ENGINE
+from llmtrain_trainer.engines.megatron.model import build_chunks, first_expert, outline
+from llmtrain_trainer.engines.megatron.optimizer import adamw, wrap
+from llmtrain_trainer.engines.megatron.settings import transformer_config
+from llmtrain_trainer.engines.megatron.steps import run_batch
+from llmtrain_trainer.engines.megatron.weights import heads_of, held_by
+from llmtrain_trainer.export import write_export
+from llmtrain_trainer.parallel.materialize import seed_of
+
+
+class MegatronEngine:
+    """See engines/engine.py for what each method promises."""
+
+    format: Literal["megatron"] = "megatron"
+
+    def __init__(self, config: TrainerConfig, model_dir: Path) -> None:
+        """Collective. Raises ValueError on a CPU, and where Megatron cannot express the model or the layout."""
+        self._config, self._model_dir = config, model_dir
+        self._device = device_of(config.device)
+        network = outline(model_dir)
+        self._shape = network.config
+        self._settings = transformer_config(self._shape, config, transformer_engine=TRANSFORMER_ENGINE)
+        self._place = join_groups(config.mesh, config.training.seed)
+        chunks = build_chunks(config, network, model_dir, self._settings, self._place, self._device)
+        self._chunks = wrap(chunks, self._settings, distributed=config.mesh.zero_stage > 0)
+        self._optimizer = adamw(self._chunks, config, self._settings)
+        self._steps = 0
+
+    @property
+    def replica(self) -> int:
+        """Data-parallel index of this rank."""
+        return self._place.replica
+
+    def train_step(self, batch: StepBatch, *, learning_rate: float, step: int, stop: bool) -> StepResult:
+        """One optimizer step. Dropout depends on (seed, step, stage, replica), so a resumed run draws what an undisturbed one would."""
+        if self._settings.attention_dropout:
+            place = self._place
+            model_parallel_cuda_manual_seed(seed_of(self._config.training.seed, step, place.pp, place.replica), force_reset_rng=True)
+        for chunk in self._chunks:
+            chunk.zero_grad_buffer()
+        self._optimizer.zero_grad()
+        loss = run_batch(self._chunks, batch, self._config.batch.micro_size, self._device, forward_only=False)
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate
+        _, norm, _ = self._optimizer.step()
+        self._steps = step
+        total, stops = self._sums(loss, float(stop))
+        return StepResult(loss=total / batch.target_tokens, grad_norm=float(norm), stop=stops > 0)
+
+    @torch.no_grad()
+    def evaluate(self, batch: StepBatch) -> tuple[float, int]:
+        """Sum of the loss over the batch's targets, and their count."""
+        for chunk in self._chunks:
+            chunk.eval()
+        loss = run_batch(self._chunks, batch, self._config.batch.micro_size, self._device, forward_only=True)
+        for chunk in self._chunks:
+            chunk.train()
+        return self._sums(loss)[0], batch.target_tokens
+
+    def save_files(self, directory: Path) -> None:
+        """Write this rank's shards as Megatron's torch_dist format; rank 0 also writes what all of them share."""
+        write_files(self._chunks, self._optimizer, self._steps, directory)
+
+    def load_checkpoint(self, directory: Path) -> None:
+        """Read what any layout with the same zeroStage wrote; Megatron reshapes it."""
+        self._steps = load_files(self._chunks, self._optimizer, directory)
+
+    def export(self, directory: Path, kind: str) -> None:
+        """Write Hugging Face's files under the names of the published models; see export.py."""
+        held = held_by([chunk.module for chunk in self._chunks], self._shape, first_expert(self._settings, self._place))
+        gatherer = Gatherer(list(held), heads_of(self._shape), self._config.mesh.tp)
+        write_export(self._config, self._model_dir, gatherer, directory, kind)
+
+    def memory_bytes(self) -> int:
+        """Peak of this process."""
+        if self._device.type == "cuda":
+            return torch.cuda.max_memory_allocated()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    def _sums(self, loss: torch.Tensor, *others: float) -> list[float]:
+        """Over all ranks. Tensor-parallel ranks hold the same loss: one of them counts."""
+        values = torch.tensor([0.0, *others], dtype=torch.float64, device=self._device)
+        values[0] = loss if self._place.tp == 0 else 0.0
+        dist.all_reduce(values)
+        found: list[float] = values.tolist()
+        return found

@@ -1,0 +1,71 @@
+"""One pass over the micro-batches of a step through Megatron's pipeline schedules. Called by engine.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from megatron.core.distributed import DistributedDataParallel
+from megatron.core.pipeline_parallel import get_forward_backward_func
+from megatron.core.utils import get_batch_on_this_cp_rank
+
+from llmtrain_trainer.engines.engine import StepBatch
+from llmtrain_trainer.parallel.loss import IGNORED
+
+MicroBatch = dict[str, Any]
+
+
+def run_batch(
+    chunks: Sequence[DistributedDataParallel], batch: StepBatch, micro: int, device: torch.device, *, forward_only: bool
+) -> torch.Tensor:
+    """Forward, and backward unless forward_only, of all micro-batches of `micro` rows. Gradients are then those of the mean loss.
+
+    Returns the loss summed over this rank's targets, float64 scalar: 0 but on the last stage.
+    """
+    rows, length = batch.input_ids.shape
+    sums = get_forward_backward_func()(
+        forward_step_func=_forward,
+        data_iterator=[_micro_batches(batch, micro, device) for _ in chunks],  # each stage of a rank goes through all of them
+        model=list(chunks),
+        num_microbatches=rows // micro,
+        seq_length=length,
+        micro_batch_size=micro,
+        forward_only=forward_only,
+    )
+    return torch.stack(sums).double().sum() if sums else torch.zeros((), dtype=torch.float64, device=device)
+
+
+def _micro_batches(batch: StepBatch, micro: int, device: torch.device) -> Iterator[MicroBatch]:
+    """What each stage is called with; all stages need the mask."""
+    moved = {name: getattr(batch, name).to(device, non_blocking=True) for name in ("input_ids", "position_ids", "labels")}
+    for begin in range(0, len(batch.input_ids), micro):
+        rows = {name: tensor[begin : begin + micro] for name, tensor in moved.items()}
+        mask = own_sample_mask(rows["position_ids"]) if batch.packed else None
+        yield {**get_batch_on_this_cp_rank(rows), "attention_mask": mask}
+
+
+def own_sample_mask(positions: torch.Tensor) -> torch.Tensor:
+    """[batch, length] positions, 0 where a sample starts -> [batch, 1, length, length], True where row sees column: causal, same sample."""
+    sample = (positions == 0).cumsum(dim=1)
+    same = sample[:, None, :, None] == sample[:, None, None, :]
+    return same.tril()
+
+
+def _forward(data: Iterator[MicroBatch], chunk: DistributedDataParallel) -> tuple[torch.Tensor, Any]:
+    micro = next(data)
+    targets = micro["labels"] != IGNORED
+    losses = chunk(
+        input_ids=micro["input_ids"],
+        position_ids=micro["position_ids"],
+        attention_mask=micro["attention_mask"],
+        labels=micro["labels"].clamp(min=0),
+    )
+    return losses, partial(_summed, targets)
+
+
+def _summed(targets: torch.Tensor, losses: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Megatron divides gradients by the number of targets over all micro-batches and replicas."""
+    loss = (losses.float() * targets).sum()
+    return loss, targets.sum().int(), loss.detach().clone()
