@@ -3,6 +3,7 @@
     python examples/collect_text.py out/text/sources.jsonl                       # {"text": a module's source}
     python examples/collect_text.py out/text/docs.jsonl --kind docstrings        # {"text": all docstrings of a module}
     python examples/collect_text.py out/text/chat.jsonl --kind chat              # {"messages": [a question, its answer]}
+    python examples/collect_text.py s3://bucket/docs.jsonl --kind docstrings     # into a bucket, by the variables AWS_*
 
 The rows come in the order of the files' names, so that the same Python gives the same bytes.
 """
@@ -17,6 +18,8 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import fsspec
 
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 LEFT_OUT = {"test", "tests", "idle_test", "site-packages", "lib2to3", "pydoc_data", "turtledemo", "encodings", "__pycache__"}
@@ -67,11 +70,10 @@ def rows(kind: str, root: Path) -> Iterator[dict[str, Any]]:
                 yield {"messages": [question, {"role": "assistant", "content": answer}]}
 
 
-def collect(kind: str, out: Path, most_bytes: int | None = None) -> int:
-    """Write the rows until `most_bytes` are reached; returns how many bytes were written."""
-    out.parent.mkdir(parents=True, exist_ok=True)
+def collect(kind: str, out: Path | str, most_bytes: int | None = None) -> int:
+    """Write the rows, to a path or a URI, until `most_bytes` are reached; returns how many bytes were written."""
     written = 0
-    with out.open("w", encoding="utf-8") as file:
+    with fsspec.open(str(out), "w", encoding="utf-8", auto_mkdir=True) as file:
         for row in rows(kind, Path(sysconfig.get_path("stdlib"))):
             if most_bytes is not None and written >= most_bytes:
                 break
@@ -82,7 +84,7 @@ def collect(kind: str, out: Path, most_bytes: int | None = None) -> int:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("out", type=Path, help="the .jsonl file to write")
+    parser.add_argument("out", help="the .jsonl file to write, here or at an s3:// address")
     parser.add_argument("--kind", choices=("sources", "docstrings", "chat"), default="sources")
     parser.add_argument("--most-bytes", type=int, default=None, help="stop after about this many")
     arguments = parser.parse_args()
