@@ -126,7 +126,7 @@ def refused(error: Exception, where: str) -> ClusterError:
     from llmtrain_operator.kube.client import ApiError
 
     assert isinstance(error, ApiError)
-    said = error.message.rstrip(". ")
+    said = re.sub(r'^admission webhook "[^"]+" denied the request: ', "", error.message).rstrip(". ")
     unknown_kind = "could not find the requested resource" in said or said.startswith("404 page not found")
     silence = re.sub(r"^[A-Z]+ \S+: | ssl:\S+", "", said)  # without the request, and how aiohttp set up TLS
     sentences = {

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from llmtrain_trainer.config import NodeStatus
 
 SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_OF_QUIET = 5.0
+"""An agent that did not answer is left alone for so long: where the network drops what is sent to it, each question costs seconds."""
+
 TROUBLE = (0, 429, 500, 502, 503, 504)
 """Codes of an API server that has no time now."""
 
@@ -41,10 +44,13 @@ async def watch(
 
     found = await cluster.job(job)
     story, end = Story(), time.monotonic() + within if within else float("inf")
-    view = view_titled(title(found), plain=plain)
+    view, ask_at = view_titled(title(found), plain=plain), 0.0
     with view:
         while True:
-            view.show(story.go_on(found, await _leader(cluster, found), time.time()))
+            leader = None
+            if time.monotonic() >= ask_at and (leader := await _leader(cluster, found)) is None:
+                ask_at = time.monotonic() + SECONDS_OF_QUIET
+            view.show(story.go_on(found, leader, time.time()))
             if (phase := _phase(found)) in ("Complete", "Failed"):
                 break
             if time.monotonic() >= end:

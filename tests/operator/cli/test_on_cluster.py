@@ -184,6 +184,12 @@ def test_a_refusal_of_the_server_is_one_sentence(api: Any, llmtrain: Run) -> Non
     )
 
 
+def test_what_admission_refuses_is_told_without_its_wrapping(api: Any, llmtrain: Run, manifest: Callable[..., str]) -> None:
+    message = 'admission webhook "jobs.llmtrain.io" denied the request: spec.parallelism.tensor is 3: it must divide 4. Use 2.'
+    api.rule = lambda request: (422, {"reason": "Invalid", "message": message}) if request.method == "PATCH" else None
+    assert llmtrain("submit", "-f", manifest()).err == "The cluster refuses it: spec.parallelism.tensor is 3: it must divide 4. Use 2.\n"
+
+
 def test_a_cluster_that_does_not_answer_ends_with_code_4(api: Any, llmtrain: Run, tmp_path: Path) -> None:
     config = yaml.safe_load((tmp_path / "kubeconfig").read_text())
     config["clusters"][0]["cluster"]["server"] = "http://127.0.0.1:1"

@@ -147,6 +147,14 @@ def test_an_api_server_that_is_away_for_a_while_does_not_end_it(api: Any, llmtra
     assert said.code == 0 and said.out.count("The API server does not answer (starting); asking again.") == 1
 
 
+def test_an_agent_that_cannot_be_reached_is_left_alone_for_a_while(
+    api: Any, llmtrain: Callable[..., Any], lives: Callable[..., None]
+) -> None:
+    lives(*[TRAINING] * 20, {**TRAINING, "phase": "Complete", "message": "Done."})
+    assert llmtrain("watch", "demo").code == 0
+    assert [request.path for request in api.requests].count(AGENT) == 1
+
+
 def test_what_the_agent_says_is_asked_through_the_api_server(api: Any, llmtrain: Callable[..., Any], lives: Callable[..., None]) -> None:
     lives(TRAINING, {**TRAINING, "phase": "Complete", "message": "Done."})
     inner = api.rule
