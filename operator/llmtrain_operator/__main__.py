@@ -21,6 +21,7 @@ import uvloop
 
 from llmtrain_operator.kube.client import ApiError
 from llmtrain_operator.kube.cluster import Cluster
+from llmtrain_operator.kube.freshness import WatchLostError
 from llmtrain_operator.kube.lease import LeaseLostError
 from llmtrain_operator.kube.replica import Options, run
 
@@ -50,7 +51,7 @@ def main() -> int:
     )
     try:
         uvloop.run(_until_told(options))
-    except (LeaseLostError, kopf.LoginError, ApiError, OSError) as error:
+    except (LeaseLostError, WatchLostError, kopf.LoginError, ApiError, OSError) as error:
         log.error("the operator ends: %s", error)
         return 1
     return 0

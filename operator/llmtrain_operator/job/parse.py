@@ -46,7 +46,7 @@ def manifest_schema() -> Schema:
 def parse_document(document: Document) -> LLMTrainJob:
     """The same for a document whose value may have been changed since it was read; its marks give the order. Raises ManifestError."""
     _refuse(_envelope(document.value), document)
-    manifest = {name: value for name, value in document.value.items() if name != "status"}
+    manifest = json.loads(json.dumps({name: value for name, value in document.value.items() if name != "status"}))  # keys are text
     seen = defaulted(manifest, manifest_schema())
     try:
         job = LLMTrainJob.model_validate_json(json.dumps(seen), strict=True, by_alias=True, by_name=False)

@@ -78,14 +78,18 @@ class Client:
 
     async def list(self, path: str, **query: str) -> list[Object]:
         """All objects of a collection, page by page. Items carry no apiVersion and kind, as the server leaves them out."""
-        items: list[Object] = []
+        return [item async for item in self.each(path, **query)]
+
+    async def each(self, path: str, **query: str) -> AsyncIterator[Object]:
+        """The same, one after the other: no more than a page of them is held."""
         more = {"limit": str(PAGE), **query}
         while True:
             answer = await self._send("GET", path, query=more)
-            items += answer.get("items") or []
+            for item in answer.pop("items", None) or ():
+                yield item
             token = (answer.get("metadata") or {}).get("continue")
             if not token:
-                return items
+                return
             more = {**query, "limit": str(PAGE), "continue": token}
             more.pop("resourceVersion", None)  # a continued list has that of its first page
 

@@ -112,6 +112,20 @@ class Election:
 
     async def _try(self) -> bool:
         """Take or renew the lease; True when this replica holds it now."""
+        return (self.leads and await self._renew()) or await self._take()
+
+    async def _renew(self) -> bool:
+        """Write over the version this replica wrote itself: one request, refused where anybody wrote in between."""
+        started = self._clock()
+        try:
+            self._look(await self._store.write({**(self._record or {}), "spec": self._claim(self._identity)}, self._timing.retry))
+        except ApiError:
+            return False
+        self._renewed_at = started
+        return True
+
+    async def _take(self) -> bool:
+        """Read the record, and write it where it is free or this replica's own."""
         started = self._clock()
         try:
             self._look(await self._store.read(self._timing.retry))

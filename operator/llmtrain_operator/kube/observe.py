@@ -10,7 +10,7 @@ import asyncio
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import aiohttp
@@ -30,6 +30,10 @@ AGENT_SECONDS = 2.0
 
 LARGEST_ANSWER = 1 << 20
 """Bytes of an agent's answer that are read: it comes from a pod that runs code of others."""
+
+STARTS_SECONDS, MOUNTS_SECONDS = 30.0, 10.0
+"""How old a pod is when its node is asked after, if it is not ready; and when the warnings about it are, if it has a node and does not run.
+Every pod is like that at first, and hundreds of them at once."""
 
 ASKED_AGENTS = 16
 """Agents of a gang that are asked; the first speaks for all where there are more."""
@@ -70,7 +74,7 @@ class Observer:
             return None
         raw = await self._client.list(path_of("v1", "Pod", namespace), labelSelector=f"{LABEL_JOB}={name}")
         planned = await self._planner.plan(manifest)
-        observed = observed_of(manifest, raw, self._gangs, self._wall(), planned.refusal)
+        observed = observed_of(manifest, raw, self._gangs, self._wall(), planned)
         job, pods = observed.job, observed.pods
         group = names.gang(name, max((pod.attempt for pod in pods), default=0))
         nodes, agents, warnings, admission = await asyncio.gather(
@@ -82,20 +86,18 @@ class Observer:
         seen = replace(observed, now=self._wall(), nodes=nodes, agents=agents, admission=admission, warnings=warnings)
         return Sight(manifest=manifest, planned=planned, observed=seen)
 
-    async def all(self, namespaces: Sequence[str]) -> list[Observed]:
+    async def all(self, namespaces: Sequence[str]) -> AsyncIterator[Observed]:
         """Every job with its pods, as far as its place among the others needs it. Raises ApiError."""
-        pods: dict[tuple[str, str], list[Object]] = defaultdict(list)
-        found: list[Observed] = []
         scopes: Sequence[str | None] = namespaces or [None]
         for namespace in scopes:
-            for pod in await self._client.list(path_of("v1", "Pod", namespace), labelSelector=LABEL_JOB):
-                pods[pod["metadata"]["namespace"], pod["metadata"]["labels"][LABEL_JOB]].append(pod)
-            for manifest in await self._client.list(path_of(API, KIND, namespace)):
+            pods: dict[tuple[str, str], list[Pod]] = defaultdict(list)
+            async for pod in self._client.each(path_of("v1", "Pod", namespace), labelSelector=LABEL_JOB):
+                pods[pod["metadata"]["namespace"], pod["metadata"]["labels"][LABEL_JOB]].append(pod_of(pod))
+            async for manifest in self._client.each(path_of(API, KIND, namespace)):
                 manifest |= {"apiVersion": API, "kind": KIND}
                 key = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
-                found.append(observed_of(manifest, pods[key], self._gangs, self._wall()))
+                yield _observed(manifest, tuple(pods.pop(key, ())), self._gangs, self._wall())
                 await asyncio.sleep(0)  # thousands of manifests take seconds to read
-        return found
 
     def forget(self, key: tuple[str, str]) -> None:
         """The job is gone."""
@@ -104,7 +106,8 @@ class Observer:
     async def _nodes(self, pods: Iterable[Pod], raw: Iterable[Object]) -> Mapping[str, Node]:
         """The nodes of pods that are not well: that of a Ready pod is Ready, since Kubernetes takes a pod's Ready away with its node's."""
         well = {pod["metadata"]["name"] for pod in raw if _ready(pod) and not pod["metadata"].get("deletionTimestamp")}
-        wanted = sorted({pod.node for pod in pods if pod.node and pod.name not in well and pod.phase != "Succeeded"})
+        asked = (pod for pod in pods if pod.name not in well and (pod.deleting is not None or self._older(pod, STARTS_SECONDS)))
+        wanted = sorted({pod.node for pod in asked if pod.node and pod.phase != "Succeeded"})
         try:
             found = await asyncio.gather(*(self._client.get(path_of("v1", "Node", name=name)) for name in wanted))
         except ApiError as error:
@@ -129,17 +132,25 @@ class Observer:
         return heard
 
     async def _warnings(self, namespace: str, pods: Iterable[Pod]) -> Mapping[str, Warned]:
-        """Events are read only where a pod does not run: they tell of volumes and secrets that its status does not."""
-        if all(pod.running or pod.stopped for pod in pods):
+        """Events are read only where a pod does not run though it has a node: they tell of volumes and secrets that its status does not."""
+        if not any(pod.node and not pod.running and not pod.stopped and self._older(pod, MOUNTS_SECONDS) for pod in pods):
             return {}
         selector = "involvedObject.kind=Pod,type=Warning"
         return warnings_of(await self._client.list(path_of("v1", "Event", namespace), fieldSelector=selector))
 
+    def _older(self, pod: Pod, seconds: float) -> bool:
+        return pod.created is None or self._wall() - pod.created >= seconds
 
-def observed_of(manifest: Object, pods: Iterable[Object], gangs: GangApis, now: float, refusal: str | None = None) -> Observed:
-    """What the API server's objects alone tell."""
-    job = job_of(manifest, refusal)
-    return Observed(now=now, job=job, pods=tuple(map(pod_of, pods)), gang=gang_of(job.spec, gangs))
+
+def observed_of(manifest: Object, pods: Iterable[Object], gangs: GangApis, now: float, planned: Planned | None = None) -> Observed:
+    """What the API server's objects alone tell. With `planned` the manifest need not be read again."""
+    return _observed(manifest, tuple(map(pod_of, pods)), gangs, now, planned)
+
+
+def _observed(manifest: Object, pods: tuple[Pod, ...], gangs: GangApis, now: float, planned: Planned | None = None) -> Observed:
+    known = planned.job if planned else None
+    job = job_of(manifest, planned.refusal if planned else None, known.spec if known else None)
+    return Observed(now=now, job=job, pods=pods, gang=gang_of(job.spec, gangs))
 
 
 async def ask(agents: aiohttp.ClientSession, url: str | None, wall: Callable[[], float] = time.time) -> Agent | None:

@@ -7,12 +7,17 @@ One difference: when work on a key starts, its pending delayed add is dropped, s
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
 import random
 import time
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
+
+SOON, SHARE, LONGEST_SOON = 0.2, 2.0, 3.0
+"""Seconds of `add_soon`: at the least, in multiples of what the key's last work took, and at the most."""
 
 
 def _jitter() -> float:
@@ -28,7 +33,10 @@ class WorkQueue(Generic[Key]):
         self._base, self._cap, self._clock, self._jitter = base, cap, clock, jitter
         self._ready: dict[Key, float] = {}  # key -> when it was added; a dict keeps the order
         self._due: dict[Key, float] = {}
-        self._active: set[Key] = set()
+        self._heap: list[tuple[float, int, Key]] = []  # of _due, the earliest first; an entry that _due does not confirm is void
+        self._numbers = itertools.count()
+        self._active: dict[Key, float] = {}  # key -> when work on it started
+        self._took: dict[Key, float] = {}
         self._again: set[Key] = set()
         self._failures: dict[Key, int] = {}
         self._changed = asyncio.Event()
@@ -63,12 +71,21 @@ class WorkQueue(Generic[Key]):
         due = self._clock() + max(0.0, delay)
         if not self._closed and due < self._due.get(key, float("inf")):
             self._due[key] = due
+            heapq.heappush(self._heap, (due, next(self._numbers), key))
+            if len(self._heap) > 2 * len(self._due) + 64:  # most of it void
+                self._heap = [(due, next(self._numbers), key) for key, due in self._due.items()]
+                heapq.heapify(self._heap)
             self._changed.set()
+
+    def add_soon(self, key: Key) -> None:
+        """Look at the key in a moment, so that what comes together is looked at once; the longer its work takes, the rarer that is."""
+        self.add_after(key, max(SOON, min(LONGEST_SOON, SHARE * self._took.get(key, 0.0))))
 
     def take(self) -> Key | None:
         """The next key, now being worked on; None when none is ready. Every key that is taken must be given to `done`."""
         now = self._clock()
-        for key in sorted((key for key, due in self._due.items() if due <= now), key=self._due.__getitem__):
+        while (due := self._first_due()) is not None and due <= now:
+            key = heapq.heappop(self._heap)[2]
             del self._due[key]
             self.add(key)
         if self._closed or not self._ready:
@@ -76,7 +93,7 @@ class WorkQueue(Generic[Key]):
         key = next(iter(self._ready))
         del self._ready[key]
         self._due.pop(key, None)
-        self._active.add(key)
+        self._active[key] = now
         return key
 
     async def get(self) -> Key | None:
@@ -95,7 +112,9 @@ class WorkQueue(Generic[Key]):
 
     def done(self, key: Key) -> None:
         """Work on the key has ended, well or not."""
-        self._active.discard(key)
+        started = self._active.pop(key, None)
+        if started is not None and key in self._due:  # it stays known
+            self._took[key] = self._clock() - started
         if key in self._again:
             self._again.discard(key)
             self.add(key)
@@ -114,8 +133,8 @@ class WorkQueue(Generic[Key]):
 
     def forget(self, key: Key) -> None:
         """The thing is gone: drop what is remembered of it, but for an add that came since."""
-        self._failures.pop(key, None)
-        self._due.pop(key, None)
+        for memory in (self._failures, self._due, self._took):
+            memory.pop(key, None)
 
     def close(self) -> None:
         """Hand out nothing more; who waits gets None."""
@@ -123,4 +142,10 @@ class WorkQueue(Generic[Key]):
         self._changed.set()
 
     def _until_due(self) -> float | None:
-        return max(0.0, min(self._due.values()) - self._clock()) if self._due else None
+        due = self._first_due()
+        return None if due is None else max(0.0, due - self._clock())
+
+    def _first_due(self) -> float | None:
+        while self._heap and self._due.get(self._heap[0][2]) != self._heap[0][0]:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None

@@ -6,6 +6,7 @@ error ends the reconcile where it stands; the next one starts from what is there
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 import time
@@ -31,6 +32,12 @@ log = logging.getLogger(__name__)
 
 RESYNC = 600.0
 """Seconds after which a job is looked at even if nothing was heard of it."""
+
+DORMANT = 6 * 3600.0
+"""The same for a job that is over: nothing befalls it, and there may be thousands."""
+
+ACTED = 15.0
+"""The same after pods were created or deleted: events tell of them long before, unless a watch was away just then."""
 
 _WARNINGS = ("Failed", "Restarting")
 _REFUSED = (400, 403, 404, 422)
@@ -65,21 +72,24 @@ class Reconciler:
         decision = decide(observed)
         self._turns.note(key, observed, decision)  # nothing is awaited between reading the turns and taking one
         if decision.action is not Action.LEAVE_ALONE:
-            await self._record(key, sight, observed, decision)
-            await self._act(key, sight, observed, decision)
-        return RESYNC if decision.again_in is None else min(decision.again_in, RESYNC)
+            news = await self._record(key, sight, observed, decision)
+            await asyncio.gather(self._act(key, sight, observed, decision), *([self._say(key, sight, observed, decision)] if news else []))
+        return again_in(observed, decision)
 
-    async def _record(self, key: JobKey, sight: Sight, observed: Observed, decision: Decision) -> None:
-        """Write the status where it is worth it, then say what changed."""
+    async def _record(self, key: JobKey, sight: Sight, observed: Observed, decision: Decision) -> bool:
+        """Write the status where it is worth it; True where it says something else than before."""
         old, new = observed.job.status, project(observed, decision, sight.planned.plan)
         if not worth_writing(old, new, self._clock() - self._written.get(key, self._started)):
-            return
+            return False
         await write_status(self._client, sight.manifest, as_dict(new))
         self._written[key] = self._clock()
-        if (old.phase, old.message) != (new.phase, new.message):
-            warns = decision.phase in _WARNINGS or (observed.job.refusal or observed.not_created) is not None
-            log.info("%s/%s: %s, %s: %s", *key, decision.phase, decision.reason, decision.message)
-            await self._recorder.post(sight.manifest, "Warning" if warns else "Normal", decision.reason, decision.message)
+        return (old.phase, old.message) != (new.phase, new.message)
+
+    async def _say(self, key: JobKey, sight: Sight, observed: Observed, decision: Decision) -> None:
+        """In the log and in an event."""
+        warns = decision.phase in _WARNINGS or (observed.job.refusal or observed.not_created) is not None
+        log.info("%s/%s: %s, %s: %s", *key, decision.phase, decision.reason, decision.message)
+        await self._recorder.post(sight.manifest, "Warning" if warns else "Normal", decision.reason, decision.message)
 
     async def _act(self, key: JobKey, sight: Sight, observed: Observed, decision: Decision) -> None:
         """Do the one thing."""
@@ -95,7 +105,8 @@ class Reconciler:
                 if error.code in _REFUSED:  # such as a quota: it is tried again, and until then the status says why
                     self._not_created[key] = error.message
                     refused = replace(observed, not_created=error.message)
-                    await self._record(key, sight, refused, decide(refused))
+                    if await self._record(key, sight, refused, decide(refused)):
+                        await self._say(key, sight, refused, decide(refused))
                 raise
             self._not_created.pop(key, None)
         if decision.action is Action.DELETE_JOB:
@@ -108,6 +119,18 @@ class Reconciler:
         self._observer.forget(key)
         self._written.pop(key, None)
         self._not_created.pop(key, None)
+
+
+def again_in(observed: Observed, decision: Decision) -> float:
+    """Seconds until a job is looked at again, whatever is heard of it."""
+    if decision.again_in is not None:
+        return min(decision.again_in, RESYNC)
+    if decision.action is not Action.NOTHING:
+        return ACTED
+    if decision.phase not in ("Complete", "Failed"):
+        return RESYNC
+    lives = observed.job.spec.ttl_seconds_after_finished if observed.job.spec else None
+    return DORMANT if lives is None else min(lives, DORMANT)
 
 
 async def work(queue: WorkQueue[JobKey], reconciler: Reconciler, metrics: Metrics, may: Callable[[], bool]) -> None:

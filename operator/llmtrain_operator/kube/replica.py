@@ -12,12 +12,14 @@ from typing import Any
 
 import aiohttp
 
+from llmtrain_operator.job.parse import manifest_schema
 from llmtrain_operator.kube import webhook
 from llmtrain_operator.kube.client import Client
 from llmtrain_operator.kube.cluster import Cluster
 from llmtrain_operator.kube.events import Recorder
+from llmtrain_operator.kube.freshness import Freshness
 from llmtrain_operator.kube.gangs import GangApis
-from llmtrain_operator.kube.handlers import JobKey, watch
+from llmtrain_operator.kube.handlers import JobKey, collections_of, watch
 from llmtrain_operator.kube.lease import ApiLease, Election
 from llmtrain_operator.kube.metrics import Metrics
 from llmtrain_operator.kube.observe import Observer
@@ -60,17 +62,26 @@ async def run(options: Options, stop: asyncio.Event) -> None:
     info, token = credentials()
     sessions = Sessions(info, metrics, token)
 
-    def alive() -> str | None:
-        return f"A job has waited {queue.age:.0f} s for a worker." if queue.age > STUCK_SECONDS else None
+    freshness = sessions.freshness
+    manifest_schema()  # half a second that the first job would wait for
 
-    async with sessions.open() as http:
-        client = Client(http, info.server)
-        election = Election(ApiLease(client, options.cluster.operator_namespace, options.lease_name), options.identity)
-        _describe(metrics, queue, election)
+    def alive() -> str | None:
+        return f"A job has waited {queue.age:.0f} s for a worker." if queue.age > STUCK_SECONDS else freshness.stale()
+
+    def ready() -> str | None:
+        return alive() or freshness.unready()
+
+    async with sessions.open() as http, sessions.open(connections=1) as apart:  # a renewal waits behind no job
+        client, lease = (
+            Client(http, info.server),
+            ApiLease(Client(apart, info.server), options.cluster.operator_namespace, options.lease_name),
+        )
+        election = Election(lease, options.identity)
+        _describe(metrics, queue, election, freshness)
         async with AsyncExitStack() as stack:  # left from the last to the first: the lease is given back before the pages close
             stack.callback(shapes.close)
             await _serve_webhook(options, shapes, metrics, stack)  # before the probes: a replica that is ready takes reviews
-            runner, port = await serve(application(metrics, alive, alive), options.host, options.port)
+            runner, port = await serve(application(metrics, alive, ready), options.host, options.port)
             stack.push_async_callback(runner.cleanup)
             stack.push_async_callback(election.release)
             log.info("%s serves on port %d and waits for the lease %s", options.identity, port, options.lease_name)
@@ -107,20 +118,23 @@ async def _lead(
         # All are made before kopf, or it would take them for its own and end them when it ends.
         workers = [asyncio.create_task(work(queue, reconciler, metrics, lambda: election.leads)) for _ in range(WORKERS)]
         try:
-            for observed in await observer.all(options.namespaces):  # before any job is worked on: whose turn it is
+            async for observed in observer.all(options.namespaces):  # before any job is worked on: whose turn it is
                 turns.note((observed.job.namespace, observed.job.name), observed)
-            await first_of(watch(queue, sessions, metrics, options.identity, options.namespaces, stop), lease, *workers)
+            sessions.freshness.expect(collections_of(options.namespaces))
+            watches = watch(queue, sessions, metrics, options.identity, options.namespaces, stop)
+            await first_of(watches, sessions.freshness.guard(), lease, *workers)
         finally:
             queue.close()
             await ended(lease, *workers)
 
 
-def _describe(metrics: Metrics, queue: WorkQueue[JobKey], election: Election) -> None:
+def _describe(metrics: Metrics, queue: WorkQueue[JobKey], election: Election, freshness: Freshness) -> None:
     """The gauges that are read when scraped."""
     metrics.watch_value("llmtrain_leader", "1 while this replica leads", lambda: float(election.leads))
     metrics.watch_value("llmtrain_queue_depth", "Jobs that wait for a worker", lambda: float(len(queue)))
     metrics.watch_value("llmtrain_queue_active", "Jobs that are worked on", lambda: float(queue.active))
     metrics.watch_value("llmtrain_queue_age_seconds", "How long the first of them has waited", lambda: queue.age)
+    metrics.watch_value("llmtrain_watch_age_seconds", "Since the collection that was listed or watched anew longest ago", freshness.seconds)
 
 
 async def first_of(*calls: Coroutine[Any, Any, Any] | asyncio.Task[Any]) -> int:

@@ -3,6 +3,9 @@
 Every session carries one middleware: it reads the service account's token anew, brakes watches, and measures requests. Where a watch
 answers and ends at once (some load balancers do), kopf opens it again without a pause, hundreds of times a second: the brake holds a watch
 of one collection to one start a second.
+
+What kopf watches is asked for as metadata alone, which is a tenth of a pod: its handlers read no more, and a watch that is read too slowly
+is closed by the server.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import Any
 import aiohttp
 import kopf
 
+from llmtrain_operator.kube.freshness import Freshness
 from llmtrain_operator.kube.metrics import Metrics
 
 TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
@@ -24,6 +28,11 @@ TOKEN_SECONDS = 60.0
 """A token is read again after this long: the kubelet replaces it within its hour."""
 
 BRAKE_SECONDS = 1.0
+
+CONNECTIONS = 64
+"""To the API server, each kept open: what is asked beyond them waits its turn here, where it costs nothing."""
+
+METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1, application/json"
 
 
 @dataclass(slots=True)
@@ -35,22 +44,37 @@ class Sessions:
     token: Path | None = None
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    freshness: Freshness = field(default_factory=Freshness)
     _starts: dict[str, float] = field(default_factory=dict)
     _token: tuple[float, str] | None = None
 
-    def open(self) -> aiohttp.ClientSession:
-        """A new session; the caller closes it."""
-        connector = aiohttp.TCPConnector(limit=0, ssl=self.info.as_ssl_context())
-        return aiohttp.ClientSession(connector=connector, headers=self.info.as_http_headers(), middlewares=(self.carry,))
+    def open(self, *more: aiohttp.ClientMiddlewareType, connections: int = CONNECTIONS) -> aiohttp.ClientSession:
+        """A new session with so many connections at the most (0: any number); the caller closes it."""
+        connector = aiohttp.TCPConnector(limit=connections, keepalive_timeout=60.0, ssl=self.info.as_ssl_context())
+        headers = {**self.info.as_http_headers(), "Accept-Encoding": "identity"}  # beside the server, packing costs more than it saves
+        return aiohttp.ClientSession(connector=connector, headers=headers, middlewares=(*more, self.carry))
 
     def login(self) -> kopf.AiohttpSession:
         """What kopf's login handler returns. kopf closes the session itself, and asks again where the server refuses it."""
+        http = self.open(self.slim, connections=0)  # a watch keeps its own
         return kopf.AiohttpSession(
-            aiohttp_session=self.open(), server=self.info.server, default_namespace=self.info.default_namespace or "default"
+            aiohttp_session=http, server=self.info.server, default_namespace=self.info.default_namespace or "default"
         )
 
+    async def slim(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        """The middleware of kopf's session: metadata alone, and word of every list and watch that the server answers."""
+        query = request.url.query
+        if "watch" not in query and "limit" not in query:
+            return await handler(request)
+        if "watch" in query:  # a list of metadata that is empty has null for its items, which ends kopf
+            request.headers["Accept"] = METADATA
+        response = await handler(request)
+        if response.status == 200:
+            self.freshness.heard(request.url.path)
+        return response
+
     async def carry(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-        """The middleware."""
+        """The middleware of every session."""
         watches = request.url.query.get("watch") == "true"
         if watches:
             await self._brake(f"{request.url.path}?{request.url.query.get('labelSelector', '')}")

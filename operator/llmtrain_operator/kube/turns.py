@@ -16,7 +16,7 @@ WAITING = ("GangOrder", "GaveWay")
 
 
 class Turns:
-    """`add` puts a job into the queue: one that waits is looked at as soon as another's gang is placed."""
+    """`add` puts a job into the queue: the first that waits is looked at as soon as another's gang is placed."""
 
     def __init__(self, add: Callable[[JobKey], None]) -> None:
         self._add, self._known = add, dict[JobKey, Rival]()
@@ -40,10 +40,13 @@ class Turns:
         self._put(key, None)
 
     def _put(self, key: JobKey, rival: Rival | None) -> None:
+        """Remember it; where that leaves the turn to nobody, the first in line looks: all at once would ask the API server for nothing."""
         before = self._known.pop(key, None)
         if rival is not None:
             self._known[key] = rival
-        if before is not None and before.placing and not (rival and rival.placing):
-            for other, waiting in self._known.items():
-                if waiting.waiting_since is not None and other != key:
-                    self._add(other)
+        gave_up = before is not None and (before.placing or before.waiting_since is not None) and rival is None
+        placed = before is not None and before.placing and not (rival and rival.placing)
+        if (gave_up or placed) and not any(other.placing for other in self._known.values()):
+            waiting = [(one.waiting_since, one.key, other) for other, one in self._known.items() if one.waiting_since is not None]
+            if waiting and (first := min(waiting)[2]) != key:
+                self._add(first)

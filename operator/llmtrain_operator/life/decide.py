@@ -30,6 +30,9 @@ FINISH_PATIENCE = 600.0
 PLACING_PATIENCE = 300.0
 """Seconds a gang may hold a part of its nodes while another waits for its turn."""
 
+STARTING_LOOK = 10.0
+"""Seconds between looks at a gang that has its nodes and does not train yet: its agents, and the events of its pods, must be asked."""
+
 Policy = Callable[[Gang], Decision | None]
 
 
@@ -154,11 +157,12 @@ def _failed(gang: Gang) -> Decision | None:
     if failure is None:
         return None
     grace = None if failure.graceful else FAILED_GRACE
+    over = max(gang.number, failure.stored_attempt or 0)  # a status restored from the past may not know of the latest attempt
     if refused := budget.refusal(gang, failure):
         reason, message = refused
-        said = Decision(phase="Failed", reason=reason, message=message, ends=gang.number, failure=failure)
+        said = Decision(phase="Failed", reason=reason, message=message, ends=over, failure=failure)
     else:
-        said = Decision(phase="Restarting", reason=failure.reason, message=failure.message, ends=gang.number, failure=failure, restart=True)
+        said = Decision(phase="Restarting", reason=failure.reason, message=failure.message, ends=over, failure=failure, restart=True)
     return _stopping(gang, said, grace)
 
 
@@ -248,7 +252,8 @@ def _gives_way(gang: Gang) -> Decision | None:
 def _under_way(gang: Gang) -> Decision | None:
     if state := why.not_training(gang):
         phase, reason, message = state
-        return Decision(phase=phase, reason=reason, message=message, again_in=30.0)
+        again = STARTING_LOOK if gang.scheduled == gang.size else 30.0  # a pod without a node says in an event when that changes
+        return Decision(phase=phase, reason=reason, message=message, again_in=again)
     leader = gang.leader
     doing = leader.status.phase if leader else "training"
     reason, message = _DOING.get(doing, _DOING["training"])

@@ -38,11 +38,13 @@ class Cluster:
         self.server, self.url = server, URL(server.url)
         self.ready, self.running, self.nodes_forbidden = "True", True, False
         self.agent: tuple[int, Any] = (200, AGENT)
+        self.created: str | None = None
         server.answer = self.answer
 
     def pod(self, owner: str = "u1") -> dict[str, Any]:
         state = {"running": {"startedAt": "2026-01-01T00:00:00Z"}} if self.running else {"waiting": {"reason": "ContainerCreating"}}
         metadata = {"name": "job-a1-0", "namespace": "team", "uid": "p0", "ownerReferences": [{"uid": owner, "controller": True}]}
+        metadata |= {"creationTimestamp": self.created} if self.created else {}
         metadata["labels"] = {"llmtrain.io/job": "job", "llmtrain.io/attempt": "1", "llmtrain.io/index": "0"}
         ports = [{"name": "http", "containerPort": self.url.port}]
         status = {"podIP": self.url.host, "phase": "Running" if self.running else "Pending"}
@@ -104,6 +106,17 @@ async def test_warnings_are_read_while_a_pod_does_not_run(cluster: Cluster, obse
     cluster.running = False
     await observer.look("team", "job")
     assert "events" in cluster.asked and "status" not in cluster.asked
+
+
+@pytest.mark.parametrize(("age", "asked"), [(5.0, []), (15.0, ["events"]), (35.0, ["events", "n0"])])
+async def test_of_a_pod_just_created_neither_node_nor_warnings_are_asked_for(
+    cluster: Cluster, client: Client, age: float, asked: list[str]
+) -> None:
+    cluster.running, cluster.ready, cluster.created = False, "False", "2026-01-01T00:00:00Z"
+    async with aiohttp.ClientSession() as agents:
+        just_now = Observer(client, agents, Planner(), GangApis(versions={}), wall=lambda: 1767225600.0 + age)
+        await just_now.look("team", "job")
+    assert sorted(cluster.asked[2:]) == asked
 
 
 async def test_an_agent_that_falls_silent_keeps_its_last_word_with_its_time(cluster: Cluster, observer: Observer) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from llmtrain_operator.kube.queue import WorkQueue
+from llmtrain_operator.kube.queue import LONGEST_SOON, SHARE, SOON, WorkQueue
 
 
 class Clock:
@@ -76,6 +76,35 @@ def test_starting_on_a_key_drops_its_delayed_add_and_one_made_during_the_work_st
     assert queue.take() is None
     clock.now += 20
     assert queue.take() == "a"
+
+
+def test_what_is_asked_for_soon_comes_together_and_later_where_the_work_takes_long() -> None:
+    clock = Clock()
+    queue = queue_at(clock)
+    for work, wait in ((0.0, SOON), (0.5, SHARE * 0.5), (60.0, LONGEST_SOON)):
+        queue.add("a")
+        assert queue.take() == "a"
+        clock.now += work
+        queue.add_after("a", 600)
+        queue.done("a")
+        queue.add_soon("a")
+        queue.add_soon("a")
+        clock.now += wait * 0.99
+        assert queue.take() is None
+        clock.now += wait * 0.02
+        assert [queue.take(), queue.take()] == ["a", None]
+        queue.done("a")
+
+
+def test_delays_that_were_overtaken_are_not_kept() -> None:
+    clock = Clock()
+    queue = queue_at(clock)
+    for number in range(10_000):
+        queue.add_after("a", 600)
+        queue.add("a")
+        assert queue.take() == "a", number
+        queue.done("a")
+    assert len(queue._heap) < 100
 
 
 def test_failures_in_a_row_double_the_delay_up_to_the_cap_and_success_starts_anew() -> None:

@@ -57,3 +57,27 @@ def test_a_gang_that_a_scheduler_admits_takes_no_turn() -> None:
     turns = Turns(lambda _: None)
     turns.note(FIRST, seen(FIRST, gang="kueue"), CREATE)
     assert turns.others(SECOND) == ()
+
+
+def test_only_the_first_in_line_is_woken_and_the_next_one_where_it_gives_up() -> None:
+    added: list[tuple[str, str]] = []
+    turns, third = Turns(added.append), ("team", "third")
+    turns.note(FIRST, seen(FIRST), CREATE)
+    turns.note(SECOND, seen(SECOND), WAIT)
+    turns.note(third, seen(third), WAIT)
+    turns.forget(FIRST)
+    assert added == [SECOND]
+    turns.forget(SECOND)
+    assert added == [SECOND, third]
+
+
+def test_nobody_is_woken_while_another_gang_is_being_placed() -> None:
+    added: list[tuple[str, str]] = []
+    turns, third = Turns(added.append), ("team", "third")
+    turns.note(FIRST, seen(FIRST), CREATE)
+    turns.note(SECOND, seen(SECOND), CREATE)
+    turns.note(third, seen(third), WAIT)
+    turns.forget(FIRST)
+    assert added == []
+    turns.forget(SECOND)
+    assert added == [third]
