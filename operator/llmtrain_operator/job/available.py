@@ -6,11 +6,14 @@ from llmtrain_operator.job.case import Case, Refusal
 from llmtrain_operator.job.divisors import listed
 from llmtrain_operator.job.problem import Problem
 
-ENGINES = ("native",)
+ENGINES = ("native", "deepspeed")
 TASKS = ("pretrain", "sft")
 PEFT_METHODS = ("lora", "rslora")
-NATIVE_FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gpt2", "mixtral", "qwen2_moe", "qwen3_moe")
-"""Decoders whose stages and tensor plan the native engine knows."""
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gpt2", "mixtral", "qwen2_moe", "qwen3_moe")
+"""Decoders whose stages and tensor plan the engines know."""
+
+OWN_LAYERS = ("native", "deepspeed")
+"""Engines that cut Hugging Face's model themselves."""
 
 WITHOUT_TENSOR = ("gpt2",)
 """Of those, the ones without a tensor-parallel plan."""
@@ -36,22 +39,22 @@ def peft_method(case: Case) -> Problem | None:
 
 
 def quantization(case: Case) -> Problem | None:
-    if not (found := case.job.spec.quantization) or case.degrees.engine != "native":
+    if not (found := case.job.spec.quantization) or case.degrees.engine not in OWN_LAYERS:
         return None
-    rule = "the native engine keeps base weights unquantized"
+    rule = f"engine {case.degrees.engine} keeps base weights unquantized"
     return Problem(
         "spec.quantization", f"{found.bits} bits", rule, "Leave quantization out; zeroStage: 3 shares the base weights out over dp"
     )
 
 
 def family(case: Case) -> Problem | None:
-    shape = case.shape
-    if not shape or case.degrees.engine != "native" or shape.model_type in NATIVE_FAMILIES:
+    shape, engine = case.shape, case.degrees.engine
+    if not shape or engine not in OWN_LAYERS or shape.model_type in FAMILIES:
         return None
-    way_out = f"Use a model of type {listed(NATIVE_FAMILIES)}"
+    way_out = f"Use a model of type {listed(FAMILIES)}"
     if case.job.spec.model.config:
-        return Problem("spec.model.config.model_type", shape.model_type, "the native engine trains the decoders it knows", way_out)
-    rule = f"its model_type is {shape.model_type}, and the native engine trains the decoders it knows"
+        return Problem("spec.model.config.model_type", shape.model_type, f"engine {engine} trains the decoders it knows", way_out)
+    rule = f"its model_type is {shape.model_type}, and engine {engine} trains the decoders it knows"
     return Problem("spec.model.source", str(case.job.spec.model.source), rule, way_out)
 
 

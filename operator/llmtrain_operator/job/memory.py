@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from llmtrain_operator.job import activations, states
 from llmtrain_operator.job.shape import ModelShape
 from llmtrain_operator.job.weights import Held, held
-from llmtrain_trainer.config import Batch, EngineName, Mesh, Peft, Quantization, Training
+from llmtrain_trainer.config import Batch, EngineName, Mesh, Offload, Peft, Quantization, Training
 
 GIB = 2**30
 MIB = 2**20
@@ -30,6 +30,9 @@ SCRATCH = 220 * MIB
 
 LOSS_CHUNK = 1 << 25
 """Logits whose loss engine `native` computes at once on a GPU, in fp32, in two tensors."""
+
+BUCKET = 500_000_000
+"""Values of the buffer in which DeepSpeed collects gradients, its default."""
 
 CONTEXT = GIB // 2
 """CUDA context and libraries, a process."""
@@ -89,6 +92,15 @@ class Run:
     """Rows hold several samples, so attention is given a mask."""
 
     on_gpu: bool
+    offload: Offload = states.NOWHERE
+
+    @property
+    def away(self) -> Offload:
+        """What is not in the memory that counts here: of a CPU rank that is the host's, which `cpu` offload stays in."""
+        if self.on_gpu:
+            return self.offload
+        kept = {name: "none" for name in ("optimizer", "parameters") if getattr(self.offload, name) == "cpu"}
+        return self.offload.model_copy(update=kept)
 
     @property
     def element(self) -> int:
@@ -126,14 +138,14 @@ def _rank_terms(run: Run, rank: int) -> tuple[Term, ...]:
 
 def _states(run: Run, mine: Held) -> Iterator[Term]:
     mesh, precision = run.mesh, run.training.precision
-    cost = states.trained(run.engine, mesh.zero_stage, precision, run.replicas)
-    expert = states.trained(run.engine, mesh.zero_stage, precision, run.replicas // mesh.ep)
+    cost = states.trained(run.engine, mesh.zero_stage, precision, run.replicas, run.away)
+    expert = states.trained(run.engine, mesh.zero_stage, precision, run.replicas // mesh.ep, run.away)
     experts = mine.trained_experts
     cut = f"; {expert.weights:.3g} of an expert, over {run.replicas // mesh.ep}" if mesh.ep > 1 else ""
     if run.peft:
-        plain = states.frozen(run.engine, mesh.zero_stage, precision, run.replicas, None)
-        base = states.frozen(run.engine, mesh.zero_stage, precision, run.replicas, run.quantization)
-        other = states.frozen(run.engine, mesh.zero_stage, precision, run.replicas // mesh.ep, run.quantization)
+        plain = states.frozen(run.engine, mesh.zero_stage, precision, run.replicas, None, run.away)
+        base = states.frozen(run.engine, mesh.zero_stage, precision, run.replicas, run.quantization, run.away)
+        other = states.frozen(run.engine, mesh.zero_stage, precision, run.replicas // mesh.ep, run.quantization, run.away)
         how = f"{base:.3g} bytes a weight" + (f": {run.quantization.bits} bits and constants" if run.quantization else ": frozen") + cut
         yield Term(name="base weights", bytes=int(base * mine.layers + other * mine.experts + plain * mine.ends), how=how)
         yield Term(name="adapter weights", bytes=int(cost.weights * mine.adapter), how=f"{cost.weights:.3g} bytes a weight: {cost.source}")
@@ -161,8 +173,11 @@ def _working_copies(run: Run, mine: Held) -> Iterator[Term]:
             yield Term(
                 name="unreduced gradients", bytes=int(4 * mine.all_trained), how="4 bytes a trained weight, until the last micro-batch"
             )
-    elif run.engine == "deepspeed" and mesh.zero_stage == 3:
-        yield Term(name="gathered layers", bytes=int(2 * element * mine.largest_layer), how="two layers, whole: ZeRO-3")
+    elif run.engine == "deepspeed":
+        if mesh.zero_stage == 3:
+            yield Term(name="gathered layers", bytes=int(2 * element * mine.largest_layer), how="two layers, whole: ZeRO-3")
+        if mesh.zero_stage and run.on_gpu:  # a CPU gives pages to what is written only
+            yield Term(name="reduction bucket", bytes=element * BUCKET, how=f"{element} bytes x DeepSpeed's reduce_bucket_size")
     elif run.engine == "accelerate" and element == 2:
         yield Term(name="autocast copies", bytes=int(2 * mine.total), how="2 bytes a weight, cached by autocast")
 

@@ -6,6 +6,7 @@ import difflib
 
 from llmtrain_operator.job.available import AVAILABLE, WITHOUT_TENSOR
 from llmtrain_operator.job.case import Case, Refusal
+from llmtrain_operator.job.deepspeed import DEEPSPEED
 from llmtrain_operator.job.divisors import divisors, listed
 from llmtrain_operator.job.problem import Problem
 
@@ -174,30 +175,6 @@ def adapter_targets(case: Case) -> Problem | None:
     return Problem("spec.peft.targetModules", ", ".join(wrong), f"a {shape.model_type} layer has {', '.join(names)}", way_out)
 
 
-def deepspeed_pipeline_zero(case: Case) -> Problem | None:
-    degrees = case.degrees
-    if degrees.engine != "deepspeed" or degrees.pp == 1 or degrees.zero < 2:
-        return None
-    rule = "DeepSpeed's pipeline shares out the optimizer only: stages 2 and 3 fail with it"
-    return Problem("spec.parallelism.zeroStage", str(degrees.zero), rule, "Use 1, or leave pipeline out")
-
-
-def deepspeed_pipeline_tensor(case: Case) -> Problem | None:
-    degrees = case.degrees
-    if degrees.engine != "deepspeed" or degrees.pp == 1 or degrees.tp == 1:
-        return None
-    rule = "DeepSpeed's tensor parallelism does not work inside its pipeline"
-    return Problem(TENSOR, str(degrees.tp), rule, "Use one of the two, or engine native for both")
-
-
-def deepspeed_pipeline_clipping(case: Case) -> Problem | None:
-    degrees, training = case.degrees, case.job.spec.training
-    if degrees.engine != "deepspeed" or degrees.pp == 1 or degrees.zero or training.precision != "fp32" or not training.gradient_clipping:
-        return None
-    rule = "DeepSpeed's pipeline without ZeRO clips fp32 gradients by a wrong norm"
-    return Problem("spec.training.gradientClipping", str(training.gradient_clipping), rule, "Use 0, or zeroStage: 1")
-
-
 def accelerate_is_data_parallel(case: Case) -> Problem | None:
     degrees = case.degrees
     if degrees.engine != "accelerate" or degrees.model_parallel == 1:
@@ -231,14 +208,11 @@ LAYOUT: tuple[Refusal, ...] = (
     experts_over_tensor,
     tokenizer_fits,
     adapter_targets,
-    deepspeed_pipeline_zero,
-    deepspeed_pipeline_tensor,
-    deepspeed_pipeline_clipping,
     accelerate_is_data_parallel,
     peft_in_parallel,
 )
 
-REFUSALS: tuple[Refusal, ...] = (*AVAILABLE, *LAYOUT)
+REFUSALS: tuple[Refusal, ...] = (*AVAILABLE, *LAYOUT, *DEEPSPEED)
 
 
 def problems_of(case: Case) -> tuple[Problem, ...]:

@@ -15,7 +15,7 @@ from llmtrain_operator.job.refusals import problems_of
 from llmtrain_operator.job.shape import ModelShape
 from llmtrain_operator.job.spec import LLMTrainJob
 from llmtrain_operator.job.throughput import Throughput, expect
-from llmtrain_trainer.config import Batch, EngineName, Mesh
+from llmtrain_trainer.config import Batch, EngineName, Mesh, Offload
 
 UNITS = {"m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
@@ -104,6 +104,7 @@ def _run(case: Case, mesh: Mesh, batch: Batch, shape: ModelShape) -> Run:
         eager=spec.model.attention == "eager",
         packed=spec.task == "sft" and spec.training.packing,
         on_gpu=case.gpu is not None,
+        offload=spec.parallelism.offload or Offload(),
     )
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llmtrain_trainer.config import EngineName, Quantization
+from llmtrain_trainer.config import EngineName, Offload, Quantization
+
+NOWHERE = Offload()
+"""Everything stays on the device."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,13 +21,13 @@ class StateBytes:
     """Where the numbers come from, in words a table can show."""
 
 
-def trained(engine: EngineName, zero: int, precision: str, dp: int) -> StateBytes:
-    """What AdamW training keeps a weight."""
+def trained(engine: EngineName, zero: int, precision: str, dp: int, offload: Offload = NOWHERE) -> StateBytes:
+    """What AdamW training keeps a weight. `offload`: what is not on the device."""
     if engine == "native":
         return _native(zero, dp)
     if engine == "accelerate":
         return StateBytes(weights=4, gradients=4, optimizer=8, source="fp32 weight, gradient and two moments, whole on every rank")
-    return _deepspeed(zero, precision, dp) if engine == "deepspeed" else _megatron(zero, precision, dp)
+    return _deepspeed(zero, precision, dp, offload) if engine == "deepspeed" else _megatron(zero, precision, dp)
 
 
 def _native(zero: int, dp: int) -> StateBytes:
@@ -34,14 +37,22 @@ def _native(zero: int, dp: int) -> StateBytes:
     return StateBytes(weights=4 / share, gradients=4 / share, optimizer=8 / share, source=f"{whole} over {share}" if share > 1 else whole)
 
 
-def _deepspeed(zero: int, precision: str, dp: int) -> StateBytes:
-    """2 + 2 + 12 bytes, shared out stage by stage: Rajbhandari et al. 2020 (ZeRO), section 3.1. In fp32: 4 + 4 + 8."""
-    weights, gradients, optimizer = (2, 2, 12) if precision == "bf16" else (4, 4, 8)
+def _deepspeed(zero: int, precision: str, dp: int, offload: Offload) -> StateBytes:
+    """Shared out stage by stage: Rajbhandari et al. 2020 (ZeRO), section 3.1. From stage 1 on the optimizer has fp32 weights of its own.
+
+    In bf16 gradients are added up in fp32; stage 1 does that beside the bf16 ones. What is offloaded takes its gradients along where
+    they are shared out: Ren et al. 2021 (ZeRO-Offload), section 4.
+    """
+    away = offload.optimizer != "none"
+    width = 2 if precision == "bf16" else 4
+    gradients = (6.0 if precision == "bf16" else 4.0) if zero < 2 else 0.0 if away else 4.0 / dp
+    optimizer = 0.0 if away else (12.0 / dp if zero else 8.0)
+    weights = width / (dp if zero >= 3 else 1)
     return StateBytes(
-        weights=weights / (dp if zero >= 3 else 1),
-        gradients=gradients / (dp if zero >= 2 else 1),
-        optimizer=optimizer / (dp if zero >= 1 else 1),
-        source=f"ZeRO-{zero} over {dp}",
+        weights=0.0 if offload.parameters != "none" else weights,
+        gradients=gradients,
+        optimizer=optimizer,
+        source=f"ZeRO-{zero} over {dp}" + (", offloaded" if offload != NOWHERE else ""),
     )
 
 
@@ -52,10 +63,12 @@ def _megatron(zero: int, precision: str, dp: int) -> StateBytes:
     return StateBytes(weights=weights, gradients=4, optimizer=optimizer / (dp if zero else 1), source=source)
 
 
-def frozen(engine: EngineName, zero: int, precision: str, dp: int, quantization: Quantization | None) -> float:
+def frozen(engine: EngineName, zero: int, precision: str, dp: int, quantization: Quantization | None, offload: Offload = NOWHERE) -> float:
     """Bytes on each rank for a frozen weight of a matrix inside the layers."""
     if quantization:
         return quantized(quantization)
+    if offload.parameters != "none":
+        return 0.0
     width = 2 if precision == "bf16" and engine != "native" else 4
     return width / (dp if zero == 3 and engine in ("native", "deepspeed") else 1)
 

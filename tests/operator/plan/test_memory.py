@@ -123,12 +123,29 @@ def test_a_packed_sft_row_needs_a_mask(planned: Planned, term: Term) -> None:
 
 
 @pytest.mark.parametrize(
-    ("zero", "total"),
-    [(0, 16.0), (1, 4 + 12 / 8), (2, 2 + 14 / 8), (3, 16 / 8)],
+    ("zero", "precision", "total"),
+    [(0, "fp32", 16.0), (1, "fp32", 8 + 12 / 8), (1, "bf16", 8 + 12 / 8), (2, "bf16", 2 + 16 / 8), (3, "bf16", 18 / 8)],
 )
-def test_deepspeed_shares_out_stage_by_stage(zero: int, total: float) -> None:
-    cost = trained("deepspeed", zero, "bf16", 8)
+def test_deepspeed_shares_out_stage_by_stage(zero: int, precision: str, total: float) -> None:
+    cost = trained("deepspeed", zero, precision, 8)
     assert cost.weights + cost.gradients + cost.optimizer == total
+
+
+def test_what_deepspeed_offloads_leaves_the_gpu(planned: Planned, term: Term) -> None:
+    zero2 = planned(parallelism={"engine": "deepspeed", "zeroStage": 2, "offload": {"optimizer": "cpu"}})
+    assert [term(zero2, name) for name in ("weights", "gradients", "optimizer")] == [2 * PARAMETERS, 0, 0]
+    zero3 = planned(parallelism={"engine": "deepspeed", "zeroStage": 3, "offload": {"parameters": "cpu"}})
+    assert term(zero3, "weights") == 0 and term(zero3, "optimizer") == 12 * PARAMETERS // 8
+    assert term(zero3, "gathered layers") > 0
+
+
+def test_what_a_cpu_rank_offloads_to_the_host_stays_in_its_memory(planned: Planned, term: Term) -> None:
+    there = {"nodes": 1, "procsPerNode": 2}
+    kept, moved = (
+        planned("qwen2.5-0.5b", resources=there, parallelism={"engine": "deepspeed", "zeroStage": 3, "offload": offload})
+        for offload in ({"optimizer": "cpu"}, {"optimizer": "nvme", "path": "/local"})
+    )
+    assert term(kept, "optimizer") > 0 and term(moved, "optimizer") == 0
 
 
 @pytest.mark.parametrize(("zero", "total"), [(0, 18.0), (1, 6 + 12 / 8)])
