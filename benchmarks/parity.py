@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from llmtrain_trainer.config import TrainerConfig
-from llmtrain_trainer.parallel.launch import launch
+from llmtrain_trainer.parallel.launch import launch, load_script
 
 TOLERANCE = 1e-5
 ROWS, MICRO, LENGTH, VOCABULARY = 8, 2, 32, 512
@@ -67,7 +67,16 @@ class Case:
     @property
     def mesh(self) -> str:
         parts = [f"{axis}{getattr(self, axis)}" for axis in ("pp", "dp", "cp", "tp", "ep") if getattr(self, axis) > 1]
-        return ("x".join(parts) or "1") + ("-interleaved" if self.virtual > 1 else "")
+        zero = f"-zero{self.zero_stage}" if self.engine == "deepspeed" else ""
+        return (
+            ("x".join(parts) or "1") + ("-interleaved" if self.virtual > 1 else "") + zero + ("-offload" if "offload" in self.more else "")
+        )
+
+    @property
+    def together(self) -> tuple[Any, ...]:
+        """Cases that are equal here run in the same ranks, native first. Other engines keep their groups in globals: one mesh a launch."""
+        degrees = () if self.engine == "native" else (self.pp, self.dp, self.cp, self.tp, self.ep)
+        return (self.engine != "native", self.engine, self.world, degrees)
 
 
 def config_of(case: Case, steps: int) -> TrainerConfig:
@@ -77,7 +86,7 @@ def config_of(case: Case, steps: int) -> TrainerConfig:
     return TrainerConfig.model_validate(
         {
             "job": {"name": "parity"},
-            "task": "pretrain",
+            "task": "sft" if case.packed else "pretrain",
             "engine": case.engine,
             "device": "cpu",
             "model": {"config": shape},
@@ -298,6 +307,9 @@ def cases() -> Iterator[Case]:
                 yield case
         for mesh in CUT.get(variant.variant, ()):
             yield replace(variant, **mesh)
+    named = {variant.variant: variant for variant in VARIANTS}
+    for given in load_script(Path(__file__).with_name("engine_cases.py")).DEEPSPEED:
+        yield replace(named[given["variant"]], engine="deepspeed", **given)
 
 
 def legal(case: Case) -> bool:
@@ -331,19 +343,21 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("out/parity.json"))
     parser.add_argument("--variant", action="append", help="only these and plain; all when left out")
     parser.add_argument("--ranks", type=int, action="append", help="only meshes of so many ranks, and of one; all when left out")
+    parser.add_argument("--engine", action="append", help="only these, and native in one process; all when left out")
     arguments = parser.parse_args()
     chosen = [case for case in cases() if not arguments.variant or case.variant in (*arguments.variant, "plain")]
     chosen = [case for case in chosen if not arguments.ranks or case.world in (*arguments.ranks, 1)]
+    chosen = [case for case in chosen if not arguments.engine or case.engine in arguments.engine or case.world == 1]
     rows, references = [], dict[str, list[float]]()
-    for world in sorted({case.world for case in chosen}):
-        group, began = [case for case in chosen if case.world == world], time.monotonic()
-        results = launch(Path(__file__), "run_cases", world, group, arguments.steps, timeout=1800)
+    for key, members in itertools.groupby(sorted(chosen, key=lambda case: case.together), lambda case: case.together):
+        group, began = list(members), time.monotonic()
+        results = launch(Path(__file__), "run_cases", group[0].world, group, arguments.steps, timeout=1800)
         for case, (losses, _, _) in zip(group, results, strict=True):
             reference = references.setdefault("plain" if case.variant in SAME_AS_PLAIN else case.variant, losses)
             rows.append(row(case, losses, reference))
             show(rows[-1])
         write(rows, arguments.out)
-        print(f"{len(group)} cases on {world} ranks: {time.monotonic() - began:.0f} s", flush=True)
+        print(f"{len(group)} cases of {key[1]} on {group[0].world} ranks: {time.monotonic() - began:.0f} s", flush=True)
     losses = launch(Path(__file__), "run_transformers", 1, Case(), arguments.steps)
     rows.append(row(Case(), losses, references["plain"]) | {"variant": "plain transformers loop"})
     show(rows[-1])
@@ -360,7 +374,10 @@ def write(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
 def show(entry: dict[str, Any]) -> None:
     mark = "ok " if entry["ok"] else "BAD"
-    print(f"{mark} {entry['mesh']:24} {entry['variant']:24} {entry['max_abs_diff']:.1e}  {entry['reason'] or ''}", flush=True)
+    print(
+        f"{mark} {entry['engine']:9} {entry['mesh']:24} {entry['variant']:24} {entry['max_abs_diff']:.1e}  {entry['reason'] or ''}",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

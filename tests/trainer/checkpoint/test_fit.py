@@ -58,6 +58,31 @@ def test_a_change_that_cannot_be_converted_is_named_with_the_way_out() -> None:
         conversion(written(run("deepspeed", pp=2)), run("deepspeed", tp=2))
 
 
+@pytest.mark.parametrize("zero", [1, 2, 3])
+def test_deepspeed_goes_to_another_number_of_replicas_by_the_universal_format(zero: int) -> None:
+    assert conversion(written(run("deepspeed", dp=2, zeroStage=zero)), run("deepspeed", dp=4, zeroStage=zero)) == "universal"
+
+
+def test_without_zero_every_replica_has_the_same_files() -> None:
+    assert conversion(written(run("deepspeed", pp=2, dp=2, zeroStage=0)), run("deepspeed", pp=2, zeroStage=0)) is None
+
+
+@pytest.mark.parametrize(
+    ("mesh", "says"),
+    [({"pp": 2}, "does not know our stages"), ({"tp": 2, "zeroStage": 3}, "ZeRO-3 over shards")],
+)
+def test_other_layouts_of_deepspeed_keep_their_number_of_replicas(mesh: dict[str, int], says: str) -> None:
+    with pytest.raises(ResumeError, match=f"data 2 to 1: .*{says}"):
+        conversion(written(run("deepspeed", dp=2, **mesh)), run("deepspeed", **mesh))
+
+
+def test_an_optimizer_on_a_disk_keeps_its_number_of_replicas() -> None:
+    offload = {"offload": {"optimizer": "nvme", "path": "/local"}}
+    smaller = TrainerConfig.model_validate(run("deepspeed", zeroStage=3).model_dump(by_alias=True) | offload)
+    with pytest.raises(ResumeError, match="saved as it lies there"):
+        conversion(written(run("deepspeed", dp=2, zeroStage=3)), smaller)
+
+
 def test_megatron_reads_its_files_in_other_layouts() -> None:
     assert conversion(written(run("megatron", pp=2, dp=2, ep=2)), run("megatron", tp=2)) is None
     assert conversion(written(run("megatron", pp=2, zeroStage=0)), run("megatron", dp=2, zeroStage=0)) is None

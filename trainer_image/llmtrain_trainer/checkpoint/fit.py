@@ -55,8 +55,20 @@ def refusal(meta: Meta, changed: dict[str, tuple[int, int]], reason: str) -> Res
     )
 
 
-def _same_layout_only(meta: Meta, config: TrainerConfig, changed: dict[str, tuple[int, int]]) -> str | None:
-    raise refusal(meta, changed, f"files of engine {config.engine} belong to the layout that wrote them")
+def _made_universal(meta: Meta, config: TrainerConfig, changed: dict[str, tuple[int, int]]) -> str | None:
+    """DeepSpeed's universal format leads to another number of replicas. Without ZeRO every replica has the same, and one is saved."""
+    mesh, offload = config.mesh, config.offload
+    if set(changed) != {"data"}:
+        raise refusal(meta, changed, "DeepSpeed's files can go to another number of replicas and to nothing else")
+    if mesh.zero_stage == 0:
+        return None
+    if mesh.pp > 1:
+        raise refusal(meta, changed, "DeepSpeed's universal format does not know our stages")
+    if mesh.tp > 1 and mesh.zero_stage == 3:
+        raise refusal(meta, changed, "ZeRO-3 over shards of tensor parallelism has no universal format")
+    if offload is not None and offload.optimizer == "nvme":
+        raise refusal(meta, changed, "an optimizer on a disk is saved as it lies there")
+    return "universal"
 
 
 def _reshaped_by_megatron(meta: Meta, config: TrainerConfig, changed: dict[str, tuple[int, int]]) -> str | None:
@@ -69,7 +81,7 @@ def _reshaped_by_megatron(meta: Meta, config: TrainerConfig, changed: dict[str, 
 
 
 LAYOUTS: dict[str, Callable[[Meta, TrainerConfig, dict[str, tuple[int, int]]], str | None]] = {
-    "deepspeed": _same_layout_only,
+    "deepspeed": _made_universal,
     "megatron": _reshaped_by_megatron,
 }
 """What each engine's files can do about a layout that changed: name a conversion, None, or raise ResumeError."""

@@ -74,4 +74,4 @@ def _sum_gradients(module: nn.Module, group: dist.ProcessGroup) -> None:
 
     for weight in module.parameters():
         if weight.requires_grad:
-            weight.register_hook(add_up)
+            weight.register_hook(add_up)  # type: ignore[no-untyped-call]

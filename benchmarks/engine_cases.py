@@ -1,0 +1,33 @@
+"""Layouts of the engines beside native in benchmarks/parity.py: the variant, the mesh, what the engine is told besides. Plain data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+OFFLOAD = {"offload": {"optimizer": "cpu", "parameters": "cpu"}}
+DP, TP, PP = {"dp": 2}, {"tp": 2}, {"pp": 2}
+
+DEEPSPEED: tuple[dict[str, Any], ...] = (
+    *({"variant": "clipping", "zero_stage": stage} | DP for stage in range(4)),
+    *({"variant": "plain", "zero_stage": stage} | DP for stage in range(4)),
+    {"variant": "clipping", "zero_stage": 1, "more": {"offload": {"optimizer": "cpu"}}} | DP,
+    {"variant": "clipping", "zero_stage": 3, "more": OFFLOAD} | DP,
+    *({"variant": "lora", "zero_stage": stage} | DP for stage in range(4)),
+    {"variant": "tied-embeddings", "zero_stage": 3} | DP,
+    {"variant": "recompute", "zero_stage": 3} | DP,
+    {"variant": "gpt2", "zero_stage": 1} | DP,
+    {"variant": "mixtral", "zero_stage": 2} | DP,
+    {"variant": "packed", "zero_stage": 2} | DP,
+    *({"variant": "bf16", "zero_stage": stage} | DP for stage in range(1, 4)),
+    *({"variant": "clipping", "zero_stage": stage} | TP for stage in range(4)),
+    {"variant": "lora", "zero_stage": 1} | TP,
+    {"variant": "qwen3", "zero_stage": 1} | TP,
+    {"variant": "tied-embeddings", "zero_stage": 1} | TP,
+    *({"variant": variant, "zero_stage": stage} | PP for variant in ("clipping", "tied-embeddings") for stage in range(2)),
+    *({"variant": variant, "zero_stage": 1} | PP for variant in ("lora", "packed", "gpt2", "odd-layers", "grouped-query", "bf16")),
+    *({"variant": "clipping", "zero_stage": stage} | DP | TP for stage in (1, 3)),
+    *({"variant": variant, "zero_stage": 1} | PP | DP for variant in ("clipping", "tied-embeddings", "lora")),
+    *({"variant": variant, "zero_stage": 1} | PP | TP for variant in ("clipping", "qwen3")),
+    *({"variant": variant, "zero_stage": 1} | PP | DP | TP for variant in ("clipping", "lora", "tied-embeddings", "bf16")),
+    {"variant": "clipping", "zero_stage": 0} | PP | DP | TP,
+)

@@ -1,0 +1,113 @@
+"""Ranks on CPU and gloo: every layout of DeepSpeed computes what one process of engine native does, and goes on from its files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from llmtrain_trainer.parallel.launch import launch
+
+pytestmark = pytest.mark.processes
+TOLERANCE = 1e-5
+CLIP = {"training": {"gradientClipping": 0.5}}
+TIED = {"shape": {"tie_word_embeddings": True, "num_key_value_heads": 2, "num_hidden_layers": 3}}
+LORA = {"peft": {"method": "lora", "rank": 4, "alpha": 8.0}}
+HARD = TIED | {"training": {"gradientClipping": 0.5, "activationCheckpointing": "full"}}
+DEEPSPEED = {"engine": "deepspeed"}
+OFFLOAD = {"more": {"offload": {"optimizer": "cpu", "parameters": "cpu"}}}
+
+
+@pytest.fixture(scope="module")
+def alone(jobs: Path) -> dict[str, Any]:
+    """What one process of engine native computes."""
+    variants = {"plain": CLIP, "adapters": LORA, "hard": HARD, "packed": {"packed": True}}
+    return dict(zip(variants, launch(jobs, "traces", 1, list(variants.values())), strict=True))
+
+
+def compare(jobs: Path, alone: dict[str, Any], world: int, mesh: dict[str, int], cases: list[tuple[str, dict[str, Any]]]) -> None:
+    traces = launch(jobs, "traces", world, [DEEPSPEED | mesh | case for _, case in cases])
+    for (variant, _), trace in zip(cases, traces, strict=True):
+        for found, expected in zip(trace, alone[variant], strict=True):
+            assert found == pytest.approx(expected, abs=TOLERANCE, rel=TOLERANCE)
+
+
+def test_two_replicas_compute_what_one_process_does_at_every_stage(jobs: Path, alone: dict[str, Any]) -> None:
+    stages: list[tuple[str, dict[str, Any]]] = [("plain", CLIP | {"zero_stage": stage}) for stage in range(4)]
+    more = [("hard", HARD | {"zero_stage": 3}), ("adapters", LORA | {"zero_stage": 3}), ("plain", CLIP | OFFLOAD)]
+    compare(jobs, alone, 2, {"dp": 2}, [*stages, *more])
+
+
+def test_two_stages_compute_what_one_process_does(jobs: Path, alone: dict[str, Any]) -> None:
+    cases = [
+        ("plain", CLIP | {"zero_stage": 0}),
+        ("hard", HARD | {"zero_stage": 0}),
+        ("hard", HARD | {"zero_stage": 1}),
+        ("adapters", LORA | {"zero_stage": 1}),
+        ("packed", {"packed": True, "zero_stage": 1}),
+    ]
+    compare(jobs, alone, 2, {"pp": 2}, cases)
+
+
+def test_two_halves_compute_what_one_process_does(jobs: Path, alone: dict[str, Any]) -> None:
+    cases = [("plain", CLIP | {"zero_stage": 0}), ("hard", HARD | {"zero_stage": 3}), ("adapters", LORA | {"zero_stage": 1})]
+    compare(jobs, alone, 2, {"tp": 2}, cases)
+
+
+def test_two_by_two_by_two_computes_what_one_process_does(jobs: Path, alone: dict[str, Any]) -> None:
+    cases = [("hard", HARD | {"zero_stage": 1}), ("adapters", LORA | {"zero_stage": 1}), ("plain", CLIP | {"zero_stage": 0})]
+    compare(jobs, alone, 8, {"pp": 2, "dp": 2, "tp": 2}, cases)
+
+
+@pytest.mark.parametrize(
+    ("mesh", "cases"),
+    [
+        ({"dp": 2}, [{"zero_stage": 0}, {"zero_stage": 1}, {"zero_stage": 3}, LORA | {"zero_stage": 3}]),
+        ({"pp": 2}, [{"zero_stage": 0}, TIED | {"zero_stage": 1}]),
+    ],
+    ids=["replicas", "stages"],
+)
+def test_a_resume_in_a_fresh_process_is_exact(jobs: Path, tmp_path: Path, mesh: dict[str, int], cases: list[dict[str, Any]]) -> None:
+    given = [DEEPSPEED | mesh | case for case in cases]
+    expected = launch(jobs, "save_and_go_on", 2, given, tmp_path)
+    assert launch(jobs, "load_and_go_on", 2, given, tmp_path) == expected
+
+
+def test_two_replicas_go_on_as_one(jobs: Path, tmp_path: Path) -> None:
+    from llmtrain_trainer.engines.deepspeed.universal import UNIVERSAL, main
+
+    cases: list[dict[str, Any]] = [{"zero_stage": 1}, {"zero_stage": 3}, LORA | {"zero_stage": 2}]
+    expected = launch(jobs, "save_and_go_on", 2, [DEEPSPEED | {"dp": 2} | case for case in cases], tmp_path)
+    for number in range(len(cases)):
+        main(str(tmp_path / f"{number}" / "step-00000003-a0-r0"))
+    place = f"step-00000003-a0-r0/{UNIVERSAL}"
+    for found, before in zip(
+        launch(jobs, "load_and_go_on", 1, [DEEPSPEED | case for case in cases], tmp_path, place), expected, strict=True
+    ):
+        assert found == pytest.approx(before, abs=TOLERANCE)
+
+
+def test_exports_load_in_plain_transformers_and_peft(jobs: Path, parity: ModuleType, tmp_path: Path) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    three, four = DEEPSPEED | {"dp": 2, "zero_stage": 3}, DEEPSPEED | {"pp": 2, "tp": 2, "zero_stage": 1}
+    losses = launch(jobs, "export", 2, [three], ["full"], tmp_path / "three")
+    losses += launch(jobs, "export", 4, [four | LORA, four | LORA, four | HARD], ["adapter", "merged", "full"], tmp_path / "four")
+    launch(jobs, "export_start", 1, tmp_path / "start")
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "start" / "weights")
+    models = [
+        AutoModelForCausalLM.from_pretrained(tmp_path / "three" / "0-full"),
+        PeftModel.from_pretrained(base, tmp_path / "four" / "0-adapter"),
+        AutoModelForCausalLM.from_pretrained(tmp_path / "four" / "1-merged"),
+        AutoModelForCausalLM.from_pretrained(tmp_path / "four" / "2-full"),
+    ]
+    batch = parity.batch_of(99, 0, 1, packed=False)
+    for model, expected in zip(models, losses, strict=True):
+        with torch.no_grad():
+            logits = model.eval()(input_ids=batch.input_ids).logits
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.labels.flatten())
+        assert loss.item() == pytest.approx(expected, abs=TOLERANCE)
