@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
     from llmtrain_operator.kube.client import Client, Object
 
-INSTALL = "helm install llmtrain charts/llmtrain --namespace llmtrain-system --create-namespace"
+INSTALL = (
+    "helm install llmtrain charts/llmtrain --namespace llmtrain-system --create-namespace --set image=IMAGE --set trainerImage=IMAGE "
+    "(docs/operations/install.md)"
+)
 MANAGER = "llmtrain-cli"
 """Field manager of what people write by these commands."""
 
