@@ -31,7 +31,7 @@ AttentionInterface.register(UNMASKED, sdpa_attention_forward)
 def skeleton(config: TrainerConfig, model_dir: Path) -> PreTrainedModel:
     """The whole model on the meta device, in fp32, adapters included: names and shapes, no bytes."""
     shape = AutoConfig.from_pretrained(model_dir)
-    attention = _attention(config, shape) if config.mesh.cp == 1 else context.implementation(config.mesh.cp)
+    attention = _attention(config, shape)
     with torch.device("meta"):
         network = AutoModelForCausalLM.from_config(shape, dtype=torch.float32, attn_implementation=attention)
         if config.peft is not None:
@@ -44,6 +44,8 @@ def _attention(config: TrainerConfig, shape: PreTrainedConfig) -> str:
     packed = config.task == "sft" and config.training.packing
     windows = shape.model_type not in FAMILIES or getattr(shape, "sliding_window", None) is not None
     plain = config.model.attention == "sdpa" and not packed and not windows
+    if config.mesh.cp > 1:
+        return context.implementation(config.mesh.cp, masked=not plain)
     return UNMASKED if plain else ATTENTION[config.model.attention]
 
 

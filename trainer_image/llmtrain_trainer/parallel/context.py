@@ -51,11 +51,12 @@ def check(config: PreTrainedConfig, attention: str, layout: Layout) -> None:
         )
 
 
-def implementation(size: int) -> str:
-    """Name of the attention over `size` ranks, in Hugging Face's registries of kernels and of masks."""
-    name = f"context{size}"
+def implementation(size: int, *, masked: bool) -> str:
+    """Name of the attention over `size` ranks, in Hugging Face's registries of kernels and, where rows need one, of masks."""
+    name = f"context{size}" + ("" if masked else "_unmasked")
     AttentionInterface.register(name, _attend)
-    AttentionMaskInterface.register(name, partial(_whole_mask, size))
+    if masked:
+        AttentionMaskInterface.register(name, partial(_whole_mask, size))
     return name
 
 
