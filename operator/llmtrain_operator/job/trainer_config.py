@@ -11,8 +11,11 @@ NEVER = 100 * 365 * 86_400.0
 """hang: none as a number of seconds."""
 
 
-def trainer_config(job: LLMTrainJob, plan: Plan, attempt: int) -> TrainerConfig:
-    """Everything decided. Raises PlanError where the model's layers are not known, since a stage is a range of them."""
+def trainer_config(job: LLMTrainJob, plan: Plan, attempt: int, restarts_left: int | None = None) -> TrainerConfig:
+    """Everything decided. `restarts_left` of the budget, None for all of it.
+
+    Raises PlanError where the model's layers are not known, since a stage is a range of them.
+    """
     if plan.shape is None:
         rule = "its config.json must be known before training, to cut the layers into stages"
         raise PlanError(
@@ -38,7 +41,7 @@ def trainer_config(job: LLMTrainJob, plan: Plan, attempt: int) -> TrainerConfig:
         offload=spec.parallelism.offload,
         deepspeed=spec.parallelism.deepspeed,
         estimate=estimate_of(plan),
-        restarts=Restarts(max=budget.max, window_seconds=seconds(budget.window)),
+        restarts=Restarts(max=budget.max if restarts_left is None else restarts_left, window_seconds=seconds(budget.window)),
         hang_seconds=hang_seconds(job.spec.resilience.hang),
     )
 

@@ -1,5 +1,5 @@
 """Whether an attempt that failed is followed by another: budget in a window, the same error twice, how long to wait. Called by decide.py
-and, for the counts, by status.py."""
+and, for the counts, by status.py and by reconcile, which tells a new attempt what is left."""
 
 from __future__ import annotations
 
@@ -50,6 +50,15 @@ def waiting_sentence(seconds_left: float) -> str:
 def in_window(restarts: RestartCounts, now: float, budget: Restarts) -> int:
     """Charged restarts that count now."""
     return sum(entry.count for entry in _recent(restarts, now, budget))
+
+
+def left(gang: Gang) -> int:
+    """Restarts in place that a new attempt may make: what the window has not used up."""
+    spec = gang.job.spec
+    if spec is None:
+        return 0
+    budget = spec.resilience.restarts
+    return max(0, budget.max - in_window(gang.job.status.restarts or RestartCounts(), gang.observed.now, budget))
 
 
 def charge(restarts: RestartCounts, count: int, now: float, budget: Restarts) -> tuple[RecentRestarts, ...]:

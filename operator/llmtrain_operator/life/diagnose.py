@@ -63,6 +63,9 @@ class Failure:
     graceful: bool = False
     """Whether the gang was told to stop in order, so that it may still be saving."""
 
+    stored_attempt: int | None = None
+    """The attempt that the store's newest checkpoint names, where that is later than the one that failed."""
+
     weight: int = 1
     """Worth of the evidence: 0 a cause, 1 a consequence, such as a lost peer or a pod that is gone."""
 
@@ -135,6 +138,7 @@ def _said_it_itself(evidence: Evidence) -> Failure | None:
         repeats=repeats and verdict.reason not in ("PreparationFailed", "NodeLost"),
         suspect=suspect and not lost_peer,
         graceful=not charged,
+        stored_attempt=verdict.stored_attempt,
         weight=1 if lost_peer or not charged else 0,
     )
 
@@ -144,6 +148,7 @@ _BY_CODE: dict[int, tuple[bool, bool, bool, bool]] = {
     ExitCode.RANK_FAILED: (True, True, True, True),
     ExitCode.CONFIG: (False, True, True, False),
     ExitCode.OUT_OF_MEMORY: (False, True, True, False),
+    ExitCode.FENCED: (True, True, False, False),
     ExitCode.STORE: (True, True, False, False),
     ExitCode.SAVED: (True, False, False, False),
     ExitCode.HANG: (True, True, True, True),
@@ -236,6 +241,7 @@ def _ended_without_verdict(evidence: Evidence) -> Failure | None:
 _NAMES: dict[int, str] = {
     ExitCode.CONFIG: "BadConfig",
     ExitCode.OUT_OF_MEMORY: "OutOfMemory",
+    ExitCode.FENCED: "Fenced",
     ExitCode.STORE: "StoreUnreachable",
     ExitCode.SAVED: "Saved",
     ExitCode.HANG: "Hang",

@@ -40,9 +40,9 @@ class Gang:
     def next_number(self) -> int:
         """Above every attempt that left a trace, so that none is ever used twice; one of which no pod was let in is tried again."""
         unused = self.observed.not_created is not None and self.number > (self.job.status.ended_attempt or 0)
-        if unused and self.number > self.observed.stored_attempt and all(pod.attempt != self.number for pod in self.mine):
+        if unused and all(pod.attempt != self.number for pod in self.mine):
             return self.number
-        return 1 + max(self.number, self.job.status.ended_attempt or 0, self.observed.stored_attempt)
+        return 1 + max(self.number, self.job.status.ended_attempt or 0)
 
     @property
     def over(self) -> bool:

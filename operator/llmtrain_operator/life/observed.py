@@ -182,6 +182,3 @@ class Observed:
 
     not_created: str | None = None
     """What the API server said when it refused a pod of the gang last; None where it took them all."""
-
-    stored_attempt: int = 0
-    """Highest attempt that a checkpoint in the store names."""

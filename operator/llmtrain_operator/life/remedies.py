@@ -41,6 +41,7 @@ _REMEDIES = {
     "RankFailed": "Look at what the rank said last: `llmtrain logs {job} --rank {rank}`.",
     "AgentFailed": "Look at what the agent said last: `llmtrain logs {job} --node 0`.",
     "Hang": "The stacks of all ranks are in their logs: `llmtrain logs {job} --rank {rank}`.",
+    "Fenced": "The next attempt goes on. If it comes again: give each job a spec.checkpoint.destination of its own.",
     "StoreUnreachable": "Check spec.checkpoint.destination, its secret and its endpoint.",
     "NodeLost": "Nothing: it goes on elsewhere from the last checkpoint.",
     "RestartBudgetSpent": "Put right what it names; resilience.restarts.max allows more. Submit it under a new name to go on.",

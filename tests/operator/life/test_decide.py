@@ -11,6 +11,7 @@ import pytest
 from llmtrain_operator.life.decide import decide, rival_of
 from llmtrain_operator.life.decision import Action
 from llmtrain_operator.life.observed import Admission, Observed, Rival, Warned
+from llmtrain_trainer.config import ExitCode
 
 NOW = 1_800_000_000.0
 LOST = {"not_ready_since": NOW - 90}
@@ -503,8 +504,10 @@ def test_(w: Any, situation: str, case: Case, phase: str, reason: str, action: A
 
 
 def test_the_next_attempt_is_above_every_trace_of_one(w: Any) -> None:
-    seen = w.observed(w.ended(1), w.ended(1, 1), job=w.job(w.status(**RAN)), stored_attempt=7)
-    assert decide(seen).attempt == 8
+    fenced = w.ended(ExitCode.FENCED, verdict={"reason": "Fenced", "storedAttempt": 7})
+    decision = decide(w.observed(fenced, w.pod(1)))
+    assert (decision.phase, decision.reason, decision.ends) == ("Restarting", "Fenced", 7)
+    assert decide(w.nothing(job=w.job(w.status(**{**RAN, "phase": "Restarting", "ended_attempt": 7})))).attempt == 8
     restored = w.observed(w.ended(1, 0, 5), w.ended(1, 1, 5), job=w.job(w.status(**RAN)))
     assert decide(restored).reason == "AgentFailed"  # attempt 5 is the newest there is, whatever an old status says
     assert decide(w.nothing(job=w.job(w.status(**RAN)))).attempt == 2

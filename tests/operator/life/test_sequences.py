@@ -6,6 +6,7 @@ noticed, people delete pods, the operator dies between any two of its writes, an
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -59,6 +60,7 @@ class Cluster(RuleBasedStateMachine):
         self.progress_of: dict[int, int] = {}
         self.finals: set[str] = set()
         self.restored = False
+        self.fenced = 0  # the attempt that the newest fenced gang saw in the store
 
     # ---- the operator ----------------------------------------------------------------------------------------------------
 
@@ -74,9 +76,7 @@ class Cluster(RuleBasedStateMachine):
             refusal=None,
             status=self.status,
         )
-        return Observed(
-            now=self.now, job=job, pods=tuple(self.pods.values()), nodes=self.nodes, agents=self.agents(), stored_attempt=self.stored()
-        )
+        return Observed(now=self.now, job=job, pods=tuple(self.pods.values()), nodes=self.nodes, agents=self.agents())
 
     def agents(self) -> dict[int, Agent]:
         newest = max((pod.attempt for pod in self.pods.values()), default=0)
@@ -89,6 +89,7 @@ class Cluster(RuleBasedStateMachine):
         return NodeStatus(job="demo", attempt=pod.attempt, node_rank=pod.index, phase="training" if step else "starting", progress=row)
 
     def stored(self) -> int:
+        """Highest attempt that a checkpoint names."""
         return max(self.progress_of, default=0)
 
     @rule(stops_after=st.sampled_from(["status", "half", "all", "all", "all", "all"]))
@@ -97,6 +98,8 @@ class Cluster(RuleBasedStateMachine):
         decision = decide(self.observed())
         self.status = Status.model_validate(as_dict(project(self.observed(), decision, None)))
         self.past.append(self.status)
+        if decision.failure is not None and decision.failure.reason == "Fenced":
+            assert (self.status.ended_attempt or 0) >= self.fenced, "the attempt after a fenced one must be above what is stored"
         if stops_after == "status":
             return
         deletions, creations = list(decision.delete), list(decision.create)
@@ -111,7 +114,8 @@ class Cluster(RuleBasedStateMachine):
     def create(self, decision: Decision, index: int) -> None:
         name = f"demo-a{decision.attempt}-{index}"
         assert name not in self.pods
-        assert name not in self.ever or decision.attempt not in self.progress_of, f"{name} was created before, and its attempt trained"
+        trained = name in self.ever and decision.attempt in self.progress_of
+        assert self.restored or not trained, f"{name} was created before, and its attempt trained"
         self.ever.add(name)
         self.pods[name] = Pod(name=name, uid=name, owner="uid", attempt=decision.attempt, index=index, phase="Pending", created=self.now)
 
@@ -146,8 +150,11 @@ class Cluster(RuleBasedStateMachine):
     def training_goes_on(self, steps: int) -> None:
         newest = max((pod.attempt for pod in self.pods.values()), default=0)
         gang = [pod for pod in self.pods.values() if pod.attempt == newest and pod.running and pod.node not in self.dead]
-        if len(gang) == SIZE:
+        if len(gang) == SIZE and newest >= self.stored():
             self.progress_of[newest] = self.progress_of.get(newest, 0) + steps
+        elif len(gang) == SIZE:  # its agent sees in the store that it is not the latest
+            verdict = {"exitCode": ExitCode.FENCED, "reason": "Fenced", "message": "Later.", "storedAttempt": self.stored()}
+            self.exits(gang[0], ExitCode.FENCED, json.dumps(verdict))
 
     @rule(which=st.integers(0, 20), code=st.sampled_from(CODES))
     def a_pod_exits(self, which: int, code: int) -> None:
@@ -160,9 +167,11 @@ class Cluster(RuleBasedStateMachine):
         for pod in [pod for pod in self.pods.values() if pod.running and pod.node not in self.dead]:
             self.exits(pod, 0)
 
-    def exits(self, pod: Pod, code: int) -> None:
+    def exits(self, pod: Pod, code: int, termination: str | None = None) -> None:
         phase = "Failed" if code else "Succeeded"
-        self.pods[pod.name] = replace(pod, phase=phase, running=False, exit_code=code, finished=self.now)
+        self.pods[pod.name] = replace(pod, phase=phase, running=False, exit_code=code, finished=self.now, termination=termination)
+        if termination is not None:
+            self.fenced = self.stored()
 
     @rule()
     def deleted_pods_end(self) -> None:

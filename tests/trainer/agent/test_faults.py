@@ -111,6 +111,20 @@ def test_a_spent_budget_ends_with_the_first_failing_rank(job: Job, start: Start,
     assert "SIGKILL" in verdict.message
 
 
+def test_a_gang_ends_when_a_later_one_writes_to_its_destination(job: Job, start: Start, tmp_path: Path) -> None:
+    agent = start(job.config(tmp_path / "store", steps=100_000), "cut-off")
+    agent.until_step(3)
+    later = tmp_path / "store" / "step-00000002-a7-r0"
+    later.mkdir()
+    (later / "begin.json").write_text("{}")
+    assert agent.wait() == ExitCode.FENCED, agent.log()
+    assert (agent.verdict().reason, agent.verdict().stored_attempt) == ("Fenced", 7)
+
+    again = start(job.config(tmp_path / "store"), "again")
+    assert again.wait() == ExitCode.FENCED, again.log()
+    assert again.verdict().stored_attempt == 7 and not list(read_rows(again.run.metrics)), "it trains nothing"
+
+
 def test_two_nodes_restart_together_when_one_loses_a_rank(job: Job, start: Start, tmp_path: Path, undisturbed: dict[int, float]) -> None:
     config, port = job.config(tmp_path / "store", steps=40, mesh={"nodes": 2, "procsPerNode": 1}), free_port()
     agents = [start(config, f"node{node}", node=node, port=port) for node in (0, 1)]

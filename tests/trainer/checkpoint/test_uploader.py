@@ -98,6 +98,24 @@ def test_a_shard_that_vanished_from_the_store_is_seen_before_the_commit(tmp_path
     assert gang.told("checkpoint_rejected") == [f"{FIRST}/__1_0.distcp has no bytes in the store, its node sent 1000. It is not committed."]
 
 
+@pytest.mark.parametrize("later", ["step-00000005-a1-r0", "step-00000015-a0-r1"])
+def test_a_gang_writes_nothing_more_once_a_later_one_has_begun(gang: Gang, later: str) -> None:
+    gang.save(FIRST)
+    gang.store.put_bytes(f"{later}/begin.json", b"{}")
+    before = gang.names()
+    gang.save(SECOND)
+    assert gang.names() == before
+    assert str(gang.uploaders[0].superseded_by) == later
+    assert not gang.uploaders[0].drain(60.0), "nobody waits for what will never be"
+
+
+def test_what_an_earlier_gang_left_on_this_disk_does_not_fence_a_new_one(tmp_path: Path, store: Store) -> None:
+    gang = Gang(tmp_path, store, attempt=1)
+    store.put_bytes("step-00000020-a0-r1/begin.json", b"{}")
+    gang.save(FIRST)
+    assert gang.committed() == [FIRST] and gang.uploaders[0].superseded_by is None
+
+
 def test_old_checkpoints_go_only_after_a_newer_one_is_committed(tmp_path: Path, store: Store) -> None:
     gang = Gang(tmp_path, store, nodes=2)
     gang.save(FIRST)

@@ -17,7 +17,7 @@ from llmtrain_trainer.agent import outputs
 from llmtrain_trainer.agent.board import Board, Events
 from llmtrain_trainer.agent.echo import Echo
 from llmtrain_trainer.agent.metrics import Metrics
-from llmtrain_trainer.agent.outcome import EndedError, GaveUpError, StoppedError, UnfitError
+from llmtrain_trainer.agent.outcome import EndedError, FencedError, GaveUpError, StoppedError, UnfitError
 from llmtrain_trainer.agent.preflight import check_machine, check_rendezvous, check_store
 from llmtrain_trainer.agent.preparation import CACHE
 from llmtrain_trainer.agent.ranks import HEAVY, fork, start_server
@@ -25,7 +25,8 @@ from llmtrain_trainer.agent.server import Server
 from llmtrain_trainer.agent.stop import Stop
 from llmtrain_trainer.agent.uploads import Uploads
 from llmtrain_trainer.checkpoint.errors import StoreError
-from llmtrain_trainer.checkpoint.restore import next_round
+from llmtrain_trainer.checkpoint.manifest import Name
+from llmtrain_trainer.checkpoint.restore import list_checkpoints, next_round
 from llmtrain_trainer.checkpoint.store import Store, open_store
 from llmtrain_trainer.config import ExitCode, NodeStatus, TrainerConfig, Verdict
 from llmtrain_trainer.mounts import resolve
@@ -155,6 +156,7 @@ class _Agent:
         """Environment of the server and of every rank, set before the server starts."""
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy starts its threads when imported; the server may have none
+        os.environ.setdefault("DS_ACCELERATOR", self._config.device)  # else DeepSpeed looks for a GPU when it is imported
         os.environ["TORCH_ELASTIC_WORKER_IDENTICAL"] = "1"  # every node has the same number of ranks
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a peer that goes is our business, and is told in one line
@@ -170,7 +172,14 @@ class _Agent:
         except StoreError as error:
             raise UnfitError(ExitCode.CONFIG, "BadConfig", str(error)) from error
         check_store(store, self._options.node_rank)
+        newest = next(iter(list_checkpoints(store)), None) if self._options.node_rank == 0 else None
+        if newest is not None and newest.name.attempt > self._config.job.attempt:
+            raise self._fenced(newest.name)
         return store
+
+    def _fenced(self, newest: Name) -> FencedError:
+        assert self._config.checkpoint is not None
+        return FencedError(self._config.job.attempt, newest, self._config.checkpoint.destination)
 
     def _await(self, preparation: BaseProcess) -> None:
         """Wait for the preparation. Raises UnfitError with its sentence."""
@@ -251,6 +260,8 @@ class _Agent:
         if code == ExitCode.DONE:
             self._board.update(phase="exporting", message="Uploading the last checkpoint, the exports and the report.")
         drained = self._uploads is None or self._uploads.drain(_DRAIN_SECONDS, self._stop)
+        if self._uploads is not None and self._uploads.superseded_by is not None:
+            raise self._fenced(self._uploads.superseded_by)
         if not drained:
             return self._undrained(step, restarts)
         last = self._uploads.last if self._uploads else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llmtrain_trainer.checkpoint.manifest import Name
 from llmtrain_trainer.config import ExitCode, Verdict
 
 
@@ -29,6 +30,14 @@ class UnfitError(EndedError):
 
     def __init__(self, code: ExitCode, reason: str, message: str) -> None:
         super().__init__(Verdict(exit_code=code, reason=reason, message=message))
+
+
+class FencedError(EndedError):
+    """A later gang has taken this one's place: its checkpoints stand in the store."""
+
+    def __init__(self, attempt: int, newest: Name, where: str) -> None:
+        message = f"{where} holds {newest}, which a later gang than this one of attempt {attempt} began: this one ends and writes no more."
+        super().__init__(Verdict(exit_code=ExitCode.FENCED, reason="Fenced", message=message, stored_attempt=newest.attempt))
 
 
 class StoppedError(Exception):

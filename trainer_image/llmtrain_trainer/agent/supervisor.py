@@ -21,7 +21,7 @@ from llmtrain_trainer.agent.agreement import Agreement, Position
 from llmtrain_trainer.agent.budget import Budget
 from llmtrain_trainer.agent.failure import Failure, first_failure, first_of
 from llmtrain_trainer.agent.gang import Gang, SupersededError
-from llmtrain_trainer.agent.outcome import EndedError, GaveUpError
+from llmtrain_trainer.agent.outcome import EndedError, FencedError, GaveUpError
 from llmtrain_trainer.agent.ranks import Ranks, fork, server_processes
 from llmtrain_trainer.agent.uploads import Uploads
 from llmtrain_trainer.agent.watch import Node, Watch
@@ -122,6 +122,7 @@ class Supervisor(SimpleElasticAgent):
 
     def _monitor_workers(self, _worker_group: WorkerGroup) -> RunResult:
         self._watch.tick()
+        self._end_if_fenced()
         if os.getpid() == 1:
             reap(known=server_processes())
         codes = self._ranks.exit_codes()
@@ -234,6 +235,13 @@ class Supervisor(SimpleElasticAgent):
             now=time.time(),
             oom_killed=memory_killer.kills() > self._killed_before,
         )
+
+    def _end_if_fenced(self) -> None:
+        newest = self._gear.uploads.superseded_by if self._gear.uploads else None
+        if newest is not None and self._node.config.checkpoint is not None:
+            fenced = FencedError(self._node.config.job.attempt, newest, self._node.config.checkpoint.destination)
+            self._gear.gang.give_up(fenced.verdict)
+            raise fenced
 
     def _end_if_stopping(self, failure: Failure | None) -> None:
         """A stop that fails is not tried again: who asked for it wants the node."""

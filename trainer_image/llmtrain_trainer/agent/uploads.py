@@ -10,7 +10,7 @@ from typing import Any
 from llmtrain_trainer.agent.board import Board, Events
 from llmtrain_trainer.agent.metrics import Metrics
 from llmtrain_trainer.agent.stop import Stop
-from llmtrain_trainer.checkpoint.manifest import RankPart
+from llmtrain_trainer.checkpoint.manifest import Name, RankPart
 from llmtrain_trainer.checkpoint.store import Store
 from llmtrain_trainer.checkpoint.uploader import Uploader
 from llmtrain_trainer.config import CheckpointStatus, TrainerConfig
@@ -38,6 +38,7 @@ class Uploads:
             config.checkpoint.keep,
             config.checkpoint.keep_every_steps,
             self._on_event,
+            attempt=config.job.attempt,
         )
         self._staging, self._node_rank = run.staging, node_rank
         self._shown: CheckpointStatus | None = None
@@ -50,6 +51,11 @@ class Uploads:
         """The newest committed checkpoint."""
         return self._uploader.last
 
+    @property
+    def superseded_by(self) -> Name | None:
+        """On node 0: a save that a later gang began."""
+        return self._uploader.superseded_by
+
     def settle(self, seconds: float) -> None:
         """Give finished saves a moment to be committed, before a restart chooses among the committed ones."""
         self._uploader.drain(seconds)
@@ -59,7 +65,7 @@ class Uploads:
         """Wait until all finished saves are committed; False when time or the grace of a stop ran out."""
         until = time.monotonic() + seconds
         while not self._uploader.drain(0.5):
-            if time.monotonic() > until or stop.expired():
+            if time.monotonic() > until or stop.expired() or self.superseded_by is not None:
                 return False
         self._show()
         return True

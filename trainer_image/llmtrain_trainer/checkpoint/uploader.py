@@ -18,6 +18,7 @@ from llmtrain_trainer.checkpoint import staging as disk
 from llmtrain_trainer.checkpoint.commit import Committer, read_or_none
 from llmtrain_trainer.checkpoint.errors import BadCheckpointError, StoreError
 from llmtrain_trainer.checkpoint.manifest import BEGIN, COMMIT, MANIFEST, Begin, Commit, File, Manifest, Name, NodePart, encode, node_file
+from llmtrain_trainer.checkpoint.restore import list_checkpoints
 from llmtrain_trainer.checkpoint.staging import Staged
 from llmtrain_trainer.checkpoint.store import Store, side_by_side
 from llmtrain_trainer.config import CheckpointStatus
@@ -40,11 +41,13 @@ class Uploader:
         event: Event,
         *,
         waiting_limit: int = 4,
+        attempt: int = 0,
     ) -> None:
-        """local_ranks: global numbers of this node's ranks. waiting_limit: finished saves that may wait before newer ones replace them."""
+        """local_ranks: global numbers of this node's ranks. waiting_limit: finished saves that may wait before newer ones replace them.
+        attempt: of this gang; what an earlier one left in `staging` says nothing of it."""
         self._staging, self._store, self._event = staging, store, event
         self._node, self._nodes, self._ranks = node_rank, nodes, tuple(local_ranks)
-        self._waiting_limit = waiting_limit
+        self._waiting_limit, self._attempt = waiting_limit, attempt
         self._committer = Committer(store, nodes, keep, keep_every_steps)
         self._turn = threading.Lock()
         self._drainer: threading.Thread | None = None
@@ -57,13 +60,16 @@ class Uploader:
         self.last: CheckpointStatus | None = None
         """The newest checkpoint this node knows to be committed."""
 
+        self.superseded_by: Name | None = None
+        """On node 0: a save that a later gang began here. Set once; from then on nothing is written."""
+
     def poll(self) -> None:
         """Do all that can be done now. Never raises for a store that fails: an event says so, and the next call tries again."""
         with self._turn:
             self._poll()
 
     def drain(self, timeout: float) -> bool:
-        """Poll until every finished save is committed; False when `timeout` seconds were not enough.
+        """Poll until every finished save is committed; False when `timeout` seconds were not enough, or a later gang has taken over.
 
         The polls run in a thread of their own: a request to a store that hangs lasts longer than the grace of a stop.
         """
@@ -75,11 +81,13 @@ class Uploader:
             self._drainer.join(max(0.0, deadline - time.monotonic()))
             if not self._drainer.is_alive() and not self._pending():
                 return True
-            if time.monotonic() >= deadline:
+            if time.monotonic() >= deadline or self.superseded_by is not None:
                 return False
             time.sleep(0.05)
 
     def _poll(self) -> None:
+        if self.superseded_by is not None:
+            return
         try:
             while True:
                 self._close_what_is_whole()  # between uploads too: where saves come as fast as uploads, there is no other time
@@ -133,12 +141,25 @@ class Uploader:
         begin = encode(Begin(save_id=staged.save_id, nodes=self._nodes))
         if self._node != 0 and read_or_none(self._store, f"{staged.name}/{BEGIN}") != begin:
             return False
-        if self._taken(staged):
+        if self._taken(staged) or self._fenced():
             return False
         if self._node == 0:
             self._store.put_bytes(f"{staged.name}/{BEGIN}", begin)
         self._begun.add(staged.name)
         return True
+
+    def _fenced(self) -> bool:
+        """Does a later gang write here? Then this one runs on only because nobody could reach it, on a node that was cut off.
+
+        One of the same attempt with a later round counts: it was made by an operator whose memory was restored from the past.
+        """
+        if self._node == 0:
+            newest = next(iter(list_checkpoints(self._store)), None)
+            names = (*self._begun, *(staged.name for staged in self._pending()))
+            own = max((self._attempt, 0), *((name.attempt, name.round) for name in names))
+            if newest is not None and (newest.name.attempt, newest.name.round) > own:
+                self.superseded_by = newest.name
+        return self.superseded_by is not None
 
     def _taken(self, staged: Staged) -> bool:
         """Committed already: its files must not be touched."""

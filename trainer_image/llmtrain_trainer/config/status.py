@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from llmtrain_trainer.config.strict import Strict
 
@@ -20,6 +22,9 @@ class ExitCode(IntEnum):
 
     OUT_OF_MEMORY = 12
     """A rank ran out of memory; starting again will not help."""
+
+    FENCED = 73
+    """A later gang of this job writes to the destination, or has written there: this one ended without writing (EX_CANTCREAT)."""
 
     STORE = 74
     """The checkpoint store cannot be read at start (EX_IOERR)."""
@@ -173,7 +178,7 @@ class Verdict(Strict):
     """Exit code of the agent, one of ExitCode where the agent chose it."""
 
     reason: str
-    """CamelCase, one word for one cause: Complete, RankFailed, OutOfMemory, Hang, Saved, BadConfig, BadData, StoreUnreachable."""
+    """CamelCase, one word for one cause: Complete, RankFailed, OutOfMemory, Hang, Saved, BadConfig, BadData, StoreUnreachable, Fenced."""
 
     message: str
     """One sentence with the evidence."""
@@ -189,6 +194,9 @@ class Verdict(Strict):
 
     restarts: int = 0
     """Restarts in place before the agent stopped."""
+
+    stored_attempt: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    """With reason Fenced: the attempt that the destination's newest checkpoint names. The next attempt must have a higher number."""
 
 
 class NodeStatus(Strict):
