@@ -6,7 +6,7 @@ from llmtrain_operator.job.case import Case, Refusal
 from llmtrain_operator.job.divisors import listed
 from llmtrain_operator.job.problem import Problem
 
-ENGINES = ("native", "deepspeed")
+ENGINES = ("native", "deepspeed", "megatron")
 TASKS = ("pretrain", "sft")
 PEFT_METHODS = ("lora", "rslora")
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gpt2", "mixtral", "qwen2_moe", "qwen3_moe")

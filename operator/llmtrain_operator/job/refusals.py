@@ -8,6 +8,7 @@ from llmtrain_operator.job.available import AVAILABLE, WITHOUT_TENSOR
 from llmtrain_operator.job.case import Case, Refusal
 from llmtrain_operator.job.deepspeed import DEEPSPEED
 from llmtrain_operator.job.divisors import divisors, listed
+from llmtrain_operator.job.megatron import MEGATRON
 from llmtrain_operator.job.problem import Problem
 
 TENSOR, PIPELINE = "spec.parallelism.tensor", "spec.parallelism.pipeline"
@@ -212,7 +213,7 @@ LAYOUT: tuple[Refusal, ...] = (
     peft_in_parallel,
 )
 
-REFUSALS: tuple[Refusal, ...] = (*AVAILABLE, *LAYOUT, *DEEPSPEED)
+REFUSALS: tuple[Refusal, ...] = (*AVAILABLE, *LAYOUT, *DEEPSPEED, *MEGATRON)
 
 
 def problems_of(case: Case) -> tuple[Problem, ...]:

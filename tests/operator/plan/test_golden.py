@@ -45,6 +45,7 @@ def same(name: str, text: str) -> bool:
 CASES = {
     "2x4x4": (),
     "auto": (("    data: 2\n    pipeline: 4\n    tensor: 4\n", "    auto: true\n"),),
+    "megatron": (("    data: 2\n", "    engine: megatron\n    virtualStages: 2\n"),),
     "too-large": (("gpu: H100-80GB", "gpu: L4"),),
     "cut-sequences-and-experts": (
         ("model_type: llama", "model_type: mixtral\n      num_local_experts: 8\n      num_experts_per_tok: 2"),
