@@ -24,6 +24,7 @@ DEEPSPEED: tuple[dict[str, Any], ...] = (
     {"variant": "qwen3", "zero_stage": 1} | TP,
     {"variant": "tied-embeddings", "zero_stage": 1} | TP,
     *({"variant": variant, "zero_stage": stage} | PP for variant in ("clipping", "tied-embeddings") for stage in range(2)),
+    {"variant": "clipping", "zero_stage": 1, "more": {"offload": {"optimizer": "cpu"}}} | PP,
     *({"variant": variant, "zero_stage": 1} | PP for variant in ("lora", "packed", "gpt2", "odd-layers", "grouped-query", "bf16")),
     *({"variant": "clipping", "zero_stage": stage} | DP | TP for stage in (1, 3)),
     *({"variant": variant, "zero_stage": 1} | PP | DP for variant in ("clipping", "tied-embeddings", "lora")),

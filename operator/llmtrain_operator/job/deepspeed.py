@@ -73,6 +73,13 @@ def offload_parameters(case: Case) -> Problem | None:
     return Problem("spec.parallelism.offload.parameters", place, rule, "Write zeroStage: 3, or none")
 
 
+def compiled(case: Case) -> Problem | None:
+    if not case.job.spec.training.compile:
+        return None
+    rule = "this version compiles the layers of engine native alone"
+    return Problem("spec.training.compile", "true", rule, "Leave compile out, or use engine native")
+
+
 def raw_keys(case: Case) -> Problem | None:
     found = next(owned(case.job.spec.parallelism.deepspeed or {}), None)
     if found is None:
@@ -92,6 +99,7 @@ LIMITS: tuple[Refusal, ...] = (
     tensor_of_experts,
     offload_optimizer,
     offload_parameters,
+    compiled,
     raw_keys,
 )
 

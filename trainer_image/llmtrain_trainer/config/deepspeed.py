@@ -22,7 +22,7 @@ class Offload(Strict):
     """Shares of the weights, fetched layer by layer. Needs zeroStage 3."""
 
     path: Annotated[str, Field(pattern=r"^/.+", max_length=1024, examples=["/local/nvme"])] | None = None
-    """Directory on a fast local disk of each node, for nvme."""
+    """Directory on a fast local disk of each node, for nvme. In a cluster one below /var/lib/llmtrain, the pod's own volume."""
 
 
 OWNED: Mapping[str, str] = {

@@ -57,9 +57,6 @@ def make(config: TrainerConfig, model_dir: Path, place: Place, index: int, *, sh
         if not name and stage.first and stage.last:
             _tie(network, tied)
         share(as_computed(config, network.get_submodule(name)))
-    if config.training.compile:
-        for _, layer in stage.layers:
-            layer.compile()
     return Made(stage=stage, cut=shards)
 
 
