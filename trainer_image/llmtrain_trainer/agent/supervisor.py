@@ -36,6 +36,9 @@ _LEAST_UPLOAD_WAIT = 3.0
 _PEER_GRACE = 0.5
 """Seconds to wait for the cause when ranks so far only complain about each other."""
 
+_KERNEL_ORDER = {"megatron": {"CUDA_DEVICE_MAX_CONNECTIONS": "1"}}
+"""Megatron overlaps an exchange with the product after it by starting the exchange first, and asks for one queue that keeps their order."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gear:
@@ -205,6 +208,7 @@ class Supervisor(SimpleElasticAgent):
             "GROUP_RANK": str(group.group_rank),
             "MASTER_ADDR": str(group.master_addr),
             "MASTER_PORT": str(group.master_port),
+            **_KERNEL_ORDER.get(self._node.config.engine, {}),
         }
 
     def _clear(self, ranks: list[int]) -> None:

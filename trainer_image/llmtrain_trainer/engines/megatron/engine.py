@@ -52,7 +52,8 @@ class MegatronEngine:
         """One optimizer step. Dropout depends on (seed, step, stage, replica), so a resumed run draws what an undisturbed one would."""
         if self._settings.attention_dropout:
             place = self._place
-            model_parallel_cuda_manual_seed(seed_of(self._config.training.seed, step, place.pp, place.replica), force_reset_rng=True)
+            seed = seed_of(self._config.training.seed, step, place.pp, place.replica, place.cp)
+            model_parallel_cuda_manual_seed(seed, force_reset_rng=True)
         for chunk in self._chunks:
             chunk.zero_grad_buffer()
         self._optimizer.zero_grad()

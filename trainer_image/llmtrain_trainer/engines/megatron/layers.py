@@ -6,13 +6,14 @@ Megatron's own norm refuses sequence parallelism and its own attention keeps eve
 from __future__ import annotations
 
 import importlib.util
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from megatron.core.extensions import transformer_engine
 from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec, get_gpt_layer_with_transformer_engine_spec
 from megatron.core.process_groups_config import ProcessGroupCollection
-from megatron.core.tensor_parallel import all_to_all
+from megatron.core.tensor_parallel import all_to_all, get_cuda_rng_tracker
 from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.moe import moe_utils
 from megatron.core.transformer.spec_utils import ModuleSpec
@@ -75,15 +76,18 @@ class Attention(MegatronModule):  # type: ignore[misc]
         if several:
             query, key, value = (whole_sequence(part, self._context) for part in (query, key, value))
         query, key, value = (part.permute(1, 2, 0, 3) for part in (query, key, value))
-        mixed = scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=attention_mask,
-            is_causal=attention_mask is None,
-            dropout_p=self.config.attention_dropout if self.training else 0.0,
-            enable_gqa=query.shape[1] != key.shape[1],
-        ).permute(2, 0, 1, 3)
+        dropout = self.config.attention_dropout if self.training else 0.0
+        with get_cuda_rng_tracker().fork() if dropout else nullcontext():  # the heads of each rank draw their own
+            mixed = scaled_dot_product_attention(
+                query,
+                key,
+                value,
+                attn_mask=attention_mask,
+                is_causal=attention_mask is None,
+                dropout_p=dropout,
+                enable_gqa=query.shape[1] != key.shape[1],
+            )
+        mixed = mixed.permute(2, 0, 1, 3)
         return (own_sequence(mixed, self._context) if several else mixed).flatten(2)
 
 
