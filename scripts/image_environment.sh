@@ -32,4 +32,4 @@ fi
 
 # Our own code comes in a later layer, to one place whatever the version of Python.
 echo /opt/llmtrain/code > "$("$directory/bin/python" -c 'import site; print(site.getsitepackages()[0])')/llmtrain.pth"
-rm -rf /tmp/uv
+rm -rf /tmp/uv /tmp/uv-*

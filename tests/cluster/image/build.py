@@ -9,22 +9,27 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.cluster import binaries
+from tests.cluster.addresses import Site
 from tests.cluster.image import base, settings
 from tests.cluster.image.box import boxed
-from tests.cluster.image.storage import Built, buildah, built, home
+from tests.cluster.image.storage import Built, buildah, built, home, registry
 
 REPOSITORY = Path(__file__).parents[3]
 CODE = ("operator/llmtrain_operator", "trainer_image/llmtrain_trainer")
-ENVIRONMENT = ("Dockerfile", "trainer_image/Dockerfile", "trainer_image/pyproject.toml", "scripts/image_environment.sh", ".dockerignore")
-ENVIRONMENT += ("requirements/operator.txt", "requirements/trainer.txt", "requirements/uv.txt")
+DEPENDENCIES = ("trainer_image/pyproject.toml", "requirements/trainer.txt", "requirements/uv.txt", "scripts/image_environment.sh")
+DEPENDENCIES += ("tests/cluster/image/base.py",)
+RECIPES = ("Dockerfile", "trainer_image/Dockerfile", "requirements/operator.txt", ".dockerignore")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,25 +42,71 @@ class Images:
 
 def ensure() -> Built:
     """Build and publish what the tree asks for, unless that is done. Raises CannotRunError or RuntimeError with the reason."""
-    wanted = _digest(*ENVIRONMENT, *CODE)
+    wanted = digest(*DEPENDENCIES, *RECIPES, *CODE)
     with _locked():  # another process may build it now
         if (found := built()) and found.sources == wanted:
             return found
+        if takes_minutes() and not a_cluster_runs():
+            forget()
         made = _build(wanted)
+        _tidy(made)
         boxed(sys.executable, "-m", "tests.cluster.image.publish", json.dumps(asdict(made)), network=False, cwd=REPOSITORY)
         (home() / "built.json").write_text(json.dumps(asdict(made)))
         return made
 
 
 def takes_minutes() -> bool:
-    """Whether `ensure()` would have to build more than our own code."""
+    """Whether `ensure()` would have to install the trainer's dependencies."""
     found = built()
-    return found is None or found.environment != _digest(*ENVIRONMENT)
+    return found is None or found.environment != environment()
 
 
-def push(registry: str, name: str) -> str:
+def environment() -> str:
+    """Digest of all that decides what the trainer's dependencies are, the stage of its Dockerfile included."""
+    stage = (REPOSITORY / "trainer_image" / "Dockerfile").read_text().partition("\nFROM dependencies")[0]
+    return hashlib.sha256((digest(*DEPENDENCIES) + stage).encode()).hexdigest()
+
+
+def forget() -> None:
+    """Remove all but the bases. Old dependencies beside new ones while these are installed would take 40 GB."""
+    old = [one["id"] for one in _images() if not any("llmtrain-base" in name for name in one["names"] or ())]
+    if old:
+        subprocess.run(buildah("rmi", "--force", *old), check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(buildah("rmi", "--prune", "--force"), check=True, stdout=subprocess.DEVNULL)
+    for path in (registry(), home() / "unpacked"):
+        shutil.rmtree(path, ignore_errors=True)
+    (home() / "built.json").unlink(missing_ok=True)
+
+
+def _tidy(made: Built) -> None:
+    """Remove what a build leaves behind: working containers, one of 5 GB among them, and the images of earlier code."""
+    subprocess.run(buildah("rm", "--all"), check=True, stdout=subprocess.DEVNULL)
+    kept = ("localhost/llmtrain-base:", *(f"localhost/{name}" for name in (made.operator, made.dependencies, made.trainer)))
+    old = [name for one in _images() for name in one["names"] or () if not name.startswith(kept)]
+    if old:
+        subprocess.run(buildah("rmi", *old), check=True, stdout=subprocess.DEVNULL)
+
+
+def _images() -> list[dict[str, Any]]:
+    """What is in buildah's storage under a name."""
+    listed = subprocess.run(buildah("images", "--json"), stdout=subprocess.PIPE, check=True).stdout
+    return list(json.loads(listed) or [])
+
+
+def a_cluster_runs() -> bool:
+    """Whether a cluster is up, which may use what was built last: its keeper holds its lock."""
+    for path in Site(0).lock.parent.glob("*.lock"):
+        with path.open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+    return False
+
+
+def push(to: str, name: str) -> str:
     """Push a built image into a registry over plain HTTP, layers that are there already excepted; returns its reference there."""
-    reference = f"{registry}/{name}"
+    reference = f"{to}/{name}"
     options = ["--quiet", "--tls-verify=false", "--format=oci", "--compression-format=zstd", "--compression-level=3"]
     boxed(*buildah("push", *options, f"localhost/{name}", f"docker://{reference}"))
     return reference
@@ -70,7 +121,7 @@ def _build(sources: str) -> Built:
         dependencies=_image("llmtrain/trainer-dependencies", "trainer_image/Dockerfile", compiler, "--target=dependencies"),
         trainer=_image("llmtrain/trainer", "trainer_image/Dockerfile", compiler),
         sources=sources,
-        environment=_digest(*ENVIRONMENT),
+        environment=environment(),
     )
 
 
@@ -87,7 +138,7 @@ def _image(name: str, dockerfile: str, base_image: str, *more: str) -> str:
     return tagged
 
 
-def _digest(*paths: str) -> str:
+def digest(*paths: str) -> str:
     """Over names and contents of files, and of all files below directories."""
     summed = hashlib.sha256()
     for path in sorted(one for name in paths for one in _files(REPOSITORY / name)):

@@ -6,9 +6,7 @@ what is there already by its digest, so that only what is new is written.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import shutil
 import socket
 import subprocess
 import sys
@@ -18,38 +16,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.cluster.addresses import Site
 from tests.cluster.binaries import program
 from tests.cluster.components import registry_settings
 from tests.cluster.image.build import push
-from tests.cluster.image.storage import Built, buildah, home, registry, unpacked
+from tests.cluster.image.storage import Built, home, unpacked
 from tests.cluster.image.unpacked import unpack
 
 ADDRESS, PORT = "127.0.0.1", 5000
 
 
 def main(made: Built) -> None:
-    """Publish three images. Those of other dependencies go first, unless a cluster may be using them: each takes 15 GB."""
-    fresh = not unpacked(made.dependencies).exists()
-    if fresh and not _cluster_runs():
-        subprocess.run(buildah("rmi", "--prune", "--force"), check=True, capture_output=True)
-        for old in (registry(), home() / "unpacked"):
-            shutil.rmtree(old, ignore_errors=True)
+    """Publish three images, and unpack the dependencies where they are new."""
     with tempfile.TemporaryDirectory(dir=home()) as scratch, _registry(Path(scratch)):
         references = [push(f"{ADDRESS}:{PORT}", name) for name in (made.operator, made.dependencies, made.trainer)]
-        if fresh:
+        if not unpacked(made.dependencies).exists():
             unpack(references[1], unpacked(made.dependencies), Path(scratch))
-
-
-def _cluster_runs() -> bool:
-    """Whether any cluster is up: its keeper holds its lock."""
-    for path in Site(0).lock.parent.glob("*.lock"):
-        with path.open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-    return False
 
 
 @contextmanager
