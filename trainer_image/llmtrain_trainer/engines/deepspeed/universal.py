@@ -1,4 +1,4 @@
-"""A checkpoint of one number of replicas for another, by DeepSpeed's universal format. Entered by agent/conversion.py before ranks start."""
+"""A checkpoint of one number of replicas for another, by DeepSpeed's universal format. Entered by agent/conversion.py before a start."""
 
 from __future__ import annotations
 
