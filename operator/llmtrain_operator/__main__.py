@@ -33,6 +33,7 @@ def main() -> int:
     given = parser().parse_args()
     kopf.configure(log_format=kopf.LogFormat.JSON if given.log == "json" else kopf.LogFormat.FULL)
     logging.getLogger("kopf").setLevel(logging.WARNING)  # it says one line for every event
+    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)  # and that signals are not its own
     options = Options(
         namespaces=tuple(given.namespace),
         cluster=Cluster(

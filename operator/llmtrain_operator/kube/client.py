@@ -155,7 +155,9 @@ class Client:
     ) -> Object:
         limit = aiohttp.ClientTimeout(total=within or self._within)
         headers = {"Content-Type": content} if body is not None else {}
-        data = None if body is None else json.dumps(body).encode()
+        data = (
+            None if body is None else json.dumps(body, ensure_ascii=False).encode()
+        )  # an apply is read as YAML, which knows no pairs of \\u
         try:
             async with self._http.request(method, self._server + path, params=query, data=data, headers=headers, timeout=limit) as answer:
                 raw = await answer.read()

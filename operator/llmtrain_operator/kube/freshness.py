@@ -53,8 +53,8 @@ class Freshness:
 
     def unready(self) -> str | None:
         """One sentence where a watch is dead, or not open yet."""
-        waits = f"{min(self._awaited)} is not watched yet." if self._awaited else None
-        return self.stale() or waits
+        awaited = sorted(self._awaited.copy())  # the watches have a thread of their own
+        return self.stale() or (f"{awaited[0]} is not watched yet." if awaited else None)
 
     async def guard(self) -> None:
         """Return never; raises WatchLostError when a watch is dead."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from llmtrain_operator.job.problem import Problem
 from llmtrain_operator.job.spec import Spec
 from llmtrain_operator.kube.client import Client, Object, path_of
 from llmtrain_operator.life.objects import pod_group_of, workload_of
@@ -37,6 +38,19 @@ def gang_of(spec: Spec | None, apis: GangApis) -> GangKind:
     if VOLCANO in apis.versions:
         return "volcano"
     return "coscheduling" if COSCHEDULING in apis.versions else "operator"
+
+
+def not_served(spec: Spec | None, apis: GangApis) -> str | None:
+    """A refusal where the manifest asks for somebody to admit its gang who is not there."""
+    group, program = _ADMIT.get(spec.scheduling.gang, ("", "")) if spec else ("", "")
+    if not group or group in apis.versions:
+        return None
+    rule = f"this cluster does not serve {group}, or did not when the operator started"
+    way_out = f"Install {program} and restart the operator, or leave gang out"
+    return str(Problem("spec.scheduling.gang", spec.scheduling.gang if spec else "", rule, way_out))
+
+
+_ADMIT = {"kueue": (KUEUE, "Kueue"), "volcano": (VOLCANO, "Volcano"), "coscheduling": (COSCHEDULING, "scheduler-plugins")}
 
 
 async def admission_of(client: Client, apis: GangApis, gang: GangKind, namespace: str, name: str) -> Admission | None:

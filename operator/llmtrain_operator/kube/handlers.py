@@ -6,10 +6,15 @@ concluded from an event but that there is something to look at. Of jobs and pods
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import kopf
+import uvloop
 
 from llmtrain_operator.job.spec import GROUP, KIND, PLURAL, VERSION
 from llmtrain_operator.kube.client import path_of
@@ -27,8 +32,10 @@ Mark = tuple[Any, Any, Any]
 """What of a job changes when somebody else changed it: not its status, which the operator writes itself."""
 
 
-def registry_of(queue: WorkQueue[JobKey], sessions: Sessions, metrics: Metrics) -> kopf.OperatorRegistry:
-    """All handlers."""
+def registry_of(
+    add: Callable[[JobKey], None], add_soon: Callable[[JobKey], None], sessions: Sessions, metrics: Metrics
+) -> kopf.OperatorRegistry:
+    """All handlers. They run in kopf's thread."""
     registry = kopf.OperatorRegistry()
     seen: dict[JobKey, Mark] = {}
 
@@ -41,7 +48,7 @@ def registry_of(queue: WorkQueue[JobKey], sessions: Sessions, metrics: Metrics) 
         metrics.events_seen.labels(PLURAL).inc()
         key, mark = (namespace or "", name or ""), (meta.get("uid"), meta.get("generation"), meta.get("deletionTimestamp"))
         if type != "MODIFIED" or seen.get(key) != mark:  # a list (type None) always counts: it follows a gap
-            queue.add(key)
+            add(key)
         seen[key] = mark
         if type == "DELETED":
             del seen[key]
@@ -50,7 +57,7 @@ def registry_of(queue: WorkQueue[JobKey], sessions: Sessions, metrics: Metrics) 
     async def pod_changed(namespace: str | None, labels: Any, **_: Any) -> None:
         metrics.events_seen.labels("pods").inc()
         if job := labels.get(JOB_LABEL):
-            queue.add_soon((namespace or "", job))
+            add_soon((namespace or "", job))
 
     return registry
 
@@ -109,16 +116,51 @@ def collections_of(namespaces: Sequence[str]) -> list[str]:
     return [path_of(version, kind, namespace) for namespace in namespaces or [None] for version, kind in kinds]  # type: ignore[list-item]
 
 
-async def watch(
-    queue: WorkQueue[JobKey], sessions: Sessions, metrics: Metrics, identity: str, namespaces: Sequence[str], stop: Any
-) -> None:
-    """Watch until `stop` (an asyncio.Event) is set or the process is told to end. Raises where a watch fails for good."""
-    run: Callable[..., Any] = kopf.operator
-    await run(
-        registry=registry_of(queue, sessions, metrics),
-        settings=settings_of(identity),
-        clusterwide=not namespaces,
-        namespaces=list(namespaces),
-        standalone=True,
-        stop_flag=stop,
-    )
+async def watch(queue: WorkQueue[JobKey], sessions: Sessions, metrics: Metrics, identity: str, namespaces: Sequence[str]) -> None:
+    """Watch until cancelled. Raises what ended the watches.
+
+    kopf has a thread and a loop of its own. In ours it would take the signals of the process and, when it ends, every task that began
+    after it; and a watch that is read while others compute is not closed for reading too slowly.
+    """
+    loop, ended, stop = asyncio.get_running_loop(), asyncio.get_running_loop().create_future(), threading.Event()
+    registry = registry_of(lambda key: _soon(loop, queue.add, key), lambda key: _soon(loop, queue.add_soon, key), sessions, metrics)
+
+    def told(error: BaseException | None) -> None:
+        if not ended.done():
+            ended.set_exception(error) if error else ended.set_result(None)
+
+    async def operate() -> None:
+        error: BaseException | None = None
+        try:
+            asyncio.get_running_loop().set_task_factory(partial(_task, lambda raised: _soon(loop, told, raised)))
+            operator: Callable[..., Any] = kopf.operator
+            scope = {"clusterwide": not namespaces, "namespaces": list(namespaces)}
+            await operator(registry=registry, settings=settings_of(identity), standalone=True, stop_flag=stop, **scope)
+        except BaseException as raised:
+            error = raised
+        _soon(loop, told, error)
+
+    threading.Thread(target=lambda: uvloop.run(operate()), name="kopf", daemon=True).start()
+    try:
+        await ended
+    finally:
+        stop.set()
+
+
+def _soon(loop: asyncio.AbstractEventLoop, call: Callable[[Any], None], argument: Any) -> None:
+    """From another thread; nothing where the loop is closed, since then nobody asks any more."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(call, argument)
+
+
+def _task(failed: Callable[[BaseException], None], loop: asyncio.AbstractEventLoop, made: Any, **named: Any) -> asyncio.Task[Any]:
+    """A task of kopf's. Where it is a watcher that fails, `failed` is told at once: before kopf ends, it ends the other watches, and for
+    one that is just being opened it waits for ever."""
+
+    def done(task: asyncio.Task[Any]) -> None:
+        if task.get_name().startswith("watcher for ") and not task.cancelled() and (error := task.exception()) is not None:
+            failed(error)
+
+    task = asyncio.Task(made, loop=loop, **named)
+    task.add_done_callback(done)
+    return task

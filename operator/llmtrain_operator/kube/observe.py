@@ -19,7 +19,7 @@ from llmtrain_operator.job.spec import GROUP, KIND, VERSION
 from llmtrain_operator.kube import names
 from llmtrain_operator.kube.client import ApiError, Client, Object, path_of
 from llmtrain_operator.kube.cluster import HTTP_PORT_NAME
-from llmtrain_operator.kube.gangs import GangApis, admission_of, gang_of
+from llmtrain_operator.kube.gangs import GangApis, admission_of, gang_of, not_served
 from llmtrain_operator.kube.planner import Planned, Planner
 from llmtrain_operator.life.objects import LABEL_JOB, agent_of, job_of, node_of, pod_of, warnings_of
 from llmtrain_operator.life.observed import Agent, Node, Observed, Pod, Warned
@@ -68,12 +68,12 @@ class Observer:
         self._heard: dict[tuple[str, str], dict[int, Agent]] = {}
 
     async def look(self, namespace: str, name: str) -> Sight | None:
-        """None where there is no such job. Raises ApiError."""
+        """None where there is no such job. Raises ApiError, and StillReadingError where its plan waits for the model's source."""
         manifest = await self._client.get(path_of(API, KIND, namespace, name))
         if manifest is None:
             return None
+        planned = await self._planner.plan_now(manifest)
         raw = await self._client.list(path_of("v1", "Pod", namespace), labelSelector=f"{LABEL_JOB}={name}")
-        planned = await self._planner.plan(manifest)
         observed = observed_of(manifest, raw, self._gangs, self._wall(), planned)
         job, pods = observed.job, observed.pods
         group = names.gang(name, max((pod.attempt for pod in pods), default=0))
@@ -149,7 +149,8 @@ def observed_of(manifest: Object, pods: Iterable[Object], gangs: GangApis, now: 
 
 def _observed(manifest: Object, pods: tuple[Pod, ...], gangs: GangApis, now: float, planned: Planned | None = None) -> Observed:
     known = planned.job if planned else None
-    job = job_of(manifest, planned.refusal if planned else None, known.spec if known else None)
+    refusals = (planned.refusal if planned else None, not_served(known.spec if known else None, gangs))
+    job = job_of(manifest, " ".join(filter(None, refusals)) or None, known.spec if known else None)
     return Observed(now=now, job=job, pods=pods, gang=gang_of(job.spec, gangs))
 
 

@@ -20,11 +20,14 @@ from llmtrain_operator.kube.events import Recorder
 from llmtrain_operator.kube.handlers import JobKey
 from llmtrain_operator.kube.metrics import Metrics
 from llmtrain_operator.kube.observe import Observer, Sight
+from llmtrain_operator.kube.planner import StillReadingError
 from llmtrain_operator.kube.queue import WorkQueue
 from llmtrain_operator.kube.render import render
 from llmtrain_operator.kube.turns import Turns
+from llmtrain_operator.life.budget import left as restarts_left
 from llmtrain_operator.life.decide import decide
 from llmtrain_operator.life.decision import Action, Decision
+from llmtrain_operator.life.gang import Gang
 from llmtrain_operator.life.observed import Observed
 from llmtrain_operator.life.status import as_dict, project, worth_writing
 
@@ -98,7 +101,10 @@ class Reconciler:
             self._metrics.actions.labels(decision.action.name.lower()).inc()
         if decision.action is Action.CREATE and job is not None and plan is not None:
             avoid = observed.job.status.avoided_nodes
-            made = render(job, plan, decision.attempt, self._cluster, uid=observed.job.uid, gang=observed.gang, avoid=avoid)
+            left = restarts_left(Gang(observed))
+            made = render(
+                job, plan, decision.attempt, self._cluster, uid=observed.job.uid, gang=observed.gang, avoid=avoid, restarts_left=left
+            )
             try:
                 await create_gang(self._client, [*made.shared, *made.own, *(made.pods[index] for index in decision.create)])
             except ApiError as error:
@@ -147,6 +153,9 @@ async def work(queue: WorkQueue[JobKey], reconciler: Reconciler, metrics: Metric
                 queue.forget(key)
             else:
                 queue.add_after(key, again * random.uniform(0.9, 1.1))
+        except StillReadingError:
+            result = "reading"
+            queue.add_after(key, RESYNC)
         except Exception as error:  # a job must never end the worker: whatever it was, it is tried again, later each time
             result = "failed"
             log.warning("%s/%s is tried again in %.1f s: %s", *key, queue.failed(key), error, exc_info=not isinstance(error, ApiError))

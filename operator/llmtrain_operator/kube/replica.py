@@ -109,20 +109,19 @@ async def _lead(
     shapes: Shapes,
 ) -> None:
     """Watch and reconcile until told to stop."""
-    planner, turns = Planner(shapes), Turns(queue.add)
+    planner, turns = Planner(shapes, wake=queue.add), Turns(queue.add)
     async with aiohttp.ClientSession() as agents:
         observer = Observer(client, agents, planner, await GangApis.of(client))
         recorder = Recorder(client, metrics, options.identity)
         reconciler = Reconciler(client, observer, recorder, metrics, options.cluster, turns)
         lease = asyncio.create_task(election.hold())
-        # All are made before kopf, or it would take them for its own and end them when it ends.
         workers = [asyncio.create_task(work(queue, reconciler, metrics, lambda: election.leads)) for _ in range(WORKERS)]
         try:
             async for observed in observer.all(options.namespaces):  # before any job is worked on: whose turn it is
                 turns.note((observed.job.namespace, observed.job.name), observed)
             sessions.freshness.expect(collections_of(options.namespaces))
-            watches = watch(queue, sessions, metrics, options.identity, options.namespaces, stop)
-            await first_of(watches, sessions.freshness.guard(), lease, *workers)
+            watches = watch(queue, sessions, metrics, options.identity, options.namespaces)
+            await first_of(stop.wait(), watches, sessions.freshness.guard(), lease, *workers)
         finally:
             queue.close()
             await ended(lease, *workers)

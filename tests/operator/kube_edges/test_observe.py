@@ -168,3 +168,17 @@ def test_auto_takes_what_the_cluster_has(gang: str, queue: str | None, served: t
     job = job_of({**JOB, "spec": {**JOB["spec"], "scheduling": scheduling}})
     assert job.spec is not None
     assert gang_of(job.spec, GangApis(versions=dict.fromkeys(served, "v1"))) == expected
+
+
+@pytest.mark.parametrize(
+    ("gang", "served"), [("volcano", ()), ("kueue", ("scheduling.volcano.sh",)), ("volcano", ("scheduling.volcano.sh",))]
+)
+async def test_a_gang_that_nobody_here_admits_is_refused_in_words(
+    cluster: Cluster, client: Client, monkeypatch: pytest.MonkeyPatch, gang: str, served: tuple[str, ...]
+) -> None:
+    monkeypatch.setitem(JOB["spec"], "scheduling", {"gang": gang})
+    async with aiohttp.ClientSession() as agents:
+        sight = await Observer(client, agents, Planner(), GangApis(versions={name: f"{name}/v1" for name in served})).look("team", "job")
+    assert sight is not None
+    said = "does not serve" in str(sight.observed.job.refusal)
+    assert said == (gang != "volcano" or not served)

@@ -10,7 +10,7 @@ import pytest
 
 from llmtrain_operator.job.problem import NotKnownError, PlanError, Problem
 from llmtrain_operator.job.shape import ModelShape
-from llmtrain_operator.kube.planner import REFUSED_SECONDS, Planner
+from llmtrain_operator.kube.planner import REFUSED_SECONDS, Planner, StillReadingError
 from llmtrain_operator.kube.shapes import Shapes
 from llmtrain_operator.sources import read_shape
 from llmtrain_trainer.config import Model
@@ -124,3 +124,21 @@ async def test_a_source_that_fails_refuses_nothing_for_good(source: Source) -> N
         await shapes.within(model, 10)
     with pytest.raises(NotKnownError, match="it cannot be read"):
         shapes.now(model)
+
+
+async def test_a_source_that_hangs_holds_up_no_worker_and_the_job_is_woken_when_it_answers() -> None:
+    free, woken = threading.Event(), asyncio.Queue[tuple[str, str]]()
+
+    def slow(_: Model) -> ModelShape | None:
+        free.wait(30)
+        return read_shape(Model(config=SHAPE))
+
+    planner, remote = Planner(Shapes(slow), wake=woken.put_nowait), manifest(model={"source": "hf://acme/slow"})
+    for _ in range(3):
+        with pytest.raises(StillReadingError):
+            await planner.plan_now(remote)
+    assert (await planner.plan_now({**manifest(), "metadata": {"name": "other", "uid": "u2"}})).plan is not None
+    assert woken.empty()
+    free.set()
+    assert await asyncio.wait_for(woken.get(), 10) == ("team", "job")
+    assert (await planner.plan_now(remote)).plan is not None and woken.empty()

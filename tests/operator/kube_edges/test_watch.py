@@ -53,6 +53,7 @@ class Broken:
     asked: list[tuple[str, dict[str, str], str]] = field(default_factory=list)
     url: str = ""
     over: asyncio.Event = field(default_factory=asyncio.Event)
+    pods_watched: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         if request.path in DISCOVERY:
@@ -64,8 +65,13 @@ class Broken:
         answer = web.StreamResponse()
         await answer.prepare(request)
         if request.path == JOBS and self.scripts:
+            await self.pods_watched.wait()  # a watch that is being opened while kopf ends holds it up: Freshness is for that
             await answer.write(self.scripts.pop(0))
             return answer
+        bookmark = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": request.query["resourceVersion"]}}}
+        await answer.write(json.dumps(bookmark).encode() + b"\n")  # headers go with the first bytes
+        if request.path == PODS:
+            self.pods_watched.set()
         await self.over.wait()
         return answer
 
@@ -105,16 +111,14 @@ class Watching:
 
 @asynccontextmanager
 async def watching(server: Broken) -> AsyncIterator[Watching]:
-    """In the test's own task: kopf, when it ends, cancels what began after it, a fixture's task too."""
-    sessions, queue, stop = Sessions(kopf.ConnectionInfo(server=server.url), Metrics()), WorkQueue[JobKey](), asyncio.Event()
+    sessions, queue = Sessions(kopf.ConnectionInfo(server=server.url), Metrics()), WorkQueue[JobKey]()
     sessions.freshness.expect(collections_of([]))
-    task = asyncio.create_task(watch(queue, sessions, sessions.metrics, "replica", [], stop))
+    task = asyncio.create_task(watch(queue, sessions, sessions.metrics, "replica", []))
     try:
         yield Watching(queue, sessions.freshness, task)
     finally:
-        stop.set()
+        task.cancel()
         server.over.set()
-        await asyncio.wait([task], timeout=20)
 
 
 @pytest.fixture(autouse=True)
