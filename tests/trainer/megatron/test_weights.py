@@ -7,7 +7,7 @@ import torch
 from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
 
 from llmtrain_trainer.engines.megatron.names import FAMILIES, FUSED, Kind
-from llmtrain_trainer.engines.megatron.weights import Heads, part_of, theirs_of
+from llmtrain_trainer.engines.megatron.weights import Heads, numbered, part_of, theirs_of
 
 HEADS = Heads(groups=4, per_group=2, size=3)
 SHAPES: dict[Kind, list[tuple[int, ...]]] = {
@@ -52,3 +52,26 @@ def test_folded_norms_go_by_the_names_that_megatron_itself_saves_them_under() ->
     folded = get_gpt_layer_local_spec(normalization="RMSNorm").submodules.sharded_state_dict_keys_map
     for plain, fused in folded.items():
         assert FUSED[f"decoder.layers.{{layer}}.{fused}weight"] == f"decoder.layers.{{layer}}.{plain}weight"
+
+
+@pytest.mark.parametrize(
+    ("local", "pattern", "numbers"),
+    [
+        (
+            "decoder.layers.1.self_attention.linear_qkv.layer_norm_weight",
+            "{layer}.self_attention.linear_qkv.layer_norm_weight",
+            {"layer": 7},
+        ),
+        ("decoder.layers.0.mlp.experts.linear_fc1.weight3", "{layer}.mlp.experts.linear_fc1.weight{expert}", {"layer": 6, "expert": 11}),
+        (
+            "decoder.layers.0.mlp.experts.local_experts.2.linear_fc2.weight",
+            "{layer}.mlp.experts.local_experts.{expert}.linear_fc2.weight",
+            {"layer": 6, "expert": 10},
+        ),
+    ],
+)
+def test_a_rank_counts_layers_and_experts_in_the_whole_model(local: str, pattern: str, numbers: dict[str, int]) -> None:
+    found = numbered(local, layers=[6, 7], first_expert=8)
+    rows = {row.ours for row in FAMILIES["mixtral"]}
+    assert found == (f"decoder.layers.{pattern}", numbers)
+    assert FUSED.get(found[0], found[0]) in rows

@@ -91,14 +91,14 @@ def held_by(chunks: Sequence[GPTModel], shape: PreTrainedConfig, first_expert: i
     for chunk in chunks:
         layers = [layer.layer_number - 1 for layer in chunk.decoder.layers]
         for local, weight in chunk.named_parameters():
-            pattern, numbers = _generic(local, layers, first_expert)
+            pattern, numbers = numbered(local, layers, first_expert)
             ours = FUSED.get(pattern, pattern)
             row = rows[EMBEDDING if ours == HEAD and shape.tie_word_embeddings else ours]
             names = tuple(name.format(**numbers) for name in row.theirs)
             yield Held(name=ours.format(**numbers), kind=row.kind, theirs=names, weight=weight)
 
 
-def _generic(local: str, layers: Sequence[int], first_expert: int) -> tuple[str, dict[str, int]]:
+def numbered(local: str, layers: Sequence[int], first_expert: int) -> tuple[str, dict[str, int]]:
     """A parameter's name with its numbers taken out, and these numbers in the whole model."""
     numbers: dict[str, int] = {}
 
