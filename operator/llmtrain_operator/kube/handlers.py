@@ -135,7 +135,7 @@ async def watch(queue: WorkQueue[JobKey], sessions: Sessions, metrics: Metrics, 
             asyncio.get_running_loop().set_task_factory(partial(_task, lambda raised: _soon(loop, told, raised)))
             operator: Callable[..., Any] = kopf.operator
             scope = {"clusterwide": not namespaces, "namespaces": list(namespaces)}
-            await operator(registry=registry, settings=settings_of(identity), standalone=True, stop_flag=stop, **scope)
+            await operator(registry=registry, settings=settings_of(identity), identity=identity, standalone=True, stop_flag=stop, **scope)
         except BaseException as raised:
             error = raised
         _soon(loop, told, error)
