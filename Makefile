@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 PINS := requirements/dev.txt requirements/uv.txt operator/pyproject.toml trainer_image/pyproject.toml
 export OMP_NUM_THREADS := 1
 
-.PHONY: help demo test test-fast test-cluster images cluster cluster-down check format generate parity bench bench-operator memory requirements clean
+.PHONY: help demo test test-fast test-cluster images cluster cluster-down check format generate parity bench bench-operator fuzz memory requirements clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -32,7 +32,7 @@ test-cluster: .venv/ready  ## The Kubernetes tier: a real two-node cluster, buil
 images: .venv/ready  ## The operator's and the trainer's image by buildah; once some minutes, then seconds
 	$(PYTHON) -m tests.cluster images
 
-cluster: .venv/ready  ## Start the cluster of the tests and keep it up
+cluster: .venv/ready  ## Start the cluster of the tests with llmtrain installed, and keep it up
 	$(PYTHON) -m tests.cluster build
 	$(PYTHON) -m tests.cluster up
 
@@ -66,6 +66,10 @@ bench: .venv/ready  ## Step time, checkpoint stall, recovery, upload -> out/benc
 bench-operator: .venv/ready  ## The operator on 512 simulated nodes -> out/bench-operator.json
 	$(PYTHON) -m tests.cluster build
 	$(PYTHON) benchmarks/operator_scale.py
+
+fuzz: .venv/ready  ## 10,000 odd jobs against the real API server and the operator
+	$(PYTHON) -m tests.cluster build
+	LLMTRAIN_ODD_JOBS=10000 $(PYTHON) -m pytest -q -s tests/cluster/test_fuzz.py
 
 memory: .venv/ready  ## Estimated memory against the measured peak -> out/memory.json
 	$(PYTHON) benchmarks/memory.py

@@ -1,7 +1,8 @@
 """What the operator costs and how fast it is, on simulated nodes -> out/bench-operator.json. Run by `make bench-operator`.
 
-Three rounds: one job at a time of 1, 64 and 512 pods; 1,000 jobs of 4 pods at once, from apply to Complete; the 1,000 finished jobs left
-alone. The file is not called operator.py: beside the other benchmarks that would shadow the standard library's module.
+Rounds: one job at a time of 1, 64 and 512 pods; 1,000 jobs of 4 pods at once, from apply to Complete, and fewer of them under the
+operator's own order of gangs; good jobs alone and among odd ones; the 1,000 finished jobs left alone. The file is not called operator.py:
+beside the other benchmarks that would shadow the standard library's module.
 """
 
 from __future__ import annotations
@@ -19,17 +20,20 @@ from typing import Any
 import uvloop
 from loading import ROOT
 from simulated import API, Simulated, counting, job, simulated_cluster
+from tests.cluster.odd_jobs import odd_job
 from tests.cluster.operators import Samples
 
 from llmtrain_operator.kube.client import path_of
 
-ROUNDS = ("latency", "turns", "burst", "idle")
+ROUNDS = ("latency", "turns", "odd", "burst", "idle")
 NODES = 512
 SIZES = {1: 5, 64: 5, 512: 3}
 """Pods of a job -> how often it is measured."""
 
 SETTLES = 5.0
 """Seconds in which the pods of a job come to run, with what the operator does meanwhile."""
+
+ODD, GOOD = 1500, 40
 
 ADDED = b'"type":"ADDED"'
 COMPLETE = b'"type":"Complete","status":"True"'
@@ -61,6 +65,8 @@ async def measure(rounds: list[str], jobs: int, idle: float) -> dict[str, Any]:
         if "turns" in rounds:
             found["turns"] = await burst(simulated, "turns", jobs // 10, "auto")
             await simulated.clear("turns")
+        if "odd" in rounds:
+            found["odd"] = {"alone": await among(simulated, "alone", 0), "among_odd_ones": await among(simulated, "among", ODD)}
         if "burst" in rounds:
             found["burst"] = await burst(simulated, "burst", jobs, "none")
         if "idle" in rounds:
@@ -127,6 +133,43 @@ async def burst(simulated: Simulated, namespace: str, jobs: int, gang: str) -> d
     }
     print(namespace, json.dumps(found), flush=True)
     return found
+
+
+async def among(simulated: Simulated, namespace: str, odd: int) -> dict[str, Any]:
+    """Seconds from creating a good job of 2 pods until its last pod, one job each half second, while odd ones are created."""
+    await simulated.namespace(namespace)
+    await simulated.start_operator()
+    sent: dict[str, float] = {}
+    answers: Counter[int] = Counter()
+    crowd = asyncio.create_task(_odd_ones(simulated, namespace, odd, answers))
+    async with counting(simulated, path_of("v1", "Pod", namespace), ADDED) as created:
+        for number in range(GOOD):
+            name = f"good-{number}"
+            sent[name] = time.perf_counter()
+            await simulated.create([job(namespace, name, 2, 1, "none")])
+            await asyncio.sleep(0.5)
+        async with asyncio.timeout(120):
+            while not all(f"{name}-a1-1" in created.seen and f"{name}-a1-0" in created.seen for name in sent):
+                created.changed.clear()
+                await created.changed.wait()
+    await crowd
+    taken = sorted(max(created.seen[f"{name}-a1-{index}"] for index in (0, 1)) - start for name, start in sent.items())
+    found = {"median": round(statistics.median(taken), 3), "slowest": round(taken[-1], 3), "load": os.getloadavg()[0]}
+    await simulated.clear(namespace)
+    return found | {"odd_jobs_by_answer": {str(code): count for code, count in sorted(answers.items())}}
+
+
+async def _odd_ones(simulated: Simulated, namespace: str, count: int, answers: Counter[int]) -> None:
+    """As many as the API server takes, some at a time."""
+    path = simulated.server + path_of(API, "LLMTrainJob", namespace)
+
+    async def some(first: int) -> None:
+        for number in range(first, count, 8):
+            made = odd_job(job(namespace, "odd", 1, 1, "none"), number, 1)
+            async with simulated.http.post(path, json=made, params={"fieldValidation": "Strict"}) as answer:
+                answers[answer.status] += 1
+
+    await asyncio.gather(*map(some, range(8)))
 
 
 async def at_rest(simulated: Simulated, seconds: float) -> dict[str, Any]:

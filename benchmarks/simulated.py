@@ -104,12 +104,13 @@ class Simulated:
 
 @dataclass
 class Counted:
-    """What a watch has told: which objects were seen with the words, and when the last of them came."""
+    """What a watch has told: which objects were seen with the words, and when."""
 
     words: bytes
     version: str
-    seen: set[str] = field(default_factory=set)
-    last: float = 0.0
+    seen: dict[str, float] = field(default_factory=dict)
+    """Name -> when it was seen first, by time.perf_counter()."""
+
     opened: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -120,8 +121,7 @@ class Counted:
             raise RuntimeError(f"the benchmark's own watch failed: {event['object']}")
         self.version = event["object"]["metadata"]["resourceVersion"]
         if self.words in line:
-            self.seen.add(event["object"]["metadata"]["uid"])
-            self.last = time.perf_counter()
+            self.seen.setdefault(event["object"]["metadata"]["name"], time.perf_counter())
             self.changed.set()
 
     async def reach(self, count: int, within: float) -> float:
@@ -130,7 +130,7 @@ class Counted:
             while len(self.seen) < count:
                 self.changed.clear()
                 await self.changed.wait()
-        return self.last
+        return max(self.seen.values())
 
 
 @asynccontextmanager

@@ -154,8 +154,7 @@ class Cluster(Given):
         components.write_files(self.site)
         for name in ("etcd", "kube-apiserver"):
             self.start(name)
-        self._until_listens("kube-apiserver", API_PORT)
-        self._until("kube-apiserver", lambda: self.kubectl("get", "--raw", "/readyz", check=False) == "ok")
+        self.until_serves()
         for name in ("kube-controller-manager", "kube-scheduler"):
             self.start(name)
         # The account appears a moment after the server is ready; without it no pod is admitted.
@@ -172,6 +171,11 @@ class Cluster(Given):
         for node in NODES:
             self._until(f"kubelet-{node}", lambda node=node: self.ready(node))  # type: ignore[misc]
         self._until_listens("coredns", 53)
+
+    def until_serves(self) -> None:
+        """Wait for the API server."""
+        self._until_listens("kube-apiserver", API_PORT)
+        self._until("kube-apiserver", lambda: self.kubectl("get", "--raw", "/readyz", check=False) == "ok")
 
     def ready(self, node: str) -> bool:
         """Whether the API server says that the node is Ready."""
