@@ -17,7 +17,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY))  # the package tests.cluster is also a command: `python -m tests.cluster`
 
-from tests.cluster import binaries, components  # noqa: E402
+from tests.cluster import binaries, components, release  # noqa: E402
 from tests.cluster.cluster import Cluster, Given, free_index  # noqa: E402
 from tests.cluster.image import build  # noqa: E402
 
@@ -52,6 +52,16 @@ def images(cluster: Given) -> build.Images:
     if isinstance(cluster, Cluster):  # its registry serves what was built
         return build.Images(operator=f"{cluster.registry}/{made.operator}", trainer=f"{cluster.registry}/{made.trainer}")
     return build.Images(operator=build.push(cluster.registry, made.operator), trainer=build.push(cluster.registry, made.trainer))
+
+
+@pytest.fixture(scope="module")
+def installed(cluster: Given, images: build.Images) -> Iterator[release.Release]:
+    """The chart installed by helm: two replicas that watch every namespace, and the webhook. Gone after the module."""
+    made = release.Release(cluster)
+    made.install(image=images.operator, trainerImage=images.trainer)
+    yield made
+    print(made.logs())
+    made.uninstall()
 
 
 @pytest.fixture

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 from tests.cluster import binaries
+from tests.cluster.cluster import Given
 
 CHART = Path(__file__).parents[2] / "charts" / "llmtrain"
 NAME, NAMESPACE = "llmtrain", "llmtrain-system"
 CRD = "llmtrainjobs.llmtrain.io"
 
 Object = dict[str, Any]
-Values = Mapping[str, Any]
 
 
 def helm_path() -> str:
@@ -37,9 +39,9 @@ def helm(*arguments: str, kubeconfig: Path | None = None, stdin: str | None = No
     return done.stdout
 
 
-def rendered(values: Values | None = None, *, namespace: str = NAMESPACE) -> list[Object]:
+def rendered(values: Mapping[str, Any] | None = None) -> list[Object]:
     """Every object of the chart with these values."""
-    text = helm("template", NAME, str(CHART), "--namespace", namespace, "--values", "-", stdin=yaml.safe_dump(dict(values or {})))
+    text = helm("template", NAME, str(CHART), "--namespace", NAMESPACE, "--values", "-", stdin=yaml.safe_dump(dict(values or {})))
     return [one for one in yaml.safe_load_all(text) if one]
 
 
@@ -48,16 +50,41 @@ def of_kind(objects: Iterable[Object], *kinds: str) -> list[Object]:
     return [one for one in objects if one["kind"] in kinds]
 
 
-def install(kubeconfig: Path, values: Values, *, namespace: str = NAMESPACE, timeout: str = "120s") -> str:
-    """Install or upgrade the release and wait until its pods are ready; what helm printed.
+@dataclass(frozen=True)
+class Release:
+    """The chart in a cluster."""
 
-    A CRD that lies there from kubectl, or from a release that was uninstalled, becomes the release's own.
-    """
-    command = ["upgrade", NAME, str(CHART), "--install", "--namespace", namespace, "--create-namespace", "--take-ownership"]
-    command += ["--wait", "--timeout", timeout, "--values", "-"]
-    return helm(*command, kubeconfig=kubeconfig, stdin=yaml.safe_dump(dict(values)))
+    cluster: Given
 
+    def install(self, timeout: str = "120s", **values: Any) -> str:
+        """Install or upgrade, and wait until all replicas are ready; what helm printed.
 
-def uninstall(kubeconfig: Path, *, namespace: str = NAMESPACE) -> str:
-    """Remove the release and wait until its objects are gone; what helm printed."""
-    return helm("uninstall", NAME, "--namespace", namespace, "--ignore-not-found", "--wait", kubeconfig=kubeconfig)
+        A CRD that lies there from kubectl, or from a release that was uninstalled, becomes the release's own.
+        """
+        command = ["upgrade", NAME, str(CHART), "--install", "--namespace", NAMESPACE, "--create-namespace", "--take-ownership"]
+        command += ["--wait", "--timeout", timeout, "--values", "-"]
+        try:
+            return helm(*command, kubeconfig=self.cluster.kubeconfig, stdin=yaml.safe_dump(values))
+        except RuntimeError as error:
+            seen = self.cluster.kubectl("describe", "pods", "-n", NAMESPACE, check=False)
+            raise RuntimeError(f"{error}\n{seen}\n{self.logs()}") from error
+
+    def uninstall(self) -> str:
+        """Remove the release and wait until its objects are gone; what helm printed."""
+        return helm("uninstall", NAME, "--namespace", NAMESPACE, "--ignore-not-found", "--wait", kubeconfig=self.cluster.kubeconfig)
+
+    def pods(self) -> list[Object]:
+        """The replicas."""
+        found = self.cluster.kubectl("get", "pods", "-n", NAMESPACE, "-l", "app.kubernetes.io/component=operator", "-o", "json")
+        return [dict(pod) for pod in json.loads(found)["items"]]
+
+    def leader(self) -> str:
+        """The name of the pod that holds the lease; empty when none does."""
+        path = "jsonpath={.spec.holderIdentity}"
+        identity = self.cluster.kubectl("get", "lease", NAME, "-n", NAMESPACE, "-o", path, check=False)
+        names = [pod["metadata"]["name"] for pod in self.pods()]
+        return next((name for name in names if identity.startswith(f"{name}-")), "")
+
+    def logs(self) -> str:
+        """What the replicas said."""
+        return self.cluster.kubectl("logs", "-n", NAMESPACE, "-l", "app.kubernetes.io/component=operator", "--tail=200", check=False)

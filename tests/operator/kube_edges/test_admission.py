@@ -131,6 +131,11 @@ def test_a_job_that_does_not_fit_is_admitted_with_the_numbers() -> None:
     assert not verdict.problems and verdict.warnings[0].startswith("The fullest rank needs about ")
 
 
+def test_a_job_that_fits_is_not_said_to_need_much() -> None:
+    small = job(resources={"nodes": 1, "gpusPerNode": 4, "gpu": "H100-80GB"})
+    assert not any("fullest rank" in warning for warning in verdict_on(create(small), read_shape).warnings)
+
+
 def test_a_long_warning_is_cut() -> None:
     answer = response({"request": {"uid": "r1"}}, Verdict(warnings=("x" * 1000,)))["response"]
     assert answer["allowed"] and len(answer["warnings"][0]) == LONGEST_WARNING
