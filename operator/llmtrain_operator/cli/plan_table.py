@@ -76,6 +76,8 @@ def _layout(plan: Plan) -> RenderableType:
     if mesh.dp * mesh.cp > 1:
         shared = {0: "nothing", 1: "the optimizer", 2: "optimizer and gradients", 3: "weights, gradients and optimizer"}
         rows.append(("zero stage", f"{mesh.zero_stage}: replicas share out {shared[mesh.zero_stage]}"))
+    if offload := plan.job.spec.parallelism.offload:
+        rows.append(("offload", f"optimizer: {offload.optimizer}, weights: {offload.parameters}"))
     if mesh.pp > 1:
         rows.append(("schedule", mesh.schedule))
         if plan.shape:
