@@ -241,13 +241,14 @@ def _reduction(run: Run, mine: Held) -> Term:
 
 
 def _logits(run: Run, rank: int) -> Term:
-    """Whole logits of `native` are overwritten by their gradient, chunk by chunk. Else in fp32: the log-softmax, its gradient and the
-    gradient of the logits, 12 bytes. GPipe keeps of every micro-batch what backward needs."""
+    """Whole logits are overwritten by their gradient, chunk by chunk; `deepspeed` gathers those that tp cuts, `native` does not. Else in
+    fp32: the log-softmax, its gradient and the gradient of the logits, 12 bytes. GPipe keeps of every micro-batch what backward needs."""
     if rank != run.mesh.pp - 1:
         return Term(name="logits", bytes=0, how="on the last stage only")
     waiting = run.batch.accumulation - 1 if run.mesh.pp > 1 and run.mesh.schedule == "gpipe" else 0
-    part = run.shape.vocab // run.mesh.tp
-    overwritten = run.engine == "native" and run.mesh.tp == 1
+    whole = run.engine == "deepspeed" or run.mesh.tp == 1
+    part = run.shape.vocab if whole else run.shape.vocab // run.mesh.tp
+    overwritten = whole and run.engine in ("native", "deepspeed")
     each = run.element * (1 + waiting) if overwritten else 12 + 4 * waiting
     chunk = 8 * min(run.tokens * part, LOSS_CHUNK) if overwritten and run.on_gpu else 0
     how = f"{each} bytes x {run.tokens} tokens x {part} of the vocabulary" + (", and a chunk in fp32" if chunk else "")

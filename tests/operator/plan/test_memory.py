@@ -139,6 +139,11 @@ def test_what_deepspeed_offloads_leaves_the_gpu(planned: Planned, term: Term) ->
     assert term(zero3, "gathered layers") > 0
 
 
+def test_deepspeed_gathers_the_logits_that_tensor_parallelism_cuts(planned: Planned, term: Term) -> None:
+    one, two = (planned(parallelism={"engine": "deepspeed", "tensor": degree}) for degree in (1, 2))
+    assert term(one, "logits") == term(two, "logits") > 2048 * 128_256 * 2
+
+
 def test_what_a_cpu_rank_offloads_to_the_host_stays_in_its_memory(planned: Planned, term: Term) -> None:
     there = {"nodes": 1, "procsPerNode": 2}
     kept, moved = (
