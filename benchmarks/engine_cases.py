@@ -32,3 +32,23 @@ DEEPSPEED: tuple[dict[str, Any], ...] = (
     *({"variant": variant, "zero_stage": 1} | PP | DP | TP for variant in ("clipping", "lora", "tied-embeddings", "bf16")),
     {"variant": "clipping", "zero_stage": 0} | PP | DP | TP,
 )
+
+EP, VIRTUAL, ONE = {"dp": 2, "ep": 2}, PP | {"virtual": 2}, {"zero_stage": 1}
+MEGATRON: tuple[dict[str, Any], ...] = tuple(
+    ONE | case
+    for case in (
+        {"variant": "plain"},
+        *({"variant": "clipping"} | mesh for mesh in ({}, DP, DP | {"zero_stage": 0}, TP, PP, VIRTUAL, {"cp": 2})),
+        *({"variant": "tied-embeddings"} | mesh for mesh in (TP, PP, VIRTUAL)),
+        *({"variant": "grouped-query"} | mesh for mesh in (TP, {"cp": 2})),
+        {"variant": "odd-layers"} | PP,
+        *({"variant": "recompute"} | mesh for mesh in (TP, PP)),
+        *({"variant": "packed"} | mesh for mesh in (DP, VIRTUAL, {"cp": 2})),
+        *({"variant": "qwen3"} | mesh for mesh in ({}, TP)),
+        *({"variant": "mixtral"} | mesh for mesh in ({}, DP, EP, TP, PP, EP | {"zero_stage": 0})),
+        *({"variant": "bf16"} | mesh for mesh in ({}, DP, TP)),
+        *({"variant": "clipping"} | mesh for mesh in (PP | DP | TP, VIRTUAL | DP | TP)),
+        {"variant": "tied-embeddings"} | PP | DP | TP,
+        {"variant": "mixtral"} | PP | EP | TP,
+    )
+)
