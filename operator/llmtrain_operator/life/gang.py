@@ -7,7 +7,7 @@ from functools import cached_property
 
 from llmtrain_operator.life.diagnose import Evidence
 from llmtrain_operator.life.observed import Agent, Observed, Pod
-from llmtrain_trainer.config import ExitCode
+from llmtrain_trainer.config import CheckpointStatus, ExitCode, Progress, Verdict
 
 LOST_AFTER = 60.0
 """Seconds a node may be not ready, and its agent silent, before its pods are given up: a restarted kubelet is back sooner."""
@@ -94,6 +94,23 @@ class Gang:
         """The agent's answer, if it is one of the newest attempt."""
         found = self.observed.agents.get(index)
         return found if found is not None and found.status.attempt == self.number else None
+
+    @cached_property
+    def verdict(self) -> Verdict | None:
+        """What node 0 said when it ended."""
+        return next((found.verdict for found in self.evidence() if found.pod.index == 0), None)
+
+    @property
+    def progress(self) -> Progress | None:
+        """The newest row that node 0 told of, with its last word or before."""
+        said = self.verdict.progress if self.verdict else None
+        return said or (self.leader.status.progress if self.leader else None)
+
+    @property
+    def checkpoint(self) -> CheckpointStatus | None:
+        """The newest checkpoint that node 0 told of."""
+        said = self.verdict.checkpoint if self.verdict else None
+        return said or (self.leader.status.checkpoint if self.leader else None)
 
     def may_run(self, pod: Pod) -> bool:
         """Whether a process of this pod may still run. On a node given up for dead it counts as ended once it was deleted by force."""

@@ -78,7 +78,7 @@ def _causes(gang: Gang, elapsed: float) -> dict[str, float]:
 
 def _of_training(gang: Gang, elapsed: float) -> dict[str, float]:
     """Steps up to the furthest one that was ever done are recomputed; time in which a checkpoint held up training is its own cause."""
-    row = gang.leader.status.progress if gang.leader else None
+    row = gang.progress
     told = gang.job.status.progress
     before = told.step if told and told.step is not None else 0
     if row is None:
@@ -103,7 +103,7 @@ def _share_done_before(before: int, step: int, gang: Gang) -> float:
 
 
 def _step_now(gang: Gang) -> int | None:
-    return gang.leader.status.progress.step if gang.leader and gang.leader.status.progress else None
+    return gang.progress.step if gang.progress else None
 
 
 def _gpus_held(gang: Gang) -> int:

@@ -132,6 +132,7 @@ def plan_summary(plan: Plan) -> record.PlanSummary:
     model = plan.job.spec.model
     return record.PlanSummary(
         engine=plan.engine,
+        engine_reason=plan.engine_reason[:1024] if plan.engine_reason else None,
         layout=" ".join(degrees) or "one device",
         nodes=mesh.nodes,
         gpus=mesh.world_size if plan.gpu else 0,
@@ -163,10 +164,9 @@ def _pods(gang: Gang, attempt: int | None) -> record.PodCounts | None:
 
 def _progress(gang: Gang) -> record.TrainingProgress | None:
     old = gang.job.status.progress
-    row = gang.leader.status.progress if gang.leader else None
-    verdict = next((found.verdict for found in gang.evidence() if found.pod.index == 0 and found.verdict), None)
+    row = gang.progress
     if row is None:
-        done = verdict.step if verdict and verdict.step is not None and gang.complete else None
+        done = gang.verdict.step if gang.verdict and gang.complete else None
         if old is None or done is None:
             return old
         return old.model_copy(update={"step": done, "percent": _percent(done, old.target_steps), "eta": None})
@@ -202,7 +202,7 @@ def _number(value: float | None, places: int) -> float | None:
 def _checkpoint(gang: Gang) -> record.CheckpointSummary | None:
     """Never an older one than is known already: an attempt that starts has committed nothing yet."""
     old = gang.job.status.checkpoint
-    new = gang.leader.status.checkpoint if gang.leader else None
+    new = gang.checkpoint
     if new is None or (old is not None and (seconds_of(old.time) or 0.0) > new.committed_at):
         return old
     return record.CheckpointSummary(
@@ -236,7 +236,7 @@ def _restarts(gang: Gang, decision: Decision, attempt: int | None) -> record.Res
 
 def _streak(gang: Gang, before: int) -> int:
     """0 once training got further than ever before."""
-    goodput, row = gang.job.status.goodput, gang.leader.status.progress if gang.leader else None
+    goodput, row = gang.job.status.goodput, gang.progress
     furthest = goodput.high_water_step if goodput and goodput.high_water_step is not None else 0
     return 0 if row is not None and row.step > furthest else before
 

@@ -170,6 +170,17 @@ def test_a_loss_that_is_no_number_is_left_out(w: Any) -> None:
     assert progress is not None and progress.loss is None and progress.step == 40
 
 
+def test_the_last_word_of_node_0_outranks_what_its_agent_told_before(w: Any) -> None:
+    saved = {"name": "step-00000100-a1-r1", "step": 100, "uri": "s3://c/demo/x", "bytes": 9, "committedAt": w.now - 20}
+    earlier = saved | {"name": "step-00000090-a1-r1", "step": 90, "committedAt": w.now - 60}
+    last = {"reason": "Complete", "message": "Done.", "step": 100, "progress": w.progress(100, loss=1.5), "checkpoint": saved}
+    ended = [w.ended(0, 0, verdict=last), w.ended(0, 1, verdict={"reason": "Complete", "message": "Done."})]
+    status = after(w.observed(*ended, agents={0: w.agent(progress=w.progress(91), checkpoint=earlier)}))
+    assert status.phase == "Complete" and status.progress is not None and status.checkpoint is not None
+    assert (status.progress.step, status.progress.percent, status.progress.loss, status.progress.eta) == (100, 100, 1.5, None)
+    assert status.checkpoint.step == 100
+
+
 def test_progress_and_checkpoint_outlive_the_agent_that_told_them(w: Any) -> None:
     seen = again(CASES["running"](w))
     silent = after(replace(seen, agents={}))

@@ -82,8 +82,7 @@ def run_node(options: Options) -> int:
         verdict = ended.verdict
     except Exception as error:
         verdict = agent.verdict_of(error)
-    agent.end(verdict)
-    return _leave(run, verdict)
+    return _leave(run, agent.end(verdict))
 
 
 class _Agent:
@@ -132,8 +131,8 @@ class _Agent:
         message = f"The agent of {self._name} failed: {type(error).__name__}: {error}"
         return Verdict(exit_code=ExitCode.RANK_FAILED, reason="AgentFailed", message=message, node=self._name)
 
-    def end(self, verdict: Verdict) -> None:
-        """The last lines: events, status."""
+    def end(self, verdict: Verdict) -> Verdict:
+        """The last lines: events, status. Returns the verdict with what was done last: nobody can ask for it any more."""
         if self._uploads is not None:
             self._uploads.close()
         if self._streamer is not None:
@@ -143,6 +142,7 @@ class _Agent:
         phase = "done" if verdict.exit_code in (ExitCode.DONE, ExitCode.SAVED) else "failed"
         self._events.record("verdict", verdict.message, step=verdict.step, exit_code=verdict.exit_code, reason=verdict.reason)
         self._board.update(phase=phase, message=verdict.message, verdict=verdict)
+        return verdict.model_copy(update={"progress": self._board.status.progress, "checkpoint": self._board.status.checkpoint})
 
     def _serve(self) -> None:
         try:
@@ -315,7 +315,7 @@ def _leave(run: RunDir, verdict: Verdict) -> int:
 
 def _fit(verdict: Verdict) -> str:
     """As JSON, the message shortened so that the whole stays JSON when Kubernetes cuts it."""
-    text = verdict.model_dump_json(by_alias=True)
+    text = verdict.model_dump_json(by_alias=True, exclude_none=True)
     if len(text.encode()) <= _TERMINATION_BYTES:
         return text
-    return verdict.model_copy(update={"message": verdict.message[:1000]}).model_dump_json(by_alias=True)
+    return verdict.model_copy(update={"message": verdict.message[:500]}).model_dump_json(by_alias=True, exclude_none=True)

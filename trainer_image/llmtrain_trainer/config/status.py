@@ -198,6 +198,12 @@ class Verdict(Strict):
     stored_attempt: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     """With reason Fenced: the attempt that the destination's newest checkpoint names. The next attempt must have a higher number."""
 
+    progress: Progress | None = None
+    """Newest row, which /status may not have told any more; from node 0 only."""
+
+    checkpoint: CheckpointStatus | None = None
+    """Newest committed checkpoint; from node 0 only."""
+
 
 class NodeStatus(Strict):
     """GET /status of an agent."""
