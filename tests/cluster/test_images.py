@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from tests.cluster.cluster import Cluster, Given
+from tests.cluster.image import storage
 from tests.cluster.image.build import Images
 from tests.cluster.test_pods import RESTRICTED, finished
 
@@ -44,3 +45,13 @@ def test_the_operator_image_runs_and_holds_of_the_trainer_its_contract_alone(clu
     assert ended == "Succeeded" and "--trainer-image" in said, said
     ended, said = run(cluster, namespace, "agent", images.operator, ["python", "-m", "llmtrain_trainer", "--help"])
     assert ended == "Failed" and "No module named llmtrain_trainer.__main__" in said, said
+
+
+def test_nothing_that_the_building_machine_knows_of_its_network_is_in_a_layer(images: Images) -> None:
+    made = storage.built()
+    assert made is not None
+    layers = list(storage.unpacked(made.dependencies).glob("*/snapshots/*/fs"))
+    assert len(layers) > 1
+    settings = ("etc/pip.conf", "etc/uv/uv.toml", "run/secrets/settings", "etc/apt/sources.list", "etc/hostname", "etc/resolv.conf")
+    found = [layer / name for layer in layers for name in settings if (layer / name).is_file() and (layer / name).stat().st_size]
+    assert not found, "where a build mounts a secret an empty file may stay, and nothing more"

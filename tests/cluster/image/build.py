@@ -46,6 +46,8 @@ def ensure() -> Built:
     with _locked():  # another process may build it now
         if (found := built()) and found.sources == wanted:
             return found
+        for rest in home().glob("tmp*"):  # of a build that was killed
+            shutil.rmtree(rest)
         if takes_minutes() and not a_cluster_runs():
             forget()
         made = _build(wanted)
