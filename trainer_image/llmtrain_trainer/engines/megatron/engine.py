@@ -20,9 +20,11 @@ from llmtrain_trainer.engines.megatron.model import build_chunks, first_expert, 
 from llmtrain_trainer.engines.megatron.optimizer import adamw, wrap
 from llmtrain_trainer.engines.megatron.settings import transformer_config
 from llmtrain_trainer.engines.megatron.steps import run_batch
+from llmtrain_trainer.engines.megatron.timers import Timers
 from llmtrain_trainer.engines.megatron.weights import heads_of, held_by
 from llmtrain_trainer.export import write_export
 from llmtrain_trainer.parallel.materialize import seed_of
+from llmtrain_trainer.parallel.stopwatch import Stopwatch
 
 
 class MegatronEngine:
@@ -42,6 +44,8 @@ class MegatronEngine:
         self._chunks = wrap(chunks, self._settings, distributed=config.mesh.zero_stage > 0)
         self._optimizer = adamw(self._chunks, config, self._settings)
         self._steps = 0
+        self._watch = Stopwatch(self._device)
+        self._timers = Timers(self._watch)
 
     @property
     def replica(self) -> int:
@@ -57,13 +61,23 @@ class MegatronEngine:
         for chunk in self._chunks:
             chunk.zero_grad_buffer()
         self._optimizer.zero_grad()
-        loss = run_batch(self._chunks, batch, self._config.batch.micro_size, self._device, forward_only=False)
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate
-        _, norm, _ = self._optimizer.step()
+        self._settings.timers = self._timers
+        with self._watch.phase("comm"):  # but for what the schedule times as forward and backward
+            loss = run_batch(self._chunks, batch, self._config.batch.micro_size, self._device, forward_only=False)
+        self._settings.timers = None
+        with self._watch.phase("optimizer"):
+            for group in self._optimizer.param_groups:
+                group["lr"] = learning_rate
+            _, norm, _ = self._optimizer.step()
         self._steps = step
-        total, stops = self._sums(loss, float(stop))
-        return StepResult(loss=total / batch.target_tokens, grad_norm=float(norm), stop=stops > 0)
+        total, stops, times = self._agree(loss, stop)
+        return StepResult(
+            loss=total / batch.target_tokens,
+            grad_norm=float(norm),
+            stop=stops > 0,
+            phase_seconds=self._watch.take(),
+            rank_seconds=times,
+        )
 
     @torch.no_grad()
     def evaluate(self, batch: StepBatch) -> tuple[float, int]:
@@ -73,7 +87,7 @@ class MegatronEngine:
         loss = run_batch(self._chunks, batch, self._config.batch.micro_size, self._device, forward_only=True)
         for chunk in self._chunks:
             chunk.train()
-        return self._sums(loss)[0], batch.target_tokens
+        return self._agree(loss, stop=False)[0], batch.target_tokens
 
     def save_files(self, directory: Path) -> None:
         """Write this rank's shards as Megatron's torch_dist format; rank 0 also writes what all of them share."""
@@ -95,10 +109,11 @@ class MegatronEngine:
             return torch.cuda.max_memory_allocated()
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
-    def _sums(self, loss: torch.Tensor, *others: float) -> list[float]:
-        """Over all ranks. Tensor-parallel ranks hold the same loss: one of them counts."""
-        values = torch.tensor([0.0, *others], dtype=torch.float64, device=self._device)
-        values[0] = loss if self._place.tp == 0 else 0.0
+    def _agree(self, loss: torch.Tensor, stop: bool) -> tuple[float, float, tuple[float, ...]]:
+        """Sum of the losses, how many ranks were asked to stop, pace by rank: of all ranks, in one small all-reduce."""
+        values = torch.zeros(2 + dist.get_world_size(), dtype=torch.float64, device=self._device)
+        values[0] = loss if self._place.tp == 0 else 0.0  # tensor-parallel ranks hold the same loss: one of them counts
+        values[1], values[2 + dist.get_rank()] = float(stop), self._watch.own_seconds
         dist.all_reduce(values)
-        found: list[float] = values.tolist()
-        return found
+        total, stops, *times = values.tolist()
+        return total, stops, tuple(times)

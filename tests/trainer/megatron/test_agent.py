@@ -1,0 +1,39 @@
+"""A job of engine megatron under the agent, with the stand-in for CUDA in its ranks: what a killed rank makes it train again is the same."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+from tiny_agent import Agent, Job, free_port
+
+from llmtrain_trainer.run_dir import read_rows
+
+pytestmark = pytest.mark.processes
+STEPS = 40
+
+
+def test_steps_that_a_resumed_run_trains_again_have_the_losses_they_had(tmp_path: Path, stand_in: None) -> None:
+    job = Job(tmp_path)
+    mesh = {"tp": 2, "dp": 1, "zeroStage": 1}
+    config = job.config(tmp_path / "store", steps=STEPS, every=4, engine="megatron", mesh=mesh)
+    agent = Agent(config, tmp_path / "run", job.cache, node=0, port=free_port(), grace=30.0)
+    try:
+        (committed, *_) = agent.until(lambda: agent.events("checkpoint_committed"), "a committed checkpoint")
+        agent.until_step(committed["step"] + 5)
+        os.kill(agent.pid_of(1), signal.SIGKILL)
+        assert agent.wait() == 0, agent.log()
+    finally:
+        agent.process.kill()
+    (restored,) = agent.events("restore")
+    assert restored["step"] > 0
+    losses = defaultdict(list)
+    for row in read_rows(agent.run.metrics):
+        losses[row["step"]].append(row["loss"])
+    again = [values for values in losses.values() if len(values) > 1]
+    assert again
+    assert all(first == second for first, second in again)
+    assert sorted(losses) == list(range(1, STEPS + 1))
