@@ -97,6 +97,7 @@ def cases(parity: ModuleType) -> dict[str, dict[str, Any]]:
     return {
         "grouped": {"shape": {"num_key_value_heads": 2}, "training": CLIP},
         "packed": {"packed": True},
+        "windowed": {"shape": {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": 8}},
         "adapters": {"peft": LORA, "shape": parity.MIXTRAL},
         "mixture": {"shape": parity.MIXTRAL | parity.BALANCED, "training": CLIP},
     }
@@ -111,11 +112,17 @@ def alone(jobs: Path, cases: dict[str, dict[str, Any]]) -> dict[str, Any]:
 TWO = [
     ("grouped", {"cp": 2}),
     ("packed", {"cp": 2}),
+    ("windowed", {"cp": 2}),
     ("mixture", {"dp": 2, "ep": 2}),
     ("mixture", {"cp": 2, "ep": 2, "zero_stage": 0}),
     ("adapters", {"dp": 2, "ep": 2}),
 ]
-FOUR = [("grouped", {"cp": 4}), ("packed", {"pp": 2, "cp": 2}), ("mixture", {"dp": 2, "tp": 2, "ep": 2})]
+FOUR = [
+    ("grouped", {"cp": 4}),
+    ("packed", {"pp": 2, "cp": 2}),
+    ("mixture", {"dp": 2, "tp": 2, "ep": 2}),
+    ("mixture", {"dp": 4, "ep": 2, "zero_stage": 0}),
+]
 
 
 @pytest.mark.processes
