@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from llmtrain_operator.job.divisors import divisors
+from llmtrain_operator.job.host_memory import offloaded_bytes
 from llmtrain_operator.job.layout import crossing
 from llmtrain_operator.job.settle import Settled
 from llmtrain_operator.job.throughput import trainable_parameters
@@ -97,6 +98,16 @@ def gathered_experts(settled: Settled) -> str | None:
     return f"Each pass gathers {each} experts a layer on every rank; expert: {degree} leaves them where they are and sends tokens instead."
 
 
+def host_memory(settled: Settled) -> str | None:
+    """Where resources.memory is given it is checked: see deepspeed.py."""
+    if settled.gpu is None or settled.shape is None or settled.job.spec.resources.memory:
+        return None
+    needed = offloaded_bytes(settled.job, settled.shape)
+    if not needed:
+        return None
+    return f"Offload keeps {needed / 2**30:.0f} GiB in the host memory of each node; resources.memory is not given, so it is not checked."
+
+
 def tensor_without_link(settled: Settled) -> str | None:
     gpu, tp = settled.gpu, settled.mesh.tp
     if gpu is None or tp <= gpu.domain:
@@ -152,6 +163,7 @@ ADVICE: tuple[Advice, ...] = (
     context_across_nodes,
     experts_across_nodes,
     gathered_experts,
+    host_memory,
     tensor_without_link,
     fp32_on_gpu,
     longer_than_trained,

@@ -12,9 +12,12 @@ from llmtrain_operator.job.edit import Changes, edited
 from llmtrain_operator.job.hardware import PRODUCTS
 from llmtrain_operator.job.settle import Settled, valid
 from llmtrain_operator.job.spec import LLMTrainJob
-from llmtrain_trainer.config import Peft
+from llmtrain_trainer.config import EngineName, Offload, Peft
 
 MOST = 3
+
+SHARING: dict[EngineName, tuple[int, ...]] = {"native": (3,), "deepspeed": (3, 1), "megatron": (1,), "accelerate": ()}
+"""Stages in which the replicas of each engine share out the most, the best first; a pipeline of DeepSpeed's has the second only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +31,7 @@ class Alternative:
 
 
 def alternatives(settled: Settled) -> tuple[Alternative, ...]:
-    """The first changes that fit, small ones first: recomputation, micro-batch, shared weights, degrees, LoRA, nodes, GPU."""
+    """The first changes that fit, small ones first: recomputation, micro-batch, sharing, degrees, offload, LoRA, engine, nodes, GPU."""
     found: list[Alternative] = []
     for changes in _candidates(settled):
         gpu = settled.gpu if "spec.resources.gpu" not in changes else next(g for g in PRODUCTS if g.name == changes["spec.resources.gpu"])
@@ -45,14 +48,15 @@ def alternatives(settled: Settled) -> tuple[Alternative, ...]:
 
 
 def _plain(value: Any) -> Any:
-    return value.model_dump(mode="json", by_alias=True, exclude_unset=True) if isinstance(value, Peft) else value
+    return value.model_dump(mode="json", by_alias=True, exclude_unset=True) if isinstance(value, Peft | Offload) else value
 
 
 def _candidates(settled: Settled) -> Iterator[Changes]:
     training, mesh = settled.job.spec.training, settled.mesh
     recompute: dict[str, Any] = {} if training.activation_checkpointing == "full" else {"spec.training.activationCheckpointing": "full"}
     micro: dict[str, Any] = {"spec.training.microBatchSize": 1} if training.micro_batch_size > 1 else {}
-    zero: dict[str, Any] = {"spec.parallelism.zeroStage": 3} if mesh.zero_stage != 3 and mesh.dp > 1 else {}
+    most = max(SHARING[settled.engine], default=0)
+    zero: dict[str, Any] = {"spec.parallelism.zeroStage": most} if mesh.zero_stage < most and mesh.dp > 1 else {}
     for first in (recompute, micro, zero):
         if first:
             yield first
@@ -60,45 +64,64 @@ def _candidates(settled: Settled) -> Iterator[Changes]:
         yield recompute | micro
     if zero and (recompute or micro):
         yield zero | recompute | micro
-    if layout := _other_layout(settled):
-        yield layout
+    yield from _other_layouts(settled)
+    if settled.engine == "deepspeed":
+        yield from _offloads(settled, recompute | micro)
     if lora := _lora(settled):
         yield lora
         if recompute or micro:
             yield lora | recompute | micro
+    yield from _other_engines(settled, recompute | micro)
     yield from _more(settled, recompute | micro | zero)
 
 
-def _other_layout(settled: Settled) -> Changes:
+def _other_layouts(settled: Settled) -> Iterator[Changes]:
     """What auto would choose on the same devices."""
-    job = edited(
-        settled.job,
-        {
-            "spec.parallelism.tensor": None,
-            "spec.parallelism.pipeline": None,
-            "spec.parallelism.context": None,
-            "spec.parallelism.expert": None,
-            "spec.parallelism.data": None,
-            "spec.parallelism.zeroStage": 3,
-        },
-    )
-    chosen, _ = choose(job, settled.shape, settled.gpu)
-    return _differences(settled.job, chosen)
+    axes = ("tensor", "pipeline", "context", "expert", "data")
+    for stage in SHARING[settled.engine]:
+        freed = {f"spec.parallelism.{axis}": None for axis in axes} | {"spec.parallelism.zeroStage": stage}
+        chosen, _ = choose(edited(settled.job, freed), settled.shape, settled.gpu)
+        if found := _differences(settled, chosen):
+            yield found
 
 
-def _differences(old: LLMTrainJob, new: LLMTrainJob) -> Changes:
-    before, after = old.spec, new.spec
-    pairs = {
-        "spec.parallelism.tensor": (before.parallelism.tensor or 1, after.parallelism.tensor or 1),
-        "spec.parallelism.pipeline": (before.parallelism.pipeline or 1, after.parallelism.pipeline or 1),
-        "spec.parallelism.context": (before.parallelism.context or 1, after.parallelism.context or 1),
-        "spec.parallelism.expert": (before.parallelism.expert or 1, after.parallelism.expert or 1),
-        "spec.parallelism.zeroStage": (3 if before.parallelism.zero_stage is None else before.parallelism.zero_stage, 3),
+def _differences(settled: Settled, new: LLMTrainJob) -> Changes:
+    before, after = settled.job.spec, new.spec
+    pairs: dict[str, tuple[Any, Any]] = {
+        f"spec.parallelism.{axis}": (getattr(before.parallelism, axis) or 1, getattr(after.parallelism, axis) or 1)
+        for axis in ("tensor", "pipeline", "context", "expert")
+    } | {
+        "spec.parallelism.zeroStage": (settled.mesh.zero_stage, after.parallelism.zero_stage),
         "spec.training.microBatchSize": (before.training.micro_batch_size, after.training.micro_batch_size),
         "spec.training.activationCheckpointing": (before.training.activation_checkpointing, after.training.activation_checkpointing),
     }
     changes: dict[str, Any] = {path: value for path, (was, value) in pairs.items() if was != value}
     return changes | ({"spec.parallelism.data": None} if changes and before.parallelism.data else {})
+
+
+def _offloads(settled: Settled, savings: Changes) -> Iterator[Changes]:
+    """Host memory for what the replicas have shared out; the plan then says how much of it that takes."""
+    if settled.gpu is None or settled.job.spec.parallelism.offload or settled.mesh.pp > 1:
+        return
+    for offload in (Offload(optimizer="cpu"), Offload(optimizer="cpu", parameters="cpu")):
+        changes = {"spec.parallelism.zeroStage": 3, "spec.parallelism.offload": offload}
+        yield changes
+        if savings:
+            yield {**changes, **savings}
+
+
+def _other_engines(settled: Settled, savings: Changes) -> Iterator[Changes]:
+    """The other engines in the same degrees, each sharing out what it can, then DeepSpeed with host memory."""
+    for engine in ("native", "deepspeed", "megatron"):
+        if engine == settled.engine or settled.job.spec.parallelism.offload or settled.job.spec.parallelism.deepspeed:
+            continue
+        given = settled.job.spec.parallelism.zero_stage is not None
+        changes: dict[str, Any] = {"spec.parallelism.engine": engine} | ({"spec.parallelism.zeroStage": None} if given else {})
+        yield changes
+        if savings:
+            yield {**changes, **savings}
+        if engine == "deepspeed":
+            yield from ({**changes, **away} for away in _offloads(settled, savings))
 
 
 def _lora(settled: Settled) -> dict[str, Any]:

@@ -41,6 +41,9 @@ SMALL_PASS = 512
 
 LARGEST_PIPELINE = 64
 
+SHARING_COST = {2: 0.01, 3: 0.05}
+"""Time lost to the exchanges of DeepSpeed's ZeRO stages 2 and 3, over stage 1. A judgement, not a measurement."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
@@ -64,6 +67,10 @@ class Candidate:
     @property
     def expert(self) -> int:
         return self.settled.mesh.ep
+
+    @property
+    def zero(self) -> int:
+        return self.settled.mesh.zero_stage
 
     @property
     def micro(self) -> int:
@@ -105,13 +112,21 @@ def _open(job: LLMTrainJob, shape: ModelShape) -> Iterator[Changes]:
         dp, rest = divmod(world, tp * pp * cp)
         if rest or training.global_batch_size % dp or (not parallel.context and procs % (tp * cp)):
             continue
-        for ep, micro, recompute in product(_experts(job, shape, dp * cp), divisors(training.global_batch_size // dp), ("none", "full")):
+        rest_of = (_experts(job, shape, dp * cp), divisors(training.global_batch_size // dp), ("none", "full"), _stages(job, pp))
+        for ep, micro, recompute, zero in product(*rest_of):
             yield {
                 "spec.parallelism.tensor": tp,
                 "spec.parallelism.pipeline": pp,
                 "spec.training.microBatchSize": micro,
                 "spec.training.activationCheckpointing": recompute,
+                "spec.parallelism.zeroStage": zero,
             } | {f"spec.parallelism.{name}": degree for name, degree in (("context", cp), ("expert", ep)) if degree > 1}
+
+
+def _stages(job: LLMTrainJob, pp: int) -> tuple[int | None, ...]:
+    """ZeRO stages: the one given; those of DeepSpeed, without a pipeline; the engine's own."""
+    given = job.spec.parallelism.zero_stage
+    return (1, 2, 3) if given is None and job.spec.parallelism.engine == "deepspeed" and pp == 1 else (given,)
 
 
 def _contexts(job: LLMTrainJob, procs: int) -> tuple[int, ...]:
@@ -141,6 +156,8 @@ def relative_cost(settled: Settled) -> float:
     again = RECOMPUTED if training.activation_checkpointing == "full" else 1.0
     exchange = 1 + TENSOR_COST * log2(mesh.tp) + PIPELINE_COST * log2(mesh.pp) + CONTEXT_COST * log2(mesh.cp) + EXPERT_COST * log2(mesh.ep)
     tokens = settled.batch.micro_size * training.sequence_length / mesh.cp
+    if settled.engine == "deepspeed":
+        exchange += SHARING_COST.get(mesh.zero_stage, 0.0)
     return again * exchange * (1 + SMALL_PASS / tokens) / (1 - bubble_share(mesh, settled.batch))
 
 
@@ -150,8 +167,10 @@ def _counted(found: list[Candidate], fitting: list[Candidate]) -> str:
 
 
 def _reasons(best: Candidate, found: list[Candidate]) -> tuple[str, ...]:
-    contexts, experts = ({getattr(c, axis) for c in found} for axis in ("context", "expert"))
-    less_context, less_expert = ([c for c in found if getattr(c, axis) < getattr(best, axis)] for axis in ("context", "expert"))
+    contexts, experts, zeros = ({getattr(c, axis) for c in found} for axis in ("context", "expert", "zero"))
+    less_context, less_expert, less_zero = (
+        [c for c in found if getattr(c, axis) < getattr(best, axis)] for axis in ("context", "expert", "zero")
+    )
     return (
         _why(f"tensor {best.tensor}", best, [c for c in found if c.tensor < best.tensor], best.tensor == 1, _alone("tensor", best)),
         _why(
@@ -163,6 +182,7 @@ def _reasons(best: Candidate, found: list[Candidate]) -> tuple[str, ...]:
         ),
         *([_why(f"context {best.context}", best, less_context, best.context == 1, _alone("context", best))] if len(contexts) > 1 else []),
         *([_why(f"expert {best.expert}", best, less_expert, best.expert == 1, _alone("expert", best))] if len(experts) > 1 else []),
+        *([_why(f"zeroStage {best.zero}", best, less_zero, False, "")] if len(zeros) > 1 and less_zero else []),
         _why(
             "Recomputation" if best.recomputes else "No recomputation",
             best,
@@ -176,8 +196,8 @@ def _reasons(best: Candidate, found: list[Candidate]) -> tuple[str, ...]:
 
 def _same(found: list[Candidate], best: Candidate, also: Callable[[Candidate], bool]) -> list[Candidate]:
     """Candidates of the same degrees that differ in the rest."""
-    degrees = (best.tensor, best.pipeline, best.context, best.expert)
-    return [c for c in found if (c.tensor, c.pipeline, c.context, c.expert) == degrees and also(c)]
+    degrees = (best.tensor, best.pipeline, best.context, best.expert, best.zero)
+    return [c for c in found if (c.tensor, c.pipeline, c.context, c.expert, c.zero) == degrees and also(c)]
 
 
 def _alone(axis: str, best: Candidate) -> str:

@@ -6,6 +6,7 @@ The limits are those of DeepSpeed 0.19, each seen to fail.
 from __future__ import annotations
 
 from llmtrain_operator.job.case import Case, Refusal
+from llmtrain_operator.job.host_memory import lacking, offloaded_bytes
 from llmtrain_operator.job.problem import Problem
 from llmtrain_trainer.config import Offload
 from llmtrain_trainer.config.deepspeed import owned
@@ -73,6 +74,14 @@ def offload_parameters(case: Case) -> Problem | None:
     return Problem("spec.parallelism.offload.parameters", place, rule, "Write zeroStage: 3, or none")
 
 
+def host_memory(case: Case) -> Problem | None:
+    if not lacking(case) or case.shape is None:
+        return None
+    needed = offloaded_bytes(case.job, case.shape) / 2**30
+    rule = f"offload keeps {needed:.0f} GiB in the host memory of each node"
+    return Problem("spec.resources.memory", str(case.job.spec.resources.memory), rule, "Ask for more of it, or use more nodes")
+
+
 def compiled(case: Case) -> Problem | None:
     if not case.job.spec.training.compile:
         return None
@@ -99,6 +108,7 @@ LIMITS: tuple[Refusal, ...] = (
     tensor_of_experts,
     offload_optimizer,
     offload_parameters,
+    host_memory,
     compiled,
     raw_keys,
 )

@@ -8,6 +8,7 @@ from typing import Any
 from llmtrain_operator.job.advice import advice_on
 from llmtrain_operator.job.alternatives import Alternative, alternatives
 from llmtrain_operator.job.auto import choose
+from llmtrain_operator.job.auto_engine import pick
 from llmtrain_operator.job.case import Case
 from llmtrain_operator.job.degrees import degrees_of
 from llmtrain_operator.job.hardware import Gpu, find_gpu
@@ -44,6 +45,9 @@ class Plan:
     why: tuple[str, ...]
     """What auto thought; empty without it."""
 
+    engine_reason: str | None
+    """Why this engine, where the manifest leaves it to auto."""
+
     alternatives: tuple[Alternative, ...]
     """Changes that would fit; empty where the plan fits."""
 
@@ -71,7 +75,8 @@ def plan(job: LLMTrainJob, shape: ModelShape | None) -> Plan:
     gpu = gpu_of(job)
     if isinstance(gpu, Problem):
         raise PlanError([gpu, *problems_of(Case(job=job, shape=shape, gpu=None, degrees=degrees_of(job)))])
-    chosen, why = choose(job, shape, gpu) if job.spec.parallelism.auto else (job, ())
+    picked = pick(job, shape, gpu)
+    chosen, why = choose(picked.job, shape, gpu) if job.spec.parallelism.auto else (picked.job, ())
     settled = settle(chosen, shape, gpu)
     return Plan(
         job=chosen,
@@ -83,7 +88,8 @@ def plan(job: LLMTrainJob, shape: ModelShape | None) -> Plan:
         memory=settled.memory,
         throughput=settled.throughput,
         advice=advice_on(settled),
-        why=why,
+        why=(*([picked.why] if picked.why else []), *why),
+        engine_reason=picked.why,
         alternatives=() if settled.fits else alternatives(settled),
     )
 

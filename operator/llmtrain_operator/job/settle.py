@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from llmtrain_operator.job.case import Case
@@ -11,13 +10,12 @@ from llmtrain_operator.job.hardware import Gpu
 from llmtrain_operator.job.layout import split_layers
 from llmtrain_operator.job.memory import Memory, Run, estimate_memory
 from llmtrain_operator.job.problem import PlanError, Problem
+from llmtrain_operator.job.quantity import quantity
 from llmtrain_operator.job.refusals import problems_of
 from llmtrain_operator.job.shape import ModelShape
 from llmtrain_operator.job.spec import LLMTrainJob
 from llmtrain_operator.job.throughput import Throughput, expect
 from llmtrain_trainer.config import Batch, EngineName, Mesh, Offload
-
-UNITS = {"m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +68,11 @@ def _settled(case: Case, batch: Batch) -> Settled:
         mesh=mesh,
         batch=batch,
         memory=estimate_memory(_run(case, mesh, batch, shape), capacity_of(job, case.gpu)) if shape else None,
-        throughput=expect(shape, mesh, batch, spec.training, spec.peft, case.gpu) if shape else None,
+        throughput=expect(
+            shape, mesh, batch, spec.training, spec.peft, case.gpu, engine=case.degrees.engine, offload=spec.parallelism.offload
+        )
+        if shape
+        else None,
     )
 
 
@@ -114,10 +116,3 @@ def capacity_of(job: LLMTrainJob, gpu: Gpu | None) -> int | None:
     if gpu:
         return gpu.memory_bytes
     return int(quantity(resources.memory) / (resources.procs_per_node or 1)) if resources.memory else None
-
-
-def quantity(text: str) -> float:
-    """A Kubernetes quantity as a number: 1.5Gi is 1610612736."""
-    found = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", text)
-    assert found, text  # the manifest's pattern was checked when it was parsed
-    return float(found[1]) * (UNITS[found[2]] if found[2] else 1)

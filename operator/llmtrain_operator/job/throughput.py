@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from llmtrain_operator.job.hardware import Gpu
 from llmtrain_operator.job.shape import ModelShape, flops_per_token
 from llmtrain_operator.job.weights import adapter_weights
-from llmtrain_trainer.config import Batch, Mesh, Peft, Training
+from llmtrain_trainer.config import Batch, EngineName, Mesh, Offload, Peft, Training
 
 RECOMPUTED = 4 / 3
 """Work of a step with every layer's forward pass done twice, relative to once: forward is a third of it."""
@@ -40,10 +40,11 @@ def bubble_share(mesh: Mesh, batch: Batch) -> float:
     return (mesh.pp - 1) / (slots + mesh.pp - 1)
 
 
-def mfu_prior(shape: ModelShape, gpu: Gpu) -> tuple[float, str]:
+def mfu_prior(shape: ModelShape, gpu: Gpu, engine: EngineName) -> tuple[float, str]:
     """Share of the bf16 peak reached without bubble or recomputation, and where the number comes from.
 
-    Published dense runs on H100: 33 to 39 % at 8B (torchtitan), 41 to 43 % at 70B (llm-foundry), 38 to 43 % at 405B (Llama 3 paper).
+    Published dense runs on H100: 33 to 39 % at 8B (torchtitan), 41 to 43 % at 70B (llm-foundry), 38 to 43 % at 405B (Llama 3 paper);
+    Megatron-LM 41 to 48 % on large models (its README). DeepSpeed publishes no such table, so it gets what the others reach.
     The lower numbers for small models, mixtures and PCIe are our judgement.
     """
     if gpu.domain == 1 and gpu.per_node > 1:
@@ -52,6 +53,8 @@ def mfu_prior(shape: ModelShape, gpu: Gpu) -> tuple[float, str]:
         return 0.25, "a mixture of experts"
     if shape.parameters < 2e9:
         return 0.30, "a model below 2B"
+    if engine == "megatron" and shape.parameters >= 30e9:
+        return 0.44, "published runs of Megatron-LM on large models"
     return (0.38, "published runs at 8B") if shape.parameters < 30e9 else (0.40, "published runs from 70B up")
 
 
@@ -59,7 +62,16 @@ def trainable_parameters(shape: ModelShape, peft: Peft | None) -> int:
     return int(sum(adapter_weights(shape, peft, 1))) if peft else shape.parameters
 
 
-def expect(shape: ModelShape, mesh: Mesh, batch: Batch, training: Training, peft: Peft | None, gpu: Gpu | None) -> Throughput:
+def expect(
+    shape: ModelShape,
+    mesh: Mesh,
+    batch: Batch,
+    training: Training,
+    peft: Peft | None,
+    gpu: Gpu | None,
+    engine: EngineName = "native",
+    offload: Offload | None = None,
+) -> Throughput:
     """tokens/s = MFU x peak x devices / FLOPs a token."""
     adapter = trainable_parameters(shape, peft) if peft else 0
     flops = flops_per_token(shape, training.sequence_length, frozen=peft is not None, adapter=adapter)
@@ -75,7 +87,7 @@ def expect(shape: ModelShape, mesh: Mesh, batch: Batch, training: Training, peft
             bubble=bubble,
             assumption=assumption,
         )
-    prior, source = mfu_prior(shape, gpu)
+    prior, source = mfu_prior(shape, gpu, engine)
     mfu = prior * (1 - bubble) / (RECOMPUTED if training.activation_checkpointing == "full" else 1.0)
     peak = gpu.peak_flops(training.precision)
     rate = mfu * peak * mesh.world_size / flops
@@ -87,7 +99,7 @@ def expect(shape: ModelShape, mesh: Mesh, batch: Batch, training: Training, peft
         tokens_per_second=rate,
         seconds=training.max_steps * tokens / rate if training.max_steps else None,
         bubble=bubble,
-        assumption=_assumption(prior, source, peak, bubble, training, mesh),
+        assumption=_assumption(prior, source, peak, bubble, training, mesh) + _offloaded(offload),
     )
 
 
@@ -99,3 +111,8 @@ def _assumption(prior: float, source: str, peak: float, bubble: float, training:
     travels = " and ".join(what for degree, what in ((mesh.cp, "heads"), (mesh.ep, "tokens")) if degree > 1)
     left_out = f" The exchange of {travels} between ranks is not counted." if travels else ""
     return f"Assumes {prior:.0%} of the {training.precision} peak of {peak / 1e12:.0f} TFLOP/s ({source}){rest}.{left_out}"
+
+
+def _offloaded(offload: Offload | None) -> str:
+    moved = ", ".join(name for name in ("optimizer", "parameters") if offload is not None and getattr(offload, name) != "none")
+    return f" The way of the {moved} to host memory or disk and back is not counted: it takes longer." if moved else ""

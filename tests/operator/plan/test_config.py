@@ -11,7 +11,7 @@ import pytest
 
 from llmtrain_operator.job.plan import Plan, plan
 from llmtrain_operator.job.problem import PlanError
-from llmtrain_operator.job.settle import quantity
+from llmtrain_operator.job.quantity import quantity
 from llmtrain_operator.job.spec import LLMTrainJob
 from llmtrain_operator.job.trainer_config import hang_seconds, trainer_config
 from llmtrain_operator.sources import read_shape

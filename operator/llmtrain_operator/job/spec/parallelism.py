@@ -15,7 +15,8 @@ class Parallelism(Strict):
     """Degrees multiply to the number of devices: pipeline x data x context x tensor. The data degree is what is left."""
 
     engine: EngineName | Literal["auto"] = "native"
-    """What runs the steps. native: PyTorch's own parallelism, every layout, the default for causal language models."""
+    """What runs the steps. native: PyTorch's own parallelism, every layout, the default for causal language models. auto: picked from
+    the model, the GPUs and what else is asked for, with the reason in the plan."""
 
     auto: bool = False
     """Choose the degrees, the micro-batch and recomputation from the model and the hardware. Degrees given beside it are kept."""

@@ -49,6 +49,9 @@ class PlanSummary(Strict):
     engine: Short | None = None
     """What runs the steps; resolved where the manifest says auto."""
 
+    engine_reason: Short | None = None
+    """Why auto picked it; absent where the manifest names the engine."""
+
     layout: Short | None = None
     """Degrees above 1 in rank order, such as pp4 dp2 tp4."""
 

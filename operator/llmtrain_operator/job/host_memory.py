@@ -1,0 +1,31 @@
+"""What offload keeps in the host memory of a node. Asked by the refusals of engine deepspeed, by advice.py and by auto_engine.py."""
+
+from __future__ import annotations
+
+from llmtrain_operator.job.case import Case
+from llmtrain_operator.job.quantity import quantity
+from llmtrain_operator.job.shape import ModelShape
+from llmtrain_operator.job.spec import LLMTrainJob
+from llmtrain_operator.job.throughput import trainable_parameters
+from llmtrain_trainer.config import Offload
+
+OPTIMIZER = 16
+"""Bytes a trained weight: fp32 weight, gradient and two moments. Rajbhandari et al. 2020 (ZeRO), section 3.1."""
+
+
+def offloaded_bytes(job: LLMTrainJob, shape: ModelShape) -> int:
+    """On the host of each node: every share of the model lies on one of them."""
+    spec = job.spec
+    offload = spec.parallelism.offload or Offload()
+    optimizer = OPTIMIZER * trainable_parameters(shape, spec.peft) if offload.optimizer == "cpu" else 0
+    width = 2 if spec.training.precision == "bf16" else 4
+    weights = width * shape.parameters if offload.parameters == "cpu" else 0
+    return (optimizer + weights) // spec.resources.nodes
+
+
+def lacking(case: Case) -> bool:
+    """Whether resources.memory names less than what is offloaded. Beside GPUs alone: of CPU ranks the plan counts it as theirs."""
+    memory = case.job.spec.resources.memory
+    if case.gpu is None or case.shape is None or memory is None:
+        return False
+    return offloaded_bytes(case.job, case.shape) > quantity(memory)
