@@ -78,8 +78,8 @@ EXAMPLES: dict[tuple[str, str], tuple[list[Section], list[Section]]] = {
         [{"schedule": "interleaved"}, {"schedule": "interleaved", "virtualStages": 1}],
     ),
     ("spec.parallelism", "deepspeed"): (
-        [{}, {"engine": "deepspeed", "deepspeed": {"a": 1}}, {"engine": "megatron"}],
-        [{"deepspeed": {}}, {"engine": "auto", "deepspeed": {"a": 1}}],
+        [{}, {"engine": "deepspeed", "deepspeed": {"a": 1}}, {"engine": "megatron"}, {"engine": "auto", "deepspeed": {"a": 1}}],
+        [{"deepspeed": {}}, {"engine": "megatron", "deepspeed": {"a": 1}}],
     ),
     ("spec.parallelism", "offload"): (
         [{}, {"engine": "deepspeed", "offload": {"optimizer": "cpu"}}],
