@@ -110,3 +110,11 @@ def test_exports_load_in_plain_transformers_and_peft(jobs: Path, parity: ModuleT
             logits = model.eval()(input_ids=batch.input_ids).logits
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.labels.flatten())
         assert loss.item() == pytest.approx(expected, abs=TOLERANCE)
+
+
+def test_what_cannot_be_laid_out_is_said(jobs: Path, tmp_path: Path) -> None:
+    disk = {"more": {"offload": {"optimizer": "nvme", "path": str(tmp_path)}}}
+    cases = [disk | {"zero_stage": 3}, {"cp": 2}, {"dp": 2}, {"virtual": 2}, {"peft": {"method": "dora"}}]
+    words = ["install libaio-dev", "mesh.cp is 2", "needs 2 ranks, but 1 are running", "holds one stage a rank", "peft.method is dora"]
+    for said, expected in zip(launch(jobs, "refusals", 1, [DEEPSPEED | case for case in cases], tmp_path), words, strict=True):
+        assert expected in said

@@ -17,7 +17,8 @@ import deepspeed
 import torch
 import torch.distributed as dist
 
-from llmtrain_trainer.config import TrainerConfig
+from llmtrain_trainer.config import Offload, TrainerConfig
+from llmtrain_trainer.engines.deepspeed.disk import flatten, unfold
 from llmtrain_trainer.engines.deepspeed.norm import Clipper
 from llmtrain_trainer.engines.deepspeed.pipeline import Pipeline
 from llmtrain_trainer.engines.deepspeed.place import place_of
@@ -78,19 +79,22 @@ class DeepSpeedEngine:
         self._runner.deepspeed.save_checkpoint(str(directory), tag="", save_latest=False, exclude_frozen_parameters=frozen)
         for script in directory.glob("*.py"):
             script.unlink()  # DeepSpeed leaves programs beside its files
+        flatten(directory)
 
     def load_checkpoint(self, directory: Path) -> None:
         """Read what `save_files` of the same layout wrote, or what universal.py made of it."""
         engine, optimizer = self._runner.deepspeed, self._runner.optimizer
         engine._config.load_universal_checkpoint = directory.name == UNIVERSAL
         decays = [group["weight_decay"] for group in optimizer.param_groups]
+        if self._config.offload is not None and self._config.offload.optimizer == "nvme":
+            unfold(directory, dist.get_rank())
         with torch.no_grad():  # it broadcasts weights
             engine.load_checkpoint(str(directory.parent), tag=directory.name, load_module_strict=self._config.peft is None)
         # From the universal format every group gets the settings of the first, and all weights count their steps in one tensor.
         for group, decay in zip(optimizer.param_groups, decays, strict=True):
             group["weight_decay"] = decay
         for state in optimizer.state.values():
-            state["step"] = state["step"].clone()
+            state |= {key: value.clone() for key, value in state.items() if key == "step"}
 
     def export(self, directory: Path, kind: str) -> None:
         """Write Hugging Face files; see export.py."""
@@ -117,6 +121,9 @@ def _take_over(config: TrainerConfig) -> None:
     os.environ.setdefault("LOCAL_RANK", str(dist.get_rank() % config.mesh.procs_per_node))
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*is deprecated", category=FutureWarning, module="torch.distributed")  # one a collective
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # shared memory for inference: 30 s of g++, and nothing here uses it
+    operations = deepspeed.ops.__compatible_ops__
+    operations["deepspeed_shm_comm"] = False  # shared memory for inference: 30 s of g++, and nothing here uses it
+    if "nvme" in (config.offload or Offload()).model_dump().values() and not operations.get("async_io"):
+        raise ValueError("parallelism.offload: nvme reads and writes by libaio, which is not here: install libaio-dev and g++, or use cpu")
     if deepspeed.comm.comm.cdb is None or not deepspeed.comm.is_initialized():
         deepspeed.init_distributed(dist_init_required=False)
