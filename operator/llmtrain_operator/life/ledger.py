@@ -87,6 +87,9 @@ def _of_training(gang: Gang, elapsed: float) -> dict[str, float]:
     if silent > max(HUNG_FLOOR, HUNG_STEPS * row.step_seconds) and gang.leader and gang.leader.status.phase == "training":
         hung = min(elapsed, silent)
         return {"hung": hung, "productive": elapsed - hung}
+    if gang.leader and gang.leader.status.phase == "restarting":  # in place; nobody looked when it began
+        waited = min(elapsed, max(0.0, silent))
+        return {"restart": waited, "productive": elapsed - waited}
     saving = min(elapsed, row.blocked_seconds) if row.step > before else 0.0
     again = _share_done_before(before, row.step, gang) * (elapsed - saving)
     return {"checkpoint": saving, "recompute": again, "productive": elapsed - saving - again}

@@ -61,6 +61,11 @@ def test_a_gang_that_makes_no_step_for_long_hangs(w: Any) -> None:
     assert booked(w, None, agents, progress={"step": 40}) == {"hung": 70.0, "productive": 30.0}
 
 
+def test_ranks_that_start_again_train_until_their_last_step_and_no_longer(w: Any) -> None:
+    agents = {0: w.agent(phase="restarting", progress=w.progress(40, time=w.now - 25))}
+    assert booked(w, None, agents, progress={"step": 30}) == {"restart": 25.0, "productive": 75.0}
+
+
 def test_goodput_is_the_share_of_productive_time(w: Any) -> None:
     before = {"byCause": {"queued": 200.0, "restart": 100.0}}
     goodput = account(Gang(w.observed(job=w.job(w.status(goodput=SINCE | before)))))
