@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import signal
 import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +13,7 @@ from typing import Any
 
 import pytest
 from tests.cluster.cluster import Cluster
+from tests.cluster.operators import Operator
 
 pytestmark = pytest.mark.cluster
 
@@ -32,31 +29,6 @@ SHAPE = {
     "vocab_size": 512,
     "max_position_embeddings": 64,
 }
-
-
-@dataclass
-class Operator:
-    """One replica as a process; its log is JSON, a line an entry."""
-
-    process: subprocess.Popen[bytes]
-    log: Path
-
-    def metrics(self) -> str:
-        port = re.search(r"serves on port (\d+)", self.log.read_text())
-        assert port is not None
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"http://127.0.0.1:{port.group(1)}/metrics", timeout=10) as page:
-            return str(page.read().decode())
-
-    def reconciled(self) -> bool:
-        return self.says(" leads") and re.search(r'reconcile_seconds_count\{result="done"\} [1-9]', self.metrics()) is not None
-
-    def says(self, words: str) -> bool:
-        return words in self.log.read_text()
-
-    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        self.process.send_signal(number)
-        return self.process.wait(30)
 
 
 @pytest.fixture(scope="module")
@@ -76,13 +48,7 @@ def start(simulated: Cluster, namespace: str, tmp_path: Path) -> Iterator[Callab
     made: list[Operator] = []
 
     def begin() -> Operator:
-        log = tmp_path / f"operator-{len(made)}.log"
-        command = [sys.executable, "-m", "llmtrain_operator", "--trainer-image", "example/trainer:1", "--host", "127.0.0.1", "--port", "0"]
-        command += ["--namespace", namespace, "--operator-namespace", namespace]
-        environment = {**os.environ, "KUBECONFIG": str(simulated.kubeconfig)}
-        with log.open("wb") as out:
-            made.append(Operator(subprocess.Popen(command, stdout=out, stderr=out, env=environment), log))
-        until(lambda: made[-1].says("serves on port"), "the operator to serve")
+        made.append(Operator.start(simulated, tmp_path / f"operator-{len(made)}.log", namespace, watched=[namespace]))
         return made[-1]
 
     yield begin
