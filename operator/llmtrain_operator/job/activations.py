@@ -11,8 +11,14 @@ from math import lcm
 from llmtrain_operator.job.shape import ModelShape
 
 
-def layer_bytes(shape: ModelShape, layer: int, *, sequence: int, element: int, tp: int, eager: bool) -> float:
-    """Bytes a token that one layer keeps. `element`: 2 for bf16, 4 for fp32. Only what tensor parallelism splits is divided by tp."""
+def layer_bytes(shape: ModelShape, layer: int, *, sequence: int, element: int, tp: int, eager: bool, megatron: bool = False) -> float:
+    """Bytes a token that one layer keeps. `element`: 2 for bf16, 4 for fp32. Only what tensor parallelism splits is divided by tp.
+
+    `megatron`: norms see a part of the sequence too, and norm and gated activation are one kernel each, which keep what goes in.
+    """
+    if megatron:
+        values = (feed_forward_values(shape, layer) - _gated_values(shape, layer) / 4) * element
+        return (2 * shape.hidden * 2 * element + element * (2 * shape.attention_width + 2 * shape.kv_width) + 4 * shape.heads + values) / tp
     whole = shape.hidden * _norm_bytes(shape, element) * 2
     heads = element * (2 * shape.attention_width + 2 * shape.kv_width) + 4 * shape.heads
     scores = shape.heads * sequence * (2 * element + 4) if eager else 0
@@ -34,6 +40,13 @@ def feed_forward_values(shape: ModelShape, layer: int) -> float:
         experts = shape.experts_per_token * (4.0 * shape.expert_ffn + 2.0 * shape.hidden)
         return experts + 4.0 * shape.shared_ffn + 2 * shape.experts
     return (4.0 if shape.gated else 5.0) * shape.ffn
+
+
+def _gated_values(shape: ModelShape, layer: int) -> float:
+    """Of those, gate, up, activation and product."""
+    if shape.is_mixture(layer):
+        return 4.0 * (shape.experts_per_token * shape.expert_ffn + shape.shared_ffn)
+    return 4.0 * shape.ffn if shape.gated else 0.0
 
 
 def context_values(shape: ModelShape, *, tp: int, cp: int) -> float:

@@ -6,8 +6,9 @@ loss and what the backward pass of one layer need for a moment. AdamW runs fused
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from llmtrain_operator.job import activations, states
 from llmtrain_operator.job.shape import ModelShape
@@ -32,7 +33,10 @@ LOSS_CHUNK = 1 << 25
 """Logits whose loss engine `native` computes at once on a GPU, in fp32, in two tensors."""
 
 BUCKET = 500_000_000
-"""Values of the buffer in which DeepSpeed collects gradients, its default."""
+"""Values of the buffer in which DeepSpeed collects gradients: its default for reduce_bucket_size."""
+
+LIVE = 1_000_000_000
+"""Gathered weights that ZeRO-3 lets stand until they are used again: its default for stage3_max_live_parameters."""
 
 CONTEXT = GIB // 2
 """CUDA context and libraries, a process."""
@@ -93,6 +97,13 @@ class Run:
 
     on_gpu: bool
     offload: Offload = states.NOWHERE
+    sharing: Mapping[str, Any] = field(default_factory=dict)
+    """zero_optimization of the raw DeepSpeed keys, whose buffers may be of other sizes than DeepSpeed's own."""
+
+    @property
+    def sequence_parts(self) -> int:
+        """Parts into which tensor-parallel ranks cut what lies between matrices: Korthikanti et al. 2022, section 4.2.2."""
+        return self.mesh.tp if self.engine == "megatron" else 1
 
     @property
     def away(self) -> Offload:
@@ -174,12 +185,22 @@ def _working_copies(run: Run, mine: Held) -> Iterator[Term]:
                 name="unreduced gradients", bytes=int(4 * mine.all_trained), how="4 bytes a trained weight, until the last micro-batch"
             )
     elif run.engine == "deepspeed":
-        if mesh.zero_stage == 3:
-            yield Term(name="gathered layers", bytes=int(2 * element * mine.largest_layer), how="two layers, whole: ZeRO-3")
-        if mesh.zero_stage and run.on_gpu:  # a CPU gives pages to what is written only
-            yield Term(name="reduction bucket", bytes=element * BUCKET, how=f"{element} bytes x DeepSpeed's reduce_bucket_size")
+        yield from _deepspeed_buffers(run, mine)
     elif run.engine == "accelerate" and element == 2:
         yield Term(name="autocast copies", bytes=int(2 * mine.total), how="2 bytes a weight, cached by autocast")
+
+
+def _deepspeed_buffers(run: Run, mine: Held) -> Iterator[Term]:
+    """Stage 1 adds up in fp32; stages 1 and 2 have a second bucket where communication overlaps."""
+    stage, keys = run.mesh.zero_stage, run.sharing
+    if stage == 3:
+        live = min(mine.total, max(2 * mine.largest_layer, keys.get("stage3_max_live_parameters", LIVE)))
+        yield Term(name="gathered layers", bytes=int(run.element * live), how=f"{run.element} bytes x {live:.3g} live weights: ZeRO-3")
+    if stage and run.on_gpu:  # a CPU gives pages to what is written only
+        width, buckets = 4 if stage == 1 else run.element, 2 if stage < 3 and keys.get("overlap_comm") else 1
+        size = int(width * buckets * keys.get("reduce_bucket_size", BUCKET))
+        how = f"{width} bytes x DeepSpeed's reduce_bucket_size" + (", twice" if buckets == 2 else "")
+        yield Term(name="reduction bucket", bytes=size, how=how)
 
 
 def _activations(run: Run, mine: Held, rank: int) -> Iterator[Term]:
@@ -187,13 +208,13 @@ def _activations(run: Run, mine: Held, rank: int) -> Iterator[Term]:
     chunks = activations.chunks_in_flight(mesh.schedule, pp=mesh.pp, rank=rank, virtual=run.virtual, accumulation=run.batch.accumulation)
     flight = chunks / run.virtual
     if run.training.activation_checkpointing == "full":
-        each, what = activations.recomputed_bytes(run.shape, element) * len(mine.layer_ids), "inputs"
+        each, what = activations.recomputed_bytes(run.shape, element) / run.sequence_parts * len(mine.layer_ids), "inputs"
     else:
         each, what = sum(_layer_bytes(run, layer) for layer in mine.layer_ids), "all values"
     how = f"{what} of {len(mine.layer_ids)} layers x {tokens} tokens x {flight:.3g} micro-batches in flight"
     yield Term(name="activations", bytes=int(flight * tokens * each), how=how)
     if mesh.pp > 1:
-        size = 2 * chunks * tokens * element * run.shape.hidden
+        size = 2 * chunks * tokens * element * run.shape.hidden // run.sequence_parts
         yield Term(name="stage borders", bytes=size, how=f"input and output of {chunks} passes through a stage")
     if run.packed:
         seen = tokens * mesh.cp  # attention sees whole sequences
@@ -203,7 +224,8 @@ def _activations(run: Run, mine: Held, rank: int) -> Iterator[Term]:
 
 def _layer_bytes(run: Run, layer: int) -> float:
     sequence, mesh = run.training.sequence_length, run.mesh
-    kept = activations.layer_bytes(run.shape, layer, sequence=sequence, element=run.element, tp=mesh.tp, eager=run.eager)
+    megatron = run.engine == "megatron"
+    kept = activations.layer_bytes(run.shape, layer, sequence=sequence, element=run.element, tp=mesh.tp, eager=run.eager, megatron=megatron)
     moved = activations.context_values(run.shape, tp=mesh.tp, cp=mesh.cp) + activations.expert_values(
         run.shape, layer, tp=mesh.tp, ep=mesh.ep
     )
@@ -214,7 +236,9 @@ def _one_layer(run: Run, mine: Held) -> Term:
     """Backward through the widest layer: gradients of its values and, where it is computed again, the values."""
     again = run.training.activation_checkpointing == "full"
     values = max(activations.feed_forward_values(run.shape, layer) for layer in mine.layer_ids)
-    gradients = run.element * (4 * run.shape.hidden + 0.75 * values / run.mesh.tp)
+    parts = run.sequence_parts
+    hidden = run.shape.hidden * (4 / parts + (2 if parts > 1 else 0))  # an input and a gradient are gathered to whole sequences
+    gradients = run.element * (hidden + 0.75 * values / run.mesh.tp)
     kept = max(_layer_bytes(run, layer) for layer in mine.layer_ids) if again else 0
     how = "gradients of one layer's values" + (", and the values, computed again" if again else "")
     return Term(name="one layer", bytes=int(run.tokens * (gradients + kept) + _whole_gradients(run, mine)), how=how)
@@ -242,14 +266,16 @@ def _reduction(run: Run, mine: Held) -> Term:
 
 def _logits(run: Run, rank: int) -> Term:
     """Whole logits are overwritten by their gradient, chunk by chunk; `deepspeed` gathers those that tp cuts, `native` does not. Else in
-    fp32: the log-softmax, its gradient and the gradient of the logits, 12 bytes. GPipe keeps of every micro-batch what backward needs."""
+    fp32: the log-softmax, its gradient and the gradient of the logits, 12 bytes; Megatron's softmax becomes its gradient. GPipe keeps of
+    every micro-batch what backward needs."""
     if rank != run.mesh.pp - 1:
         return Term(name="logits", bytes=0, how="on the last stage only")
     waiting = run.batch.accumulation - 1 if run.mesh.pp > 1 and run.mesh.schedule == "gpipe" else 0
     whole = run.engine == "deepspeed" or run.mesh.tp == 1
     part = run.shape.vocab if whole else run.shape.vocab // run.mesh.tp
     overwritten = whole and run.engine in ("native", "deepspeed")
-    each = run.element * (1 + waiting) if overwritten else 12 + 4 * waiting
+    whole_in_fp32 = 4 + 2 * run.element if run.engine == "megatron" else 12
+    each = run.element * (1 + waiting) if overwritten else whole_in_fp32 + 4 * waiting
     chunk = 8 * min(run.tokens * part, LOSS_CHUNK) if overwritten and run.on_gpu else 0
     how = f"{each} bytes x {run.tokens} tokens x {part} of the vocabulary" + (", and a chunk in fp32" if chunk else "")
     return Term(name="logits", bytes=run.tokens * part * each + chunk, how=how)

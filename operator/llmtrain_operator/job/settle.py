@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from llmtrain_operator.job.case import Case
 from llmtrain_operator.job.degrees import Degrees, degrees_of
@@ -107,7 +108,13 @@ def _run(case: Case, mesh: Mesh, batch: Batch, shape: ModelShape) -> Run:
         packed=spec.task == "sft" and spec.training.packing,
         on_gpu=case.gpu is not None,
         offload=spec.parallelism.offload or Offload(),
+        sharing=_numbers((spec.parallelism.deepspeed or {}).get("zero_optimization")),
     )
+
+
+def _numbers(section: Any) -> dict[str, Any]:
+    """Raw keys that the estimate can count with; what is none, DeepSpeed judges itself."""
+    return {key: value for key, value in section.items() if isinstance(value, int | float)} if isinstance(section, dict) else {}
 
 
 def capacity_of(job: LLMTrainJob, gpu: Gpu | None) -> int | None:

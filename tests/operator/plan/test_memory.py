@@ -198,3 +198,33 @@ def test_a_cpu_rank_pays_for_its_heap_and_a_gpu_rank_for_its_communicators(plann
     tensors = cpu.memory.peak - term(cpu, "heap") - term(cpu, "process")
     assert term(cpu, "heap") == pytest.approx(0.25 * tensors + 220 * 2**20, abs=1)
     assert term(gpu, "communicators") == 3 * 2**29 and term(gpu, "heap") == 0
+
+
+def test_a_megatron_layer_keeps_34_bytes_a_hidden_value_over_tensor(planned: Planned, term: Term) -> None:
+    """Korthikanti et al. 2022, table 2, sequence parallelism with flash attention: 34 s b h / t. This Llama is within 1 percent."""
+    found = planned(parallelism={"engine": "megatron", "tensor": 4})
+    assert term(found, "activations") == pytest.approx(32 * 2048 * 4096 * 34 / 4, rel=0.01)
+    assert term(planned(parallelism={"tensor": 4}), "activations") > 1.5 * term(found, "activations")
+
+
+def test_a_megatron_optimizer_is_shared_over_data_and_context(planned: Planned, term: Term) -> None:
+    shared = planned(parallelism={"engine": "megatron", "tensor": 2, "context": 2})
+    whole = planned(parallelism={"engine": "megatron", "tensor": 2, "context": 2, "zeroStage": 0})
+    assert term(whole, "optimizer") == pytest.approx(4 * term(shared, "optimizer"), abs=8)
+    assert term(whole, "optimizer") == pytest.approx(6 * term(whole, "weights"), abs=8)
+    assert term(whole, "gradients") == term(shared, "gradients") == pytest.approx(2 * term(whole, "weights"), abs=8)
+
+
+@pytest.mark.parametrize(("stage", "raw", "size"), [(1, {}, 4 * 5e8), (2, {}, 2 * 5e8), (3, {}, 2 * 5e8), (2, {"overlap_comm": True}, 2e9)])
+def test_a_bucket_of_deepspeed_has_its_own_size(planned: Planned, term: Term, stage: int, raw: dict[str, bool], size: float) -> None:
+    found = planned(parallelism={"engine": "deepspeed", "zeroStage": stage, "deepspeed": {"zero_optimization": raw}})
+    assert term(found, "reduction bucket") == size
+
+
+def test_raw_keys_change_the_buffers(planned: Planned, term: Term) -> None:
+    raw = {"reduce_bucket_size": 10**8, "stage3_max_live_parameters": 6 * 10**8}
+    plain, small = (
+        planned(parallelism={"engine": "deepspeed", "zeroStage": 3, "deepspeed": {"zero_optimization": keys}}) for keys in ({}, raw)
+    )
+    assert (term(plain, "gathered layers"), term(small, "gathered layers")) == (2 * 10**9, 12 * 10**8)
+    assert term(small, "reduction bucket") == 2 * 10**8
