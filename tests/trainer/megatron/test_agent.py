@@ -1,4 +1,4 @@
-"""A job of engine megatron under the agent, with the stand-in for CUDA in its ranks: what a killed rank makes it train again is the same."""
+"""A job of engine megatron under the agent, with the stand-in for CUDA in its ranks: what a killed rank makes it repeat is the same."""
 
 from __future__ import annotations
 
