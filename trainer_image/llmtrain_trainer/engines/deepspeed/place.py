@@ -27,9 +27,6 @@ class Place:
     tensor: dist.ProcessGroup | None
     """Ranks that hold the other shards of this rank's layers; None where tp is 1."""
 
-    data: dist.ProcessGroup | None
-    """Ranks that hold the same shards of other replicas; None where dp is 1."""
-
     def first_rank_of(self, pp: int) -> int:
         """Global rank that stands first in a stage."""
         return pp * self.dp * self.tp
@@ -55,7 +52,6 @@ def place_of(mesh: Mesh, device: torch.device) -> Place:
         dp_rank=rank // mesh.tp % mesh.dp,
         tp_rank=rank % mesh.tp,
         tensor=_mine([list(range(first, first + mesh.tp)) for first in range(0, world, mesh.tp)]),
-        data=_mine([list(range(stage + shard, stage + inner, mesh.tp)) for stage in range(0, world, inner) for shard in range(mesh.tp)]),
     )
 
 

@@ -65,7 +65,13 @@ def _sharer(config: TrainerConfig, settings: dict[str, Any]) -> Share:
     dtype = torch.bfloat16 if config.training.precision == "bf16" else torch.float32
     group = groups._get_data_parallel_group() if config.mesh.tp > 1 else None
 
+    swapper: Any = None
+
     def share(module: nn.Module) -> None:
-        deepspeed.zero.Init(module=module, data_parallel_group=group, config_dict_or_path=settings, dtype=dtype)
+        nonlocal swapper  # of weights on a disk: a new one would begin by clearing the directory
+        made = deepspeed.zero.Init(
+            module=module, data_parallel_group=group, config_dict_or_path=settings, dtype=dtype, param_swapper=swapper
+        )
+        swapper = made.param_swapper
 
     return share
