@@ -36,7 +36,7 @@ SETTLES = 5.0
 ODD, GOOD = 1500, 40
 
 ADDED = b'"type":"ADDED"'
-COMPLETE = b'"type":"Complete","status":"True"'
+COMPLETE = b'"status":"True","type":"Complete"'
 
 
 def main() -> None:
@@ -116,6 +116,7 @@ async def burst(simulated: Simulated, namespace: str, jobs: int, gang: str) -> d
         await simulated.create(made)
         applied = time.perf_counter() - start
         placed = await created.reach(4 * jobs, 900) - start
+        print(namespace, "applied", round(applied, 1), "all pods", round(placed, 1), flush=True)
         ended = await complete.reach(jobs, 900) - start
     used, after = operator.cpu_seconds() - cpu, operator.samples()
     found = {
