@@ -13,6 +13,7 @@ from typing import Any
 import megatron.core.tensor_parallel.random as megatron_random
 import megatron.core.transformer.moe.token_dispatcher as megatron_dispatcher
 import torch
+import torch.distributed as dist
 from torch.overrides import TorchFunctionMode
 
 CPU = torch.device("cpu")
@@ -55,6 +56,27 @@ def _type(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
     return f"torch.cuda.{str(_plain_type(tensor)).rpartition('.')[2]}"
 
 
+def _all_gather(parts: list[torch.Tensor], own: torch.Tensor, group: Any = None, async_op: bool = False) -> Any:
+    """NCCL gathers unequal parts, gloo equal ones only: parts that differ are sent one after another."""
+    if len({part.shape for part in parts}) == 1:
+        return _plain_all_gather(parts, own, group=group, async_op=async_op)
+    parts[dist.get_rank(group)].copy_(own)
+    for part, rank in zip(parts, dist.get_process_group_ranks(group), strict=True):
+        dist.broadcast(part, src=rank, group=group)
+    return None
+
+
+def _reduce_scatter(own: torch.Tensor, parts: list[torch.Tensor], group: Any = None, **options: Any) -> Any:
+    """The same for sums."""
+    if len({part.shape for part in parts}) == 1:
+        return _plain_reduce_scatter(own, parts, group=group, **options)
+    whole = torch.cat(parts)
+    dist.all_reduce(whole, group=group)
+    own.copy_(whole.split([len(part) for part in parts])[dist.get_rank(group)])
+    return None
+
+
+_plain_all_gather, _plain_reduce_scatter = dist.all_gather, dist.reduce_scatter
 _plain_type = torch.Tensor.type
 _cuda: Any = torch.cuda
 _cuda.current_device = lambda: CPU
@@ -66,6 +88,8 @@ _cuda.FloatTensor = lambda values: torch.tensor(values, dtype=torch.float32)
 _cuda.Stream = _cuda.Event = _Idle
 _cuda.current_stream = _Idle
 _cuda.stream = _stream
+_dist: Any = dist
+_dist.all_gather, _dist.reduce_scatter = _all_gather, _reduce_scatter
 _tensor: Any = torch.Tensor
 _module: Any = torch.nn.Module
 _tensor.cuda = _module.cuda = _same
