@@ -57,7 +57,7 @@ def refusal(meta: Meta, changed: dict[str, tuple[int, int]], reason: str) -> Res
 
 def _made_universal(meta: Meta, config: TrainerConfig, changed: dict[str, tuple[int, int]]) -> str | None:
     """DeepSpeed's universal format leads to another number of replicas. Without ZeRO every replica has the same, and one is saved."""
-    mesh, offload = config.mesh, config.offload
+    mesh = config.mesh
     if set(changed) != {"data"}:
         raise refusal(meta, changed, "DeepSpeed's files can go to another number of replicas and to nothing else")
     if mesh.zero_stage == 0:
@@ -66,8 +66,6 @@ def _made_universal(meta: Meta, config: TrainerConfig, changed: dict[str, tuple[
         raise refusal(meta, changed, "DeepSpeed's universal format does not know our stages")
     if mesh.tp > 1 and mesh.zero_stage == 3:
         raise refusal(meta, changed, "ZeRO-3 over shards of tensor parallelism has no universal format")
-    if offload is not None and offload.optimizer == "nvme":
-        raise refusal(meta, changed, "an optimizer on a disk is saved as it lies there")
     return "universal"
 
 

@@ -18,7 +18,6 @@ import torch
 import torch.distributed as dist
 
 from llmtrain_trainer.config import Offload, TrainerConfig
-from llmtrain_trainer.engines.deepspeed.disk import flatten, unfold
 from llmtrain_trainer.engines.deepspeed.norm import Clipper
 from llmtrain_trainer.engines.deepspeed.pipeline import Pipeline
 from llmtrain_trainer.engines.deepspeed.place import place_of
@@ -79,15 +78,12 @@ class DeepSpeedEngine:
         self._runner.deepspeed.save_checkpoint(str(directory), tag="", save_latest=False, exclude_frozen_parameters=frozen)
         for script in directory.glob("*.py"):
             script.unlink()  # DeepSpeed leaves programs beside its files
-        flatten(directory)
 
     def load_checkpoint(self, directory: Path) -> None:
         """Read what `save_files` of the same layout wrote, or what universal.py made of it."""
         engine, optimizer = self._runner.deepspeed, self._runner.optimizer
         engine._config.load_universal_checkpoint = directory.name == UNIVERSAL
         decays = [group["weight_decay"] for group in optimizer.param_groups]
-        if self._config.offload is not None and self._config.offload.optimizer == "nvme":
-            unfold(directory, dist.get_rank())
         with torch.no_grad():  # it broadcasts weights
             engine.load_checkpoint(str(directory.parent), tag=directory.name, load_module_strict=self._config.peft is None)
         # From the universal format every group gets the settings of the first, and all weights count their steps in one tensor.
