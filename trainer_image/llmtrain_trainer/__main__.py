@@ -12,7 +12,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code (config.ExitCode)."""
     options = _parser().parse_args(arguments)
     command: str = options.command
-    return {"agent": _agent, "prepare": _prepare, "checkpoints": _checkpoints, "report": _report}[command](options)
+    return {"agent": _agent, "prepare": _prepare, "checkpoints": _checkpoints, "convert": _convert, "report": _report}[command](options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -38,6 +38,14 @@ def _parser() -> argparse.ArgumentParser:
     checkpoints.add_argument("action", choices=["list", "verify"])
     checkpoints.add_argument("--destination", required=True, metavar="URI", help="checkpoint.destination of the job")
     checkpoints.add_argument("-o", "--output", choices=["text", "json"], default="text")
+
+    convert = commands.add_parser("convert", help="write the weights of a checkpoint, or of Hugging Face's files, in another format")
+    convert.add_argument("--config", type=Path, required=True, help="the TrainerConfig of a job with this model, as JSON")
+    for side, what in (("from", "the weights are"), ("to", "they go")):
+        convert.add_argument(f"--{side}", required=True, metavar="URI", dest=f"{side}_uri", help=f"where {what}")
+        convert.add_argument(f"--{side}-format", required=True, choices=["hf", "native", "deepspeed", "megatron"])
+    convert.add_argument("--step", type=int, help="of the source checkpoint (default: the newest)")
+    convert.add_argument("--work", type=Path, help="directory with room for the weights, twice (default: the system's)")
 
     report = commands.add_parser("report", help="write report.html and loss.png from run directories")
     report.add_argument("--run-dir", type=Path, required=True, help="run directory of node 0")
@@ -88,6 +96,13 @@ def _checkpoints(options: argparse.Namespace) -> int:
     from llmtrain_trainer.checkpoint.commands import checkpoints
 
     return checkpoints(options.action, options.destination, options.output)
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from llmtrain_trainer.convert.command import Place, command
+
+    source, target = (Place(format=options.from_format, uri=options.from_uri), Place(format=options.to_format, uri=options.to_uri))
+    return command(options.config, source, target, options.step, options.work)
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -102,11 +102,13 @@ def _write_model(config: TrainerConfig, model_dir: Path, weights: Weights, direc
     names = {name.replace(".base_layer.", "."): name for name in weights.shapes if ".lora_" not in name}
     transposed = AutoConfig.from_pretrained(model_dir).model_type == "gpt2"  # its linear layers keep [in, out]
     shapes = {public: weights.shapes[name] for public, name in names.items()}
-    write_weights(config, model_dir, shapes, lambda public: _merged(weights, names[public], config, transposed), directory)
+    # In the type it computed in: bf16 weights for a bf16 run, half the size and what such models are published as.
+    dtype = torch.bfloat16 if config.training.precision == "bf16" else torch.float32
+    write_weights(dtype, model_dir, shapes, lambda public: _merged(weights, names[public], config, transposed), directory)
 
 
 def write_weights(
-    config: TrainerConfig,
+    dtype: torch.dtype,
     model_dir: Path,
     shapes: Mapping[str, torch.Size],
     take: Callable[[str], torch.Tensor | None],
@@ -114,10 +116,8 @@ def write_weights(
 ) -> None:
     """Whole weights and config.json as from_pretrained reads them. `take`: collective, a weight on rank 0 and None on the others.
 
-    In the type it computed in: bf16 weights for a bf16 run, half the size and what such models are published as. A mixture's fused
-    experts become one tensor each, as they are published.
+    A mixture's fused experts become one tensor each, as they are published.
     """
-    dtype = torch.bfloat16 if config.training.precision == "bf16" else torch.float32
     kind = AutoConfig.from_pretrained(model_dir).model_type
     places = {public: (name, index) for name, shape in shapes.items() for public, index in split(kind, name, shape)}
     plan = split_torch_state_dict_into_shards(

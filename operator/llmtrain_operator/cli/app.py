@@ -7,7 +7,20 @@ from collections.abc import Sequence
 
 import typer
 
-from llmtrain_operator.cli import checkpoints, fields, listing, logs, planning, running, starter, steering, submitting, watching, why
+from llmtrain_operator.cli import (
+    checkpoints,
+    converting,
+    fields,
+    listing,
+    logs,
+    planning,
+    running,
+    starter,
+    steering,
+    submitting,
+    watching,
+    why,
+)
 from llmtrain_operator.cli.refusal import refusal
 
 app = typer.Typer(
@@ -23,6 +36,7 @@ app.command("validate")(planning.validate)
 app.command("plan")(planning.show_plan)
 app.command("run")(running.run)
 app.command("report")(running.report)
+app.command("convert")(converting.convert)
 app.command("submit")(submitting.submit)
 app.command("get")(listing.get)
 app.command("watch")(watching.watch)

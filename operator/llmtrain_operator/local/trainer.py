@@ -36,6 +36,13 @@ def write_report(run_dir: Path, nodes: Sequence[Path], out: Path) -> Path:
     return out / "report.html"
 
 
+def convert(config: Path, source: tuple[str, str], target: tuple[str, str], step: int | None, work: Path | None) -> str:
+    """Weights from one place and format to another, each (URI, format); returns the sentence that says what was written."""
+    arguments = ["convert", "--config", str(config), "--from", source[0], "--from-format", source[1], "--to", target[0]]
+    more = [*(("--step", str(step)) if step is not None else ()), *(("--work", str(work)) if work is not None else ())]
+    return _ask([*arguments, "--to-format", target[1], *more]).strip().splitlines()[-1]
+
+
 def _ask(arguments: Sequence[str], accept: tuple[int, ...] = (0,)) -> str:
     answer = subprocess.run([sys.executable, "-m", "llmtrain_trainer", *arguments], capture_output=True, text=True, check=False)
     if answer.returncode not in accept:

@@ -1,4 +1,4 @@
-"""Run a function in several ranks on this machine, forked from one warm server. Called by benchmarks and tests, not by training.
+"""Run a function in several ranks on this machine, forked from one warm server. Called by convert/, benchmarks and tests.
 
 Importing torch and transformers costs seconds a process; ranks forked from a server that has imported them start at once.
 """

@@ -1,0 +1,41 @@
+"""`llmtrain convert`: weights of one format as another. The trainer does it, in a process of its own: torch is never imported here."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from llmtrain_operator.cli.manifest import ManifestOption, SetOption, load_manifest, with_absolute_paths
+
+Format = Literal["hf", "native", "deepspeed", "megatron"]
+
+
+def convert(
+    file: ManifestOption,
+    source: Annotated[str, typer.Option("--from", help="Where the weights are.", metavar="URI")],
+    source_format: Annotated[Format, typer.Option("--from-format", help="What is there.")],
+    target: Annotated[str, typer.Option("--to", help="Where they go.", metavar="URI")],
+    target_format: Annotated[Format, typer.Option("--to-format", help="What is written; a checkpoint in the manifest's layout.")],
+    step: Annotated[int | None, typer.Option(help="Of the source checkpoint; the newest by default.")] = None,
+    work: Annotated[Path | None, typer.Option(help="A directory with room for the weights, twice.")] = None,
+    settings: SetOption = None,
+) -> None:
+    """Convert weights between formats.
+
+    Hugging Face's files, and the checkpoints of engines native, deepspeed and megatron. The optimizer stays behind.
+    """
+    from llmtrain_operator.job.plan import plan
+    from llmtrain_operator.job.trainer_config import trainer_config
+    from llmtrain_operator.local.trainer import convert as converted
+    from llmtrain_operator.sources import read_shape
+
+    job = load_manifest(file, settings)
+    config = trainer_config(job, plan(job, read_shape(job.spec.model)), attempt=1)
+    sides = [(str(with_absolute_paths(uri, Path.cwd())), kind) for uri, kind in ((source, source_format), (target, target_format))]
+    with tempfile.TemporaryDirectory() as directory:
+        document = Path(directory, "config.json")
+        document.write_text(config.model_dump_json(by_alias=True))
+        typer.echo(converted(document, sides[0], sides[1], step, work))

@@ -1,0 +1,133 @@
+"""`python -m llmtrain_trainer convert`: weights of one format as another, by way of Hugging Face's files. Called by __main__.
+
+Optimizer states stay behind: no two engines keep the same. Every file is compared with its digest when it is read and after it is written.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import ValidationError
+
+from llmtrain_trainer.checkpoint.errors import BadCheckpointError, ResumeError, StoreError
+from llmtrain_trainer.checkpoint.fit import FORMATS
+from llmtrain_trainer.checkpoint.manifest import MANIFEST, Manifest, Meta
+from llmtrain_trainer.checkpoint.restore import choose, fetch
+from llmtrain_trainer.checkpoint.store import open_store
+from llmtrain_trainer.config import ExitCode, TrainerConfig
+from llmtrain_trainer.convert.sources import open_source
+from llmtrain_trainer.convert.targets import publish, write_checkpoint, write_files
+from llmtrain_trainer.data.bad_data import BadData, Unreachable
+from llmtrain_trainer.data.cache import link
+from llmtrain_trainer.data.model_files import SHAPE, WEIGHTS, local_files
+
+HF = "hf"
+Format = Literal["hf", "native", "deepspeed", "megatron"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where weights are, or go, and in which format."""
+
+    format: Format
+    uri: str
+
+
+def command(config: Path, source: Place, target: Place, step: int | None, work: Path | None, say: Callable[[str], None] = print) -> int:
+    """Convert and say what was written. Returns an ExitCode."""
+    try:
+        said = convert(TrainerConfig.model_validate_json(config.read_text()), source, target, step, work)
+    except (StoreError, Unreachable) as error:
+        print(error, file=sys.stderr)
+        return ExitCode.STORE
+    except (ResumeError, BadCheckpointError, BadData, ValidationError) as error:
+        print(error, file=sys.stderr)
+        return ExitCode.CONFIG
+    say(said)
+    return ExitCode.DONE
+
+
+def convert(config: TrainerConfig, source: Place, target: Place, step: int | None = None, work: Path | None = None) -> str:
+    """A sentence that names what was written. `work`: a directory with room for the weights, twice.
+
+    `config`: of a job with this model; where the target is a checkpoint its engine and layout are what is written. `step`: of the source
+    checkpoint, the newest by default. Raises BadData, ResumeError, StoreError, BadCheckpointError.
+    """
+    _check(config, source, target, step)
+    with tempfile.TemporaryDirectory(dir=work, prefix="convert-") as directory:
+        root = Path(directory)
+        _place_shape(config, root / "model", root / "cache")
+        if source.format == HF:
+            files, facts = _published(source, root), {"step": 0}
+        else:
+            files, facts = _unpacked(config, source, target, step, root)
+        if target.format == HF:
+            written = publish(files, open_store(target.uri))
+            return f"Wrote {len(written)} files to {target.uri}."
+        name = write_checkpoint(config, files, root / "staging", open_store(target.uri), facts)
+        return f"Wrote checkpoint {name} to {target.uri}, in the layout of the manifest and with a fresh optimizer."
+
+
+def _check(config: TrainerConfig, source: Place, target: Place, step: int | None) -> None:
+    if source.format == target.format == HF:
+        raise BadData("--to-format", HF, "the source has that format already", "Copy the files")
+    if target.format not in (HF, config.engine):
+        rule = f"the manifest's engine is {config.engine}, and a checkpoint is written in the manifest's layout"
+        raise BadData(
+            "--to-format", target.format, rule, f"Set spec.parallelism.engine to {target.format}, or write --to-format {config.engine}"
+        )
+    if config.peft is not None:
+        rule = "a checkpoint of a run with adapters holds the adapters alone"
+        raise BadData("spec.peft.method", config.peft.method, rule, "Train with output.export: [merged], which writes whole weights")
+    if source.format == HF and step is not None:
+        raise BadData("--step", step, "Hugging Face's files have no steps", "Leave it out")
+
+
+def _place_shape(config: TrainerConfig, model_dir: Path, cache: Path) -> None:
+    """config.json of the manifest's model."""
+    model_dir.mkdir()
+    if config.model.config is not None:
+        (model_dir / "config.json").write_text(json.dumps(config.model.config))
+        return
+    for path in local_files("model.source", str(config.model.source), config.model.revision, SHAPE, cache):
+        link(path, model_dir / path.name)
+
+
+def _published(source: Place, root: Path) -> Path:
+    """Weights of the source beside the model's config.json."""
+    found = local_files("--from", source.uri, None, WEIGHTS, root / "cache")
+    if not any(path.suffix == ".safetensors" for path in found):
+        raise BadData("--from", source.uri, "there is no *.safetensors", "Give a directory or repository in Hugging Face's format")
+    for path in found:
+        link(path, root / "model" / path.name)
+    return root / "model"
+
+
+def _unpacked(config: TrainerConfig, source: Place, target: Place, step: int | None, root: Path) -> tuple[Path, dict[str, Any]]:
+    """The source checkpoint as Hugging Face's files, and what its manifest says of the step."""
+    store = open_store(source.uri)
+    found = choose(store, "latest" if step is None else step, lambda _: None, into=root / "fetched")
+    if found is None:
+        raise BadData("--from", source.uri, "there is no good checkpoint", "`llmtrain checkpoints verify` says what is there")
+    directory = fetch(found, store, root / "fetched")
+    meta = Manifest.model_validate_json((directory / MANIFEST).read_bytes()).meta
+    if meta.format != FORMATS[source.format]:
+        raise BadData(
+            "--from-format", source.format, f"{found.name} was written by engine {meta.engine}", f"Write --from-format {meta.engine}"
+        )
+    whole = target.format != HF or config.training.precision == "fp32"
+    write_files(open_source(directory, root / "model", meta), root / "model", root / "files", torch.float32 if whole else torch.bfloat16)
+    return root / "files", _facts(meta)
+
+
+def _facts(meta: Meta) -> dict[str, Any]:
+    """What holds of the weights wherever they go."""
+    kept = ("step", "consumed_samples", "seed", "tokenizer_hash", "job", "global_size")
+    return {key: value for key, value in meta.model_dump(mode="json", by_alias=False).items() if key in kept}

@@ -1,0 +1,87 @@
+"""Writes weights as Hugging Face's files, and as a checkpoint of a layout. Used by command.py."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch._C._distributed_c10d import HashStore
+
+from llmtrain_trainer.checkpoint.fit import FORMATS
+from llmtrain_trainer.checkpoint.manifest import Name
+from llmtrain_trainer.checkpoint.restore import find, next_attempt, verify
+from llmtrain_trainer.checkpoint.store import Store, verify_object
+from llmtrain_trainer.checkpoint.uploader import Uploader
+from llmtrain_trainer.config import TrainerConfig
+from llmtrain_trainer.convert.sources import Source
+from llmtrain_trainer.data.bad_data import BadData
+from llmtrain_trainer.export import write_weights
+from llmtrain_trainer.parallel.launch import launch
+
+KEEP_ALL = 10**9
+"""A conversion deletes no checkpoint that was there before."""
+
+PATIENCE = 24 * 3600.0
+"""Seconds for the ranks, and for the upload."""
+
+
+def write_files(source: Source, model_dir: Path, directory: Path, dtype: torch.dtype) -> None:
+    """Hugging Face's files, one file's worth of weights in memory at a time."""
+    directory.mkdir(parents=True)
+    dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
+    try:
+        write_weights(dtype, model_dir, source.shapes, source.take, directory)
+    finally:
+        dist.destroy_process_group()
+
+
+def publish(directory: Path, store: Store) -> list[str]:
+    """Copy files to a store and read each back. Returns their names. Raises StoreError, BadCheckpointError."""
+    names = []
+    for path in sorted(directory.iterdir()):
+        verify_object(store, path.name, store.put_file(path, path.name))
+        names.append(path.name)
+    return names
+
+
+def write_checkpoint(config: TrainerConfig, files: Path, staging: Path, store: Store, facts: Mapping[str, Any]) -> str:
+    """A checkpoint with these weights and a fresh optimizer, in the layout of `config`, committed and read back. Returns its name.
+
+    `facts`: of the manifest's meta; the step among them. Raises BadData, StoreError.
+    """
+    local = _on_processes(config, files)
+    name = Name(attempt=next_attempt(store), round=0, step=int(facts["step"]))
+    meta = {
+        **facts,
+        "attempt": name.attempt,
+        "round": 0,
+        "mesh": config.mesh.model_dump(mode="json", by_alias=True),
+        "engine": config.engine,
+        "format": FORMATS[config.engine],
+    }
+    world = config.mesh.world_size
+    script = Path(__file__).with_name("rank_side.py")
+    launch(script, "write", world, local.model_dump_json(by_alias=True), files, staging, str(name), meta, timeout=PATIENCE)
+    said: list[str] = []
+    uploader = Uploader(
+        staging, store, 0, 1, range(world), KEEP_ALL, None, lambda event: said.append(event["message"]), attempt=name.attempt
+    )
+    if not uploader.drain(PATIENCE) or uploader.last is None:
+        raise BadData("--to", store.uri(), f"the checkpoint was not committed there ({'; '.join(said)})", "Look at the store and try again")
+    verify(find(store, str(name)), store)
+    return str(name)
+
+
+def _on_processes(config: TrainerConfig, files: Path) -> TrainerConfig:
+    """The same layout as CPU processes, from these files: nothing is computed, and a checkpoint does not know the device."""
+    if config.engine == "megatron" and not os.environ.get("LLMTRAIN_CUDA_STAND_IN"):
+        way_out = "Convert to hf, and give what that writes as spec.model.source of the job: its engine reads it in any layout"
+        raise BadData(
+            "--to-format", "megatron", "Megatron-core writes its files on CUDA GPUs only, and conversions run on CPU processes", way_out
+        )
+    model = config.model.model_copy(update={"source": f"file://{files}", "revision": None, "config": None, "init": "pretrained"})
+    return config.model_copy(update={"device": "cpu", "model": model})
