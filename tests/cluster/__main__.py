@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
 import sys
 import time
-from pathlib import Path
 
-import yaml
-from tests.cluster import binaries
+from tests.cluster import binaries, example
 from tests.cluster.addresses import S3_PORT, Site
 from tests.cluster.binaries import CannotRunError
 from tests.cluster.cluster import Cluster
 from tests.cluster.image import build as build_images
 from tests.cluster.release import Release
-from tests.servers.s3_server import ACCESS, REGION, SECRET, S3Server, build_versitygw
-
-EXAMPLE = Path("examples/07-on-a-cluster.yaml")
+from tests.servers.s3_server import ACCESS, REGION, SECRET, build_versitygw
 
 
 def main() -> int:
@@ -54,25 +48,10 @@ def up(site: Site) -> None:
     start = time.monotonic()
     cluster = Cluster.up(site.index, stay=True)
     Release(cluster).install(image=f"{site.registry}/{made.operator}", trainerImage=f"{site.registry}/{made.trainer}")
-    prepare_example(cluster)
+    example.prepare(cluster)
     print(f"# Kubernetes with two nodes, a registry, an S3 server and llmtrain runs after {time.monotonic() - start:.0f} s. In a shell:")
     env(site)
-    print(f"kubectl apply -f {EXAMPLE}\nkubectl get ltj -w\n# make cluster-down ends it; nothing of it stays.")
-
-
-def prepare_example(cluster: Cluster) -> None:
-    """What examples/07-on-a-cluster.yaml names: a bucket with text, and the Secret of its store in the namespace default."""
-    server = S3Server("versitygw", f"http://{cluster.site.gateway}:{S3_PORT}")
-    spec, environment = yaml.safe_load(EXAMPLE.read_text())["spec"], server.environment()
-    text = spec["dataset"][0]["source"]
-    server.client().create_bucket(Bucket=text.split("/")[2])
-    collect = [sys.executable, "examples/collect_text.py", text, "--kind", "docstrings", "--most-bytes", "300000"]
-    done = subprocess.run(collect, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(collect[1:])}: {done.stderr.strip()}")
-    values = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION"}
-    literals = [f"--from-literal={name}={environment[name]}" for name in sorted(values)]
-    cluster.kubectl("create", "secret", "generic", spec["checkpoint"]["secretName"], *literals)
+    print(f"kubectl apply -f {example.EXAMPLE}\nkubectl get ltj -w\n# make cluster-down ends it; nothing of it stays.")
 
 
 def env(site: Site) -> None:
