@@ -64,6 +64,17 @@ CASES: dict[str, dict[str, Any]] = {
     "mixture, dp 2, replicated, ep 2": {"model": MIXTRAL, "procs": 2, "parallelism": {"data": 2, "expert": 2, "zeroStage": 0}},
     "pp 2, 1F1B": {"procs": 2, "parallelism": {"pipeline": 2}},
     "pp 2 x tp 2": {"procs": 4, "parallelism": {"pipeline": 2, "tensor": 2}},
+    **{
+        f"deepspeed, {name}": {"procs": 2, "parallelism": {"engine": "deepspeed", **parallelism}}
+        for name, parallelism in {
+            "dp 2, ZeRO-1": {"zeroStage": 1},
+            "dp 2, ZeRO-2": {"zeroStage": 2},
+            "dp 2, ZeRO-3": {"zeroStage": 3},
+            "dp 2, ZeRO-3, offload": {"zeroStage": 3, "offload": {"optimizer": "cpu", "parameters": "cpu"}},
+            "tp 2, ZeRO-1": {"tensor": 2, "zeroStage": 1},
+            "pp 2, ZeRO-1": {"pipeline": 2, "zeroStage": 1},
+        }.items()
+    },
     "dp 2 x tp 2, LoRA, recomputed": {
         "procs": 4,
         "parallelism": {"data": 2, "tensor": 2},

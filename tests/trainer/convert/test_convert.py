@@ -16,9 +16,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from llmtrain_trainer.checkpoint.manifest import MANIFEST
+from llmtrain_trainer.checkpoint.manifest import MANIFEST, Meta
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.convert.command import Place, convert
+from llmtrain_trainer.convert.sources import open_source
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.parallel.launch import load_script
 
@@ -180,3 +181,19 @@ def test_what_cannot_be_converted_is_refused(
         convert(configured("plain", engine, **more), place(source, tmp_path / "from"), place(target, tmp_path / "to"), step)
     assert words in str(caught.value)
     assert not (tmp_path / "to").exists()
+
+
+def test_megatron_files_are_not_promised_without_gpus(configured: Callable[..., TrainerConfig], tmp_path: Path) -> None:
+    config = configured("grouped-query", "megatron", zero_stage=1)
+    with pytest.raises(BadData, match="--to-format is megatron: Megatron-core writes its files on CUDA GPUs only"):
+        convert(config, place("hf", published(config, tmp_path / "before")), place("megatron", tmp_path / "to"))
+    assert not (tmp_path / "to").exists()
+
+
+@pytest.mark.parametrize(("name", "mesh"), [("tensor", {"tp": 2}), ("pipeline", {"pp": 2})])
+def test_parts_of_weights_in_deepspeeds_files_are_refused(
+    configured: Callable[..., TrainerConfig], tmp_path: Path, name: str, mesh: dict[str, int]
+) -> None:
+    written = configured("plain", "deepspeed", zero_stage=1, **mesh).mesh.model_dump(mode="json", by_alias=True)
+    with pytest.raises(BadData, match=f"{name} is 2: DeepSpeed's files hold parts of weights that only this layout joins"):
+        open_source(tmp_path, tmp_path, Meta(step=1, format="deepspeed", engine="deepspeed", mesh=written))
