@@ -15,6 +15,7 @@ import platform
 import statistics
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import uvloop
@@ -26,6 +27,7 @@ from tests.cluster.operators import Samples
 from llmtrain_operator.kube.client import path_of
 
 ROUNDS = ("latency", "turns", "odd", "burst", "idle")
+OUT = ROOT / "out" / "bench-operator.json"
 NODES = 512
 SIZES = {1: 5, 64: 5, 512: 3}
 """Pods of a job -> how often it is measured."""
@@ -44,34 +46,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=1000, help="jobs at once (default: 1000)")
     parser.add_argument("--idle", type=float, default=60.0, help="seconds of watching the finished jobs (default: 60)")
-    parser.add_argument(
-        "--round", action="append", choices=["latency", "burst", "turns", "idle"], help="only this round; may be given again"
-    )
+    parser.add_argument("--round", action="append", choices=ROUNDS, help="only this round; may be given again")
     given = parser.parse_args()
-    rounds = given.round or ["latency", "burst", "turns", "idle"]
-    found = uvloop.run(measure(rounds, given.jobs, given.idle))
-    out = ROOT / "out" / "bench-operator.json"
-    out.parent.mkdir(exist_ok=True)
-    out.write_text(json.dumps(found, indent=1) + "\n")
-    print(json.dumps(found, indent=1))
+    uvloop.run(measure(given.round or list(ROUNDS), given.jobs, given.idle))
 
 
-async def measure(rounds: list[str], jobs: int, idle: float) -> dict[str, Any]:
-    """Every round in one cluster, each with a fresh operator."""
+async def measure(rounds: list[str], jobs: int, idle: float) -> None:
+    """Every round in one cluster, each but the last with a fresh operator; what was measured is written after each."""
     found: dict[str, Any] = {"machine": f"{os.cpu_count()} cores, {platform.machine()}", "load": os.getloadavg()[0]}
     async with simulated_cluster(NODES) as simulated:
-        if "latency" in rounds:
-            found["latency"] = await latency(simulated)
-        if "turns" in rounds:
-            found["turns"] = await burst(simulated, "turns", jobs // 10, "auto")
-            await simulated.clear("turns")
-        if "odd" in rounds:
-            found["odd"] = {"alone": await among(simulated, "alone", 0), "among_odd_ones": await among(simulated, "among", ODD)}
-        if "burst" in rounds:
-            found["burst"] = await burst(simulated, "burst", jobs, "none")
-        if "idle" in rounds:
-            found["idle"] = await at_rest(simulated, idle)
-    return found
+        made: dict[str, Callable[[], Awaitable[dict[str, Any]]]] = {
+            "latency": lambda: latency(simulated),
+            "turns": lambda: burst(simulated, "turns", jobs // 10, "auto"),
+            "odd": lambda: odd_ones(simulated),
+            "burst": lambda: burst(simulated, "burst", jobs, "none"),
+            "idle": lambda: at_rest(simulated, idle),
+        }
+        for name in ROUNDS:
+            if name in rounds:
+                found[name] = await made[name]()
+                OUT.parent.mkdir(exist_ok=True)
+                OUT.write_text(json.dumps(found, indent=1) + "\n")
+                print(name, json.dumps(found[name]), flush=True)
+
+
+async def odd_ones(simulated: Simulated) -> dict[str, Any]:
+    """Good jobs alone, and among jobs that nobody should write."""
+    return {"alone": await among(simulated, "alone", 0), "among_odd_ones": await among(simulated, "among", ODD)}
 
 
 async def latency(simulated: Simulated) -> dict[str, Any]:
@@ -100,7 +101,6 @@ async def latency(simulated: Simulated) -> dict[str, Any]:
             "calls_of_the_last_until_all_run": calls,
             "load": os.getloadavg()[0],
         }
-        print(pods, found[str(pods)], flush=True)
     return found
 
 
@@ -116,10 +116,9 @@ async def burst(simulated: Simulated, namespace: str, jobs: int, gang: str) -> d
         await simulated.create(made)
         applied = time.perf_counter() - start
         placed = await created.reach(4 * jobs, 900) - start
-        print(namespace, "applied", round(applied, 1), "all pods", round(placed, 1), flush=True)
         ended = await complete.reach(jobs, 900) - start
     used, after = operator.cpu_seconds() - cpu, operator.samples()
-    found = {
+    return {
         "jobs": jobs,
         "seconds_to_apply": round(applied, 2),
         "seconds_to_all_pods": round(placed, 2),
@@ -132,8 +131,6 @@ async def burst(simulated: Simulated, namespace: str, jobs: int, gang: str) -> d
         "peak_megabytes": round(operator.peak_bytes() / 1e6),
         "load": os.getloadavg()[0],
     }
-    print(namespace, json.dumps(found), flush=True)
-    return found
 
 
 async def among(simulated: Simulated, namespace: str, odd: int) -> dict[str, Any]:

@@ -89,10 +89,11 @@ class Reconciler:
         return (old.phase, old.message) != (new.phase, new.message)
 
     async def _say(self, key: JobKey, sight: Sight, observed: Observed, decision: Decision) -> None:
-        """In the log and in an event."""
+        """In the log, and in an event where the phase is another one or something is wrong: the way to the first step is many sentences."""
         warns = decision.phase in _WARNINGS or (observed.job.refusal or observed.not_created) is not None
         log.info("%s/%s: %s, %s: %s", *key, decision.phase, decision.reason, decision.message)
-        await self._recorder.post(sight.manifest, "Warning" if warns else "Normal", decision.reason, decision.message)
+        if warns or decision.phase != observed.job.status.phase:
+            await self._recorder.post(sight.manifest, "Warning" if warns else "Normal", decision.reason, decision.message)
 
     async def _act(self, key: JobKey, sight: Sight, observed: Observed, decision: Decision) -> None:
         """Do the one thing."""
