@@ -63,6 +63,7 @@ class Release:
         """
         command = ["upgrade", NAME, str(CHART), "--install", "--namespace", NAMESPACE, "--create-namespace", "--take-ownership"]
         command += ["--wait", "--timeout", timeout, "--values", "-"]
+        command += ["--force-conflicts"] if helm("version", "--short").startswith("v4") else []  # helm 3 knows no conflicts
         try:
             return helm(*command, kubeconfig=self.cluster.kubeconfig, stdin=yaml.safe_dump(values))
         except RuntimeError as error:
