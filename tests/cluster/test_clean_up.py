@@ -18,7 +18,14 @@ from tests.cluster.test_pods import apply, phase, pod, until
 
 pytestmark = pytest.mark.cluster
 
-HOLD = "import sys, time; from tests.cluster.cluster import Cluster; Cluster.up(int(sys.argv[1])); print('up', flush=True); time.sleep(600)"
+HOLD = """
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs the tests in its background makes them deaf to Ctrl-C
+from tests.cluster.cluster import Cluster
+Cluster.up(int(sys.argv[1]))
+print("up", flush=True)
+time.sleep(600)
+"""
 
 
 @pytest.fixture(scope="module", autouse=True)
