@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.cluster import binaries
 from tests.cluster.cluster import Given
 
 CHART = Path(__file__).parents[2] / "charts" / "llmtrain"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "07-on-a-cluster.yaml"
 NAME, NAMESPACE = "llmtrain", "llmtrain-system"
 CRD = "llmtrainjobs.llmtrain.io"
 
@@ -65,10 +67,24 @@ class Release:
         command += ["--wait", "--timeout", timeout, "--values", "-"]
         command += ["--force-conflicts"] if helm("version", "--short").startswith("v4") else []  # helm 3 knows no conflicts
         try:
-            return helm(*command, kubeconfig=self.cluster.kubeconfig, stdin=yaml.safe_dump(values))
+            said = helm(*command, kubeconfig=self.cluster.kubeconfig, stdin=yaml.safe_dump(values))
         except RuntimeError as error:
             seen = self.cluster.kubectl("describe", "pods", "-n", NAMESPACE, check=False)
             raise RuntimeError(f"{error}\n{seen}\n{self.logs()}") from error
+        self.until_asked()
+        return said
+
+    def until_asked(self, seconds: float = 30) -> None:
+        """Wait until the API server reaches the webhook: kube-proxy learns of a ready pod a moment after it is."""
+        deadline = time.monotonic() + seconds
+        while "failed calling webhook" in (said := self._tried()) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        if "failed calling webhook" in said:
+            raise RuntimeError(said)
+
+    def _tried(self) -> str:
+        """What kubectl says to a manifest that is not kept."""
+        return self.cluster.kubectl("create", "--dry-run=server", "-n", "default", "-f", str(EXAMPLE), check=False)
 
     def uninstall(self) -> str:
         """Remove the release and wait until its objects are gone; what helm printed."""

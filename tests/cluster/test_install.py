@@ -37,6 +37,7 @@ def without_operator(installed: Release) -> Iterator[None]:
     yield
     installed.cluster.kubectl("scale", "deployment", NAME, "-n", NAMESPACE, "--replicas=2")
     installed.cluster.kubectl("rollout", "status", "deployment", NAME, "-n", NAMESPACE, "--timeout=90s")
+    installed.until_asked()
 
 
 def apply(life: Life, name: str, **spec: Any) -> str:
@@ -88,7 +89,7 @@ def test_when_no_replica_answers_only_new_and_changed_specs_are_refused(life: Li
 def test_labels_finalizers_and_deletion_go_on_without_the_operator(
     life: Life, installed: Release, simulated: None, request: pytest.FixtureRequest
 ) -> None:
-    apply(life, "job")
+    assert "created" in apply(life, "job")
     request.getfixturevalue("without_operator")
     kubectl = life.cluster.kubectl
     kubectl("label", "ltj", "job", "-n", life.namespace, "team=ml")
@@ -102,7 +103,7 @@ def test_labels_finalizers_and_deletion_go_on_without_the_operator(
 def test_an_upgrade_changes_no_pod_of_a_job_and_keeps_the_certificate(
     life: Life, installed: Release, images: Images, simulated: None
 ) -> None:
-    apply(life, "job")
+    assert "created" in apply(life, "job")
     until(lambda: life.pods("Running") == {"job-a1-0", "job-a1-1"}, "both pods to run")
     before, replicas = _pods(life), {pod["metadata"]["name"] for pod in installed.pods()}
     certificate = _certificate(installed)
@@ -114,12 +115,13 @@ def test_an_upgrade_changes_no_pod_of_a_job_and_keeps_the_certificate(
 
 
 def test_when_the_leader_is_killed_the_other_replica_leads_and_the_pods_stay(life: Life, installed: Release, simulated: None) -> None:
-    apply(life, "job")
+    assert "created" in apply(life, "job")
     until(lambda: life.pods("Running") == {"job-a1-0", "job-a1-1"}, "both pods to run")
     before, first = _pods(life), installed.leader()
     installed.cluster.kubectl("delete", "pod", first, "-n", NAMESPACE, "--grace-period=0", "--force", check=False)
     until(lambda: installed.leader() not in ("", first), "another leader")
-    apply(life, "next")
+    installed.until_asked()
+    assert "created" in apply(life, "next")
     until(lambda: "next-a1-0" in life.pods("Running"), "the next job to run")
     assert {name: uid for name, uid in _pods(life).items() if name.startswith("job")} == before
 
@@ -127,7 +129,7 @@ def test_when_the_leader_is_killed_the_other_replica_leads_and_the_pods_stay(lif
 def test_everything_but_the_crd_goes_and_jobs_stay_and_are_taken_up_again(
     life: Life, installed: Release, images: Images, simulated: None
 ) -> None:
-    apply(life, "job")
+    assert "created" in apply(life, "job")
     until(lambda: life.pods("Running") == {"job-a1-0", "job-a1-1"}, "both pods to run")
     before = _pods(life)
     installed.uninstall()
