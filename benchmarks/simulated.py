@@ -190,7 +190,7 @@ async def simulated_cluster(nodes: int) -> AsyncIterator[Simulated]:
 
 async def _install(simulated: Simulated, nodes: int) -> None:
     """The CRD, and the nodes."""
-    apply = ("apply", "--server-side", "-f", str(ROOT / "crds" / "llmtrain.io_llmtrainjobs.yaml"))
+    apply = ("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds" / "llmtrain.io_llmtrainjobs.yaml"))
     await asyncio.to_thread(simulated.cluster.kubectl, *apply)
     gate = asyncio.Semaphore(IN_FLIGHT)
 

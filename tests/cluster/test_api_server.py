@@ -31,7 +31,7 @@ RESOURCE = "llmtrainjobs.llmtrain.io"
 @pytest.fixture(scope="module")
 def definition(cluster: Given) -> dict[str, Any]:
     """The CRD as the server has it, established."""
-    cluster.kubectl("apply", "--server-side", "-f", str(CRD))
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
     cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", f"crd/{RESOURCE}")
     found: dict[str, Any] = json.loads(cluster.kubectl("get", "crd", RESOURCE, "-o", "json"))
     return found

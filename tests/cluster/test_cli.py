@@ -65,7 +65,7 @@ def simulated(cluster: Any) -> Cluster:
     if not isinstance(cluster, Cluster):
         pytest.skip("needs kwok's nodes, which only the cluster that these tests start themselves has")
     cluster.add_simulated_nodes(2)
-    cluster.kubectl("apply", "--server-side", "-f", str(ROOT / "crds" / "llmtrain.io_llmtrainjobs.yaml"))
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds" / "llmtrain.io_llmtrainjobs.yaml"))
     cluster.kubectl("wait", "--for=condition=Established", "crd/llmtrainjobs.llmtrain.io", "--timeout=30s")
     until(lambda: "llmtrainjobs" in cluster.kubectl("get", "--raw", "/apis/llmtrain.io/v1alpha1", check=False), "the CRD to be served")
     return cluster

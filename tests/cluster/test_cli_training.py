@@ -64,7 +64,7 @@ def store(own: Cluster, namespace: str) -> S3Server:
 @pytest.fixture
 def operator(own: Cluster, images: Any, namespace: str, tmp_path: Path) -> Iterator[Operator]:
     """An operator of the test's namespace that knows the trainer's image."""
-    own.kubectl("apply", "--server-side", "-f", str(ROOT / "crds" / "llmtrain.io_llmtrainjobs.yaml"))
+    own.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds" / "llmtrain.io_llmtrainjobs.yaml"))
     own.kubectl("wait", "--for=condition=Established", "crd/llmtrainjobs.llmtrain.io", "--timeout=30s")
     started = Operator.start(own, tmp_path / "operator.log", namespace, watched=[namespace], more=["--trainer-image", images.trainer])
     yield started

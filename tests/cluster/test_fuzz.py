@@ -148,7 +148,7 @@ async def test_no_job_is_so_odd_that_it_ends_the_operator_or_stops_a_good_one(
     own: Cluster, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own.add_simulated_nodes(4)
-    own.kubectl("apply", "--server-side", "-f", str(ROOT / "crds" / "llmtrain.io_llmtrainjobs.yaml"))
+    own.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds" / "llmtrain.io_llmtrainjobs.yaml"))
     own.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/llmtrainjobs.llmtrain.io")
     operator = Operator.start(own, tmp_path / "operator.log", namespace, watched=[namespace])
     try:

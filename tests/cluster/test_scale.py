@@ -28,7 +28,7 @@ AWAY = 60.0
 def replicas(own: Cluster, namespace: str, tmp_path: Path) -> Iterator[list[Operator]]:
     """Two of them, the first leads."""
     own.add_simulated_nodes(4)
-    own.kubectl("apply", "--server-side", "-f", str(ROOT / "crds" / "llmtrain.io_llmtrainjobs.yaml"))
+    own.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds" / "llmtrain.io_llmtrainjobs.yaml"))
     own.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/llmtrainjobs.llmtrain.io")
     made = [Operator.start(own, tmp_path / "first.log", namespace, watched=[namespace])]
     made[0].leads()

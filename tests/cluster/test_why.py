@@ -115,7 +115,7 @@ def place(cluster: Any) -> Iterator[tuple[Cluster, str]]:
     """The cluster with the CRD, and a namespace in which all jobs of this file are."""
     if not isinstance(cluster, Cluster):
         pytest.skip("needs a node without hostPath /nowhere and an operator in the nodes' network, as on the cluster of these tests")
-    cluster.kubectl("apply", "--server-side", "-f", str(ROOT / "crds" / "llmtrain.io_llmtrainjobs.yaml"))
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds" / "llmtrain.io_llmtrainjobs.yaml"))
     until(lambda: "llmtrainjobs" in cluster.kubectl("get", "--raw", "/apis/llmtrain.io/v1alpha1", check=False), "the CRD to be served")
     namespace = f"why-{time.time_ns()}"
     cluster.kubectl("create", "namespace", namespace)
