@@ -140,6 +140,7 @@ def test_a_deleted_pod_ends_its_whole_gang_before_the_next_one_starts(life: Life
     start()
     life.apply()
     until(lambda: life.pods("Running") == {"job-a1-0", "job-a1-1"} and life.phase() == "Starting", "both pods to run")
+    until(lambda: life.status()["pods"]["created"] == 2, "the operator to have seen both")  # else it only completes the gang
     watch = [
         life.cluster.kubectl_path,
         f"--kubeconfig={life.cluster.kubeconfig}",
@@ -152,9 +153,11 @@ def test_a_deleted_pod_ends_its_whole_gang_before_the_next_one_starts(life: Life
     ]
     watch += ["-l", "llmtrain.io/job=job", "--no-headers"]
     with subprocess.Popen(watch, stdout=subprocess.PIPE, text=True) as seen:
-        life.cluster.kubectl("delete", "pod", "-n", life.namespace, "job-a1-1", "--wait=false")
-        until(lambda: life.pods("Running") == {"job-a2-0", "job-a2-1"}, "the gang of attempt 2")
-        seen.terminate()
+        try:
+            life.cluster.kubectl("delete", "pod", "-n", life.namespace, "job-a1-1", "--wait=false")
+            until(lambda: life.pods("Running") == {"job-a2-0", "job-a2-1"}, "the gang of attempt 2")
+        finally:
+            seen.terminate()
         assert seen.stdout is not None
         told = [line.split()[:2] for line in seen.stdout]
     living: set[str] = set()
