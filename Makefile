@@ -19,7 +19,7 @@ demo: .venv/ready  ## Train a real 2 x 2 x 2 job from a manifest on this machine
 test: .venv/ready  ## The pure and the process tiers, at most 10 minutes on 2 cores
 	$(PYTHON) -m pytest -q -n auto -m "not processes and not cluster and not gpu"
 	$(PYTHON) tests/servers/s3_server.py
-	$(PYTHON) -m pytest -q -m "processes and not cluster and not gpu" --durations=10
+	$(PYTHON) -m pytest -q -n 2 --dist loadscope -m "processes and not cluster and not gpu" --durations=10
 
 test-fast: .venv/ready  ## The pure tier, under a minute
 	$(PYTHON) -m pytest -q -n auto -m "not processes and not cluster and not gpu"

@@ -51,7 +51,7 @@ def check_machine(config: TrainerConfig, run: RunDir) -> None:
 
 def check_store(store: Store, node_rank: int) -> None:
     """Write and delete a small object. Raises UnfitError."""
-    key = f".probe/node-{node_rank}"
+    key = f".probe-node-{node_rank}"  # at the top: a directory of probes would go away under the other nodes
     try:
         store.put_bytes(key, b"ok")
         store.delete([key])
