@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -45,6 +47,14 @@ def test_a_weight_that_backward_did_not_reach_has_a_gradient_of_zeros() -> None:
     part.weight.grad = None
     part.take_gradient()
     assert gradients([part])[0].tolist() == [0.0, 0.0]
+
+
+def test_the_gradient_of_the_last_step_leaves_no_memory_behind() -> None:
+    part = shard([1.0, 2.0])
+    assert part.weight.grad is not None
+    held = weakref.ref(part.weight.grad)
+    part.drop_gradient()
+    assert held() is None
 
 
 def test_positions_that_are_no_target_cost_nothing() -> None:

@@ -66,7 +66,7 @@ class NativeEngine:
         """One optimizer step. Dropout depends on (seed, step, stage, tokens seen), so a resumed run draws what an undisturbed one would."""
         self._seed(seed_of(self._config.training.seed, step, self._layout.pp_rank, self._layout.replica_rank))
         for shard in self._shards:
-            shard.weight.grad = None
+            shard.drop_gradient()
         with self._split_loss():
             loss = self._runner.train(batch)
         with self._watch.phase("comm"):

@@ -39,6 +39,10 @@ class Shard:
     summed: bool
     """Its gradient is a part only, to be added up over tp."""
 
+    def drop_gradient(self) -> None:
+        """Let go of the last step's, in both places that hold it: else it stands beside the next step's through a whole backward pass."""
+        self.weight.grad = self.local.grad = None
+
     def take_gradient(self) -> None:
         """Point local.grad at this rank's part of weight.grad; zeros where backward did not reach it."""
         gradient = self.weight.grad
