@@ -82,6 +82,14 @@ def namespace(cluster: Given) -> Iterator[str]:
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
+@pytest.fixture
+def told(own: Cluster, namespace: str) -> Iterator[None]:
+    """Shows after a failure what happened in the namespace."""
+    yield
+    print(own.kubectl("get", "events", "-n", namespace, check=False))
+    print(own.kubectl("logs", "-n", namespace, "-l", "llmtrain.io/job", "--tail=60", "--prefix", check=False))
+
+
 def _given() -> Given:
     kubectl = shutil.which("kubectl")
     if kubectl is None:

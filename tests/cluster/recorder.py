@@ -1,4 +1,4 @@
-"""What befalls the pods of a job over its whole life, and every step that they train. Used by test_faults.py.
+"""What befalls the pods of a job over its whole life, and every step that they train. Used by trained_job.py.
 
 The watch is opened again whenever it ends, so it outlives the API server. Steps are read where the kubelet keeps a pod's scratch volume.
 """

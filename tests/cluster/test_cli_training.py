@@ -7,58 +7,26 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from tests.cluster.addresses import S3_PORT
 from tests.cluster.cluster import Cluster
 from tests.cluster.operators import Operator
+from tests.cluster.trained_job import make_bucket, manifest, process_inside, until
 from tests.servers.s3_server import S3Server
 
 pytestmark = pytest.mark.cluster
 
 ROOT = Path(__file__).parents[2]
-CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION")
-MANIFEST: dict[str, Any] = {
-    "apiVersion": "llmtrain.io/v1alpha1",
-    "kind": "LLMTrainJob",
-    "metadata": {"name": "demo"},
-    "spec": {
-        "model": {
-            "config": {
-                "model_type": "llama",
-                "hidden_size": 32,
-                "intermediate_size": 64,
-                "num_hidden_layers": 2,
-                "num_attention_heads": 4,
-                "num_key_value_heads": 2,
-                "vocab_size": 320,
-                "max_position_embeddings": 64,
-            }
-        },
-        "tokenizer": {"train": {"algorithm": "bpe", "vocabSize": 300}},
-        "training": {"globalBatchSize": 8, "microBatchSize": 1, "sequenceLength": 32, "maxSteps": 400, "precision": "fp32"},
-        "output": {"export": [], "report": False},
-        "resources": {"nodes": 2, "procsPerNode": 2},
-    },
-}
 
 
 @pytest.fixture
 def store(own: Cluster, namespace: str) -> S3Server:
-    """The cluster's S3 server with a bucket of the test's own, some text in it, and its credentials as the secret `s3`."""
-    server = S3Server("versitygw", f"http://{own.site.gateway}:{S3_PORT}")
-    text = "".join(json.dumps({"text": f"The model reads token {number} and tells what comes next."}) + "\n" for number in range(300))
-    server.client().create_bucket(Bucket=namespace)
-    server.client().put_object(Bucket=namespace, Key="text.jsonl", Body=text.encode())
-    environment = server.environment()
-    secret = [f"--from-literal={name}={environment[name]}" for name in CREDENTIALS if name in environment]
-    own.kubectl("create", "secret", "generic", "s3", "-n", namespace, *secret)
-    return server
+    """The cluster's S3 server with what make_bucket puts there."""
+    return make_bucket(own, namespace)
 
 
 @pytest.fixture
@@ -91,51 +59,43 @@ def command(own: Cluster, namespace: str, store: S3Server) -> Iterator[Callable[
         process.communicate()
 
 
-def until(holds: Callable[[], Any], what: str, seconds: float = 120) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := holds()):
-        assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
-        time.sleep(0.5)
-    return found
+@pytest.fixture
+def submit(namespace: str, command: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> Callable[..., None]:
+    """Submits the small job `demo` with these fields."""
 
+    def send(**fields: Any) -> None:
+        made = manifest(namespace, "demo", 400, 100)
+        made["spec"] |= fields
+        (tmp_path / "job.yaml").write_text(yaml.safe_dump(made))
+        submitted = command("submit", "-f", str(tmp_path / "job.yaml"))
+        assert submitted.wait(60) == 0, submitted.communicate()[0]
 
-def processes_of(uid: str) -> dict[int, int]:
-    """Process id inside a pod's container -> process id here."""
-    found = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if uid in (process / "cgroup").read_text().replace("_", "-"):
-                inside = next(line for line in (process / "status").read_text().splitlines() if line.startswith("NSpid:"))
-                found[int(inside.split()[-1])] = int(process.name)
-        except OSError:
-            continue
-    return found
+    return send
 
 
 def test_a_person_sees_a_job_train_reads_each_rank_and_finds_its_checkpoints(
-    own: Cluster, namespace: str, operator: Operator, store: S3Server, command: Callable[..., subprocess.Popen[str]], tmp_path: Path
+    own: Cluster,
+    namespace: str,
+    operator: Operator,
+    store: S3Server,
+    submit: Callable[..., None],
+    command: Callable[..., subprocess.Popen[str]],
 ) -> None:
-    spec = {
-        **MANIFEST["spec"],
-        "dataset": [{"source": f"s3://{namespace}/text.jsonl"}],
-        "checkpoint": {"destination": f"s3://{namespace}/demo", "secretName": "s3", "every": {"steps": 100}},
-    }
-    (tmp_path / "job.yaml").write_text(yaml.safe_dump({**MANIFEST, "spec": spec}))
-    submitted = command("submit", "-f", str(tmp_path / "job.yaml"))
-    assert submitted.wait(60) == 0, submitted.communicate()[0]
-    watched, followed = command("watch", "demo", "--plain"), None
+    training = manifest(namespace, "demo", 400, 100)["spec"]["training"]
+    submit(training=training | {"microBatchSize": 1}, resources={"nodes": 2, "procsPerNode": 2})
+    watched = command("watch", "demo", "--plain")
 
-    def training() -> bool:
+    def trains() -> bool:
         done = json.loads(own.kubectl("get", "ltj", "demo", "-n", namespace, "-o", "json")).get("status") or {}
         assert done.get("phase") not in ("Complete", "Failed"), f"it ended too soon: {done}"
         return done.get("phase") == "Running"
 
-    until(training, "training to begin")
+    until(trains, "training to begin", every=0.5)
     followed = command("logs", "demo", "--rank", "3", "-f")
     agent = json.loads(own.kubectl("get", "--raw", f"/api/v1/namespaces/{namespace}/pods/demo-a1-1:9400/proxy/status"))
     inside = next(beat["pid"] for beat in agent["heartbeats"] if beat["rank"] == 3)
     uid = own.kubectl("get", "pod", "-n", namespace, "demo-a1-1", "-o", "jsonpath={.metadata.uid}")
-    os.kill(processes_of(uid)[inside], signal.SIGUSR1)  # it writes its stacks
+    process_inside(uid, inside).send_signal(signal.SIGUSR1)  # it writes its stacks
 
     said = watched.communicate(timeout=150)[0]
     assert watched.returncode == 0, said
@@ -154,13 +114,9 @@ def test_a_person_sees_a_job_train_reads_each_rank_and_finds_its_checkpoints(
 
 
 def test_data_that_is_not_there_fails_the_job_with_the_sentence_of_the_preparation(
-    own: Cluster, namespace: str, operator: Operator, store: S3Server, command: Callable[..., subprocess.Popen[str]], tmp_path: Path
+    namespace: str, operator: Operator, store: S3Server, submit: Callable[..., None], command: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    spec = {**MANIFEST["spec"], "dataset": [{"source": f"s3://{namespace}/absent.jsonl"}], "resources": {"nodes": 1}}
-    spec["checkpoint"] = {"destination": f"s3://{namespace}/demo", "secretName": "s3"}
-    (tmp_path / "job.yaml").write_text(yaml.safe_dump({**MANIFEST, "spec": spec}))
-    submitted = command("submit", "-f", str(tmp_path / "job.yaml"))
-    assert submitted.wait(60) == 0, submitted.communicate()[0]
+    submit(dataset=[{"source": f"s3://{namespace}/absent.jsonl"}], resources={"nodes": 1})
     watched = command("watch", "demo", "--plain")
     said = watched.communicate(timeout=120)[0]
     assert watched.returncode == 1 and "`llmtrain why demo` shows the evidence." in said, said

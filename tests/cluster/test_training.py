@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from tests.cluster.addresses import NODES
 from tests.cluster.cluster import Cluster
 from tests.cluster.example import EXAMPLE, JOB, prepare
 from tests.cluster.release import Release
+from tests.cluster.trained_job import shows_training, until
 
 pytestmark = pytest.mark.cluster
 
@@ -31,37 +30,12 @@ print(tokenizer.decode(made[0]))
 """
 
 
-@pytest.fixture
-def told(own: Cluster, namespace: str) -> Iterator[None]:
-    """Shows after a failure what happened in the namespace."""
-    yield
-    print(own.kubectl("get", "events", "-n", namespace, check=False))
-    print(own.kubectl("logs", "-n", namespace, "-l", "llmtrain.io/job", "--tail=60", "--prefix", check=False))
-
-
 def run(environment: Mapping[str, str], program: str, *arguments: str | Path) -> str:
     """The output of a program of the environment that runs this test."""
     words = [Path(sys.executable).with_name(program), *arguments]
     done = subprocess.run(words, capture_output=True, text=True, check=False, env={**os.environ, **environment})
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
-
-
-def columns(own: Cluster, namespace: str) -> dict[str, str]:
-    """The job as `kubectl get` shows it: heading -> value, which is empty as long as it is not known."""
-    shown = own.kubectl("get", "ltj", "-n", namespace)
-    print(shown)
-    headings, values = shown.splitlines()
-    starts = [found.start() for found in re.finditer(r"\S+", headings)]
-    ends = [*starts[1:], None]
-    return {headings[start:end].strip(): values[start:end].strip() for start, end in zip(starts, ends, strict=True)}
-
-
-def until(holds: Callable[[], bool], what: str, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
-        time.sleep(2)
 
 
 @pytest.mark.timeout(540)  # eight ranks share the machine with whatever else it does
@@ -71,11 +45,7 @@ def test_an_applied_example_trains_on_two_nodes_and_leaves_checkpoints_and_a_mod
     environment, name = prepare(own, namespace).environment(), JOB["metadata"]["name"]
     own.kubectl("apply", "-n", namespace, "-f", str(EXAMPLE))
 
-    def shows_progress() -> bool:
-        row = columns(own, namespace)
-        return row["PHASE"] == "Running" and all(row[heading] not in ("", "0") for heading in ("STEP", "TOTAL", "LOSS", "TOK/S/GPU", "ETA"))
-
-    until(shows_progress, "the columns to show training", seconds=200)
+    until(lambda: shows_training(own, namespace, name), "the columns to show training", seconds=200, every=2)
     placed = own.kubectl("get", "pods", "-n", namespace, "-o", "jsonpath={.items[*].spec.nodeName}").split()
     assert sorted(placed) == sorted(NODES)
     own.kubectl("wait", "-n", namespace, "--for=condition=Complete", f"ltj/{name}", "--timeout=240s")

@@ -1,8 +1,12 @@
-"""A small job that trains in real pods, as long as faults need: one rank is stopped most of the time. Used by test_faults.py."""
+"""A small job that trains in real pods, as long as faults need: one rank is stopped most of the time.
+
+Used by test_faults.py and test_engines.py; parts of it by others.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from tests.cluster.addresses import S3_PORT
 from tests.cluster.cluster import Cluster
+from tests.cluster.example import store
 from tests.cluster.recorder import Recorder
 from tests.servers.s3_server import S3Server
 
-CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION")
 SHAPE = {
     "model_type": "llama",
     "hidden_size": 32,
@@ -33,13 +36,10 @@ _STOPPED = 1.2
 
 def make_bucket(cluster: Cluster, namespace: str) -> S3Server:
     """A bucket named like the namespace, some text in it, and its credentials as the secret `s3`."""
-    server = S3Server("versitygw", f"http://{cluster.site.gateway}:{S3_PORT}")
+    server = store(cluster, namespace, "s3")
     text = "".join(json.dumps({"text": f"The model reads token {number} and tells what comes next."}) + "\n" for number in range(300))
     server.client().create_bucket(Bucket=namespace)
     server.client().put_object(Bucket=namespace, Key="text.jsonl", Body=text.encode())
-    environment = server.environment()
-    secret = [f"--from-literal={name}={environment[name]}" for name in CREDENTIALS]
-    cluster.kubectl("create", "secret", "generic", "s3", "-n", namespace, *secret)
     return server
 
 
@@ -58,12 +58,23 @@ def manifest(namespace: str, name: str, steps: int, every: int) -> dict[str, Any
     return {"apiVersion": "llmtrain.io/v1alpha1", "kind": "LLMTrainJob", "metadata": metadata, "spec": spec}
 
 
-def until(holds: Callable[[], bool], what: str, seconds: float = 120) -> None:
-    """Wait for something."""
+def until(holds: Callable[[], bool], what: str, seconds: float = 120, every: float = 0.2) -> None:
+    """Wait for something, and look every so many seconds."""
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
-        time.sleep(0.2)
+        time.sleep(every)
+
+
+def shows_training(cluster: Cluster, namespace: str, name: str) -> bool:
+    """Whether `kubectl get` shows the job as one that trains, with every live column filled."""
+    shown = cluster.kubectl("get", "ltj", name, "-n", namespace)
+    print(shown)
+    headings, values = shown.splitlines()
+    starts = [found.start() for found in re.finditer(r"\S+", headings)]
+    ends = [*starts[1:], None]
+    row = {headings[start:end].strip(): values[start:end].strip() for start, end in zip(starts, ends, strict=True)}
+    return row["PHASE"] == "Running" and all(row[heading] not in ("", "0") for heading in ("STEP", "TOTAL", "LOSS", "TOK/S/GPU", "ETA"))
 
 
 def processes_of(uid: str) -> list[psutil.Process]:
@@ -74,6 +85,11 @@ def processes_of(uid: str) -> list[psutil.Process]:
             if uid in Path(f"/proc/{process.pid}/cgroup").read_text().replace("_", "-"):
                 found.append(process)
     return found
+
+
+def process_inside(uid: str, number: int) -> psutil.Process:
+    """The process of a pod that has this id there."""
+    return next(process for process in processes_of(uid) if _pid_inside(process) == number)
 
 
 @dataclass
@@ -120,7 +136,7 @@ class TrainedJob:
     def rank(self, number: int, uid: str) -> psutil.Process:
         """The process of a rank in a pod."""
         inside = json.loads((self.recorder.scratch(uid) / "heartbeat" / f"rank-{number}.json").read_text())["pid"]
-        return next(process for process in processes_of(uid) if _pid_inside(process) == inside)
+        return process_inside(uid, inside)
 
     def until_steps(self, count: int, since: float, seconds: float = 120) -> None:
         """Wait until so many steps were done since a moment."""
