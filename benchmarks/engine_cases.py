@@ -1,8 +1,43 @@
-"""Layouts of the engines beside native in benchmarks/parity.py: the variant, the mesh, what the engine is told besides. Plain data."""
+"""Layouts of each engine in benchmarks/parity.py: the variant, the mesh, what the engine is told besides. Plain data."""
 
 from __future__ import annotations
 
 from typing import Any
+
+MESHES: tuple[dict[str, int], ...] = (
+    {},
+    {"dp": 2},
+    {"tp": 2},
+    {"pp": 2},
+    {"pp": 2, "virtual": 2},
+    {"dp": 2, "tp": 2},
+    {"pp": 2, "dp": 2},
+    {"pp": 2, "tp": 2},
+    {"pp": 2, "dp": 2, "virtual": 2},
+    {"pp": 2, "dp": 2, "tp": 2},
+)
+CONTEXT, EXPERT = {"cp": 2}, {"dp": 2, "ep": 2}
+CUT: dict[str, tuple[dict[str, int], ...]] = {
+    "plain": (CONTEXT, CONTEXT | {"tp": 2}, CONTEXT | {"dp": 2}, CONTEXT | {"pp": 2}, CONTEXT | {"pp": 2, "tp": 2}),
+    "packed": (CONTEXT, CONTEXT | {"tp": 2}, CONTEXT | {"dp": 2}, CONTEXT | {"pp": 2, "virtual": 2}),
+    "grouped-query": (CONTEXT, {"cp": 4}),
+    **dict.fromkeys(("clipping", "lora", "tied-embeddings", "zero0", "recompute", "qwen3", "gpt2", "bf16"), (CONTEXT,)),
+    "mixtral": (
+        CONTEXT,
+        CONTEXT | {"ep": 2},
+        EXPERT,
+        EXPERT | {"dp": 4},
+        EXPERT | {"tp": 2},
+        EXPERT | {"pp": 2},
+        EXPERT | {"pp": 2, "tp": 2},
+    ),
+    "mixtral-clipping": (EXPERT, EXPERT | {"dp": 4}, {"tp": 2}),
+    "mixtral-balanced": (EXPERT, CONTEXT | {"ep": 2}, {"tp": 2}, {"pp": 2}),
+    "mixtral-lora": (EXPERT, {"tp": 2}),
+    "mixtral-zero0": (EXPERT, EXPERT | {"dp": 4}),
+    **dict.fromkeys(("qwen2-moe", "qwen3-moe", "mixtral-bf16"), (EXPERT, {"tp": 2})),
+}
+"""Meshes of native that cut sequences or experts, by variant."""
 
 OFFLOAD = {"offload": {"optimizer": "cpu", "parameters": "cpu"}}
 DP, TP, PP = {"dp": 2}, {"tp": 2}, {"pp": 2}

@@ -1,7 +1,8 @@
-"""Losses of every small layout of the native engine against one process: `make parity` writes out/parity.json.
+"""Losses and gradient norms of every small layout of each engine against one process, and against HF Trainer: `make parity`.
 
-Rows: {engine, mesh, variant, steps, max_abs_diff, reason}. A reason says why a row may differ by more than 1e-5; exit code 1 when a
-row differs without one. One launch a world size runs all its cases in the same ranks.
+Writes out/parity.json, rows {engine, mesh, variant, against, steps, max_abs_diff, norm_max_rel_diff, reason, ok}, and with --page the
+tables of docs/parity.md. A reason says why a row may differ by more than 1e-5; exit code 1 when a row differs by more than it may. One
+launch a world size runs all its cases in the same ranks.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ STAND_IN = Path(__file__).parents[1] / "tests" / "trainer" / "megatron" / "cuda_
 """Megatron asks for CUDA by name: its rows show its arithmetic and its groups, not its kernels."""
 
 ROWS, MICRO, LENGTH, VOCABULARY = 8, 2, 32, 512
+Trace = tuple[list[float], list[float]]
+"""Losses, and gradient norms before clipping, by step."""
+
 LLAMA = {
     "model_type": "llama",
     "architectures": ["LlamaForCausalLM"],
@@ -183,35 +187,23 @@ def difference(left: Sequence[float], right: Sequence[float]) -> float:
     return max(abs(a - b) for a, b in zip(left, right, strict=True))
 
 
-def run_transformers(case: Case, steps: int) -> list[float]:
-    """Losses of the same start in a bare loop: transformers' own model, loss and AdamW, no code of the engine after the weights."""
+def run_hf_trainer(case: Case, steps: int) -> Trace:
+    """What HF Trainer makes of the same start and the same rows in the same order: no code of an engine after the weights."""
     import torch
-    from transformers import AutoModelForCausalLM
 
     from llmtrain_trainer.engines import build_engine
 
     config = config_of(case, steps)
+    rows = []
+    for batch in (batch_of(step, 0, 1, packed=False) for step in range(1, steps + 1)):
+        for ids, labels in zip(batch.input_ids, batch.labels, strict=True):
+            # It shifts labels itself: the token before the first is no target, and what follows the last one is never read.
+            rows.append({"input_ids": torch.cat([ids, ids[-1:]]), "labels": torch.cat([torch.tensor([-100]), labels])})
     with tempfile.TemporaryDirectory() as directory:
         (Path(directory) / "config.json").write_text(json.dumps(config.model.config))
         build_engine(config, Path(directory)).export(Path(directory) / "start", "full")
-        model = AutoModelForCausalLM.from_pretrained(Path(directory) / "start", dtype=torch.float32)
-    model.train()
-    settings = config.training.optimizer
-    matrices = [weight for weight in model.parameters() if weight.ndim >= 2]
-    vectors = [weight for weight in model.parameters() if weight.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=settings.betas, eps=settings.epsilon)
-    losses = []
-    for step in range(1, steps + 1):
-        batch, total = batch_of(step, 0, 1, packed=False), 0.0
-        for ids, labels in zip(batch.input_ids.split(MICRO), batch.labels.split(MICRO), strict=True):
-            loss = model(ids, labels=labels, shift_labels=labels, num_items_in_batch=batch.target_tokens).loss
-            loss.backward()
-            total += loss.item()
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(total)
-    return losses
+        trace: Trace = load_script(Path(__file__).with_name("hf_trainer.py")).train(Path(directory) / "start", rows, config.training)
+    return trace
 
 
 LORA = {"method": "lora", "rank": 4, "alpha": 8.0}
@@ -265,58 +257,24 @@ VARIANTS = (
     Case(variant="qwen3-moe", shape=QWEN3_MOE),
     Case(variant="bf16", training={"precision": "bf16"}, tolerance=2e-2, reason=ROUNDING),
 )
-MESHES: tuple[dict[str, int], ...] = (
-    {},
-    {"dp": 2},
-    {"tp": 2},
-    {"pp": 2},
-    {"pp": 2, "virtual": 2},
-    {"dp": 2, "tp": 2},
-    {"pp": 2, "dp": 2},
-    {"pp": 2, "tp": 2},
-    {"pp": 2, "dp": 2, "virtual": 2},
-    {"pp": 2, "dp": 2, "tp": 2},
-)
 SAME_AS_PLAIN = ("zero0", "zero1", "gpipe", "recompute")
 """Variants that must not change the result at all: they are held against the plain run in one process."""
 TWO_OR_EIGHT = ("rslora", "zero1", "qwen3", "gpt2", "mixtral")
 """Variants whose pairs of axes add nothing to what each axis and all of them together show."""
-CONTEXT, EXPERT = {"cp": 2}, {"dp": 2, "ep": 2}
-CUT: dict[str, tuple[dict[str, int], ...]] = {
-    "plain": (CONTEXT, CONTEXT | {"tp": 2}, CONTEXT | {"dp": 2}, CONTEXT | {"pp": 2}, CONTEXT | {"pp": 2, "tp": 2}),
-    "packed": (CONTEXT, CONTEXT | {"tp": 2}, CONTEXT | {"dp": 2}, CONTEXT | {"pp": 2, "virtual": 2}),
-    "grouped-query": (CONTEXT, {"cp": 4}),
-    **dict.fromkeys(("clipping", "lora", "tied-embeddings", "zero0", "recompute", "qwen3", "gpt2", "bf16"), (CONTEXT,)),
-    "mixtral": (
-        CONTEXT,
-        CONTEXT | {"ep": 2},
-        EXPERT,
-        EXPERT | {"dp": 4},
-        EXPERT | {"tp": 2},
-        EXPERT | {"pp": 2},
-        EXPERT | {"pp": 2, "tp": 2},
-    ),
-    "mixtral-clipping": (EXPERT, EXPERT | {"dp": 4}, {"tp": 2}),
-    "mixtral-balanced": (EXPERT, CONTEXT | {"ep": 2}, {"tp": 2}, {"pp": 2}),
-    "mixtral-lora": (EXPERT, {"tp": 2}),
-    "mixtral-zero0": (EXPERT, EXPERT | {"dp": 4}),
-    **dict.fromkeys(("qwen2-moe", "qwen3-moe", "mixtral-bf16"), (EXPERT, {"tp": 2})),
-}
-"""Meshes that cut sequences or experts, by variant."""
 
 
 def cases() -> Iterator[Case]:
-    """Every legal pair of mesh and variant, then those that cut sequences or experts."""
+    """Every legal pair of mesh and variant of native, then those that cut sequences or experts, then the other engines'."""
+    layouts = load_script(Path(__file__).with_name("engine_cases.py"))
     for variant in VARIANTS:
-        for mesh in MESHES:
+        for mesh in layouts.MESHES:
             case = replace(variant, **mesh)
             if legal(case):
                 yield case
-        for mesh in CUT.get(variant.variant, ()):
+        for mesh in layouts.CUT.get(variant.variant, ()):
             yield replace(variant, **mesh)
     named = {variant.variant: variant for variant in VARIANTS}
-    others = load_script(Path(__file__).with_name("engine_cases.py"))
-    for engine, given in [("deepspeed", case) for case in others.DEEPSPEED] + [("megatron", case) for case in others.MEGATRON]:
+    for engine, given in [("deepspeed", case) for case in layouts.DEEPSPEED] + [("megatron", case) for case in layouts.MEGATRON]:
         yield replace(named[given["variant"]], engine=engine, **given)
 
 
@@ -333,16 +291,36 @@ def legal(case: Case) -> bool:
     return not (case.variant == "gpt2" and case.tp > 1)  # no plan of column and row layers
 
 
-def row(case: Case, losses: Sequence[float], reference: Sequence[float]) -> dict[str, Any]:
+def row(case: Case, found: Trace, expected: Trace, against: str) -> dict[str, Any]:
+    loss = difference(found[0], expected[0])
+    norm = max(abs(a - b) / b for a, b in zip(found[1], expected[1], strict=True))
     return {
         "engine": case.engine,
         "mesh": case.mesh,
         "variant": case.variant,
-        "steps": len(losses),
-        "max_abs_diff": difference(losses, reference),
+        "against": against,
+        "steps": len(found[0]),
+        "max_abs_diff": loss,
+        "norm_max_rel_diff": norm,
         "reason": case.reason,
-        "ok": difference(losses, reference) <= case.tolerance,
+        "ok": max(loss, norm) <= case.tolerance,
     }
+
+
+def measure(chosen: Sequence[Case], steps: int) -> Iterator[dict[str, Any]]:
+    """Rows as they are found. Cases of the variant `clipping` are held against HF Trainer too."""
+    references = dict[str, Trace]()
+    (clipping,) = (variant for variant in VARIANTS if variant.variant == "clipping")
+    hf_trainer: Trace = launch(Path(__file__), "run_hf_trainer", 1, clipping, steps)
+    for key, members in itertools.groupby(sorted(chosen, key=lambda case: case.together), lambda case: case.together):
+        group, began = list(members), time.monotonic()
+        results = launch(Path(__file__), "run_cases", group[0].world, group, steps, timeout=1800)
+        for case, (losses, norms, _) in zip(group, results, strict=True):
+            reference = references.setdefault("plain" if case.variant in SAME_AS_PLAIN else case.variant, (losses, norms))
+            yield row(case, (losses, norms), reference, "one process")
+            if case.variant == "clipping":
+                yield row(case, (losses, norms), hf_trainer, "HF Trainer")
+        print(f"{len(group)} cases of {key[1]} on {group[0].world} ranks: {time.monotonic() - began:.0f} s", flush=True)
 
 
 def main() -> int:
@@ -350,29 +328,29 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--out", type=Path, default=Path("out/parity.json"))
     parser.add_argument("--variant", action="append", help="only these and plain; all when left out")
-    parser.add_argument("--ranks", type=int, action="append", help="only meshes of so many ranks, and of one; all when left out")
-    parser.add_argument("--engine", action="append", help="only these, and native in one process; all when left out")
+    parser.add_argument("--ranks", type=int, action="append", help="only meshes of so many ranks; all when left out")
+    parser.add_argument("--engine", action="append", help="only these; all when left out. native in one process always runs")
+    parser.add_argument("--add", action="store_true", help="keep the rows in --out that this run does not measure")
+    parser.add_argument("--page", action="store_true", help="write the tables of docs/parity.md anew from --out")
     arguments = parser.parse_args()
     chosen = [case for case in cases() if not arguments.variant or case.variant in (*arguments.variant, "plain")]
-    chosen = [case for case in chosen if not arguments.ranks or case.world in (*arguments.ranks, 1)]
-    chosen = [case for case in chosen if not arguments.engine or case.engine in arguments.engine or case.world == 1]
-    rows, references = [], dict[str, list[float]]()
-    for key, members in itertools.groupby(sorted(chosen, key=lambda case: case.together), lambda case: case.together):
-        group, began = list(members), time.monotonic()
-        results = launch(Path(__file__), "run_cases", group[0].world, group, arguments.steps, timeout=1800)
-        for case, (losses, _, _) in zip(group, results, strict=True):
-            reference = references.setdefault("plain" if case.variant in SAME_AS_PLAIN else case.variant, losses)
-            rows.append(row(case, losses, reference))
-            show(rows[-1])
-        write(rows, arguments.out)
-        print(f"{len(group)} cases of {key[1]} on {group[0].world} ranks: {time.monotonic() - began:.0f} s", flush=True)
-    losses = launch(Path(__file__), "run_transformers", 1, Case(), arguments.steps)
-    rows.append(row(Case(), losses, references["plain"]) | {"variant": "plain transformers loop"})
-    show(rows[-1])
-    write(rows, arguments.out)
-    bad = [entry for entry in rows if not entry["ok"]]
+    alone = [case for case in chosen if case.engine == "native" and case.world == 1]
+    chosen = [case for case in chosen if not arguments.ranks or case.world in arguments.ranks]
+    chosen = [case for case in chosen if not arguments.engine or case.engine in arguments.engine]
+    rows = {identity(entry): entry for entry in (json.loads(arguments.out.read_text()) if arguments.add else ())}
+    for entry in measure([*alone, *(case for case in chosen if case not in alone)], arguments.steps):
+        rows[identity(entry)] = entry
+        show(entry)
+        write(list(rows.values()), arguments.out)
+    if arguments.page:
+        load_script(Path(__file__).with_name("parity_page.py")).fill(list(rows.values()))
+    bad = [entry for entry in rows.values() if not entry["ok"]]
     print(f"{len(rows)} rows, {len(bad)} beyond their tolerance; {arguments.out}")
     return 1 if bad else 0
+
+
+def identity(entry: dict[str, Any]) -> tuple[str, ...]:
+    return entry["engine"], entry["mesh"], entry["variant"], entry["against"]
 
 
 def write(rows: Sequence[dict[str, Any]], path: Path) -> None:
@@ -381,11 +359,9 @@ def write(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def show(entry: dict[str, Any]) -> None:
-    mark = "ok " if entry["ok"] else "BAD"
-    print(
-        f"{mark} {entry['engine']:9} {entry['mesh']:24} {entry['variant']:24} {entry['max_abs_diff']:.1e}  {entry['reason'] or ''}",
-        flush=True,
-    )
+    where = f"{entry['engine']:9} {entry['mesh']:24} {entry['variant']:24} {entry['against']:11}"
+    differs = f"{entry['max_abs_diff']:.1e}  norm {entry['norm_max_rel_diff']:.1e}  {entry['reason'] or ''}"
+    print(f"{'ok ' if entry['ok'] else 'BAD'} {where} {differs}", flush=True)
 
 
 if __name__ == "__main__":

@@ -48,6 +48,11 @@ def test_two_ranks_compute_what_one_does(jobs: Path, alone: dict[str, Any]) -> N
         assert_equal(trace, alone[variant])
 
 
+def test_a_plain_hugging_face_trainer_computes_the_same(parity: ModuleType, alone: dict[str, Any]) -> None:
+    found = launch(Path(str(parity.__file__)), "run_hf_trainer", 1, parity.Case(**PLAIN), 5)
+    assert_equal(found, alone["plain"][:2])
+
+
 def test_norms_inside_the_heads_are_trained_the_same_in_two_halves(jobs: Path, parity: ModuleType) -> None:
     qwen = {"shape": parity.QWEN3, "training": CLIP}
     (alone,) = launch(jobs, "traces", 1, [qwen])
