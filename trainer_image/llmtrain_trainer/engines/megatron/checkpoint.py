@@ -71,13 +71,16 @@ def load_files(chunks: Sequence[DistributedDataParallel], optimizer: MegatronOpt
 def _state(chunks: Sequence[DistributedDataParallel], optimizer: MegatronOptimizer, *, loading: bool) -> dict[str, Any]:
     models = {f"model{number}": chunk.module.sharded_state_dict() for number, chunk in enumerate(chunks)}
     parts = {f"optimizer{number}": _part_state(part, models, loading=loading) for number, part in enumerate(parts_of(optimizer))}
-    return models | parts
+    return models | {name: state for name, state in parts.items() if state is not None}
 
 
 def _part_state(part: MegatronOptimizer, models: dict[str, Any], *, loading: bool) -> Any:
-    """A shared-out optimizer's states have the shapes of their weights, whatever the layout; Megatron's default for them cannot be read."""
+    """A shared-out optimizer's states have the shapes of their weights, whatever the layout; Megatron's default for them cannot be read.
+
+    None where the first replica writes what this one holds: Megatron would warn of an entry of nothing at every save.
+    """
     if isinstance(part, DistributedOptimizer):
-        return part.sharded_param_state_fully_reshardable(models, loading, EFFICIENT) or {}
+        return part.sharded_param_state_fully_reshardable(models, loading, EFFICIENT)
     return part.sharded_state_dict(models, is_loading=loading)
 
 

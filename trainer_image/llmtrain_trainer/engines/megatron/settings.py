@@ -44,6 +44,7 @@ def transformer_config(shape: PreTrainedConfig, config: TrainerConfig, *, transf
         persist_layer_norm=False,
         gradient_accumulation_fusion=False,
         apply_rope_fusion=transformer_engine,
+        cuda_graph_scope=[],  # what Megatron makes of its own default, with a warning
     )
 
 
