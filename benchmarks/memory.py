@@ -1,7 +1,8 @@
-"""Estimated memory against the measured peak: `make memory` writes out/memory.json.
+"""Estimated memory against the measured peak: `make memory` writes out/memory.json, with --page the table of docs/memory.md too.
 
-Each row plans a manifest, trains two steps of it in real ranks, and compares the fullest rank's estimate with the largest peak of any
-rank: resident set on a CPU.
+Each row plans a manifest and trains two steps of it in real ranks, twice. Once as a job would: the whole estimate is held against the
+largest resident set of any rank. Once with torch telling of every tensor: the estimate's tensors are held against the largest sum of
+tensors alive on any rank, which is what the formulas are about. What lies between is of the process: see docs/memory.md.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,11 @@ from llmtrain_operator.job.parse import parse_manifest
 from llmtrain_operator.job.plan import plan
 from llmtrain_operator.job.trainer_config import trainer_config
 from llmtrain_trainer.config import TrainerConfig
-from llmtrain_trainer.parallel.launch import launch
+from llmtrain_trainer.parallel.launch import launch, load_script
+
+PAGE = Path(__file__).parents[1] / "docs" / "memory.md"
+PROCESS = ("process", "heap")
+"""Terms of the estimate that stand for no tensor."""
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama",
@@ -49,6 +55,7 @@ CASES: dict[str, dict[str, Any]] = {
     "one process, LoRA": {"peft": {"method": "lora", "rank": 16}},
     "one process, long sequence": {"training": {"sequenceLength": 2048, "microBatchSize": 1, "globalBatchSize": 1}},
     "dp 2, FSDP2": {"procs": 2, "parallelism": {"data": 2}},
+    "dp 2, FSDP2, two micro-batches": {"procs": 2, "parallelism": {"data": 2}, "training": {"globalBatchSize": 8}},
     "dp 2, replicated": {"procs": 2, "parallelism": {"data": 2, "zeroStage": 0}},
     "tp 2": {"procs": 2, "parallelism": {"tensor": 2}},
     "cp 2": {"procs": 2, "parallelism": {"context": 2}},
@@ -106,22 +113,27 @@ def row(name: str, case: dict[str, Any]) -> dict[str, Any]:
     planned = plan(job, shape_of(job.spec.model.config or {}))
     assert planned.memory is not None
     config = trainer_config(job, planned, attempt=0)
-    peaks = launch(Path(__file__), "train", config.mesh.world_size, config.model_dump_json(), timeout=400)
-    measured, estimated = max(peaks), planned.memory.peak
+    text, world = config.model_dump_json(), config.mesh.world_size
+    resident = max(launch(Path(__file__), "train", world, text, timeout=400))
+    alive = max(launch(Path(__file__), "tensors", world, text, timeout=400))
+    terms = {term.name: term.bytes for term in planned.memory.terms}
+    estimated = sum(size for term, size in terms.items() if term not in PROCESS)
     return {
         "case": name,
         "mesh": {axis: getattr(config.mesh, axis) for axis in ("pp", "dp", "cp", "tp", "ep")},
-        "estimated_bytes": estimated,
-        "measured_bytes": measured,
-        "estimated_over_measured": estimated / measured,
-        "terms": {term.name: term.bytes for term in planned.memory.terms},
+        "estimated_bytes": planned.memory.peak,
+        "measured_bytes": resident,
+        "estimated_over_measured": planned.memory.peak / resident,
+        "estimated_tensor_bytes": estimated,
+        "measured_tensor_bytes": alive,
+        "tensors_estimated_over_measured": estimated / alive,
+        "terms": terms,
     }
 
 
 def train(config_text: str) -> list[int]:
     """On every rank: two steps; the peaks of all ranks in bytes."""
     import torch
-    import torch.distributed as dist
 
     from llmtrain_trainer.engines import build_engine
     from llmtrain_trainer.engines.engine import StepBatch
@@ -142,28 +154,67 @@ def train(config_text: str) -> list[int]:
             target_tokens=config.batch.global_size * length,
         )
         engine.train_step(batch, learning_rate=1e-3, step=step, stop=False)
-    peaks: list[int] = [0] * dist.get_world_size()
-    dist.all_gather_object(peaks, engine.memory_bytes())
-    return peaks
+    return of_all_ranks(engine.memory_bytes())
+
+
+def tensors(config_text: str) -> list[int]:
+    """On every rank: the same steps; the largest sums of tensors alive at once, in bytes."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watch:
+        train(config_text)
+    events = [event for event in watch.profiler.kineto_results.events() if event.name() == "[memory]"]
+    events.sort(key=lambda event: event.start_ns())
+    return of_all_ranks(max(accumulate(event.nbytes() for event in events)))
+
+
+def of_all_ranks(value: int) -> list[int]:
+    import torch.distributed as dist
+
+    values: list[int] = [0] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Head and lines of the table of docs/memory.md, in MiB."""
+    head = ["case", "tensors: estimated", "measured", "ratio", "whole: estimated", "measured", "ratio"]
+    kinds = (
+        ("estimated_tensor_bytes", "measured_tensor_bytes", "tensors_estimated_over_measured"),
+        ("estimated_bytes", "measured_bytes", "estimated_over_measured"),
+    )
+    return head, [
+        [row["case"]] + [part for left, right, ratio in kinds for part in (mib(row[left]), mib(row[right]), f"{row[ratio]:.2f}")]
+        for row in rows
+    ]
+
+
+def in_order(found: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    return [found[name] for name in CASES if name in found]
+
+
+def mib(size: int) -> str:
+    return f"{size / 2**20:.0f}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("out/memory.json"))
     parser.add_argument("--case", action="append", help="only these; all when left out")
+    parser.add_argument("--add", action="store_true", help="keep the rows in --out that this run does not measure")
+    parser.add_argument("--page", action="store_true", help="write the table of docs/memory.md anew from --out")
     arguments = parser.parse_args()
-    rows = []
+    found = {entry["case"]: entry for entry in (json.loads(arguments.out.read_text()) if arguments.add else ())}
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     for name, case in CASES.items():
         if arguments.case and name not in arguments.case:
             continue
-        rows.append(row(name, case))
-        print(
-            f"{name:32} estimated {rows[-1]['estimated_bytes'] / 2**20:6.0f} MiB, measured {rows[-1]['measured_bytes'] / 2**20:6.0f} MiB,"
-            f" ratio {rows[-1]['estimated_over_measured']:.2f}",
-            flush=True,
-        )
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(rows, indent=2))
+        found[name] = row(name, case)
+        head, (line,) = table([found[name]])
+        print("  ".join(f"{title} {value}" for title, value in zip(head[1:], line[1:], strict=True)), name, sep="  ", flush=True)
+        arguments.out.write_text(json.dumps(in_order(found), indent=2))
+    if arguments.page:
+        load_script(Path(__file__).with_name("page_tables.py")).fill(PAGE, "all", *table(in_order(found)))
     print(f"wrote {arguments.out}")
 
 

@@ -82,22 +82,6 @@ def host_memory(case: Case) -> Problem | None:
     return Problem("spec.resources.memory", str(case.job.spec.resources.memory), rule, "Ask for more of it, or use more nodes")
 
 
-def disk_and_checkpoint(case: Case) -> Problem | None:
-    offload = _offload(case)
-    if case.job.spec.checkpoint is None or "nvme" not in (offload.optimizer, offload.parameters):
-        return None
-    field = "optimizer" if offload.optimizer == "nvme" else "parameters"
-    rule = "DeepSpeed does not bring back from a checkpoint all that was on a disk: the losses after it differ"
-    return Problem(f"spec.parallelism.offload.{field}", "nvme", rule, "Use cpu, or leave checkpoint out")
-
-
-def weights_on_disk(case: Case) -> Problem | None:
-    if _offload(case).parameters != "nvme" or case.job.spec.training.precision == "bf16":
-        return None
-    rule = "DeepSpeed keeps weights on a disk in bf16, whatever the precision"
-    return Problem("spec.parallelism.offload.parameters", "nvme", rule, "Use cpu, or precision: bf16")
-
-
 def compiled(case: Case) -> Problem | None:
     if not case.job.spec.training.compile:
         return None
@@ -124,8 +108,6 @@ LIMITS: tuple[Refusal, ...] = (
     tensor_of_experts,
     offload_optimizer,
     offload_parameters,
-    disk_and_checkpoint,
-    weights_on_disk,
     host_memory,
     compiled,
     raw_keys,

@@ -20,3 +20,13 @@ def parity() -> ModuleType:
 def jobs() -> Path:
     """The functions that ranks run."""
     return Path(__file__).with_name("rank_jobs.py")
+
+
+@pytest.fixture(scope="session")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory that DeepSpeed can offload to."""
+    from deepspeed.ops.op_builder import AsyncIOBuilder
+
+    if not AsyncIOBuilder().is_compatible():
+        pytest.skip("DeepSpeed compiles what reads disks with g++ and libaio-dev, and one of them is not here")
+    return tmp_path_factory.mktemp("disk")

@@ -57,7 +57,9 @@ def test_offload_names_places_and_the_directory_of_a_disk(parity: ModuleType) ->
     assert derived(parity, zero_stage=3, more=offload)["zero_optimization"] == {
         "stage": 3,
         "offload_optimizer": {"device": "cpu"},
-        "offload_param": {"device": "nvme", "nvme_path": "/local"},
+        "offload_param": {"device": "nvme", "nvme_path": "/local", "max_in_cpu": 0},
+        "stage3_max_reuse_distance": 0,
+        "stage3_prefetch_bucket_size": 0,
     }
 
 

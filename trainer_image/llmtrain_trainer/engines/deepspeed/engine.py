@@ -17,7 +17,8 @@ import deepspeed
 import torch
 import torch.distributed as dist
 
-from llmtrain_trainer.config import Offload, TrainerConfig
+from llmtrain_trainer.config import TrainerConfig
+from llmtrain_trainer.engines.deepspeed import disk
 from llmtrain_trainer.engines.deepspeed.norm import Clipper
 from llmtrain_trainer.engines.deepspeed.pipeline import Pipeline
 from llmtrain_trainer.engines.deepspeed.place import place_of
@@ -44,6 +45,8 @@ class DeepSpeedEngine:
         self._place = place_of(config.mesh, device)
         kind = Pipeline if config.mesh.pp > 1 else Replica
         self._runner: Pipeline | Replica = kind(config, model_dir, self._place, settings)
+        if disk.uses_disk(config):
+            disk.take_over(self._runner.deepspeed)
         self._clipper: Clipper | None = None
         if not clips_itself(config):
             runner, limit = self._runner, config.training.gradient_clipping
@@ -119,7 +122,7 @@ def _take_over(config: TrainerConfig) -> None:
     warnings.filterwarnings("ignore", message=".*is deprecated", category=FutureWarning, module="torch.distributed")  # one a collective
     operations = deepspeed.ops.__compatible_ops__
     operations["deepspeed_shm_comm"] = False  # shared memory for inference: 30 s of g++, and nothing here uses it
-    if "nvme" in (config.offload or Offload()).model_dump().values() and not operations.get("async_io"):
+    if disk.uses_disk(config) and not operations.get("async_io"):
         raise ValueError("parallelism.offload: nvme reads and writes by libaio, which is not here: install libaio-dev and g++, or use cpu")
     if deepspeed.comm.comm.cdb is None or not deepspeed.comm.is_initialized():
         deepspeed.init_distributed(dist_init_required=False)

@@ -62,16 +62,14 @@ def _sharer(config: TrainerConfig, settings: dict[str, Any]) -> Share:
     """ZeRO-3 shares weights out while the model is made; its lower stages leave them whole."""
     if config.mesh.zero_stage < 3:
         return nobody
-    dtype = torch.bfloat16 if config.training.precision == "bf16" else torch.float32
     group = groups._get_data_parallel_group() if config.mesh.tp > 1 else None
 
     swapper: Any = None
 
     def share(module: nn.Module) -> None:
         nonlocal swapper  # of weights on a disk: a new one would begin by clearing the directory
-        made = deepspeed.zero.Init(
-            module=module, data_parallel_group=group, config_dict_or_path=settings, dtype=dtype, param_swapper=swapper
-        )
+        # No dtype: it takes that of the settings, while one that is named becomes bf16 on every CPU.
+        made = deepspeed.zero.Init(module=module, data_parallel_group=group, config_dict_or_path=settings, param_swapper=swapper)
         swapper = made.param_swapper
 
     return share

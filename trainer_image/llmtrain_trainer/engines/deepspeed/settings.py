@@ -49,7 +49,12 @@ def _derived(config: TrainerConfig) -> Settings:
 def _offload(offload: Offload) -> Settings:
     places = {"offload_optimizer": offload.optimizer, "offload_param": offload.parameters}
     path = {"nvme_path": offload.path} if offload.path else {}
-    return {key: {"device": place, **(path if place == "nvme" else {})} for key, place in places.items() if place != "none"}
+    settings: Settings = {key: {"device": place, **(path if place == "nvme" else {})} for key, place in places.items() if place != "none"}
+    if offload.parameters == "nvme":
+        settings["offload_param"]["max_in_cpu"] = 0  # left out the first 1e9 of a rank stay in memory
+        # It reads into five buffers and ends where there is none: a layer is fetched as it is used, and let go at once.
+        settings |= {"stage3_max_reuse_distance": 0, "stage3_prefetch_bucket_size": 0}
+    return settings
 
 
 def _laid_over(base: Mapping[str, Any], more: Mapping[str, Any]) -> Settings:
