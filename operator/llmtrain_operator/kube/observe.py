@@ -21,7 +21,8 @@ from llmtrain_operator.kube.client import ApiError, Client, Object, path_of
 from llmtrain_operator.kube.cluster import HTTP_PORT_NAME
 from llmtrain_operator.kube.gangs import GangApis, admission_of, gang_of, not_served
 from llmtrain_operator.kube.planner import Planned, Planner
-from llmtrain_operator.life.objects import LABEL_JOB, agent_of, job_of, node_of, pod_of, warnings_of
+from llmtrain_operator.kube.pod_warnings import PodWarnings
+from llmtrain_operator.life.objects import LABEL_JOB, agent_of, job_of, node_of, pod_of
 from llmtrain_operator.life.observed import Agent, Node, Observed, Pod, Warned
 
 API = f"{GROUP}/{VERSION}"
@@ -65,6 +66,7 @@ class Observer:
     ) -> None:
         self._client, self._agents, self._planner, self._gangs, self._wall = client, agents, planner, gangs, wall
         self._url_of = url_of or agent_url
+        self._about_pods = PodWarnings(client)
         self._heard: dict[tuple[str, str], dict[int, Agent]] = {}
 
     async def look(self, namespace: str, name: str) -> Sight | None:
@@ -135,8 +137,7 @@ class Observer:
         """Events are read only where a pod does not run though it has a node: they tell of volumes and secrets that its status does not."""
         if not any(pod.node and not pod.running and not pod.stopped and self._older(pod, MOUNTS_SECONDS) for pod in pods):
             return {}
-        selector = "involvedObject.kind=Pod,type=Warning"
-        return warnings_of(await self._client.list(path_of("v1", "Event", namespace), fieldSelector=selector))
+        return await self._about_pods.of(namespace)
 
     def _older(self, pod: Pod, seconds: float) -> bool:
         return pod.created is None or self._wall() - pod.created >= seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,10 +11,11 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from llmtrain_operator.kube.client import Client
+from llmtrain_operator.kube.client import ApiError, Client
 from llmtrain_operator.kube.gangs import GangApis, gang_of
 from llmtrain_operator.kube.observe import LARGEST_ANSWER, Observer
 from llmtrain_operator.kube.planner import Planner
+from llmtrain_operator.kube.pod_warnings import FRESH_SECONDS, PodWarnings
 from llmtrain_operator.life.objects import job_of
 
 TRAINING = {"globalBatchSize": 8, "sequenceLength": 64, "maxSteps": 10}
@@ -106,6 +108,26 @@ async def test_warnings_are_read_while_a_pod_does_not_run(cluster: Cluster, obse
     cluster.running = False
     await observer.look("team", "job")
     assert "events" in cluster.asked and "status" not in cluster.asked
+
+
+async def test_many_jobs_that_start_read_the_warnings_of_their_namespace_once(cluster: Cluster, client: Client) -> None:
+    now = 0.0
+    warnings = PodWarnings(client, lambda: now)
+    await asyncio.gather(*(warnings.of("team") for _ in range(8)))
+    await warnings.of("other")
+    assert len(cluster.asked) == 2
+    now = FRESH_SECONDS + 1
+    await warnings.of("team")
+    assert len(cluster.asked) == 3
+
+
+async def test_warnings_that_could_not_be_read_are_asked_for_again(cluster: Cluster, client: Client) -> None:
+    warnings, answer = PodWarnings(client, lambda: 0.0), cluster.server.answer
+    cluster.server.answer = lambda _: (500, {"reason": "InternalError", "message": "no"})
+    with pytest.raises(ApiError):
+        await warnings.of("team")
+    cluster.server.answer = answer
+    assert await warnings.of("team") == {}
 
 
 @pytest.mark.parametrize(("age", "asked"), [(5.0, []), (15.0, ["events"]), (35.0, ["events", "n0"])])
