@@ -255,7 +255,8 @@ def _signalled(evidence: Evidence, number: int, last: str) -> Failure:
         name = f"signal {number}"
     own = number not in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     reason = "Crashed" if own else "Killed"
-    return _failure(evidence, reason, f"{evidence.where} was ended by {name}.{last}", repeats=own, suspect=True)
+    words = last if own else ""  # what it said before somebody ended it says nothing of why
+    return _failure(evidence, reason, f"{evidence.where} was ended by {name}.{words}", repeats=own, suspect=True)
 
 
 def _deleted(evidence: Evidence) -> Failure | None:

@@ -109,6 +109,12 @@ def test_evidence_without_a_verdict_has_a_name_and_a_sentence(
     assert "\n" not in failure.message
 
 
+@pytest.mark.parametrize(("code", "told"), [(137, False), (143, False), (139, True)])
+def test_only_a_pod_that_ended_by_itself_is_quoted(w: Any, code: int, told: bool) -> None:
+    failure = of_pod(evidence(w, w.pod(running=False, phase="Failed", exit_code=code, termination="step 7 of 9\n")))
+    assert failure is not None and ("step 7 of 9" in failure.message) == told, failure
+
+
 @pytest.mark.parametrize(
     ("pod", "lost"),
     [
