@@ -34,12 +34,13 @@ def show_plan(
     That is its layout, batch, memory and speed. Exit codes: 0 it fits, 2 it is invalid, 3 it does not fit.
     """
     from llmtrain_operator.job.plan import plan
+    from llmtrain_operator.job.plan_dict import plan_dict
     from llmtrain_operator.sources import read_shape
 
     job = load_manifest(file, settings)
     result = plan(job, read_shape(job.spec.model))
     if output == "json":
-        typer.echo(json.dumps(result.as_dict(), indent=2))
+        typer.echo(json.dumps(plan_dict(result), indent=2))
     else:
         from rich.console import Console
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from llmtrain_operator.job.advice import advice_on
 from llmtrain_operator.job.alternatives import Alternative, alternatives
@@ -13,7 +12,6 @@ from llmtrain_operator.job.case import Case
 from llmtrain_operator.job.degrees import degrees_of
 from llmtrain_operator.job.hardware import Gpu, find_gpu
 from llmtrain_operator.job.memory import Memory
-from llmtrain_operator.job.plan_dict import plan_dict
 from llmtrain_operator.job.problem import PlanError, Problem
 from llmtrain_operator.job.refusals import problems_of
 from llmtrain_operator.job.settle import settle
@@ -64,10 +62,6 @@ class Plan:
     def trainable(self) -> int | None:
         """Weights that get gradients."""
         return trainable_parameters(self.shape, self.job.spec.peft) if self.shape else None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values with stable keys, for JSON."""
-        return plan_dict(self)
 
 
 def plan(job: LLMTrainJob, shape: ModelShape | None) -> Plan:

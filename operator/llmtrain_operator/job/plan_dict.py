@@ -1,13 +1,11 @@
-"""Plan -> plain values with stable keys: what `llmtrain plan -o json` prints. Called by Plan.as_dict."""
+"""Plan -> plain values with stable keys: what `llmtrain plan -o json` prints. Called by the CLI."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llmtrain_operator.job.layout import crossing, rank_grid
-
-if TYPE_CHECKING:
-    from llmtrain_operator.job.plan import Plan
+from llmtrain_operator.job.plan import Plan
 
 
 def plan_dict(plan: Plan) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from llmtrain_operator.cli.plan_table import render_plan
 from llmtrain_operator.job.families import shape_of
 from llmtrain_operator.job.parse import parse_manifest
 from llmtrain_operator.job.plan import Plan, plan
+from llmtrain_operator.job.plan_dict import plan_dict
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "03-llama3-8b-2x4x4.yaml"
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -66,7 +67,7 @@ def test_the_table_is_the_golden_one(name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_json_is_the_golden_one(name: str) -> None:
-    assert same(f"plan-{name}.json", json.dumps(example(*CASES[name]).as_dict(), indent=1) + "\n")
+    assert same(f"plan-{name}.json", json.dumps(plan_dict(example(*CASES[name])), indent=1) + "\n")
 
 
 def test_the_example_fits_on_32_devices() -> None:
@@ -76,7 +77,7 @@ def test_the_example_fits_on_32_devices() -> None:
 
 
 def test_the_terms_of_the_json_add_up_to_the_peak() -> None:
-    memory = example().as_dict()["memory"]
+    memory = plan_dict(example())["memory"]
     assert sum(term["bytes"] for term in memory["terms"]) == memory["peakBytes"]
 
 
@@ -96,5 +97,5 @@ def test_one_device_has_no_grid() -> None:
 def test_a_shape_that_is_not_known_is_said() -> None:
     job = parse_manifest(EXAMPLE.read_text())
     found = plan(job, None)
-    assert found.fits and found.memory is None and found.as_dict()["memory"] is None
+    assert found.fits and found.memory is None and plan_dict(found)["memory"] is None
     assert "shape is not known before preparation" in table(found)

@@ -21,6 +21,9 @@ from llmtrain_trainer.orphans import die_with_parent
 PARENT = "LLMTRAIN_AGENT_PID"
 """Environment of the server: whose death ends it, and with it every rank."""
 
+SERVER = "LLMTRAIN_SERVER_PID"
+"""Environment of the server's children: whose death ends each of them."""
+
 MODULES = "LLMTRAIN_PRELOAD"
 """Environment of the server: modules to import before the first fork, separated by commas."""
 
@@ -55,9 +58,7 @@ def fork(entry: str, root: Path, environment: Mapping[str, str], log: Path) -> B
 def _enter(entry: str, root: str, environment: dict[str, str], log: str) -> None:
     """First lines of a child. The entry comes by name, so that the agent need not import what the child runs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches every process; only the agent acts on it
-    from llmtrain_trainer.agent.warm import SERVER
-
-    die_with_parent(SERVER)
+    die_with_parent(int(os.environ[SERVER]))
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(output, stream.fileno())

@@ -11,11 +11,10 @@ import gc
 import importlib
 import os
 
-from llmtrain_trainer.agent.ranks import MODULES, PARENT
+from llmtrain_trainer.agent.ranks import MODULES, PARENT, SERVER
 from llmtrain_trainer.orphans import die_with_parent
 
-SERVER = os.getpid()
-"""Process id of the server, known to its children too."""
+os.environ[SERVER] = str(os.getpid())
 
 if PARENT in os.environ:
     die_with_parent(int(os.environ[PARENT]))
