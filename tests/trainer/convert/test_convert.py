@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -25,6 +26,7 @@ from llmtrain_trainer.parallel.launch import load_script
 
 ROOT = Path(__file__).parents[3]
 STAND_IN = ROOT / "tests" / "trainer" / "megatron"
+LORA = {"method": "lora", "rank": 4, "alpha": 8.0}
 IDS = torch.randint(0, 512, (2, 24), generator=torch.Generator().manual_seed(3))
 
 
@@ -147,18 +149,55 @@ def test_bf16_jobs_publish_bf16(configured: Callable[..., TrainerConfig], tmp_pa
     assert {weight.dtype for weight in load_file(file).values()} == {torch.bfloat16}
 
 
+def adapters(config: TrainerConfig, directory: Path, **settings: Any) -> Path:
+    """Random adapters as peft publishes them."""
+    directory.mkdir(parents=True)
+    (directory / "config.json").write_text(json.dumps(config.model.config))
+    network = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(directory))
+    torch.manual_seed(5)
+    model = get_peft_model(
+        network, LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear", r=4, init_lora_weights=False, **settings)
+    )
+    model.save_pretrained(directory)
+    return directory
+
+
+@pytest.mark.processes
+def test_adapters_go_from_engine_to_engine_without_their_model(configured: Callable[..., TrainerConfig], tmp_path: Path) -> None:
+    native, other = configured("plain", "native", tp=2, peft=LORA), configured("plain", "deepspeed", dp=2, zero_stage=3, peft=LORA)
+    before = adapters(native, tmp_path / "before", lora_alpha=8)
+    weights = {"config": None, "source": f"file://{published(native, tmp_path / 'model')}"}
+    other = other.model_copy(update={"model": other.model.model_copy(update=weights)})
+    convert(native, place("hf", before), place("native", tmp_path / "native"))
+    convert(other, place("native", tmp_path / "native"), place("deepspeed", tmp_path / "deepspeed"))
+    convert(other, place("deepspeed", tmp_path / "deepspeed"), place("hf", tmp_path / "after"))
+    stored, found = (load_file(directory / "adapter_model.safetensors") for directory in (before, tmp_path / "after"))
+    assert len(stored) == 4 * 7 * 2 and stored.keys() == found.keys()
+    assert all(torch.equal(found[name], weight) for name, weight in stored.items())
+    PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tmp_path / "model"), tmp_path / "after")
+
+
+def test_adapters_of_another_scale_are_refused(configured: Callable[..., TrainerConfig], tmp_path: Path) -> None:
+    config = configured("plain", "native", peft=LORA)
+    with pytest.raises(BadData, match=r"its lora_alpha is 16, and spec.peft makes it 8.0. Set spec.peft as it was trained"):
+        convert(config, place("hf", adapters(config, tmp_path / "from", lora_alpha=16)), place("native", tmp_path / "to"))
+    assert not (tmp_path / "to").exists()
+
+
+@pytest.mark.processes
+def test_a_manifest_with_adapters_does_not_fit_a_checkpoint_without(configured: Callable[..., TrainerConfig], tmp_path: Path) -> None:
+    config = configured("plain", "native")
+    convert(config, place("hf", published(config, tmp_path / "before")), place("native", tmp_path / "store"))
+    with pytest.raises(BadData, match="written by a run without adapters"):
+        convert(configured("plain", "native", peft=LORA), place("native", tmp_path / "store"), place("hf", tmp_path / "after"))
+
+
 REFUSED = [
     ("native", "hf", "hf", {}, None, "--to-format is hf: the source has that format already. Copy the files."),
     ("native", "hf", "deepspeed", {}, None, "--to-format is deepspeed: the manifest's engine is native"),
     ("native", "hf", "native", {}, 7, "--step is 7: Hugging Face's files have no steps. Leave it out."),
-    (
-        "native",
-        "native",
-        "hf",
-        {"peft": {"method": "lora", "rank": 4}},
-        None,
-        "spec.peft.method is lora: a checkpoint of a run with adapters",
-    ),
+    ("native", "megatron", "native", {"peft": LORA}, None, "spec.peft.method is lora: engine megatron has no adapters. Leave peft out"),
+    ("native", "hf", "native", {"peft": LORA}, None, "there is no file"),
     ("native", "hf", "native", {}, None, "there is no file"),
     ("native", "native", "hf", {}, None, "there is no good checkpoint"),
     ("native", "native", "hf", {}, 3, "has no good checkpoint of that step"),
@@ -185,7 +224,7 @@ def test_what_cannot_be_converted_is_refused(
 
 def test_megatron_files_are_not_promised_without_gpus(configured: Callable[..., TrainerConfig], tmp_path: Path) -> None:
     config = configured("grouped-query", "megatron", zero_stage=1)
-    with pytest.raises(BadData, match="--to-format is megatron: Megatron-core writes its files on CUDA GPUs only"):
+    with pytest.raises(BadData, match=r"writes its files on CUDA GPUs only: the layout takes 1, and here are 0. Convert to hf"):
         convert(config, place("hf", published(config, tmp_path / "before")), place("megatron", tmp_path / "to"))
     assert not (tmp_path / "to").exists()
 

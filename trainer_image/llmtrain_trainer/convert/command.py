@@ -22,11 +22,13 @@ from llmtrain_trainer.checkpoint.manifest import MANIFEST, Manifest, Meta
 from llmtrain_trainer.checkpoint.restore import choose, fetch
 from llmtrain_trainer.checkpoint.store import open_store
 from llmtrain_trainer.config import ExitCode, TrainerConfig
+from llmtrain_trainer.convert.adapters import link_adapter, write_adapter
 from llmtrain_trainer.convert.sources import open_source
 from llmtrain_trainer.convert.targets import publish, write_checkpoint, write_files
 from llmtrain_trainer.data.bad_data import BadData, Unreachable
 from llmtrain_trainer.data.cache import link
 from llmtrain_trainer.data.model_files import SHAPE, WEIGHTS, local_files
+from llmtrain_trainer.parallel.materialize import ADAPTER
 
 HF = "hf"
 Format = Literal["hf", "native", "deepspeed", "megatron"]
@@ -63,13 +65,13 @@ def convert(config: TrainerConfig, source: Place, target: Place, step: int | Non
     _check(config, source, target, step)
     with tempfile.TemporaryDirectory(dir=work, prefix="convert-") as directory:
         root = Path(directory)
-        _place_shape(config, root / "model", root / "cache")
+        _place_model(config, target, root / "model", root / "cache")
         if source.format == HF:
-            files, facts = _published(source, root), {"step": 0}
+            files, facts = _published(config, source, root), {"step": 0}
         else:
             files, facts = _unpacked(config, source, target, step, root)
         if target.format == HF:
-            written = publish(files, open_store(target.uri))
+            written = publish(files if config.peft is None else files / ADAPTER.parent, open_store(target.uri))
             return f"Wrote {len(written)} files to {target.uri}."
         name = write_checkpoint(config, files, root / "staging", open_store(target.uri), facts)
         return f"Wrote checkpoint {name} to {target.uri}, in the layout of the manifest and with a fresh optimizer."
@@ -83,25 +85,29 @@ def _check(config: TrainerConfig, source: Place, target: Place, step: int | None
         raise BadData(
             "--to-format", target.format, rule, f"Set spec.parallelism.engine to {target.format}, or write --to-format {config.engine}"
         )
-    if config.peft is not None:
-        rule = "a checkpoint of a run with adapters holds the adapters alone"
-        raise BadData("spec.peft.method", config.peft.method, rule, "Train with output.export: [merged], which writes whole weights")
+    if config.peft is not None and "megatron" in (source.format, target.format):
+        raise BadData("spec.peft.method", config.peft.method, "engine megatron has no adapters", "Leave peft out, or take another engine")
     if source.format == HF and step is not None:
         raise BadData("--step", step, "Hugging Face's files have no steps", "Leave it out")
 
 
-def _place_shape(config: TrainerConfig, model_dir: Path, cache: Path) -> None:
-    """config.json of the manifest's model."""
+def _place_model(config: TrainerConfig, target: Place, model_dir: Path, cache: Path) -> None:
+    """config.json of the manifest's model; beside it the weights that adapters of a checkpoint are put into."""
     model_dir.mkdir()
     if config.model.config is not None:
         (model_dir / "config.json").write_text(json.dumps(config.model.config))
         return
-    for path in local_files("model.source", str(config.model.source), config.model.revision, SHAPE, cache):
+    below = config.peft is not None and target.format != HF and config.model.init == "pretrained"
+    patterns = SHAPE + WEIGHTS if below else SHAPE
+    for path in local_files("model.source", str(config.model.source), config.model.revision, patterns, cache):
         link(path, model_dir / path.name)
 
 
-def _published(source: Place, root: Path) -> Path:
-    """Weights of the source beside the model's config.json."""
+def _published(config: TrainerConfig, source: Place, root: Path) -> Path:
+    """Weights of the source, or its adapters, beside the model's config.json."""
+    if config.peft is not None:
+        link_adapter(config.peft, source.uri, root / "model" / ADAPTER.parent, root / "cache")
+        return root / "model"
     found = local_files("--from", source.uri, None, WEIGHTS, root / "cache")
     if not any(path.suffix == ".safetensors" for path in found):
         raise BadData("--from", source.uri, "there is no *.safetensors", "Give a directory or repository in Hugging Face's format")
@@ -122,8 +128,12 @@ def _unpacked(config: TrainerConfig, source: Place, target: Place, step: int | N
         raise BadData(
             "--from-format", source.format, f"{found.name} was written by engine {meta.engine}", f"Write --from-format {meta.engine}"
         )
+    weights = open_source(directory, root / "model", meta)
+    if config.peft is not None:
+        write_adapter(config, weights, root / "model", root / "model" / ADAPTER.parent)
+        return root / "model", _facts(meta)
     whole = target.format != HF or config.training.precision == "fp32"
-    write_files(open_source(directory, root / "model", meta), root / "model", root / "files", torch.float32 if whole else torch.bfloat16)
+    write_files(weights, root / "model", root / "files", torch.float32 if whole else torch.bfloat16)
     return root / "files", _facts(meta)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,16 @@ PATIENCE = 24 * 3600.0
 def write_files(source: Source, model_dir: Path, directory: Path, dtype: torch.dtype) -> None:
     """Hugging Face's files, one file's worth of weights in memory at a time."""
     directory.mkdir(parents=True)
+    with alone():
+        write_weights(dtype, model_dir, source.shapes, source.take, directory)
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Let this process be the only rank of a gang: exports are written by rank 0."""
     dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
     try:
-        write_weights(dtype, model_dir, source.shapes, source.take, directory)
+        yield
     finally:
         dist.destroy_process_group()
 
@@ -53,7 +61,7 @@ def write_checkpoint(config: TrainerConfig, files: Path, staging: Path, store: S
 
     `facts`: of the manifest's meta; the step among them. Raises BadData, StoreError.
     """
-    local = _on_processes(config, files)
+    local = _on_this_machine(config, files)
     name = Name(attempt=next_attempt(store), round=0, step=int(facts["step"]))
     meta = {
         **facts,
@@ -65,7 +73,9 @@ def write_checkpoint(config: TrainerConfig, files: Path, staging: Path, store: S
     }
     world = config.mesh.world_size
     script = Path(__file__).with_name("rank_side.py")
-    launch(script, "write", world, local.model_dump_json(by_alias=True), files, staging, str(name), meta, timeout=PATIENCE)
+    backend = "gloo" if local.device == "cpu" else "cpu:gloo,cuda:nccl"
+    arguments = (local.model_dump_json(by_alias=True), files, staging, str(name), meta)
+    launch(script, "write", world, *arguments, timeout=PATIENCE, backend=backend)
     said: list[str] = []
     uploader = Uploader(
         staging, store, 0, 1, range(world), KEEP_ALL, None, lambda event: said.append(event["message"]), attempt=name.attempt
@@ -76,12 +86,18 @@ def write_checkpoint(config: TrainerConfig, files: Path, staging: Path, store: S
     return str(name)
 
 
-def _on_processes(config: TrainerConfig, files: Path) -> TrainerConfig:
-    """The same layout as CPU processes, from these files: nothing is computed, and a checkpoint does not know the device."""
+def _on_this_machine(config: TrainerConfig, files: Path) -> TrainerConfig:
+    """The same layout as processes of this machine, from these files. Nothing is computed, and a checkpoint does not know where
+    it was written: CPU processes, with nothing offloaded; but Megatron's are on GPUs, one each. Raises BadData.
+    """
+    device = "cpu"
     if config.engine == "megatron" and not os.environ.get("LLMTRAIN_CUDA_STAND_IN"):
-        way_out = "Convert to hf, and give what that writes as spec.model.source of the job: its engine reads it in any layout"
-        raise BadData(
-            "--to-format", "megatron", "Megatron-core writes its files on CUDA GPUs only, and conversions run on CPU processes", way_out
-        )
-    model = config.model.model_copy(update={"source": f"file://{files}", "revision": None, "config": None, "init": "pretrained"})
-    return config.model_copy(update={"device": "cpu", "model": model})
+        device, world, here = "cuda", config.mesh.world_size, torch.cuda.device_count()
+        if here < world:
+            rule = f"Megatron-core writes its files on CUDA GPUs only: the layout takes {world}, and here are {here}"
+            way_out = "Convert to hf, and give what that writes as spec.model.source of the job: its engine reads it in any layout"
+            raise BadData("--to-format", "megatron", rule, way_out)
+    model = config.model
+    if config.peft is None:
+        model = model.model_copy(update={"source": f"file://{files}", "revision": None, "config": None, "init": "pretrained"})
+    return config.model_copy(update={"device": device, "model": model, "offload": None})

@@ -15,7 +15,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.parallel import balance, context, experts, tensor
-from llmtrain_trainer.parallel.materialize import Pretrained, materialize
+from llmtrain_trainer.parallel.materialize import Pretrained, materialize, read_adapter
 from llmtrain_trainer.parallel.mesh import Layout
 from llmtrain_trainer.parallel.stage import FAMILIES, Stage, cut, tied_names
 from llmtrain_trainer.peft import add_adapters
@@ -70,15 +70,16 @@ def _build(config: TrainerConfig, model_dir: Path, layout: Layout, index: int) -
         plan = tensor.styles(network)
     random = config.model.config is not None or config.model.init == "random"
     weights = None if random else Pretrained(model_dir, network.base_model_prefix, tied)
+    adapter = read_adapter(model_dir)
     _recompute_and_compile(config, network, stage)
     layers = [name for name, _ in stage.layers]
     for name, layer in stage.layers:
-        materialize(network, name, weights, config.training.seed, layout.device)
+        materialize(network, name, weights, config.training.seed, layout.device, adapter=adapter)
         tensor.split(network, name, plan, layout.mesh["tp"])
         for mixture in experts.split(network, name, layout):
             _shard(config, layout, mixture, layout.expert_data)
         _shard(config, layout, layer, layout.data)
-    materialize(network, "", weights, config.training.seed, layout.device, skip=layers)
+    materialize(network, "", weights, config.training.seed, layout.device, skip=layers, adapter=adapter)
     for name in plan:
         if not any(name.startswith(f"{layer}.") for layer in layers):
             tensor.split(network, name, plan, layout.mesh["tp"])

@@ -26,8 +26,8 @@ WARM = [
 ]
 
 
-def launch(script: Path, function: str, world: int, *arguments: Any, timeout: float = 300.0) -> Any:
-    """What `function` of the file `script` returns on rank 0 of `world` ranks (gloo, CPU), given picklable arguments.
+def launch(script: Path, function: str, world: int, *arguments: Any, timeout: float = 300.0, backend: str = "gloo") -> Any:
+    """What `function` of the file `script` returns on rank 0 of `world` ranks, given picklable arguments. With NCCL each has a GPU.
 
     Raises RuntimeError with the traceback of the first rank that failed, or when the ranks are not done after `timeout` seconds.
     """
@@ -40,7 +40,7 @@ def launch(script: Path, function: str, world: int, *arguments: Any, timeout: fl
         # Pickled here and read after the script is loaded: the arguments may be of its own types.
         packed = pickle.dumps(arguments)
         ranks = [
-            context.Process(target=_rank, args=(script, function, rank, world, meeting, pipe[1], packed), daemon=True)
+            context.Process(target=_rank, args=(script, function, rank, world, meeting, backend, pipe[1], packed), daemon=True)
             for rank, pipe in enumerate(pipes)
         ]
         for process in ranks:
@@ -92,7 +92,7 @@ def load_script(path: Path) -> ModuleType:
     return module
 
 
-def _rank(script: Path, function: str, rank: int, world: int, meeting: str, answer: Connection, arguments: bytes) -> None:
+def _rank(script: Path, function: str, rank: int, world: int, meeting: str, backend: str, answer: Connection, arguments: bytes) -> None:
     import torch
     import torch.distributed as dist
 
@@ -100,7 +100,9 @@ def _rank(script: Path, function: str, rank: int, world: int, meeting: str, answ
     torch.set_num_threads(1)
     try:
         module = load_script(script)
-        dist.init_process_group("gloo", init_method=f"file://{meeting}/store", rank=rank, world_size=world)
+        if "nccl" in backend:
+            torch.cuda.set_device(rank)
+        dist.init_process_group(backend, init_method=f"file://{meeting}/store", rank=rank, world_size=world)
         result = getattr(module, function)(*pickle.loads(arguments))
         dist.barrier()
         answer.send((None, result if rank == 0 else None))

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
 from peft.tuners.lora import LoraLayer
 from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedModel
 
 from llmtrain_trainer.parallel.published import parts_of
+
+ADAPTER = Path("adapter", "adapter_model.safetensors")
+"""Below a model directory: adapters in peft's format that the model starts with: of a conversion. Training begins with new ones."""
 
 
 class Pretrained:
@@ -61,6 +65,18 @@ def _files_by_name(directory: Path) -> dict[str, Path]:
     return names
 
 
+def read_adapter(model_dir: Path) -> dict[str, torch.Tensor]:
+    """The adapters to start with, by the names of the model's weights; empty where there are none."""
+    file = model_dir / ADAPTER
+    stored = load_file(file) if file.exists() else {}
+    return {_in_model(name): weight for name, weight in stored.items()}
+
+
+def _in_model(name: str) -> str:
+    """peft leaves out the name of the adapter."""
+    return name.removeprefix("base_model.model.").replace(".lora_A.", ".lora_A.default.").replace(".lora_B.", ".lora_B.default.")
+
+
 def seed_of(*parts: object) -> int:
     """A seed of 63 bits from what names the draw."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
@@ -68,11 +84,18 @@ def seed_of(*parts: object) -> int:
 
 
 def materialize(
-    network: PreTrainedModel, under: str, weights: Pretrained | None, seed: int, device: torch.device, skip: Collection[str] = ()
+    network: PreTrainedModel,
+    under: str,
+    weights: Pretrained | None,
+    seed: int,
+    device: torch.device,
+    skip: Collection[str] = (),
+    adapter: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
     """Give storage and values to every module below the module named `under` ("" is all), but those below a name in `skip`.
 
     Children come before their parents, as in Hugging Face's own initialisation, where a parent may draw a child's weight again.
+    `adapter`: what `read_adapter` found. Raises ValueError where a weight is in none of the files.
     """
     root = network.get_submodule(under)
     for name, module in reversed(list(root.named_modules(prefix=under))):
@@ -80,6 +103,8 @@ def materialize(
             continue
         module.to_empty(device=device, recurse=False)
         _fill(network, name, module, weights, seed)
+        if adapter and isinstance(module, LoraLayer):
+            _set(name, module, adapter)
 
 
 @torch.no_grad()
@@ -93,3 +118,14 @@ def _fill(network: PreTrainedModel, name: str, module: nn.Module, weights: Pretr
         module.reset_lora_parameters("default", True)
     elif not adapter and (weights is None or next(module.buffers(recurse=False), None) is not None):
         network._init_weights(module)
+
+
+@torch.no_grad()
+def _set(name: str, module: nn.Module, adapter: Mapping[str, torch.Tensor]) -> None:
+    for key, parameter in module.named_parameters(prefix=name):
+        if ".lora_" in key:
+            if key not in adapter or adapter[key].shape != parameter.shape:
+                raise ValueError(
+                    f"adapter {key} of {list(parameter.shape)} is not what the files hold: check peft.rank and peft.targetModules"
+                )
+            parameter.copy_(adapter[key])

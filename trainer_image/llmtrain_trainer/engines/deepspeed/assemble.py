@@ -17,7 +17,7 @@ from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.engines.deepspeed import tensor
 from llmtrain_trainer.engines.deepspeed.place import Place
 from llmtrain_trainer.parallel.assemble import skeleton
-from llmtrain_trainer.parallel.materialize import Pretrained, materialize
+from llmtrain_trainer.parallel.materialize import Pretrained, materialize, read_adapter
 from llmtrain_trainer.parallel.stage import Elsewhere, Nothing, Stage, cut, tied_names
 from llmtrain_trainer.parallel.tensor import check, styles
 
@@ -45,13 +45,13 @@ def make(config: TrainerConfig, model_dir: Path, place: Place, index: int, *, sh
     if table_outside:
         _take_out(network, _tied_modules(tied))
     plan = _plan(network, place, _tied_modules(tied))
-    weights = pretrained(config, model_dir, network)
+    weights, adapter = pretrained(config, model_dir, network), read_adapter(model_dir)
     if config.training.activation_checkpointing == "full":
         network.activation_checkpointing_enable({"use_reentrant": False})
     shards: dict[str, int] = {}
     layers = [name for name, _ in stage.layers]
     for name in (*layers, ""):
-        materialize(network, name, weights, config.training.seed, place.device, skip=() if name else layers)
+        materialize(network, name, weights, config.training.seed, place.device, skip=() if name else layers, adapter=adapter)
         if place.tensor is not None:
             shards |= tensor.split(network, {key: style for key, style in plan.items() if _layer_of(key, layers) == name}, place.tensor)
         if not name and stage.first and stage.last:
