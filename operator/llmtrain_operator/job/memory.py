@@ -1,7 +1,8 @@
 """Bytes on the fullest rank, term by term, and whether they fit. Called by plan.py and, for many candidates, by auto.py.
 
-The peak is in the backward pass: everything that stands (weights, gradients, optimizer), the activations, and the larger of what the
-loss and what the backward pass of one layer need for a moment. AdamW runs fused and needs no scratch.
+The peak is in the backward pass of the last micro-batch, at one of its ends: as it begins all activations are there, when it is through
+all gradients are. What earlier micro-batches left of gradients stands at both; so do weights and optimizer. AdamW runs fused and needs no
+scratch. `make memory` holds the sum of the terms for tensors against torch's allocator.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ LOSS_CHUNK = 1 << 25
 
 BUCKET = 500_000_000
 """Values of the buffer in which DeepSpeed collects gradients: its default for reduce_bucket_size."""
+
+PREFETCH = 50_000_000
+"""Weights that ZeRO-3 gathers ahead at once: its default for stage3_prefetch_bucket_size."""
 
 LIVE = 1_000_000_000
 """Gathered weights that ZeRO-3 lets stand until they are used again: its default for stage3_max_live_parameters."""
@@ -142,16 +146,46 @@ def estimate_memory(run: Run, capacity: int | None) -> Memory:
 
 def _rank_terms(run: Run, rank: int) -> tuple[Term, ...]:
     mine = held(run.shape, run.mesh, run.peft, rank)
-    passing = max(_logits(run, rank), _one_layer(run, mine), _reduction(run, mine), key=lambda term: term.bytes)
-    tensors = (*_states(run, mine), *_working_copies(run, mine), *_activations(run, mine, rank), passing)
+    tensors = max(_moments(run, mine, rank), key=lambda terms: sum(term.bytes for term in terms))
     return tuple(term for term in (*tensors, *_overhead(run, sum(term.bytes for term in tensors))) if term.bytes)
 
 
+def _moments(run: Run, mine: Held, rank: int) -> Iterator[tuple[Term, ...]]:
+    """What stands as the last backward pass begins, and when it is through."""
+    shares, *weights, optimizer = _states(run, mine)
+    gradients = shares if _reduces(run) or not _adds_up_whole(run) else _unreduced_gradients(mine)
+    copies, bucket = tuple(_working_copies(run, mine)), _bucket(run, mine)
+    early = (gradients,) if _gradients_stand(run, rank) else ()
+    filled = (bucket,) if run.on_gpu or run.mesh.zero_stage == 3 else ()  # a CPU gives pages to what has been written only
+    passing = max(_logits(run, rank), _one_layer(run, mine), key=lambda term: term.bytes)
+    yield (*weights, *early, optimizer, *copies, *filled, *_activations(run, mine, rank), passing)
+    last = _reduction(run, mine)
+    if run.engine == "deepspeed" and run.mesh.zero_stage in (1, 2):
+        last = max(bucket, _step_copy(run, mine), key=lambda term: term.bytes)  # the bucket is gone by the step
+        bucket = Term(name="reduction bucket", bytes=0, how="")
+    yield (*weights, gradients, optimizer, *copies, bucket, last)
+
+
+def _gradients_stand(run: Run, rank: int) -> bool:
+    """Whether there are gradients as the last backward pass begins: of an earlier micro-batch, or in a buffer that is always there."""
+    if run.engine == "megatron" or (run.engine == "deepspeed" and (run.mesh.zero_stage == 3 or run.offload.optimizer != "none")):
+        return True
+    return run.batch.accumulation * run.virtual > _chunks(run, rank)
+
+
+def _chunks(run: Run, rank: int) -> int:
+    mesh = run.mesh
+    return activations.chunks_in_flight(mesh.schedule, pp=mesh.pp, rank=rank, virtual=run.virtual, accumulation=run.batch.accumulation)
+
+
 def _states(run: Run, mine: Held) -> Iterator[Term]:
+    """Gradients, weights of one kind or two, optimizer."""
     mesh, precision = run.mesh, run.training.precision
     cost = states.trained(run.engine, mesh.zero_stage, precision, run.replicas, run.away)
     expert = states.trained(run.engine, mesh.zero_stage, precision, run.replicas // mesh.ep, run.away)
     experts = mine.trained_experts
+    size = int(cost.gradients * mine.trained + expert.gradients * experts)
+    yield Term(name="gradients", bytes=size, how=f"{cost.gradients:.3g} bytes a trained weight")
     cut = f"; {expert.weights:.3g} of an expert, over {run.replicas // mesh.ep}" if mesh.ep > 1 else ""
     if run.peft:
         plain = states.frozen(run.engine, mesh.zero_stage, precision, run.replicas, None, run.away)
@@ -163,14 +197,12 @@ def _states(run: Run, mine: Held) -> Iterator[Term]:
     else:
         size = int(cost.weights * mine.trained + expert.weights * experts)
         yield Term(name="weights", bytes=size, how=f"{cost.weights:.3g} bytes a weight: {cost.source}{cut}")
-    size = int(cost.gradients * mine.trained + expert.gradients * experts)
-    yield Term(name="gradients", bytes=size, how=f"{cost.gradients:.3g} bytes a trained weight")
     size = int(cost.optimizer * mine.trained + expert.optimizer * experts)
     yield Term(name="optimizer", bytes=size, how=f"{cost.optimizer:.3g} bytes a trained weight")
 
 
 def _working_copies(run: Run, mine: Held) -> Iterator[Term]:
-    """Weights and gradients that exist a second time while the layers compute, in the precision they compute in."""
+    """Weights that exist a second time while the layers compute, in the precision they compute in."""
     mesh, element = run.mesh, run.element
     if run.engine == "native" and (run.replicas > 1 or element == 2):
         if mesh.zero_stage == 3 and mesh.pp == 1:
@@ -180,32 +212,52 @@ def _working_copies(run: Run, mine: Held) -> Iterator[Term]:
         yield Term(
             name="gathered weights", bytes=int(element * mine.total), how=f"{element} bytes a weight, kept between micro-batches: FSDP2"
         )
-        if mesh.pp > 1 or run.batch.accumulation > 1:
-            yield Term(
-                name="unreduced gradients", bytes=int(4 * mine.all_trained), how="4 bytes a trained weight, until the last micro-batch"
-            )
-    elif run.engine == "deepspeed":
-        yield from _deepspeed_buffers(run, mine)
+    elif run.engine == "deepspeed" and mesh.zero_stage == 3:
+        live = min(mine.total, max(2 * mine.largest_layer, run.sharing.get("stage3_max_live_parameters", LIVE)))
+        ahead = min(mine.total, 2 * run.sharing.get("stage3_prefetch_bucket_size", PREFETCH))
+        how = f"{element} bytes x {live:.3g} live weights, and {ahead:.3g} in two gathers they are copied from: ZeRO-3"
+        yield Term(name="gathered layers", bytes=int(element * (live + ahead)), how=how)
+        if run.offload.optimizer == "cpu" and not run.on_gpu:
+            size = int(4 * mine.trained / run.replicas)
+            yield Term(name="offloaded gradients", bytes=size, how="4 bytes a trained weight shared out, beside those that are added up")
     elif run.engine == "accelerate" and element == 2:
         yield Term(name="autocast copies", bytes=int(2 * mine.total), how="2 bytes a weight, cached by autocast")
 
 
-def _deepspeed_buffers(run: Run, mine: Held) -> Iterator[Term]:
-    """Stage 1 adds up in fp32; stages 1 and 2 have a second bucket where communication overlaps."""
+def _adds_up_whole(run: Run) -> bool:
+    """Whether FSDP2 adds micro-batches up in whole gradients, as it does below stage 3 and in a pipeline."""
+    sharded = run.engine == "native" and (run.replicas > 1 or run.element == 2)
+    return sharded and (run.mesh.pp > 1 or run.batch.accumulation > 1)
+
+
+def _unreduced_gradients(mine: Held) -> Term:
+    return Term(
+        name="unreduced gradients", bytes=int(4 * mine.all_trained), how="4 bytes a trained weight, until the last micro-batch is through"
+    )
+
+
+def _bucket(run: Run, mine: Held) -> Term:
+    """Where DeepSpeed collects gradients for a reduction. Stage 1 adds up in fp32; stages 1 and 2 have a second one where communication
+    overlaps, a pipeline has one more. Of a CPU rank that which is written to."""
     stage, keys = run.mesh.zero_stage, run.sharing
-    if stage == 3:
-        live = min(mine.total, max(2 * mine.largest_layer, keys.get("stage3_max_live_parameters", LIVE)))
-        yield Term(name="gathered layers", bytes=int(run.element * live), how=f"{run.element} bytes x {live:.3g} live weights: ZeRO-3")
-    if stage and run.on_gpu:  # a CPU gives pages to what is written only
-        width, buckets = 4 if stage == 1 else run.element, 2 if stage < 3 and keys.get("overlap_comm") else 1
-        size = int(width * buckets * keys.get("reduce_bucket_size", BUCKET))
-        how = f"{width} bytes x DeepSpeed's reduce_bucket_size" + (", twice" if buckets == 2 else "")
-        yield Term(name="reduction bucket", bytes=size, how=how)
+    if run.engine != "deepspeed" or not stage:
+        return Term(name="reduction bucket", bytes=0, how="")
+    width, buckets = 4 if stage == 1 else run.element, 1 + (stage < 3 and bool(keys.get("overlap_comm"))) + (run.mesh.pp > 1)
+    values = keys.get("reduce_bucket_size", BUCKET)
+    size = int(width * (buckets * values if run.on_gpu else min(values, mine.all_trained)))
+    how = f"{width} bytes x DeepSpeed's reduce_bucket_size" + (", twice" if buckets == 2 else "")
+    return Term(name="reduction bucket", bytes=size, how=how)
+
+
+def _step_copy(run: Run, mine: Held) -> Term:
+    """ZeRO-1 and 2 flatten their share of the gradients for the optimizer before they let go of it."""
+    size = 0 if run.away.optimizer != "none" else int(4 * mine.trained / run.replicas)
+    return Term(name="flat gradients", bytes=size, how="4 bytes a trained weight shared out, a copy for the optimizer's step")
 
 
 def _activations(run: Run, mine: Held, rank: int) -> Iterator[Term]:
     mesh, tokens, element = run.mesh, run.tokens, run.element
-    chunks = activations.chunks_in_flight(mesh.schedule, pp=mesh.pp, rank=rank, virtual=run.virtual, accumulation=run.batch.accumulation)
+    chunks = _chunks(run, rank)
     flight = chunks / run.virtual
     if run.training.activation_checkpointing == "full":
         each, what = activations.recomputed_bytes(run.shape, element) / run.sequence_parts * len(mine.layer_ids), "inputs"
@@ -265,20 +317,29 @@ def _reduction(run: Run, mine: Held) -> Term:
 
 
 def _logits(run: Run, rank: int) -> Term:
-    """Whole logits are overwritten by their gradient, chunk by chunk; `deepspeed` gathers those that tp cuts, `native` does not. Else in
-    fp32: the log-softmax, its gradient and the gradient of the logits, 12 bytes; Megatron's softmax becomes its gradient. GPipe keeps of
-    every micro-batch what backward needs."""
+    """The larger of what the loss needs, and the gradient of the logits with that of the output matrix.
+
+    Whole logits are overwritten by their gradient, chunk by chunk; `deepspeed` gathers those that tp cuts. Else in fp32: the log-softmax,
+    its gradient and the gradient of the logits, 12 bytes; of logits that stay cut, which is torch's loss_parallel, the exponential too;
+    Megatron's softmax becomes its gradient. GPipe keeps of every micro-batch what backward needs."""
     if rank != run.mesh.pp - 1:
         return Term(name="logits", bytes=0, how="on the last stage only")
+    shape, tp, element = run.shape, run.mesh.tp, run.element
     waiting = run.batch.accumulation - 1 if run.mesh.pp > 1 and run.mesh.schedule == "gpipe" else 0
-    whole = run.engine == "deepspeed" or run.mesh.tp == 1
-    part = run.shape.vocab if whole else run.shape.vocab // run.mesh.tp
+    whole = run.engine == "deepspeed" or tp == 1
+    part = shape.vocab if whole else shape.vocab // tp
     overwritten = whole and run.engine in ("native", "deepspeed")
-    whole_in_fp32 = 4 + 2 * run.element if run.engine == "megatron" else 12
-    each = run.element * (1 + waiting) if overwritten else whole_in_fp32 + 4 * waiting
+    whole_in_fp32 = 4 + 2 * element if run.engine == "megatron" else 12 if whole else 16
+    each = element * (1 + waiting) if overwritten else whole_in_fp32 + 4 * waiting
+    gathered = run.tokens * element * shape.vocab // tp if whole and tp > 1 else 0
     chunk = 8 * min(run.tokens * part, LOSS_CHUNK) if overwritten and run.on_gpu else 0
+    loss = run.tokens * part * each + max(gathered, chunk)
+    matrix = 0 if run.peft else (4 if run.engine == "accelerate" else element) * shape.vocab * shape.hidden // tp
+    backward = run.tokens * part * element * (1 + waiting) + matrix
     how = f"{each} bytes x {run.tokens} tokens x {part} of the vocabulary" + (", and a chunk in fp32" if chunk else "")
-    return Term(name="logits", bytes=run.tokens * part * each + chunk, how=how)
+    if backward > loss:
+        how = f"gradient of {run.tokens} tokens x {part} of the vocabulary, and that of the output matrix"
+    return Term(name="logits", bytes=max(loss, backward), how=how)
 
 
 def _overhead(run: Run, tensors: int) -> Iterator[Term]:

@@ -56,15 +56,40 @@ def test_a_tied_table_stands_on_both_ends_of_a_pipeline(planned: Planned) -> Non
 
 
 def test_recomputation_keeps_the_inputs_of_the_layers(planned: Planned, term: Term) -> None:
-    full = planned(training={"activationCheckpointing": "full"})
-    assert term(full, "activations") == 32 * 2048 * 4096 * 2
-    assert term(full, "activations") < term(planned(), "activations") / 20
+    full = planned(training={"activationCheckpointing": "full", "microBatchSize": 8})
+    assert term(full, "activations") == 32 * 8 * 2048 * 4096 * 2
+    assert term(full, "activations") < 8 * term(planned(), "activations") / 20
 
 
 def test_activations_of_a_llama_layer_follow_the_formula(planned: Planned, term: Term) -> None:
     """Two norms of 10 bytes a hidden value, queries and output, keys and values, four values of the feed-forward network, statistics."""
     a_token = 2 * 10 * 4096 + 2 * (2 * 4096 + 2 * 1024) + 4 * 32 + 2 * 4 * 14336
     assert term(planned(), "activations") == 32 * 2048 * a_token
+
+
+def test_gradients_stand_beside_the_activations_from_the_second_micro_batch_on(planned: Planned, term: Term) -> None:
+    tight = {"resources": ONE, "peft": {"method": "lora", "rank": 16}}
+    once, twice = (planned(**tight, training={"globalBatchSize": size, "precision": "fp32"}) for size in (1, 2))
+    assert term(once, "activations") == term(twice, "activations") > 0
+    assert term(once, "gradients") == 0 < term(twice, "gradients")
+
+
+def test_a_small_batch_is_fullest_when_all_gradients_are_there(planned: Planned, term: Term) -> None:
+    found = planned(resources=ONE, training={"precision": "fp32", "globalBatchSize": 1, "sequenceLength": 8})
+    assert term(found, "activations") == term(found, "logits") == 0 < term(found, "gradients")
+
+
+@pytest.mark.parametrize(("accumulation", "stand"), [(4, False), (5, True)])
+def test_a_stage_has_gradients_once_more_micro_batches_come_than_it_holds(
+    planned: Planned, term: Term, accumulation: int, stand: bool
+) -> None:
+    found = planned(
+        resources={"nodes": 1, "gpusPerNode": 4, "gpu": "B200"},
+        parallelism={"pipeline": 4},
+        training={"globalBatchSize": accumulation, "precision": "fp32", "sequenceLength": 8192},
+    )
+    assert found.memory and found.memory.pipeline_rank == 0
+    assert (term(found, "gradients") > 0) == stand and term(found, "activations") > 0
 
 
 def test_eager_attention_keeps_the_scores(planned: Planned, term: Term) -> None:
@@ -140,8 +165,11 @@ def test_what_deepspeed_offloads_leaves_the_gpu(planned: Planned, term: Term) ->
 
 
 def test_deepspeed_gathers_the_logits_that_tensor_parallelism_cuts(planned: Planned, term: Term) -> None:
-    one, two = (planned(parallelism={"engine": "deepspeed", "tensor": degree}) for degree in (1, 2))
-    assert term(one, "logits") == term(two, "logits") > 2048 * 128_256 * 2
+    lora = {"method": "lora", "rank": 8}  # else the gradient of the output matrix is larger
+    fp32 = {"training": {"precision": "fp32"}}
+    one, two = (planned(parallelism={"engine": "deepspeed", "tensor": degree}, peft=lora, **fp32) for degree in (1, 2))
+    whole, chunk = 4 * 2048 * 128_256, 8 * 2**25
+    assert (term(one, "logits"), term(two, "logits")) == (whole + chunk, whole + whole // 2)
 
 
 def test_what_a_cpu_rank_offloads_to_the_host_stays_in_its_memory(planned: Planned, term: Term) -> None:
@@ -221,10 +249,27 @@ def test_a_bucket_of_deepspeed_has_its_own_size(planned: Planned, term: Term, st
     assert term(found, "reduction bucket") == size
 
 
+def test_what_a_cpu_rank_offloads_has_gradients_twice(planned: Planned, term: Term) -> None:
+    there = {"nodes": 1, "procsPerNode": 2}
+    found = planned("qwen2.5-0.5b", resources=there, parallelism={"engine": "deepspeed", "zeroStage": 3, "offload": {"optimizer": "cpu"}})
+    assert term(found, "offloaded gradients") == term(found, "gradients") > 0
+
+
+def test_a_cpu_rank_writes_no_more_of_a_bucket_than_there_are_gradients(planned: Planned, term: Term) -> None:
+    there = {"nodes": 1, "procsPerNode": 2}
+    found = planned("qwen2.5-0.5b", resources=there, parallelism={"engine": "deepspeed", "zeroStage": 3}, training={"precision": "fp32"})
+    assert found.shape and term(found, "reduction bucket") == 4 * found.shape.parameters
+
+
+def test_a_pipeline_of_deepspeed_has_a_second_bucket(planned: Planned, term: Term) -> None:
+    found = planned(parallelism={"engine": "deepspeed", "pipeline": 2, "zeroStage": 1})
+    assert term(found, "reduction bucket") == 2 * 4 * 5e8
+
+
 def test_raw_keys_change_the_buffers(planned: Planned, term: Term) -> None:
     raw = {"reduce_bucket_size": 10**8, "stage3_max_live_parameters": 6 * 10**8}
     plain, small = (
         planned(parallelism={"engine": "deepspeed", "zeroStage": 3, "deepspeed": {"zero_optimization": keys}}) for keys in ({}, raw)
     )
-    assert (term(plain, "gathered layers"), term(small, "gathered layers")) == (2 * 10**9, 12 * 10**8)
+    assert (term(plain, "gathered layers"), term(small, "gathered layers")) == (2 * 11 * 10**8, 2 * 7 * 10**8)
     assert term(small, "reduction bucket") == 2 * 10**8
