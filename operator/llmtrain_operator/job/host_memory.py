@@ -12,12 +12,17 @@ from llmtrain_trainer.config import Offload
 OPTIMIZER = 16
 """Bytes a trained weight: fp32 weight, gradient and two moments. Rajbhandari et al. 2020 (ZeRO), section 3.1."""
 
+SUMS = 4
+"""Bytes a trained weight more at stage 3, which adds gradients up in a buffer beside the optimizer's: grad_partitions_flat_buffer in
+DeepSpeed's stage3.py, seen in `make memory`."""
+
 
 def offloaded_bytes(job: LLMTrainJob, shape: ModelShape) -> int:
     """On the host of each node: every share of the model lies on one of them."""
     spec = job.spec
     offload = spec.parallelism.offload or Offload()
-    optimizer = OPTIMIZER * trainable_parameters(shape, spec.peft) if offload.optimizer == "cpu" else 0
+    each = OPTIMIZER + (SUMS if spec.parallelism.zero_stage == 3 else 0)
+    optimizer = each * trainable_parameters(shape, spec.peft) if offload.optimizer == "cpu" else 0
     width = 2 if spec.training.precision == "bf16" else 4
     weights = width * shape.parameters if offload.parameters == "cpu" else 0
     return (optimizer + weights) // spec.resources.nodes

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from llmtrain_operator.job.host_memory import offloaded_bytes
 from llmtrain_operator.job.plan import Plan
 from llmtrain_operator.job.states import frozen, quantized, trained
 from llmtrain_trainer.config import Quantization
@@ -253,6 +254,12 @@ def test_what_a_cpu_rank_offloads_has_gradients_twice(planned: Planned, term: Te
     there = {"nodes": 1, "procsPerNode": 2}
     found = planned("qwen2.5-0.5b", resources=there, parallelism={"engine": "deepspeed", "zeroStage": 3, "offload": {"optimizer": "cpu"}})
     assert term(found, "offloaded gradients") == term(found, "gradients") > 0
+
+
+@pytest.mark.parametrize(("stage", "each"), [(1, 16), (2, 16), (3, 20)])
+def test_host_memory_holds_the_sums_of_gradients_too_at_stage_3(planned: Planned, stage: int, each: int) -> None:
+    found = planned(parallelism={"engine": "deepspeed", "zeroStage": stage, "offload": {"optimizer": "cpu"}})
+    assert found.shape and offloaded_bytes(found.job, found.shape) == each * PARAMETERS
 
 
 def test_a_cpu_rank_writes_no_more_of_a_bucket_than_there_are_gradients(planned: Planned, term: Term) -> None:
