@@ -50,6 +50,12 @@ class Given:
         """Push a small image; returns the reference that pods use."""
         return images.push(self.registry, name, tag, files, entrypoint)
 
+    def define_jobs(self) -> None:
+        """Apply the CRD of the tree, and wait until jobs can be made."""
+        self.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(REPOSITORY / "crds" / "llmtrain.io_llmtrainjobs.yaml"))
+        listed = ("get", "--raw", "/apis/llmtrain.io/v1alpha1")  # a moment after the CRD is Established
+        _wait(lambda: "llmtrainjobs" in self.kubectl(*listed, check=False), "the CRD to be served", 60)
+
     @property
     def probe(self) -> str:
         """The image that holds tools/probe."""
@@ -247,6 +253,10 @@ def _start_keeper(site: Site) -> subprocess.Popen[bytes]:
     if keeper.stdout.readline() != b"ready\n":
         raise RuntimeError(f"the keeper could not make the cluster's namespaces; its reason stands above and in {site.logs}/init")
     return keeper
+
+
+ON_SIMULATED = {"nodeSelector": {"type": "kwok"}, "tolerations": [{"key": "kwok.x-k8s.io/node", "operator": "Exists"}]}
+"""spec.scheduling of a job whose pods belong on simulated nodes."""
 
 
 def simulated_node(name: str) -> dict[str, object]:

@@ -14,7 +14,8 @@ from tests.cluster.addresses import Site
 from tests.cluster.cluster import REPOSITORY, Cluster, Given, free_index
 from tests.cluster.host_state import host_state, process_namespace, processes
 from tests.cluster.keeper import sweep
-from tests.cluster.test_pods import apply, phase, pod, until
+from tests.cluster.test_pods import apply, phase, pod
+from tests.cluster.waiting import until
 
 pytestmark = pytest.mark.cluster
 

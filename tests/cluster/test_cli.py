@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +13,14 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.cluster.cluster import Cluster
+from tests.cluster.cluster import ON_SIMULATED, Cluster
 from tests.cluster.operators import Operator
+from tests.cluster.waiting import until
 
 from llmtrain_operator.cli.app import invoke
 
 pytestmark = pytest.mark.cluster
 
-ROOT = Path(__file__).parents[2]
 MANIFEST: dict[str, Any] = {
     "apiVersion": "llmtrain.io/v1alpha1",
     "kind": "LLMTrainJob",
@@ -42,7 +41,7 @@ MANIFEST: dict[str, Any] = {
         "dataset": [{"source": "s3://data/text.jsonl"}],
         "training": {"globalBatchSize": 8, "sequenceLength": 64, "maxSteps": 100, "precision": "fp32"},
         "resources": {"nodes": 2, "procsPerNode": 2},
-        "scheduling": {"nodeSelector": {"type": "kwok"}, "tolerations": [{"key": "kwok.x-k8s.io/node", "operator": "Exists"}]},
+        "scheduling": ON_SIMULATED,
     },
 }
 
@@ -65,9 +64,7 @@ def simulated(cluster: Any) -> Cluster:
     if not isinstance(cluster, Cluster):
         pytest.skip("needs kwok's nodes, which only the cluster that these tests start themselves has")
     cluster.add_simulated_nodes(2)
-    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds" / "llmtrain.io_llmtrainjobs.yaml"))
-    cluster.kubectl("wait", "--for=condition=Established", "crd/llmtrainjobs.llmtrain.io", "--timeout=30s")
-    until(lambda: "llmtrainjobs" in cluster.kubectl("get", "--raw", "/apis/llmtrain.io/v1alpha1", check=False), "the CRD to be served")
+    cluster.define_jobs()
     return cluster
 
 
@@ -103,13 +100,6 @@ def manifest(tmp_path: Path) -> Callable[..., str]:
         return str(path)
 
     return write
-
-
-def until(holds: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
-        time.sleep(0.2)
 
 
 def test_a_manifest_is_judged_kept_and_changed_by_the_server(llmtrain: Run, manifest: Callable[..., str]) -> None:

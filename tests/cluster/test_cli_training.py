@@ -15,12 +15,11 @@ import pytest
 import yaml
 from tests.cluster.cluster import Cluster
 from tests.cluster.operators import Operator
-from tests.cluster.trained_job import make_bucket, manifest, process_inside, until
+from tests.cluster.trained_job import make_bucket, manifest, process_inside
+from tests.cluster.waiting import until
 from tests.servers.s3_server import S3Server
 
 pytestmark = pytest.mark.cluster
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -32,8 +31,7 @@ def store(own: Cluster, namespace: str) -> S3Server:
 @pytest.fixture
 def operator(own: Cluster, images: Any, namespace: str, tmp_path: Path) -> Iterator[Operator]:
     """An operator of the test's namespace that knows the trainer's image."""
-    own.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds" / "llmtrain.io_llmtrainjobs.yaml"))
-    own.kubectl("wait", "--for=condition=Established", "crd/llmtrainjobs.llmtrain.io", "--timeout=30s")
+    own.define_jobs()
     started = Operator.start(own, tmp_path / "operator.log", namespace, watched=[namespace], more=["--trainer-image", images.trainer])
     yield started
     started.end()
@@ -73,6 +71,7 @@ def submit(namespace: str, command: Callable[..., subprocess.Popen[str]], tmp_pa
     return send
 
 
+@pytest.mark.timeout(450)  # four ranks share the machine with whatever else it does
 def test_a_person_sees_a_job_train_reads_each_rank_and_finds_its_checkpoints(
     own: Cluster,
     namespace: str,
@@ -97,7 +96,7 @@ def test_a_person_sees_a_job_train_reads_each_rank_and_finds_its_checkpoints(
     uid = own.kubectl("get", "pod", "-n", namespace, "demo-a1-1", "-o", "jsonpath={.metadata.uid}")
     process_inside(uid, inside).send_signal(signal.SIGUSR1)  # it writes its stacks
 
-    said = watched.communicate(timeout=150)[0]
+    said = watched.communicate(timeout=300)[0]
     assert watched.returncode == 0, said
     lines = said.splitlines()
     assert any(line.startswith("Running: Trains on 2 pods") for line in lines), said

@@ -19,7 +19,8 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.image.build import Images
 from tests.cluster.release import Release
 from tests.cluster.test_training import GENERATE, run
-from tests.cluster.trained_job import TrainedJob, make_bucket, manifest, processes_of, shows_training, until
+from tests.cluster.trained_job import TrainedJob, make_bucket, manifest, processes_of, shows_training
+from tests.cluster.waiting import until
 
 from llmtrain_operator.job.document import read_document
 

@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 from tests.cluster.addresses import NODES
-from tests.cluster.cluster import Cluster
+from tests.cluster.cluster import ON_SIMULATED, Cluster
 from tests.cluster.image.build import Images
 from tests.cluster.operators import Operator
 from tests.cluster.release import NAME, NAMESPACE, Release
-from tests.cluster.trained_job import TrainedJob, make_bucket, manifest, processes_of, until
+from tests.cluster.trained_job import TrainedJob, make_bucket, manifest, processes_of
+from tests.cluster.waiting import until
 
 from llmtrain_trainer.config import ExitCode
 
@@ -89,7 +90,7 @@ def on_simulated_gpus(namespace: str) -> dict[str, Any]:
         "parallelism": {},
         "training": made["spec"]["training"] | {"microBatchSize": 1},
         "resources": {"nodes": 1, "gpusPerNode": GPUS, "gpu": "H100-80GB"},
-        "scheduling": {"nodeSelector": {"type": "kwok"}, "tolerations": [{"key": "kwok.x-k8s.io/node", "operator": "Exists"}]},
+        "scheduling": ON_SIMULATED,
     }
     return made
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from tests.cluster.cluster import Cluster
+from tests.cluster.cluster import ON_SIMULATED, Cluster
 from tests.cluster.odd_jobs import odd_job, odd_patch
 from tests.cluster.operators import Operator
 
@@ -28,7 +28,6 @@ from llmtrain_operator.kube.session import Sessions, credentials
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(560)]
 
-ROOT = Path(__file__).parents[2]
 ODD, SEED = int(os.environ.get("LLMTRAIN_ODD_JOBS", "2000")), int(os.environ.get("LLMTRAIN_SEED", "1"))
 GOOD_EVERY = 100
 API = "llmtrain.io/v1alpha1"
@@ -51,8 +50,7 @@ def good_job(namespace: str, name: str) -> Object:
         "resources": {"nodes": 2, "procsPerNode": 4},
         "scheduling": {
             "gang": "none",  # nothing but the odd jobs themselves may hold it up
-            "nodeSelector": {"type": "kwok"},
-            "tolerations": [{"key": "kwok.x-k8s.io/node", "operator": "Exists"}],
+            **ON_SIMULATED,
         },
     }
     return {"apiVersion": API, "kind": "LLMTrainJob", "metadata": {"name": name, "namespace": namespace}, "spec": spec}
@@ -148,8 +146,7 @@ async def test_no_job_is_so_odd_that_it_ends_the_operator_or_stops_a_good_one(
     own: Cluster, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own.add_simulated_nodes(4)
-    own.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds" / "llmtrain.io_llmtrainjobs.yaml"))
-    own.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/llmtrainjobs.llmtrain.io")
+    own.define_jobs()
     operator = Operator.start(own, tmp_path / "operator.log", namespace, watched=[namespace])
     try:
         operator.leads()

@@ -11,7 +11,8 @@ import yaml
 from tests.cluster.cluster import Cluster, Given
 from tests.cluster.image.build import Images
 from tests.cluster.release import CRD, NAME, NAMESPACE, Release, of_kind, rendered
-from tests.cluster.test_operator_life import Life, condition, manifest, until
+from tests.cluster.test_operator_life import Life, condition, manifest
+from tests.cluster.waiting import until
 
 pytestmark = pytest.mark.cluster
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cluster.cluster import Cluster
+from tests.cluster.cluster import ON_SIMULATED, Cluster
 from tests.cluster.operators import Operator
+from tests.cluster.waiting import until
 
 pytestmark = pytest.mark.cluster
 
-ROOT = Path(__file__).parents[2]
 SHAPE = {
     "model_type": "llama",
     "architectures": ["LlamaForCausalLM"],
@@ -37,8 +36,7 @@ def simulated(cluster: Any) -> Cluster:
     if not isinstance(cluster, Cluster):
         pytest.skip("needs kwok's nodes, which only the cluster that these tests start themselves has")
     cluster.add_simulated_nodes(4)
-    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds" / "llmtrain.io_llmtrainjobs.yaml"))
-    until(lambda: "llmtrainjobs" in cluster.kubectl("get", "--raw", "/apis/llmtrain.io/v1alpha1", check=False), "the CRD to be served")
+    cluster.define_jobs()
     return cluster
 
 
@@ -105,17 +103,10 @@ def manifest(namespace: str, name: str, **spec: Any) -> dict[str, Any]:
         "parallelism": {"tensor": 2, "pipeline": 2},
         "training": {"globalBatchSize": 8, "microBatchSize": 1, "sequenceLength": 64, "maxSteps": 100, "precision": "fp32"},
         "resources": {"nodes": 2, "procsPerNode": 4},
-        "scheduling": {"nodeSelector": {"type": "kwok"}, "tolerations": [{"key": "kwok.x-k8s.io/node", "operator": "Exists"}]},
+        "scheduling": ON_SIMULATED,
     }
     metadata = {"name": name, "namespace": namespace}
     return {"apiVersion": "llmtrain.io/v1alpha1", "kind": "LLMTrainJob", "metadata": metadata, "spec": good | spec}
-
-
-def until(holds: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
-        time.sleep(0.2)
 
 
 def condition(status: dict[str, Any], kind: str) -> dict[str, Any]:

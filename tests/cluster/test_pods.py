@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from tests.cluster.addresses import NODES
 from tests.cluster.cluster import Cluster, Given
+from tests.cluster.waiting import until
 
 pytestmark = pytest.mark.cluster
 
@@ -47,13 +47,6 @@ def finished(cluster: Given, namespace: str, name: str) -> tuple[str, str]:
 
 def phase(cluster: Given, namespace: str, name: str) -> str:
     return cluster.kubectl("get", "pod", "-n", namespace, name, "-o", "jsonpath={.status.phase}")
-
-
-def until(holds: Callable[[], bool], what: str, seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
-        time.sleep(0.2)
 
 
 def two_nodes(cluster: Given) -> list[str]:

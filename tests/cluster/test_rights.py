@@ -18,7 +18,8 @@ import yaml
 from tests.cluster.cluster import Cluster
 from tests.cluster.operators import Operator
 from tests.cluster.release import CRD, NAME, NAMESPACE, Object, of_kind, rendered
-from tests.cluster.test_operator_life import Life, manifest, until
+from tests.cluster.test_operator_life import Life, manifest
+from tests.cluster.waiting import until
 
 pytestmark = pytest.mark.cluster
 

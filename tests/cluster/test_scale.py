@@ -18,7 +18,6 @@ from tests.cluster.watched_pods import WatchedPods
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 
-ROOT = Path(__file__).parents[2]
 JOBS, PODS = 50, 100
 AWAY = 60.0
 """Seconds without an API server: more than the lease lasts."""
@@ -28,8 +27,7 @@ AWAY = 60.0
 def replicas(own: Cluster, namespace: str, tmp_path: Path) -> Iterator[list[Operator]]:
     """Two of them, the first leads."""
     own.add_simulated_nodes(4)
-    own.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds" / "llmtrain.io_llmtrainjobs.yaml"))
-    own.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/llmtrainjobs.llmtrain.io")
+    own.define_jobs()
     made = [Operator.start(own, tmp_path / "first.log", namespace, watched=[namespace])]
     made[0].leads()
     made.append(Operator.start(own, tmp_path / "second.log", namespace, watched=[namespace]))

@@ -14,7 +14,8 @@ from tests.cluster.addresses import NODES
 from tests.cluster.cluster import Cluster
 from tests.cluster.example import EXAMPLE, JOB, prepare
 from tests.cluster.release import Release
-from tests.cluster.trained_job import shows_training, until
+from tests.cluster.trained_job import shows_training
+from tests.cluster.waiting import until
 
 pytestmark = pytest.mark.cluster
 

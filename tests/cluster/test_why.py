@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.cluster.cluster import Cluster
 from tests.cluster.operators import Operator
+from tests.cluster.waiting import until
 
 from llmtrain_operator.cli.app import invoke
 
 pytestmark = pytest.mark.cluster
 
-ROOT = Path(__file__).parents[2]
 SHAPE = {
     "model_type": "llama",
     "hidden_size": 64,
@@ -115,8 +114,7 @@ def place(cluster: Any) -> Iterator[tuple[Cluster, str]]:
     """The cluster with the CRD, and a namespace in which all jobs of this file are."""
     if not isinstance(cluster, Cluster):
         pytest.skip("needs a node without hostPath /nowhere and an operator in the nodes' network, as on the cluster of these tests")
-    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds" / "llmtrain.io_llmtrainjobs.yaml"))
-    until(lambda: "llmtrainjobs" in cluster.kubectl("get", "--raw", "/apis/llmtrain.io/v1alpha1", check=False), "the CRD to be served")
+    cluster.define_jobs()
     namespace = f"why-{time.time_ns()}"
     cluster.kubectl("create", "namespace", namespace)
     cluster.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
@@ -156,13 +154,6 @@ def llmtrain(place: tuple[Cluster, str], monkeypatch: pytest.MonkeyPatch, capsys
 
 def apply(cluster: Cluster, namespace: str, *made: dict[str, Any]) -> None:
     cluster.kubectl("apply", "-n", namespace, "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": list(made)}))
-
-
-def until(holds: Callable[[], bool], what: str, seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
-        time.sleep(0.3)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -9,7 +9,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ import psutil
 from tests.cluster.cluster import Cluster
 from tests.cluster.example import store
 from tests.cluster.recorder import Recorder
+from tests.cluster.waiting import until
 from tests.servers.s3_server import S3Server
 
 SHAPE = {
@@ -56,14 +57,6 @@ def manifest(namespace: str, name: str, steps: int, every: int) -> dict[str, Any
     }
     metadata = {"name": name, "namespace": namespace}
     return {"apiVersion": "llmtrain.io/v1alpha1", "kind": "LLMTrainJob", "metadata": metadata, "spec": spec}
-
-
-def until(holds: Callable[[], bool], what: str, seconds: float = 120, every: float = 0.2) -> None:
-    """Wait for something, and look every so many seconds."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
-        time.sleep(every)
 
 
 def shows_training(cluster: Cluster, namespace: str, name: str) -> bool:
