@@ -47,13 +47,16 @@ def check(config: PreTrainedConfig, tp: int) -> None:
 
 
 def split(network: PreTrainedModel, under: str, plan: dict[str, str], mesh: DeviceMesh) -> None:
-    """Replace the weights below the module named `under` by their shards. The modules' inputs and outputs stay plain tensors."""
+    """Replace the weights below the module named `under` by their shards. The modules' inputs and outputs stay plain tensors.
+
+    Every rank has the same weights by now and cuts its own part out: nothing is sent.
+    """
     for name, style in plan.items():
         if name != under and not name.startswith(f"{under}."):
             continue
         module = network.get_submodule(name)
         for part, parallel in _parts(module, style).items():
-            parallelize_module(network.get_submodule(f"{name}.{part}") if part else module, mesh, parallel)
+            parallelize_module(network.get_submodule(f"{name}.{part}") if part else module, mesh, parallel, src_data_rank=None)
 
 
 def _parts(module: nn.Module, style: str) -> dict[str, ParallelStyle]:
