@@ -58,7 +58,6 @@ class Disk:
         """Into memory and onto the disk, as after a step. Returns True: it was found."""
         optimizer = self._optimizer
         read = self._universal(Path(directory, tag)) if self._engine.load_universal_checkpoint() else self._own(directory, tag)
-        optimizer._partition_all_parameters()
         if optimizer.swap_optimizer:
             optimizer.optimizer_swapper.purge_state()
         for index in range(len(optimizer.fp32_partitioned_groups_flat)):

@@ -10,6 +10,7 @@ import torch
 from deepspeed.checkpoint.constants import UNIVERSAL_CHECKPOINT_INFO
 from deepspeed.module_inject.layers import collect_autotp_universal_checkpoint_info
 from deepspeed.utils import groups
+from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from llmtrain_trainer.config import TrainerConfig
@@ -32,6 +33,8 @@ class Replica:
         if place.tp > 1:
             network.ds_autotp_parsed = True  # AutoTP's layers are in already: see tensor.py
             setattr(network, UNIVERSAL_CHECKPOINT_INFO, collect_autotp_universal_checkpoint_info(network))
+        if config.mesh.zero_stage == 3:
+            _tell_of_adapters(network)
         self.cut, self.weights = made.cut, dict(made.stage.names())
         self.optimizer = optimizer_of(self.weights.values(), config)
         self.deepspeed, *_ = deepspeed.initialize(model=network, optimizer=self.optimizer, config=settings)
@@ -73,3 +76,12 @@ def _sharer(config: TrainerConfig, settings: dict[str, Any]) -> Share:
         swapper = made.param_swapper
 
     return share
+
+
+def _tell_of_adapters(network: nn.Module) -> None:
+    """peft's layers look at a weight of their adapters before these are called. DeepSpeed finds out where the weight is not there at that
+    moment, and so, after a checkpoint is loaded, not before it has taken down in which order weights are used: it would fail later.
+    """
+    for layer in network.modules():
+        if isinstance(layer, LoraLayer):
+            deepspeed.zero.register_external_parameter(layer, layer.lora_A["default"].weight)
