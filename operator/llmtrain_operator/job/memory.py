@@ -7,14 +7,12 @@ scratch. `make memory` holds the sum of the terms for tensors against torch's al
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from llmtrain_operator.job import activations, states
-from llmtrain_operator.job.shape import ModelShape
+from llmtrain_operator.job import activations, states, zero_memory
+from llmtrain_operator.job.memory_run import Run, Term
 from llmtrain_operator.job.weights import Held, held
-from llmtrain_trainer.config import Batch, EngineName, Mesh, Offload, Peft, Quantization, Training
 
 GIB = 2**30
 MIB = 2**20
@@ -33,30 +31,11 @@ SCRATCH = 220 * MIB
 LOSS_CHUNK = 1 << 25
 """Logits whose loss engine `native` computes at once on a GPU, in fp32, in two tensors."""
 
-BUCKET = 500_000_000
-"""Values of the buffer in which DeepSpeed collects gradients: its default for reduce_bucket_size."""
-
-PREFETCH = 50_000_000
-"""Weights that ZeRO-3 gathers ahead at once: its default for stage3_prefetch_bucket_size."""
-
-LIVE = 1_000_000_000
-"""Gathered weights that ZeRO-3 lets stand until they are used again: its default for stage3_max_live_parameters."""
-
 CONTEXT = GIB // 2
 """CUDA context and libraries, a process."""
 
 COMMUNICATOR = GIB // 2
 """Buffers of NCCL, a group."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Term:
-    """One line of the estimate."""
-
-    name: str
-    bytes: int
-    how: str
-    """The formula in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,60 +63,6 @@ class Memory:
         return self.budget is None or self.peak < self.budget
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """What memory depends on."""
-
-    shape: ModelShape
-    mesh: Mesh
-    batch: Batch
-    training: Training
-    engine: EngineName
-    peft: Peft | None
-    quantization: Quantization | None
-    eager: bool
-    packed: bool
-    """Rows hold several samples, so attention is given a mask."""
-
-    on_gpu: bool
-    offload: Offload = states.NOWHERE
-    sharing: Mapping[str, Any] = field(default_factory=dict)
-    """zero_optimization of the raw DeepSpeed keys, whose buffers may be of other sizes than DeepSpeed's own."""
-
-    @property
-    def sequence_parts(self) -> int:
-        """Parts into which tensor-parallel ranks cut what lies between matrices: Korthikanti et al. 2022, section 4.2.2."""
-        return self.mesh.tp if self.engine == "megatron" else 1
-
-    @property
-    def away(self) -> Offload:
-        """What is not in the memory that counts here: of a CPU rank that is the host's, which `cpu` offload stays in."""
-        if self.on_gpu:
-            return self.offload
-        kept = {name: "none" for name in ("optimizer", "parameters") if getattr(self.offload, name) == "cpu"}
-        return self.offload.model_copy(update=kept)
-
-    @property
-    def element(self) -> int:
-        """Bytes of a value that is computed with."""
-        return 2 if self.training.precision == "bf16" else 4
-
-    @property
-    def tokens(self) -> int:
-        """Of a micro-batch on one rank."""
-        return self.batch.micro_size * self.training.sequence_length // self.mesh.cp
-
-    @property
-    def replicas(self) -> int:
-        """Ranks that share out a weight between them: each sees other tokens."""
-        return self.mesh.dp * self.mesh.cp
-
-    @property
-    def virtual(self) -> int:
-        """Stages a rank holds."""
-        return len(self.mesh.stages) // self.mesh.pp
-
-
 def estimate_memory(run: Run, capacity: int | None) -> Memory:
     """The estimate for the pipeline rank that needs the most."""
     ranks = [Memory(terms=_rank_terms(run, rank), pipeline_rank=rank, capacity=capacity) for rank in range(run.mesh.pp)]
@@ -154,16 +79,17 @@ def _moments(run: Run, mine: Held, rank: int) -> Iterator[tuple[Term, ...]]:
     """What stands as the last backward pass begins, and when it is through."""
     shares, *weights, optimizer = _states(run, mine)
     gradients = shares if _reduces(run) or not _adds_up_whole(run) else _unreduced_gradients(mine)
-    copies, bucket = tuple(_working_copies(run, mine)), _bucket(run, mine)
+    copies, bucket = tuple(_working_copies(run, mine)), zero_memory.bucket(run, mine)
     early = (gradients,) if _gradients_stand(run, rank) else ()
     filled = (bucket,) if run.on_gpu or run.mesh.zero_stage == 3 else ()  # a CPU gives pages to what has been written only
     passing = max(_logits(run, rank), _one_layer(run, mine), key=lambda term: term.bytes)
     yield (*weights, *early, optimizer, *copies, *filled, *_activations(run, mine, rank), passing)
     last = _reduction(run, mine)
     if run.engine == "deepspeed" and run.mesh.zero_stage in (1, 2):
-        last = max(bucket, _step_copy(run, mine), key=lambda term: term.bytes)  # the bucket is gone by the step
-        bucket = Term(name="reduction bucket", bytes=0, how="")
-    yield (*weights, gradients, optimizer, *copies, bucket, last)
+        last = max(bucket, zero_memory.step_copy(run, mine), key=lambda term: term.bytes)  # the bucket is gone by the step
+    else:
+        copies = (*copies, bucket)
+    yield (*weights, gradients, optimizer, *copies, last)
 
 
 def _gradients_stand(run: Run, rank: int) -> bool:
@@ -213,13 +139,7 @@ def _working_copies(run: Run, mine: Held) -> Iterator[Term]:
             name="gathered weights", bytes=int(element * mine.total), how=f"{element} bytes a weight, kept between micro-batches: FSDP2"
         )
     elif run.engine == "deepspeed" and mesh.zero_stage == 3:
-        live = min(mine.total, max(2 * mine.largest_layer, run.sharing.get("stage3_max_live_parameters", LIVE)))
-        ahead = min(mine.total, 2 * run.sharing.get("stage3_prefetch_bucket_size", PREFETCH))
-        how = f"{element} bytes x {live:.3g} live weights, and {ahead:.3g} in two gathers they are copied from: ZeRO-3"
-        yield Term(name="gathered layers", bytes=int(element * (live + ahead)), how=how)
-        if run.offload.optimizer == "cpu" and not run.on_gpu:
-            size = int(4 * mine.trained / run.replicas)
-            yield Term(name="offloaded gradients", bytes=size, how="4 bytes a trained weight shared out, beside those that are added up")
+        yield from zero_memory.stage_3(run, mine)
     elif run.engine == "accelerate" and element == 2:
         yield Term(name="autocast copies", bytes=int(2 * mine.total), how="2 bytes a weight, cached by autocast")
 
@@ -234,25 +154,6 @@ def _unreduced_gradients(mine: Held) -> Term:
     return Term(
         name="unreduced gradients", bytes=int(4 * mine.all_trained), how="4 bytes a trained weight, until the last micro-batch is through"
     )
-
-
-def _bucket(run: Run, mine: Held) -> Term:
-    """Where DeepSpeed collects gradients for a reduction. Stage 1 adds up in fp32; stages 1 and 2 have a second one where communication
-    overlaps, a pipeline has one more. Of a CPU rank that which is written to."""
-    stage, keys = run.mesh.zero_stage, run.sharing
-    if run.engine != "deepspeed" or not stage:
-        return Term(name="reduction bucket", bytes=0, how="")
-    width, buckets = 4 if stage == 1 else run.element, 1 + (stage < 3 and bool(keys.get("overlap_comm"))) + (run.mesh.pp > 1)
-    values = keys.get("reduce_bucket_size", BUCKET)
-    size = int(width * (buckets * values if run.on_gpu else min(values, mine.all_trained)))
-    how = f"{width} bytes x DeepSpeed's reduce_bucket_size" + (", twice" if buckets == 2 else "")
-    return Term(name="reduction bucket", bytes=size, how=how)
-
-
-def _step_copy(run: Run, mine: Held) -> Term:
-    """ZeRO-1 and 2 flatten their share of the gradients for the optimizer before they let go of it."""
-    size = 0 if run.away.optimizer != "none" else int(4 * mine.trained / run.replicas)
-    return Term(name="flat gradients", bytes=size, how="4 bytes a trained weight shared out, a copy for the optimizer's step")
 
 
 def _activations(run: Run, mine: Held, rank: int) -> Iterator[Term]:

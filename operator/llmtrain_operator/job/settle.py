@@ -9,7 +9,8 @@ from llmtrain_operator.job.case import Case
 from llmtrain_operator.job.degrees import Degrees, degrees_of
 from llmtrain_operator.job.hardware import Gpu
 from llmtrain_operator.job.layout import split_layers
-from llmtrain_operator.job.memory import Memory, Run, estimate_memory
+from llmtrain_operator.job.memory import Memory, estimate_memory
+from llmtrain_operator.job.memory_run import Run
 from llmtrain_operator.job.problem import PlanError, Problem
 from llmtrain_operator.job.quantity import quantity
 from llmtrain_operator.job.refusals import problems_of
