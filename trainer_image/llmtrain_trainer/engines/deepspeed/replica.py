@@ -83,5 +83,5 @@ def _tell_of_adapters(network: nn.Module) -> None:
     moment, and so, after a checkpoint is loaded, not before it has taken down in which order weights are used: it would fail later.
     """
     for layer in network.modules():
-        if isinstance(layer, LoraLayer):
-            deepspeed.zero.register_external_parameter(layer, layer.lora_A["default"].weight)
+        for factor in layer.lora_A.values() if isinstance(layer, LoraLayer) else ():
+            deepspeed.zero.register_external_parameter(layer, factor.weight)
