@@ -48,6 +48,9 @@ MIXTRAL = LLAMA | {
     "num_hidden_layers": 4,
 }
 TRAINING = {"globalBatchSize": 4, "microBatchSize": 2, "sequenceLength": 512, "maxSteps": 2, "precision": "fp32"}
+SMALL_BUCKET = {"zero_optimization": {"reduce_bucket_size": 10_000_000}}
+"""In proportion to a small model; a whole one would count as 2 GB of tensors, though a CPU gives pages to the written part only."""
+
 CASES: dict[str, dict[str, Any]] = {
     "one process": {},
     "one process, bf16": {"training": {"precision": "bf16"}},
@@ -57,6 +60,11 @@ CASES: dict[str, dict[str, Any]] = {
     "dp 2, FSDP2": {"procs": 2, "parallelism": {"data": 2}},
     "dp 2, FSDP2, two micro-batches": {"procs": 2, "parallelism": {"data": 2}, "training": {"globalBatchSize": 8}},
     "dp 2, replicated": {"procs": 2, "parallelism": {"data": 2, "zeroStage": 0}},
+    "dp 2, replicated, two micro-batches": {
+        "procs": 2,
+        "parallelism": {"data": 2, "zeroStage": 0},
+        "training": {"globalBatchSize": 8},
+    },
     "tp 2": {"procs": 2, "parallelism": {"tensor": 2}},
     "cp 2": {"procs": 2, "parallelism": {"context": 2}},
     "cp 2, long sequence": {
@@ -70,9 +78,11 @@ CASES: dict[str, dict[str, Any]] = {
     "mixture, dp 2, ep 2": {"model": MIXTRAL, "procs": 2, "parallelism": {"data": 2, "expert": 2}},
     "mixture, dp 2, replicated, ep 2": {"model": MIXTRAL, "procs": 2, "parallelism": {"data": 2, "expert": 2, "zeroStage": 0}},
     "pp 2, 1F1B": {"procs": 2, "parallelism": {"pipeline": 2}},
+    "pp 2, 1F1B, four micro-batches": {"procs": 2, "parallelism": {"pipeline": 2}, "training": {"globalBatchSize": 8}},
+    "pp 2 x dp 2, four micro-batches": {"procs": 4, "parallelism": {"pipeline": 2, "data": 2}, "training": {"globalBatchSize": 16}},
     "pp 2 x tp 2": {"procs": 4, "parallelism": {"pipeline": 2, "tensor": 2}},
     **{
-        f"deepspeed, {name}": {"procs": 2, "parallelism": {"engine": "deepspeed", **parallelism}}
+        f"deepspeed, {name}": {"procs": 2, "parallelism": {"engine": "deepspeed", **parallelism, "deepspeed": SMALL_BUCKET}}
         for name, parallelism in {
             "dp 2, ZeRO-1": {"zeroStage": 1},
             "dp 2, ZeRO-2": {"zeroStage": 2},
