@@ -57,8 +57,8 @@ generate: .venv/ready  ## Write the generated files anew
 	$(PYTHON) -m llmtrain_trainer.agent.catalog > docs/operations/metrics.md
 	$(PYTHON) scripts/chart_files.py
 
-parity: .venv/ready  ## Every small layout against one process -> out/parity.json
-	$(PYTHON) benchmarks/parity.py
+parity: .venv/ready  ## Every small layout against one process and HF Trainer -> out/parity.json, docs/parity.md
+	$(PYTHON) benchmarks/parity.py --page
 
 bench: .venv/ready  ## Step time, checkpoint stall, recovery, upload -> out/bench-trainer.json
 	$(PYTHON) benchmarks/trainer.py
@@ -71,8 +71,8 @@ fuzz: .venv/ready  ## 10,000 odd jobs against the real API server and the operat
 	$(PYTHON) -m tests.cluster build
 	LLMTRAIN_ODD_JOBS=10000 $(PYTHON) -m pytest -q -s tests/cluster/test_fuzz.py
 
-memory: .venv/ready  ## Estimated memory against the measured peak -> out/memory.json
-	$(PYTHON) benchmarks/memory.py
+memory: .venv/ready  ## Estimated memory against the measured peak -> out/memory.json, docs/memory.md
+	$(PYTHON) benchmarks/memory.py --page
 
 requirements:  ## Resolve the pins again
 	scripts/requirements.sh
