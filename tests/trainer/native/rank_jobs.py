@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,36 +10,11 @@ import torch
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from llmtrain_trainer.engines import build_engine
-from llmtrain_trainer.engines.engine import Engine
 from llmtrain_trainer.parallel.launch import load_script
 
-parity = load_script(Path(__file__).parents[3] / "benchmarks" / "parity.py")
-STEPS = 3
-
-
-def traces(cases: Sequence[dict[str, Any]]) -> list[tuple[list[float], list[float], float]]:
-    """(losses, norms, evaluation) of each case."""
-    results: list[tuple[list[float], list[float], float]] = parity.run_cases([parity.Case(**case) for case in cases], 5)
-    return results
-
-
-def built(case: dict[str, Any], model_dir: Path) -> Engine:
-    config = parity.config_of(parity.Case(**case), 2 * STEPS)
-    if torch.distributed.get_rank() == 0:
-        model_dir.mkdir(parents=True, exist_ok=True)
-        (model_dir / "config.json").write_text(json.dumps(config.model.config))
-    torch.distributed.barrier()
-    return build_engine(config, model_dir)
-
-
-def steps(engine: Engine, case: dict[str, Any], begin: int) -> list[float]:
-    """Losses of STEPS steps."""
-    replicas = case.get("dp", 1)
-    losses = []
-    for step in range(begin, begin + STEPS):
-        batch = parity.batch_of(step, engine.replica, replicas, packed=False)
-        losses.append(engine.train_step(batch, learning_rate=1e-3, step=step, stop=False).loss)
-    return losses
+engine_jobs = load_script(Path(__file__).parents[1] / "engine_jobs.py")
+parity, built, steps, STEPS = engine_jobs.parity, engine_jobs.built, engine_jobs.steps, engine_jobs.STEPS
+traces, export, export_start = engine_jobs.traces, engine_jobs.export, engine_jobs.export_start
 
 
 def stop_asked_by_one(directory: Path) -> list[bool]:
@@ -67,23 +41,6 @@ def load_and_go_on(cases: Sequence[dict[str, Any]], directory: Path) -> list[lis
         engine.load_checkpoint(directory / "checkpoint")
         losses.append(steps(engine, case, STEPS + 1))
     return losses
-
-
-def export(cases: Sequence[dict[str, Any]], kinds: Sequence[str], directory: Path) -> list[float]:
-    """Train each case a little and export it; its evaluation loss."""
-    losses = []
-    for number, (case, kind) in enumerate(zip(cases, kinds, strict=True)):
-        engine = built(case, directory / "model")
-        steps(engine, case, 1)
-        engine.export(directory / f"{number}-{kind}", kind)
-        total, count = engine.evaluate(parity.batch_of(99, engine.replica, case.get("dp", 1), packed=False))
-        losses.append(total / count)
-    return losses
-
-
-def export_start(directory: Path) -> None:
-    """The untrained plain model, as somebody's pretrained weights."""
-    built({}, directory / "model").export(directory / "weights", "full")
 
 
 def first_loss_of_pretrained(case: dict[str, Any], directory: Path) -> float:

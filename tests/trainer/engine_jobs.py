@@ -1,0 +1,86 @@
+"""What ranks of every engine do in tests: lay a case out, train, save, go on, export. Loaded by the rank_jobs.py of each engine.
+
+A case is what benchmarks/parity.py calls one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from llmtrain_trainer.checkpoint.writer import Writer
+from llmtrain_trainer.engines import build_engine
+from llmtrain_trainer.parallel.launch import load_script
+
+parity = load_script(Path(__file__).parents[2] / "benchmarks" / "parity.py")
+STEPS = 3
+NAME = "step-00000003-a0-r0"
+Case = dict[str, Any]
+
+
+def traces(cases: Sequence[Case]) -> list[tuple[list[float], list[float], float]]:
+    """(losses, norms, evaluation) of each case."""
+    results: list[tuple[list[float], list[float], float]] = parity.run_cases([parity.Case(**case) for case in cases], 5)
+    return results
+
+
+def built(case: Case, model_dir: Path) -> Any:
+    config = parity.config_of(parity.Case(**case), 2 * STEPS)
+    if dist.get_rank() == 0:
+        model_dir.mkdir(parents=True, exist_ok=True)
+        (model_dir / "config.json").write_text(json.dumps(config.model.config))
+    dist.barrier()
+    return build_engine(config, model_dir)
+
+
+def steps(engine: Any, case: Case, begin: int) -> list[float]:
+    """Losses of STEPS steps."""
+    losses = []
+    for step in range(begin, begin + STEPS):
+        batch = parity.batch_of(step, engine.replica, case.get("dp", 1), packed=False)
+        losses.append(engine.train_step(batch, learning_rate=1e-3, step=step, stop=False).loss)
+    return losses
+
+
+def save_files_and_go_on(cases: Sequence[Case], directory: Path) -> list[list[float]]:
+    """Train, save the engine's own files, train on: losses after the save."""
+    losses = []
+    for number, case in enumerate(cases):
+        engine = built(case, directory / f"{number}" / "model")
+        steps(engine, case, 1)
+        writer = Writer(directory / f"{number}")
+        writer.save_files(NAME, engine.save_files, {"step": STEPS, "format": engine.format})
+        writer.finish()
+        losses.append(steps(engine, case, STEPS + 1))
+    return losses
+
+
+def load_files_and_go_on(cases: Iterable[tuple[int, Case]], directory: Path, place: str = NAME) -> list[list[float]]:
+    """In each layout: load what saved case `number` wrote, and train on."""
+    losses = []
+    for number, case in cases:
+        engine = built(case, directory / f"{number}" / "model")
+        engine.load_checkpoint(directory / f"{number}" / place)
+        losses.append(steps(engine, case, STEPS + 1))
+    return losses
+
+
+def export(cases: Sequence[Case], kinds: Sequence[str], directory: Path) -> list[float]:
+    """Train each case a little and export it; its evaluation loss."""
+    losses = []
+    for number, (case, kind) in enumerate(zip(cases, kinds, strict=True)):
+        engine = built(case, directory / "model")
+        steps(engine, case, 1)
+        engine.export(directory / f"{number}-{kind}", kind)
+        total, count = engine.evaluate(parity.batch_of(99, engine.replica, case.get("dp", 1), packed=False))
+        losses.append(total / count)
+    return losses
+
+
+def export_start(directory: Path) -> None:
+    """The untrained plain model, as somebody's pretrained weights."""
+    built({}, directory / "model").export(directory / "weights", "full")
