@@ -93,12 +93,14 @@ class Simulated:
         await asyncio.gather(*map(one, jobs))
 
     async def clear(self, namespace: str) -> None:
-        """Delete every job and pod of a namespace, and wait until they are gone."""
+        """Delete every job and pod of a namespace, and wait until they are gone, finalizers that nobody serves included."""
         pods, jobs = path_of("v1", "Pod", namespace), path_of(API, "LLMTrainJob", namespace)
-        while await self.client.list(jobs) or await self.client.list(pods):
+        while (left := await self.client.list(jobs)) or await self.client.list(pods):
             for path in (jobs, pods):
                 async with self.http.delete(self.server + path, params={"gracePeriodSeconds": "0"}):
                     pass
+            for held in (one["metadata"]["name"] for one in left if one["metadata"].get("finalizers")):
+                await self.client.merge(f"{jobs}/{held}", {"metadata": {"finalizers": None}})
             await asyncio.sleep(0.5)
 
 

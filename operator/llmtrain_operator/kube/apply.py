@@ -16,14 +16,17 @@ Result = TypeVar("Result")
 
 
 async def create_gang(client: Client, objects: Iterable[Object]) -> None:
-    """Apply everything a gang needs, then create its pods, all at once.
+    """Apply everything a gang needs, then create its pods: the first alone, then all others at once.
 
-    A pod that exists already is left alone: a pod cannot change, and its name carries the attempt. Raises the first ApiError after all
-    were tried; what was made stays, and the next reconcile makes the rest.
+    The pods are alike: what the first is refused for, be it a name that no cluster knows, would be said of hundreds, each time anew. A pod
+    that exists already is left alone: a pod cannot change, and its name carries the attempt. Raises ApiError: of the first pod at once, of
+    others after all were tried; what was made stays, and the next reconcile makes the rest.
     """
     everything = list(objects)
     await _all([client.apply(path_to(one), one) for one in everything if one["kind"] != "Pod"])
-    await _all([_create(client, one) for one in everything if one["kind"] == "Pod"])
+    pods = [one for one in everything if one["kind"] == "Pod"]
+    for some in (pods[:1], pods[1:]):
+        await _all([_create(client, one) for one in some])
 
 
 async def delete_pods(client: Client, namespace: str, pods: Iterable[Deletion]) -> int:

@@ -7,31 +7,22 @@ a healthy gang costs two requests to the API server and one to its first agent.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import aiohttp
-
 from llmtrain_operator.job.spec import GROUP, KIND, VERSION
 from llmtrain_operator.kube import names
+from llmtrain_operator.kube.agents import Agents, agent_url
 from llmtrain_operator.kube.client import ApiError, Client, Object, path_of
-from llmtrain_operator.kube.cluster import HTTP_PORT_NAME
 from llmtrain_operator.kube.gangs import GangApis, admission_of, gang_of, not_served
 from llmtrain_operator.kube.planner import Planned, Planner
 from llmtrain_operator.kube.pod_warnings import PodWarnings
-from llmtrain_operator.life.objects import LABEL_JOB, agent_of, job_of, node_of, pod_of
+from llmtrain_operator.life.objects import LABEL_JOB, job_of, node_of, pod_of
 from llmtrain_operator.life.observed import Agent, Node, Observed, Pod, Warned
 
 API = f"{GROUP}/{VERSION}"
-AGENT_SECONDS = 2.0
-"""How long an agent may take to answer."""
-
-LARGEST_ANSWER = 1 << 20
-"""Bytes of an agent's answer that are read: it comes from a pod that runs code of others."""
-
 STARTS_SECONDS, MOUNTS_SECONDS = 30.0, 10.0
 """How old a pod is when its node is asked after, if it is not ready; and when the warnings about it are, if it has a node and does not run.
 Every pod is like that at first, and hundreds of them at once."""
@@ -50,24 +41,20 @@ class Sight:
 
 
 class Observer:
-    """`agents` is the session for pods, `url_of` says where a pod's agent answers with its status, None before it can.
-
-    What an agent said last is remembered: how long it is silent tells something too.
-    """
+    """`url_of` says where a pod's agent answers with its status, None before it can."""
 
     def __init__(
         self,
         client: Client,
-        agents: aiohttp.ClientSession,
+        agents: Agents,
         planner: Planner,
         gangs: GangApis,
         wall: Callable[[], float] = time.time,
-        url_of: Callable[[Object], str | None] | None = None,
+        url_of: Callable[[Object], str | None] = agent_url,
     ) -> None:
         self._client, self._agents, self._planner, self._gangs, self._wall = client, agents, planner, gangs, wall
-        self._url_of = url_of or agent_url
+        self._url_of = url_of
         self._about_pods = PodWarnings(client)
-        self._heard: dict[tuple[str, str], dict[int, Agent]] = {}
 
     async def look(self, namespace: str, name: str) -> Sight | None:
         """None where there is no such job. Raises ApiError, and StillReadingError where its plan waits for the model's source."""
@@ -103,7 +90,7 @@ class Observer:
 
     def forget(self, key: tuple[str, str]) -> None:
         """The job is gone."""
-        self._heard.pop(key, None)
+        self._agents.forget(key)
 
     async def _nodes(self, pods: Iterable[Pod], raw: Iterable[Object]) -> Mapping[str, Node]:
         """The nodes of pods that are not well: that of a Ready pod is Ready, since Kubernetes takes a pod's Ready away with its node's."""
@@ -123,15 +110,10 @@ class Observer:
         mine = [pod for pod in pods if pod.owner == uid]
         newest = max((pod.attempt for pod in mine), default=0)
         urls = {pod["metadata"]["name"]: self._url_of(pod) for pod in raw}
-        asked = {pod.index: urls[pod.name] for pod in mine if pod.attempt == newest and pod.running}
+        asked = {pod.index: url for pod in mine if pod.attempt == newest and pod.running and (url := urls[pod.name])}
         if len(asked) > ASKED_AGENTS:
             asked = {index: url for index, url in asked.items() if index == 0}
-        answers = await asyncio.gather(*(ask(self._agents, url, self._wall) for url in asked.values()))
-        heard = {index: agent for index, agent in self._heard.pop(key, {}).items() if agent.status.attempt == newest}
-        heard |= {index: answer for index, answer in zip(asked, answers, strict=True) if answer is not None}
-        if heard:
-            self._heard[key] = heard
-        return heard
+        return await self._agents.ask(key, newest, asked)
 
     async def _warnings(self, namespace: str, pods: Iterable[Pod]) -> Mapping[str, Warned]:
         """Events are read only where a pod does not run though it has a node: they tell of volumes and secrets that its status does not."""
@@ -153,38 +135,6 @@ def _observed(manifest: Object, pods: tuple[Pod, ...], gangs: GangApis, now: flo
     refusals = (planned.refusal if planned else None, not_served(known.spec if known else None, gangs))
     job = job_of(manifest, " ".join(filter(None, refusals)) or None, known.spec if known else None)
     return Observed(now=now, job=job, pods=pods, gang=gang_of(job.spec, gangs))
-
-
-async def ask(agents: aiohttp.ClientSession, url: str | None, wall: Callable[[], float] = time.time) -> Agent | None:
-    """What an agent answers; None where it does not, or not in time, or not sensibly."""
-    if url is None:
-        return None
-    limit = aiohttp.ClientTimeout(total=AGENT_SECONDS)
-    try:
-        async with agents.get(url, timeout=limit, allow_redirects=False) as answer:
-            raw = bytearray()
-            async for chunk in answer.content.iter_any():
-                raw += chunk
-                if len(raw) > LARGEST_ANSWER:
-                    return None
-            return agent_of(json.loads(raw), wall())
-    except (aiohttp.ClientError, TimeoutError, ValueError, RecursionError):
-        return None
-
-
-def agent_url(pod: Object) -> str | None:
-    """Where a pod's agent answers, from inside the cluster."""
-    address = address_of(pod)
-    return f"http://{address}/status" if address else None
-
-
-def address_of(pod: Object) -> str | None:
-    """Host and port of a pod's agent; None before it has an address."""
-    address = (pod.get("status") or {}).get("podIP")
-    ports = {port.get("name"): port.get("containerPort") for box in pod["spec"]["containers"] for port in box.get("ports") or []}
-    if not address or HTTP_PORT_NAME not in ports:
-        return None
-    return f"[{address}]:{ports[HTTP_PORT_NAME]}" if ":" in address else f"{address}:{ports[HTTP_PORT_NAME]}"
 
 
 def _ready(pod: Object) -> bool:

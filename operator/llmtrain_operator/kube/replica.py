@@ -14,6 +14,7 @@ import aiohttp
 
 from llmtrain_operator.job.parse import manifest_schema
 from llmtrain_operator.kube import webhook
+from llmtrain_operator.kube.agents import CONNECTIONS, Agents
 from llmtrain_operator.kube.client import Client
 from llmtrain_operator.kube.cluster import Cluster
 from llmtrain_operator.kube.events import Recorder
@@ -33,7 +34,7 @@ from llmtrain_operator.kube.turns import Turns
 
 log = logging.getLogger(__name__)
 
-WORKERS = 16
+WORKERS = 32
 STUCK_SECONDS = 600.0
 """A job that waits this long for a worker means that none works any more."""
 
@@ -110,8 +111,8 @@ async def _lead(
 ) -> None:
     """Watch and reconcile until told to stop."""
     planner, turns = Planner(shapes, wake=queue.add), Turns(queue.add)
-    async with aiohttp.ClientSession() as agents:
-        observer = Observer(client, agents, planner, await GangApis.of(client))
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONNECTIONS)) as http:
+        observer = Observer(client, Agents(http, wake=queue.add), planner, await GangApis.of(client))
         recorder = Recorder(client, metrics, options.identity)
         reconciler = Reconciler(client, observer, recorder, metrics, options.cluster, turns)
         lease = asyncio.create_task(election.hold())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -33,11 +34,15 @@ class Server:
     sent: list[Sent] = field(default_factory=list)
     answer: Callable[[Sent], tuple[int, Any]] = lambda _: (200, {})
     headers: dict[str, str] = field(default_factory=dict)
+    held: dict[str, asyncio.Event] = field(default_factory=dict)
+    """Paths whose answers wait for something."""
 
     async def handle(self, request: web.Request) -> web.Response:
         given = await request.read()
         sent = Sent(request.method, request.path, dict(request.query), dict(request.headers), json.loads(given) if given else None)
         self.sent.append(sent)
+        if request.path in self.held:
+            await self.held[request.path].wait()
         code, body = self.answer(sent)
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         return web.Response(status=code, body=raw, headers=self.headers)

@@ -40,10 +40,17 @@ async def test_a_gang_is_applied_before_its_pods_are_created_and_a_pod_that_exis
 
 
 async def test_one_pod_that_is_refused_does_not_keep_the_others_from_being_made(server: Any, client: Client) -> None:
-    server.answer = lambda sent: refusal(403, "Forbidden") if sent.body["metadata"]["name"] == "p0" else (201, {})
+    server.answer = lambda sent: refusal(403, "Forbidden") if sent.body["metadata"]["name"] == "p1" else (201, {})
     with pytest.raises(ApiError, match="Forbidden"):
         await create_gang(client, [pod(f"p{index}") for index in range(70)])
     assert {sent.body["metadata"]["name"] for sent in server.sent} == {f"p{index}" for index in range(70)}
+
+
+async def test_what_the_first_pod_is_refused_for_is_not_asked_of_the_others(server: Any, client: Client) -> None:
+    server.answer = lambda _: refusal(422, "Invalid")
+    with pytest.raises(ApiError, match="Invalid"):
+        await create_gang(client, [pod(f"p{index}") for index in range(70)])
+    assert [sent.body["metadata"]["name"] for sent in server.sent] == ["p0"]
 
 
 async def test_pods_are_deleted_by_uid_and_one_that_was_replaced_is_left(server: Any, client: Client) -> None:

@@ -11,9 +11,10 @@ import aiohttp
 import pytest
 from yarl import URL
 
+from llmtrain_operator.kube.agents import LARGEST_ANSWER, Agents
 from llmtrain_operator.kube.client import ApiError, Client
 from llmtrain_operator.kube.gangs import GangApis, gang_of
-from llmtrain_operator.kube.observe import LARGEST_ANSWER, Observer
+from llmtrain_operator.kube.observe import Observer
 from llmtrain_operator.kube.planner import Planner
 from llmtrain_operator.kube.pod_warnings import FRESH_SECONDS, PodWarnings
 from llmtrain_operator.life.objects import job_of
@@ -82,7 +83,7 @@ def cluster(server: Any) -> Cluster:
 @pytest.fixture
 async def observer(client: Client) -> AsyncIterator[Observer]:
     async with aiohttp.ClientSession() as agents:
-        yield Observer(client, agents, Planner(), GangApis(versions={}))
+        yield Observer(client, Agents(agents), Planner(), GangApis(versions={}))
 
 
 async def test_a_healthy_gang_costs_two_requests_and_one_to_its_agent(cluster: Cluster, observer: Observer) -> None:
@@ -136,7 +137,7 @@ async def test_of_a_pod_just_created_neither_node_nor_warnings_are_asked_for(
 ) -> None:
     cluster.running, cluster.ready, cluster.created = False, "False", "2026-01-01T00:00:00Z"
     async with aiohttp.ClientSession() as agents:
-        just_now = Observer(client, agents, Planner(), GangApis(versions={}), wall=lambda: 1767225600.0 + age)
+        just_now = Observer(client, Agents(agents), Planner(), GangApis(versions={}), wall=lambda: 1767225600.0 + age)
         await just_now.look("team", "job")
     assert sorted(cluster.asked[2:]) == asked
 
@@ -150,6 +151,22 @@ async def test_an_agent_that_falls_silent_keeps_its_last_word_with_its_time(clus
     observer.forget(("team", "job"))
     third = await observer.look("team", "job")
     assert third is not None and third.observed.agents == {}
+
+
+async def test_a_look_does_not_wait_for_an_agent_that_does_not_answer_and_what_it_says_late_is_kept(
+    cluster: Cluster, client: Client
+) -> None:
+    answers, woken = asyncio.Event(), asyncio.Queue[tuple[str, str]]()
+    cluster.server.held["/status"] = answers
+    async with aiohttp.ClientSession() as http:
+        observer = Observer(client, Agents(http, wake=woken.put_nowait, waited=0.01), Planner(), GangApis(versions={}))
+        looks = [await observer.look("team", "job") for _ in range(3)]
+        assert [sight and sight.observed.agents for sight in looks] == [{}, {}, {}]
+        assert cluster.asked.count("status") == 1, "an agent that owes an answer is not asked again"
+        answers.set()
+        assert await woken.get() == ("team", "job")
+        last = await observer.look("team", "job")
+    assert last is not None and last.observed.agents[0].status.phase == "training" and woken.empty()
 
 
 @pytest.mark.parametrize(
@@ -200,7 +217,7 @@ async def test_a_gang_that_nobody_here_admits_is_refused_in_words(
 ) -> None:
     monkeypatch.setitem(JOB["spec"], "scheduling", {"gang": gang})
     async with aiohttp.ClientSession() as agents:
-        sight = await Observer(client, agents, Planner(), GangApis(versions={name: f"{name}/v1" for name in served})).look("team", "job")
+        sight = await Observer(client, Agents(agents), Planner(), GangApis(versions={name: f"{name}/v1" for name in served})).look("team", "job")
     assert sight is not None
     said = "does not serve" in str(sight.observed.job.refusal)
     assert said == (gang != "volcano" or not served)

@@ -1,0 +1,115 @@
+"""What the agents of a job's pods say, asked over HTTP and remembered. Called by observe, and by `llmtrain why` and `watch`.
+
+An agent that can be reached answers in milliseconds. One that cannot, since its node or the network is away, must not hold up the look at
+its job, nor with it a worker: the look goes on with the older word, and a late answer is there for the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+
+import aiohttp
+
+from llmtrain_operator.kube.client import Object
+from llmtrain_operator.kube.cluster import HTTP_PORT_NAME
+from llmtrain_operator.life.objects import agent_of
+from llmtrain_operator.life.observed import Agent
+
+ANSWER_SECONDS = 2.0
+"""How long an agent may take to answer."""
+
+WAITED_SECONDS = 0.3
+"""How long a look waits for that."""
+
+LARGEST_ANSWER = 1 << 20
+"""Bytes of an agent's answer that are read: it comes from a pod that runs code of others."""
+
+CONNECTIONS = 1000
+"""To agents at the most: those that do not answer leave room for those that do."""
+
+JobKey = tuple[str, str]
+
+
+class Agents:
+    """`wake` is told of a job whose agent was heard for the first time after the look had gone on."""
+
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        wall: Callable[[], float] = time.time,
+        wake: Callable[[JobKey], None] = lambda _: None,
+        waited: float = WAITED_SECONDS,
+    ) -> None:
+        self._http, self._wall, self._wake, self._waited = http, wall, wake, waited
+        self._heard: defaultdict[JobKey, dict[int, Agent]] = defaultdict(dict)
+        self._asking: defaultdict[JobKey, dict[str, asyncio.Task[None]]] = defaultdict(dict)
+
+    async def ask(self, key: JobKey, attempt: int, urls: Mapping[int, str]) -> Mapping[int, Agent]:
+        """What the agents of this attempt said last, by index; those with a URL are asked anew."""
+        asked = [self._asking[key].get(url) or self._begin(key, index, url) for index, url in urls.items()]
+        if asked:
+            await asyncio.wait(asked, timeout=self._waited)
+        said = {index: agent for index, agent in self._heard.pop(key, {}).items() if agent.status.attempt == attempt}
+        if said:
+            self._heard[key] = dict(said)
+        return said
+
+    def forget(self, key: JobKey) -> None:
+        """The job is gone."""
+        self._heard.pop(key, None)
+        for task in self._asking.pop(key, {}).values():
+            task.cancel()
+
+    def _begin(self, key: JobKey, index: int, url: str) -> asyncio.Task[None]:
+        task = self._asking[key][url] = asyncio.create_task(self._hear(key, index, url))
+        task.add_done_callback(lambda _: self._asked(key, url))
+        return task
+
+    async def _hear(self, key: JobKey, index: int, url: str) -> None:
+        began = time.monotonic()
+        answer = await ask(self._http, url, self._wall)
+        if answer is not None:
+            news = index not in self._heard[key]
+            self._heard[key][index] = answer
+            if news and time.monotonic() - began > self._waited:
+                self._wake(key)
+
+    def _asked(self, key: JobKey, url: str) -> None:
+        asking = self._asking.get(key, {})
+        asking.pop(url, None)
+        if not asking:
+            self._asking.pop(key, None)
+
+
+async def ask(http: aiohttp.ClientSession, url: str, wall: Callable[[], float] = time.time) -> Agent | None:
+    """What an agent answers; None where it does not, or not in time, or not sensibly."""
+    limit = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
+    try:
+        async with http.get(url, timeout=limit, allow_redirects=False) as answer:
+            raw = bytearray()
+            async for chunk in answer.content.iter_any():
+                raw += chunk
+                if len(raw) > LARGEST_ANSWER:
+                    return None
+            return agent_of(json.loads(raw), wall())
+    except (aiohttp.ClientError, TimeoutError, ValueError, RecursionError):
+        return None
+
+
+def agent_url(pod: Object) -> str | None:
+    """Where a pod's agent answers, from inside the cluster."""
+    address = address_of(pod)
+    return f"http://{address}/status" if address else None
+
+
+def address_of(pod: Object) -> str | None:
+    """Host and port of a pod's agent; None before it has an address."""
+    address = (pod.get("status") or {}).get("podIP")
+    ports = {port.get("name"): port.get("containerPort") for box in pod["spec"]["containers"] for port in box.get("ports") or []}
+    if not address or HTTP_PORT_NAME not in ports:
+        return None
+    return f"[{address}]:{ports[HTTP_PORT_NAME]}" if ":" in address else f"{address}:{ports[HTTP_PORT_NAME]}"
