@@ -23,10 +23,10 @@ PROCESS = 500 * MIB
 """Resident set of a CPU rank before it has a model, forked from a server that has imported torch and transformers. Measured."""
 
 HEAP = 0.25
-"""What a CPU rank's malloc keeps of freed pieces, as a share of its tensors. Fitted to eleven measured runs (`make memory`)."""
+"""What a CPU rank's malloc keeps of freed pieces, as a share of its tensors. It was seen between 0.2 and 1: docs/memory.md."""
 
 SCRATCH = 220 * MIB
-"""What the matrix kernels of a CPU rank take for themselves, at most; a small model takes about as much as its tensors. Fitted likewise."""
+"""What the matrix kernels of a CPU rank take for themselves, at most; a small model takes about as much as its tensors. Fitted to runs."""
 
 LOSS_CHUNK = 1 << 25
 """Logits whose loss engine `native` computes at once on a GPU, in fp32, in two tensors."""
