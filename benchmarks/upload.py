@@ -16,7 +16,7 @@ from typing import Any
 
 from loading import load
 
-from llmtrain_trainer.checkpoint.store import open_store
+from llmtrain_trainer.checkpoint.destination import open_store
 from llmtrain_trainer.checkpoint.uploader import Uploader
 from llmtrain_trainer.parallel.launch import launch
 

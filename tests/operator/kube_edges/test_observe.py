@@ -217,7 +217,9 @@ async def test_a_gang_that_nobody_here_admits_is_refused_in_words(
 ) -> None:
     monkeypatch.setitem(JOB["spec"], "scheduling", {"gang": gang})
     async with aiohttp.ClientSession() as agents:
-        sight = await Observer(client, Agents(agents), Planner(), GangApis(versions={name: f"{name}/v1" for name in served})).look("team", "job")
+        agents_of_pods = Agents(agents)
+        observer = Observer(client, agents_of_pods, Planner(), GangApis(versions={name: f"{name}/v1" for name in served}))
+        sight = await observer.look("team", "job")
     assert sight is not None
     said = "does not serve" in str(sight.observed.job.refusal)
     assert said == (gang != "volcano" or not served)

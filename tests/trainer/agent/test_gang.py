@@ -16,8 +16,9 @@ from llmtrain_trainer.agent.agreement import Agreement
 from llmtrain_trainer.agent.board import Events
 from llmtrain_trainer.agent.gang import Gang, SupersededError
 from llmtrain_trainer.agent.outcome import GaveUpError, LostGangError, StoppedError
+from llmtrain_trainer.checkpoint.destination import open_store
 from llmtrain_trainer.checkpoint.manifest import META, METADATA, Name, RankPart, encode, rank_file
-from llmtrain_trainer.checkpoint.store import Store, open_store
+from llmtrain_trainer.checkpoint.store import Store
 from llmtrain_trainer.checkpoint.uploader import Uploader
 from llmtrain_trainer.config import ExitCode, TrainerConfig, Verdict
 from llmtrain_trainer.data.prepared import Prepared

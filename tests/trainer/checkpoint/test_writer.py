@@ -13,8 +13,8 @@ import pytest
 import torch
 from s3_server import free_port
 
+from llmtrain_trainer.checkpoint.destination import open_store
 from llmtrain_trainer.checkpoint.restore import choose, fetch
-from llmtrain_trainer.checkpoint.store import open_store
 from llmtrain_trainer.checkpoint.uploader import Uploader
 from llmtrain_trainer.checkpoint.writer import snapshot
 from llmtrain_trainer.parallel.launch import launch

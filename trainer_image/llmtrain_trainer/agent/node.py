@@ -24,10 +24,11 @@ from llmtrain_trainer.agent.ranks import HEAVY, fork, start_server
 from llmtrain_trainer.agent.server import Server
 from llmtrain_trainer.agent.stop import Stop
 from llmtrain_trainer.agent.uploads import Uploads
+from llmtrain_trainer.checkpoint.destination import open_store
 from llmtrain_trainer.checkpoint.errors import StoreError
 from llmtrain_trainer.checkpoint.manifest import Name
 from llmtrain_trainer.checkpoint.restore import list_checkpoints, next_round
-from llmtrain_trainer.checkpoint.store import Store, open_store
+from llmtrain_trainer.checkpoint.store import Store
 from llmtrain_trainer.config import ExitCode, NodeStatus, TrainerConfig, Verdict
 from llmtrain_trainer.mounts import resolve
 from llmtrain_trainer.run_dir import RunDir, write_atomically

@@ -5,7 +5,8 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from llmtrain_trainer.checkpoint.store import Store, open_store
+from llmtrain_trainer.checkpoint.destination import open_store
+from llmtrain_trainer.checkpoint.store import Store
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.mounts import resolve
 from llmtrain_trainer.run_dir import RunDir

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
+from llmtrain_trainer.checkpoint.destination import open_store
 from llmtrain_trainer.checkpoint.errors import BadCheckpointError, StoreError
 from llmtrain_trainer.checkpoint.restore import Found, list_checkpoints, read, verify
-from llmtrain_trainer.checkpoint.store import Store, open_store
+from llmtrain_trainer.checkpoint.store import Store
 from llmtrain_trainer.config import ExitCode
 
 

@@ -1,4 +1,4 @@
-"""A store in a directory: a local disk, NFS, a mounted claim. Opened by `store.open_store`.
+"""A store in a directory: a local disk, NFS, a mounted claim. Opened by `destination.open_store`.
 
 A file is written under a draft name, synced, renamed, and its directory synced: after a power cut it is whole or absent.
 """

@@ -1,4 +1,4 @@
-"""A store in an S3 bucket, or in any server that speaks its protocol. Opened by `store.open_store`.
+"""A store in an S3 bucket, or in any server that speaks its protocol. Opened by `destination.open_store`.
 
 botocore's client is used directly: unlike the async layers above it, it can be called from many threads, so that hashing, signing
 and sending run side by side. Credentials, AWS_ENDPOINT_URL and region come from botocore's own chain of environment and files.

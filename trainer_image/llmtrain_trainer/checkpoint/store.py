@@ -12,11 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
 
-from llmtrain_trainer.checkpoint.errors import BadCheckpointError, StoreRefusedError
-from llmtrain_trainer.checkpoint.retry import Backoff
-from llmtrain_trainer.mounts import resolve
+from llmtrain_trainer.checkpoint.errors import BadCheckpointError
 
 FILES_AT_ONCE = 4
 """Files hashed side by side: SHA-256 runs at 0.5 to 2 GB/s a core, so that one file alone would not fill a fast link."""
@@ -94,21 +91,6 @@ class Traffic(Protocol):
     def tried_again(self) -> None:
         """A request is repeated."""
         ...
-
-
-def open_store(uri: str, backoff: Backoff | None = None, traffic: Traffic | None = None) -> Store:
-    """Open file:///absolute/path, pvc://claim/path or s3://bucket/prefix. Creates nothing and sends nothing yet."""
-    backoff = backoff or Backoff()
-    parts = urlsplit(resolve(uri))
-    if parts.scheme == "file" and parts.path.startswith("/") and not parts.netloc:
-        from llmtrain_trainer.checkpoint.file_store import FileStore
-
-        return FileStore(Path(parts.path))
-    if parts.scheme == "s3" and parts.netloc:
-        from llmtrain_trainer.checkpoint.s3_store import S3Store  # botocore takes half a second to import
-
-        return S3Store(parts.netloc, parts.path.strip("/"), backoff, traffic=traffic)
-    raise StoreRefusedError(f"checkpoint.destination is {uri!r}; it must be s3://bucket/prefix, file:///absolute/path or pvc://claim/path.")
 
 
 def delete_prefix(store: Store, prefix: str, first: str) -> None:

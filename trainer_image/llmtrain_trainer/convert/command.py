@@ -16,11 +16,11 @@ from typing import Any, Literal
 import torch
 from pydantic import ValidationError
 
+from llmtrain_trainer.checkpoint.destination import open_store
 from llmtrain_trainer.checkpoint.errors import BadCheckpointError, ResumeError, StoreError
 from llmtrain_trainer.checkpoint.fit import FORMATS
 from llmtrain_trainer.checkpoint.manifest import MANIFEST, Manifest, Meta
 from llmtrain_trainer.checkpoint.restore import choose, fetch
-from llmtrain_trainer.checkpoint.store import open_store
 from llmtrain_trainer.config import ExitCode, TrainerConfig
 from llmtrain_trainer.convert.adapters import link_adapter, write_adapter
 from llmtrain_trainer.convert.sources import open_source
