@@ -42,6 +42,9 @@ DORMANT = 6 * 3600.0
 ACTED = 15.0
 """The same after pods were created or deleted: events tell of them long before, unless a watch was away just then."""
 
+PLACED = 0.1
+"""The same after pods were created whose gang holds up another: on an idle cluster they have their nodes by then."""
+
 _WARNINGS = ("Failed", "Restarting")
 _REFUSED = (400, 403, 404, 422)
 """Codes by which the API server says no to an object, and not that it has no time."""
@@ -77,6 +80,8 @@ class Reconciler:
         if decision.action is not Action.LEAVE_ALONE:
             news = await self._record(key, sight, observed, decision)
             await asyncio.gather(self._act(key, sight, observed, decision), *([self._say(key, sight, observed, decision)] if news else []))
+        if decision.action is Action.CREATE and self._turns.awaited(key):
+            return PLACED
         return again_in(observed, decision)
 
     async def _record(self, key: JobKey, sight: Sight, observed: Observed, decision: Decision) -> bool:

@@ -25,6 +25,11 @@ class Turns:
         """The other jobs that place pods or wait."""
         return tuple(rival for other, rival in self._known.items() if other != key)
 
+    def awaited(self, key: JobKey) -> bool:
+        """Whether another job waits until this one is placed."""
+        mine = self._known.get(key)
+        return mine is not None and mine.placing and any(one.waiting_since is not None for one in self.others(key))
+
     def note(self, key: JobKey, observed: Observed, decision: Decision | None = None) -> None:
         """Remember what the job is from now on, the decision included that is about to be carried out."""
         rival = rival_of(observed)

@@ -44,6 +44,16 @@ def test_a_job_that_waits_is_looked_at_when_the_turn_is_given_back() -> None:
     assert added == [SECOND] and turns.others(SECOND) == ()
 
 
+def test_a_gang_is_awaited_while_it_is_placed_and_another_waits() -> None:
+    turns = Turns(lambda _: None)
+    turns.note(FIRST, seen(FIRST), CREATE)
+    assert not turns.awaited(FIRST)
+    turns.note(SECOND, seen(SECOND), WAIT)
+    assert turns.awaited(FIRST) and not turns.awaited(SECOND)
+    turns.note(FIRST, seen(FIRST, phase="Failed"), FAIL)
+    assert not turns.awaited(FIRST)
+
+
 def test_a_job_that_is_gone_gives_its_turn_back() -> None:
     added: list[tuple[str, str]] = []
     turns = Turns(added.append)
