@@ -25,15 +25,12 @@ VARIANTS = ("clipped", "tied", "qwen3", "mixtral")
 
 LAYOUTS: list[tuple[str, dict[str, Any]]] = [
     ("clipped", {"dp": 2}),
-    ("clipped", {"dp": 2, "zero_stage": 0}),
     ("clipped", {"tp": 2}),
     ("clipped", {"pp": 2, "virtual": 2}),
     ("clipped", {"cp": 2}),
     ("tied", {"pp": 2}),
-    ("tied", {"tp": 2}),
     ("qwen3", {"tp": 2}),
     ("mixtral", {"dp": 2, "ep": 2}),
-    ("mixtral", {"tp": 2}),
 ]
 DENSE = MEGATRON | {"shape": TIED, "training": CLIP}
 DROPOUT = MEGATRON | {"shape": {"attention_dropout": 0.3}, "training": {"precision": "bf16"}}
