@@ -18,8 +18,8 @@ from llmtrain_operator.kube.agents import Agents, agent_url
 from llmtrain_operator.kube.client import ApiError, Client, Object, path_of
 from llmtrain_operator.kube.gangs import GangApis, admission_of, gang_of, not_served
 from llmtrain_operator.kube.planner import Planned, Planner
-from llmtrain_operator.kube.pod_warnings import PodWarnings
-from llmtrain_operator.life.objects import LABEL_JOB, job_of, node_of, pod_of
+from llmtrain_operator.kube.shared_read import SharedRead
+from llmtrain_operator.life.objects import LABEL_JOB, job_of, node_of, pod_of, warnings_of
 from llmtrain_operator.life.observed import Agent, Node, Observed, Pod, Warned
 
 API = f"{GROUP}/{VERSION}"
@@ -54,7 +54,7 @@ class Observer:
     ) -> None:
         self._client, self._agents, self._planner, self._gangs, self._wall = client, agents, planner, gangs, wall
         self._url_of = url_of
-        self._about_pods = PodWarnings(client)
+        self._warned, self._node = SharedRead(self._read_warnings), SharedRead(self._read_node)
 
     async def look(self, namespace: str, name: str) -> Sight | None:
         """None where there is no such job. Raises ApiError, and StillReadingError where its plan waits for the model's source."""
@@ -98,12 +98,12 @@ class Observer:
         asked = (pod for pod in pods if pod.name not in well and (pod.deleting is not None or self._older(pod, STARTS_SECONDS)))
         wanted = sorted({pod.node for pod in asked if pod.node and pod.phase != "Succeeded"})
         try:
-            found = await asyncio.gather(*(self._client.get(path_of("v1", "Node", name=name)) for name in wanted))
+            found = await asyncio.gather(*map(self._node.of, wanted))
         except ApiError as error:
             if error.code != 403:
                 raise
             return {}  # with rights in namespaces alone nodes cannot be read; the pods tell the most of it
-        return {name: node_of(name, node) for name, node in zip(wanted, found, strict=True)}
+        return dict(zip(wanted, found, strict=True))
 
     async def _ask(self, key: tuple[str, str], uid: str, pods: Iterable[Pod], raw: Iterable[Object]) -> Mapping[int, Agent]:
         """What the agents of the newest attempt said last; one that does not answer now keeps its older word."""
@@ -119,7 +119,14 @@ class Observer:
         """Events are read only where a pod does not run though it has a node: they tell of volumes and secrets that its status does not."""
         if not any(pod.node and not pod.running and not pod.stopped and self._older(pod, MOUNTS_SECONDS) for pod in pods):
             return {}
-        return await self._about_pods.of(namespace)
+        return await self._warned.of(namespace)
+
+    async def _read_warnings(self, namespace: str) -> Mapping[str, Warned]:
+        selector = "involvedObject.kind=Pod,type=Warning"
+        return warnings_of(await self._client.list(path_of("v1", "Event", namespace), fieldSelector=selector))
+
+    async def _read_node(self, name: str) -> Node:
+        return node_of(name, await self._client.get(path_of("v1", "Node", name=name)))
 
     def _older(self, pod: Pod, seconds: float) -> bool:
         return pod.created is None or self._wall() - pod.created >= seconds

@@ -1,7 +1,8 @@
 """The keyed work queue between events and reconcile, with the semantics of client-go. Filled by handlers and reconcile, drained by workers.
 
 A key is queued once however often it is added; it is never worked on twice at a time; added while it is worked on, it comes again after.
-One difference: when work on a key starts, its pending delayed add is dropped, since the reconcile decides anew when to look again.
+Two differences: when work on a key starts, its pending delayed add is dropped, since the reconcile decides anew when to look again; and
+what is added at once goes before what was due, so that a new job does not wait behind second looks at a thousand others.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ SOON, SHARE, LONGEST_SOON = 0.2, 2.0, 3.0
 """Seconds of `add_soon`: at the least, in multiples of what the key's last work took, and at the most."""
 
 
+SHARE_OF_DUE = 4
+"""Of so many keys one is taken from those that were due, however many were added."""
+
+
 def _jitter() -> float:
     return random.uniform(0.5, 1.0)
 
@@ -32,6 +37,8 @@ class WorkQueue(Generic[Key]):
     ) -> None:
         self._base, self._cap, self._clock, self._jitter = base, cap, clock, jitter
         self._ready: dict[Key, float] = {}  # key -> when it was added; a dict keeps the order
+        self._later: dict[Key, float] = {}  # the same of keys that were due
+        self._taken = 0
         self._due: dict[Key, float] = {}
         self._heap: list[tuple[float, int, Key]] = []  # of _due, the earliest first; an entry that _due does not confirm is void
         self._numbers = itertools.count()
@@ -44,7 +51,7 @@ class WorkQueue(Generic[Key]):
 
     def __len__(self) -> int:
         """Keys that wait for a worker now."""
-        return len(self._ready)
+        return len(self._ready) + len(self._later)
 
     @property
     def active(self) -> int:
@@ -54,7 +61,8 @@ class WorkQueue(Generic[Key]):
     @property
     def age(self) -> float:
         """Seconds that the first key has waited for a worker; 0 when none waits."""
-        return self._clock() - next(iter(self._ready.values())) if self._ready else 0.0
+        first = [next(iter(line.values())) for line in (self._ready, self._later) if line]
+        return self._clock() - min(first) if first else 0.0
 
     def add(self, key: Key) -> None:
         """Look at the key as soon as a worker is free."""
@@ -63,7 +71,7 @@ class WorkQueue(Generic[Key]):
         if key in self._active:
             self._again.add(key)
         elif key not in self._ready:
-            self._ready[key] = self._clock()
+            self._ready[key] = self._later.pop(key, self._clock())
             self._changed.set()
 
     def add_after(self, key: Key, delay: float) -> None:
@@ -87,11 +95,15 @@ class WorkQueue(Generic[Key]):
         while (due := self._first_due()) is not None and due <= now:
             key = heapq.heappop(self._heap)[2]
             del self._due[key]
-            self.add(key)
-        if self._closed or not self._ready:
+            if key in self._active:
+                self._again.add(key)
+            elif key not in self._ready:
+                self._later.setdefault(key, now)
+        if self._closed or not (self._ready or self._later):
             return None
-        key = next(iter(self._ready))
-        del self._ready[key]
+        line = self._line()
+        key = next(iter(line))
+        del line[key]
         self._due.pop(key, None)
         self._active[key] = now
         return key
@@ -140,6 +152,12 @@ class WorkQueue(Generic[Key]):
         """Hand out nothing more; who waits gets None."""
         self._closed = True
         self._changed.set()
+
+    def _line(self) -> dict[Key, float]:
+        """Where the next key comes from: of four one is due, where there are both."""
+        self._taken += 1
+        lines = (self._later, self._ready) if self._taken % SHARE_OF_DUE == 0 else (self._ready, self._later)
+        return lines[0] or lines[1]
 
     def _until_due(self) -> float | None:
         due = self._first_due()

@@ -16,7 +16,7 @@ from llmtrain_operator.kube.client import ApiError, Client
 from llmtrain_operator.kube.gangs import GangApis, gang_of
 from llmtrain_operator.kube.observe import Observer
 from llmtrain_operator.kube.planner import Planner
-from llmtrain_operator.kube.pod_warnings import FRESH_SECONDS, PodWarnings
+from llmtrain_operator.kube.shared_read import FRESH_SECONDS, SharedRead
 from llmtrain_operator.life.objects import job_of
 
 TRAINING = {"globalBatchSize": 8, "sequenceLength": 64, "maxSteps": 10}
@@ -111,24 +111,33 @@ async def test_warnings_are_read_while_a_pod_does_not_run(cluster: Cluster, obse
     assert "events" in cluster.asked and "status" not in cluster.asked
 
 
-async def test_many_jobs_that_start_read_the_warnings_of_their_namespace_once(cluster: Cluster, client: Client) -> None:
-    now = 0.0
-    warnings = PodWarnings(client, lambda: now)
-    await asyncio.gather(*(warnings.of("team") for _ in range(8)))
-    await warnings.of("other")
-    assert len(cluster.asked) == 2
+async def test_jobs_that_ask_within_seconds_share_a_read() -> None:
+    now, asked = 0.0, list[str]()
+
+    async def read(name: str) -> str:
+        asked.append(name)
+        return name
+
+    shared = SharedRead(read, lambda: now)
+    assert await asyncio.gather(*(shared.of("team") for _ in range(8)), shared.of("other")) == ["team"] * 8 + ["other"]
+    assert asked == ["team", "other"]
     now = FRESH_SECONDS + 1
-    await warnings.of("team")
-    assert len(cluster.asked) == 3
+    await shared.of("team")
+    assert asked == ["team", "other", "team"]
 
 
-async def test_warnings_that_could_not_be_read_are_asked_for_again(cluster: Cluster, client: Client) -> None:
-    warnings, answer = PodWarnings(client, lambda: 0.0), cluster.server.answer
-    cluster.server.answer = lambda _: (500, {"reason": "InternalError", "message": "no"})
+async def test_a_read_that_failed_is_tried_again_by_the_next() -> None:
+    answers = iter([ApiError(500, "InternalError", "no"), None])
+
+    async def read(name: str) -> str:
+        if error := next(answers):
+            raise error
+        return name
+
+    shared = SharedRead(read, lambda: 0.0)
     with pytest.raises(ApiError):
-        await warnings.of("team")
-    cluster.server.answer = answer
-    assert await warnings.of("team") == {}
+        await shared.of("team")
+    assert await shared.of("team") == "team"
 
 
 @pytest.mark.parametrize(("age", "asked"), [(5.0, []), (15.0, ["events"]), (35.0, ["events", "n0"])])

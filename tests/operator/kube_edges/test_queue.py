@@ -39,6 +39,23 @@ def test_keys_come_in_the_order_they_were_added() -> None:
     assert [queue.take() for _ in range(4)] == ["a", "b", "c", None]
 
 
+def test_what_is_added_goes_before_what_was_due_but_for_every_fourth() -> None:
+    clock = Clock()
+    queue = queue_at(clock)
+    for number in range(3):
+        queue.add_after(f"due-{number}", 1)
+    clock.now += 2
+    assert queue.take() == "due-0"  # nothing else is there
+    for number in range(5):
+        queue.add(f"new-{number}")
+    queue.add("due-2")
+    assert len(queue) == 7 and queue.age == 0.0
+    clock.now += 3
+    assert queue.age == 3.0
+    taken = [queue.take() for _ in range(8)]
+    assert taken == ["new-0", "new-1", "due-1", "new-2", "new-3", "new-4", "due-2", None]
+
+
 def test_a_key_added_while_worked_on_comes_again_after_and_never_beside() -> None:
     queue = queue_at(Clock())
     queue.add("a")
