@@ -14,7 +14,7 @@ from tests.cluster.image.storage import buildah, home
 
 SUITE = "bookworm"
 PYTHON = ("python3", "python3-venv", "ca-certificates")
-COMPILER = (*PYTHON, "g++", "libgomp1", "python3-dev")
+COMPILER = (*PYTHON, "g++", "libaio-dev", "libgomp1", "python3-dev")
 # What nobody reads in a container, and what debootstrap takes over from the machine it runs on.
 _LEFT_OUT = ("usr/share/doc", "usr/share/info", "usr/share/locale", "usr/share/man", "var/cache/apt", "var/lib/apt/lists")
 _LEFT_OUT += ("etc/apt/sources.list", "etc/hostname", "etc/resolv.conf")
