@@ -36,7 +36,7 @@ SHAPE |= {"num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads
 SENTENCE = re.compile(r"\S.*? is .+?: .+\. .+\.|\S+: .+\. .+\.", re.DOTALL)
 """Field, value, rule, way out."""
 
-FIELD = re.compile(r"\b(spec|metadata|status)\b|ObjectMeta")
+FIELD = re.compile(r"\b(spec|metadata|status)\b|ObjectMeta|unknown field \"\w")
 REFUSALS = {400, 403, 409, 413, 422}
 
 
