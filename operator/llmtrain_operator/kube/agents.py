@@ -1,7 +1,8 @@
 """What the agents of a job's pods say, asked over HTTP and remembered. Called by observe, and by `llmtrain why` and `watch`.
 
-An agent that can be reached answers in milliseconds. One that cannot, since its node or the network is away, must not hold up the look at
-its job, nor with it a worker: the look goes on with the older word, and a late answer is there for the next one.
+An agent that can be reached answers in milliseconds, on a busy node within a second. One that cannot, since its node or the network is
+away, must not hold up every look at its job, nor with it a worker: after its first silence a look hardly waits for it, goes on with the
+older word, and a late answer is there for the next one.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ ANSWER_SECONDS = 2.0
 """How long an agent may take to answer."""
 
 WAITED_SECONDS = 0.3
-"""How long a look waits for that."""
+"""How long a look waits for one that was silent when it was asked last."""
 
 LARGEST_ANSWER = 1 << 20
 """Bytes of an agent's answer that are read: it comes from a pod that runs code of others."""
@@ -42,17 +43,21 @@ class Agents:
         http: aiohttp.ClientSession,
         wall: Callable[[], float] = time.time,
         wake: Callable[[JobKey], None] = lambda _: None,
+        within: float = ANSWER_SECONDS,
         waited: float = WAITED_SECONDS,
     ) -> None:
-        self._http, self._wall, self._wake, self._waited = http, wall, wake, waited
+        self._http, self._wall, self._wake, self._within, self._waited = http, wall, wake, within, waited
+        self._silent: defaultdict[JobKey, set[str]] = defaultdict(set)
         self._heard: defaultdict[JobKey, dict[int, Agent]] = defaultdict(dict)
         self._asking: defaultdict[JobKey, dict[str, asyncio.Task[None]]] = defaultdict(dict)
 
     async def ask(self, key: JobKey, attempt: int, urls: Mapping[int, str]) -> Mapping[int, Agent]:
         """What the agents of this attempt said last, by index; those with a URL are asked anew."""
-        asked = [self._asking[key].get(url) or self._begin(key, index, url) for index, url in urls.items()]
+        asked = {url: self._asking[key].get(url) or self._begin(key, index, url) for index, url in urls.items()}
+        if trusted := [task for url, task in asked.items() if url not in self._silent[key]]:
+            await asyncio.wait(trusted)  # each ends by itself within seconds
         if asked:
-            await asyncio.wait(asked, timeout=self._waited)
+            await asyncio.wait(asked.values(), timeout=self._waited)
         said = {index: agent for index, agent in self._heard.pop(key, {}).items() if agent.status.attempt == attempt}
         if said:
             self._heard[key] = dict(said)
@@ -61,6 +66,7 @@ class Agents:
     def forget(self, key: JobKey) -> None:
         """The job is gone."""
         self._heard.pop(key, None)
+        self._silent.pop(key, None)
         for task in self._asking.pop(key, {}).values():
             task.cancel()
 
@@ -71,8 +77,11 @@ class Agents:
 
     async def _hear(self, key: JobKey, index: int, url: str) -> None:
         began = time.monotonic()
-        answer = await ask(self._http, url, self._wall)
-        if answer is not None:
+        answer = await ask(self._http, url, self._wall, self._within)
+        if answer is None:
+            self._silent[key].add(url)
+        else:
+            self._silent[key].discard(url)
             news = index not in self._heard[key]
             self._heard[key][index] = answer
             if news and time.monotonic() - began > self._waited:
@@ -85,9 +94,9 @@ class Agents:
             self._asking.pop(key, None)
 
 
-async def ask(http: aiohttp.ClientSession, url: str, wall: Callable[[], float] = time.time) -> Agent | None:
+async def ask(http: aiohttp.ClientSession, url: str, wall: Callable[[], float] = time.time, within: float = ANSWER_SECONDS) -> Agent | None:
     """What an agent answers; None where it does not, or not in time, or not sensibly."""
-    limit = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
+    limit = aiohttp.ClientTimeout(total=within)
     try:
         async with http.get(url, timeout=limit, allow_redirects=False) as answer:
             raw = bytearray()

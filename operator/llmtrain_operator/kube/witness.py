@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import aiohttp
 
 from llmtrain_operator.kube import names
-from llmtrain_operator.kube.agents import ANSWER_SECONDS, Agents, address_of, ask
+from llmtrain_operator.kube.agents import Agents, address_of, ask
 from llmtrain_operator.kube.client import ApiError, Client, Object, path_of
 from llmtrain_operator.kube.cluster import HTTP_PORT
 from llmtrain_operator.kube.gangs import GangApis
@@ -72,7 +72,7 @@ class RecordedPlanner(Planner):
 async def testify(client: Client, http: aiohttp.ClientSession, server: str, namespace: str, name: str) -> Testimony | None:
     """None where there is no such job. Raises ApiError."""
     planner = RecordedPlanner(within=PLAN_SECONDS)
-    agents = Agents(http, waited=ANSWER_SECONDS)
+    agents = Agents(http)
     observer = Observer(client, agents, planner, await GangApis.of(client), url_of=lambda pod: proxied(server, pod))
     sight = await observer.look(namespace, name)
     if sight is None:
