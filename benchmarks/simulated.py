@@ -24,6 +24,7 @@ from loading import ROOT
 sys.path.insert(0, str(ROOT))
 
 from tests.cluster.cluster import Cluster, free_index, simulated_node
+from tests.cluster.odd_jobs import lift_finalizers
 from tests.cluster.operators import Operator, Samples, samples_of
 
 from llmtrain_operator.kube.client import ApiError, Client, path_of
@@ -99,8 +100,7 @@ class Simulated:
             for path in (jobs, pods):
                 async with self.http.delete(self.server + path, params={"gracePeriodSeconds": "0"}):
                     pass
-            for held in (one["metadata"]["name"] for one in left if one["metadata"].get("finalizers")):
-                await self.client.merge(f"{jobs}/{held}", {"metadata": {"finalizers": None}})
+            await lift_finalizers(self.client, namespace, left)
             await asyncio.sleep(0.5)
 
 

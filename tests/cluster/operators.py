@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,6 +108,14 @@ class Operator:
         """Send a signal and wait; the exit code."""
         self.process.send_signal(number)
         return self.process.wait(30)
+
+
+def end_all(operators: Iterable[Operator], number: signal.Signals = signal.SIGTERM) -> None:
+    """End those that still run, and print what each has logged."""
+    for operator in operators:
+        if operator.process.poll() is None:
+            operator.end(number)
+        print(operator.log.read_text())
 
 
 def samples_of(page: str) -> Samples:

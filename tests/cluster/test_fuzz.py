@@ -19,7 +19,7 @@ from typing import Any
 import aiohttp
 import pytest
 from tests.cluster.cluster import ON_SIMULATED, Cluster
-from tests.cluster.odd_jobs import odd_job, odd_patch
+from tests.cluster.odd_jobs import lift_finalizers, odd_job, odd_patch
 from tests.cluster.operators import Operator
 
 from llmtrain_operator.kube.client import Client, Object, path_of
@@ -156,11 +156,7 @@ async def test_no_job_is_so_odd_that_it_ends_the_operator_or_stops_a_good_one(
                 await all_of([found.good(first), *(found.odd(number) for number in range(first, min(first + GOOD_EVERY, ODD)))])
             jobs = await settled(found, 240)
             pods = await found.client.list(path_of("v1", "Pod", namespace), labelSelector="llmtrain.io/job")
-            for job in jobs:
-                if job["metadata"].get("finalizers"):  # which nobody serves: the namespace would stay
-                    await found.client.merge(
-                        path_of(API, "LLMTrainJob", namespace, job["metadata"]["name"]), {"metadata": {"finalizers": None}}
-                    )
+            await lift_finalizers(found.client, namespace, jobs)
         assert found.wordless == [], "the API server refused these without naming a field"
         assert found.answers[201] > ODD / 10 and found.answers[422] > ODD / 10, found.answers
         owners = Counter(pod["metadata"]["ownerReferences"][0]["name"] for pod in pods)

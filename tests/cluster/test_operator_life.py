@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from tests.cluster.cluster import ON_SIMULATED, Cluster
-from tests.cluster.operators import Operator
+from tests.cluster.operators import Operator, end_all
 from tests.cluster.waiting import until
 
 pytestmark = pytest.mark.cluster
@@ -50,10 +50,7 @@ def start(simulated: Cluster, namespace: str, tmp_path: Path) -> Iterator[Callab
         return made[-1]
 
     yield begin
-    for operator in made:
-        if operator.process.poll() is None:
-            operator.end()
-        print(operator.log.read_text())
+    end_all(made)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from tests.cluster.cluster import Cluster
-from tests.cluster.operators import Operator
+from tests.cluster.operators import Operator, end_all
 from tests.cluster.test_fuzz import good_job
 from tests.cluster.watched_pods import WatchedPods
 
@@ -32,10 +32,7 @@ def replicas(own: Cluster, namespace: str, tmp_path: Path) -> Iterator[list[Oper
     made[0].leads()
     made.append(Operator.start(own, tmp_path / "second.log", namespace, watched=[namespace]))
     yield made
-    for operator in made:
-        if operator.process.poll() is None:
-            operator.end(signal.SIGKILL)
-        print(operator.log.read_text()[-3000:])
+    end_all(made, signal.SIGKILL)
 
 
 def test_neither_a_killed_leader_nor_an_api_server_that_is_away_costs_a_pod(

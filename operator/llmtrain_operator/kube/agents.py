@@ -17,6 +17,7 @@ import aiohttp
 
 from llmtrain_operator.kube.client import Object
 from llmtrain_operator.kube.cluster import HTTP_PORT_NAME
+from llmtrain_operator.kube.names import JobKey
 from llmtrain_operator.life.objects import agent_of
 from llmtrain_operator.life.observed import Agent
 
@@ -31,8 +32,6 @@ LARGEST_ANSWER = 1 << 20
 
 CONNECTIONS = 1000
 """To agents at the most: those that do not answer leave room for those that do."""
-
-JobKey = tuple[str, str]
 
 
 class Agents:
@@ -80,12 +79,12 @@ class Agents:
         answer = await ask(self._http, url, self._wall, self._within)
         if answer is None:
             self._silent[key].add(url)
-        else:
-            self._silent[key].discard(url)
-            news = index not in self._heard[key]
-            self._heard[key][index] = answer
-            if news and time.monotonic() - began > self._waited:
-                self._wake(key)
+            return
+        missed = url in self._silent[key] and time.monotonic() - began > self._waited
+        self._silent[key].discard(url)
+        if index not in self._heard[key] and missed:
+            self._wake(key)
+        self._heard[key][index] = answer
 
     def _asked(self, key: JobKey, url: str) -> None:
         asking = self._asking.get(key, {})

@@ -20,13 +20,11 @@ from llmtrain_operator.job.spec import GROUP, KIND, PLURAL, VERSION
 from llmtrain_operator.kube.client import path_of
 from llmtrain_operator.kube.freshness import WATCH_SECONDS
 from llmtrain_operator.kube.metrics import Metrics
+from llmtrain_operator.kube.names import JobKey
 from llmtrain_operator.kube.queue import WorkQueue
 from llmtrain_operator.kube.session import Sessions
 
 JOB_LABEL = "llmtrain.io/job"
-
-JobKey = tuple[str, str]
-"""Namespace and name of a job."""
 
 Mark = tuple[Any, Any, Any]
 """What of a job changes when somebody else changed it: not its status, which the operator writes itself."""

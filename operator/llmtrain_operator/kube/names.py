@@ -10,6 +10,9 @@ from collections.abc import Mapping
 
 from llmtrain_operator.life.objects import LABEL_ATTEMPT, LABEL_INDEX, LABEL_JOB
 
+JobKey = tuple[str, str]
+"""Namespace and name of a job."""
+
 LONGEST = 63
 _DIGEST = 8
 

@@ -17,6 +17,7 @@ from llmtrain_operator.kube import names
 from llmtrain_operator.kube.agents import Agents, agent_url
 from llmtrain_operator.kube.client import ApiError, Client, Object, path_of
 from llmtrain_operator.kube.gangs import GangApis, admission_of, gang_of, not_served
+from llmtrain_operator.kube.names import JobKey
 from llmtrain_operator.kube.planner import Planned, Planner
 from llmtrain_operator.kube.shared_read import SharedRead
 from llmtrain_operator.life.objects import LABEL_JOB, job_of, node_of, pod_of, warnings_of
@@ -79,7 +80,7 @@ class Observer:
         """Every job with its pods, as far as its place among the others needs it. Raises ApiError."""
         scopes: Sequence[str | None] = namespaces or [None]
         for namespace in scopes:
-            pods: dict[tuple[str, str], list[Pod]] = defaultdict(list)
+            pods: dict[JobKey, list[Pod]] = defaultdict(list)
             async for pod in self._client.each(path_of("v1", "Pod", namespace), labelSelector=LABEL_JOB):
                 pods[pod["metadata"]["namespace"], pod["metadata"]["labels"][LABEL_JOB]].append(pod_of(pod))
             async for manifest in self._client.each(path_of(API, KIND, namespace)):
@@ -88,7 +89,7 @@ class Observer:
                 yield _observed(manifest, tuple(pods.pop(key, ())), self._gangs, self._wall())
                 await asyncio.sleep(0)  # thousands of manifests take seconds to read
 
-    def forget(self, key: tuple[str, str]) -> None:
+    def forget(self, key: JobKey) -> None:
         """The job is gone."""
         self._agents.forget(key)
 
@@ -105,7 +106,7 @@ class Observer:
             return {}  # with rights in namespaces alone nodes cannot be read; the pods tell the most of it
         return dict(zip(wanted, found, strict=True))
 
-    async def _ask(self, key: tuple[str, str], uid: str, pods: Iterable[Pod], raw: Iterable[Object]) -> Mapping[int, Agent]:
+    async def _ask(self, key: JobKey, uid: str, pods: Iterable[Pod], raw: Iterable[Object]) -> Mapping[int, Agent]:
         """What the agents of the newest attempt said last; one that does not answer now keeps its older word."""
         mine = [pod for pod in pods if pod.owner == uid]
         newest = max((pod.attempt for pod in mine), default=0)

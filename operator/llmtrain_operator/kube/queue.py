@@ -20,7 +20,6 @@ Key = TypeVar("Key", bound=Hashable)
 SOON, SHARE, LONGEST_SOON = 0.2, 2.0, 3.0
 """Seconds of `add_soon`: at the least, in multiples of what the key's last work took, and at the most."""
 
-
 SHARE_OF_DUE = 4
 """Of so many keys one is taken from those that were due, however many were added."""
 

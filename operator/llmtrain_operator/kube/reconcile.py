@@ -17,8 +17,8 @@ from llmtrain_operator.kube.apply import create_gang, delete_pods, write_status
 from llmtrain_operator.kube.client import ApiError, Client, path_to
 from llmtrain_operator.kube.cluster import Cluster
 from llmtrain_operator.kube.events import Recorder
-from llmtrain_operator.kube.handlers import JobKey
 from llmtrain_operator.kube.metrics import Metrics
+from llmtrain_operator.kube.names import JobKey
 from llmtrain_operator.kube.observe import Observer, Sight
 from llmtrain_operator.kube.planner import StillReadingError
 from llmtrain_operator.kube.queue import WorkQueue

@@ -20,9 +20,10 @@ from llmtrain_operator.kube.cluster import Cluster
 from llmtrain_operator.kube.events import Recorder
 from llmtrain_operator.kube.freshness import Freshness
 from llmtrain_operator.kube.gangs import GangApis
-from llmtrain_operator.kube.handlers import JobKey, collections_of, watch
+from llmtrain_operator.kube.handlers import collections_of, watch
 from llmtrain_operator.kube.lease import ApiLease, Election
 from llmtrain_operator.kube.metrics import Metrics
+from llmtrain_operator.kube.names import JobKey
 from llmtrain_operator.kube.observe import Observer
 from llmtrain_operator.kube.planner import Planner
 from llmtrain_operator.kube.queue import WorkQueue

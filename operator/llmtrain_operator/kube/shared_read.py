@@ -26,11 +26,11 @@ class SharedRead(Generic[Answer]):
 
     async def of(self, name: str) -> Answer:
         """The answer, at most FRESH_SECONDS old. Raises what `read` raises."""
-        now = self._clock()
-        self._asked = {known: asked for known, asked in self._asked.items() if _serves(*asked, now)}
-        if name not in self._asked:
-            self._asked[name] = (now, asyncio.create_task(self._read(name)))
-        return await asyncio.shield(self._asked[name][1])  # who waits may be cancelled, the others still wait
+        now, asked = self._clock(), self._asked.get(name)
+        if asked is None or not _serves(*asked, now):
+            self._asked = {known: other for known, other in self._asked.items() if _serves(*other, now)}
+            asked = self._asked[name] = (now, asyncio.create_task(self._read(name)))
+        return await asyncio.shield(asked[1])  # who waits may be cancelled, the others still wait
 
 
 def _serves(since: float, answer: asyncio.Task[Any], now: float) -> bool:

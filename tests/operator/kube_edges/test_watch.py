@@ -15,8 +15,9 @@ from aiohttp import web
 
 from llmtrain_operator.kube import session
 from llmtrain_operator.kube.freshness import STALE_SECONDS, Freshness, WatchLostError
-from llmtrain_operator.kube.handlers import JobKey, collections_of, watch
+from llmtrain_operator.kube.handlers import collections_of, watch
 from llmtrain_operator.kube.metrics import Metrics
+from llmtrain_operator.kube.names import JobKey
 from llmtrain_operator.kube.queue import WorkQueue
 from llmtrain_operator.kube.session import Sessions
 
