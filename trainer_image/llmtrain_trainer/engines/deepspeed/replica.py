@@ -65,7 +65,9 @@ def _sharer(config: TrainerConfig, settings: dict[str, Any]) -> Share:
     """ZeRO-3 shares weights out while the model is made; its lower stages leave them whole."""
     if config.mesh.zero_stage < 3:
         return nobody
-    group = groups._get_data_parallel_group() if config.mesh.tp > 1 else None
+    # Not groups._get_data_parallel_group(): before the first engine of a process is made, that is all ranks, and the shards of the first
+    # tensor-parallel rank would be everybody's.
+    group = groups._DATA_PARALLEL_GROUP if config.mesh.tp > 1 else None
 
     swapper: Any = None
 
