@@ -52,11 +52,24 @@ def save_files_and_go_on(cases: Sequence[Case], directory: Path) -> list[list[fl
     for number, case in enumerate(cases):
         engine = built(case, directory / f"{number}" / "model")
         steps(engine, case, 1)
-        writer = Writer(directory / f"{number}")
-        writer.save_files(NAME, engine.save_files, {"step": STEPS, "format": engine.format})
-        writer.finish()
+        _save_files(engine, directory / f"{number}")
         losses.append(steps(engine, case, STEPS + 1))
     return losses
+
+
+def _save_files(engine: Any, directory: Path) -> None:
+    writer = Writer(directory)
+    writer.save_files(NAME, engine.save_files, {"step": STEPS, "format": engine.format})
+    writer.finish()
+
+
+def save_files_and_export(cases: Sequence[Case], kinds: Sequence[str], directory: Path) -> None:
+    """Train each case a little, save the engine's own files, and export the same weights."""
+    for number, (case, kind) in enumerate(zip(cases, kinds, strict=True)):
+        engine = built(case, directory / f"{number}" / "model")
+        steps(engine, case, 1)
+        _save_files(engine, directory / f"{number}")
+        engine.export(directory / f"{number}" / "exported", kind)
 
 
 def load_files_and_go_on(cases: Iterable[tuple[int, Case]], directory: Path, place: str = NAME) -> list[list[float]]:

@@ -17,10 +17,9 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from llmtrain_trainer.checkpoint.manifest import MANIFEST, Meta
+from llmtrain_trainer.checkpoint.manifest import MANIFEST
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.convert.command import Place, convert
-from llmtrain_trainer.convert.sources import open_source
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.parallel.launch import load_script
 
@@ -227,12 +226,3 @@ def test_megatron_files_are_not_promised_without_gpus(configured: Callable[..., 
     with pytest.raises(BadData, match=r"writes its files on CUDA GPUs only: the layout takes 1, and here are 0. Convert to hf"):
         convert(config, place("hf", published(config, tmp_path / "before")), place("megatron", tmp_path / "to"))
     assert not (tmp_path / "to").exists()
-
-
-@pytest.mark.parametrize(("name", "mesh"), [("tensor", {"tp": 2}), ("pipeline", {"pp": 2})])
-def test_parts_of_weights_in_deepspeeds_files_are_refused(
-    configured: Callable[..., TrainerConfig], tmp_path: Path, name: str, mesh: dict[str, int]
-) -> None:
-    written = configured("plain", "deepspeed", zero_stage=1, **mesh).mesh.model_dump(mode="json", by_alias=True)
-    with pytest.raises(BadData, match=f"{name} is 2: DeepSpeed's files hold parts of weights that only this layout joins"):
-        open_source(tmp_path, tmp_path, Meta(step=1, format="deepspeed", engine="deepspeed", mesh=written))

@@ -15,6 +15,7 @@ engine_jobs = load_script(Path(__file__).parents[1] / "engine_jobs.py")
 Case = dict[str, Any]
 traces, save_and_go_on = engine_jobs.traces, engine_jobs.save_files_and_go_on
 export, export_start = engine_jobs.export, engine_jobs.export_start
+save_and_export = engine_jobs.save_files_and_export
 
 
 def refusals(cases: Sequence[Case], directory: Path) -> list[str]:

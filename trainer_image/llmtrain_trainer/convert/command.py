@@ -128,7 +128,7 @@ def _unpacked(config: TrainerConfig, source: Place, target: Place, step: int | N
         raise BadData(
             "--from-format", source.format, f"{found.name} was written by engine {meta.engine}", f"Write --from-format {meta.engine}"
         )
-    weights = open_source(directory, root / "model", meta)
+    weights = open_source(config, directory, root / "model", meta)
     if config.peft is not None:
         write_adapter(config, weights, root / "model", root / "model" / ADAPTER.parent)
         return root / "model", _facts(meta)

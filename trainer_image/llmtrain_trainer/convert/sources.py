@@ -11,7 +11,7 @@ import torch
 from transformers import AutoConfig, PreTrainedConfig
 
 from llmtrain_trainer.checkpoint.manifest import METADATA, Meta
-from llmtrain_trainer.config import Mesh
+from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.convert.parts import Parts
 from llmtrain_trainer.data.bad_data import BadData
 
@@ -29,7 +29,7 @@ class Source(Protocol):
 class Native:
     """Every layout's: DCP knows none."""
 
-    def __init__(self, directory: Path, _model_dir: Path, _meta: Meta) -> None:
+    def __init__(self, _config: TrainerConfig, directory: Path, _model_dir: Path, _meta: Meta) -> None:
         self._parts = Parts(directory)
         self.shapes = {key.removeprefix("model."): shape for key, shape in self._parts.shapes.items() if key.startswith("model.")}
 
@@ -40,7 +40,7 @@ class Native:
 class Megatron:
     """Every layout's: Megatron saves tensors of the whole model, all layers of a kind as one, and all experts of them."""
 
-    def __init__(self, directory: Path, model_dir: Path, _meta: Meta) -> None:
+    def __init__(self, _config: TrainerConfig, directory: Path, model_dir: Path, _meta: Meta) -> None:
         from llmtrain_trainer.engines.megatron.weights import heads_of
 
         self._parts, shape = Parts(directory), AutoConfig.from_pretrained(model_dir)
@@ -92,42 +92,19 @@ def _stacked(ours: str) -> str:
     return ours.replace("layers.{layer}.", "layers.").replace("local_experts.{expert}.", "experts.")
 
 
-class DeepSpeed:
-    """Replicas of whole weights: the fp32 weights of the optimizer, put together from its shares as they are asked for."""
+def _deepspeed(config: TrainerConfig, directory: Path, model_dir: Path, meta: Meta) -> Source:
+    """Importing DeepSpeed takes seconds: for its files alone."""
+    from llmtrain_trainer.convert.deepspeed import DeepSpeed
 
-    def __init__(self, directory: Path, _model_dir: Path, meta: Meta) -> None:
-        from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
-
-        mesh = Mesh.model_validate(meta.mesh)
-        for name, degree in (("tensor", mesh.tp), ("pipeline", mesh.pp)):
-            if degree > 1:
-                rule = "DeepSpeed's files hold parts of weights that only this layout joins"
-                raise BadData(name, degree, rule, "Train on in it with output.export: [full], and convert what that writes")
-        self._held: Mapping[str, Any]
-        if mesh.zero_stage == 0:
-            states = torch.load(directory / "mp_rank_00_model_states.pt", map_location="cpu", mmap=True, weights_only=False)
-            self._held = states["module"]
-        else:
-            self._held = get_fp32_state_dict_from_zero_checkpoint(str(directory.parent), tag=directory.name, lazy_mode=True)
-        self.shapes = {_plain(name): torch.Size(weight.shape) for name, weight in self._held.items()}
-        self._names = {_plain(name): name for name in self._held}
-
-    def take(self, name: str) -> torch.Tensor:
-        whole: torch.Tensor = self._held[self._names[name]].contiguous()
-        return whole
+    return DeepSpeed(config, directory, model_dir, meta)
 
 
-def _plain(name: str) -> str:
-    """Our module around the model has a name of its own."""
-    return name.removeprefix("network.")
-
-
-SOURCES: dict[str, Callable[[Path, Path, Meta], Source]] = {"dcp": Native, "megatron": Megatron, "deepspeed": DeepSpeed}
+SOURCES: dict[str, Callable[[TrainerConfig, Path, Path, Meta], Source]] = {"dcp": Native, "megatron": Megatron, "deepspeed": _deepspeed}
 """By the format that a checkpoint's manifest names."""
 
 
-def open_source(directory: Path, model_dir: Path, meta: Meta) -> Source:
-    """`directory`: a fetched checkpoint, every file verified. Raises BadData."""
+def open_source(config: TrainerConfig, directory: Path, model_dir: Path, meta: Meta) -> Source:
+    """`directory`: a fetched checkpoint, every file verified. `config`: of a job with its model. Raises BadData."""
     if meta.format == "dcp" and not (directory / METADATA).exists():
         raise BadData("checkpoint", directory.name, f"it has no {METADATA}", "Give another one")
-    return SOURCES[meta.format](directory, model_dir, meta)
+    return SOURCES[meta.format](config, directory, model_dir, meta)
