@@ -14,11 +14,13 @@ from llmtrain_operator.job.shape import ModelShape
 def layer_bytes(shape: ModelShape, layer: int, *, sequence: int, element: int, tp: int, eager: bool, megatron: bool = False) -> float:
     """Bytes a token that one layer keeps. `element`: 2 for bf16, 4 for fp32. Only what tensor parallelism splits is divided by tp.
 
-    `megatron`: norms see a part of the sequence too, and norm and gated activation are one kernel each, which keep what goes in.
+    `megatron`: norms see a part of the sequence too, and norm and gated activation are one kernel each, which keep what goes in. Queries
+    and keys are copied as they are turned by their positions, while the values, a view, keep all of what one matrix gave for the three.
     """
     if megatron:
         values = (feed_forward_values(shape, layer) - _gated_values(shape, layer) / 4) * element
-        return (2 * shape.hidden * 2 * element + element * (2 * shape.attention_width + 2 * shape.kv_width) + 4 * shape.heads + values) / tp
+        heads = 3 * element * (shape.attention_width + shape.kv_width) + 4 * shape.heads
+        return (2 * shape.hidden * 2 * element + heads + values) / tp
     whole = shape.hidden * _norm_bytes(shape, element) * 2
     heads = element * (2 * shape.attention_width + 2 * shape.kv_width) + 4 * shape.heads
     scores = shape.heads * sequence * (2 * element + 4) if eager else 0

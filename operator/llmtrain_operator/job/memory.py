@@ -222,7 +222,7 @@ def _logits(run: Run, rank: int) -> Term:
 
     Whole logits are overwritten by their gradient, chunk by chunk; `deepspeed` gathers those that tp cuts. Else in fp32: the log-softmax,
     its gradient and the gradient of the logits, 12 bytes; of logits that stay cut, which is torch's loss_parallel, the exponential too;
-    Megatron's softmax becomes its gradient. GPipe keeps of every micro-batch what backward needs."""
+    Megatron's softmax becomes its gradient, and of fp32 logits it takes the place. GPipe keeps of every micro-batch what backward needs."""
     if rank != run.mesh.pp - 1:
         return Term(name="logits", bytes=0, how="on the last stage only")
     shape, tp, element = run.shape, run.mesh.tp, run.element
@@ -230,7 +230,7 @@ def _logits(run: Run, rank: int) -> Term:
     whole = run.engine == "deepspeed" or tp == 1
     part = shape.vocab if whole else shape.vocab // tp
     overwritten = whole and run.engine in ("native", "deepspeed")
-    whole_in_fp32 = 4 + 2 * element if run.engine == "megatron" else 12 if whole else 16
+    whole_in_fp32 = {2: 8, 4: 4}[element] if run.engine == "megatron" else 12 if whole else 16
     each = element * (1 + waiting) if overwritten else whole_in_fp32 + 4 * waiting
     gathered = run.tokens * element * shape.vocab // tp if whole and tp > 1 else 0
     chunk = 8 * min(run.tokens * part, LOSS_CHUNK) if overwritten and run.on_gpu else 0
