@@ -36,6 +36,11 @@ SETTLES = 5.0
 """Seconds in which the pods of a job come to run, with what the operator does meanwhile."""
 
 ODD, GOOD = 1500, 40
+APART = 0.5
+"""Seconds between two good jobs."""
+
+FLOOD, PACED = 8, 0.05
+"""Clients that send odd jobs without a pause; seconds between two where one client sends them at a pace that leaves processors free."""
 
 ADDED = b'"type":"ADDED"'
 COMPLETE = b'"status":"True","type":"Complete"'
@@ -71,8 +76,10 @@ async def measure(rounds: list[str], jobs: int, idle: float) -> None:
 
 
 async def odd_ones(simulated: Simulated) -> dict[str, Any]:
-    """Good jobs alone, and among jobs that nobody should write."""
-    return {"alone": await among(simulated, "alone", 0), "among_odd_ones": await among(simulated, "among", ODD)}
+    """Good jobs alone, among jobs that nobody should write, and among a flood of them."""
+    found = {"alone": await among(simulated, "alone", 0)}
+    found["paced"] = await among(simulated, "paced", round(GOOD * APART / PACED), pause=PACED)
+    return found | {"flood": await among(simulated, "flood", ODD, clients=FLOOD)}
 
 
 async def latency(simulated: Simulated) -> dict[str, Any]:
@@ -133,41 +140,48 @@ async def burst(simulated: Simulated, namespace: str, jobs: int, gang: str) -> d
     }
 
 
-async def among(simulated: Simulated, namespace: str, odd: int) -> dict[str, Any]:
-    """Seconds from creating a good job of 2 pods until its last pod, one job each half second, while odd ones are created."""
+async def among(simulated: Simulated, namespace: str, odd: int, clients: int = 1, pause: float = 0.0) -> dict[str, Any]:
+    """Seconds from creating a good job of 2 pods until its last pod, one job each half second, while odd ones are created.
+
+    `create` is what the API server took to answer the creation alone.
+    """
     await simulated.namespace(namespace)
     await simulated.start_operator()
     sent: dict[str, float] = {}
+    posted: list[float] = []
     answers: Counter[int] = Counter()
-    crowd = asyncio.create_task(_odd_ones(simulated, namespace, odd, answers))
+    crowd = asyncio.create_task(_odd_ones(simulated, namespace, odd, answers, clients, pause))
     async with counting(simulated, path_of("v1", "Pod", namespace), ADDED) as created:
         for number in range(GOOD):
             name = f"good-{number}"
             sent[name] = time.perf_counter()
             await simulated.create([job(namespace, name, 2, 1, "none")])
-            await asyncio.sleep(0.5)
+            posted.append(time.perf_counter() - sent[name])
+            await asyncio.sleep(APART)
         async with asyncio.timeout(120):
             while not all(f"{name}-a1-1" in created.seen and f"{name}-a1-0" in created.seen for name in sent):
                 created.changed.clear()
                 await created.changed.wait()
     await crowd
     taken = sorted(max(created.seen[f"{name}-a1-{index}"] for index in (0, 1)) - start for name, start in sent.items())
-    found = {"median": round(statistics.median(taken), 3), "slowest": round(taken[-1], 3), "load": os.getloadavg()[0]}
+    found: dict[str, Any] = {"median": round(statistics.median(taken), 3), "slowest": round(taken[-1], 3)}
+    found |= {"create": round(statistics.median(posted), 3), "load": os.getloadavg()[0]}
     await simulated.clear(namespace)
     return found | {"odd_jobs_by_answer": {str(code): count for code, count in sorted(answers.items())}}
 
 
-async def _odd_ones(simulated: Simulated, namespace: str, count: int, answers: Counter[int]) -> None:
-    """As many as the API server takes, some at a time."""
+async def _odd_ones(simulated: Simulated, namespace: str, count: int, answers: Counter[int], clients: int, pause: float) -> None:
+    """`clients` at a time, each with a pause after every job."""
     path = simulated.server + path_of(API, "LLMTrainJob", namespace)
 
     async def some(first: int) -> None:
-        for number in range(first, count, 8):
+        for number in range(first, count, clients):
             made = odd_job(job(namespace, "odd", 1, 1, "none"), number, 1)
             async with simulated.http.post(path, json=made, params={"fieldValidation": "Strict"}) as answer:
                 answers[answer.status] += 1
+            await asyncio.sleep(pause)
 
-    await asyncio.gather(*map(some, range(8)))
+    await asyncio.gather(*map(some, range(clients)))
 
 
 async def at_rest(simulated: Simulated, seconds: float) -> dict[str, Any]:
