@@ -2,7 +2,8 @@
 
 Each row plans a manifest and trains two steps of it in real ranks, twice. Once as a job would: the whole estimate is held against the
 largest resident set of any rank. Once with torch telling of every tensor: the estimate's tensors are held against the largest sum of
-tensors alive on any rank, which is what the formulas are about. What lies between is of the process: see docs/memory.md.
+tensors alive on any rank, which is what the formulas are about. What lies between is of the process: see docs/memory.md. Engine megatron
+runs the second time only, with the tests' stand-in for CUDA.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.parallel.launch import launch, load_script
 
 PAGE = Path(__file__).parents[1] / "docs" / "memory.md"
-PROCESS = ("process", "heap")
+PROCESS = ("process", "heap", "CUDA context", "communicators")
 """Terms of the estimate that stand for no tensor."""
 
 LLAMA: dict[str, Any] = {
@@ -92,6 +93,18 @@ CASES: dict[str, dict[str, Any]] = {
             "pp 2, ZeRO-1": {"pipeline": 2, "zeroStage": 1},
         }.items()
     },
+    **{
+        f"megatron, {name}": case | {"parallelism": {"engine": "megatron"} | case.get("parallelism", {})}
+        for name, case in {
+            "one process": {},
+            "one process, bf16": {"training": {"precision": "bf16"}},
+            "one process, recomputed": {"training": {"activationCheckpointing": "full"}},
+            "dp 2, ZeRO-1": {"procs": 2, "parallelism": {"data": 2, "zeroStage": 1}},
+            "tp 2": {"procs": 2, "parallelism": {"tensor": 2}},
+            "pp 2, 1F1B": {"procs": 2, "parallelism": {"pipeline": 2}},
+            "mixture, one process": {"model": MIXTRAL},
+        }.items()
+    },
     "dp 2 x tp 2, LoRA, recomputed": {
         "procs": 4,
         "parallelism": {"data": 2, "tensor": 2},
@@ -102,14 +115,15 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def manifest(case: dict[str, Any]) -> str:
-    """The manifest of a case as YAML."""
+    """The manifest of a case as YAML. Engine megatron is planned for GPUs: there is no other plan of it."""
+    procs = case.get("procs", 1)
     spec = {
         "model": {"config": case.get("model", LLAMA)},
         "tokenizer": {"source": "file:///none"},
         "dataset": [{"source": "file:///none"}],
         "training": TRAINING | case.get("training", {}),
         "parallelism": case.get("parallelism", {}),
-        "resources": {"procsPerNode": case.get("procs", 1)},
+        "resources": {"gpusPerNode": procs, "gpu": "A100-80GB"} if megatron(case) else {"procsPerNode": procs},
     }
     if "peft" in case:
         spec["peft"] = case["peft"]
@@ -117,23 +131,28 @@ def manifest(case: dict[str, Any]) -> str:
     return yaml.safe_dump(head | {"spec": spec})
 
 
+def megatron(case: dict[str, Any]) -> bool:
+    """Whether the case runs with the stand-in for CUDA: its tensors are real, and its resident set says nothing of a GPU."""
+    return bool(case.get("parallelism", {}).get("engine") == "megatron")
+
+
 def row(name: str, case: dict[str, Any]) -> dict[str, Any]:
     """Estimate and measure one case."""
     job = parse_manifest(manifest(case))
     planned = plan(job, shape_of(job.spec.model.config or {}))
     assert planned.memory is not None
-    config = trainer_config(job, planned, attempt=0)
+    config = trainer_config(job, planned, attempt=0).model_copy(update={"device": "cpu"})
     text, world = config.model_dump_json(), config.mesh.world_size
-    resident = max(launch(Path(__file__), "train", world, text, timeout=400))
+    resident = None if megatron(case) else max(launch(Path(__file__), "train", world, text, timeout=400))
     alive = max(launch(Path(__file__), "tensors", world, text, timeout=400))
     terms = {term.name: term.bytes for term in planned.memory.terms}
     estimated = sum(size for term, size in terms.items() if term not in PROCESS)
     return {
         "case": name,
         "mesh": {axis: getattr(config.mesh, axis) for axis in ("pp", "dp", "cp", "tp", "ep")},
-        "estimated_bytes": planned.memory.peak,
+        "estimated_bytes": planned.memory.peak if resident else None,
         "measured_bytes": resident,
-        "estimated_over_measured": planned.memory.peak / resident,
+        "estimated_over_measured": planned.memory.peak / resident if resident else None,
         "estimated_tensor_bytes": estimated,
         "measured_tensor_bytes": alive,
         "tensors_estimated_over_measured": estimated / alive,
@@ -149,6 +168,8 @@ def train(config_text: str) -> list[int]:
     from llmtrain_trainer.engines.engine import StepBatch
 
     config = TrainerConfig.model_validate_json(config_text)
+    if config.engine == "megatron":
+        load_script(Path(__file__).with_name("stand_in.py")).stand_in_for_cuda()
     length, rows = config.training.sequence_length, config.batch.micro_size * config.batch.accumulation
     with tempfile.TemporaryDirectory() as model_dir:
         (Path(model_dir) / "config.json").write_text(json.dumps(config.model.config))
@@ -193,10 +214,14 @@ def table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
         ("estimated_tensor_bytes", "measured_tensor_bytes", "tensors_estimated_over_measured"),
         ("estimated_bytes", "measured_bytes", "estimated_over_measured"),
     )
-    return head, [
-        [row["case"]] + [part for left, right, ratio in kinds for part in (mib(row[left]), mib(row[right]), f"{row[ratio]:.2f}")]
-        for row in rows
-    ]
+    return head, [[row["case"]] + [part for kind in kinds for part in figures(*(row[key] for key in kind))] for row in rows]
+
+
+def figures(estimated: int | None, measured: int | None, ratio: float | None) -> tuple[str, str, str]:
+    """Three columns; dashes where nothing was measured."""
+    if estimated is None or measured is None or ratio is None:
+        return ("-", "-", "-")
+    return (mib(estimated), mib(measured), f"{ratio:.2f}")
 
 
 def in_order(found: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:

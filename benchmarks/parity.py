@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
 import sys
 import tempfile
 import time
@@ -24,9 +23,6 @@ from llmtrain_trainer.parallel.launch import launch, load_script
 
 TOLERANCE = 1e-5
 """Of a loss, in nats. A gradient norm, where a few elements' rounding shows, may differ ten times as much, as a share of it."""
-
-STAND_IN = Path(__file__).parents[1] / "tests" / "trainer" / "megatron" / "cuda_stand_in.py"
-"""Megatron asks for CUDA by name: its rows show its arithmetic and its groups, not its kernels."""
 
 ROWS, MICRO, LENGTH, VOCABULARY = 8, 2, 32, 512
 Trace = tuple[list[float], list[float]]
@@ -162,8 +158,7 @@ def batch_of(step: int, replica: int, replicas: int, packed: bool) -> Any:
 def run_cases(cases: Sequence[Case], steps: int) -> list[tuple[list[float], list[float], float]]:
     """On every rank: (losses, gradient norms, last evaluation) of each case."""
     if any(case.engine == "megatron" for case in cases):
-        sys.path.append(str(STAND_IN.parent))
-        os.environ["LLMTRAIN_CUDA_STAND_IN"] = STAND_IN.stem
+        load_script(Path(__file__).with_name("stand_in.py")).stand_in_for_cuda()
     return [run_case(case, steps) for case in cases]
 
 
