@@ -12,6 +12,9 @@ from pydantic.fields import FieldInfo
 
 from llmtrain_operator.cli.refusal import UsageError
 
+MOST_MEANT = 3
+"""Fields that a hint names at most."""
+
 
 def explain(
     field: Annotated[str, typer.Argument(help="A path in the manifest, such as spec.training.microBatchSize.", metavar="FIELD")],
@@ -83,8 +86,30 @@ def _field(model: type[BaseModel], name: str, parent: str) -> FieldInfo:
     if name in children:
         return children[name]
     nearest = difflib.get_close_matches(name, children, n=1)
-    hint = f" Did you mean {parent + '.' if parent else ''}{nearest[0]}?" if nearest else f" It has: {', '.join(children)}."
+    meant = [f"{parent}.{nearest[0]}" if parent else nearest[0]] if nearest else _elsewhere(name)
+    hint = f" Did you mean {' or '.join(meant)}?" if meant else f" It has: {', '.join(children)}."
     raise UsageError(f"{parent or 'The manifest'} has no field {name}.{hint}")
+
+
+def _elsewhere(name: str) -> list[str]:
+    """Fields of that name, or of one like it, anywhere in the spec: people leave out where a field stands. None where many have it."""
+    from llmtrain_operator.job.spec import LLMTrainJob
+
+    paths = [path for path in _paths(LLMTrainJob) if path.startswith("spec.")]
+    leaves = {path.rpartition(".")[2] for path in paths}
+    nearest = [name] if name in leaves else difflib.get_close_matches(name, leaves, n=1)
+    found = [path for path in paths if path.rpartition(".")[2] in nearest]
+    return found if len(found) <= MOST_MEANT else []
+
+
+def _paths(model: type[BaseModel], before: str = "") -> list[str]:
+    """Every field below a section, as `llmtrain explain` takes it."""
+    found = []
+    for name, child in _children(model).items():
+        found.append(before + name)
+        for section in _models(child.annotation):
+            found += _paths(section, f"{before}{name}.")
+    return found
 
 
 def _children(model: type[BaseModel]) -> dict[str, FieldInfo]:

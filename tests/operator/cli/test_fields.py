@@ -49,6 +49,9 @@ def test_every_field_can_be_explained() -> None:
         ("spec.zzz", "It has: task, model"),
         ("spec.suspend.now", "spec.suspend has no fields of its own."),
         ("sepc", "Did you mean spec?"),
+        ("training.microBatchSize", "Did you mean spec.training?"),
+        ("microBatch", "Did you mean spec.training.microBatchSize?"),
+        ("spec.optimizer", "Did you mean spec.parallelism.offload.optimizer or spec.training.optimizer?"),
     ],
 )
 def test_a_field_that_there_is_not_gets_a_way_on(path: str, says: str) -> None:
