@@ -14,6 +14,8 @@ from tests.cluster.release import CRD, NAME, NAMESPACE, Release, of_kind, render
 from tests.cluster.test_operator_life import Life, condition, manifest
 from tests.cluster.waiting import until
 
+from llmtrain_operator.cli.app import invoke
+
 pytestmark = pytest.mark.cluster
 
 
@@ -51,6 +53,17 @@ def test_two_replicas_run_on_two_nodes_and_one_leads(installed: Release) -> None
     assert len(pods) == 2 and len({pod["spec"]["nodeName"] for pod in pods}) == 2
     assert all(each["ready"] and each["restartCount"] == 0 for pod in pods for each in pod["status"]["containerStatuses"])
     until(lambda: bool(installed.leader()), "a leader")
+
+
+def test_a_person_sees_that_an_operator_is_at_work(
+    life: Life, installed: Release, simulated: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    until(lambda: bool(installed.leader()), "a leader")
+    apply(life, "seen")
+    monkeypatch.setenv("KUBECONFIG", str(installed.cluster.kubeconfig))
+    assert invoke(["why", "seen", "-n", life.namespace]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("seen is ") and "No operator" not in said, said
 
 
 def test_the_pods_of_the_chart_are_admitted_where_only_restricted_pods_are(cluster: Given, namespace: str) -> None:

@@ -17,6 +17,9 @@ from llmtrain_operator.kube.client import ApiError, Client, Object, path_of
 
 API = "coordination.k8s.io/v1"
 
+LABELS = {"app.kubernetes.io/name": "llmtrain", "app.kubernetes.io/component": "operator"}
+"""By which `llmtrain why` finds the lease: its name is that of the release."""
+
 
 class LeaseLostError(Exception):
     """Another replica may lead now: end the process at once."""
@@ -56,6 +59,7 @@ class ApiLease:
     async def write(self, record: Object, within: float) -> Object:
         """Create it, or replace the version it was read at."""
         metadata = {**record.get("metadata", {}), "name": self._name, "namespace": self._namespace}
+        metadata["labels"] = {**(metadata.get("labels") or {}), **LABELS}
         body = {"apiVersion": API, "kind": "Lease", "metadata": metadata, "spec": record["spec"]}
         if "resourceVersion" in metadata:
             return await self._client.replace(path_of(API, "Lease", self._namespace, self._name), body, within)

@@ -15,13 +15,14 @@ from llmtrain_operator.kube.agents import Agents, address_of, ask
 from llmtrain_operator.kube.client import ApiError, Client, Object, path_of
 from llmtrain_operator.kube.cluster import HTTP_PORT
 from llmtrain_operator.kube.gangs import GangApis
+from llmtrain_operator.kube.lease import API as LEASES
+from llmtrain_operator.kube.lease import LABELS
 from llmtrain_operator.kube.observe import Observer, Sight
 from llmtrain_operator.kube.planner import Planned, Planner
 from llmtrain_operator.life.objects import LABEL_JOB
 from llmtrain_operator.life.times import seconds_of, span
 from llmtrain_trainer.config import NodeStatus
 
-LEASE = "llmtrain-operator"
 STALE_SECONDS = 60.0
 """A lease that was not renewed for this long has no holder at work; clocks of two machines differ by seconds."""
 
@@ -115,13 +116,17 @@ def time_of(event: Object) -> float | None:
 async def _operator(client: Client) -> str | None:
     """One sentence where no operator holds its lease; None too where leases may not be read."""
     try:
-        leases = await client.list(path_of("coordination.k8s.io/v1", "Lease"), fieldSelector=f"metadata.name={LEASE}")
+        leases = await client.list(path_of(LEASES, "Lease"), labelSelector=",".join(f"{name}={value}" for name, value in LABELS.items()))
     except ApiError as error:
         if error.code == 403:
             return None
         raise
-    renewed = max((at for lease in leases if (at := seconds_of((lease.get("spec") or {}).get("renewTime"))) is not None), default=None)
-    if renewed is None:
-        return f"No operator is at work: nobody holds the lease {LEASE}."
+    held = [(at, lease) for lease in leases if lease["spec"].get("holderIdentity") and (at := seconds_of(lease["spec"].get("renewTime")))]
+    if not held:
+        return "No operator is at work: none holds a lease."
+    renewed, newest = max(held, key=lambda one: one[0])
     silent = time.time() - renewed
-    return None if silent < STALE_SECONDS else f"No operator is at work: its lease {LEASE} was last renewed {span(silent)} ago."
+    if silent < STALE_SECONDS:
+        return None
+    name, namespace = newest["metadata"]["name"], newest["metadata"]["namespace"]
+    return f"No operator is at work: its lease {name} in namespace {namespace} was last renewed {span(silent)} ago."
