@@ -48,7 +48,7 @@ def project(observed: Observed, decision: Decision, plan: Plan | None) -> Status
         failure=_failure(gang, decision),
         goodput=ledger.account(gang) if old.completion_time is None else old.goodput,
         avoided_nodes=_avoided(gang, decision),
-        artifacts=old.artifacts,
+        artifacts=old.artifacts or _artifacts(gang, decision),
     )
 
 
@@ -67,13 +67,21 @@ def worth_writing(old: Status, new: Status, since_last_write: float, every: floa
 def _without_numbers(status: Status) -> Status:
     step = status.progress is not None and status.progress.step is not None  # the first step is news
     pods = status.pods and record.PodCounts(wanted=status.pods.wanted, created=status.pods.created)  # decide.py rests on these
+    ended = status.pods is not None and status.pods.succeeded + status.pods.failed > 0
+    checkpoint = status.checkpoint if ended else None  # the last one: a pod that was told to end says it, and is gone within a second
     conditions = tuple(
         condition.model_copy(update={"message": "", "reason": "" if condition.reason in ORDINARY else condition.reason})
         for condition in status.conditions
     )
     rest: Mapping[str, None] = dict.fromkeys(_NUMBERS)
     return status.model_copy(
-        update={**rest, "progress": record.TrainingProgress() if step else None, "pods": pods, "conditions": conditions}
+        update={
+            **rest,
+            "progress": record.TrainingProgress() if step else None,
+            "checkpoint": checkpoint,
+            "pods": pods,
+            "conditions": conditions,
+        }
     )
 
 
@@ -208,6 +216,19 @@ def _checkpoint(gang: Gang) -> record.CheckpointSummary | None:
     return record.CheckpointSummary(
         name=new.name[:1024], step=max(0, new.step), uri=new.uri[:2048], bytes=max(0, new.bytes), time=text_of(new.committed_at)
     )
+
+
+def _artifacts(gang: Gang, decision: Decision) -> tuple[record.Artifact, ...]:
+    """What a complete job left: node 0 brings it out before it ends in order."""
+    spec = gang.job.spec
+    if spec is None or decision.phase != "Complete":
+        return ()
+    where = spec.output.destination or (spec.checkpoint.destination if spec.checkpoint else None)
+    if where is None:
+        return ()
+    made = [record.Artifact(kind=kind, uri=f"{where.rstrip('/')}/export/{kind}") for kind in spec.output.export]
+    report = [record.Artifact(kind="report", uri=f"{where.rstrip('/')}/report/report.html")] if spec.output.report else []
+    return (*made, *report)
 
 
 # ---- restarts and failures -------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from llmtrain_operator.job.spec import Status
 from llmtrain_operator.life.decide import decide
 from llmtrain_operator.life.observed import Observed
 from llmtrain_operator.life.status import as_dict, plan_summary, project, worth_writing
+from llmtrain_trainer.config import Output
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -197,6 +198,32 @@ def test_numbers_alone_wait_and_a_transition_does_not(w: Any) -> None:
     assert worth_writing(old, further, since_last_write=20)
     assert worth_writing(old, after(replace(seen, pods=(w.ended(1), w.pod(1)))), since_last_write=0)
     assert not worth_writing(old, old, since_last_write=1000)
+
+
+def test_the_checkpoint_that_ending_pods_leave_is_written_before_they_are_gone(w: Any) -> None:
+    seen = again(CASES["running"](w))
+    suspending = replace(seen, job=replace(seen.job, spec=seen.job.spec.model_copy(update={"suspend": True})))
+    before = after(suspending)
+    saved = {"name": "step-00000041-a1-r1", "step": 41, "uri": "s3://c/demo/y", "bytes": 9, "committedAt": w.now - 1}
+    last = {"exitCode": 75, "reason": "Saved", "message": "Saved.", "step": 41, "checkpoint": saved}
+    ended = again(replace(suspending, job=replace(suspending.job, status=before)), pods=(w.ended(75, 0, verdict=last), w.pod(1)))
+    told = after(ended)
+    assert told.checkpoint is not None and told.checkpoint.step == 41
+    assert worth_writing(before, told, since_last_write=0) and not worth_writing(told, after(ended), since_last_write=0)
+    gone = after(replace(ended, pods=(), job=replace(ended.job, status=told)))
+    assert gone.phase == "Suspended" and gone.checkpoint == told.checkpoint
+
+
+def test_what_a_complete_job_made_is_listed_with_its_place(w: Any) -> None:
+    def made(**output: Any) -> list[tuple[str, str]]:
+        status = after(replace(complete, job=replace(complete.job, spec=complete.job.spec.model_copy(update=output))))
+        return [(one.kind, one.uri) for one in status.artifacts]
+
+    complete = CASES["complete"](w)
+    place = "s3://checkpoints/demo"
+    assert made() == [("full", f"{place}/export/full"), ("report", f"{place}/report/report.html")]
+    assert made(output=Output(export=("adapter",), report=False, destination="s3://out/x/")) == [("adapter", "s3://out/x/export/adapter")]
+    assert made(checkpoint=None) == [] == list(after(CASES["running"](w)).artifacts)
 
 
 def test_pods_that_are_placed_one_by_one_do_not_each_cost_a_write(w: Any) -> None:
