@@ -47,7 +47,10 @@ def is_exempt(request: Object) -> bool:
 
 
 def verdict_on(request: Object, shape_now: ShapeNow) -> Verdict:
-    """Of a request for admission. An update is refused only for what it brings: a job that was never fit can still be suspended."""
+    """Of a request for admission. An update is refused only for what it brings: a job that was never fit can still be suspended.
+
+    Nor is advice given again to whoever suspends or resumes.
+    """
     if is_exempt(request):
         return Verdict()
     found = judge(request.get("object"), shape_now)
@@ -55,7 +58,15 @@ def verdict_on(request: Object, shape_now: ShapeNow) -> Verdict:
         before = judge(request.get("oldObject"), shape_now).problems
         kept = tuple(str(problem) for problem in found.problems if problem in before)
         return Verdict(problems=tuple(problem for problem in found.problems if problem not in before), warnings=found.warnings + kept)
-    return found
+    return Verdict() if _suspends(request) else found
+
+
+def _suspends(request: Object) -> bool:
+    """Whether the job is suspended or resumed, and nothing else of its spec changes."""
+    if request.get("operation") != "UPDATE":
+        return False
+    new, old = ((request.get(which) or {}).get("spec") for which in ("object", "oldObject"))
+    return isinstance(new, dict) and isinstance(old, dict) and {**new, "suspend": None} == {**old, "suspend": None}
 
 
 def judge(manifest: Any, shape_now: ShapeNow) -> Verdict:

@@ -124,6 +124,16 @@ def test_an_update_is_refused_for_what_it_brings_and_not_for_what_was_there() ->
     assert "spec.resources.nodes" in {problem.field for problem in verdict_on(update(bad, worse), read_shape).problems}
 
 
+def test_who_suspends_or_resumes_is_not_advised_again() -> None:
+    good = job()
+    assert verdict_on(create(good), read_shape).warnings
+    suspended, changed = deepcopy(good), deepcopy(good)
+    suspended["spec"]["suspend"] = True
+    changed["spec"]["training"]["maxSteps"] = 7
+    assert verdict_on(update(good, suspended), read_shape) == verdict_on(update(suspended, good), read_shape) == Verdict()
+    assert verdict_on(update(good, changed), read_shape).warnings
+
+
 def test_a_job_that_does_not_fit_is_admitted_with_the_numbers() -> None:
     shape = json.loads((Path(__file__).parents[1] / "shapes" / "llama-3-70b.json").read_text())
     large = job(model={"config": shape}, resources={"nodes": 1, "gpusPerNode": 8, "gpu": "H100-80GB"})
