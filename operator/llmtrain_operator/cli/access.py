@@ -47,6 +47,11 @@ class Access:
     given: bool
     """Whether the namespace was asked for by -n."""
 
+    @property
+    def here(self) -> str:
+        """What a command that is proposed next needs to reach the same namespace."""
+        return f" -n {self.namespace}" if self.given else ""
+
     def lenient(self) -> Client:
         """A client for which what the person may not read is not there."""
         from llmtrain_operator.kube.witness import LenientClient

@@ -72,7 +72,7 @@ async def _pods(cluster: Access, job: Object, attempt: int | None, previous: boo
         return chosen
     name, status = job["metadata"]["name"], job.get("status") or {}
     if not there:
-        raise ClusterError(f"{name} has no pods{_words(status)} `llmtrain why {name}` says more.")
+        raise ClusterError(f"{name} has no pods{_words(status)} `llmtrain why {name}{cluster.here}` says more.")
     listed = ", ".join(map(str, there))
     raise ClusterError(f"The pods of attempt {wanted} are not there; those of attempt {listed} are.{_failure(status, wanted)}")
 
@@ -112,7 +112,7 @@ async def _print(cluster: Access, pod: Object, mark: str, prefix: str, follow: b
     if tail is not None and mark:
         lines = _last(lines, tail)
     async for line in lines:
-        typer.echo(prefix.encode() + line)
+        typer.echo(prefix.encode() + line.removeprefix(prefix.encode()))  # an agent of several writes some lines with it
 
 
 async def _lines(cluster: Access, pod: Object, query: dict[str, str], follow: bool) -> AsyncIterator[bytes]:

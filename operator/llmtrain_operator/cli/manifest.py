@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,7 +46,8 @@ def load_for_cluster(file: str, settings: Sequence[str] | None = None) -> tuple[
     text = read_manifest(file)
     written = read_document(text).value
     tree = with_settings(written, settings)
-    _refuse_local_files(tree)
+    if local := list(_local_files(tree)):
+        raise UsageError("\n".join(local))
     return parse_manifest(text) if tree == written else parse_object(tree), tree
 
 
@@ -104,15 +105,17 @@ def _changed(place: Any, steps: Sequence[str], value: Any, path: str) -> Any:
     return fields
 
 
-def _refuse_local_files(tree: Any, path: str = "") -> None:
+def _local_files(tree: Any, path: str = "") -> Iterator[str]:
+    """A sentence on each path beside the manifest."""
     if isinstance(tree, dict):
         for name, child in tree.items():
-            _refuse_local_files(child, f"{path}.{name}" if path else str(name))
+            yield from _local_files(child, f"{path}.{name}" if path else str(name))
     elif isinstance(tree, list):
         for index, child in enumerate(tree):
-            _refuse_local_files(child, f"{path}[{index}]")
+            yield from _local_files(child, f"{path}[{index}]")
     elif isinstance(tree, str) and re.match(r"file://\.\.?(/|$)", tree):
-        raise UsageError(f"{path} is {tree}, a path on this machine that no pod can read. Put it on s3://, hf:// or pvc://.")
+        places = "s3:// or pvc://" if path.endswith(".destination") else "s3://, hf:// or pvc://"
+        yield f"{path} is {tree}, a path on this machine that no pod can reach. Put it on {places}."
 
 
 def _read(path: Path) -> str:

@@ -23,9 +23,10 @@ async def suspend(cluster: Access, job: JobArgument, wait: WaitOption = False, w
 
     Its pods save a checkpoint and end; the devices are free. Exit codes with --wait: 0 it is suspended, 5 not in time.
     """
-    await _want(cluster, job, suspend=True)
+    found = await _want(cluster, await _changeable(cluster, job, suspend=True), suspend=True)
     if not wait:
-        typer.echo(f"{job} saves and stops. `llmtrain resume {job}` goes on from there.")
+        done = "is suspended already" if _is(found, "Suspended") else "saves and stops"
+        typer.echo(f"{job} {done}. `llmtrain resume {job}{cluster.here}` goes on from there.")
         return None
     until = _Deadline(within)
     while not _is(found := await cluster.job(job), "Suspended"):
@@ -46,7 +47,11 @@ async def resume(cluster: Access, job: JobArgument) -> None:
 
     It goes on from its last verified checkpoint.
     """
-    found = await _want(cluster, job, suspend=False)
+    before = await _changeable(cluster, job, suspend=False)
+    if not before["spec"].get("suspend"):
+        typer.echo(f"{job} is not suspended: it is {_status(before).get('phase') or 'not seen by an operator yet'}.")
+        return
+    found = await _want(cluster, before, suspend=False)
     step = (_status(found).get("checkpoint") or {}).get("step")
     typer.echo(f"{job} goes on {f'after step {step}' if step is not None else 'from the start: it has no checkpoint'}.")
 
@@ -77,16 +82,21 @@ async def delete(cluster: Access, job: JobArgument, wait: WaitOption = False, wi
     return None
 
 
-async def _want(cluster: Access, name: str, *, suspend: bool) -> dict[str, Any]:
-    """Set spec.suspend where the job can still change. Raises ClusterError where it has ended."""
-    from llmtrain_operator.kube.client import path_to
-
+async def _changeable(cluster: Access, name: str, *, suspend: bool) -> dict[str, Any]:
+    """The job. Raises ClusterError where it has ended."""
     found = await cluster.job(name)
     if phase := _final(found):
         raise ClusterError(f"{name} is {phase}, and that is final: it cannot be {'suspended' if suspend else 'resumed'}.")
-    if bool(found["spec"].get("suspend")) is suspend:
-        return found
-    return await cluster.client.merge(path_to(found), {"spec": {"suspend": suspend}})
+    return found
+
+
+async def _want(cluster: Access, job: dict[str, Any], *, suspend: bool) -> dict[str, Any]:
+    """The job with spec.suspend set."""
+    from llmtrain_operator.kube.client import path_to
+
+    if bool(job["spec"].get("suspend")) is suspend:
+        return job
+    return await cluster.client.merge(path_to(job), {"spec": {"suspend": suspend}})
 
 
 def _remains(job: dict[str, Any]) -> str:
@@ -95,7 +105,8 @@ def _remains(job: dict[str, Any]) -> str:
     if destination is None:
         return "It kept no checkpoints, so nothing of it remains."
     step = (_status(job).get("checkpoint") or {}).get("step")
-    newest = f", the newest of step {step}," if step is not None else ""
+    saves = _status(job).get("phase") in ("Starting", "Running", "Restarting", "Suspending")  # one more than its status knows
+    newest = f", the newest of step {step}," if step is not None and not saves else ""
     return f"Its checkpoints{newest} stay at {destination}: llmtrain checkpoints list --destination {destination}"
 
 

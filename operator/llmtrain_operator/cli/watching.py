@@ -62,7 +62,7 @@ async def watch(
                 view.say(f"{job} was deleted.")
                 return NOT_ENDED
             found = newer
-    for line in _closing(found):
+    for line in _closing(found, cluster.here):
         view.say(line)
     return FAILED if phase == "Failed" else 0
 
@@ -100,7 +100,7 @@ def _phase(job: Object) -> str | None:
     return phase
 
 
-def _closing(job: Object) -> list[str]:
+def _closing(job: Object, here: str) -> list[str]:
     """Last words: what is left, and where to look when it failed."""
     name, status = job["metadata"]["name"], job.get("status") or {}
     lines = []
@@ -108,5 +108,5 @@ def _closing(job: Object) -> list[str]:
         lines.append(f"checkpoint  step {checkpoint['step']}: {checkpoint['uri']}")
     lines += [f"{artifact['kind']:<10}  {artifact['uri']}" for artifact in status.get("artifacts") or ()]
     if status["phase"] == "Failed":
-        lines.append(f"`llmtrain why {name}` shows the evidence.")
+        lines.append(f"`llmtrain why {name}{here}` shows the evidence.")
     return lines

@@ -52,6 +52,11 @@ def test_one_node_needs_no_mark(gang: Any, llmtrain: Run) -> None:
     assert llmtrain("logs", "demo", "--node", "1").out.startswith("agent of a2-1\n[rank 2] one\n")
 
 
+def test_a_line_that_names_its_node_is_marked_once(gang: Any, llmtrain: Run) -> None:
+    gang.objects[f"{PODS}/demo-a2-1/log"] = b"[node 1] Training is complete.\n"
+    assert llmtrain("logs", "demo").out.splitlines()[-1] == "[node 1] Training is complete."
+
+
 def test_an_earlier_attempt_is_there_as_long_as_its_pods_are(gang: Any, llmtrain: Run) -> None:
     assert "agent of a1-0" in llmtrain("logs", "demo", "--previous").out
     assert "agent of a1-0" in llmtrain("logs", "demo", "--attempt", "1").out

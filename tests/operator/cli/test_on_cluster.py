@@ -89,9 +89,13 @@ def test_a_job_that_does_not_fit_is_not_sent_and_the_exit_code_is_3(api: Any, ll
 
 
 def test_a_file_beside_the_manifest_cannot_be_submitted(api: Any, llmtrain: Run, manifest: Callable[..., str]) -> None:
-    said = llmtrain("submit", "-f", manifest(dataset=[{"source": "file://./text.jsonl"}]))
+    local = {"dataset": [{"source": "file://./text.jsonl"}], "checkpoint": {"destination": "file://./checkpoints"}}
+    said = llmtrain("submit", "-f", manifest(**local))
     assert said.code == 2 and not api.requests
-    assert said.err.startswith("spec.dataset[0].source is file://./text.jsonl, a path on this machine that no pod can read.")
+    assert "spec.dataset[0].source is file://./text.jsonl, a path on this machine that no pod can reach. Put it on s3://, hf://" in said.err
+    assert (
+        "spec.checkpoint.destination is file://./checkpoints, a path on this machine that no pod can reach. Put it on s3:// or" in said.err
+    )
 
 
 def test_a_job_that_has_ended_is_not_submitted_over(api: Any, llmtrain: Run, manifest: Callable[..., str]) -> None:
@@ -134,6 +138,20 @@ def test_suspend_and_resume_change_one_field(api: Any, llmtrain: Run) -> None:
     assert [sent.body for sent in api.sent("PATCH")] == [{"spec": {"suspend": True}}, {"spec": {"suspend": False}}]
 
 
+def test_what_is_so_already_is_said_and_not_asked_for_again(api: Any, llmtrain: Run) -> None:
+    api.add("demo", status={"phase": "Suspended", "observedGeneration": 1}, spec={"suspend": True})
+    assert llmtrain("suspend", "demo").out == "demo is suspended already. `llmtrain resume demo` goes on from there.\n"
+    api.add("other", status={"phase": "Running"})
+    assert llmtrain("resume", "other").out == "other is not suspended: it is Running.\n"
+    assert not api.sent("PATCH")
+
+
+def test_what_is_proposed_next_reaches_the_namespace_that_was_asked_for(api: Any, llmtrain: Run) -> None:
+    api.add("demo")
+    assert "`llmtrain resume demo -n team`" in llmtrain("suspend", "demo", "-n", "team").out
+    assert "`llmtrain why demo -n team`" in llmtrain("logs", "demo", "-n", "team").err
+
+
 def test_suspend_waits_for_what_the_operator_says_of_this_very_manifest(api: Any, llmtrain: Run) -> None:
     job = api.add("demo", status={"phase": "Suspended", "observedGeneration": 1, "checkpoint": {"step": 40}})
     job["metadata"]["generation"] = 2
@@ -157,6 +175,8 @@ def test_delete_says_what_remains(api: Any, llmtrain: Run) -> None:
         "demo is deleted. Its checkpoints, the newest of step 40, stay at s3://bucket/demo: "
         "llmtrain checkpoints list --destination s3://bucket/demo\n"
     )
+    api.add("more", spec={"checkpoint": {"destination": "s3://bucket/more"}}, status={"checkpoint": {"step": 40}, "phase": "Running"})
+    assert llmtrain("delete", "more").out.startswith("more is deleted. Its checkpoints stay at s3://bucket/more: ")  # it saves once more
 
 
 # ---- what is wrong, in one sentence ----------------------------------------------------------------------------------------
