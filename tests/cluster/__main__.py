@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from pathlib import Path
 
 from tests.cluster import binaries, example
 from tests.cluster.addresses import S3_PORT, Site
@@ -51,7 +52,9 @@ def up(site: Site) -> None:
     example.prepare(cluster)
     print(f"# Kubernetes with two nodes, a registry, an S3 server and llmtrain runs after {time.monotonic() - start:.0f} s. In a shell:")
     env(site)
-    print(f"kubectl apply -f {example.EXAMPLE}\nkubectl get ltj -w\n# make cluster-down ends it; nothing of it stays.")
+    job = example.JOB["metadata"]["name"]
+    print(f"kubectl apply -f {example.EXAMPLE}\nkubectl get ltj -w\nllmtrain watch {job}           # also kubectl llmtrain watch {job}")
+    print("# `.venv/bin/python -m tests.cluster env` prints these again. make cluster-down ends it; nothing of it stays.")
 
 
 def env(site: Site) -> None:
@@ -60,7 +63,8 @@ def env(site: Site) -> None:
     print(f"export LLMTRAIN_REGISTRY={site.registry}")
     print(f"export AWS_ENDPOINT_URL=http://{site.gateway}:{S3_PORT} AWS_REGION={REGION}")
     print(f"export AWS_ACCESS_KEY_ID={ACCESS} AWS_SECRET_ACCESS_KEY={SECRET}")
-    print(f"export PATH={binaries.program('kubectl').parent}:{binaries.program('helm').parent}:$PATH")
+    commands = Path(sys.executable).parent  # llmtrain and kubectl-llmtrain; last, so that the person's own python stays the first
+    print(f"export PATH={binaries.program('kubectl').parent}:{binaries.program('helm').parent}:$PATH:{commands}")
 
 
 def status(site: Site) -> int:
