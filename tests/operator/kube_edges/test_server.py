@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import aiohttp
 
+from llmtrain_operator.kube.freshness import Freshness
 from llmtrain_operator.kube.metrics import Metrics
+from llmtrain_operator.kube.queue import WorkQueue
+from llmtrain_operator.kube.replica import _describe
 from llmtrain_operator.kube.server import application, serve
+
+INSTALL = Path(__file__).parents[3] / "docs" / "operations" / "install.md"
 
 
 async def test_probes_say_what_is_wrong_and_metrics_are_read_when_scraped() -> None:
@@ -26,3 +36,12 @@ async def test_probes_say_what_is_wrong_and_metrics_are_read_when_scraped() -> N
                 assert "llmtrain_queue_depth 7.0" in await answer.text()
     finally:
         await runner.cleanup()
+
+
+def test_each_metric_is_described_where_the_operator_is_installed() -> None:
+    metrics, election = Metrics(), SimpleNamespace(leads=True)
+    queue: WorkQueue[Any] = WorkQueue()
+    _describe(metrics, queue, election, Freshness())  # type: ignore[arg-type]
+    metrics.actions.labels("create").inc()
+    told = set(re.findall(r"^# TYPE (\S+) (\S+)$", metrics.page().decode(), re.MULTILINE))
+    assert told == set(re.findall(r"^\| `(llmtrain_\w+)` \| (\w+) \|", INSTALL.read_text(), re.MULTILINE))
