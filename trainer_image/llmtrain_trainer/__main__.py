@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,10 +62,11 @@ def _job_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "llmtrain", help="prepared data and models, shared by runs")
 
 
-def _agent(options: argparse.Namespace) -> int:
+def _agent(options: argparse.Namespace) -> NoReturn:
+    """Ends the process at once: to take torch apart costs a second, and threads that still send a save nobody waits for would be joined."""
     from llmtrain_trainer.agent.node import Options, run_node
 
-    return run_node(
+    code = run_node(
         Options(
             config=options.config,
             run_dir=options.run_dir,
@@ -76,6 +79,9 @@ def _agent(options: argparse.Namespace) -> int:
             echo=options.echo,
         )
     )
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _prepare(options: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -140,6 +141,44 @@ def test_a_node_that_never_comes_is_named() -> None:
     nodes = Nodes(2, timeout=0.3)
     with pytest.raises(LostGangError, match="round/1/here/1"):
         nodes.gangs[0].next_rendezvous()
+
+
+def test_a_node_that_does_not_come_to_a_round_is_absent(nodes: Nodes) -> None:
+    nodes.meet()
+    assert nodes.gangs[0].absent() == frozenset()
+    waiting = nodes.pool.submit(nodes.gangs[0].next_rendezvous)
+    while nodes.gangs[0].round < 2:
+        assert not waiting.done()
+    nodes.stop.set()
+    with pytest.raises(StoppedError):
+        waiting.result(10)
+    assert nodes.gangs[0].absent() == {1}
+
+
+OVER = Verdict(exit_code=ExitCode.SAVED, reason="Saved", message="Told to stop.")
+
+
+def test_a_gang_that_gave_up_and_is_told_to_stop_waits_for_no_dead_node(nodes: Nodes) -> None:
+    nodes.meet()
+    nodes.stop.set()
+    nodes.gangs[0].give_up(OVER)
+    began = time.monotonic()
+    nodes.gangs[0].leave()
+    assert 0.5 < time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("stop", [True, False], ids=["a stop in order", "a verdict"])
+def test_nodes_that_live_are_waited_for(nodes: Nodes, stop: bool) -> None:
+    nodes.meet()
+    if stop:
+        nodes.stop.set()
+    else:
+        nodes.gangs[0].give_up(OVER)
+    leaving = nodes.pool.submit(nodes.gangs[0].leave)
+    with pytest.raises(TimeoutError):
+        leaving.result(2)
+    nodes.gangs[1].leave()
+    leaving.result(10)
 
 
 # -- the agreement on a checkpoint

@@ -54,6 +54,33 @@ def test_nodes_join_their_parts_and_only_the_whole_is_committed(tmp_path: Path, 
     assert all(uploader.drain(1.0) for uploader in gang.uploaders)
 
 
+def test_of_a_node_that_is_gone_only_what_it_sent_is_waited_for(tmp_path: Path, store: Store) -> None:
+    gang = Gang(tmp_path, store, nodes=2)
+    gang.stage(FIRST)
+    gang.poll()  # both parts are there, and node 0 has not looked again
+    gang.stage(SECOND)
+    gang.uploaders[0].poll()
+    gang.stage(THIRD, nodes=[0])
+    first = gang.uploaders[0]
+    assert not first.abandon([1], 10)
+    assert gang.told("checkpoint_superseded") == [
+        f"{name} is not committed: node 1 is gone and did not send its part." for name in (SECOND, THIRD)
+    ]
+    assert gang.committed() == [FIRST]
+
+
+def test_what_the_nodes_that_are_here_have_to_send_is_waited_for(tmp_path: Path, store: Store) -> None:
+    gang = Gang(tmp_path, store, nodes=3)
+    gang.stage(FIRST)
+    gang.uploaders[0].poll()
+    gang.uploaders[2].poll()
+    first, second, _gone = gang.uploaders
+    assert first.abandon([2], 10) and second.abandon([2], 10)
+    second.poll()
+    assert first.drain(10) and second.drain(10)
+    assert gang.committed() == [FIRST] and not gang.told("checkpoint_superseded")
+
+
 def test_parts_of_two_saves_under_one_name_are_never_joined(tmp_path: Path, store: Store) -> None:
     gang = Gang(tmp_path, store, nodes=2)
     gang.stage(FIRST, nodes=[0], save_id="one")

@@ -29,6 +29,8 @@ from llmtrain_trainer.config import Verdict
 
 _POLL_SECONDS = 0.03
 _FAREWELL_SECONDS = 15.0
+_HURRIED_FAREWELL_SECONDS = 1.0
+"""Where the gang gave up and is told to stop: a node of it is dead, as a rule, and says no farewell. The next gang waits for us to end."""
 
 
 class SupersededError(Exception):
@@ -55,6 +57,7 @@ class Gang(RendezvousHandler):
         self.host, self.port, self.first_round = host, port, first_round
         self._run_id, self._timeout, self._stopping = run_id, timeout, stopping
         self._evidence = ""
+        self._gave_up = False
         self._store: Store | None = None
 
     # -- torch.distributed.elastic's side
@@ -122,22 +125,31 @@ class Gang(RendezvousHandler):
         """What each node said of the end of the last round; an empty text where nothing was wrong."""
         return [self.wait(f"round/{self.round}/here/{node}") for node in range(self.nodes)]
 
+    def absent(self) -> frozenset[int]:
+        """Nodes that have not come to the newest round that this one came to. Raises LostGangError."""
+        return frozenset(node for node in range(self.nodes) if self.read(f"round/{self.round}/here/{node}") is None)
+
     def give_up(self, verdict: Verdict) -> None:
         """Tell every node that it is over."""
+        self._gave_up = True
         self.write("verdict", verdict.model_dump_json())
 
     def leave(self) -> None:
         """Last call. Node 0 hosts the store, so it stays until every other node has read what it needs and left too."""
         self.write(f"left/{self.node_rank}", "yes")
-        until = time.monotonic() + _FAREWELL_SECONDS
+        began = time.monotonic()
         keys = [f"left/{node}" for node in range(self.nodes)]
-        while self.leads and not self._all_set(keys) and time.monotonic() < until:
+        while self.leads and not self._all_set(keys):
+            hurried = self._gave_up and self._stopping()
+            if time.monotonic() - began > (_HURRIED_FAREWELL_SECONDS if hurried else _FAREWELL_SECONDS):
+                return
             time.sleep(_POLL_SECONDS)
 
     def look_out(self) -> None:
         """Raises GaveUpError when the gang has a verdict."""
         verdict = self.read("verdict")
         if verdict:
+            self._gave_up = True
             raise GaveUpError(Verdict.model_validate_json(verdict))
 
     def write(self, key: str, value: str) -> None:

@@ -11,6 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ from llmtrain_trainer.agent.agreement import Agreement, Position
 from llmtrain_trainer.agent.budget import Budget
 from llmtrain_trainer.agent.failure import Failure, first_failure, first_of
 from llmtrain_trainer.agent.gang import Gang, SupersededError
-from llmtrain_trainer.agent.outcome import EndedError, FencedError, GaveUpError
+from llmtrain_trainer.agent.outcome import EndedError, FencedError, GaveUpError, LostGangError, StoppedError
 from llmtrain_trainer.agent.ranks import Ranks, fork, server_processes
 from llmtrain_trainer.agent.uploads import Uploads
 from llmtrain_trainer.agent.watch import Node, Watch
@@ -87,6 +88,9 @@ class Supervisor(SimpleElasticAgent):
                 return
             except SupersededError:
                 continue
+            except StoppedError:
+                self._bring_out_what_is_whole()
+                raise
 
     def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
         node, self._failure = self._node, None
@@ -150,8 +154,8 @@ class Supervisor(SimpleElasticAgent):
         failure = self._failure or self._collect(self._ranks.exit_codes())
         self._ranks.kill()
         self._gear.gang.fail(failure.model_dump_json() if failure else "")
+        self._watch.failed()  # reads what the ranks left, and with it the phase that they were in
         self._node.board.update(phase="restarting", message=failure.sentence() if failure else "Another node asked for a restart.")
-        self._watch.failed()
 
     def _shutdown(self, _death_sig: signal.Signals = signal.SIGTERM, timeout: int = 30) -> None:
         self._ranks.kill(timeout)
@@ -192,11 +196,22 @@ class Supervisor(SimpleElasticAgent):
         node.events.record(kind, message, step=cause.step, rank=cause.rank, node=cause.node, reason=cause.kind)
 
     def _wait_for_uploads(self) -> None:
-        """Leader, before a restart: a save that is on its way is waited for as long as training its steps again would take."""
+        """Leader, before a restart: give a save that is on its way its time."""
         uploads = self._gear.uploads
         if uploads is not None and self._gear.gang.leads and not self._watch.first_start:
-            steps = self._watch.step - (uploads.last.step if uploads.last else self._position.step)
-            uploads.settle(max(_LEAST_UPLOAD_WAIT, steps * self._watch.step_seconds))
+            uploads.settle(self._upload_patience(uploads))
+
+    def _bring_out_what_is_whole(self) -> None:
+        """Told to stop while no ranks run: nothing new can be saved; a save that lacks no part of a node that is gone goes out."""
+        uploads = self._gear.uploads
+        if uploads is not None and not self._watch.first_start:
+            with suppress(LostGangError):  # then node 0 is gone, and nothing can be committed
+                uploads.settle_without(self._gear.gang.absent(), self._upload_patience(uploads))
+
+    def _upload_patience(self, uploads: Uploads) -> float:
+        """Seconds to wait for a save that is on its way: as long as training its steps again would take."""
+        steps = self._watch.step - (uploads.last.step if uploads.last else self._position.step)
+        return max(_LEAST_UPLOAD_WAIT, steps * self._watch.step_seconds)
 
     def _environment(self, group: WorkerGroup, local_rank: int, rank: int) -> dict[str, str]:
         mesh = self._node.config.mesh

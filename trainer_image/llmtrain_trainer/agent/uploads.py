@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from llmtrain_trainer.agent.board import Board, Events
@@ -59,6 +59,12 @@ class Uploads:
     def settle(self, seconds: float) -> None:
         """Give finished saves a moment to be committed, before a restart chooses among the committed ones."""
         self._uploader.drain(seconds)
+        self._show()
+
+    def settle_without(self, gone: Collection[int], seconds: float) -> None:
+        """As `settle`, when some nodes are gone: only saves of which they sent their part are waited for."""
+        if self._uploader.abandon(gone, seconds):
+            self._uploader.drain(seconds)
         self._show()
 
     def drain(self, seconds: float, stop: Stop) -> bool:

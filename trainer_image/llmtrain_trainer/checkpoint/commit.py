@@ -40,6 +40,17 @@ class Committer:
             raise BadCheckpointError(f"{staged.name} was committed by another run meanwhile")
         return commit, manifest.bytes
 
+    def part(self, staged: Staged, node: int) -> NodePart | None:
+        """What a node sent of a save, read once; None where it has not."""
+        key = staged.save_id, node
+        if key not in self._parts:
+            data = read_or_none(self._store, f"{staged.name}/{node_file(node)}")
+            part = NodePart.model_validate_json(data) if data is not None else None
+            if part is None or part.save_id != staged.save_id:
+                return None
+            self._parts[key] = part
+        return self._parts[key]
+
     def retain(self, busy: set[Name]) -> None:
         """Delete what newer, committed checkpoints made superfluous. To be called after a commit only."""
         found: dict[Name, bool] = {}
@@ -54,16 +65,13 @@ class Committer:
             self._swept = True
 
     def _gather(self, staged: Staged) -> list[NodePart] | None:
-        """Parts of all nodes; each is read once."""
+        parts: list[NodePart] = []
         for node in range(self._nodes):
-            if (staged.save_id, node) in self._parts:
-                continue
-            data = read_or_none(self._store, f"{staged.name}/{node_file(node)}")
-            part = NodePart.model_validate_json(data) if data is not None else None
-            if part is None or part.save_id != staged.save_id:
+            part = self.part(staged, node)
+            if part is None:
                 return None
-            self._parts[staged.save_id, node] = part
-        return [self._parts[staged.save_id, node] for node in range(self._nodes)]
+            parts.append(part)
+        return parts
 
     def _recheck(self, name: Name, manifest: Manifest, data: bytes) -> None:
         """What the store lists must be what was sent. Raises BadCheckpointError."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,27 @@ class Uploader:
             if time.monotonic() >= deadline or self.superseded_by is not None:
                 return False
             time.sleep(0.05)
+
+    def abandon(self, gone: Collection[int], timeout: float) -> bool:
+        """Give up every save that lacks the part of a node that is gone: it can never be whole. Returns whether others are left to drain.
+
+        The store is asked for `timeout` seconds, in a thread of its own as in `drain`.
+        """
+
+        def look() -> None:
+            try:
+                for staged in self._pending():
+                    if lacking := [node for node in gone if self._committer.part(staged, node) is None]:
+                        self._closed.add(staged.name)
+                        reason = f"{staged.name} is not committed: node {lacking[0]} is gone and did not send its part."
+                        self._tell("checkpoint_superseded", reason, name=str(staged.name), step=staged.name.step)
+            except StoreError as error:
+                self._store_is_away(error)
+
+        looking = threading.Thread(target=look, name="abandon checkpoints", daemon=True)
+        looking.start()
+        looking.join(timeout)
+        return bool(self._pending())
 
     def _poll(self) -> None:
         if self.superseded_by is not None:
