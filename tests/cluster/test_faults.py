@@ -32,6 +32,9 @@ STEPS, EVERY = 400, 10
 OUTAGE = float(os.environ.get("LLMTRAIN_TEST_OUTAGE_SECONDS", "60"))
 """How long the API server is away."""
 
+SOON = 10
+"""Seconds within which the other pods of a broken gang have ended; two or three where the machine has nothing else to do."""
+
 GPUS = 8
 
 
@@ -216,6 +219,22 @@ def until_trains(job: TrainedJob, attempt: int) -> None:
     until(lambda: name in job.pods(), f"the pods of attempt {attempt}", 200)
     uid = job.pods()[name]
     until(lambda: sum(step.uid == uid for step in list(job.recorder.steps)) >= 5, f"steps of attempt {attempt}")
+
+
+def test_a_pod_that_is_killed_is_soon_followed_by_a_new_gang(scene: Scene, tell: Callable[[float], None]) -> None:
+    job, ended = scene.job, scene.job.attempt()
+    with job.at_full_speed() as now:
+        for process in processes_of(job.pods()[job.pod(1)]):
+            process.kill()
+        until(lambda: job.pod(0, ended + 1) in job.pods(), "the pods of the next gang")
+        created, furthest = time.time() - now, job.recorder.steps[-1].number
+        print(f"the next pods were created {created:.1f} s after the kill")
+        until_trains(job, ended + 1)
+        until(lambda: job.recorder.steps[-1].number > furthest, "training to get further, or the next gang would have to wait")
+    tell(now)
+    assert created < SOON
+    failure = job.status()["failure"]
+    assert (failure["attempt"], failure["reason"]) == (ended, "Killed"), failure
 
 
 def test_a_node_that_died_is_given_up_and_its_gang_starts_elsewhere(scene: Scene, tell: Callable[[float], None]) -> None:

@@ -21,8 +21,11 @@ from llmtrain_operator.life.times import seconds_of, span
 MANAGER = "llmtrain.io/operator"
 """spec.managedBy that means this operator, as does none."""
 
-FAILED_GRACE = 30.0
-"""Seconds for the other pods of a gang that failed: without the failed rank they cannot save."""
+FAILED_GRACE = 10.0
+"""Seconds for the other pods of a gang that failed: without the failed rank they cannot save.
+
+Most end by themselves in one or two. The rest is for a save that only has to be sent, and it ends ranks that hang in an exchange with
+the dead one, which their agent cannot tell from a long step."""
 
 FINISH_PATIENCE = 600.0
 """Seconds for the other pods once node 0 has ended in order."""

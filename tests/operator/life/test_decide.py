@@ -526,13 +526,13 @@ def test_only_the_missing_pods_of_a_gang_are_created(w: Any) -> None:
 def test_a_crash_leaves_the_others_little_time_and_a_drain_all_of_it(w: Any) -> None:
     crash = decide(w.observed(w.ended(1, verdict={}), w.pod(1)))
     drain = decide(w.observed(w.pod(0, deleting=NOW, disruption="EvictionByEvictionAPI"), w.pod(1)))
-    assert [deletion.grace for deletion in crash.delete] == [30.0]
+    assert [deletion.grace for deletion in crash.delete] == [10.0]
     assert [(deletion.name, deletion.grace) for deletion in drain.delete] == [("demo-a1-1", None)]
 
 
 def test_pods_on_dead_nodes_are_told_by_force_and_the_others_in_order(w: Any) -> None:
     decision = decide(w.observed(nodes={"node-0": w.node(0), "node-1": w.node(1, exists=False)}))
-    assert {deletion.name: deletion.grace for deletion in decision.delete} == {"demo-a1-1": 0.0, "demo-a1-0": 30.0}
+    assert {deletion.name: deletion.grace for deletion in decision.delete} == {"demo-a1-1": 0.0, "demo-a1-0": 10.0}
     assert decision.failure is not None and decision.failure.node == "node-1"
 
 
