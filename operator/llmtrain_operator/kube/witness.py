@@ -121,10 +121,10 @@ async def _operator(client: Client) -> str | None:
         if error.code == 403:
             return None
         raise
-    held = [(at, lease) for lease in leases if lease["spec"].get("holderIdentity") and (at := seconds_of(lease["spec"].get("renewTime")))]
-    if not held:
+    renewals = [(at, lease) for lease in leases if (at := seconds_of((lease.get("spec") or {}).get("renewTime"))) is not None]
+    if not renewals:
         return "No operator is at work: none holds a lease."
-    renewed, newest = max(held, key=lambda one: one[0])
+    renewed, newest = max(renewals, key=lambda one: one[0])
     silent = time.time() - renewed
     if silent < STALE_SECONDS:
         return None
