@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -42,6 +43,7 @@ class Gatherer:
 
     def __init__(self, layout: Layout, stages: Sequence[Stage]) -> None:
         self._layout = layout
+        logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)  # each rank's advice on gathers that come once
         self._held: dict[str, torch.Tensor] = {name: weight for stage in stages for name, weight in stage.names()}
         held: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(held, {name: weight.shape for name, weight in self._held.items()})
