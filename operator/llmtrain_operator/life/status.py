@@ -42,7 +42,7 @@ def project(observed: Observed, decision: Decision, plan: Plan | None) -> Status
         start_time=old.start_time or (text_of(observed.now) if attempt else None),
         completion_time=old.completion_time or (text_of(observed.now) if final else None),
         plan=plan_summary(plan) if plan else old.plan,
-        progress=_progress(gang),
+        progress=_at_rest(_progress(gang)) if decision.phase in _AT_REST else _progress(gang),
         checkpoint=_checkpoint(gang),
         restarts=_restarts(gang, decision, attempt),
         failure=_failure(gang, decision),
@@ -195,6 +195,17 @@ def _progress(gang: Gang) -> record.TrainingProgress | None:
         eta=span(left) if math.isfinite(left) and left > 0 and not gang.complete else None,
         last_step_time=text_of(row.time) if math.isfinite(row.time) else None,
     )
+
+
+_AT_REST: tuple[Phase, ...] = ("Suspended", "Queued", "Failed")
+"""Phases in which nothing trains, nor will before something else happens."""
+
+
+def _at_rest(progress: record.TrainingProgress | None) -> record.TrainingProgress | None:
+    """How far training got, without the speed that it no longer has."""
+    if progress is None:
+        return None
+    return progress.model_copy(update={"eta": None, "tokens_per_second": None, "tokens_per_second_per_gpu": None, "mfu": None})
 
 
 def _percent(step: int, target: int | None) -> int | None:

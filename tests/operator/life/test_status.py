@@ -15,6 +15,7 @@ from llmtrain_operator.job.parse import parse_object
 from llmtrain_operator.job.plan import plan
 from llmtrain_operator.job.spec import Status
 from llmtrain_operator.life.decide import decide
+from llmtrain_operator.life.decision import Decision
 from llmtrain_operator.life.observed import Observed
 from llmtrain_operator.life.status import as_dict, plan_summary, project, worth_writing
 from llmtrain_trainer.config import Output
@@ -187,6 +188,15 @@ def test_progress_and_checkpoint_outlive_the_agent_that_told_them(w: Any) -> Non
     silent = after(replace(seen, agents={}))
     assert silent.progress == seen.job.status.progress
     assert silent.checkpoint == seen.job.status.checkpoint
+
+
+def test_a_job_at_rest_keeps_how_far_it_got_and_no_speed(w: Any) -> None:
+    seen = again(CASES["running"](w))
+    decision = Decision(phase="Suspended", reason="Suspended", message="Suspended.")
+    rests, ran = project(seen, decision, None).progress, seen.job.status.progress
+    assert rests is not None and ran is not None and ran.eta and ran.tokens_per_second
+    assert (rests.step, rests.loss) == (ran.step, ran.loss)
+    assert (rests.eta, rests.tokens_per_second, rests.tokens_per_second_per_gpu, rests.mfu) == (None, None, None, None)
 
 
 def test_numbers_alone_wait_and_a_transition_does_not(w: Any) -> None:
