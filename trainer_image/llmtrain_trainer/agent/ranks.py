@@ -82,9 +82,9 @@ class Ranks:
         """Exit codes of the ranks that ended; negative: the signal."""
         return {rank: process.exitcode for rank, process in self._processes.items() if process.exitcode is not None}
 
-    def running(self) -> bool:
-        """Whether any rank still runs."""
-        return any(process.exitcode is None for process in self._processes.values())
+    def __len__(self) -> int:
+        """How many there are, ended or not."""
+        return len(self._processes)
 
     def dump_stacks(self) -> None:
         """Every rank that can still run Python's signal handler in C writes its stacks to its log."""

@@ -137,7 +137,7 @@ class Supervisor(SimpleElasticAgent):
             self._failure = self._first_failure()
             self._end_if_stopping(self._failure)
             return RunResult(state=WorkerState.FAILED)
-        if not self._ranks.running():
+        if len(codes) == len(self._ranks):  # by the codes that were judged: one may end between two looks, and badly
             return RunResult(state=WorkerState.SUCCEEDED, return_values=codes)
         if self._node.stop.expired():
             self._end_if_stopping(None)
