@@ -33,6 +33,9 @@ FINISH_PATIENCE = 600.0
 PLACING_PATIENCE = 300.0
 """Seconds a gang may hold a part of its nodes while another waits for its turn."""
 
+UNPLACED_PATIENCE = 20.0
+"""The same for a gang of which no pod has a node, and of which the scheduler said why: what it lacks may never come."""
+
 STARTING_LOOK = 10.0
 """Seconds between looks at a gang that has its nodes and does not train yet: its agents, and the events of its pods, must be asked."""
 
@@ -241,14 +244,15 @@ def _completes_the_gang(gang: Gang) -> Decision | None:
 
 
 def _gives_way(gang: Gang) -> Decision | None:
-    """A gang that got a part of its nodes and waits for the rest lets another try."""
+    """A gang that waits for the rest of its nodes lets another try; soon, where it has none and the scheduler knows none for it."""
     if gang.observed.gang != "operator" or gang.size < 2 or gang.scheduled == gang.size:
         return None
     waiting = [rival.key for rival in gang.observed.rivals if rival.waiting_since is not None and rival.key != gang.job.key]
-    left = PLACING_PATIENCE - (gang.observed.now - _created(gang))
-    if not waiting or left > 0:
+    unplaced = not gang.scheduled and any(pod.unschedulable for pod in gang.pods.values())
+    patience = UNPLACED_PATIENCE if unplaced else PLACING_PATIENCE
+    if not waiting or gang.observed.now - _created(gang) < patience:
         return None
-    message = f"Gives way to {waiting[0]}: {gang.scheduled} of {_pods(gang.size)} had a node after {span(PLACING_PATIENCE)}."
+    message = f"Gives way to {waiting[0]}: {gang.scheduled} of {_pods(gang.size)} had a node after {span(patience)}."
     return _stopping(gang, Decision(phase="Queued", reason="GaveWay", message=message, ends=gang.number), FAILED_GRACE)
 
 

@@ -485,6 +485,30 @@ TABLE: list[tuple[str, Case, str, str, Action]] = [
         Action.DELETE_PODS,
     ),
     (
+        "a gang for which there is no node gives way soon",
+        lambda w: w.observed(
+            w.pending(0, created=NOW - 25, node=None, unschedulable="0/2 nodes are available: 2 Insufficient memory."),
+            w.pending(1, created=NOW - 25, node=None, unschedulable="0/2 nodes are available: 2 Insufficient memory."),
+            rivals=(Rival(key="team/other", placing=False, waiting_since=NOW - 10),),
+            agents={},
+        ),
+        "Queued",
+        "GaveWay",
+        Action.DELETE_PODS,
+    ),
+    (
+        "a gang that holds half its nodes does not give way as soon",
+        lambda w: w.observed(
+            w.pending(0, created=NOW - 25),
+            w.pending(1, created=NOW - 25, node=None, unschedulable="0/2 nodes are available: 2 Insufficient memory."),
+            rivals=(Rival(key="team/other", placing=False, waiting_since=NOW - 10),),
+            agents={},
+        ),
+        "Starting",
+        "Unschedulable",
+        Action.NOTHING,
+    ),
+    (
         "a gang that holds half its nodes goes on waiting where nobody else does",
         lambda w: w.observed(w.pending(0, created=NOW - 400), w.pending(1, created=NOW - 400, node=None), agents={}),
         "Starting",
