@@ -30,6 +30,9 @@ the dead one, which their agent cannot tell from a long step."""
 FINISH_PATIENCE = 600.0
 """Seconds for the other pods once node 0 has ended in order."""
 
+CREATION_PATIENCE = 3.0
+"""Seconds after which an attempt that the status names and that has no pod is taken for one that nobody creates."""
+
 PLACING_PATIENCE = 300.0
 """Seconds a gang may hold a part of its nodes while another waits for its turn."""
 
@@ -201,6 +204,23 @@ def _name_in_use(gang: Gang) -> Decision | None:
     return Decision(phase="Pending", reason="NameInUse", message=message, again_in=15.0)
 
 
+def _being_created(gang: Gang) -> Decision | None:
+    """The status of a moment ago names an attempt of which there is no pod: another operator that leads, too, is about to create them.
+
+    A second attempt beside that one would have to be ended again.
+    """
+    status = gang.job.status
+    written = seconds_of(status.goodput.accounted_until) if status.goodput else None
+    begun = gang.over and gang.number > (status.ended_attempt or 0) and gang.observed.not_created is None
+    if not begun or written is None:
+        return None
+    left = written + CREATION_PATIENCE - gang.observed.now
+    if not 0 < left <= CREATION_PATIENCE:
+        return None
+    message = f"The pods of attempt {gang.number} are being created."
+    return Decision(phase="Starting", reason="CreatingPods", message=message, again_in=left)
+
+
 def _not_its_turn(gang: Gang) -> Decision | None:
     """Without a scheduler of gangs: one at a time is placed, in the order in which they began to wait."""
     if not gang.over or gang.observed.gang != "operator" or gang.size < 2:
@@ -289,6 +309,7 @@ POLICIES: tuple[Policy, ...] = (
     _refused,
     _waits_to_retry,
     _name_in_use,
+    _being_created,
     _not_its_turn,
     _starts,
     _completes_the_gang,

@@ -11,6 +11,7 @@ import pytest
 from llmtrain_operator.life.decide import decide, rival_of
 from llmtrain_operator.life.decision import Action
 from llmtrain_operator.life.observed import Admission, Observed, Rival, Warned
+from llmtrain_operator.life.times import text_of
 from llmtrain_trainer.config import ExitCode
 
 NOW = 1_800_000_000.0
@@ -540,6 +541,18 @@ def test_the_next_attempt_is_above_every_trace_of_one(w: Any) -> None:
 def test_an_attempt_that_has_no_pods_and_never_had_them_all_is_not_begun_again(w: Any) -> None:
     """Its number may be one that a status restored from the past names, and that trained long ago."""
     assert decide(w.nothing(job=w.job(w.status(phase="Starting", attempt=4, pods={"created": 1})))).attempt == 5
+
+
+def test_an_attempt_that_another_operator_is_about_to_create_is_waited_for(w: Any) -> None:
+    def seen(ago: float, **changes: Any) -> Observed:
+        goodput = {"accountedUntil": text_of(NOW - ago), "totalSeconds": 1, "byCause": {}}
+        return w.nothing(job=w.job(w.status(phase="Starting", attempt=2, ended_attempt=1, pods={"created": 0}, goodput=goodput)), **changes)
+
+    waits = decide(seen(1))
+    assert (waits.action, waits.phase, waits.again_in) == (Action.NOTHING, "Starting", 2.0)
+    assert decide(seen(3)).attempt == 3
+    assert decide(seen(-60)).attempt == 3, "a clock that was set back holds nothing up"
+    assert decide(seen(1, not_created="exceeded quota")).attempt == 2
 
 
 def test_only_the_missing_pods_of_a_gang_are_created(w: Any) -> None:
