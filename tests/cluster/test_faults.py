@@ -227,10 +227,9 @@ def test_a_pod_that_is_killed_is_soon_followed_by_a_new_gang(scene: Scene, tell:
         for process in processes_of(job.pods()[job.pod(1)]):
             process.kill()
         until(lambda: job.pod(0, ended + 1) in job.pods(), "the pods of the next gang")
-        created, furthest = time.time() - now, job.recorder.steps[-1].number
+        created = time.time() - now
         print(f"the next pods were created {created:.1f} s after the kill")
         until_trains(job, ended + 1)
-        until(lambda: job.recorder.steps[-1].number > furthest, "training to get further, or the next gang would have to wait")
     tell(now)
     assert created < SOON
     failure = job.status()["failure"]
