@@ -118,7 +118,7 @@ def test_data_that_is_not_there_fails_the_job_with_the_sentence_of_the_preparati
     submit(dataset=[{"source": f"s3://{namespace}/absent.jsonl"}], resources={"nodes": 1})
     watched = command("watch", "demo", "--plain")
     said = watched.communicate(timeout=120)[0]
-    assert watched.returncode == 1 and "`llmtrain why demo` shows the evidence." in said, said
+    assert watched.returncode == 1 and f"`llmtrain why demo -n {namespace}` shows the evidence." in said, said
     why = command("why", "demo").communicate(timeout=60)[0]
     assert why.startswith("demo is Failed: ") and "absent.jsonl" in why.splitlines()[0], why
     assert "last failure" in why and "what to do" in why, why
