@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 PINS := requirements/dev.txt requirements/uv.txt operator/pyproject.toml trainer_image/pyproject.toml
 export OMP_NUM_THREADS := 1
 
-.PHONY: help demo test test-fast test-cluster images cluster cluster-down check format generate parity bench bench-operator fuzz memory requirements clean
+.PHONY: help demo test test-fast test-cluster images cluster cluster-down check format generate parity bench bench-gpu bench-operator fuzz memory requirements clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -62,6 +62,9 @@ parity: .venv/ready  ## Every small layout against one process and HF Trainer ->
 
 bench: .venv/ready  ## Step time, checkpoint stall, recovery, upload -> out/bench-trainer.json
 	$(PYTHON) benchmarks/trainer.py
+
+bench-gpu: .venv/ready  ## A model of 1.1B parameters on one GPU by each engine and HF Trainer -> out/bench-gpu.json
+	$(PYTHON) benchmarks/gpu.py
 
 bench-operator: .venv/ready  ## The operator on 512 simulated nodes -> out/bench-operator.json
 	$(PYTHON) -m tests.cluster build
