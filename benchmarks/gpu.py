@@ -147,15 +147,10 @@ def time_engine(config_text: str) -> dict[str, Any]:
     """Seconds of each timed step of an engine of the product, its losses, and its peak."""
     import torch
 
-    from llmtrain_trainer.engines import build_engine
     from llmtrain_trainer.engines.engine import StepBatch
 
     config = TrainerConfig.model_validate_json(config_text)
-    if config.engine == "megatron" and config.device == "cpu":
-        load_script(Path(__file__).with_name("stand_in.py")).stand_in_for_cuda()
-    with tempfile.TemporaryDirectory() as model_dir:
-        (Path(model_dir) / "config.json").write_text(json.dumps(config.model.config))
-        engine = build_engine(config, Path(model_dir))
+    engine = load_script(Path(__file__).with_name("building.py")).engine_of(config)
     length, rows = config.training.sequence_length, config.batch.global_size
     positions = torch.arange(length).repeat(rows, 1)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -164,16 +163,11 @@ def train(config_text: str) -> list[int]:
     """On every rank: two steps; the peaks of all ranks in bytes."""
     import torch
 
-    from llmtrain_trainer.engines import build_engine
     from llmtrain_trainer.engines.engine import StepBatch
 
     config = TrainerConfig.model_validate_json(config_text)
-    if config.engine == "megatron":
-        load_script(Path(__file__).with_name("stand_in.py")).stand_in_for_cuda()
     length, rows = config.training.sequence_length, config.batch.micro_size * config.batch.accumulation
-    with tempfile.TemporaryDirectory() as model_dir:
-        (Path(model_dir) / "config.json").write_text(json.dumps(config.model.config))
-        engine = build_engine(config, Path(model_dir))
+    engine = load_script(Path(__file__).with_name("building.py")).engine_of(config)
     positions = torch.arange(length).repeat(rows, 1)
     for step in (1, 2):
         ids = torch.randint(0, LLAMA["vocab_size"], (rows, length + 1))

@@ -157,19 +157,11 @@ def batch_of(step: int, replica: int, replicas: int, packed: bool) -> Any:
 
 def run_cases(cases: Sequence[Case], steps: int) -> list[tuple[list[float], list[float], float]]:
     """On every rank: (losses, gradient norms, last evaluation) of each case."""
-    if any(case.engine == "megatron" for case in cases):
-        load_script(Path(__file__).with_name("stand_in.py")).stand_in_for_cuda()
     return [run_case(case, steps) for case in cases]
 
 
 def run_case(case: Case, steps: int) -> tuple[list[float], list[float], float]:
-    from llmtrain_trainer.engines import build_engine
-
-    config = config_of(case, steps)
-    with tempfile.TemporaryDirectory() as model_dir:
-        assert config.model.config is not None
-        (Path(model_dir) / "config.json").write_text(json.dumps(config.model.config))
-        engine = build_engine(config, Path(model_dir))
+    engine = load_script(Path(__file__).with_name("building.py")).engine_of(config_of(case, steps))
     losses, norms = [], []
     for step in range(1, steps + 1):
         result = engine.train_step(batch_of(step, engine.replica, case.dp, case.packed), learning_rate=1e-3, step=step, stop=False)
@@ -197,7 +189,7 @@ def run_hf_trainer(case: Case, steps: int) -> Trace:
             # It shifts labels itself: the token before the first is no target, and what follows the last one is never read.
             rows.append({"input_ids": torch.cat([ids, ids[-1:]]), "labels": torch.cat([torch.tensor([-100]), labels])})
     with tempfile.TemporaryDirectory() as directory:
-        (Path(directory) / "config.json").write_text(json.dumps(config.model.config))
+        (Path(directory) / "config.json").write_text(json.dumps(config.model.config))  # which the export copies
         build_engine(config, Path(directory)).export(Path(directory) / "start", "full")
         trace: Trace = load_script(Path(__file__).with_name("hf_trainer.py")).train(Path(directory) / "start", rows, config.training)
     return trace

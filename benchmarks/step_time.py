@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import json
 import statistics
-import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from llmtrain_trainer.config import TrainerConfig
-from llmtrain_trainer.parallel.launch import launch
+from llmtrain_trainer.parallel.launch import launch, load_script
 
 MICRO, ACCUMULATION = 4, 2
 
@@ -96,7 +95,6 @@ def native(size: Size) -> Any:
     """Steps of the product's engine: loss, norm, clipping, optimizer, everything a training step does."""
     import torch
 
-    from llmtrain_trainer.engines import build_engine
     from llmtrain_trainer.engines.engine import StepBatch
 
     rows = MICRO * ACCUMULATION
@@ -119,9 +117,7 @@ def native(size: Size) -> Any:
             "batch": {"globalSize": rows, "microSize": MICRO, "accumulation": ACCUMULATION},
         }
     )
-    with tempfile.TemporaryDirectory() as model_dir:
-        (Path(model_dir) / "config.json").write_text(json.dumps(size.shape))
-        engine = build_engine(config, Path(model_dir))
+    engine = load_script(Path(__file__).with_name("building.py")).engine_of(config)
     positions = torch.arange(size.length).repeat(rows, 1)
 
     def run(steps: int) -> None:
