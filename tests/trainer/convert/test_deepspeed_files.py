@@ -18,6 +18,7 @@ from llmtrain_trainer.convert.adapters import write_adapter
 from llmtrain_trainer.convert.sources import Source, open_source
 from llmtrain_trainer.convert.targets import write_files
 from llmtrain_trainer.data.bad_data import BadData
+from llmtrain_trainer.engines.deepspeed.files import NOTES
 from llmtrain_trainer.parallel.launch import launch, load_script
 
 ROOT = Path(__file__).parents[3]
@@ -73,7 +74,7 @@ def test_weights_of_ranks_are_those_that_they_export(
 REFUSED = [
     (
         {"intermediate_size": 512},
-        r"its model.layers.0.mlp.gate_proj.weight is \[512, 64\], and the checkpoint holds 2 of \[128, 64\]. Give",
+        r"its model.layers.0.mlp.gate_proj.weight is \[512, 64\], and the checkpoint's is \[128, 64\]. Give",
     ),
     ({"num_hidden_layers": 5}, "the checkpoint does not hold its model.layers.4.self_attn.q_proj.weight. Give the manifest of the job"),
 ]
@@ -81,10 +82,12 @@ REFUSED = [
 
 @pytest.mark.parametrize(("shape", "words"), REFUSED)
 def test_another_model_than_the_manifests_is_refused(parity: ModuleType, tmp_path: Path, shape: dict[str, int], words: str) -> None:
-    """Files as two tensor-parallel ranks write them, each with all of every weight."""
-    network = AutoModelForCausalLM.from_config(AutoConfig.for_model(**parity.LLAMA))
+    """Files as two tensor-parallel ranks write them that share out each matrix by its rows."""
+    weights = AutoModelForCausalLM.from_config(AutoConfig.for_model(**parity.LLAMA)).state_dict()
+    halves = {name: weight[: len(weight) // 2] if weight.dim() > 1 else weight for name, weight in weights.items()}
+    said = [(name, 0 if weight.dim() > 1 else None, name) for name, weight in weights.items()]
     for rank in range(2):
-        torch.save({"module": network.state_dict()}, tmp_path / f"mp_rank_{rank:02d}_model_states.pt")
+        torch.save({"module": halves, "optimizer": {"state": {}}, NOTES: said}, tmp_path / f"mp_rank_{rank:02d}_model_states.pt")
     config = parity.config_of(parity.Case(engine="deepspeed", tp=2, zero_stage=0, shape=shape), 5)
     (tmp_path / "config.json").write_text(json.dumps(config.model.config))
     with pytest.raises(BadData, match=f"spec.model is another one than the checkpoint's: {words}"):

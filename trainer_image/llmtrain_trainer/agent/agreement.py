@@ -17,12 +17,11 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from llmtrain_trainer.agent.board import Events
-from llmtrain_trainer.agent.conversion import ConversionError, convert
 from llmtrain_trainer.agent.gang import Gang
 from llmtrain_trainer.agent.outcome import GaveUpError
 from llmtrain_trainer.checkpoint import restore
 from llmtrain_trainer.checkpoint.errors import BadCheckpointError, ResumeError, StoreError
-from llmtrain_trainer.checkpoint.fit import conversion
+from llmtrain_trainer.checkpoint.fit import check
 from llmtrain_trainer.checkpoint.manifest import MANIFEST, Manifest
 from llmtrain_trainer.checkpoint.restore import Found
 from llmtrain_trainer.checkpoint.store import Store
@@ -116,7 +115,7 @@ class Agreement:
             else:
                 found = self._newest(self._store, refused)
             if found is not None:
-                self._conversion(str(found.name))  # an older one would be refused for the same reason
+                self._check(str(found.name))  # an older one would be refused for the same reason
         except ResumeError as error:
             raise self._give_up(ExitCode.CONFIG, "BadConfig", str(error)) from error
         except StoreError as error:
@@ -147,17 +146,16 @@ class Agreement:
         try:
             found = restore.find(self._store, name)
             directory = restore.fetch(found, self._store, self._run.restore)
-            if kind := self._conversion(name):
-                directory = convert(kind, directory, self._run.logs)
+            self._check(name)
         except (BadCheckpointError, ResumeError) as error:
             return Position(round=self._gang.round), f"{error}"
-        except (StoreError, OSError, ConversionError) as error:
+        except (StoreError, OSError) as error:
             return Position(round=self._gang.round), f"{_UNABLE}{error}"
         return Position(round=self._gang.round, checkpoint=name, step=found.step, directory=str(directory)), _OK
 
-    def _conversion(self, name: str) -> str | None:
-        """What a fetched checkpoint needs before this run can load it. Raises ResumeError where it never can."""
-        return conversion(Manifest.model_validate_json((self._run.restore / name / MANIFEST).read_bytes()).meta, self._config)
+    def _check(self, name: str) -> None:
+        """Raises ResumeError where this run can never load a fetched checkpoint."""
+        check(Manifest.model_validate_json((self._run.restore / name / MANIFEST).read_bytes()).meta, self._config)
 
     def _give_up(self, code: ExitCode, reason: str, message: str) -> GaveUpError:
         verdict = Verdict(exit_code=code, reason=reason, message=message)

@@ -29,7 +29,7 @@ class Source(Protocol):
 class Native:
     """Every layout's: DCP knows none."""
 
-    def __init__(self, _config: TrainerConfig, directory: Path, _model_dir: Path, _meta: Meta) -> None:
+    def __init__(self, _config: TrainerConfig, directory: Path, _model_dir: Path) -> None:
         self._parts = Parts(directory)
         self.shapes = {key.removeprefix("model."): shape for key, shape in self._parts.shapes.items() if key.startswith("model.")}
 
@@ -40,7 +40,7 @@ class Native:
 class Megatron:
     """Every layout's: Megatron saves tensors of the whole model, all layers of a kind as one, and all experts of them."""
 
-    def __init__(self, _config: TrainerConfig, directory: Path, model_dir: Path, _meta: Meta) -> None:
+    def __init__(self, _config: TrainerConfig, directory: Path, model_dir: Path) -> None:
         from llmtrain_trainer.engines.megatron.weights import heads_of
 
         self._parts, shape = Parts(directory), AutoConfig.from_pretrained(model_dir)
@@ -92,14 +92,14 @@ def _stacked(ours: str) -> str:
     return ours.replace("layers.{layer}.", "layers.").replace("local_experts.{expert}.", "experts.")
 
 
-def _deepspeed(config: TrainerConfig, directory: Path, model_dir: Path, meta: Meta) -> Source:
+def _deepspeed(config: TrainerConfig, directory: Path, model_dir: Path) -> Source:
     """Importing DeepSpeed takes seconds: for its files alone."""
     from llmtrain_trainer.convert.deepspeed import DeepSpeed
 
-    return DeepSpeed(config, directory, model_dir, meta)
+    return DeepSpeed(config, directory, model_dir)
 
 
-SOURCES: dict[str, Callable[[TrainerConfig, Path, Path, Meta], Source]] = {"dcp": Native, "megatron": Megatron, "deepspeed": _deepspeed}
+SOURCES: dict[str, Callable[[TrainerConfig, Path, Path], Source]] = {"dcp": Native, "megatron": Megatron, "deepspeed": _deepspeed}
 """By the format that a checkpoint's manifest names."""
 
 
@@ -107,4 +107,4 @@ def open_source(config: TrainerConfig, directory: Path, model_dir: Path, meta: M
     """`directory`: a fetched checkpoint, every file verified. `config`: of a job with its model. Raises BadData."""
     if meta.format == "dcp" and not (directory / METADATA).exists():
         raise BadData("checkpoint", directory.name, f"it has no {METADATA}", "Give another one")
-    return SOURCES[meta.format](config, directory, model_dir, meta)
+    return SOURCES[meta.format](config, directory, model_dir)

@@ -5,7 +5,7 @@ A layer is whole on this rank only while it is made, so that a model needs not f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,12 +113,12 @@ def nobody(_module: nn.Module) -> None:
     """Shares nothing out: every replica keeps its weights whole."""
 
 
-def optimizer_of(weights: Iterable[nn.Parameter], config: TrainerConfig) -> torch.optim.AdamW:
+def optimizer_of(weights: Mapping[str, nn.Parameter], config: TrainerConfig) -> torch.optim.AdamW:
     """AdamW over the trained weights, with decay on matrices alone."""
-    chosen, trained = config.training.optimizer, [weight for weight in weights if weight.requires_grad]
+    chosen, trained = config.training.optimizer, [(name, weight) for name, weight in weights.items() if weight.requires_grad]
     groups = [
-        {"params": [weight for weight in trained if _dimensions(weight) >= 2], "weight_decay": chosen.weight_decay},
-        {"params": [weight for weight in trained if _dimensions(weight) < 2], "weight_decay": 0.0},
+        {"params": [(name, weight) for name, weight in trained if _dimensions(weight) >= 2], "weight_decay": chosen.weight_decay},
+        {"params": [(name, weight) for name, weight in trained if _dimensions(weight) < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(
         [group for group in groups if group["params"]], lr=chosen.learning_rate, betas=chosen.betas, eps=chosen.epsilon, fused=True

@@ -19,12 +19,13 @@ import torch.distributed as dist
 
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.engines.deepspeed import disk
+from llmtrain_trainer.engines.deepspeed.files import Files, notes
+from llmtrain_trainer.engines.deepspeed.holders import holder_of, load
 from llmtrain_trainer.engines.deepspeed.norm import Clipper
 from llmtrain_trainer.engines.deepspeed.pipeline import Pipeline
 from llmtrain_trainer.engines.deepspeed.place import place_of
 from llmtrain_trainer.engines.deepspeed.replica import Replica
 from llmtrain_trainer.engines.deepspeed.settings import clips_itself, settings_of
-from llmtrain_trainer.engines.deepspeed.universal import UNIVERSAL
 from llmtrain_trainer.engines.deepspeed.weights import Gatherer
 from llmtrain_trainer.engines.engine import StepBatch, StepResult
 from llmtrain_trainer.export import write_export
@@ -77,23 +78,17 @@ class DeepSpeedEngine:
 
     def save_files(self, directory: Path) -> None:
         """DeepSpeed's own files, of a LoRA run without the frozen weights."""
-        frozen = self._config.peft is not None
-        self._runner.deepspeed.save_checkpoint(str(directory), tag="", save_latest=False, exclude_frozen_parameters=frozen)
+        engine, frozen = self._runner.deepspeed, self._config.peft is not None
+        said = notes(self._runner.optimizer, self._runner.weights, self._runner.cut, engine.param_names)
+        engine.save_checkpoint(str(directory), tag="", client_state=said, save_latest=False, exclude_frozen_parameters=frozen)
         for script in directory.glob("*.py"):
             script.unlink()  # DeepSpeed leaves programs beside its files
 
     def load_checkpoint(self, directory: Path) -> None:
-        """Read what `save_files` of the same layout wrote, or what universal.py made of it."""
-        engine, optimizer = self._runner.deepspeed, self._runner.optimizer
-        engine._config.load_universal_checkpoint = directory.name == UNIVERSAL
-        decays = [group["weight_decay"] for group in optimizer.param_groups]
-        with torch.no_grad():  # it broadcasts weights
-            engine.load_checkpoint(str(directory.parent), tag=directory.name, load_module_strict=self._config.peft is None)
-        # From the universal format every group gets the settings of the first, and all weights count their steps in one tensor.
-        for group, decay in zip(optimizer.param_groups, decays, strict=True):
-            group["weight_decay"] = decay
-        for state in optimizer.state.values():
-            state |= {key: value.clone() for key, value in state.items() if key == "step"}
+        """Read what `save_files` wrote in any layout: each rank what it holds itself."""
+        names = {weight: name for name, weight in self._runner.weights.items()}
+        with torch.no_grad():
+            load(Files(directory), holder_of(self._runner.deepspeed), names, self._runner.cut, self._place)
 
     def export(self, directory: Path, kind: str) -> None:
         """Write Hugging Face files; see export.py."""

@@ -113,7 +113,7 @@ class Pipeline:
         if config.peft is not None:
             network.tied_comms = {}  # equal by now, and frozen: there is no gradient to add up
         self._read(network)
-        self.optimizer = optimizer_of(network.parameters(), config)
+        self.optimizer = optimizer_of(self.weights, config)
         self.deepspeed, *_ = deepspeed.initialize(model=network, optimizer=self.optimizer, config=settings)
 
     def train(self, batch: StepBatch) -> torch.Tensor:

@@ -7,8 +7,6 @@ from typing import Any
 
 import deepspeed
 import torch
-from deepspeed.checkpoint.constants import UNIVERSAL_CHECKPOINT_INFO
-from deepspeed.module_inject.layers import collect_autotp_universal_checkpoint_info
 from deepspeed.utils import groups
 from peft.tuners.lora import LoraLayer
 from torch import nn
@@ -32,11 +30,10 @@ class Replica:
         network: Any = made.stage.network
         if place.tp > 1:
             network.ds_autotp_parsed = True  # AutoTP's layers are in already: see tensor.py
-            setattr(network, UNIVERSAL_CHECKPOINT_INFO, collect_autotp_universal_checkpoint_info(network))
         if config.mesh.zero_stage == 3:
             _tell_of_adapters(network)
         self.cut, self.weights = made.cut, dict(made.stage.names())
-        self.optimizer = optimizer_of(self.weights.values(), config)
+        self.optimizer = optimizer_of(self.weights, config)
         self.deepspeed, *_ = deepspeed.initialize(model=network, optimizer=self.optimizer, config=settings)
 
     def train(self, batch: StepBatch) -> torch.Tensor:

@@ -1,0 +1,208 @@
+"""Weights and optimizer states out of the files of engine deepspeed, of any layout, by any process. Used by holders.py and by convert.
+
+Each pair of stage and tensor-parallel rank has written the shards of its weights: under ZeRO as shares of its replicas, in fp32. Files are
+mapped: what is not asked for is not read.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from deepspeed.checkpoint.constants import (
+    BASE_OPTIMIZER_STATE,
+    FP32_FLAT_GROUPS,
+    OPTIMIZER_STATE_DICT,
+    PARAM_SHAPES,
+    PARAM_SLICE_MAPPINGS,
+    SINGLE_PARTITION_OF_FP32_GROUPS,
+)
+from deepspeed.utils.zero_to_fp32 import get_checkpoint_files, zero3_partitioned_param_info
+from torch import nn
+
+NOTES = "llmtrain"
+"""What a save adds to DeepSpeed's files, so that they can be read without the model."""
+
+WEIGHT = "fp32"
+MOMENTS = ("exp_avg", "exp_avg_sq")
+Pieces = tuple[torch.Tensor, ...]
+Shapes = Mapping[str, torch.Size]
+
+
+def notes(
+    optimizer: torch.optim.Optimizer, weights: Mapping[str, nn.Parameter], cut: Mapping[str, int], theirs: Mapping[nn.Parameter, str]
+) -> dict[str, Any]:
+    """Of each trained weight, in the order of the optimizer: its name, the dimension that tensor-parallel ranks share out, if any, and
+    DeepSpeed's name of it. `theirs`: by weight.
+    """
+    names = [name for group in optimizer.param_groups for name in group["param_names"]]
+    return {NOTES: [(name, cut.get(name), theirs[weights[name]]) for name in names]}
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """What one tensor-parallel rank holds of a weight."""
+
+    shape: torch.Size
+    held: Mapping[str, Pieces]
+    """Views of files by WEIGHT and MOMENTS: its elements one after the other, and padding behind them. No moments before the first step."""
+
+    def pieces(self, key: str) -> Iterator[torch.Tensor]:
+        """Flat, without the padding."""
+        left = self.shape.numel()
+        for piece in self.held[key]:
+            yield piece.detach().flatten()[:left]
+            left -= min(left, piece.numel())
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A weight of the model, and its moments."""
+
+    shards: tuple[Shard, ...]
+    cut: int | None
+    """The dimension that the shards share out. None: each holds all of it."""
+
+    @property
+    def shape(self) -> torch.Size:
+        """Of the whole."""
+        shape = list(self.shards[0].shape)
+        if self.cut is not None:
+            shape[self.cut] = sum(shard.shape[self.cut] for shard in self.shards)
+        return torch.Size(shape)
+
+    @property
+    def trained(self) -> bool:
+        """Whether there are moments."""
+        return all(key in self.shards[0].held for key in MOMENTS)
+
+    def read(self, key: str = WEIGHT) -> torch.Tensor:
+        """The whole in fp32, on the CPU."""
+        shards = [torch.cat(list(shard.pieces(key))).view(shard.shape).float() for shard in self._needed()]
+        return shards[0] if self.cut is None else torch.cat(shards, self.cut)
+
+    def share(self, key: str, cut: int | None, rank: int, ranks: int, start: int, count: int) -> torch.Tensor:
+        """`count` elements from `start` of the flat shard that tensor-parallel rank `rank` of `ranks` holds, in fp32, on the CPU.
+
+        No more than that is read, but of a weight that is cut across its rows and was by another number of ranks.
+        """
+        shards = self._needed()
+        if cut is None or (self.cut == cut and len(shards) == ranks):
+            mine = shards[rank] if cut is not None else None
+            return _range(mine.pieces(key), start, count) if mine else self._of_whole(key, start, count)
+        if cut == 0:
+            return self._of_whole(key, rank * (self.shape.numel() // ranks) + start, count)
+        return self.read(key).chunk(ranks, cut)[rank].flatten()[start : start + count]
+
+    def _of_whole(self, key: str, start: int, count: int) -> torch.Tensor:
+        if self.cut:
+            return self.read(key).flatten()[start : start + count]
+        return _range(itertools.chain.from_iterable(shard.pieces(key) for shard in self._needed()), start, count)
+
+    def _needed(self) -> Sequence[Shard]:
+        return self.shards[:1] if self.cut is None else self.shards
+
+
+def _range(pieces: Iterable[torch.Tensor], start: int, count: int) -> torch.Tensor:
+    """Elements of flat pieces that follow each other."""
+    found = [torch.empty(0)]
+    for piece in pieces:
+        found.append(piece[start : start + count].float())
+        start, count = max(0, start - piece.numel()), count - found[-1].numel()
+    return torch.cat(found)
+
+
+class Files:
+    """A checkpoint's."""
+
+    def __init__(self, directory: Path) -> None:
+        """Raises ValueError where a file does not say what it holds."""
+        found: dict[str, list[Shard]] = defaultdict(list)
+        cuts: dict[str, int | None] = {}
+        steps: list[torch.Tensor] = []
+        for rank in _ranks(directory):
+            states, shares = _open(_paths(directory, rank, "model")[0]), [_open(path) for path in _paths(directory, rank, "optim")]
+            if NOTES not in states:
+                raise ValueError(f"{directory.name} does not say which weights its files hold: an older version wrote it")
+            held = [share[OPTIMIZER_STATE_DICT] for share in shares]
+            shards = dict(_joined(states[PARAM_SHAPES], held) if held else _whole(directory, rank, states))
+            for name, cut, theirs in states[NOTES]:
+                found[name].append(shards[theirs])
+                cuts[name] = cut
+            steps += [state["step"] for state in _adam(held[0] if held else states).values() if "step" in state]
+        self.weights = {name: Weight(tuple(shards), cuts[name]) for name, shards in found.items()}
+        """By name. What a pipeline holds at both ends has the shards of both, and no cut."""
+
+        self.step = steps[0] if steps else None
+        """Of the optimizer, which trains all weights at once; None before its first."""
+
+
+def _ranks(directory: Path) -> list[int]:
+    """Stages times tensor-parallel ranks, which is how DeepSpeed numbers files."""
+    names = (re.search(r"mp_rank_(\d+)_model_states\.pt$", path.name) for path in directory.iterdir())
+    return sorted({int(name[1]) for name in names if name})
+
+
+def _paths(directory: Path, rank: int, kind: str) -> list[str]:
+    """Files of a rank in the order of its replicas. Empty where it has none of the kind."""
+    pattern = f"*mp_rank_{rank:02d}_{kind}_states.pt"
+    return list(get_checkpoint_files(str(directory), pattern)) if any(directory.glob(pattern)) else []
+
+
+def _open(path: str | Path) -> dict[str, Any]:
+    opened: dict[str, Any] = torch.load(path, map_location="cpu", mmap=True, weights_only=False)
+    return opened
+
+
+def _adam(held: Mapping[str, Any]) -> Mapping[int, Mapping[str, torch.Tensor]]:
+    """The state of torch's optimizer."""
+    key = next(key for key in (BASE_OPTIMIZER_STATE, OPTIMIZER_STATE_DICT, "optimizer") if key in held)
+    state: Mapping[int, Mapping[str, torch.Tensor]] = held[key]["state"]
+    return state
+
+
+def _whole(directory: Path, rank: int, states: Mapping[str, Any]) -> Iterator[tuple[str, Shard]]:
+    """Of a rank without ZeRO: weights with its model or with the layers of its stage, moments in the order of the notes."""
+    weights = states["module"] if states["module"] is not None else _layers(directory, rank)
+    for index, (_, _, theirs) in enumerate(states[NOTES]):
+        moments = {key: (value,) for key, value in _adam(states).get(index, {}).items() if key in MOMENTS}
+        yield theirs, Shard(weights[theirs].shape, {WEIGHT: (weights[theirs],)} | moments)
+
+
+def _layers(directory: Path, rank: int) -> dict[str, torch.Tensor]:
+    """Of all stages, for the tensor-parallel rank of this one, by the names that a pipeline gives them."""
+    ranks = len(list(directory.glob("layer_00-*")))
+    weights = {}
+    for path in directory.glob(f"layer_*-model_{rank % ranks:02d}-*"):
+        for name, weight in _open(path).items():
+            tied = name == "embedding.weight"
+            weights[f"tied_modules.table.{name}" if tied else f"{int(path.name.split('-')[0][6:])}.{name}"] = weight
+    return weights
+
+
+def _joined(groups: Sequence[Shapes], shares: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Shard]]:
+    """Out of the replicas' shares. `groups`: of the optimizer, in its order."""
+    for index, shapes in enumerate(groups):
+        parts = [_parts(share, index, shapes, len(shares)) for share in shares]
+        for name, shape in shapes.items():
+            yield name, Shard(shape, {key: tuple(part[key][name] for part in parts if name in part[key]) for key in parts[0]})
+
+
+def _parts(share: Mapping[str, Any], index: int, shapes: Shapes, replicas: int) -> dict[str, dict[str, torch.Tensor]]:
+    """What one replica holds of a group, by key and weight. ZeRO-3 shares out each weight; the lower stages all of them as one, and note
+    what lies where.
+    """
+    flats = {key: value for key, value in _adam(share).get(index, {}).items() if key in MOMENTS}
+    if FP32_FLAT_GROUPS in share:
+        flats[WEIGHT] = share[FP32_FLAT_GROUPS][index]
+        sizes = [zero3_partitioned_param_info(shape.numel(), replicas)[0] for shape in shapes.values()]
+        return {key: dict(zip(shapes, torch.split(flat, sizes), strict=True)) for key, flat in flats.items()}
+    flats[WEIGHT] = share[SINGLE_PARTITION_OF_FP32_GROUPS][index]
+    places = share[PARAM_SLICE_MAPPINGS][index]
+    return {key: {name: flat.narrow(0, place.start, place.numel) for name, place in places.items()} for key, flat in flats.items()}
