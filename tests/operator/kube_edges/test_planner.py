@@ -129,8 +129,9 @@ async def test_a_source_that_fails_refuses_nothing_for_good(source: Source) -> N
 async def test_a_source_that_hangs_holds_up_no_worker_and_the_job_is_woken_when_it_answers() -> None:
     free, woken = threading.Event(), asyncio.Queue[tuple[str, str]]()
 
-    def slow(_: Model) -> ModelShape | None:
-        free.wait(30)
+    def slow(model: Model) -> ModelShape | None:
+        if model.source is not None:
+            free.wait(30)
         return read_shape(Model(config=SHAPE))
 
     planner, remote = Planner(Shapes(slow), wake=woken.put_nowait), manifest(model={"source": "hf://acme/slow"})
