@@ -49,6 +49,13 @@ class Scene:
     undisturbed: TrainedJob
     holder: TrainedJob
 
+    def events(self) -> str:
+        """Reasons of the events on the job."""
+        selector = f"involvedObject.kind=LLMTrainJob,involvedObject.name={self.job.name}"
+        return self.cluster.kubectl(
+            "get", "events", "-n", self.job.namespace, "--field-selector", selector, "-o", "jsonpath={.items[*].reason}"
+        )
+
 
 @pytest.fixture(scope="module")
 def scene(cluster: Any, images: Images, installed: Release) -> Iterator[Scene]:
@@ -108,6 +115,7 @@ def test_a_rank_that_is_killed_starts_again_in_its_pod(scene: Scene, tell: Calla
         job.until_steps(5, time.time())
     tell(now)
     assert job.pods() == before
+    until(lambda: "RestartInPlace" in scene.events(), "the event that says so")
 
 
 def started_again(job: TrainedJob, uid: str) -> bool:

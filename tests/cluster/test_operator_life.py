@@ -186,6 +186,21 @@ def test_a_job_that_cannot_be_planned_says_so_and_delays_no_other(life: Life, st
     assert life.pods() == {"good-a1-0", "good-a1-1"}
 
 
+def test_of_two_jobs_that_name_one_destination_the_second_waits_for_the_first(life: Life, start: Callable[[], Operator]) -> None:
+    start()
+    checkpoint = {"destination": "s3://bucket/run", "secretName": "s3", "every": {"steps": 10}}
+    life.apply("first", checkpoint=checkpoint)
+    until(lambda: life.pods("Running") == {"first-a1-0", "first-a1-1"}, "the first gang to run")
+    life.apply("second", checkpoint=checkpoint | {"destination": "s3://bucket/run/"})
+    until(lambda: life.phase("second") == "Pending", "the second job to wait")
+    assert f"Waits until {life.namespace}/first is over or suspended" in life.status("second")["message"]
+    life.patch("first", suspend=True)
+    until(lambda: life.pods("Running") == {"second-a1-0", "second-a1-1"}, "the second gang to run once the first is suspended")
+    life.patch("first", suspend=False)
+    until(lambda: "Waits until" in life.status("first")["message"], "the first job to wait in its turn")
+    assert not any(name.startswith("first-a2") for name in life.pods())
+
+
 def test_an_operator_that_was_killed_and_started_again_changes_nothing(life: Life, start: Callable[[], Operator]) -> None:
     first = start()
     life.apply()

@@ -16,6 +16,7 @@ from dataclasses import replace
 from llmtrain_operator.kube.apply import create_gang, delete_pods, write_status
 from llmtrain_operator.kube.client import ApiError, Client, path_to
 from llmtrain_operator.kube.cluster import Cluster
+from llmtrain_operator.kube.destinations import Destinations
 from llmtrain_operator.kube.events import Recorder
 from llmtrain_operator.kube.metrics import Metrics
 from llmtrain_operator.kube.names import JobKey
@@ -25,6 +26,7 @@ from llmtrain_operator.kube.queue import WorkQueue
 from llmtrain_operator.kube.render import render
 from llmtrain_operator.kube.turns import Turns
 from llmtrain_operator.life.budget import left as restarts_left
+from llmtrain_operator.life.budget import said_in_place
 from llmtrain_operator.life.decide import decide
 from llmtrain_operator.life.decision import Action, Decision
 from llmtrain_operator.life.gang import Gang
@@ -61,10 +63,11 @@ class Reconciler:
         metrics: Metrics,
         cluster: Cluster,
         turns: Turns,
+        destinations: Destinations,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client, self._observer, self._recorder, self._metrics = client, observer, recorder, metrics
-        self._cluster, self._turns, self._clock = cluster, turns, clock
+        self._cluster, self._turns, self._destinations, self._clock = cluster, turns, destinations, clock
         self._started, self._written = clock(), dict[JobKey, float]()
         self._not_created: dict[JobKey, str] = {}
 
@@ -74,30 +77,40 @@ class Reconciler:
         if sight is None:
             self._forget(key)
             return None
-        observed = replace(sight.observed, rivals=self._turns.others(key), not_created=self._not_created.get(key))
+        rivals, writer = self._turns.others(key), self._destinations.writer(key, sight.observed)
+        observed = replace(sight.observed, rivals=rivals, writer=writer, not_created=self._not_created.get(key))
         decision = decide(observed)
         self._turns.note(key, observed, decision)  # nothing is awaited between reading the turns and taking one
+        self._destinations.note(key, observed, decision)
         if decision.action is not Action.LEAVE_ALONE:
-            news = await self._record(key, sight, observed, decision)
-            await asyncio.gather(self._act(key, sight, observed, decision), *([self._say(key, sight, observed, decision)] if news else []))
+            written = await self._record(key, sight, observed, decision)
+            await asyncio.gather(
+                self._act(key, sight, observed, decision), *([self._say(key, sight, observed, decision)] if written else [])
+            )
         if decision.action is Action.CREATE and self._turns.awaited(key):
             return PLACED
         return again_in(observed, decision)
 
     async def _record(self, key: JobKey, sight: Sight, observed: Observed, decision: Decision) -> bool:
-        """Write the status where it is worth it; True where it says something else than before."""
+        """Write the status where it is worth it; True where it was."""
         old, new = observed.job.status, project(observed, decision, sight.planned.plan)
         if not worth_writing(old, new, self._clock() - self._written.get(key, self._started)):
             return False
         await write_status(self._client, sight.manifest, as_dict(new))
         self._written[key] = self._clock()
-        return (old.phase, old.message) != (new.phase, new.message)
+        return True
 
     async def _say(self, key: JobKey, sight: Sight, observed: Observed, decision: Decision) -> None:
         """In the log, and in an event where the phase is another one or something is wrong: the way to the first step is many sentences."""
+        old = observed.job.status
+        if again := said_in_place(Gang(observed)):
+            log.info("%s/%s: %s", *key, again)
+            await self._recorder.post(sight.manifest, "Warning", "RestartInPlace", again)
+        if (old.phase, old.message) == (decision.phase, decision.message):
+            return
         warns = decision.phase in _WARNINGS or (observed.job.refusal or observed.not_created) is not None
         log.info("%s/%s: %s, %s: %s", *key, decision.phase, decision.reason, decision.message)
-        if warns or decision.phase != observed.job.status.phase:
+        if warns or decision.phase != old.phase:
             await self._recorder.post(sight.manifest, "Warning" if warns else "Normal", decision.reason, decision.message)
 
     async def _act(self, key: JobKey, sight: Sight, observed: Observed, decision: Decision) -> None:
@@ -128,6 +141,7 @@ class Reconciler:
     def _forget(self, key: JobKey) -> None:
         """What is remembered of a job that is gone."""
         self._turns.forget(key)
+        self._destinations.forget(key)
         self._observer.forget(key)
         self._written.pop(key, None)
         self._not_created.pop(key, None)

@@ -17,6 +17,7 @@ from llmtrain_operator.kube import webhook
 from llmtrain_operator.kube.agents import CONNECTIONS, Agents
 from llmtrain_operator.kube.client import Client
 from llmtrain_operator.kube.cluster import Cluster
+from llmtrain_operator.kube.destinations import Destinations
 from llmtrain_operator.kube.events import Recorder
 from llmtrain_operator.kube.freshness import Freshness
 from llmtrain_operator.kube.gangs import GangApis
@@ -111,16 +112,18 @@ async def _lead(
     shapes: Shapes,
 ) -> None:
     """Watch and reconcile until told to stop."""
-    planner, turns = Planner(shapes, wake=queue.add), Turns(queue.add)
+    planner, turns, destinations = Planner(shapes, wake=queue.add), Turns(queue.add), Destinations(queue.add)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONNECTIONS)) as http:
         observer = Observer(client, Agents(http, wake=queue.add), planner, await GangApis.of(client))
         recorder = Recorder(client, metrics, options.identity)
-        reconciler = Reconciler(client, observer, recorder, metrics, options.cluster, turns)
+        reconciler = Reconciler(client, observer, recorder, metrics, options.cluster, turns, destinations)
         lease = asyncio.create_task(election.hold())
         workers = [asyncio.create_task(work(queue, reconciler, metrics, lambda: election.leads)) for _ in range(WORKERS)]
         try:
-            async for observed in observer.all(options.namespaces):  # before any job is worked on: whose turn it is
-                turns.note((observed.job.namespace, observed.job.name), observed)
+            async for observed in observer.all(options.namespaces):  # before any job is worked on: whose turn it is, who writes where
+                key = observed.job.namespace, observed.job.name
+                turns.note(key, observed)
+                destinations.note(key, observed)
             sessions.freshness.expect(collections_of(options.namespaces))
             watches = watch(queue, sessions, metrics, options.identity, options.namespaces)
             await first_of(stop.wait(), watches, sessions.freshness.guard(), lease, *workers)

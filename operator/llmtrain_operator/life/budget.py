@@ -81,6 +81,16 @@ def new_in_place(gang: Gang) -> int:
     return max(0, max((*told, *said), default=0) - counted)
 
 
+def said_in_place(gang: Gang) -> str | None:
+    """One sentence on restarts in place that are not counted yet; None where there are none."""
+    new = new_in_place(gang)
+    if not new:
+        return None
+    cause = gang.leader.status.last_restart if gang.leader else None
+    counted = "" if new == 1 else f" It was the last of {new} restarts in place."
+    return f"{cause or 'The ranks were started again in their pods.'}{counted}"
+
+
 def _recent(restarts: RestartCounts, now: float, budget: Restarts) -> tuple[RecentRestarts, ...]:
     return tuple(entry for entry in restarts.recent if now - (seconds_of(entry.time) or 0.0) < seconds(budget.window))
 

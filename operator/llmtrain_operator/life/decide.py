@@ -61,6 +61,13 @@ def rival_of(observed: Observed) -> Rival | None:
     return Rival(key=observed.job.key, placing=placing, waiting_since=since) if placing or since is not None else None
 
 
+def writes(observed: Observed) -> bool:
+    """Whether pods of this job may write checkpoints, or will once it restarts."""
+    gang = Gang(observed)
+    begun = gang.number > 0 and gang.job.spec is not None and not (gang.job.spec.suspend or gang.job.deleting or _final(gang))
+    return begun or bool(gang.may_run_now)
+
+
 # ---- the policies, in order ------------------------------------------------------------------------------------------------
 
 
@@ -204,6 +211,17 @@ def _name_in_use(gang: Gang) -> Decision | None:
     return Decision(phase="Pending", reason="NameInUse", message=message, again_in=15.0)
 
 
+def _destination_in_use(gang: Gang) -> Decision | None:
+    """Two jobs that train into one destination would each go on from the other's checkpoints."""
+    if not gang.over or gang.observed.writer is None:
+        return None
+    message = (
+        f"Waits until {gang.observed.writer} is over or suspended: it writes its checkpoints to {gang.job.destination} too, "
+        "and each job would go on from the other's."
+    )
+    return Decision(phase="Pending", reason="DestinationInUse", message=message, again_in=30.0)
+
+
 def _being_created(gang: Gang) -> Decision | None:
     """The status of a moment ago names an attempt of which there is no pod: another operator that leads, too, is about to create them.
 
@@ -309,6 +327,7 @@ POLICIES: tuple[Policy, ...] = (
     _refused,
     _waits_to_retry,
     _name_in_use,
+    _destination_in_use,
     _being_created,
     _not_its_turn,
     _starts,

@@ -40,6 +40,14 @@ class Job:
         return f"{self.namespace}/{self.name}"
 
     @property
+    def destination(self) -> str | None:
+        """Where its checkpoints go, under a name that means the same place for every job of the cluster."""
+        if self.spec is None or self.spec.checkpoint is None:
+            return None
+        place = self.spec.checkpoint.destination.rstrip("/")
+        return f"{self.namespace}/{place}" if place.startswith("pvc://") else place
+
+    @property
     def size(self) -> int:
         """Pods of a gang."""
         return self.spec.resources.nodes if self.spec else 0
@@ -177,6 +185,9 @@ class Observed:
     admission: Admission | None = None
     gang: GangKind = "operator"
     rivals: tuple[Rival, ...] = ()
+    writer: str | None = None
+    """Another job, as namespace/name, that writes to this one's destination."""
+
     warnings: Mapping[str, Warned] = field(default_factory=dict)
     """By name of the pod."""
 

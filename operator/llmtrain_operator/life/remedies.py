@@ -11,6 +11,7 @@ _REMEDIES = {
     "PodSecurity": "Ask whoever keeps the namespace; the operator's own pods keep to the restricted standard.",
     "PodsRefused": "Put right what it names; the pods are tried again by themselves.",
     "NameInUse": "Wait until they are gone, or choose another name.",
+    "DestinationInUse": "Wait, or submit it again with a spec.checkpoint.destination of its own.",
     "ManagedElsewhere": "Ask that controller; spec.managedBy names it.",
     # it waits
     "Queued": "Wait for the queue, or ask its administrator: `kubectl describe workload` shows its place.",

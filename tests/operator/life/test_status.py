@@ -14,8 +14,10 @@ import yaml
 from llmtrain_operator.job.parse import parse_object
 from llmtrain_operator.job.plan import plan
 from llmtrain_operator.job.spec import Status
+from llmtrain_operator.life.budget import said_in_place
 from llmtrain_operator.life.decide import decide
 from llmtrain_operator.life.decision import Decision
+from llmtrain_operator.life.gang import Gang
 from llmtrain_operator.life.observed import Observed
 from llmtrain_operator.life.status import as_dict, plan_summary, project, worth_writing
 from llmtrain_trainer.config import Output
@@ -150,6 +152,15 @@ def test_restarts_in_place_of_another_attempt_count_anew(w: Any) -> None:
     second = again(w.observed(w.pod(0, 2), w.pod(1, 2), job=job, agents={0: w.agent(attempt=2, restarts=1, progress=w.progress())}))
     assert first.job.status.restarts.in_place == 2
     assert second.job.status.restarts.in_place == 3
+
+
+def test_a_restart_in_place_is_told_once_with_its_cause(w: Any) -> None:
+    cause = "Rank 1 on node-0 ended by SIGKILL after step 5; starting the ranks again."
+    running = w.observed(agents={0: w.agent(restarts=1, last_restart=cause, progress=w.progress())})
+    assert said_in_place(Gang(running)) == cause
+    assert said_in_place(Gang(again(running))) is None
+    silent = w.observed(agents={1: w.agent(restarts=3)})
+    assert said_in_place(Gang(silent)) == "The ranks were started again in their pods. It was the last of 3 restarts in place."
 
 
 def test_the_streak_ends_when_training_gets_further_than_ever(w: Any) -> None:

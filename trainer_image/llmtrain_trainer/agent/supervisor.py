@@ -194,6 +194,7 @@ class Supervisor(SimpleElasticAgent):
         kind = "hang" if cause.kind == "hang" else "restart"
         message = f"{cause.sentence().rstrip('.')}; starting the ranks again."
         node.events.record(kind, message, step=cause.step, rank=cause.rank, node=cause.node, reason=cause.kind)
+        node.board.update(last_restart=message)
 
     def _wait_for_uploads(self) -> None:
         """Leader, before a restart: give a save that is on its way its time."""

@@ -223,6 +223,9 @@ class NodeStatus(Strict):
     restarts: int = 0
     """Restarts of this node's ranks in place, in this attempt."""
 
+    last_restart: str | None = None
+    """One sentence on what led to the newest of them; on node 0 only."""
+
     progress: Progress | None = None
     """Newest row; on node 0 only."""
 
