@@ -106,9 +106,9 @@ def node_of(name: str, node: object | None) -> Node:
 
 
 def agent_of(answer: object, time: float) -> Agent | None:
-    """The answer of GET /status, as JSON already read."""
+    """The answer of GET /status, as JSON already read. An image newer than this operator may say more."""
     try:
-        return Agent(status=NodeStatus.model_validate(answer), time=time)
+        return Agent(status=NodeStatus.model_validate(answer, extra="ignore"), time=time)
     except (ValidationError, RecursionError):
         return None
 
@@ -116,7 +116,7 @@ def agent_of(answer: object, time: float) -> Agent | None:
 def verdict_of(termination: str | None) -> Verdict | None:
     """A termination message that is a verdict."""
     try:
-        return Verdict.model_validate(json.loads(termination or ""))
+        return Verdict.model_validate(json.loads(termination or ""), extra="ignore")
     except (ValueError, RecursionError):
         return None
 

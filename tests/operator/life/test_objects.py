@@ -57,6 +57,14 @@ def test_a_field_of_the_status_that_is_unsound_costs_that_field_alone(w: Any) ->
     assert (status.attempt, status.ended_attempt, status.phase) == (4, 3, None)
 
 
+def test_what_an_image_newer_than_the_operator_adds_is_passed_over() -> None:
+    beat = {"rank": 0, "pid": 7, "step": 3, "phase": "step", "time": 1.0, "newField": 1}
+    agent = objects.agent_of({"job": "demo", "attempt": 1, "nodeRank": 0, "phase": "training", "newField": 1, "heartbeats": [beat]}, 2.0)
+    assert agent is not None and agent.status.heartbeats[0].step == 3
+    verdict = objects.verdict_of(json.dumps({"exitCode": 1, "reason": "RankFailed", "message": "It ended.", "newField": 1}))
+    assert verdict is not None and verdict.reason == "RankFailed"
+
+
 def test_a_manifest_that_cannot_be_read_says_why(w: Any) -> None:
     job = objects.job_of(w.manifest(task="juggle"))
     assert job.spec is None
