@@ -55,9 +55,9 @@ async def logs(
     calls = [_print(cluster, pod, mark, f"[node {_index(pod)}] " if len(chosen) > 1 else "", follow, tail) for pod in chosen]
     if follow:
         await asyncio.gather(*calls)
-    else:
-        for call in calls:
-            await call
+    elif not sum([await call for call in calls]):
+        who = f"rank {rank} of " if rank is not None else f"node {node} of " if node is not None else ""
+        typer.echo(f"Nothing was printed by {who}{job} yet. With --follow it is waited for.", err=True)
 
 
 async def _pods(cluster: Access, job: Object, attempt: int | None, previous: bool) -> list[Object]:
@@ -103,16 +103,19 @@ def _node_of(rank: int, spec: dict[str, Any]) -> int:
     return int(rank // each)
 
 
-async def _print(cluster: Access, pod: Object, mark: str, prefix: str, follow: bool, tail: int | None) -> None:
-    """One pod's log: the lines that begin with `mark`, each with `prefix` in front."""
+async def _print(cluster: Access, pod: Object, mark: str, prefix: str, follow: bool, tail: int | None) -> int:
+    """One pod's log: the lines that begin with `mark`, each with `prefix` in front. Returns how many there were."""
     query = {"container": "trainer"} | ({"follow": "true"} if follow else {})
     if tail is not None and not mark:
         query["tailLines"] = str(tail)  # else only we know which lines count
     lines = _marked(_lines(cluster, pod, query, follow), mark)
     if tail is not None and mark:
         lines = _last(lines, tail)
+    count = 0
     async for line in lines:
+        count += 1
         typer.echo(prefix.encode() + line.removeprefix(prefix.encode()))  # an agent of several writes some lines with it
+    return count
 
 
 async def _lines(cluster: Access, pod: Object, query: dict[str, str], follow: bool) -> AsyncIterator[bytes]:

@@ -57,6 +57,14 @@ def test_a_line_that_names_its_node_is_marked_once(gang: Any, llmtrain: Run) -> 
     assert llmtrain("logs", "demo").out.splitlines()[-1] == "[node 1] Training is complete."
 
 
+@pytest.mark.parametrize(("asked", "who"), [((), ""), (("--node", "1"), "node 1 of "), (("--rank", "3"), "rank 3 of ")])
+def test_a_log_without_a_line_is_told_from_a_command_that_failed(gang: Any, llmtrain: Run, asked: tuple[str, ...], who: str) -> None:
+    for index in (0, 1):
+        gang.objects[f"{PODS}/demo-a2-{index}/log"] = b""
+    said = llmtrain("logs", "demo", *asked)
+    assert (said.code, said.out, said.err) == (0, "", f"Nothing was printed by {who}demo yet. With --follow it is waited for.\n")
+
+
 def test_an_earlier_attempt_is_there_as_long_as_its_pods_are(gang: Any, llmtrain: Run) -> None:
     assert "agent of a1-0" in llmtrain("logs", "demo", "--previous").out
     assert "agent of a1-0" in llmtrain("logs", "demo", "--attempt", "1").out
