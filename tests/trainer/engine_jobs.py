@@ -15,6 +15,7 @@ import torch.distributed as dist
 from llmtrain_trainer.checkpoint.writer import Writer
 from llmtrain_trainer.engines import build_engine
 from llmtrain_trainer.parallel.launch import load_script
+from llmtrain_trainer.stored.open import open_source
 
 parity = load_script(Path(__file__).parents[2] / "benchmarks" / "parity.py")
 STEPS = 3
@@ -46,38 +47,52 @@ def steps(engine: Any, case: Case, begin: int) -> list[float]:
     return losses
 
 
-def save_files_and_go_on(cases: Sequence[Case], directory: Path) -> list[list[float]]:
-    """Train, save the engine's own files, train on: losses after the save."""
+def save_and_go_on(cases: Sequence[Case], directory: Path) -> list[list[float]]:
+    """Train, save, train on: losses after the save."""
     losses = []
     for number, case in enumerate(cases):
         engine = built(case, directory / f"{number}" / "model")
         steps(engine, case, 1)
-        _save_files(engine, directory / f"{number}")
+        _save(engine, directory / f"{number}")
         losses.append(steps(engine, case, STEPS + 1))
     return losses
 
 
-def _save_files(engine: Any, directory: Path) -> None:
-    writer = Writer(directory)
-    writer.save_files(NAME, engine.save_files, {"step": STEPS, "format": engine.format})
+def _save(engine: Any, directory: Path) -> None:
+    writer, meta = Writer(directory), {"step": STEPS, "format": engine.format}
+    if engine.format == "dcp":
+        writer.save(NAME, engine.state_dict(), meta)
+    else:
+        writer.save_files(NAME, engine.save_files, meta)
     writer.finish()
 
 
-def save_files_and_export(cases: Sequence[Case], kinds: Sequence[str], directory: Path) -> None:
-    """Train each case a little, save the engine's own files, and export the same weights."""
+def save_and_export(cases: Sequence[Case], kinds: Sequence[str], directory: Path) -> None:
+    """Train each case a little, save, and export the same weights."""
     for number, (case, kind) in enumerate(zip(cases, kinds, strict=True)):
         engine = built(case, directory / f"{number}" / "model")
         steps(engine, case, 1)
-        _save_files(engine, directory / f"{number}")
+        _save(engine, directory / f"{number}")
         engine.export(directory / f"{number}" / "exported", kind)
 
 
-def load_files_and_go_on(cases: Iterable[tuple[int, Case]], directory: Path, place: str = NAME) -> list[list[float]]:
+def load_and_go_on(cases: Iterable[tuple[int, Case]], directory: Path, place: str = NAME) -> list[list[float]]:
     """In each layout: load what saved case `number` wrote, and train on."""
     losses = []
     for number, case in cases:
         engine = built(case, directory / f"{number}" / "model")
         engine.load_checkpoint(directory / f"{number}" / place)
+        losses.append(steps(engine, case, STEPS + 1))
+    return losses
+
+
+def adopt_and_go_on(cases: Sequence[tuple[Path, Case]]) -> list[list[float]]:
+    """In each layout: take over what an engine saved below a directory, and train on."""
+    losses = []
+    for directory, case in cases:
+        engine, config = built(case, directory / "model"), parity.config_of(parity.Case(**case), 2 * STEPS)
+        file_format = json.loads((directory / NAME / "meta.json").read_text())["format"]
+        engine.adopt(open_source(config, directory / NAME, directory / "model", file_format))
         losses.append(steps(engine, case, STEPS + 1))
     return losses
 

@@ -31,7 +31,10 @@ FORMAT = {"format": "pt"}
 class Weights(Protocol):
     """Whole weights on rank 0, by the names they are saved under. Collective: every rank asks for the same names in the same order."""
 
-    shapes: dict[str, torch.Size]
+    @property
+    def shapes(self) -> Mapping[str, torch.Size]:
+        """Of whole weights."""
+        ...
 
     def take(self, name: str) -> torch.Tensor | None:
         """The weight in fp32 on rank 0's CPU; None on the others."""

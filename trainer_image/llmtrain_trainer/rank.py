@@ -24,16 +24,20 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, TCPStore
 
+from llmtrain_trainer.checkpoint.fit import reads_itself
+from llmtrain_trainer.checkpoint.manifest import MANIFEST, Manifest
 from llmtrain_trainer.checkpoint.writer import Writer
 from llmtrain_trainer.config import ExitCode, GpuMemory, TrainerConfig
 from llmtrain_trainer.data.samples import open_samples
 from llmtrain_trainer.engines import build_engine
+from llmtrain_trainer.engines.engine import Engine
 from llmtrain_trainer.last_words import write_last_words
 from llmtrain_trainer.loop import Loop
 from llmtrain_trainer.prepare import Prepared
 from llmtrain_trainer.progress import Rows
 from llmtrain_trainer.pulse import Pulse
 from llmtrain_trainer.run_dir import RunDir
+from llmtrain_trainer.stored.open import open_source
 
 _CONNECT = timedelta(seconds=120)
 _COLLECTIVE = timedelta(minutes=30)
@@ -70,7 +74,7 @@ def _train(run: RunDir, pulse: Pulse) -> ExitCode:
     engine = build_engine(config, run.prepared / "model")
     pulse.beat("load", resume["step"])
     if resume["checkpoint"] is not None:
-        engine.load_checkpoint(Path(resume["directory"]))
+        _load(engine, config, Path(resume["directory"]), run.prepared / "model")
     if config.device == "cuda":
         pulse.gpu = _gpu_memory
     prepared = Prepared.load(run.prepared)
@@ -100,6 +104,17 @@ def _train(run: RunDir, pulse: Pulse) -> ExitCode:
     dist.barrier()  # nobody leaves while another may still fail: after this line the round has succeeded everywhere
     pulse.beat("done")
     return code
+
+
+def _load(engine: Engine, config: TrainerConfig, directory: Path, model_dir: Path) -> None:
+    """Weights and optimizer of a fetched checkpoint, whoever wrote it."""
+    meta = Manifest.model_validate_json((directory / MANIFEST).read_bytes()).meta
+    if reads_itself(meta, config):
+        engine.load_checkpoint(directory)
+        return
+    if dist.get_rank() == 0:
+        print(f"Takes over weights and optimizer of step {meta.step} from engine {meta.engine}.", flush=True)
+    engine.adopt(open_source(config, directory, model_dir, meta.format))
 
 
 def _join(config: TrainerConfig, round_number: int) -> None:

@@ -25,7 +25,7 @@ def convert(
 ) -> None:
     """Convert weights between formats.
 
-    Hugging Face's files, and the checkpoints of engines native, deepspeed and megatron. The optimizer stays behind.
+    Hugging Face's files, and the checkpoints of engines native, deepspeed and megatron. Between checkpoints the optimizer goes along.
     """
     from llmtrain_operator.job.plan import plan
     from llmtrain_operator.job.trainer_config import trainer_config

@@ -12,14 +12,14 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from llmtrain_trainer.checkpoint.manifest import Meta
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.convert.adapters import write_adapter
-from llmtrain_trainer.convert.sources import Source, open_source
 from llmtrain_trainer.convert.targets import write_files
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.engines.deepspeed.files import NOTES
 from llmtrain_trainer.parallel.launch import launch, load_script
+from llmtrain_trainer.stored.open import open_source
+from llmtrain_trainer.stored.source import Source
 
 ROOT = Path(__file__).parents[3]
 JOBS = ROOT / "tests" / "trainer" / "deepspeed" / "rank_jobs.py"
@@ -42,8 +42,7 @@ def parity() -> ModuleType:
 
 
 def opened(config: TrainerConfig, directory: Path, model_dir: Path) -> Source:
-    written = config.mesh.model_dump(mode="json", by_alias=True)
-    return open_source(config, directory, model_dir, Meta(step=3, format="deepspeed", engine="deepspeed", mesh=written))
+    return open_source(config, directory, model_dir, "deepspeed")
 
 
 @pytest.mark.processes

@@ -13,9 +13,9 @@ from llmtrain_trainer.parallel.launch import load_script
 
 engine_jobs = load_script(Path(__file__).parents[1] / "engine_jobs.py")
 Case = dict[str, Any]
-traces, save_and_go_on = engine_jobs.traces, engine_jobs.save_files_and_go_on
+traces, save_and_go_on, adopt_and_go_on = engine_jobs.traces, engine_jobs.save_and_go_on, engine_jobs.adopt_and_go_on
 export, export_start = engine_jobs.export, engine_jobs.export_start
-save_and_export = engine_jobs.save_files_and_export
+save_and_export = engine_jobs.save_and_export
 
 
 def refusals(cases: Sequence[Case], directory: Path) -> list[str]:
@@ -35,5 +35,5 @@ def refusals(cases: Sequence[Case], directory: Path) -> list[str]:
 
 def load_and_go_on(cases: Sequence[Case], directory: Path, place: str = engine_jobs.NAME) -> list[list[float]]:
     """In a fresh process: load what each case saved, and train on."""
-    losses: list[list[float]] = engine_jobs.load_files_and_go_on(enumerate(cases), directory, place)
+    losses: list[list[float]] = engine_jobs.load_and_go_on(enumerate(cases), directory, place)
     return losses

@@ -1,8 +1,9 @@
-"""Engine deepspeed under a real agent: killed ranks, another number of replicas, another engine's files."""
+"""Engine deepspeed under a real agent: killed ranks, another number of replicas, another engine after it."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -65,22 +66,26 @@ def test_a_killed_rank_comes_back_and_the_losses_are_those_of_a_run_that_nothing
     assert agent.losses() == undisturbed
 
 
-def test_one_replica_goes_on_from_the_checkpoint_of_two(runs: Runs, undisturbed: dict[int, float]) -> None:
-    first = runs.start("two", "shared", steps=20, **ZERO_3)
+@pytest.fixture(scope="module")
+def stopped(runs: Runs) -> Path:
+    """The store of a run that was told to stop on its way."""
+    first = runs.start("two", "stopped", steps=20, **ZERO_3)
     first.until(lambda: first.events("checkpoint_committed"), "a checkpoint")
     first.process.send_signal(signal.SIGTERM)
     assert first.wait() == ExitCode.SAVED, first.log()
-    second = runs.start("one", "shared", steps=20, job={"name": "tiny", "attempt": 1}, **ZERO_3_ALONE)
+    return runs.root / "stopped"
+
+
+@pytest.mark.parametrize("change", [ZERO_3_ALONE, {"engine": "native"}], ids=["one replica", "another engine"])
+def test_another_layout_and_another_engine_go_on_from_its_checkpoint(
+    runs: Runs, stopped: Path, undisturbed: dict[int, float], change: dict[str, Any], request: pytest.FixtureRequest
+) -> None:
+    name = request.node.callspec.id.replace(" ", "-")
+    shutil.copytree(stopped, runs.root / f"store-{name}")
+    second = runs.start(name, f"store-{name}", steps=20, job={"name": "tiny", "attempt": 1}, **change)
     assert second.wait() == 0, second.log()
     (restored,) = second.events("restore")
     assert 0 < restored["step"] < 20
     losses = second.losses()
     assert min(losses) == restored["step"] + 1
     assert losses == pytest.approx({step: undisturbed[step] for step in losses}, abs=1e-5)
-
-
-def test_another_engine_is_told_whose_files_these_are(runs: Runs, undisturbed: dict[int, float]) -> None:
-    assert undisturbed
-    second = runs.start("ours", "store-undisturbed", steps=30, job={"name": "tiny", "attempt": 1})
-    assert second.wait() == ExitCode.CONFIG, second.log()
-    assert "written by engine deepspeed, and engine native cannot read its files" in second.verdict().message

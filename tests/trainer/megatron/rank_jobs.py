@@ -21,7 +21,7 @@ os.environ["LLMTRAIN_CUDA_STAND_IN"] = "cuda_stand_in"
 engine_jobs = load_script(Path(__file__).parents[1] / "engine_jobs.py")
 parity = engine_jobs.parity
 Case = dict[str, Any]
-traces, load_and_go_on = engine_jobs.traces, engine_jobs.load_files_and_go_on
+traces, load_and_go_on, adopt_and_go_on = engine_jobs.traces, engine_jobs.load_and_go_on, engine_jobs.adopt_and_go_on
 
 
 def several(calls: Sequence[tuple[str, tuple[Any, ...]]]) -> list[Any]:
@@ -39,7 +39,7 @@ class Refusing(logging.Handler):
 def save_and_go_on(cases: Sequence[Case], directory: Path) -> list[list[float]]:
     """Train, save without a warning, train on: losses after the save."""
     logging.getLogger("megatron.core.dist_checkpointing.validation").addHandler(Refusing(logging.WARNING))
-    losses: list[list[float]] = engine_jobs.save_files_and_go_on(cases, directory)
+    losses: list[list[float]] = engine_jobs.save_and_go_on(cases, directory)
     return losses
 
 

@@ -21,8 +21,6 @@ from llmtrain_trainer.agent.gang import Gang
 from llmtrain_trainer.agent.outcome import GaveUpError
 from llmtrain_trainer.checkpoint import restore
 from llmtrain_trainer.checkpoint.errors import BadCheckpointError, ResumeError, StoreError
-from llmtrain_trainer.checkpoint.fit import check
-from llmtrain_trainer.checkpoint.manifest import MANIFEST, Manifest
 from llmtrain_trainer.checkpoint.restore import Found
 from llmtrain_trainer.checkpoint.store import Store
 from llmtrain_trainer.config import ExitCode, TrainerConfig, Verdict
@@ -55,7 +53,7 @@ class Agreement:
     """One an agent; without a store every round begins at step 0."""
 
     def __init__(self, gang: Gang, run: RunDir, store: Store | None, config: TrainerConfig, events: Events) -> None:
-        self._gang, self._run, self._store, self._config, self._events = gang, run, store, config, events
+        self._gang, self._run, self._store, self._events = gang, run, store, events
         self._resume: Literal["latest", "none"] | int = config.checkpoint.resume if config.checkpoint is not None else "none"
         self._attempt = config.job.attempt
 
@@ -114,8 +112,6 @@ class Agreement:
                 found = restore.choose(self._store, self._resume, self._events, self._run.restore)
             else:
                 found = self._newest(self._store, refused)
-            if found is not None:
-                self._check(str(found.name))  # an older one would be refused for the same reason
         except ResumeError as error:
             raise self._give_up(ExitCode.CONFIG, "BadConfig", str(error)) from error
         except StoreError as error:
@@ -146,16 +142,11 @@ class Agreement:
         try:
             found = restore.find(self._store, name)
             directory = restore.fetch(found, self._store, self._run.restore)
-            self._check(name)
         except (BadCheckpointError, ResumeError) as error:
             return Position(round=self._gang.round), f"{error}"
         except (StoreError, OSError) as error:
             return Position(round=self._gang.round), f"{_UNABLE}{error}"
         return Position(round=self._gang.round, checkpoint=name, step=found.step, directory=str(directory)), _OK
-
-    def _check(self, name: str) -> None:
-        """Raises ResumeError where this run can never load a fetched checkpoint."""
-        check(Manifest.model_validate_json((self._run.restore / name / MANIFEST).read_bytes()).meta, self._config)
 
     def _give_up(self, code: ExitCode, reason: str, message: str) -> GaveUpError:
         verdict = Verdict(exit_code=code, reason=reason, message=message)

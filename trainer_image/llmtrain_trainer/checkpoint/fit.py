@@ -1,50 +1,21 @@
-"""Whether a run can load a checkpoint that another engine or layout wrote. Pure. Asked by the agent before the ranks start.
-
-Every engine reads its own files in any layout; Megatron does not after some changes, which are refused with the reason.
-"""
+"""Whether an engine reads a checkpoint by itself, or takes it over as one of another engine's. Pure. Asked by each rank before it loads."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from llmtrain_trainer.checkpoint.errors import ResumeError
 from llmtrain_trainer.checkpoint.manifest import Meta
 from llmtrain_trainer.config import Mesh, TrainerConfig
 
 FORMATS = {"native": "dcp", "deepspeed": "deepspeed", "megatron": "megatron"}
-"""What each engine reads and writes."""
-
-AXES = {"pp": "pipeline", "dp": "data", "cp": "context", "tp": "tensor", "ep": "expert", "zero_stage": "zeroStage"}
-"""Degrees of a mesh and their names in spec.parallelism."""
+"""What each engine writes."""
 
 
-def check(meta: Meta, config: TrainerConfig) -> None:
-    """Raises ResumeError where this run cannot load the checkpoint's files."""
-    wanted = FORMATS[config.engine]
-    if meta.format != wanted:
-        raise ResumeError(
-            f"the checkpoint of step {meta.step} was written by engine {meta.engine}, and engine {config.engine} cannot read its files: "
-            f"go on with engine {meta.engine}, or give another checkpoint.destination"
-        )
-    changed = changes(Mesh.model_validate(meta.mesh), config.mesh) if wanted == "megatron" else {}
-    reason = _not_by_megatron(config, changed)
-    if reason:
-        what = ", ".join(f"{name} {before} to {now}" for name, (before, now) in changed.items())
-        raise ResumeError(
-            f"the checkpoint of step {meta.step} cannot be loaded with {what}: {reason}. "
-            "Go on in the layout it was written in, or set checkpoint.resume: none"
-        )
-
-
-def changes(before: Mesh, now: Mesh) -> dict[str, tuple[int, int]]:
-    """Degrees that differ, by their names in the manifest: (before, now)."""
-    return {name: (getattr(before, axis), getattr(now, axis)) for axis, name in AXES.items() if getattr(before, axis) != getattr(now, axis)}
-
-
-def _not_by_megatron(config: TrainerConfig, changed: Mapping[str, tuple[int, int]]) -> str | None:
-    """Why Megatron cannot read its files after these changes: the two kinds of optimizer keep different ones."""
-    if "zeroStage" in changed:
-        return "Megatron keeps a shared-out optimizer in other files than a whole one"
-    if "expert" in changed and config.mesh.zero_stage == 0:
-        return "without zeroStage 1 Megatron counts the weights of its optimizer by the layout"
-    return None
+def reads_itself(meta: Meta, config: TrainerConfig) -> bool:
+    """Of its own format every engine reads any layout. But Megatron writes other files for an optimizer that is shared out than for one
+    that is whole, and of a whole one it counts the weights by the expert degree.
+    """
+    if meta.format != FORMATS[config.engine]:
+        return False
+    if config.engine != "megatron":
+        return True
+    before, now = Mesh.model_validate(meta.mesh), config.mesh
+    return before.zero_stage == now.zero_stage and (now.zero_stage > 0 or before.ep == now.ep)

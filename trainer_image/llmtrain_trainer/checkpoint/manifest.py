@@ -115,7 +115,7 @@ class Meta(Strict):
     """What trained it."""
 
     format: str = "dcp"
-    """What its files are: dcp, which every layout reads, or the own files of an engine; fit.py knows who can load which."""
+    """What its files are: dcp, or the own files of an engine; fit.py knows who reads which by itself."""
 
     config_hash: str | None = None
     tokenizer_hash: str | None = None

@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 
 from llmtrain_trainer.config import Peft, TrainerConfig
-from llmtrain_trainer.convert.sources import Source
 from llmtrain_trainer.convert.targets import alone
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.cache import link
 from llmtrain_trainer.data.model_files import local_files
 from llmtrain_trainer.export import write_export
 from llmtrain_trainer.parallel.materialize import ADAPTER
+from llmtrain_trainer.stored.source import Source
 
 CONFIG = "adapter_config.json"
 
@@ -30,11 +30,6 @@ def link_adapter(peft: Peft, uri: str, directory: Path, cache: Path) -> None:
 
 def write_adapter(config: TrainerConfig, weights: Source, model_dir: Path, directory: Path) -> None:
     """What PeftModel.from_pretrained reads, in fp32."""
-    if not any(".lora_" in name for name in weights.shapes):
-        way_out = "Leave peft out"
-        raise BadData(
-            "spec.peft", config.peft.method if config.peft else None, "the checkpoint was written by a run without adapters", way_out
-        )
     with alone():
         write_export(config, model_dir, weights, directory, "adapter")
 

@@ -1,6 +1,6 @@
-"""`python -m llmtrain_trainer convert`: weights of one format as another, by way of Hugging Face's files. Called by __main__.
+"""`python -m llmtrain_trainer convert`: weights of one format as another, between checkpoints the optimizer too. Called by __main__.
 
-Optimizer states stay behind: no two engines keep the same. Every file is compared with its digest when it is read and after it is written.
+Every file is compared with its digest when it is read and after it is written.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from llmtrain_trainer.checkpoint.manifest import MANIFEST, Manifest, Meta
 from llmtrain_trainer.checkpoint.restore import choose, fetch
 from llmtrain_trainer.config import ExitCode, TrainerConfig
 from llmtrain_trainer.convert.adapters import link_adapter, write_adapter
-from llmtrain_trainer.convert.sources import open_source
 from llmtrain_trainer.convert.targets import publish, write_checkpoint, write_files
 from llmtrain_trainer.data.bad_data import BadData, Unreachable
 from llmtrain_trainer.data.cache import link
 from llmtrain_trainer.data.model_files import SHAPE, WEIGHTS, local_files
 from llmtrain_trainer.parallel.materialize import ADAPTER
+from llmtrain_trainer.stored.open import open_source
 
 HF = "hf"
 Format = Literal["hf", "native", "deepspeed", "megatron"]
@@ -67,14 +67,17 @@ def convert(config: TrainerConfig, source: Place, target: Place, step: int | Non
         root = Path(directory)
         _place_model(config, target, root / "model", root / "cache")
         if source.format == HF:
-            files, facts = _published(config, source, root), {"step": 0}
+            _published(config, source, root)
+            stored, facts = None, {"step": 0}
         else:
-            files, facts = _unpacked(config, source, target, step, root)
-        if target.format == HF:
-            written = publish(files if config.peft is None else files / ADAPTER.parent, open_store(target.uri))
+            fetched, meta = _fetched(source, step, root)
+            stored, facts = (fetched, meta.format), _facts(meta)
+        if target.format == HF and stored is not None:
+            written = publish(_unpacked(config, *stored, root), open_store(target.uri))
             return f"Wrote {len(written)} files to {target.uri}."
-        name = write_checkpoint(config, files, root / "staging", open_store(target.uri), facts)
-        return f"Wrote checkpoint {name} to {target.uri}, in the layout of the manifest and with a fresh optimizer."
+        name = write_checkpoint(config, root / "model", stored, root / "staging", open_store(target.uri), facts)
+        optimizer = "with the optimizer as it was" if stored else "with a fresh optimizer"
+        return f"Wrote checkpoint {name} to {target.uri}, in the layout of the manifest and {optimizer}."
 
 
 def _check(config: TrainerConfig, source: Place, target: Place, step: int | None) -> None:
@@ -103,21 +106,20 @@ def _place_model(config: TrainerConfig, target: Place, model_dir: Path, cache: P
         link(path, model_dir / path.name)
 
 
-def _published(config: TrainerConfig, source: Place, root: Path) -> Path:
+def _published(config: TrainerConfig, source: Place, root: Path) -> None:
     """Weights of the source, or its adapters, beside the model's config.json."""
     if config.peft is not None:
         link_adapter(config.peft, source.uri, root / "model" / ADAPTER.parent, root / "cache")
-        return root / "model"
+        return
     found = local_files("--from", source.uri, None, WEIGHTS, root / "cache")
     if not any(path.suffix == ".safetensors" for path in found):
         raise BadData("--from", source.uri, "there is no *.safetensors", "Give a directory or repository in Hugging Face's format")
     for path in found:
         link(path, root / "model" / path.name)
-    return root / "model"
 
 
-def _unpacked(config: TrainerConfig, source: Place, target: Place, step: int | None, root: Path) -> tuple[Path, dict[str, Any]]:
-    """The source checkpoint as Hugging Face's files, and what its manifest says of the step."""
+def _fetched(source: Place, step: int | None, root: Path) -> tuple[Path, Meta]:
+    """The source checkpoint, verified, and what its manifest says of it."""
     store = open_store(source.uri)
     found = choose(store, "latest" if step is None else step, lambda _: None, into=root / "fetched")
     if found is None:
@@ -128,13 +130,17 @@ def _unpacked(config: TrainerConfig, source: Place, target: Place, step: int | N
         raise BadData(
             "--from-format", source.format, f"{found.name} was written by engine {meta.engine}", f"Write --from-format {meta.engine}"
         )
-    weights = open_source(config, directory, root / "model", meta)
+    return directory, meta
+
+
+def _unpacked(config: TrainerConfig, fetched: Path, file_format: str, root: Path) -> Path:
+    """A checkpoint as Hugging Face's files: of a job with adapters these."""
+    weights, files = open_source(config, fetched, root / "model", file_format), root / "files"
     if config.peft is not None:
-        write_adapter(config, weights, root / "model", root / "model" / ADAPTER.parent)
-        return root / "model", _facts(meta)
-    whole = target.format != HF or config.training.precision == "fp32"
-    write_files(weights, root / "model", root / "files", torch.float32 if whole else torch.bfloat16)
-    return root / "files", _facts(meta)
+        write_adapter(config, weights, root / "model", files)
+    else:
+        write_files(weights, root / "model", files, torch.bfloat16 if config.training.precision == "bf16" else torch.float32)
+    return files
 
 
 def _facts(meta: Meta) -> dict[str, Any]:

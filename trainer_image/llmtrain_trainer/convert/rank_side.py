@@ -1,4 +1,4 @@
-"""What each rank does to write a checkpoint from Hugging Face's files. Loaded by path in ranks that targets.py starts."""
+"""What each rank does to write a checkpoint. Loaded by path in ranks that targets.py starts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ import torch.distributed as dist
 from llmtrain_trainer.checkpoint.writer import Writer
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.engines import build_engine
+from llmtrain_trainer.stored.open import open_source
 
 
-def write(config_text: str, model_dir: Path, staging: Path, name: str, meta: dict[str, Any]) -> None:
-    """Build the engine in its layout, which reads the files layer by layer, and save."""
+def write(config_text: str, model_dir: Path, stored: tuple[Path, str] | None, staging: Path, name: str, meta: dict[str, Any]) -> None:
+    """Build the engine in its layout, from the model's files or with what is stored, and save."""
     config = TrainerConfig.model_validate_json(config_text)
     engine = build_engine(config, model_dir)
+    if stored is not None:
+        directory, file_format = stored
+        engine.adopt(open_source(config, directory, model_dir, file_format))
     writer = Writer(staging)
     if engine.format == "dcp":
         writer.save(name, engine.state_dict(), meta)

@@ -18,10 +18,10 @@ from llmtrain_trainer.checkpoint.restore import find, next_attempt, verify
 from llmtrain_trainer.checkpoint.store import Store, verify_object
 from llmtrain_trainer.checkpoint.uploader import Uploader
 from llmtrain_trainer.config import TrainerConfig
-from llmtrain_trainer.convert.sources import Source
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.export import write_weights
 from llmtrain_trainer.parallel.launch import launch
+from llmtrain_trainer.stored.source import Source
 
 KEEP_ALL = 10**9
 """A conversion deletes no checkpoint that was there before."""
@@ -56,12 +56,15 @@ def publish(directory: Path, store: Store) -> list[str]:
     return names
 
 
-def write_checkpoint(config: TrainerConfig, files: Path, staging: Path, store: Store, facts: Mapping[str, Any]) -> str:
-    """A checkpoint with these weights and a fresh optimizer, in the layout of `config`, committed and read back. Returns its name.
+def write_checkpoint(
+    config: TrainerConfig, model_dir: Path, stored: tuple[Path, str] | None, staging: Path, store: Store, facts: Mapping[str, Any]
+) -> str:
+    """A checkpoint in the layout of `config`, committed and read back. Returns its name.
 
-    `facts`: of the manifest's meta; the step among them. Raises BadData, StoreError.
+    `stored`: a fetched checkpoint and its format, of which weights and optimizer are taken; None: the weights are in `model_dir`, and the
+    optimizer is fresh. `facts`: of the manifest's meta; the step among them. Raises BadData, StoreError.
     """
-    local = _on_this_machine(config, files)
+    local = _on_this_machine(config, model_dir, drawn=stored is not None)
     name = Name(attempt=next_attempt(store), round=0, step=int(facts["step"]))
     meta = {
         **facts,
@@ -74,7 +77,7 @@ def write_checkpoint(config: TrainerConfig, files: Path, staging: Path, store: S
     world = config.mesh.world_size
     script = Path(__file__).with_name("rank_side.py")
     backend = "gloo" if local.device == "cpu" else "cpu:gloo,cuda:nccl"
-    arguments = (local.model_dump_json(by_alias=True), files, staging, str(name), meta)
+    arguments = (local.model_dump_json(by_alias=True), model_dir, stored, staging, str(name), meta)
     launch(script, "write", world, *arguments, timeout=PATIENCE, backend=backend)
     said: list[str] = []
     uploader = Uploader(
@@ -86,9 +89,11 @@ def write_checkpoint(config: TrainerConfig, files: Path, staging: Path, store: S
     return str(name)
 
 
-def _on_this_machine(config: TrainerConfig, files: Path) -> TrainerConfig:
-    """The same layout as processes of this machine, from these files. Nothing is computed, and a checkpoint does not know where
-    it was written: CPU processes, with nothing offloaded; but Megatron's are on GPUs, one each. Raises BadData.
+def _on_this_machine(config: TrainerConfig, model_dir: Path, *, drawn: bool) -> TrainerConfig:
+    """The same layout as processes of this machine, from these files, or `drawn`: with weights that something else takes the place of.
+
+    Nothing is computed, and a checkpoint does not know where it was written: CPU processes, with nothing offloaded; but Megatron's are on
+    GPUs, one each. Raises BadData.
     """
     device = "cpu"
     if config.engine == "megatron" and not os.environ.get("LLMTRAIN_CUDA_STAND_IN"):
@@ -99,5 +104,6 @@ def _on_this_machine(config: TrainerConfig, files: Path) -> TrainerConfig:
             raise BadData("--to-format", "megatron", rule, way_out)
     model = config.model
     if config.peft is None:
-        model = model.model_copy(update={"source": f"file://{files}", "revision": None, "config": None, "init": "pretrained"})
+        init = "random" if drawn else "pretrained"
+        model = model.model_copy(update={"source": f"file://{model_dir}", "revision": None, "config": None, "init": init})
     return config.model_copy(update={"device": device, "model": model, "offload": None})

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 if TYPE_CHECKING:
     import torch
 
+    from llmtrain_trainer.stored.source import Source
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepBatch:
@@ -70,7 +72,11 @@ class Steps(Protocol):
         ...
 
     def load_checkpoint(self, directory: Path) -> None:
-        """Load a checkpoint of this engine's format from a directory of its files, converted already where checkpoint/fit.py asks."""
+        """Load a checkpoint that checkpoint/fit.py calls this engine's own, from a directory of its files."""
+        ...
+
+    def adopt(self, source: Source) -> None:
+        """Take over weights and optimizer from any other checkpoint: of another engine, or of this one where it cannot read it itself."""
         ...
 
     def export(self, directory: Path, kind: str) -> None:

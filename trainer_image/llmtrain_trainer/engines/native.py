@@ -27,6 +27,8 @@ from llmtrain_trainer.parallel.mesh import build_layout
 from llmtrain_trainer.parallel.schedule import Runner
 from llmtrain_trainer.parallel.shards import Shard, shards_of
 from llmtrain_trainer.parallel.stopwatch import Stopwatch
+from llmtrain_trainer.stored.source import Source
+from llmtrain_trainer.stored.state import StateOf
 
 
 class NativeEngine:
@@ -103,6 +105,10 @@ class NativeEngine:
     def load_checkpoint(self, directory: Path) -> None:
         """Read in place what `state_dict` of any layout gave."""
         load(self.state_dict(), checkpoint_id=str(directory))
+
+    def adopt(self, source: Source) -> None:
+        """Take over weights and optimizer from another engine."""
+        load(self.state_dict(), storage_reader=StateOf(source))
 
     def export(self, directory: Path, kind: str) -> None:
         """Write Hugging Face files; see export.py."""

@@ -10,6 +10,7 @@ import logging
 import os
 import resource
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +20,7 @@ import torch.distributed as dist
 
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.engines.deepspeed import disk
-from llmtrain_trainer.engines.deepspeed.files import Files, notes
+from llmtrain_trainer.engines.deepspeed.files import Files, Weight, notes, weights_of
 from llmtrain_trainer.engines.deepspeed.holders import holder_of, load
 from llmtrain_trainer.engines.deepspeed.norm import Clipper
 from llmtrain_trainer.engines.deepspeed.pipeline import Pipeline
@@ -30,6 +31,7 @@ from llmtrain_trainer.engines.deepspeed.weights import Gatherer
 from llmtrain_trainer.engines.engine import StepBatch, StepResult
 from llmtrain_trainer.export import write_export
 from llmtrain_trainer.parallel.materialize import seed_of
+from llmtrain_trainer.stored.source import Source
 
 
 class DeepSpeedEngine:
@@ -86,9 +88,12 @@ class DeepSpeedEngine:
 
     def load_checkpoint(self, directory: Path) -> None:
         """Read what `save_files` wrote in any layout: each rank what it holds itself."""
-        names = {weight: name for name, weight in self._runner.weights.items()}
-        with torch.no_grad():
-            load(Files(directory), holder_of(self._runner.deepspeed), names, self._runner.cut, self._place)
+        files = Files(directory)
+        self._fill(files.weights, files.steps)
+
+    def adopt(self, source: Source) -> None:
+        """Take over weights and optimizer from another engine."""
+        self._fill(weights_of(source), source.steps)
 
     def export(self, directory: Path, kind: str) -> None:
         """Write Hugging Face files; see export.py."""
@@ -100,6 +105,11 @@ class DeepSpeedEngine:
         if self._place.device.type == "cuda":
             return torch.cuda.max_memory_allocated()
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    @torch.no_grad()
+    def _fill(self, stored: Mapping[str, Weight], steps: int) -> None:
+        names = {weight: name for name, weight in self._runner.weights.items()}
+        load(stored, steps, holder_of(self._runner.deepspeed), names, self._runner.cut, self._place)
 
     def _norm(self) -> float:
         """Of the step just made; equal on every rank."""

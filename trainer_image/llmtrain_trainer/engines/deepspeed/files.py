@@ -1,4 +1,4 @@
-"""Weights and optimizer states out of the files of engine deepspeed, of any layout, by any process. Used by holders.py and by convert.
+"""Weights and optimizer states out of the files of engine deepspeed, of any layout, by any process: a Source of stored/.
 
 Each pair of stage and tensor-parallel rank has written the shards of its weights: under ZeRO as shares of its replicas, in fp32. Files are
 mapped: what is not asked for is not read.
@@ -26,11 +26,11 @@ from deepspeed.checkpoint.constants import (
 from deepspeed.utils.zero_to_fp32 import get_checkpoint_files, zero3_partitioned_param_info
 from torch import nn
 
+from llmtrain_trainer.stored.source import MOMENTS, WEIGHT, Source
+
 NOTES = "llmtrain"
 """What a save adds to DeepSpeed's files, so that they can be read without the model."""
 
-WEIGHT = "fp32"
-MOMENTS = ("exp_avg", "exp_avg_sq")
 Pieces = tuple[torch.Tensor, ...]
 Shapes = Mapping[str, torch.Size]
 
@@ -77,11 +77,6 @@ class Weight:
             shape[self.cut] = sum(shard.shape[self.cut] for shard in self.shards)
         return torch.Size(shape)
 
-    @property
-    def trained(self) -> bool:
-        """Whether there are moments."""
-        return all(key in self.shards[0].held for key in MOMENTS)
-
     def read(self, key: str = WEIGHT) -> torch.Tensor:
         """The whole in fp32, on the CPU."""
         shards = [torch.cat(list(shard.pieces(key))).view(shard.shape).float() for shard in self._needed()]
@@ -119,7 +114,7 @@ def _range(pieces: Iterable[torch.Tensor], start: int, count: int) -> torch.Tens
 
 
 class Files:
-    """A checkpoint's."""
+    """A checkpoint's; a Source."""
 
     def __init__(self, directory: Path) -> None:
         """Raises ValueError where a file does not say what it holds."""
@@ -139,8 +134,35 @@ class Files:
         self.weights = {name: Weight(tuple(shards), cuts[name]) for name, shards in found.items()}
         """By name. What a pipeline holds at both ends has the shards of both, and no cut."""
 
-        self.step = steps[0] if steps else None
-        """Of the optimizer, which trains all weights at once; None before its first."""
+        self.steps = int(steps[0].item()) if steps else 0
+
+    @property
+    def shapes(self) -> dict[str, torch.Size]:
+        return {name: weight.shape for name, weight in self.weights.items()}
+
+    def take(self, name: str, key: str = WEIGHT) -> torch.Tensor:
+        return self.weights[name].read(key)
+
+
+class Taken(Mapping[str, Pieces]):
+    """What a Source says of a weight, asked for when it is needed."""
+
+    def __init__(self, source: Source, name: str) -> None:
+        self._source, self._name = source, name
+
+    def __getitem__(self, key: str) -> Pieces:
+        return (self._source.take(self._name, key),)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((WEIGHT, *MOMENTS) if self._source.steps else (WEIGHT,))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+
+def weights_of(source: Source) -> dict[str, Weight]:
+    """Of another engine: whole."""
+    return {name: Weight((Shard(shape, Taken(source, name)),), None) for name, shape in source.shapes.items()}
 
 
 def _ranks(directory: Path) -> list[int]:

@@ -13,8 +13,9 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from llmtrain_trainer.engines.deepspeed.files import MOMENTS, WEIGHT, Files
+from llmtrain_trainer.engines.deepspeed.files import Weight
 from llmtrain_trainer.engines.deepspeed.place import Place
+from llmtrain_trainer.stored.source import MOMENTS, WEIGHT
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +47,23 @@ class Holder(Protocol):
         ...
 
 
-def load(files: Files, holder: Holder, names: Mapping[nn.Parameter, str], cut: Mapping[str, int], place: Place) -> None:
-    """Fill an optimizer that has made no step with what a run in any layout has saved. Collective.
+def load(
+    stored: Mapping[str, Weight], steps: int, holder: Holder, names: Mapping[nn.Parameter, str], cut: Mapping[str, int], place: Place
+) -> None:
+    """Fill an optimizer that has made no step with what a run in any layout has saved after `steps`. Collective.
 
-    Raises ValueError where the checkpoint lacks a weight, or has it in another shape.
+    Raises ValueError where the checkpoint lacks a weight.
     """
     for index, (length, parts) in enumerate(holder.flats()):
-        vectors = {key: torch.zeros(length) for key in (WEIGHT, *(MOMENTS if files.step is not None else ()))}
+        vectors = {key: torch.zeros(length) for key in (WEIGHT, *(MOMENTS if steps else ()))}
         for part in parts:
             name = names[part.weight]
-            if name not in files.weights:
+            if name not in stored:
                 raise ValueError(f"the checkpoint does not hold {name}, which this run trains: was it written with other adapters?")
             for key, vector in vectors.items():
                 where = (cut.get(name), place.tp_rank, place.tp, part.start, part.count)
-                vector[part.at : part.at + part.count] = files.weights[name].share(key, *where)
-        step = {} if files.step is None else {"step": files.step}
+                vector[part.at : part.at + part.count] = stored[name].share(key, *where)
+        step = {"step": torch.tensor(float(steps))} if steps else {}
         holder.put(index, vectors.pop(WEIGHT), vectors | step)
     holder.finish()
 

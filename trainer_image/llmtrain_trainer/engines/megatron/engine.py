@@ -17,7 +17,7 @@ from llmtrain_trainer.engines.megatron.gather import Gatherer
 from llmtrain_trainer.engines.megatron.groups import device_of, join_groups
 from llmtrain_trainer.engines.megatron.layers import TRANSFORMER_ENGINE
 from llmtrain_trainer.engines.megatron.model import build_chunks, first_expert, outline
-from llmtrain_trainer.engines.megatron.optimizer import adamw, wrap
+from llmtrain_trainer.engines.megatron.optimizer import adamw, put, set_steps, wrap
 from llmtrain_trainer.engines.megatron.settings import transformer_config
 from llmtrain_trainer.engines.megatron.steps import run_batch
 from llmtrain_trainer.engines.megatron.timers import Timers
@@ -25,6 +25,8 @@ from llmtrain_trainer.engines.megatron.weights import heads_of, held_by
 from llmtrain_trainer.export import write_export
 from llmtrain_trainer.parallel.materialize import seed_of
 from llmtrain_trainer.parallel.stopwatch import Stopwatch
+from llmtrain_trainer.stored.published import Published
+from llmtrain_trainer.stored.source import MOMENTS, WEIGHT, Source
 
 
 class MegatronEngine:
@@ -96,6 +98,19 @@ class MegatronEngine:
     def load_checkpoint(self, directory: Path) -> None:
         """Read what any layout with the same zeroStage wrote; Megatron reshapes it."""
         self._steps = load_files(self._chunks, self._optimizer, directory)
+
+    def adopt(self, source: Source) -> None:
+        """Take over weights and optimizer from another engine, or from this one with another zeroStage."""
+        held = held_by([chunk.module for chunk in self._chunks], self._shape, first_expert(self._settings, self._place))
+        place = (heads_of(self._shape), self._config.mesh.tp, self._place.tp)
+        sources = {key: Published(source, self._shape.model_type, key) for key in (WEIGHT, *(MOMENTS if source.steps else ()))}
+        with torch.no_grad():
+            for weight in held:
+                values = {key: weight.part(found, *place) for key, found in sources.items()}
+                weight.weight.copy_(values[WEIGHT])
+                put(self._optimizer, weight.weight, values)
+        set_steps(self._optimizer, source.steps)
+        self._steps = source.steps
 
     def export(self, directory: Path, kind: str) -> None:
         """Write Hugging Face's files under the names of the published models; see export.py."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig, finalize_model_grads
 from megatron.core.models.gpt.gpt_model import GPTModel
 from megatron.core.optimizer import ChainedOptimizer, MegatronOptimizer, OptimizerConfig, get_megatron_optimizer
+from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
 from megatron.core.transformer.transformer_config import TransformerConfig
+from torch import nn
 
 from llmtrain_trainer.config import TrainerConfig
+from llmtrain_trainer.stored.source import WEIGHT
 
 
 def wrap(chunks: Sequence[GPTModel], settings: TransformerConfig, *, distributed: bool) -> list[DistributedDataParallel]:
@@ -54,6 +57,25 @@ def parts_of(optimizer: MegatronOptimizer) -> list[MegatronOptimizer]:
     """One for the weights that all replicas hold, one for experts that are shared out; a part without weights is left out."""
     parts = optimizer.chained_optimizers if isinstance(optimizer, ChainedOptimizer) else [optimizer]
     return [part for part in parts if part.optimizer is not None]
+
+
+def put(optimizer: MegatronOptimizer, weight: nn.Parameter, values: Mapping[str, torch.Tensor]) -> None:
+    """Give the optimizer its fp32 copy of a weight, and the moments. `values`: in this rank's shape of it, by WEIGHT and MOMENTS."""
+    for part in parts_of(optimizer):
+        if isinstance(part, DistributedOptimizer):
+            if weight in part.model_param_group_index_map:  # this replica has a share of it
+                share = part._get_model_param_range_map(weight)["param"]
+                kept = part._get_main_param_and_optimizer_states(weight)
+                _copy(kept, {key: value.flatten()[share.start : share.end] for key, value in values.items()})
+        else:
+            main = getattr(weight, "main_param", weight)
+            if main in part.optimizer.state:
+                _copy({"param": main, **part.optimizer.state[main]}, values)
+
+
+def _copy(kept: Mapping[str, torch.Tensor], values: Mapping[str, torch.Tensor]) -> None:
+    for key, value in values.items():
+        kept["param" if key == WEIGHT else key].copy_(value)
 
 
 def set_steps(optimizer: MegatronOptimizer, steps: int) -> None:

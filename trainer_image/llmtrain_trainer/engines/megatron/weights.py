@@ -84,6 +84,10 @@ class Held:
     theirs: tuple[str, ...]
     weight: nn.Parameter
 
+    def part(self, source: Source, heads: Heads, degree: int, rank: int) -> torch.Tensor:
+        """What tensor-parallel rank `rank` of `degree` holds of it."""
+        return part_of(self.kind, [source.read(name) for name in self.theirs], heads, degree, rank)
+
 
 def held_by(chunks: Sequence[GPTModel], shape: PreTrainedConfig, first_expert: int) -> Iterator[Held]:
     """Every weight of a rank's stages. Raises KeyError for one that the family's table lacks."""
@@ -153,5 +157,4 @@ def source_of(config: TrainerConfig, network: PreTrainedModel, model_dir: Path) 
 def fill(held: Sequence[Held], source: Source, heads: Heads, degree: int, rank: int) -> None:
     """Give every weight its values. Layers are asked for in order, one after another."""
     for weight in held:
-        theirs = [source.read(name) for name in weight.theirs]
-        weight.weight.copy_(part_of(weight.kind, theirs, heads, degree, rank))
+        weight.weight.copy_(weight.part(source, heads, degree, rank))

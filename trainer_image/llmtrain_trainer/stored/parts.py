@@ -1,4 +1,4 @@
-"""Any part of any tensor of a checkpoint that torch.distributed.checkpoint wrote, without the rest. Used by sources.py."""
+"""Any part of any tensor of a checkpoint that torch.distributed.checkpoint wrote, without the rest. Used by native.py and megatron.py."""
 
 from __future__ import annotations
 

@@ -1,0 +1,63 @@
+"""An engine goes on where another stopped, with its optimizer: the losses are those that the other would have had."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmtrain_trainer.parallel.launch import launch
+
+pytestmark = pytest.mark.processes
+TRAINER = Path(__file__).parents[1]
+TOLERANCE = 1e-5
+GROUPED = {"shape": {"num_key_value_heads": 2, "tie_word_embeddings": True}}
+LORA = {"peft": {"method": "lora", "rank": 4, "alpha": 8.0}}
+MIXTURE = {
+    "shape": {
+        "model_type": "mixtral",
+        "architectures": ["MixtralForCausalLM"],
+        "num_key_value_heads": 2,
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+    }
+}
+LAYOUT: dict[str, dict[str, Any]] = {
+    "native": {"engine": "native", "tp": 2},
+    "deepspeed": {"engine": "deepspeed", "dp": 2, "zero_stage": 3},
+    "megatron": {"engine": "megatron", "dp": 2, "zero_stage": 1},
+}
+"""Two ranks of each."""
+
+MODELS = {"native": [GROUPED, LORA, MIXTURE], "deepspeed": [GROUPED, LORA], "megatron": [GROUPED, MIXTURE]}
+"""That an engine trains, saves, and others take over where they can."""
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, list[list[float]]]]:
+    """Directory of each engine's checkpoints by number of its model, and the losses with which it trained on."""
+    root = tmp_path_factory.mktemp("saved")
+    made = {}
+    for engine, models in MODELS.items():
+        jobs = TRAINER / ("megatron" if engine == "megatron" else "deepspeed") / "rank_jobs.py"
+        made[engine] = root / engine, launch(jobs, "save_and_go_on", 2, [LAYOUT[engine] | model for model in models], root / engine)
+    return made
+
+
+@pytest.mark.parametrize("reader", LAYOUT)
+def test_an_engine_goes_on_with_the_losses_of_the_one_it_takes_over_from(saved: Any, reader: str) -> None:
+    cases, expected = [], []
+    for writer, models in MODELS.items():
+        directory, losses = saved[writer]
+        for number, model in enumerate(models):
+            if writer != reader and model in MODELS[reader]:
+                cases.append((directory / f"{number}", LAYOUT[reader] | model))
+                expected.append(pytest.approx(losses[number], abs=TOLERANCE))
+    if reader == "megatron":  # which does not read its own files after this change
+        directory, losses = saved[reader]
+        cases.append((directory / "0", LAYOUT[reader] | MODELS[reader][0] | {"zero_stage": 0}))
+        expected.append(pytest.approx(losses[0], abs=TOLERANCE))
+    jobs = TRAINER / ("megatron" if reader == "megatron" else "deepspeed") / "rank_jobs.py"
+    assert launch(jobs, "adopt_and_go_on", 2, cases) == expected
+    assert len(cases) >= 3

@@ -1,0 +1,23 @@
+"""Checkpoints of engine native: DCP, which knows no layout. Opened by open.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from llmtrain_trainer.stored.parts import Parts
+from llmtrain_trainer.stored.source import WEIGHT
+
+
+class Native:
+    """A Source."""
+
+    def __init__(self, directory: Path) -> None:
+        self._parts = Parts(directory)
+        self.shapes = {key.removeprefix("model."): shape for key, shape in self._parts.shapes.items() if key.startswith("model.")}
+        counts = [key for key in self._parts.shapes if key.startswith("optimizer.") and key.endswith(".step")]
+        self.steps = int(self._parts.read(counts[0]).item()) if counts else 0
+
+    def take(self, name: str, key: str = WEIGHT) -> torch.Tensor:
+        return self._parts.read(f"model.{name}" if key == WEIGHT else f"optimizer.{name}.{key}").float()

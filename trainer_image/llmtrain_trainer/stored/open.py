@@ -1,0 +1,57 @@
+"""The Source of a fetched checkpoint. Called by rank.py where a run goes on from another engine's, and by convert."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from transformers import PreTrainedModel
+
+from llmtrain_trainer.config import TrainerConfig
+from llmtrain_trainer.data.bad_data import BadData
+from llmtrain_trainer.parallel.assemble import skeleton
+from llmtrain_trainer.stored.native import Native
+from llmtrain_trainer.stored.source import Source
+
+
+def open_source(config: TrainerConfig, directory: Path, model_dir: Path, file_format: str) -> Source:
+    """`directory`: every file verified. `config`: of a job with its model, whose config.json is in `model_dir`. `file_format`: as the
+    checkpoint's manifest names it.
+
+    Raises BadData where the model is another one than the checkpoint's, or has adapters and the checkpoint none.
+    """
+    network = skeleton(config, model_dir)
+    found = FORMATS[file_format](directory, network)
+    if config.peft is not None and not any(".lora_" in name for name in found.shapes):
+        raise BadData("spec.peft", config.peft.method, "the checkpoint was written by a run without adapters", "Leave peft out")
+    for name, weight in network.named_parameters():
+        if name not in found.shapes:
+            if config.peft is None:  # else adapters are trained alone
+                raise _another(f"the checkpoint does not hold its {name}")
+        elif found.shapes[name] != weight.shape:
+            raise _another(f"its {name} is {list(weight.shape)}, and the checkpoint's is {list(found.shapes[name])}")
+    return found
+
+
+def _another(rule: str) -> BadData:
+    return BadData("spec.model", "another one than the checkpoint's", rule, "Give the manifest of the job that wrote the checkpoint")
+
+
+def _native(directory: Path, _network: PreTrainedModel) -> Source:
+    return Native(directory)
+
+
+def _deepspeed(directory: Path, _network: PreTrainedModel) -> Source:
+    """Importing DeepSpeed takes seconds: for its files alone."""
+    from llmtrain_trainer.engines.deepspeed.files import Files
+
+    return Files(directory)
+
+
+def _megatron(directory: Path, network: PreTrainedModel) -> Source:
+    from llmtrain_trainer.stored.megatron import Megatron
+
+    return Megatron(directory, network)
+
+
+FORMATS: dict[str, Callable[[Path, PreTrainedModel], Source]] = {"dcp": _native, "deepspeed": _deepspeed, "megatron": _megatron}

@@ -1,0 +1,24 @@
+"""A Source under the names of published files, which hold the experts of a mixture apart. Used by engine megatron."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+
+from llmtrain_trainer.parallel.published import split
+from llmtrain_trainer.stored.source import Source
+
+
+class Published:
+    """One key of a Source: weights, or a moment of theirs."""
+
+    def __init__(self, source: Source, model_type: str, key: str) -> None:
+        self._places = {part: (name, at) for name, shape in source.shapes.items() for part, at in split(model_type, name, shape)}
+        self._take = lru_cache(maxsize=1)(lambda name: source.take(name, key))  # all experts of a layer are one weight of transformers'
+
+    def read(self, name: str) -> torch.Tensor:
+        """In fp32, on the CPU."""
+        weight, index = self._places[name]
+        found: torch.Tensor = self._take(weight)[index]
+        return found
