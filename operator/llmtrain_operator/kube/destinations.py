@@ -9,9 +9,9 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from llmtrain_operator.kube.names import JobKey
-from llmtrain_operator.life.decide import writes
 from llmtrain_operator.life.decision import Action, Decision
 from llmtrain_operator.life.observed import Observed
+from llmtrain_operator.life.others import writes
 
 
 class Destinations:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from llmtrain_operator.kube.names import JobKey
-from llmtrain_operator.life.decide import rival_of
 from llmtrain_operator.life.decision import Action, Decision
 from llmtrain_operator.life.observed import Observed, Rival
+from llmtrain_operator.life.others import rival_of
 
 WAITING = ("GangOrder", "GaveWay")
 

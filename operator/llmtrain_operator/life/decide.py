@@ -11,33 +11,23 @@ from dataclasses import replace
 
 from llmtrain_operator.job.spec import Phase
 from llmtrain_operator.life import budget, why
-from llmtrain_operator.life.decision import Action, Decision, Deletion, stop
+from llmtrain_operator.life.decision import Action, Decision, stop
 from llmtrain_operator.life.diagnose import Failure, diagnose
+from llmtrain_operator.life.ends import FAILED_GRACE, created, deletions, ended_as, pods_word, stopping
 from llmtrain_operator.life.gang import Gang
 from llmtrain_operator.life.ledger import active_seconds
-from llmtrain_operator.life.observed import Observed, Pod, Rival
+from llmtrain_operator.life.observed import Observed
+from llmtrain_operator.life.others import destination_in_use, gives_way, name_in_use, not_its_turn
 from llmtrain_operator.life.times import seconds_of, span
 
 MANAGER = "llmtrain.io/operator"
 """spec.managedBy that means this operator, as does none."""
-
-FAILED_GRACE = 10.0
-"""Seconds for the other pods of a gang that failed: without the failed rank they cannot save.
-
-Most end by themselves in one or two. The rest is for a save that only has to be sent, and it ends ranks that hang in an exchange with
-the dead one, which their agent cannot tell from a long step."""
 
 FINISH_PATIENCE = 600.0
 """Seconds for the other pods once node 0 has ended in order."""
 
 CREATION_PATIENCE = 3.0
 """Seconds after which an attempt that the status names and that has no pod is taken for one that nobody creates."""
-
-PLACING_PATIENCE = 300.0
-"""Seconds a gang may hold a part of its nodes while another waits for its turn."""
-
-UNPLACED_PATIENCE = 20.0
-"""The same for a gang of which no pod has a node, and of which the scheduler said why: what it lacks may never come."""
 
 STARTING_LOOK = 10.0
 """Seconds between looks at a gang that has its nodes and does not train yet: its agents, and the events of its pods, must be asked."""
@@ -49,23 +39,6 @@ def decide(observed: Observed) -> Decision:
     """What is to be done now. Total: every observation has a decision."""
     gang = Gang(observed)
     return next(decision for policy in POLICIES if (decision := policy(gang)) is not None)
-
-
-def rival_of(observed: Observed) -> Rival | None:
-    """What this job is to the others under the operator's own order; None where it neither places pods nor waits for its turn."""
-    gang = Gang(observed)
-    if observed.gang != "operator" or observed.job.deleting or _final(gang):
-        return None
-    placing = not gang.over and gang.size > 1 and gang.scheduled < gang.size
-    since = _waiting_since(gang)
-    return Rival(key=observed.job.key, placing=placing, waiting_since=since) if placing or since is not None else None
-
-
-def writes(observed: Observed) -> bool:
-    """Whether pods of this job may write checkpoints, or will once it restarts."""
-    gang = Gang(observed)
-    begun = gang.number > 0 and gang.job.spec is not None and not (gang.job.spec.suspend or gang.job.deleting or _final(gang))
-    return begun or bool(gang.may_run_now)
 
 
 # ---- the policies, in order ------------------------------------------------------------------------------------------------
@@ -87,7 +60,7 @@ def _of_another_controller(gang: Gang) -> Decision | None:
 
 def _finished(gang: Gang) -> Decision | None:
     """A final state is never left: what still runs is ended, and after its time the job is deleted."""
-    final = _final(gang)
+    final = ended_as(gang)
     if final is None:
         return None
     status, spec, now = gang.job.status, gang.job.spec, gang.observed.now
@@ -97,7 +70,7 @@ def _finished(gang: Gang) -> Decision | None:
     if gang.may_run_now:
         patience = FINISH_PATIENCE if final == "Complete" else 0.0
         left = since + patience - now
-        return replace(said, again_in=left) if left > 0 else _stopping(gang, said, None)
+        return replace(said, again_in=left) if left > 0 else stopping(gang, said, None)
     if spec is None or spec.ttl_seconds_after_finished is None:
         return said
     left = since + spec.ttl_seconds_after_finished - now
@@ -117,7 +90,7 @@ def _complete(gang: Gang) -> Decision | None:
     verdict = next((found.verdict for found in gang.evidence() if found.pod.index == 0), None)
     message = verdict.message if verdict else "Training is complete."
     said = Decision(phase="Complete", reason="Complete", message=message, ends=gang.number)
-    return _stopping(gang, said, None) if gang.may_run_now else said
+    return stopping(gang, said, None) if gang.may_run_now else said
 
 
 def _unreadable(gang: Gang) -> Decision | None:
@@ -141,7 +114,7 @@ def _suspended(gang: Gang) -> Decision | None:
     said = Decision(
         phase="Suspending", reason="Suspending", message=f"{len(gang.may_run_now)} pods {saves} before the job is suspended.", ends=ends
     )
-    return _stopping(gang, said, None)
+    return stopping(gang, said, None)
 
 
 def _too_long(gang: Gang) -> Decision | None:
@@ -153,7 +126,7 @@ def _too_long(gang: Gang) -> Decision | None:
         return None
     message = f"The job was active for {span(active)}; activeDeadlineSeconds is {deadline}."
     said = Decision(phase="Failed", reason="DeadlineExceeded", message=message, ends=gang.number)
-    return _stopping(gang, said, None)
+    return stopping(gang, said, None)
 
 
 def _older_attempts(gang: Gang) -> Decision | None:
@@ -162,7 +135,7 @@ def _older_attempts(gang: Gang) -> Decision | None:
         return None
     numbers = ", ".join(sorted({str(pod.attempt) for pod in gang.older}))
     said = Decision(phase=_phase(gang), reason="Fencing", message=f"Pods of attempt {numbers} end, since attempt {gang.number} is newer.")
-    return replace(said, action=Action.DELETE_PODS, delete=_deletions(gang, gang.older, FAILED_GRACE))
+    return replace(said, action=Action.DELETE_PODS, delete=deletions(gang, gang.older, FAILED_GRACE))
 
 
 def _failed(gang: Gang) -> Decision | None:
@@ -179,7 +152,7 @@ def _failed(gang: Gang) -> Decision | None:
         said = Decision(phase="Failed", reason=reason, message=message, ends=over, failure=failure)
     else:
         said = Decision(phase="Restarting", reason=failure.reason, message=failure.message, ends=over, failure=failure, restart=True)
-    return _stopping(gang, said, grace)
+    return stopping(gang, said, grace)
 
 
 def _ending(gang: Gang) -> Decision | None:
@@ -187,7 +160,7 @@ def _ending(gang: Gang) -> Decision | None:
     if not gang.over or not gang.may_run_now:
         return None
     said = Decision(phase="Restarting" if gang.number else "Pending", reason="Stopping", message=why.still_ending(gang), again_in=15.0)
-    return _stopping(gang, replace(said, failure=_better_known(gang)), None)
+    return stopping(gang, replace(said, failure=_better_known(gang)), None)
 
 
 def _refused(gang: Gang) -> Decision | None:
@@ -202,24 +175,6 @@ def _waits_to_retry(gang: Gang) -> Decision | None:
     if left <= 0:
         return None
     return Decision(phase="Restarting", reason="Backoff", message=budget.waiting_sentence(left), again_in=left)
-
-
-def _name_in_use(gang: Gang) -> Decision | None:
-    if not gang.over or not gang.foreign:
-        return None
-    message = f"Pods of an earlier job with this name are still going away, {gang.foreign[0].name} first."
-    return Decision(phase="Pending", reason="NameInUse", message=message, again_in=15.0)
-
-
-def _destination_in_use(gang: Gang) -> Decision | None:
-    """Two jobs that train into one destination would each go on from the other's checkpoints."""
-    if not gang.over or gang.observed.writer is None:
-        return None
-    message = (
-        f"Waits until {gang.observed.writer} is over or suspended: it writes its checkpoints to {gang.job.destination} too, "
-        "and each job would go on from the other's."
-    )
-    return Decision(phase="Pending", reason="DestinationInUse", message=message, again_in=30.0)
 
 
 def _being_created(gang: Gang) -> Decision | None:
@@ -239,28 +194,12 @@ def _being_created(gang: Gang) -> Decision | None:
     return Decision(phase="Starting", reason="CreatingPods", message=message, again_in=left)
 
 
-def _not_its_turn(gang: Gang) -> Decision | None:
-    """Without a scheduler of gangs: one at a time is placed, in the order in which they began to wait."""
-    if not gang.over or gang.observed.gang != "operator" or gang.size < 2:
-        return None
-    rivals = [rival for rival in gang.observed.rivals if rival.key != gang.job.key]
-    since = _waiting_since(gang)
-    mine = (gang.observed.now if since is None else since, gang.job.key)
-    first = next((rival.key for rival in rivals if rival.placing), None) or min(
-        (rival.key for rival in rivals if rival.waiting_since is not None and (rival.waiting_since, rival.key) < mine), default=None
-    )
-    if first is None:
-        return None
-    message = f"Waits for its turn: the pods of {first} are placed first, so that no two gangs hold a part of their nodes each."
-    return Decision(phase="Queued", reason="GangOrder", message=message, again_in=30.0)
-
-
 def _starts(gang: Gang) -> Decision | None:
     if not gang.over:
         return None
     attempt = gang.next_number
     kept_for_their_logs = [pod for pod in gang.mine if pod.attempt < gang.number]
-    reason, message = why.not_created(gang) or ("CreatingPods", f"Creates {_pods(gang.size)} of attempt {attempt}.")
+    reason, message = why.not_created(gang) or ("CreatingPods", f"Creates {pods_word(gang.size)} of attempt {attempt}.")
     return Decision(
         action=Action.CREATE,
         phase="Starting",
@@ -276,22 +215,9 @@ def _completes_the_gang(gang: Gang) -> Decision | None:
     """Creation was cut short; no pod of the attempt was ever taken away, or it would have failed above."""
     if not gang.missing:
         return None
-    creating = f"Creates {len(gang.missing)} missing of {_pods(gang.size)} of attempt {gang.number}."
+    creating = f"Creates {len(gang.missing)} missing of {pods_word(gang.size)} of attempt {gang.number}."
     reason, message = why.not_created(gang) or ("CreatingPods", creating)
     return Decision(action=Action.CREATE, phase="Starting", reason=reason, message=message, attempt=gang.number, create=gang.missing)
-
-
-def _gives_way(gang: Gang) -> Decision | None:
-    """A gang that waits for the rest of its nodes lets another try; soon, where it has none and the scheduler knows none for it."""
-    if gang.observed.gang != "operator" or gang.size < 2 or gang.scheduled == gang.size:
-        return None
-    waiting = [rival.key for rival in gang.observed.rivals if rival.waiting_since is not None and rival.key != gang.job.key]
-    unplaced = not gang.scheduled and any(pod.unschedulable for pod in gang.pods.values())
-    patience = UNPLACED_PATIENCE if unplaced else PLACING_PATIENCE
-    if not waiting or gang.observed.now - _created(gang) < patience:
-        return None
-    message = f"Gives way to {waiting[0]}: {gang.scheduled} of {_pods(gang.size)} had a node after {span(patience)}."
-    return _stopping(gang, Decision(phase="Queued", reason="GaveWay", message=message, ends=gang.number), FAILED_GRACE)
 
 
 def _under_way(gang: Gang) -> Decision | None:
@@ -302,7 +228,7 @@ def _under_way(gang: Gang) -> Decision | None:
     leader = gang.leader
     doing = leader.status.phase if leader else "training"
     reason, message = _DOING.get(doing, _DOING["training"])
-    return Decision(phase="Running", reason=reason, message=message.format(pods=_pods(gang.size)), again_in=30.0)
+    return Decision(phase="Running", reason=reason, message=message.format(pods=pods_word(gang.size)), again_in=30.0)
 
 
 _DOING = {
@@ -326,13 +252,13 @@ POLICIES: tuple[Policy, ...] = (
     _ending,
     _refused,
     _waits_to_retry,
-    _name_in_use,
-    _destination_in_use,
+    name_in_use,
+    destination_in_use,
     _being_created,
-    _not_its_turn,
+    not_its_turn,
     _starts,
     _completes_the_gang,
-    _gives_way,
+    gives_way,
     _under_way,
 )
 
@@ -340,27 +266,8 @@ POLICIES: tuple[Policy, ...] = (
 # ---- what the policies share -----------------------------------------------------------------------------------------------
 
 
-def _final(gang: Gang) -> Phase | None:
-    status = gang.job.status
-    held = {condition.type for condition in status.conditions if condition.status == "True"}
-    if status.phase == "Complete" or "Complete" in held:
-        return "Complete"
-    return "Failed" if status.phase == "Failed" or "Failed" in held else None
-
-
 def _phase(gang: Gang) -> Phase:
     return gang.job.status.phase or "Pending"
-
-
-def _stopping(gang: Gang, said: Decision, grace: float | None) -> Decision:
-    """End whatever may still run; pods on dead nodes by force, since nobody there can confirm it."""
-    deletions = _deletions(gang, gang.may_run_now, grace)
-    return replace(said, action=Action.DELETE_PODS, delete=deletions) if deletions else said
-
-
-def _deletions(gang: Gang, pods: tuple[Pod, ...], grace: float | None) -> tuple[Deletion, ...]:
-    lost = [pod for pod in pods if gang.lost(pod)]
-    return (*stop(lost, 0.0), *stop([pod for pod in pods if pod not in lost], grace))
 
 
 def _failure(gang: Gang) -> Failure | None:
@@ -385,7 +292,7 @@ def _late(gang: Gang) -> Failure | None:
     admission = gang.observed.admission
     if admission is not None and not admission.admitted:
         return None
-    since = max(_created(gang), (admission.since or 0.0) if admission else 0.0)
+    since = max(created(gang), (admission.since or 0.0) if admission else 0.0)
     stepped = seconds_of(progress.last_step_time) if progress else None
     trained = gang.leader is not None and gang.leader.status.progress is not None
     if trained or (stepped is not None and stepped > since) or gang.observed.now - since < spec.startup_deadline_seconds:
@@ -393,20 +300,3 @@ def _late(gang: Gang) -> Failure | None:
     state = why.not_training(gang)
     message = f"No step came within {spec.startup_deadline_seconds} s of startupDeadlineSeconds."
     return Failure(reason="StartupDeadline", message=f"{message} {state[2]}" if state else message, time=gang.observed.now, graceful=True)
-
-
-def _created(gang: Gang) -> float:
-    """When the newest attempt's last pod was created."""
-    return max((pod.created for pod in gang.pods.values() if pod.created is not None), default=gang.observed.now)
-
-
-def _waiting_since(gang: Gang) -> float | None:
-    """Since when the job waits for its turn, as its condition Queued says."""
-    found = next((each for each in gang.job.status.conditions if each.type == "Queued"), None)
-    if found is None or found.status != "True" or found.reason not in ("GangOrder", "GaveWay"):
-        return None
-    return seconds_of(found.last_transition_time)
-
-
-def _pods(count: int) -> str:
-    return "1 pod" if count == 1 else f"{count} pods"
