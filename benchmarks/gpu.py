@@ -147,7 +147,7 @@ def time_engine(config_text: str) -> dict[str, Any]:
     """Seconds of each timed step of an engine of the product, its losses, and its peak."""
     import torch
 
-    from llmtrain_trainer.engines.engine import StepBatch
+    from llmtrain_trainer.step_batch import StepBatch
 
     config = TrainerConfig.model_validate_json(config_text)
     engine = load_script(Path(__file__).with_name("building.py")).engine_of(config)

@@ -163,7 +163,7 @@ def train(config_text: str) -> list[int]:
     """On every rank: two steps; the peaks of all ranks in bytes."""
     import torch
 
-    from llmtrain_trainer.engines.engine import StepBatch
+    from llmtrain_trainer.step_batch import StepBatch
 
     config = TrainerConfig.model_validate_json(config_text)
     length, rows = config.training.sequence_length, config.batch.micro_size * config.batch.accumulation

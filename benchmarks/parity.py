@@ -138,7 +138,7 @@ def batch_of(step: int, replica: int, replicas: int, packed: bool) -> Any:
     """One replica's rows of a step: tokens drawn from the step, with unequal numbers of targets a row."""
     import torch
 
-    from llmtrain_trainer.engines.engine import StepBatch
+    from llmtrain_trainer.step_batch import StepBatch
 
     draw = torch.Generator().manual_seed(step)
     # A skewed distribution, so that there is something to learn; row i of the global batch goes to replica i mod dp.

@@ -95,7 +95,7 @@ def native(size: Size) -> Any:
     """Steps of the product's engine: loss, norm, clipping, optimizer, everything a training step does."""
     import torch
 
-    from llmtrain_trainer.engines.engine import StepBatch
+    from llmtrain_trainer.step_batch import StepBatch
 
     rows = MICRO * ACCUMULATION
     config = TrainerConfig.model_validate(

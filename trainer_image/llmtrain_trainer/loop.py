@@ -15,11 +15,12 @@ from typing import Any, Protocol
 from llmtrain_trainer.cadence import SaveCadence
 from llmtrain_trainer.config import ExitCode, TrainerConfig
 from llmtrain_trainer.data.cache import DONE
-from llmtrain_trainer.engines.engine import Engine, StepBatch
+from llmtrain_trainer.engines.engine import Engine
 from llmtrain_trainer.progress import Aside, Rows, Step
 from llmtrain_trainer.pulse import Pulse
 from llmtrain_trainer.run_dir import RunDir
 from llmtrain_trainer.schedule import learning_rate
+from llmtrain_trainer.step_batch import StepBatch
 
 _PEAK_EVERY_STEPS = 32
 """How often ranks compare their peak memory: after the first steps it hardly moves."""

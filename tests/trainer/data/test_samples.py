@@ -15,7 +15,7 @@ from small_job import Job, config_of, sentence
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.data.encoding import load_tokenizer
 from llmtrain_trainer.data.samples import Samples, open_samples
-from llmtrain_trainer.engines.engine import StepBatch
+from llmtrain_trainer.step_batch import StepBatch
 
 
 def in_layout(config: TrainerConfig, dp: int, micro: int) -> TrainerConfig:

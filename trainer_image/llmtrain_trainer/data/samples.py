@@ -18,7 +18,7 @@ from llmtrain_trainer.data.order import Mixture, permute, shuffled
 from llmtrain_trainer.data.prepared import Prepared
 from llmtrain_trainer.data.rows import NO_TARGET, Ints, Rows, open_rows
 from llmtrain_trainer.data.streaming import FAILED, Chunks
-from llmtrain_trainer.engines.engine import StepBatch
+from llmtrain_trainer.step_batch import StepBatch
 
 
 class Source(Protocol):

@@ -17,7 +17,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.tensor.parallel import loss_parallel
 
 from llmtrain_trainer.config import TrainerConfig
-from llmtrain_trainer.engines.engine import StepBatch, StepResult
+from llmtrain_trainer.engines.engine import StepResult
 from llmtrain_trainer.export import Gatherer, write_export
 from llmtrain_trainer.parallel import tensor
 from llmtrain_trainer.parallel.assemble import build_stages
@@ -27,6 +27,7 @@ from llmtrain_trainer.parallel.mesh import build_layout
 from llmtrain_trainer.parallel.schedule import Runner
 from llmtrain_trainer.parallel.shards import Shard, shards_of
 from llmtrain_trainer.parallel.stopwatch import Stopwatch
+from llmtrain_trainer.step_batch import StepBatch
 from llmtrain_trainer.stored.source import Source
 from llmtrain_trainer.stored.state import StateOf
 

@@ -12,11 +12,11 @@ from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGP
 from torch.distributed.pipelining.schedules import PipelineScheduleMulti, PipelineScheduleSingle
 
 from llmtrain_trainer.config import PipelineSchedule
-from llmtrain_trainer.engines.engine import StepBatch
 from llmtrain_trainer.parallel.context import part
 from llmtrain_trainer.parallel.mesh import Layout
 from llmtrain_trainer.parallel.stage import Stage
 from llmtrain_trainer.parallel.stopwatch import Stopwatch
+from llmtrain_trainer.step_batch import StepBatch
 
 SINGLE = {"gpipe": ScheduleGPipe, "1f1b": Schedule1F1B}
 

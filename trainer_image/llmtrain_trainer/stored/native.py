@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from llmtrain_trainer.stored.parts import Parts
 from llmtrain_trainer.stored.source import WEIGHT
@@ -13,7 +14,7 @@ from llmtrain_trainer.stored.source import WEIGHT
 class Native:
     """A Source."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, _network: nn.Module) -> None:
         self._parts = Parts(directory)
         self.shapes = {key.removeprefix("model."): shape for key, shape in self._parts.shapes.items() if key.startswith("model.")}
         counts = [key for key in self._parts.shapes if key.startswith("optimizer.") and key.endswith(".step")]

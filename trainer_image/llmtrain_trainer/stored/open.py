@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
 from pathlib import Path
-
-from transformers import PreTrainedModel
 
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.parallel.assemble import skeleton
-from llmtrain_trainer.stored.native import Native
 from llmtrain_trainer.stored.source import Source
 
 
@@ -21,7 +18,8 @@ def open_source(config: TrainerConfig, directory: Path, model_dir: Path, file_fo
     Raises BadData where the model is another one than the checkpoint's, or has adapters and the checkpoint none.
     """
     network = skeleton(config, model_dir)
-    found = FORMATS[file_format](directory, network)
+    module, _, name = FORMATS[file_format].partition(":")
+    found: Source = getattr(importlib.import_module(module), name)(directory, network)
     if config.peft is not None and not any(".lora_" in name for name in found.shapes):
         raise BadData("spec.peft", config.peft.method, "the checkpoint was written by a run without adapters", "Leave peft out")
     for name, weight in network.named_parameters():
@@ -37,21 +35,9 @@ def _another(rule: str) -> BadData:
     return BadData("spec.model", "another one than the checkpoint's", rule, "Give the manifest of the job that wrote the checkpoint")
 
 
-def _native(directory: Path, _network: PreTrainedModel) -> Source:
-    return Native(directory)
-
-
-def _deepspeed(directory: Path, _network: PreTrainedModel) -> Source:
-    """Importing DeepSpeed takes seconds: for its files alone."""
-    from llmtrain_trainer.engines.deepspeed.files import Files
-
-    return Files(directory)
-
-
-def _megatron(directory: Path, network: PreTrainedModel) -> Source:
-    from llmtrain_trainer.stored.megatron import Megatron
-
-    return Megatron(directory, network)
-
-
-FORMATS: dict[str, Callable[[Path, PreTrainedModel], Source]] = {"dcp": _native, "deepspeed": _deepspeed, "megatron": _megatron}
+FORMATS = {
+    "dcp": "llmtrain_trainer.stored.native:Native",
+    "deepspeed": "llmtrain_trainer.engines.deepspeed.files:Files",
+    "megatron": "llmtrain_trainer.engines.megatron.files:Files",
+}
+"""module:class of each, called with directory and model and imported when it is asked for: DeepSpeed and Megatron take seconds."""

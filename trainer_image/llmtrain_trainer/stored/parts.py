@@ -1,4 +1,4 @@
-"""Any part of any tensor of a checkpoint that torch.distributed.checkpoint wrote, without the rest. Used by native.py and megatron.py."""
+"""Any part of any tensor of a checkpoint that torch.distributed.checkpoint wrote, without the rest. For files of native and Megatron."""
 
 from __future__ import annotations
 

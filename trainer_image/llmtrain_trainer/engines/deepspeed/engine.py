@@ -28,9 +28,10 @@ from llmtrain_trainer.engines.deepspeed.place import place_of
 from llmtrain_trainer.engines.deepspeed.replica import Replica
 from llmtrain_trainer.engines.deepspeed.settings import clips_itself, settings_of
 from llmtrain_trainer.engines.deepspeed.weights import Gatherer
-from llmtrain_trainer.engines.engine import StepBatch, StepResult
+from llmtrain_trainer.engines.engine import StepResult
 from llmtrain_trainer.export import write_export
 from llmtrain_trainer.parallel.materialize import seed_of
+from llmtrain_trainer.step_batch import StepBatch
 from llmtrain_trainer.stored.source import Source
 
 

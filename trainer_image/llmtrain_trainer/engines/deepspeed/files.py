@@ -88,11 +88,11 @@ class Weight:
         No more than that is read, but of a weight that is cut across its rows and was by another number of ranks.
         """
         shards = self._needed()
-        if cut is None or (self.cut == cut and len(shards) == ranks):
-            mine = shards[rank] if cut is not None else None
-            return _range(mine.pieces(key), start, count) if mine else self._of_whole(key, start, count)
-        if cut == 0:
-            return self._of_whole(key, rank * (self.shape.numel() // ranks) + start, count)
+        if cut is not None and cut == self.cut and len(shards) == ranks:
+            return _range(shards[rank].pieces(key), start, count)
+        if not cut:  # of the whole, or of some of its rows: a range of its elements either way
+            first = 0 if cut is None else rank * (self.shape.numel() // ranks)
+            return self._of_whole(key, first + start, count)
         return self.read(key).chunk(ranks, cut)[rank].flatten()[start : start + count]
 
     def _of_whole(self, key: str, start: int, count: int) -> torch.Tensor:
@@ -108,6 +108,8 @@ def _range(pieces: Iterable[torch.Tensor], start: int, count: int) -> torch.Tens
     """Elements of flat pieces that follow each other."""
     found = [torch.empty(0)]
     for piece in pieces:
+        if not count:
+            break
         found.append(piece[start : start + count].float())
         start, count = max(0, start - piece.numel()), count - found[-1].numel()
     return torch.cat(found)
@@ -116,7 +118,7 @@ def _range(pieces: Iterable[torch.Tensor], start: int, count: int) -> torch.Tens
 class Files:
     """A checkpoint's; a Source."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, _network: nn.Module | None = None) -> None:
         """Raises ValueError where a file does not say what it holds."""
         found: dict[str, list[Shard]] = defaultdict(list)
         cuts: dict[str, int | None] = {}

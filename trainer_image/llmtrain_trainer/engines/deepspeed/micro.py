@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from llmtrain_trainer.engines.engine import StepBatch
+from llmtrain_trainer.step_batch import StepBatch
 
 Micro = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
 """Ids, labels, and positions where rows are packed; each [micro_size, length]."""

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from megatron.core.tensor_parallel import model_parallel_cuda_manual_seed
 
 from llmtrain_trainer.config import TrainerConfig
-from llmtrain_trainer.engines.engine import StepBatch, StepResult
+from llmtrain_trainer.engines.engine import StepResult
 from llmtrain_trainer.engines.megatron.checkpoint import load_files, write_files
 from llmtrain_trainer.engines.megatron.gather import Gatherer
 from llmtrain_trainer.engines.megatron.groups import device_of, join_groups
@@ -25,6 +25,7 @@ from llmtrain_trainer.engines.megatron.weights import heads_of, held_by
 from llmtrain_trainer.export import write_export
 from llmtrain_trainer.parallel.materialize import seed_of
 from llmtrain_trainer.parallel.stopwatch import Stopwatch
+from llmtrain_trainer.step_batch import StepBatch
 from llmtrain_trainer.stored.published import Published
 from llmtrain_trainer.stored.source import MOMENTS, WEIGHT, Source
 

@@ -11,8 +11,8 @@ from megatron.core.distributed import DistributedDataParallel
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from megatron.core.utils import get_batch_on_this_cp_rank
 
-from llmtrain_trainer.engines.engine import StepBatch
 from llmtrain_trainer.parallel.loss import IGNORED
+from llmtrain_trainer.step_batch import StepBatch
 
 MicroBatch = dict[str, Any]
 

@@ -1,4 +1,7 @@
-"""Checkpoints of engine megatron: tensors of the whole model, all layers of a kind as one, and all experts of them. Opened by open.py."""
+"""Checkpoints of engine megatron, which hold tensors of the whole model: all layers of a kind as one, and all experts of them.
+
+Opened by stored/open.py.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ class Place:
     """The published weights that are put together there."""
 
 
-class Megatron:
+class Files:
     """A Source."""
 
     def __init__(self, directory: Path, network: PreTrainedModel) -> None:
