@@ -91,6 +91,35 @@ def test_deepspeeds_example_goes_on_in_two_pods_after_one_was_killed_and_transfo
     assert "reads token" in said, said
 
 
+@pytest.mark.timeout(540)
+def test_a_suspended_job_goes_on_with_another_engine(own: Cluster, installed: Release, namespace: str, told: None) -> None:
+    make_bucket(own, namespace)
+    made = manifest(namespace, "changed", STEPS, EVERY)
+    job, undisturbed = TrainedJob.apply(own, made), TrainedJob.apply(own, beside(made))
+    try:
+        job.until_steps(1, 0, 250)
+        job.brake()
+        until(lambda: job.status().get("checkpoint", {}).get("step", 0) >= EVERY, "a committed checkpoint")
+        job.patch(suspend=True)
+        job.release()
+        until(lambda: job.status()["phase"] == "Suspended", "the job to be suspended")
+        stored = job.status()["checkpoint"]["step"]
+        job.patch(suspend=False, parallelism={"engine": "deepspeed", "zeroStage": 3})
+        for each in (job, undisturbed):
+            until(lambda each=each: each.status().get("phase") == "Complete", f"{each.name} to be complete", 250)  # type: ignore[misc]
+    finally:
+        for each in (job, undisturbed):
+            each.release()
+            each.recorder.end()
+    status = job.status()
+    assert status["plan"]["engine"] == "deepspeed" and status["attempt"] == 2 and EVERY <= stored < STEPS, status
+    assert min(step.number for step in job.recorder.steps if step.number > stored) == stored + 1
+    trained, expected = losses(job), losses(undisturbed)
+    assert sorted(trained) == list(range(1, STEPS + 1))
+    for number, found in trained.items():
+        assert [*found] == pytest.approx([*expected[number]], abs=1e-5), number
+
+
 @pytest.fixture
 def gpus(own: Cluster) -> Iterator[None]:
     """Both nodes say that they have GPUs, which nobody checks: no device plugin runs there."""

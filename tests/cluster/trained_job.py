@@ -108,6 +108,10 @@ class TrainedJob:
         """What `kubectl get` knows."""
         return dict(json.loads(self.cluster.kubectl("get", "ltj", "-n", self.namespace, self.name, "-o", "json")).get("status") or {})
 
+    def patch(self, **spec: Any) -> None:
+        """Change fields of its spec."""
+        self.cluster.kubectl("patch", "ltj", self.name, "-n", self.namespace, "--type=merge", "-p", json.dumps({"spec": spec}))
+
     def attempt(self) -> int:
         """Number of the newest gang."""
         return int(self.status().get("attempt", 0))

@@ -17,7 +17,7 @@ NEVER = ("task", "model", "tokenizer", "dataset", "peft", "quantization", "train
 """What is trained, and on what: another value is another job. suspend, deadlines, resilience, cadence, retention and output may change."""
 
 ONLY_SUSPENDED = ("parallelism", "resources", "scheduling")
-"""Where it runs: a checkpoint restores into another layout, but not under running pods."""
+"""Where it runs, and by which engine: a checkpoint restores into any, but not under running pods."""
 
 _ANOTHER_JOB = "it cannot change once the job exists. Create another job"
 _WHEN_SUSPENDED = "it can change only while the job is suspended. Set suspend to true first"
@@ -96,10 +96,6 @@ def _changes() -> list[tuple[str, str]]:
     both = "!has(self.checkpoint) || !has(oldSelf.checkpoint)"
     return [
         *rules,
-        (
-            "self.parallelism.engine == oldSelf.parallelism.engine",
-            f"parallelism.engine: {_ANOTHER_JOB}, since engines store different states",
-        ),
         ("has(self.checkpoint) == has(oldSelf.checkpoint)", "checkpoint: it cannot come or go once the job exists. Create another job"),
         (f"{both} || self.checkpoint.destination == oldSelf.checkpoint.destination", f"checkpoint.destination: {_ANOTHER_JOB}"),
         (f"{both} || oldSelf.suspend || self.checkpoint.resume == oldSelf.checkpoint.resume", f"checkpoint.resume: {_WHEN_SUSPENDED}"),
