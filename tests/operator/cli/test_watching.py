@@ -166,7 +166,8 @@ def test_what_the_agent_says_is_asked_through_the_api_server(api: Any, llmtrain:
 
 def test_ctrl_c_ends_the_watch_and_not_the_job(api: Any, lives: Callable[..., None]) -> None:
     lives(TRAINING)
-    code = "import sys; from llmtrain_operator.cli.app import invoke; sys.exit(invoke(['watch', 'demo']))"
+    hears = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # else deaf, run in the background
+    code = f"{hears}; import sys; from llmtrain_operator.cli.app import invoke; sys.exit(invoke(['watch', 'demo']))"
     with subprocess.Popen([sys.executable, "-u", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "Running: Trains on 2 pods.\n"
