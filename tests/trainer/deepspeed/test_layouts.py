@@ -96,6 +96,7 @@ def test_another_layout_goes_on_with_the_losses_of_the_old_one(
     assert found == pytest.approx(expected, abs=TOLERANCE)
 
 
+@pytest.mark.timeout(900)  # the first time DeepSpeed compiles for minutes
 def test_a_disk_changes_no_loss_and_a_resume_from_it_is_exact(jobs: Path, disk: Path, tmp_path: Path) -> None:
     weights = {"zero_optimization": {"offload_param": {"buffer_size": 600_000}}}  # five buffers of 1e8 weights would take 2 GB
     optimizer: dict[str, Any] = {"offload": {"optimizer": "nvme", "path": str(disk)}}
