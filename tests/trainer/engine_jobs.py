@@ -16,6 +16,7 @@ from llmtrain_trainer.checkpoint.writer import Writer
 from llmtrain_trainer.engines import build_engine
 from llmtrain_trainer.parallel.launch import load_script
 from llmtrain_trainer.stored.open import open_source
+from llmtrain_trainer.stored.source import Source
 
 parity = load_script(Path(__file__).parents[2] / "benchmarks" / "parity.py")
 STEPS = 3
@@ -90,11 +91,25 @@ def adopt_and_go_on(cases: Sequence[tuple[Path, Case]]) -> list[list[float]]:
     """In each layout: take over what an engine saved below a directory, and train on."""
     losses = []
     for directory, case in cases:
-        engine, config = built(case, directory / "model"), parity.config_of(parity.Case(**case), 2 * STEPS)
-        file_format = json.loads((directory / NAME / "meta.json").read_text())["format"]
-        engine.adopt(open_source(config, directory / NAME, directory / "model", file_format))
+        engine = built(case, directory / "model")
+        engine.adopt(stored(case, directory))
         losses.append(steps(engine, case, STEPS + 1))
     return losses
+
+
+def adopt_and_save(cases: Sequence[tuple[Path, Case, Path]]) -> None:
+    """In each layout: take over what an engine saved below a directory, and save it below another."""
+    for directory, case, target in cases:
+        engine = built(case, target / "model")
+        engine.adopt(stored(case, directory))
+        _save(engine, target)
+
+
+def stored(case: Case, directory: Path) -> Source:
+    """What an engine saved of the case's model."""
+    file_format = json.loads((directory / NAME / "meta.json").read_text())["format"]
+    config = parity.config_of(parity.Case(**case), 2 * STEPS)
+    return open_source(config, directory / NAME, directory / "model", file_format)
 
 
 def export(cases: Sequence[Case], kinds: Sequence[str], directory: Path) -> list[float]:

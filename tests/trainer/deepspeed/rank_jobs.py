@@ -13,7 +13,8 @@ from llmtrain_trainer.parallel.launch import load_script
 
 engine_jobs = load_script(Path(__file__).parents[1] / "engine_jobs.py")
 Case = dict[str, Any]
-traces, save_and_go_on, adopt_and_go_on = engine_jobs.traces, engine_jobs.save_and_go_on, engine_jobs.adopt_and_go_on
+traces, save_and_go_on = engine_jobs.traces, engine_jobs.save_and_go_on
+adopt_and_go_on, adopt_and_save = engine_jobs.adopt_and_go_on, engine_jobs.adopt_and_save
 export, export_start = engine_jobs.export, engine_jobs.export_start
 save_and_export = engine_jobs.save_and_export
 

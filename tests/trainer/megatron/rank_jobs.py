@@ -21,7 +21,8 @@ os.environ["LLMTRAIN_CUDA_STAND_IN"] = "cuda_stand_in"
 engine_jobs = load_script(Path(__file__).parents[1] / "engine_jobs.py")
 parity = engine_jobs.parity
 Case = dict[str, Any]
-traces, load_and_go_on, adopt_and_go_on = engine_jobs.traces, engine_jobs.load_and_go_on, engine_jobs.adopt_and_go_on
+traces, load_and_go_on = engine_jobs.traces, engine_jobs.load_and_go_on
+adopt_and_go_on, adopt_and_save = engine_jobs.adopt_and_go_on, engine_jobs.adopt_and_save
 
 
 def several(calls: Sequence[tuple[str, tuple[Any, ...]]]) -> list[Any]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from llmtrain_trainer.parallel.launch import launch
+from llmtrain_trainer.parallel.launch import launch, load_script
+from llmtrain_trainer.stored.source import MOMENTS, WEIGHT
 
 pytestmark = pytest.mark.processes
 TRAINER = Path(__file__).parents[1]
+engine_jobs = load_script(TRAINER / "engine_jobs.py")
 TOLERANCE = 1e-5
 GROUPED = {"shape": {"num_key_value_heads": 2, "tie_word_embeddings": True}}
 LORA = {"peft": {"method": "lora", "rank": 4, "alpha": 8.0}}
@@ -40,8 +44,10 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, lis
     root = tmp_path_factory.mktemp("saved")
     made = {}
     for engine, models in MODELS.items():
-        jobs = TRAINER / ("megatron" if engine == "megatron" else "deepspeed") / "rank_jobs.py"
-        made[engine] = root / engine, launch(jobs, "save_and_go_on", 2, [LAYOUT[engine] | model for model in models], root / engine)
+        made[engine] = (
+            root / engine,
+            launch(jobs_of(engine), "save_and_go_on", 2, [LAYOUT[engine] | model for model in models], root / engine),
+        )
     return made
 
 
@@ -58,6 +64,30 @@ def test_an_engine_goes_on_with_the_losses_of_the_one_it_takes_over_from(saved: 
         directory, losses = saved[reader]
         cases.append((directory / "0", LAYOUT[reader] | MODELS[reader][0] | {"zero_stage": 0}))
         expected.append(pytest.approx(losses[0], abs=TOLERANCE))
-    jobs = TRAINER / ("megatron" if reader == "megatron" else "deepspeed") / "rank_jobs.py"
-    assert launch(jobs, "adopt_and_go_on", 2, cases) == expected
+    assert launch(jobs_of(reader), "adopt_and_go_on", 2, cases) == expected
     assert len(cases) >= 3
+
+
+def jobs_of(engine: str) -> Path:
+    """The functions that its ranks run; those of deepspeed do for native."""
+    return TRAINER / ("megatron" if engine == "megatron" else "deepspeed") / "rank_jobs.py"
+
+
+def test_after_training_in_bf16_weights_and_moments_stay_bit_by_bit(tmp_path: Path) -> None:
+    """From native to DeepSpeed, from there to Megatron, to its whole optimizer, and back."""
+    half = GROUPED | {"training": {"precision": "bf16"}}
+    first = tmp_path / "0"
+    launch(jobs_of("native"), "save_and_go_on", 2, [LAYOUT["native"] | half], tmp_path)
+    chain = [
+        {"zero_stage": 1, "dp": 2, "engine": "deepspeed"},
+        LAYOUT["megatron"],
+        LAYOUT["megatron"] | {"zero_stage": 0},
+        LAYOUT["native"],
+    ]
+    for number, case in enumerate(chain, start=1):
+        target = tmp_path / f"{number}"
+        launch(jobs_of(case["engine"]), "adopt_and_save", 2, [(tmp_path / f"{number - 1}", case | half, target)])
+        before, after = engine_jobs.stored(half, first), engine_jobs.stored(half, target)
+        assert before.steps == after.steps == 3 and before.shapes == after.shapes
+        for name, key in itertools.product(before.shapes, (WEIGHT, *MOMENTS)):
+            assert torch.equal(after.take(name, key), before.take(name, key)), (number, name, key)
