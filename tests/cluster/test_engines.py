@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,25 +33,32 @@ STEPS, EVERY = 60, 10
 GPUS = 2
 
 
-def killed_on_the_way(own: Cluster, made: dict[str, Any]) -> TrainedJob:
-    """The job, complete after one pod was killed. Every step of it has the loss that it has in a run that nothing disturbs."""
+@contextmanager
+def braked(own: Cluster, made: dict[str, Any]) -> Iterator[tuple[TrainedJob, TrainedJob]]:
+    """The job, trained slowly and with a checkpoint, and the same job undisturbed; both are complete in the end."""
     job, undisturbed = TrainedJob.apply(own, made), TrainedJob.apply(own, beside(made))
     try:
         job.until_steps(1, 0, 250)
         job.brake()
         until(lambda: job.status().get("checkpoint", {}).get("step", 0) >= EVERY, "a committed checkpoint")
-        until(lambda: shows_training(own, job.namespace, job.name), "the columns to show training", every=1)
-        stored, pods = job.status()["checkpoint"]["step"], job.pods()
-        until(lambda: job.recorder.steps[-1].number > stored + 1, "steps after the checkpoint")
-        for process in processes_of(pods[job.pod(1)]):
-            process.kill()
-        job.release()
+        yield job, undisturbed
         for each in (job, undisturbed):
             until(lambda each=each: each.status().get("phase") == "Complete", f"{each.name} to be complete", 250)  # type: ignore[misc]
     finally:
         for each in (job, undisturbed):
             each.release()
             each.recorder.end()
+
+
+def killed_on_the_way(own: Cluster, made: dict[str, Any]) -> TrainedJob:
+    """The job, complete after one pod was killed. Every step of it has the loss that it has in a run that nothing disturbs."""
+    with braked(own, made) as (job, undisturbed):
+        until(lambda: shows_training(own, job.namespace, job.name), "the columns to show training", every=1)
+        stored, pods = job.status()["checkpoint"]["step"], job.pods()
+        until(lambda: job.recorder.steps[-1].number > stored + 1, "steps after the checkpoint")
+        for process in processes_of(pods[job.pod(1)]):
+            process.kill()
+        job.release()
     again = [step.number for step in job.recorder.steps if step.uid not in pods.values()]
     assert stored < min(again) <= stored + EVERY + 1 and (min(again) - 1) % EVERY == 0, (stored, again)
     trained, expected = losses(job), losses(undisturbed)
@@ -95,22 +103,12 @@ def test_deepspeeds_example_goes_on_in_two_pods_after_one_was_killed_and_transfo
 def test_a_suspended_job_goes_on_with_another_engine(own: Cluster, installed: Release, namespace: str, told: None) -> None:
     make_bucket(own, namespace)
     made = manifest(namespace, "changed", STEPS, EVERY)
-    job, undisturbed = TrainedJob.apply(own, made), TrainedJob.apply(own, beside(made))
-    try:
-        job.until_steps(1, 0, 250)
-        job.brake()
-        until(lambda: job.status().get("checkpoint", {}).get("step", 0) >= EVERY, "a committed checkpoint")
+    with braked(own, made) as (job, undisturbed):
         job.patch(suspend=True)
         job.release()
         until(lambda: job.status()["phase"] == "Suspended", "the job to be suspended")
         stored = job.status()["checkpoint"]["step"]
         job.patch(suspend=False, parallelism={"engine": "deepspeed", "zeroStage": 3})
-        for each in (job, undisturbed):
-            until(lambda each=each: each.status().get("phase") == "Complete", f"{each.name} to be complete", 250)  # type: ignore[misc]
-    finally:
-        for each in (job, undisturbed):
-            each.release()
-            each.recorder.end()
     status = job.status()
     assert status["plan"]["engine"] == "deepspeed" and status["attempt"] == 2 and EVERY <= stored < STEPS, status
     assert min(step.number for step in job.recorder.steps if step.number > stored) == stored + 1
