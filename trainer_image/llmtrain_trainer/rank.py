@@ -37,7 +37,6 @@ from llmtrain_trainer.prepare import Prepared
 from llmtrain_trainer.progress import Rows
 from llmtrain_trainer.pulse import Pulse
 from llmtrain_trainer.run_dir import RunDir
-from llmtrain_trainer.stored.open import open_source
 
 _CONNECT = timedelta(seconds=120)
 _COLLECTIVE = timedelta(minutes=30)
@@ -112,6 +111,9 @@ def _load(engine: Engine, config: TrainerConfig, directory: Path, model_dir: Pat
     if reads_itself(meta, config):
         engine.load_checkpoint(directory)
         return
+    # What reads other engines' files is imported here: most starts need none of it.
+    from llmtrain_trainer.stored.open import open_source
+
     if dist.get_rank() == 0:
         print(f"Takes over weights and optimizer of step {meta.step} from engine {meta.engine}.", flush=True)
     engine.adopt(open_source(config, directory, model_dir, meta.format))

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.parallel.launch import launch, load_script
+from llmtrain_trainer.stored.native import Native
 from llmtrain_trainer.stored.source import MOMENTS, WEIGHT
 
 pytestmark = pytest.mark.processes
@@ -91,3 +93,8 @@ def test_after_training_in_bf16_weights_and_moments_stay_bit_by_bit(tmp_path: Pa
         assert before.steps == after.steps == 3 and before.shapes == after.shapes
         for name, key in itertools.product(before.shapes, (WEIGHT, *MOMENTS)):
             assert torch.equal(after.take(name, key), before.take(name, key)), (number, name, key)
+
+
+def test_files_without_their_index_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadData, match=r"it has no \.metadata"):
+        Native(tmp_path, torch.nn.Identity())

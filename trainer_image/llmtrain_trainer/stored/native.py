@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from llmtrain_trainer.checkpoint.manifest import METADATA
+from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.stored.parts import Parts
 from llmtrain_trainer.stored.source import WEIGHT
 
@@ -15,6 +17,9 @@ class Native:
     """A Source."""
 
     def __init__(self, directory: Path, _network: nn.Module) -> None:
+        """Raises BadData where DCP's own index is missing."""
+        if not (directory / METADATA).exists():
+            raise BadData("checkpoint", directory.name, f"it has no {METADATA}", "Give another one")
         self._parts = Parts(directory)
         self.shapes = {key.removeprefix("model."): shape for key, shape in self._parts.shapes.items() if key.startswith("model.")}
         counts = [key for key in self._parts.shapes if key.startswith("optimizer.") and key.endswith(".step")]

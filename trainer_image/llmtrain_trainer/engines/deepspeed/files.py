@@ -26,6 +26,7 @@ from deepspeed.checkpoint.constants import (
 from deepspeed.utils.zero_to_fp32 import get_checkpoint_files, zero3_partitioned_param_info
 from torch import nn
 
+from llmtrain_trainer.engines.deepspeed.pipeline import TABLE
 from llmtrain_trainer.stored.source import MOMENTS, WEIGHT, Source
 
 NOTES = "llmtrain"
@@ -179,7 +180,7 @@ def _paths(directory: Path, rank: int, kind: str) -> list[str]:
     return list(get_checkpoint_files(str(directory), pattern)) if any(directory.glob(pattern)) else []
 
 
-def _open(path: str | Path) -> dict[str, Any]:
+def _open(path: str) -> dict[str, Any]:
     opened: dict[str, Any] = torch.load(path, map_location="cpu", mmap=True, weights_only=False)
     return opened
 
@@ -194,8 +195,9 @@ def _adam(held: Mapping[str, Any]) -> Mapping[int, Mapping[str, torch.Tensor]]:
 def _whole(directory: Path, rank: int, states: Mapping[str, Any]) -> Iterator[tuple[str, Shard]]:
     """Of a rank without ZeRO: weights with its model or with the layers of its stage, moments in the order of the notes."""
     weights = states["module"] if states["module"] is not None else _layers(directory, rank)
+    adam = _adam(states)
     for index, (_, _, theirs) in enumerate(states[NOTES]):
-        moments = {key: (value,) for key, value in _adam(states).get(index, {}).items() if key in MOMENTS}
+        moments = {key: (value,) for key, value in adam.get(index, {}).items() if key in MOMENTS}
         yield theirs, Shard(weights[theirs].shape, {WEIGHT: (weights[theirs],)} | moments)
 
 
@@ -204,9 +206,9 @@ def _layers(directory: Path, rank: int) -> dict[str, torch.Tensor]:
     ranks = len(list(directory.glob("layer_00-*")))
     weights = {}
     for path in directory.glob(f"layer_*-model_{rank % ranks:02d}-*"):
-        for name, weight in _open(path).items():
+        for name, weight in _open(str(path)).items():
             tied = name == "embedding.weight"
-            weights[f"tied_modules.table.{name}" if tied else f"{int(path.name.split('-')[0][6:])}.{name}"] = weight
+            weights[f"tied_modules.{TABLE}.{name}" if tied else f"{int(path.name.split('-')[0][6:])}.{name}"] = weight
     return weights
 
 
