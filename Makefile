@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 PINS := requirements/dev.txt requirements/uv.txt operator/pyproject.toml trainer_image/pyproject.toml
 export OMP_NUM_THREADS := 1
 
-.PHONY: help demo test test-fast test-cluster images cluster cluster-down check format generate parity bench bench-gpu bench-operator fuzz memory requirements clean
+.PHONY: help demo test test-fast test-cluster cases images cluster cluster-down check format generate parity bench bench-gpu bench-operator fuzz memory requirements clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -28,6 +28,9 @@ test-cluster: .venv/ready  ## The Kubernetes tier: a real two-node cluster, buil
 	$(PYTHON) -m tests.cluster build
 	$(PYTHON) -m tests.cluster images
 	$(PYTHON) -m pytest -q -m cluster tests/cluster tests/chart --durations=10
+
+cases: .venv/ready  ## Inputs that once went wrong, at the command line: case, expected, got
+	$(PYTHON) -m tests.cases
 
 images: .venv/ready  ## The operator's and the trainer's image by buildah; once some minutes, then seconds
 	$(PYTHON) -m tests.cluster images

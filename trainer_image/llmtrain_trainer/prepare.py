@@ -29,6 +29,7 @@ from llmtrain_trainer.data.rows import SetStats, read_stats
 from llmtrain_trainer.data.sources import dataset_files, held_back, in_batches, read_rows
 from llmtrain_trainer.data.streaming import chunk_name, write_chunks
 from llmtrain_trainer.data.tokenizer_facts import TokenizerFacts
+from llmtrain_trainer.notices import tell
 from llmtrain_trainer.run_dir import RunDir
 from llmtrain_trainer.tasks import formats, rows_writer
 
@@ -241,6 +242,7 @@ class _Preparation:
         warnings = tuple(_warnings(self._entries, train, self.config.training.sequence_length))
         for warning in warnings:
             self.say(warning)
+            tell(self.run, warning)
         prepared = Prepared(
             target_steps=_target_steps(self.config, samples),
             train_samples=samples,

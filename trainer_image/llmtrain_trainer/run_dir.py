@@ -8,6 +8,7 @@
        heartbeat/rank-<r>.json  rewritten by each rank
        metrics.jsonl            Progress rows, appended by rank 0
        events.jsonl             what happened: restarts, commits, faults, appended by the agent
+       notices.jsonl            what a person must know although training goes on (notices.py)
        errors/rank-<r>.json     last words of a failed rank; errors/prepare.json: of the preparation
        stop                     its presence asks the ranks to save and stop
        logs/                    stdout and stderr of the ranks
@@ -51,6 +52,10 @@ class RunDir:
     @property
     def events(self) -> Path:
         return self.root / "events.jsonl"
+
+    @property
+    def notices(self) -> Path:
+        return self.root / "notices.jsonl"
 
     @property
     def stop(self) -> Path:

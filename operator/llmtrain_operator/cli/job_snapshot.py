@@ -78,6 +78,7 @@ def _news(before: Status | None, now: Status) -> list[Happening]:
     restarts = [status.restarts.total if status is not None and status.restarts else 0 for status in (before, now)]
     if before is not None and restarts[1] > restarts[0]:
         found.append(Happening(0, "restart", f"Restart {restarts[1]}: {now.failure.message if now.failure else 'no reason is given.'}"))
+    found += [Happening(0, "notice", notice) for notice in now.notices if before is None or notice not in before.notices]
     if now.checkpoint is not None and (before is None or before.checkpoint is None or before.checkpoint.name != now.checkpoint.name):
         found.append(Happening(0, "checkpoint_committed", f"{now.checkpoint.name} is committed and verified."))
     return found

@@ -91,6 +91,7 @@ def closing_lines(ready: Ready, outcome: Outcome) -> list[str]:
     lines = []
     if outcome.verdict is not None:
         lines.append(outcome.verdict.message)
+    lines += [f"notice    {sentence}" for sentence in outcome.notices]
     rows = outcome.last.rows
     if rows:
         lines.append(f"loss      {rows[0].loss:.3f} at step {rows[0].step} -> {rows[-1].loss:.3f} at step {rows[-1].step}")

@@ -107,6 +107,7 @@ def _closing(job: Object, here: str) -> list[str]:
     if checkpoint := status.get("checkpoint"):
         lines.append(f"checkpoint  step {checkpoint['step']}: {checkpoint['uri']}")
     lines += [f"{artifact['kind']:<10}  {artifact['uri']}" for artifact in status.get("artifacts") or ()]
+    lines += [f"notice      {sentence}" for sentence in status.get("notices") or ()]
     if status["phase"] == "Failed":
         lines.append(f"`llmtrain why {name}{here}` shows the evidence.")
     return lines

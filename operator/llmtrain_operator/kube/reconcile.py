@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from llmtrain_operator.job.spec import Status
 from llmtrain_operator.kube.apply import create_gang, delete_pods, write_status
 from llmtrain_operator.kube.client import ApiError, Client, path_to
 from llmtrain_operator.kube.cluster import Cluster
@@ -85,27 +86,30 @@ class Reconciler:
         if decision.action is not Action.LEAVE_ALONE:
             written = await self._record(key, sight, observed, decision)
             await asyncio.gather(
-                self._act(key, sight, observed, decision), *([self._say(key, sight, observed, decision)] if written else [])
+                self._act(key, sight, observed, decision), *([self._say(key, sight, observed, decision, written)] if written else [])
             )
         if decision.action is Action.CREATE and self._turns.awaited(key):
             return PLACED
         return again_in(observed, decision)
 
-    async def _record(self, key: JobKey, sight: Sight, observed: Observed, decision: Decision) -> bool:
-        """Write the status where it is worth it; True where it was."""
+    async def _record(self, key: JobKey, sight: Sight, observed: Observed, decision: Decision) -> Status | None:
+        """Write the status where it is worth it; returns it where it was."""
         old, new = observed.job.status, project(observed, decision, sight.planned.plan)
         if not worth_writing(old, new, self._clock() - self._written.get(key, self._started)):
-            return False
+            return None
         await write_status(self._client, sight.manifest, as_dict(new))
         self._written[key] = self._clock()
-        return True
+        return new
 
-    async def _say(self, key: JobKey, sight: Sight, observed: Observed, decision: Decision) -> None:
+    async def _say(self, key: JobKey, sight: Sight, observed: Observed, decision: Decision, written: Status) -> None:
         """In the log, and in an event where the phase is another one or something is wrong: the way to the first step is many sentences."""
         old = observed.job.status
         if again := said_in_place(Gang(observed)):
             log.info("%s/%s: %s", *key, again)
             await self._recorder.post(sight.manifest, "Warning", "RestartInPlace", again)
+        for notice in written.notices:
+            if notice not in old.notices:
+                await self._recorder.post(sight.manifest, "Warning", "Notice", notice)
         if (old.phase, old.message) == (decision.phase, decision.message):
             return
         warns = decision.phase in _WARNINGS or (observed.job.refusal or observed.not_created) is not None
@@ -130,8 +134,8 @@ class Reconciler:
                 if error.code in _REFUSED:  # such as a quota: it is tried again, and until then the status says why
                     self._not_created[key] = error.message
                     refused = replace(observed, not_created=error.message)
-                    if await self._record(key, sight, refused, decide(refused)):
-                        await self._say(key, sight, refused, decide(refused))
+                    if written := await self._record(key, sight, refused, decide(refused)):
+                        await self._say(key, sight, refused, decide(refused), written)
                 raise
             self._not_created.pop(key, None)
         if decision.action is Action.DELETE_JOB:

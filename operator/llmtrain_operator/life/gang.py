@@ -112,6 +112,16 @@ class Gang:
         said = self.verdict.checkpoint if self.verdict else None
         return said or (self.leader.status.checkpoint if self.leader else None)
 
+    @property
+    def notices(self) -> Iterator[tuple[str, ...]]:
+        """Notices of each node of the newest attempt, from its agent and from its last word."""
+        for index in self.pods:
+            if (agent := self.agent(index)) is not None:
+                yield agent.status.notices
+        for evidence in self.evidence():
+            if evidence.verdict is not None:
+                yield evidence.verdict.notices
+
     def may_run(self, pod: Pod) -> bool:
         """Whether a process of this pod may still run. On a node given up for dead it counts as ended once it was deleted by force."""
         if pod.stopped:

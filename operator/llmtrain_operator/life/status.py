@@ -48,6 +48,7 @@ def project(observed: Observed, decision: Decision, plan: Plan | None) -> Status
         failure=_failure(gang, decision),
         goodput=ledger.account(gang) if old.completion_time is None else old.goodput,
         avoided_nodes=_avoided(gang, decision),
+        notices=_notices(gang),
         artifacts=old.artifacts or _artifacts(gang, decision),
     )
 
@@ -150,6 +151,7 @@ def plan_summary(plan: Plan) -> record.PlanSummary:
         tokens_per_second=float(round(plan.throughput.tokens_per_second))
         if plan.throughput and plan.throughput.tokens_per_second
         else None,
+        advice=tuple(sentence[:1024] for sentence in plan.advice[:64]),
         model=(model.source or (plan.shape.model_type if plan.shape else None) or "config")[:1024],
     )
 
@@ -227,6 +229,17 @@ def _checkpoint(gang: Gang) -> record.CheckpointSummary | None:
     return record.CheckpointSummary(
         name=new.name[:1024], step=max(0, new.step), uri=new.uri[:2048], bytes=max(0, new.bytes), time=text_of(new.committed_at)
     )
+
+
+MOST_NOTICES = 64
+
+
+def _notices(gang: Gang) -> tuple[str, ...]:
+    """What the agents told so far; what an earlier attempt told goes as the newest tells anything."""
+    said = dict.fromkeys(sentence[:1024] for told in gang.notices for sentence in told)
+    old = gang.job.status
+    kept = old.notices if old.attempt == gang.number or not said else ()
+    return tuple(dict.fromkeys((*kept, *said)))[-MOST_NOTICES:]
 
 
 def _artifacts(gang: Gang, decision: Decision) -> tuple[record.Artifact, ...]:

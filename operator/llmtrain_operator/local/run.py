@@ -39,13 +39,16 @@ class Ready:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """How the run ended."""
 
     exit_code: int
     verdict: Verdict | None
     last: Snapshot
+    notices: tuple[str, ...]
+    """What was dropped, cut, changed or guessed on any node."""
+
     report: Path | None
 
 
@@ -71,7 +74,9 @@ def run(ready: Ready, view: View, observe: Callable[[Snapshot], None] = lambda _
         kill(agents)
     code = exit_code(agents)
     report = _report(ready, view) if last.rows and ready.config.output.report else None
-    return Outcome(code, _verdict(ready, agents), last, report)
+    said = [verdict for agent in agents if (verdict := ready.workdir.verdict(agent.node_rank)) is not None]
+    notices = tuple(dict.fromkeys(sentence for verdict in said for sentence in verdict.notices))
+    return Outcome(exit_code=code, verdict=_decisive(said), last=last, notices=notices, report=report)
 
 
 def _attend(agents: list[Agent], workdir: Workdir, view: View, observe: Callable[[Snapshot], None]) -> Snapshot:
@@ -101,7 +106,7 @@ def _resolve(job: LLMTrainJob, nodes: int | None) -> tuple[TrainerConfig, tuple[
     if config.device == "cuda" and not asked.fits:
         raise DoesNotFitError("The job does not fit in the memory of its GPUs. `llmtrain plan` shows what would.")
     _fits_in_memory(config)
-    return config, adapted.notes
+    return config, adapted.notes + asked.advice
 
 
 def _fits_in_memory(config: TrainerConfig) -> None:
@@ -131,9 +136,8 @@ def _cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llmtrain"
 
 
-def _verdict(ready: Ready, agents: list[Agent]) -> Verdict | None:
+def _decisive(known: list[Verdict]) -> Verdict | None:
     """The first that names a failure, else node 0's."""
-    known = [verdict for agent in agents if (verdict := ready.workdir.verdict(agent.node_rank)) is not None]
     return next((verdict for verdict in known if verdict.exit_code), known[0] if known else None)
 
 

@@ -20,7 +20,7 @@ SECONDS_BETWEEN_LINES = 10.0
 QUIET = {"checkpoint_committed", "start", "verdict"}
 """Kinds of events that the live view shows in a place of its own."""
 
-ALARMS = {"restart", "hang", "checkpoint_rejected", "store_outage"}
+ALARMS = {"restart", "hang", "checkpoint_rejected", "store_outage", "notice"}
 
 
 class View(Protocol):

@@ -279,3 +279,16 @@ def test_the_plan_in_the_status_is_short(w: Any) -> None:
     job = parse_object(document)
     summary = plan_summary(plan(job, read_shape(job.spec.model)))
     assert (summary.layout, summary.gpus, summary.nodes, summary.model) == ("pp4 dp2 tp4", 32, 4, "llama")
+
+
+def test_what_agents_told_stands_in_the_status_from_then_on(w: Any) -> None:
+    running = w.observed(
+        agents={0: w.agent(notices=["dataset[0]: 2 rows were cut."]), 1: w.agent(notices=["dataset[0]: 2 rows were cut."])}
+    )
+    told = after(running)
+    assert told.notices == ("dataset[0]: 2 rows were cut.",)
+    assert worth_writing(told.model_copy(update={"notices": ()}), told, 0.0)
+    silent = again(running, agents={})
+    assert after(silent).notices == told.notices
+    ended = w.observed(w.ended(0, verdict={"notices": ["one more"]}), w.ended(0, 1), job=w.job(told))
+    assert after(ended).notices == ("dataset[0]: 2 rows were cut.", "one more")

@@ -17,6 +17,7 @@ from llmtrain_trainer.agent import outputs
 from llmtrain_trainer.agent.board import Board, Events
 from llmtrain_trainer.agent.echo import Echo
 from llmtrain_trainer.agent.metrics import Metrics
+from llmtrain_trainer.agent.notice_watch import NoticeWatch
 from llmtrain_trainer.agent.outcome import EndedError, FencedError, GaveUpError, StoppedError, UnfitError
 from llmtrain_trainer.agent.preflight import check_machine, check_rendezvous, check_store
 from llmtrain_trainer.agent.preparation import CACHE
@@ -31,6 +32,7 @@ from llmtrain_trainer.checkpoint.restore import list_checkpoints, next_round
 from llmtrain_trainer.checkpoint.store import Store
 from llmtrain_trainer.config import ExitCode, NodeStatus, TrainerConfig, Verdict
 from llmtrain_trainer.mounts import resolve
+from llmtrain_trainer.notices import forget
 from llmtrain_trainer.run_dir import RunDir, write_atomically
 
 _RENDEZVOUS_SECONDS = 600.0
@@ -98,12 +100,14 @@ class _Agent:
         self._began = time.time()
         self._metrics = Metrics(config, self._name)
         self._events = Events(run, f"[node {options.node_rank}] " if config.mesh.nodes > 1 else "", self._metrics.event)
+        self._notices = NoticeWatch(run, self._events, self._board)
         self._uploads: Uploads | None = None
         self._streamer: BaseProcess | None = None
         self._echo = Echo(run) if options.echo else None
 
     def begin(self) -> None:
         """The first act."""
+        forget(self._run)
         if self._echo is not None:
             self._echo.start()
 
@@ -140,10 +144,12 @@ class _Agent:
             self._streamer.kill()
         if self._echo is not None:
             self._echo.close()
+        self._notices.look()
         phase = "done" if verdict.exit_code in (ExitCode.DONE, ExitCode.SAVED) else "failed"
         self._events.record("verdict", verdict.message, step=verdict.step, exit_code=verdict.exit_code, reason=verdict.reason)
         self._board.update(phase=phase, message=verdict.message, verdict=verdict)
-        return verdict.model_copy(update={"progress": self._board.status.progress, "checkpoint": self._board.status.checkpoint})
+        status = self._board.status
+        return verdict.model_copy(update={"progress": status.progress, "checkpoint": status.checkpoint, "notices": status.notices})
 
     def _serve(self) -> None:
         try:
@@ -188,7 +194,9 @@ class _Agent:
             if self._stop.requested:
                 preparation.kill()
                 raise StoppedError
+            self._notices.look()
             time.sleep(0.05)
+        self._notices.look()
         if preparation.exitcode == 0:
             return
         words = self._run.prepare_error
@@ -235,6 +243,7 @@ class _Agent:
             events=self._events,
             metrics=self._metrics,
             stop=self._stop,
+            notices=self._notices,
             began=self._began,
         )
         supervisor = Supervisor(node, Gear(gang=gang, agreement=agreement, uploads=self._uploads))
@@ -315,8 +324,9 @@ def _leave(run: RunDir, verdict: Verdict) -> int:
 
 
 def _fit(verdict: Verdict) -> str:
-    """As JSON, the message shortened so that the whole stays JSON when Kubernetes cuts it."""
-    text = verdict.model_dump_json(by_alias=True, exclude_none=True)
-    if len(text.encode()) <= _TERMINATION_BYTES:
-        return text
-    return verdict.model_copy(update={"message": verdict.message[:500]}).model_dump_json(by_alias=True, exclude_none=True)
+    """As JSON, shortened so that the whole stays JSON when Kubernetes cuts it: first the notices then the message."""
+    for count in range(len(verdict.notices), -1, -1):
+        text = verdict.model_copy(update={"notices": verdict.notices[:count]}).model_dump_json(by_alias=True, exclude_none=True)
+        if len(text.encode()) <= _TERMINATION_BYTES:
+            return text
+    return verdict.model_copy(update={"message": verdict.message[:500], "notices": ()}).model_dump_json(by_alias=True, exclude_none=True)

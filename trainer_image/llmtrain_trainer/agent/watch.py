@@ -15,6 +15,7 @@ from llmtrain_trainer.agent.board import Board, Events, RowTail, read_heartbeats
 from llmtrain_trainer.agent.failure import Failure
 from llmtrain_trainer.agent.hang import patience, silent_rank
 from llmtrain_trainer.agent.metrics import Metrics
+from llmtrain_trainer.agent.notice_watch import NoticeWatch
 from llmtrain_trainer.agent.ranks import Ranks
 from llmtrain_trainer.agent.stop import Stop
 from llmtrain_trainer.agent.timeline import Timeline
@@ -34,6 +35,7 @@ class Node:
     events: Events
     metrics: Metrics
     stop: Stop
+    notices: NoticeWatch
     began: float
     """When the agent started, seconds since the epoch."""
 
@@ -86,6 +88,7 @@ class Watch:
         """Read what is new, show it."""
         self.beats = read_heartbeats(self._node.run) or self.beats
         self._node.metrics.heartbeats(self.beats)
+        self._node.notices.look()
         self._note_progress()
         for row in self._tail.new_rows():
             self.timeline.row(row)

@@ -204,6 +204,9 @@ class Verdict(Strict):
     checkpoint: CheckpointStatus | None = None
     """Newest committed checkpoint; from node 0 only."""
 
+    notices: tuple[str, ...] = ()
+    """What was dropped, cut, changed or guessed on this node, one sentence each."""
+
 
 class NodeStatus(Strict):
     """GET /status of an agent."""
@@ -240,6 +243,9 @@ class NodeStatus(Strict):
 
     message: str = ""
     """One sentence on what happens now."""
+
+    notices: tuple[str, ...] = ()
+    """What was dropped, cut, changed or guessed on this node, one sentence each."""
 
     verdict: Verdict | None = None
     """Set when the agent has stopped."""

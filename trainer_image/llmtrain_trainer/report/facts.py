@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 from llmtrain_trainer.config import Progress, TrainerConfig, Verdict
+from llmtrain_trainer.notices import told
 from llmtrain_trainer.run_dir import RunDir, read_rows
 
 RESTARTS = ("restart", "hang")
@@ -35,6 +36,9 @@ class Facts:
     rows: tuple[Progress, ...]
     events: tuple[Event, ...]
     verdict: Verdict | None
+    notices: tuple[str, ...]
+    """What was dropped, cut, changed or guessed on any node."""
+
     unigram_entropy: float | None
     """Nats per token of the training data: what a model that only knows the frequencies of tokens reaches."""
 
@@ -88,6 +92,7 @@ def gather(run: RunDir, nodes: Sequence[RunDir]) -> Facts:
         rows=tuple(latest[step] for step in sorted(latest)),
         events=tuple(sorted(_events(nodes or [run]), key=lambda event: event.time)),
         verdict=Verdict.model_validate_json(run.termination.read_text()) if run.termination.exists() else None,
+        notices=tuple(dict.fromkeys(sentence for node in nodes or [run] for sentence in told(node))),
         unigram_entropy=_unigram_entropy(run),
     )
 

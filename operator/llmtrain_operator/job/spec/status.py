@@ -76,6 +76,9 @@ class PlanSummary(Strict):
     model: Short | None = None
     """The model's source, or its type where the shape is given inline."""
 
+    advice: Annotated[tuple[Short, ...], Field(max_length=64)] = ()
+    """What the plan would do otherwise, or changed, one sentence each."""
+
 
 class TrainingProgress(Strict):
     """How far training is and how fast it goes."""
@@ -312,6 +315,9 @@ class Status(Strict):
 
     avoided_nodes: Annotated[tuple[Short, ...], Field(max_length=256)] = ()
     """Nodes that failed this job and are kept away from."""
+
+    notices: Annotated[tuple[Short, ...], Field(max_length=64)] = ()
+    """What the agents of the newest attempt dropped, cut, changed or guessed, one sentence each."""
 
     artifacts: Annotated[tuple[Artifact, ...], Field(max_length=32)] = ()
     """Exports, adapters, reports."""
