@@ -1,0 +1,185 @@
+"""The operator's own Observer, Agents, Reconciler, Turns, Destinations and WorkQueue on a cluster in memory, in virtual time.
+
+A day of a job takes seconds: `await lab.run(24 * 3600, tick=5)`. What the world does is said in a few hooks; the operator is the real one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.operator.lab.kubelets import Ends, Exit, Fits, Kubelets, anywhere
+from tests.operator.lab.server import ApiServer
+from tests.operator.lab.trainers import Http, Trainers, key_of
+
+from llmtrain_operator.job.spec import GROUP, KIND, VERSION
+from llmtrain_operator.kube.agents import Agents
+from llmtrain_operator.kube.client import ApiError, Object
+from llmtrain_operator.kube.cluster import Cluster
+from llmtrain_operator.kube.destinations import Destinations
+from llmtrain_operator.kube.events import Recorder
+from llmtrain_operator.kube.gangs import GangApis
+from llmtrain_operator.kube.metrics import Metrics
+from llmtrain_operator.kube.names import JobKey
+from llmtrain_operator.kube.observe import Observer
+from llmtrain_operator.kube.planner import Planner
+from llmtrain_operator.kube.queue import WorkQueue
+from llmtrain_operator.kube.reconcile import Reconciler
+from llmtrain_operator.kube.turns import Turns
+from llmtrain_operator.life.objects import LABEL_JOB
+
+T0 = 1_800_000_000.0
+
+TINY: dict[str, Any] = {
+    "model": {
+        "config": {
+            "model_type": "llama",
+            "hidden_size": 64,
+            "intermediate_size": 172,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "vocab_size": 512,
+            "max_position_embeddings": 64,
+        }
+    },
+    "tokenizer": {"source": "s3://models/tok"},
+    "dataset": [{"source": "s3://data/t.jsonl"}],
+    "training": {"globalBatchSize": 8, "sequenceLength": 64, "maxSteps": 1_000_000, "precision": "fp32"},
+    "resources": {"nodes": 2},
+}
+
+
+def goes_on(_pod: Object) -> Exit | None:
+    return None
+
+
+class Lab:
+    """`ends` says of a running pod how its trainer ends now, `fits` whether a node may take a pod, `groups` what else is served.
+
+    `server`, `kubelets` and `trainers` are the world; `reconciler`, `queue`, `turns` and `destinations` are the operator's own.
+    """
+
+    def __init__(
+        self,
+        nodes: int = 4,
+        *,
+        places: int = 1,
+        fits: Fits = anywhere,
+        ends: Ends = goes_on,
+        groups: dict[str, str] | None = None,
+    ) -> None:
+        self.now = T0
+        self.queue = WorkQueue[JobKey](clock=self.clock, jitter=lambda: 1.0)
+        self.server = ApiServer(self.clock, self._watched)
+        self.server.groups |= groups or {}
+        self.kubelets = Kubelets(self.server, self.clock, places=places, fits=fits)
+        self.trainers = Trainers(self.server, self.kubelets, ends)
+        self.errors: list[tuple[float, JobKey, str]] = []
+        """Reconciles that the API server ended: seconds, job, what it said."""
+
+        self._marks: dict[JobKey, Any] = {}
+        for index in range(nodes):
+            self.kubelets.add_node(f"n{index}")
+        self.operator_starts()
+
+    def clock(self) -> float:
+        return self.now
+
+    def operator_starts(self) -> None:
+        """A fresh operator, which remembers nothing but what it finds."""
+        metrics = Metrics()
+        agents = Agents(Http(self.server, self.trainers), wall=self.clock, wake=self.queue.add)  # type: ignore[arg-type]
+        gangs = GangApis(versions=self.server.groups)
+        observer = Observer(self.server, agents, Planner(clock=self.clock), gangs, wall=self.clock, url_of=_url_of)
+        recorder = Recorder(self.server, metrics, "lab", clock=self.clock, wall=self.clock)
+        self.turns, self.destinations = Turns(self.queue.add), Destinations(self.queue.add)
+        self.reconciler = Reconciler(
+            self.server, observer, recorder, metrics, Cluster(image="trainer:1"), self.turns, self.destinations, clock=self.clock
+        )
+
+    # ---- what people do ------------------------------------------------------------------------------------------------------
+
+    def submit(self, name: str, namespace: str = "team", **sections: Any) -> JobKey:
+        """Create a job of two pods that stores its checkpoints; `sections` of its spec are put in place of others."""
+        meta = {"name": name, "namespace": namespace, "generation": 1}
+        spec = {**TINY, "checkpoint": {"destination": f"s3://bucket/{namespace}/{name}"}, **sections}
+        self.server.put({"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "metadata": meta, "spec": spec})
+        return namespace, name
+
+    def edit(self, key: JobKey, **sections: Any) -> None:
+        """Change sections of its spec."""
+        job = self.job(key)
+        job["spec"] |= sections
+        job["metadata"]["generation"] += 1
+        self.server.touched(job)
+
+    async def delete(self, found: Object, *, grace: int | None = None, orphan: bool = False) -> None:
+        """As `kubectl delete` of any object."""
+        options = ({"gracePeriodSeconds": grace} if grace is not None else {}) | ({"propagationPolicy": "Orphan"} if orphan else {})
+        await self.server._send("DELETE", next(path for path, one in self.server.store.items() if one is found), options)
+
+    # ---- what is there -------------------------------------------------------------------------------------------------------
+
+    def job(self, key: JobKey) -> Object:
+        return self.server.store[f"/apis/{GROUP}/{VERSION}/namespaces/{key[0]}/llmtrainjobs/{key[1]}"]
+
+    def status(self, key: JobKey) -> Object:
+        """The job's status as it was written last."""
+        return dict(self.job(key).get("status") or {})
+
+    def pods(self, key: JobKey | None = None) -> list[Object]:
+        """Pods that carry a job's label; all pods of the cluster without `key`."""
+        return [pod for pod in self.server.find("Pod") if key is None or key_of(pod) == key]
+
+    def events(self, key: JobKey) -> list[str]:
+        """Reason and message of the events on a job."""
+        found = [event for event in self.server.find("Event", key[0]) if event["involvedObject"]["name"] == key[1]]
+        return [f"{event['reason']}: {event['message']}" for event in found]
+
+    def requests(self, method: str, ending: str) -> int:
+        """How many requests of a method were sent to paths with this ending."""
+        return sum(sent == method and path.endswith(ending) for sent, path in self.server.sent)
+
+    # ---- time ----------------------------------------------------------------------------------------------------------------
+
+    async def run(self, seconds: float, tick: float = 1.0) -> None:
+        """Let time pass: the cluster moves on, then the operator works until its queue is empty."""
+        until = self.now + seconds
+        while self.now < until:
+            self.trainers.step(tick)
+            await self._work()
+            self.now += tick
+
+    async def _work(self) -> None:
+        for _ in range(5000):
+            key = self.queue.take()
+            if key is None:
+                return
+            try:
+                again = await self.reconciler.reconcile(key)
+                self.queue.succeeded(key)
+                if again is None:
+                    self.queue.forget(key)
+                else:
+                    self.queue.add_after(key, again)
+            except ApiError as error:  # as kube/reconcile.py's work: tried again, later each time
+                self.queue.failed(key)
+                self.errors.append((self.now - T0, key, str(error)))
+            finally:
+                self.queue.done(key)
+        raise AssertionError("the operator never comes to rest")
+
+    def _watched(self, kind: str, found: Object) -> None:
+        """As kube/handlers.py: of pods those that carry the label, of jobs what somebody else changed."""
+        meta = found["metadata"]
+        if found["kind"] == "Pod" and (job := (meta.get("labels") or {}).get(LABEL_JOB)):
+            self.queue.add_soon((meta["namespace"], job))
+        elif found["kind"] == KIND:
+            key, mark = (meta["namespace"], meta["name"]), (meta["uid"], meta["generation"], meta.get("deletionTimestamp"))
+            if kind != "MODIFIED" or self._marks.get(key) != mark:
+                self.queue.add(key)
+            self._marks[key] = mark
+
+
+def _url_of(pod: Object) -> str:
+    """Agents of the lab are found by the path of their pod."""
+    return f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}"
