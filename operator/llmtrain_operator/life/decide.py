@@ -152,7 +152,8 @@ def _failed(gang: Gang) -> Decision | None:
         said = Decision(phase="Failed", reason=reason, message=message, ends=over, failure=failure)
     else:
         said = Decision(phase="Restarting", reason=failure.reason, message=failure.message, ends=over, failure=failure, restart=True)
-    return stopping(gang, said, grace)
+    told = stopping(gang, said, grace)
+    return told if gang.may_run_now else replace(told, again_in=0.0)  # no pod is left whose end would be an event
 
 
 def _ending(gang: Gang) -> Decision | None:
