@@ -26,7 +26,7 @@ if [ -z "$uv" ]; then
             rm -rf "$home"
             if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
                 echo "setup: this Python has no venv module, installing python3-venv"
-                apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y python3-venv >/dev/null
+                scripts/apt_install.sh python3-venv
                 "$python" -m venv "$home"
             else
                 echo "setup: $python has no venv module. Install it (Debian, Ubuntu: apt-get install python3-venv), then run make again." >&2

@@ -5,6 +5,5 @@
 set -eu
 exec 9>/tmp/.llmtrain-packages.lock
 flock 9
-apt-get -qq update
-DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
-    gcc libc6-dev pkg-config libseccomp-dev iptables iproute2 openssl util-linux buildah debootstrap >/dev/null
+"$(dirname "$0")/../../scripts/apt_install.sh" \
+    gcc libc6-dev pkg-config libseccomp-dev iptables iproute2 openssl util-linux buildah debootstrap
