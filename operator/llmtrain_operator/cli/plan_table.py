@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from llmtrain_operator.job.layout import Coordinates, crossing, rank_grid
+from llmtrain_operator.job.layout import Coordinates, crossing, degrees, rank_grid
 from llmtrain_operator.job.memory import FILL
 from llmtrain_operator.job.plan import Plan
 from llmtrain_operator.job.shape import ModelShape
@@ -67,8 +67,8 @@ def _summary(plan: Plan) -> RenderableType:
 
 def _layout(plan: Plan) -> RenderableType:
     mesh = plan.mesh
-    degrees = " x ".join(f"{AXIS_NAMES[axis]} {getattr(mesh, axis)}" for axis in ("pp", "dp", "cp", "tp") if getattr(mesh, axis) > 1)
-    rows = [("degrees", degrees or "one device")]
+    laid_out = " x ".join(f"{AXIS_NAMES[axis]} {size}" for axis, size in degrees(mesh) if axis != "ep")
+    rows = [("degrees", laid_out or "one device")]
     if mesh.cp > 1:
         rows.append(("sequences", _cut_sequences(plan)))
     if plan.shape and plan.shape.experts and mesh.ep > 1:

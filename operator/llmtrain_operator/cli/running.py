@@ -76,14 +76,17 @@ def view_titled(title: str, *, plain: bool) -> View:
 
 
 def title(ready: Ready) -> str:
-    """llama-demo: pretrain with native, dp 2 x tp 2 x pp 2, 8 CPU processes on 1 node"""
+    """llama-demo: pretrain with native, pp 2 × dp 2 × tp 2, 8 CPU processes on 1 node"""
+    from llmtrain_operator.job.layout import degrees
+
     config = ready.config
     mesh = config.mesh
     devices = "CPU processes" if config.device == "cpu" else "GPUs"
-    degrees = f"dp {mesh.dp} × tp {mesh.tp} × pp {mesh.pp}"
+    layout = " × ".join(f"{axis} {size}" for axis, size in degrees(mesh) if axis != "ep") or "one device"
+    experts = f", ep {mesh.ep}" if mesh.ep > 1 else ""
     where = f"{mesh.world_size} {devices} on {mesh.nodes} {'node' if mesh.nodes == 1 else 'nodes'}"
     attempt = "" if config.job.attempt == 1 else f", attempt {config.job.attempt}"
-    return f"{config.job.name}: {config.task} with {config.engine}, {degrees}, {where}{attempt}"
+    return f"{config.job.name}: {config.task} with {config.engine}, {layout}{experts}, {where}{attempt}"
 
 
 def closing_lines(ready: Ready, outcome: Outcome) -> list[str]:

@@ -28,6 +28,11 @@ class Coordinates:
     """Which part of the experts it holds; follows from dp and cp."""
 
 
+def degrees(mesh: Mesh) -> tuple[tuple[Axis, int], ...]:
+    """The degrees above 1, in rank order; that of the experts last."""
+    return tuple((axis, size) for axis in AXES if (size := getattr(mesh, axis)) > 1)
+
+
 def coordinates(mesh: Mesh, rank: int) -> Coordinates:
     rest, tp = divmod(rank, mesh.tp)
     rest, cp = divmod(rest, mesh.cp)

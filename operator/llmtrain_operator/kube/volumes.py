@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from llmtrain_operator.job.spec import LLMTrainJob, Spec
+from llmtrain_operator.job.uris import uris
 from llmtrain_operator.kube.config_map import FILE
 
 CONFIG_DIR = "/etc/llmtrain"
@@ -53,20 +53,10 @@ def shared_memory(spec: Spec) -> str:
 def claims(spec: Spec) -> dict[str, bool]:
     """Volume claims that the manifest names -> whether something is written there."""
     found: dict[str, bool] = {}
-    for uri, written in _places(spec):
-        if uri is not None and uri.startswith("pvc://"):
-            claim = uri.removeprefix("pvc://").partition("/")[0]
-            found[claim] = found.get(claim, False) or written
+    for place in uris(spec):
+        if place.claim is not None:
+            found[place.claim] = found.get(place.claim, False) or place.written
     return found
-
-
-def _places(spec: Spec) -> Iterator[tuple[str | None, bool]]:
-    yield spec.model.source, False
-    yield spec.tokenizer.source if spec.tokenizer else None, False
-    yield from ((dataset.source, False) for dataset in spec.dataset)
-    yield from ((dataset.source, False) for dataset in (spec.evaluation.dataset if spec.evaluation else ()))
-    yield spec.checkpoint.destination if spec.checkpoint else None, True
-    yield spec.output.destination, True
 
 
 def _claim(number: int, claim: str, written: bool) -> Volume:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from llmtrain_operator.job.layout import degrees
 from llmtrain_operator.job.plan import Plan
 from llmtrain_operator.job.spec import Condition, Phase, Restarts, Status
 from llmtrain_operator.job.spec import status as record
@@ -22,8 +23,6 @@ WRITE_EVERY = 15.0
 MOST_AVOIDED = 64
 _NUMBERS = ("progress", "goodput", "checkpoint", "message")
 """Fields that change all the time; a change of theirs alone can wait. Sentences count how many of hundreds of pods are there yet."""
-
-_LAID_OUT = {"pp": "pipeline", "dp": "data", "cp": "context", "tp": "tensor", "ep": "expert"}
 
 
 def project(observed: Observed, decision: Decision, plan: Plan | None) -> Status:
@@ -137,12 +136,11 @@ def _condition(observed: Observed, before: Condition | None, kind: str, holds: b
 
 def plan_summary(plan: Plan) -> record.PlanSummary:
     mesh = plan.mesh
-    degrees = [f"{axis}{getattr(mesh, axis)}" for axis in _LAID_OUT if getattr(mesh, axis) > 1]
     model = plan.job.spec.model
     return record.PlanSummary(
         engine=plan.engine,
         engine_reason=plan.engine_reason[:1024] if plan.engine_reason else None,
-        layout=" ".join(degrees) or "one device",
+        layout=" ".join(f"{axis}{size}" for axis, size in degrees(mesh)) or "one device",
         nodes=mesh.nodes,
         gpus=mesh.world_size if plan.gpu else 0,
         accumulation=plan.batch.accumulation,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from llmtrain_operator.job.problem import PlanError, Problem
 from llmtrain_operator.job.spec import LLMTrainJob, Parallelism, Resources
+from llmtrain_operator.job.uris import uris
 from llmtrain_trainer.config import Mesh, TrainerConfig
 
 MOST_CPU_RANKS = 16
@@ -64,23 +65,15 @@ def _pinned(job: LLMTrainJob, config: TrainerConfig, nodes: int, *, cpu: bool) -
 
 def claims(job: LLMTrainJob) -> list[Problem]:
     """A problem for each volume claim that the job names: only a cluster has those."""
-    spec = job.spec
-    places = {"spec.model.source": spec.model.source}
-    places |= {f"spec.dataset[{index}].source": dataset.source for index, dataset in enumerate(spec.dataset)}
-    if spec.tokenizer is not None:
-        places["spec.tokenizer.source"] = spec.tokenizer.source
-    if spec.checkpoint is not None:
-        places["spec.checkpoint.destination"] = spec.checkpoint.destination
-    places["spec.output.destination"] = spec.output.destination
     return [
         Problem(
-            field,
-            place,
+            place.field,
+            place.uri,
             "a volume claim exists only in a cluster",
-            f"Use a file:// or s3:// place here: --set {field}=file:///some/directory",
+            f"Use a file:// or s3:// place here: --set {place.field}=file:///some/directory",
         )
-        for field, place in places.items()
-        if place is not None and place.startswith("pvc://")
+        for place in uris(job.spec)
+        if place.claim is not None
     ]
 
 

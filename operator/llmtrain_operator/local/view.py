@@ -66,7 +66,9 @@ class PlainView:
 
     def _tell_messages(self, snapshot: Snapshot) -> None:
         for index, node in enumerate(snapshot.nodes):
-            if node is not None and node.message and self._messages.get(index) != node.message:
+            if node is None or node.verdict is not None:  # a verdict is told once, by the command's last lines
+                continue
+            if node.message and self._messages.get(index) != node.message:
                 self._messages[index] = node.message
                 self.say(f"node {index}: {node.message}" if len(snapshot.nodes) > 1 else node.message)
 

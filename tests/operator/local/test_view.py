@@ -11,7 +11,7 @@ from rich.console import Console
 from llmtrain_operator.local.view import LiveView, PlainView, panel, state_line
 from llmtrain_operator.local.watch import Happening, Snapshot
 from llmtrain_operator.local.words import size, span, sparkline
-from llmtrain_trainer.config import CheckpointStatus, NodeStatus, Progress
+from llmtrain_trainer.config import CheckpointStatus, NodeStatus, Progress, Verdict
 
 NOW = 1_700_000_100.0
 
@@ -131,3 +131,13 @@ def test_a_restart_of_the_gang_is_counted_once() -> None:
 )
 def test_numbers_are_short(text: str, want: str) -> None:
     assert text == want
+
+
+def test_a_verdict_is_left_to_the_last_lines_of_the_command() -> None:
+    console = Console(width=200)
+    view = PlainView(console)
+    failed = Verdict(exit_code=2, reason="BadData", message="spec.dataset[0].source is broken.")
+    with console.capture() as capture:
+        view.show(snapshot(rows=(), nodes=(node(message="Waiting for all nodes."),)))
+        view.show(snapshot(rows=(), nodes=(node(message=failed.message, verdict=failed),)))
+    assert capture.get() == "Waiting for all nodes.\n"
