@@ -83,7 +83,7 @@ def test_more_gpus_than_one_machine_can_play_are_refused_with_a_way_out(make_job
 def test_a_volume_claim_is_refused_by_its_field(make_job: Make) -> None:
     job = make_job(
         dataset=[{"source": "pvc://claim/text.jsonl"}],
-        evaluation={"dataset": [{"source": "pvc://claim/held.jsonl"}], "every": {"steps": 5}},
+        evaluation={"dataset": [{"source": "pvc://claim/held.jsonl"}]},
         checkpoint={"destination": "pvc://claim/ckpt"},
     )
     fields = ["spec.dataset[0].source", "spec.evaluation.dataset[0].source", "spec.checkpoint.destination"]
