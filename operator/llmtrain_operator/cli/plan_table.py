@@ -111,7 +111,7 @@ def _grid(plan: Plan) -> RenderableType | None:
     table.add_column("node", justify="right")
     for local in range(mesh.procs_per_node):
         table.add_column(f"rank {local}" if mesh.procs_per_node <= 2 else str(local), justify="center", no_wrap=True)
-    for node, ranks in enumerate(rank_grid(mesh)[:MOST_NODES]):
+    for node, ranks in enumerate(rank_grid(mesh, MOST_NODES)):
         table.add_row(str(node), *(_cell(at, axes) for at in ranks))
     key = "/".join(AXIS_NAMES[axis] for axis in axes)
     rest = f"; {mesh.nodes - MOST_NODES} more nodes go on in the same way" if mesh.nodes > MOST_NODES else ""

@@ -13,8 +13,9 @@ from itertools import product
 from math import log2
 
 from llmtrain_operator.job.divisors import divisors
-from llmtrain_operator.job.edit import Changes, edited
+from llmtrain_operator.job.edit import edited
 from llmtrain_operator.job.hardware import Gpu
+from llmtrain_operator.job.problem import Problem
 from llmtrain_operator.job.settle import Settled, valid
 from llmtrain_operator.job.shape import ModelShape
 from llmtrain_operator.job.spec import LLMTrainJob
@@ -40,6 +41,12 @@ SMALL_PASS = 512
 """Tokens of a forward pass at which matrices reach half of their speed. A judgement, not a measurement."""
 
 LARGEST_PIPELINE = 64
+
+MOST_DEGREES, MOST_MICROS = 128, 12
+"""Combinations of degrees, and micro-batches of each, that are looked at: numbers with many divisors would take hours."""
+
+_BY_MICRO = ("spec.training.microBatchSize", "spec.training.globalBatchSize")
+"""Fields of refusals that another micro-batch may not meet."""
 
 SHARING_COST = {2: 0.01, 3: 0.05}
 """Time lost to the exchanges of DeepSpeed's ZeRO stages 2 and 3, over stage 1. A judgement, not a measurement."""
@@ -92,16 +99,34 @@ def choose(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> tuple
     """
     if shape is None:
         return job, ("The model's shape is not known yet, so auto leaves every degree that is not given at 1.",)
-    found = [candidate for changes in _open(job, shape) if (candidate := _candidate(edited(job, changes), shape, gpu))]
+    ways, left_out = _bounded(tuple(_degrees(job, shape)))
+    found = [candidate for degrees in ways for candidate in _along(job, shape, gpu, degrees)]
     if not found:
         return job, ()
     fitting = [candidate for candidate in found if candidate.settled.fits]
     best = min(fitting, key=lambda c: (c.cost, c.peak)) if fitting else min(found, key=lambda c: (c.peak, c.cost))
-    return best.settled.job, (_counted(found, fitting), *(_reasons(best, found) if fitting else ()))
+    return best.settled.job, (_counted(found, fitting), *_cut_short(ways, left_out), *(_reasons(best, found) if fitting else ()))
 
 
-def _open(job: LLMTrainJob, shape: ModelShape) -> Iterator[Changes]:
-    """Every combination of what is not given. The micro-batch and recomputation are always open."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ways:
+    """Degrees that multiply to the devices. The micro-batch and recomputation are open along each."""
+
+    tp: int
+    pp: int
+    cp: int
+    ep: int
+    zero: int | None
+    micros: tuple[int, ...]
+
+    @property
+    def exchange(self) -> float:
+        """What the degrees cost by themselves: see relative_cost."""
+        return TENSOR_COST * log2(self.tp) + PIPELINE_COST * log2(self.pp) + CONTEXT_COST * log2(self.cp) + EXPERT_COST * log2(self.ep)
+
+
+def _degrees(job: LLMTrainJob, shape: ModelShape) -> Iterator[Ways]:
+    """Every combination of what is not given."""
     parallel, resources, training = job.spec.parallelism, job.spec.resources, job.spec.training
     procs = resources.gpus_per_node or resources.procs_per_node or 1
     world = resources.nodes * procs
@@ -112,15 +137,50 @@ def _open(job: LLMTrainJob, shape: ModelShape) -> Iterator[Changes]:
         dp, rest = divmod(world, tp * pp * cp)
         if rest or training.global_batch_size % dp or (not parallel.context and procs % (tp * cp)):
             continue
-        rest_of = (_experts(job, shape, dp * cp), divisors(training.global_batch_size // dp), ("none", "full"), _stages(job, pp))
-        for ep, micro, recompute, zero in product(*rest_of):
-            yield {
-                "spec.parallelism.tensor": tp,
-                "spec.parallelism.pipeline": pp,
+        micros = _micros(training.global_batch_size // dp)
+        for ep, zero in product(_experts(job, shape, dp * cp), _stages(job, pp)):
+            yield Ways(tp=tp, pp=pp, cp=cp, ep=ep, zero=zero, micros=micros)
+
+
+def _micros(most: int) -> tuple[int, ...]:
+    """Micro-batches that divide a replica's share of the batch; of very many the largest below each power of two."""
+    found = divisors(most)
+    if len(found) <= MOST_MICROS:
+        return found
+    below = (max(micro for micro in found if micro <= 2**power) for power in range(MOST_MICROS))
+    return tuple(dict.fromkeys(below))
+
+
+def _bounded(ways: tuple[Ways, ...]) -> tuple[tuple[Ways, ...], int]:
+    """Of too many the cheapest and, for models that do not fit there, as many evenly spread over the rest; and how many are left out."""
+    if len(ways) <= MOST_DEGREES:
+        return ways, 0
+    cheapest = sorted(ways, key=lambda each: each.exchange)
+    half = MOST_DEGREES // 2
+    rest = cheapest[half:]
+    kept = (*cheapest[:half], *(rest[index * len(rest) // half] for index in range(half)))
+    return kept, len(ways) - len(kept)
+
+
+def _along(job: LLMTrainJob, shape: ModelShape, gpu: Gpu | None, ways: Ways) -> Iterator[Candidate]:
+    """The candidates of these degrees. A larger micro-batch than one that does not fit does not fit either, and is not looked at."""
+    for recompute in ("none", "full"):
+        for micro in ways.micros:
+            changes = {
+                "spec.parallelism.tensor": ways.tp,
+                "spec.parallelism.pipeline": ways.pp,
                 "spec.training.microBatchSize": micro,
                 "spec.training.activationCheckpointing": recompute,
-                "spec.parallelism.zeroStage": zero,
-            } | {f"spec.parallelism.{name}": degree for name, degree in (("context", cp), ("expert", ep)) if degree > 1}
+                "spec.parallelism.zeroStage": ways.zero,
+            } | {f"spec.parallelism.{name}": degree for name, degree in (("context", ways.cp), ("expert", ways.ep)) if degree > 1}
+            settled = valid(edited(job, changes), shape, gpu)
+            if isinstance(settled, Problem):
+                if settled.field not in _BY_MICRO:
+                    return  # whatever the micro-batch
+                continue
+            yield Candidate(settled=settled, cost=relative_cost(settled))
+            if not settled.fits:
+                break
 
 
 def _stages(job: LLMTrainJob, pp: int) -> tuple[int | None, ...]:
@@ -145,11 +205,6 @@ def _experts(job: LLMTrainJob, shape: ModelShape, replicas: int) -> tuple[int, .
     return tuple(degree for degree in divisors(shape.experts) if replicas % degree == 0)
 
 
-def _candidate(job: LLMTrainJob, shape: ModelShape, gpu: Gpu | None) -> Candidate | None:
-    settled = valid(job, shape, gpu)
-    return Candidate(settled=settled, cost=relative_cost(settled)) if isinstance(settled, Settled) else None
-
-
 def relative_cost(settled: Settled) -> float:
     """Time of a step over the time of one that loses nothing to bubble, recomputation, communication or small matrices."""
     mesh, training = settled.mesh, settled.job.spec.training
@@ -163,7 +218,14 @@ def relative_cost(settled: Settled) -> float:
 
 def _counted(found: list[Candidate], fitting: list[Candidate]) -> str:
     fit = f"{len(fitting)} fit" if fitting else "none fits, so this is the one that needs the least memory"
-    return f"Of {len(found)} layouts that divide evenly, {fit}."
+    return f"Of {len(found)} layouts that divide evenly and were looked at, {fit}."
+
+
+def _cut_short(ways: tuple[Ways, ...], left_out: int) -> tuple[str, ...]:
+    if not left_out:
+        return ()
+    said = f"The devices can be divided in {len(ways) + left_out} ways, of which {len(ways)} were looked at"
+    return (f"{said}: give tensor, pipeline, context or expert to look at the rest.",)
 
 
 def _reasons(best: Candidate, found: list[Candidate]) -> tuple[str, ...]:
@@ -186,7 +248,7 @@ def _reasons(best: Candidate, found: list[Candidate]) -> tuple[str, ...]:
         _why(
             "Recomputation" if best.recomputes else "No recomputation",
             best,
-            _same(found, best, lambda c: not c.recomputes and c.micro == best.micro),
+            _same(found, best, lambda c: not c.recomputes and c.micro <= best.micro),
             not best.recomputes,
             "No recomputation: the activations fit without it.",
         ),

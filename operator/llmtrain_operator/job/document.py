@@ -18,8 +18,11 @@ from llmtrain_operator.job.problem import Problem
 
 Path = tuple[str | int, ...]
 
-_DEEPEST = 64
-_MOST_VALUES = 50_000
+DEEPEST = 64
+MOST_VALUES = 50_000
+LONGEST = 1 << 20
+"""Characters of a manifest; an API server takes no larger object."""
+
 _TAG = "tag:yaml.org,2002:"
 
 
@@ -69,6 +72,9 @@ for _tag, _pattern, _first in (
 
 def read_document(text: str) -> Document:
     """Read text that holds one document. Raises ManifestError."""
+    if len(text) > LONGEST:
+        rule = f"it has at most {LONGEST} characters"
+        raise ManifestError([Problem("manifest", f"{len(text)} characters", rule, "Shorten it")])
     node = _single(_composed(text))
     reader = _Reader()
     value = reader.read(node, ())
@@ -88,7 +94,7 @@ def _composed(text: str) -> list[yaml.Node]:
     except yaml.YAMLError:
         raise ManifestError([Problem("manifest", "not text", "it holds a control character", "Save it as plain UTF-8 text")]) from None
     except RecursionError:
-        raise ManifestError([_too_deep("manifest")]) from None
+        raise ManifestError([too_deep("manifest")]) from None
 
 
 def _is_nothing(node: yaml.Node) -> bool:
@@ -104,8 +110,12 @@ def _single(nodes: list[yaml.Node]) -> yaml.Node:
     return nodes[0]
 
 
-def _too_deep(where: str) -> Problem:
-    return Problem(where, "nested too deeply", f"a manifest has at most {_DEEPEST} levels", "Write it flatter")
+def too_large() -> Problem:
+    return Problem("manifest", "too large", f"it has at most {MOST_VALUES} values", "Shorten it, or use fewer aliases")
+
+
+def too_deep(where: str) -> Problem:
+    return Problem(where, "nested too deeply", f"a manifest has at most {DEEPEST} levels", "Write it flatter")
 
 
 @dataclass(slots=True)
@@ -119,7 +129,7 @@ class _Reader:
     def read(self, node: yaml.Node, path: Path) -> Any:
         self.values += 1
         self.marks.setdefault(path, (node.start_mark.line, node.start_mark.column))
-        if len(path) > _DEEPEST or self.values > _MOST_VALUES:
+        if len(path) > DEEPEST or self.values > MOST_VALUES:
             return self._too_much(path)
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
@@ -129,10 +139,7 @@ class _Reader:
 
     def _too_much(self, path: Path) -> None:
         """Said once: an alias that holds itself would say it without end."""
-        if self.values > _MOST_VALUES:
-            found = Problem("manifest", "too large", f"it has at most {_MOST_VALUES} values", "Shorten it, or use fewer aliases")
-        else:
-            found = _too_deep(dotted(path[:4]))
+        found = too_large() if self.values > MOST_VALUES else too_deep(dotted(path[:4]))
         if found not in self.problems:
             self.problems.append(found)
 
@@ -143,7 +150,7 @@ class _Reader:
             if key.tag == f"{_TAG}merge":
                 merged = {**self._merged(value, path), **merged}
                 continue
-            if not isinstance(key, yaml.ScalarNode) or not _is_text(key.value):
+            if not isinstance(key, yaml.ScalarNode) or not is_text(key.value):
                 self._note((*path, "?"), "no name", "a field's name is text", "Write name: value")
                 continue
             below = (*path, key.value)
@@ -177,13 +184,13 @@ class _Reader:
         self.problems.append(Problem(dotted(path) or "manifest", value, rule, way_out))
 
 
-def _is_text(text: str) -> bool:
+def is_text(text: str) -> bool:
     return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _converted(kind: str, text: str) -> str | int | float | bool | None:
     """Raises ValueError or KeyError for what JSON could not say."""
-    if kind in ("str", "merge", "value") and _is_text(text):
+    if kind in ("str", "merge", "value") and is_text(text):
         return text
     if kind == "null":
         return None

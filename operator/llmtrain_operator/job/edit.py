@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -18,6 +19,12 @@ def edited(section: Section, changes: Changes) -> Section:
     update: dict[str, Any] = {}
     for name in dict.fromkeys(path.partition(".")[0] for path in changes):
         inner = {path.partition(".")[2]: value for path, value in changes.items() if path.partition(".")[0] == name}
-        field = to_snake(name)
+        field = _field(name)
         update[field] = inner[""] if "" in inner else edited(getattr(section, field), inner)
     return section.model_copy(update=update)
+
+
+@cache
+def _field(name: str) -> str:
+    """A search asks for the same few names thousands of times."""
+    return to_snake(name)

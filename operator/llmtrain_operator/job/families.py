@@ -9,6 +9,7 @@ from typing import Any, Literal
 from llmtrain_operator.job.divisors import divisors, listed
 from llmtrain_operator.job.problem import PlanError, Problem
 from llmtrain_operator.job.shape import ModelShape, Names
+from llmtrain_operator.job.words import shown
 
 Flag = bool | str
 """A fact of the family, or the key of config.json that says it."""
@@ -97,6 +98,12 @@ FAMILIES: Mapping[str, Family] = {
     "mt5": Family(keys=T5_KEYS, names=T5, tied=True),
 }
 
+MOST, MOST_LAYERS, MOST_POSITIONS = 1 << 24, 10_000, (1 << 31) - 1
+"""The largest size that is read, of layers and of positions: far above every published model, and small enough that no plan takes long."""
+
+MOST_PARAMETERS = 10**15
+"""A thousand times the largest published model; what is counted of it still fits into the numbers of JSON."""
+
 TRUE_BY_DEFAULT = {"qkv_bias"}, {"gpt_neox": {"attention_bias"}}
 """Flags that are on when config.json leaves them out: by key, and by family and key."""
 
@@ -130,7 +137,7 @@ def _decoder(read: _Reader, family: Family, model_type: str) -> ModelShape:
         head_dim=read.size("head_dim", family.head_dim or hidden // heads),
         ffn=read.size(keys["ffn"], 4 * hidden if family.keys is GPT2_KEYS else None),
         vocab=read.size(keys["vocab"]),
-        tied=bool(read.config.get("tie_word_embeddings", family.tied)),
+        tied=read.yes("tie_word_embeddings", family.tied),
         max_positions=read.size(keys["positions"], 1024 if family.learned_positions else 0) or None,
         names=family.names,
         learned_positions=family.learned_positions,
@@ -147,7 +154,7 @@ def _decoder(read: _Reader, family: Family, model_type: str) -> ModelShape:
 
 def _mixture(read: _Reader, keys: Mapping[str, str], layers: int) -> dict[str, Any]:
     shared = read.size(keys["shared"]) if "shared" in keys else 0
-    dense = set(read.config.get("mlp_only_layers") or ())
+    dense = read.layers("mlp_only_layers")
     step = read.size("decoder_sparse_step", 1)
     return {
         "experts": read.size(keys["experts"]),
@@ -193,19 +200,42 @@ class _Reader:
         value = self.config.get(key)
         if value is None and default is not None:
             return default
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        if type(value) is not int or value <= 0:
+            self._wrong(key, value, "it must be a positive integer")
+            return 1
+        if value > (most := _most(key)):
+            self._wrong(key, value, f"it must be at most {most}")
+            return 1
+        return value
+
+    def yes(self, key: str, default: bool) -> bool:
+        """A truth value; null stands for the default, as in transformers."""
+        value = self.config.get(key)
+        if isinstance(value, bool):
             return value
-        shown = "missing" if value is None else repr(value)
-        self.problems.append(
-            Problem(f"{self.where}.{key}", shown, "it must be a positive integer", "Write it as in the model's config.json")
-        )
-        return 1
+        if value is not None:
+            self._wrong(key, value, "it must be true or false")
+        return default
+
+    def layers(self, key: str) -> frozenset[int]:
+        """A list of layer numbers; empty where there is none."""
+        value = self.config.get(key)
+        if value is None:
+            return frozenset()
+        if isinstance(value, list) and len(value) <= MOST_LAYERS and all(type(each) is int for each in value):
+            return frozenset(value)
+        self._wrong(key, value, f"it must be a list of at most {MOST_LAYERS} layer numbers")
+        return frozenset()
+
+    def _wrong(self, key: str, value: object, rule: str) -> None:
+        found = "missing" if value is None else shown(value)
+        self.problems.append(Problem(f"{self.where}.{key}", found, rule, "Write it as in the model's config.json"))
 
     def flag(self, flag: Flag, model_type: str) -> bool:
         if isinstance(flag, bool):
             return flag
         always, by_family = TRUE_BY_DEFAULT
-        return bool(self.config.get(flag, flag in always or flag in by_family.get(model_type, ())))
+        return self.yes(flag, flag in always or flag in by_family.get(model_type, ()))
 
     def check(self, shape: ModelShape) -> None:
         if not self.problems and "head_dim" not in self.config and shape.hidden % shape.heads:
@@ -217,5 +247,14 @@ class _Reader:
             self.problems.append(
                 Problem(f"{self.where}.num_key_value_heads", str(shape.kv_heads), rule, f"Use {listed(divisors(shape.heads))}")
             )
+        if not self.problems and shape.parameters > MOST_PARAMETERS:
+            rule = f"its sizes multiply to {shape.parameters:.3g} parameters, and at most {MOST_PARAMETERS:.0e} are planned"
+            self.problems.append(Problem(self.where, shape.model_type, rule, "Write the sizes as in the model's config.json"))
         if self.problems:
             raise PlanError(self.problems)
+
+
+def _most(key: str) -> int:
+    if "position" in key:
+        return MOST_POSITIONS
+    return MOST_LAYERS if "layer" in key else MOST

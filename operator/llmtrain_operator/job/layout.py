@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
+from math import gcd
 from typing import Literal
 
 from llmtrain_trainer.config import Mesh
@@ -69,9 +71,31 @@ def crossing(mesh: Mesh) -> Mapping[Axis, tuple[int, int]]:
     for axis in AXES:
         if _extent(mesh, axis)[0] == 1:
             continue
-        found = groups(mesh, axis)
-        counted[axis] = (sum(node_of(mesh, group[0]) != node_of(mesh, group[-1]) for group in found), len(found))
+        counted[axis] = (_across(mesh, axis), mesh.world_size // _extent(mesh, axis)[0])
     return counted
+
+
+def _across(mesh: Mesh, axis: Axis) -> int:
+    """How many of the groups span nodes. Groups begin at q x block + r with r below the stride; where on its node a block begins
+    repeats, so that one round of blocks is counted, whatever the number of ranks."""
+    size, stride = _extent(mesh, axis)
+    block, local, span = size * stride, mesh.procs_per_node, (size - 1) * stride
+    blocks = mesh.world_size // block
+    if span >= local:
+        return blocks * stride
+    round_ = local // gcd(block, local)
+    full, rest = divmod(blocks, round_)
+    each = [_late(q * block % local, stride, local, span) for q in range(round_)]
+    return full * sum(each) + sum(each[:rest])
+
+
+def _late(begin: int, stride: int, local: int, span: int) -> int:
+    """Of `stride` ranks from place `begin` on, those so late on their node that `span` further on is another one."""
+
+    def before(rank: int) -> int:
+        return rank // local * span + max(0, rank % local - (local - span))
+
+    return before(begin + stride) - before(begin)
 
 
 def split_layers(layers: int, stages: int) -> tuple[tuple[int, int], ...]:
@@ -82,11 +106,12 @@ def split_layers(layers: int, stages: int) -> tuple[tuple[int, int], ...]:
     """
     least, more = divmod(layers, stages)
     heavier = [*range(1, stages - 1), 0][:more]
-    sizes = [least + (stage in heavier) for stage in range(stages)]
-    return tuple((sum(sizes[:stage]), sum(sizes[: stage + 1])) for stage in range(stages))
+    chosen = frozenset(heavier)
+    ends = tuple(accumulate(least + (stage in chosen) for stage in range(stages)))
+    return tuple(zip((0, *ends), ends, strict=False))
 
 
-def rank_grid(mesh: Mesh) -> tuple[tuple[Coordinates, ...], ...]:
-    """For each node, the coordinates of its ranks."""
-    local = mesh.procs_per_node
-    return tuple(tuple(coordinates(mesh, node * local + index) for index in range(local)) for node in range(mesh.nodes))
+def rank_grid(mesh: Mesh, most: int | None = None) -> tuple[tuple[Coordinates, ...], ...]:
+    """For each node, or the first `most`, the coordinates of its ranks."""
+    local, nodes = mesh.procs_per_node, mesh.nodes if most is None else min(most, mesh.nodes)
+    return tuple(tuple(coordinates(mesh, node * local + index) for index in range(local)) for node in range(nodes))

@@ -7,12 +7,12 @@ scratch. `make memory` holds the sum of the terms for tensors against torch's al
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from llmtrain_operator.job import activations, states, zero_memory
 from llmtrain_operator.job.memory_run import Run, Term
-from llmtrain_operator.job.weights import Held, held
+from llmtrain_operator.job.weights import Held, held, kinds_held
 
 GIB = 2**30
 MIB = 2**20
@@ -65,8 +65,18 @@ class Memory:
 
 def estimate_memory(run: Run, capacity: int | None) -> Memory:
     """The estimate for the pipeline rank that needs the most."""
-    ranks = [Memory(terms=_rank_terms(run, rank), pipeline_rank=rank, capacity=capacity) for rank in range(run.mesh.pp)]
+    ranks = [Memory(terms=_rank_terms(run, rank), pipeline_rank=rank, capacity=capacity) for rank in _ranks(run)]
     return max(ranks, key=lambda memory: memory.peak)
+
+
+def _ranks(run: Run) -> Iterable[int]:
+    """The pipeline ranks that can be the fullest: both ends, and of those between with the same layers the first, since it has the most
+    micro-batches in flight."""
+    last = run.mesh.pp - 1
+    found: dict[object, int] = {}
+    for rank in range(run.mesh.pp):
+        found.setdefault((rank in (0, last), rank == last, kinds_held(run.shape, run.mesh, rank)), rank)
+    return found.values()
 
 
 def _rank_terms(run: Run, rank: int) -> tuple[Term, ...]:
@@ -161,10 +171,10 @@ def _activations(run: Run, mine: Held, rank: int) -> Iterator[Term]:
     chunks = _chunks(run, rank)
     flight = chunks / run.virtual
     if run.training.activation_checkpointing == "full":
-        each, what = activations.recomputed_bytes(run.shape, element) / run.sequence_parts * len(mine.layer_ids), "inputs"
+        each, what = activations.recomputed_bytes(run.shape, element) / run.sequence_parts * mine.count, "inputs"
     else:
-        each, what = sum(_layer_bytes(run, layer) for layer in mine.layer_ids), "all values"
-    how = f"{what} of {len(mine.layer_ids)} layers x {tokens} tokens x {flight:.3g} micro-batches in flight"
+        each, what = sum(count * _layer_bytes(run, layer) for layer, count in mine.kinds), "all values"
+    how = f"{what} of {mine.count} layers x {tokens} tokens x {flight:.3g} micro-batches in flight"
     yield Term(name="activations", bytes=int(flight * tokens * each), how=how)
     if mesh.pp > 1:
         size = 2 * chunks * tokens * element * run.shape.hidden // run.sequence_parts
@@ -188,11 +198,11 @@ def _layer_bytes(run: Run, layer: int) -> float:
 def _one_layer(run: Run, mine: Held) -> Term:
     """Backward through the widest layer: gradients of its values and, where it is computed again, the values."""
     again = run.training.activation_checkpointing == "full"
-    values = max(activations.feed_forward_values(run.shape, layer) for layer in mine.layer_ids)
+    values = max(activations.feed_forward_values(run.shape, layer) for layer, _ in mine.kinds)
     parts = run.sequence_parts
     hidden = run.shape.hidden * (4 / parts + (2 if parts > 1 else 0))  # an input and a gradient are gathered to whole sequences
     gradients = run.element * (hidden + 0.75 * values / run.mesh.tp)
-    kept = max(_layer_bytes(run, layer) for layer in mine.layer_ids) if again else 0
+    kept = max(_layer_bytes(run, layer) for layer, _ in mine.kinds) if again else 0
     how = "gradients of one layer's values" + (", and the values, computed again" if again else "")
     return Term(name="one layer", bytes=int(run.tokens * (gradients + kept) + _whole_gradients(run, mine)), how=how)
 

@@ -14,16 +14,21 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from llmtrain_operator.job import words
+from llmtrain_operator.job.bounds import excesses
 from llmtrain_operator.job.document import Document, ManifestError, Path, dotted, read_document
 from llmtrain_operator.job.misspelt import unknown
 from llmtrain_operator.job.problem import Problem
 from llmtrain_operator.job.rules import RULES, Rule
 from llmtrain_operator.job.schema import Schema, below, defaulted, structural
-from llmtrain_operator.job.spec import GROUP, KIND, VERSION, LLMTrainJob
+from llmtrain_operator.job.spec import GROUP, KIND, VERSION, LLMTrainJob, Metadata
 
 __all__ = ["ManifestError", "parse_document", "parse_manifest", "parse_object"]
 
 Placed = tuple[Path, Problem]
+MOST_TOLD = 50
+"""Problems of single fields that are told at once."""
+
+_METADATA = frozenset(field.alias or name for name, field in Metadata.model_fields.items())
 Given = dict[str, Any]
 
 
@@ -46,7 +51,9 @@ def manifest_schema() -> Schema:
 def parse_document(document: Document) -> LLMTrainJob:
     """The same for a document whose value may have been changed since it was read; its marks give the order. Raises ManifestError."""
     _refuse(_envelope(document.value), document)
-    manifest = json.loads(json.dumps({name: value for name, value in document.value.items() if name != "status"}))  # keys are text
+    given = _read(document.value)
+    _refuse(excesses(given), document)
+    manifest = json.loads(json.dumps(given))  # keys are text
     seen = defaulted(manifest, manifest_schema())
     try:
         job = LLMTrainJob.model_validate_json(json.dumps(seen), strict=True, by_alias=True, by_name=False)
@@ -56,6 +63,15 @@ def parse_document(document: Document) -> LLMTrainJob:
         raise
     _refuse(_of_rules(manifest, seen, ()), document)
     return job
+
+
+def _read(manifest: Given) -> Given:
+    """The part that is a person's: status is the operator's, and the rest of metadata is Kubernetes'."""
+    given = {name: value for name, value in manifest.items() if name != "status"}
+    metadata = given.get("metadata")
+    if isinstance(metadata, dict):
+        given["metadata"] = {name: value for name, value in metadata.items() if name in _METADATA}
+    return given
 
 
 def _refuse(found: Iterable[Placed], document: Document) -> None:
@@ -84,6 +100,9 @@ def _of_fields(errors: list[ErrorDetails], manifest: Given, seen: Given) -> tupl
     touched: set[Path] = set()
     required: list[Path] = []
     for error in errors:
+        if len(found) == MOST_TOLD:
+            found[()] = Problem("manifest", f"{len(errors)} problems", f"the first {MOST_TOLD} are told", "Mend them, then look again")
+            return list(found.items()), {()}
         path = _known(error["loc"], schema, error["type"] == "extra_forbidden")
         if error["type"] == "extra_forbidden":
             rule, way_out, target = unknown(path, schema)

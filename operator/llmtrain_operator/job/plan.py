@@ -14,11 +14,14 @@ from llmtrain_operator.job.hardware import Gpu, find_gpu
 from llmtrain_operator.job.memory import Memory
 from llmtrain_operator.job.problem import PlanError, Problem
 from llmtrain_operator.job.refusals import problems_of
-from llmtrain_operator.job.settle import settle
+from llmtrain_operator.job.settle import Settled, settle
 from llmtrain_operator.job.shape import ModelShape
 from llmtrain_operator.job.spec import LLMTrainJob
 from llmtrain_operator.job.throughput import Throughput, trainable_parameters
 from llmtrain_trainer.config import Batch, EngineName, Mesh
+
+MOST_BYTES = 2**55
+"""Of a rank: beyond it a plan is no estimate any more, and its numbers leave what JSON and Kubernetes can say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,8 @@ def plan(job: LLMTrainJob, shape: ModelShape | None) -> Plan:
     picked = pick(job, shape, gpu)
     chosen, why = choose(picked.job, shape, gpu) if job.spec.parallelism.auto else (picked.job, ())
     settled = settle(chosen, shape, gpu)
+    if settled.memory is not None and settled.memory.peak > MOST_BYTES:
+        raise PlanError([_beyond(settled)])
     return Plan(
         job=chosen,
         engine=settled.engine,
@@ -86,6 +91,13 @@ def plan(job: LLMTrainJob, shape: ModelShape | None) -> Plan:
         engine_reason=picked.why,
         alternatives=() if settled.fits else alternatives(settled),
     )
+
+
+def _beyond(settled: Settled) -> Problem:
+    training = settled.job.spec.training
+    value = f"{settled.batch.micro_size} sequences of {training.sequence_length} tokens in a pass"
+    rule = f"a rank would need {settled.memory.peak / 2**40:.3g} TiB" if settled.memory else ""
+    return Problem("spec.training", value, rule, "Use a smaller microBatchSize, a smaller sequenceLength or a smaller model")
 
 
 def gpu_of(job: LLMTrainJob) -> Gpu | Problem | None:

@@ -167,7 +167,7 @@ def adapter_targets(case: Case) -> Problem | None:
     peft, shape = case.job.spec.peft, case.shape
     if peft is None or shape is None or "all-linear" in peft.target_modules:
         return None
-    names = sorted({matrix.name for layer in shape.linears("all-linear") for matrix in layer})
+    names = sorted({matrix.name for layer, _ in shape.kinds() for matrix in shape.linears("all-linear", layer)})
     wrong = [target for target in peft.target_modules if target not in names]
     if not wrong:
         return None

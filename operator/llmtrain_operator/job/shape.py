@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -91,6 +92,18 @@ class ModelShape:
     def is_mixture(self, layer: int) -> bool:
         return self.experts > 0 and layer not in self.dense_layers
 
+    def kinds(self, first: int = 0, last: int | None = None) -> tuple[tuple[int, int], ...]:
+        """Layers `first` to `last` - 1 (default: all) by kind: the model's first layer of that kind, and how many of it there are.
+
+        Layers of a kind cost the same, and there are two kinds at most, so that nothing loops over layers.
+        """
+        last = self.layers if last is None else last
+        if not self.experts:
+            return ((0, last - first),)
+        dense, mixture = _in_order(self.dense_layers)
+        among = bisect_left(dense, last) - bisect_left(dense, first)
+        return tuple((layer, count) for layer, count in ((dense[0] if dense else 0, among), (mixture, last - first - among)) if count)
+
     def matrices(self, layer: int) -> tuple[Matrix, ...]:
         """Linear layers of decoder layer `layer`, in the order of the forward pass."""
         return _matrices(self, self.is_mixture(layer))
@@ -124,10 +137,10 @@ class ModelShape:
         encoder = self.encoder_layers * sum(matrix.active for matrix in self._attention() + self._feed_forward(self.ffn))
         return _totals(self)[1] + encoder + self.vocab * self.hidden
 
-    def linears(self, targets: tuple[str, ...] | Literal["all-linear"]) -> tuple[tuple[Matrix, ...], ...]:
-        """The matrices of each layer that an adapter on `targets` sits on."""
+    def linears(self, targets: tuple[str, ...] | Literal["all-linear"], layer: int) -> tuple[Matrix, ...]:
+        """The matrices of a layer that an adapter on `targets` sits on."""
         every = targets == "all-linear"
-        return tuple(tuple(m for m in self.matrices(layer) if m.linear and (every or m.name in targets)) for layer in range(self.layers))
+        return tuple(m for m in self.matrices(layer) if m.linear and (every or m.name in targets))
 
     def _attention(self) -> tuple[Matrix, ...]:
         into, out, _, _ = self.names
@@ -177,9 +190,14 @@ def _matrices(shape: ModelShape, mixture: bool) -> tuple[Matrix, ...]:
 @lru_cache(maxsize=256)
 def _totals(shape: ModelShape) -> tuple[int, int]:
     """Weights of all decoder layers, and those that multiply a token."""
-    layers = range(shape.layers)
-    weights = sum(map(shape.layer_parameters, layers))
-    return weights, sum(matrix.active for layer in layers for matrix in shape.matrices(layer))
+    weights = sum(count * shape.layer_parameters(layer) for layer, count in shape.kinds())
+    return weights, sum(count * matrix.active for layer, count in shape.kinds() for matrix in shape.matrices(layer))
+
+
+@lru_cache(maxsize=256)
+def _in_order(dense: frozenset[int]) -> tuple[tuple[int, ...], int]:
+    """Dense layers in rising order, and the first that is none."""
+    return tuple(sorted(dense)), next(layer for layer in range(len(dense) + 1) if layer not in dense)
 
 
 def flops_per_token(shape: ModelShape, sequence: int, *, frozen: bool = False, adapter: int = 0) -> float:

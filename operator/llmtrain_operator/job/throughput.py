@@ -59,7 +59,7 @@ def mfu_prior(shape: ModelShape, gpu: Gpu, engine: EngineName) -> tuple[float, s
 
 
 def trainable_parameters(shape: ModelShape, peft: Peft | None) -> int:
-    return int(sum(adapter_weights(shape, peft, 1))) if peft else shape.parameters
+    return int(sum(count * adapter_weights(shape, peft, layer, 1) for layer, count in shape.kinds())) if peft else shape.parameters
 
 
 def expect(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 from llmtrain_operator.job.shape import Matrix, ModelShape
 from llmtrain_trainer.config import Mesh, Peft
@@ -13,7 +12,9 @@ from llmtrain_trainer.config import Mesh, Peft
 class Held:
     """Weights of one pipeline rank, on one of its tensor ranks. Floats, because uneven norms and adapters are averaged."""
 
-    layer_ids: tuple[int, ...]
+    kinds: tuple[tuple[int, int], ...]
+    """One layer of each kind it has, and how many of that kind."""
+
     layers: float
     """Matrices and norms of its layers, experts not counted."""
 
@@ -34,6 +35,11 @@ class Held:
     """With its experts."""
 
     @property
+    def count(self) -> int:
+        """How many layers it has."""
+        return sum(count for _, count in self.kinds)
+
+    @property
     def total(self) -> float:
         return self.layers + self.experts + self.ends + self.adapter
 
@@ -44,48 +50,49 @@ class Held:
 
 def held(shape: ModelShape, mesh: Mesh, peft: Peft | None, rank: int) -> Held:
     """What pipeline rank `rank` holds: stages rank, rank + pp, rank + 2 pp, ..."""
-    ids = tuple(layer for stage in mesh.stages[rank :: mesh.pp] for layer in range(*stage))
-    each, parts = layer_weights(shape, mesh.tp), expert_weights(shape, mesh.tp, mesh.ep)
-    layers, experts = sum(each[layer] for layer in ids), sum(parts[layer] for layer in ids)
+    kinds = kinds_held(shape, mesh, rank)
+    each = {layer: layer_weights(shape, layer, mesh.tp) for layer, _ in kinds}
+    parts = {layer: expert_weights(shape, layer, mesh.tp, mesh.ep) for layer, _ in kinds}
+    layers, experts = sum(count * each[layer] for layer, count in kinds), sum(count * parts[layer] for layer, count in kinds)
     ends = _ends(shape, mesh.tp, first=rank == 0, last=rank == mesh.pp - 1)
-    adapter = sum(adapter_weights(shape, peft, mesh.tp)[layer] for layer in ids) if peft else 0.0
+    adapter = sum(count * adapter_weights(shape, peft, layer, mesh.tp) for layer, count in kinds) if peft else 0.0
     return Held(
-        layer_ids=ids,
+        kinds=kinds,
         layers=layers,
         experts=experts,
         ends=ends,
         adapter=adapter,
         trained=adapter if peft else layers + ends,
         trained_experts=0.0 if peft else experts,
-        largest_layer=max(each[layer] + parts[layer] for layer in ids),
+        largest_layer=max(each[layer] + parts[layer] for layer, _ in kinds),
     )
 
 
-@lru_cache(maxsize=256)
-def layer_weights(shape: ModelShape, tp: int) -> tuple[float, ...]:
-    """Weights of each layer on one tensor rank, experts not counted: split matrices in tp parts, norms and routers whole."""
-    return tuple(_layer(shape, layer, tp) for layer in range(shape.layers))
+def kinds_held(shape: ModelShape, mesh: Mesh, rank: int) -> tuple[tuple[int, int], ...]:
+    """The layers of a pipeline rank by kind, as `ModelShape.kinds` has them."""
+    found: dict[int, int] = {}
+    for stage in mesh.stages[rank :: mesh.pp]:
+        for layer, count in shape.kinds(*stage):
+            found[layer] = found.get(layer, 0) + count
+    return tuple(found.items())
 
 
-@lru_cache(maxsize=256)
-def expert_weights(shape: ModelShape, tp: int, ep: int) -> tuple[float, ...]:
-    """Weights of each layer's experts on one rank of tp x ep."""
-    return tuple(
-        sum(matrix.parameters for matrix in shape.matrices(layer) if matrix.copies > 1) / (tp * ep) for layer in range(shape.layers)
-    )
-
-
-def _layer(shape: ModelShape, layer: int, tp: int) -> float:
+def layer_weights(shape: ModelShape, layer: int, tp: int) -> float:
+    """Weights of a layer on one tensor rank, experts not counted: split matrices in tp parts, norms and routers whole."""
     matrices = shape.matrices(layer)
     norms = shape.layer_parameters(layer) - sum(matrix.parameters for matrix in matrices)
     return norms + sum(matrix.parameters / (tp if matrix.split != "none" else 1) for matrix in matrices if matrix.copies == 1)
 
 
-@lru_cache(maxsize=256)
-def adapter_weights(shape: ModelShape, peft: Peft, tp: int) -> tuple[float, ...]:
-    """LoRA's A (rank x inputs) and B (outputs x rank) of each layer on one tensor rank; the factor next to the split side is split too."""
-    targets = shape.linears("all-linear" if "all-linear" in peft.target_modules else peft.target_modules)
-    return tuple(sum(_adapter(matrix, peft.rank, tp) for matrix in layer) for layer in targets)
+def expert_weights(shape: ModelShape, layer: int, tp: int, ep: int) -> float:
+    """Weights of a layer's experts on one rank of tp x ep."""
+    return sum(matrix.parameters for matrix in shape.matrices(layer) if matrix.copies > 1) / (tp * ep)
+
+
+def adapter_weights(shape: ModelShape, peft: Peft, layer: int, tp: int) -> float:
+    """LoRA's A (rank x inputs) and B (outputs x rank) of a layer on one tensor rank; the factor next to the split side is split too."""
+    targets = shape.linears("all-linear" if "all-linear" in peft.target_modules else peft.target_modules, layer)
+    return sum(_adapter(matrix, peft.rank, tp) for matrix in targets)
 
 
 def _adapter(matrix: Matrix, rank: int, tp: int) -> float:

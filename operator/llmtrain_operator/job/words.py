@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import yaml
@@ -42,9 +43,22 @@ class _Flow(yaml.SafeDumper):
 
 def shown(value: Any, longest: int = 80) -> str:
     """A value as YAML on one line, cut where it is long."""
-    text = yaml.dump(value, Dumper=_Flow, default_flow_style=True, width=10**9, sort_keys=False, allow_unicode=True)
+    text = yaml.dump(_begin(value, longest), Dumper=_Flow, default_flow_style=True, width=10**9, sort_keys=False, allow_unicode=True)
     text = " ".join(text.removesuffix("...\n").split())
     return text if len(text) <= longest else text[: longest - 3] + "..."
+
+
+def _begin(value: Any, longest: int, depth: int = 0) -> Any:
+    """As much of a value as can be shown."""
+    if isinstance(value, str):
+        return value[: longest + 1]
+    if isinstance(value, (dict, list)) and depth > longest // 2:
+        return None
+    if isinstance(value, dict):
+        return {_begin(name, longest): _begin(inner, longest, depth + 1) for name, inner in islice(value.items(), longest // 2)}
+    if isinstance(value, list):
+        return [_begin(inner, longest, depth + 1) for inner in value[: longest // 2]]
+    return value
 
 
 def example(schema: Schema) -> Any:
@@ -105,6 +119,8 @@ def _wrong_type(value: Any, schema: Schema, name: str) -> tuple[str, str]:
 
 
 def _unquoted(text: str) -> Any:
+    if len(text) > 64:
+        return None
     try:
         value = yaml.safe_load(text)
         return float(text) if isinstance(value, str) else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from llmtrain_operator.job.batch import batch_of
 from llmtrain_operator.job.divisors import divisors
+from llmtrain_operator.job.families import shape_of
 from llmtrain_operator.job.layout import AXES, Axis, coordinates, crossing, groups, rank_grid, rank_of, split_layers
 from llmtrain_operator.job.problem import Problem
 from llmtrain_trainer.config import Mesh, Training
@@ -123,3 +125,21 @@ def test_the_way_out_of_a_refused_batch_is_a_way_out(total: int, micro: int, dp:
 @given(st.integers(1, 10_000))
 def test_divisors_are_those_that_divide(number: int) -> None:
     assert list(divisors(number)) == [n for n in range(1, number + 1) if number % n == 0]
+
+
+@given(meshes())
+def test_the_groups_that_cross_nodes_are_counted_as_if_one_by_one(mesh: Mesh) -> None:
+    for axis, (across, count) in crossing(mesh).items():
+        found = groups(mesh, axis)
+        last = mesh.procs_per_node
+        assert (across, count) == (sum(group[0] // last != group[-1] // last for group in found), len(found))
+
+
+@given(st.integers(1, 40), st.frozensets(st.integers(0, 39)), st.integers(0, 40), st.integers(0, 40))
+def test_layers_are_counted_by_kind(layers: int, dense: frozenset[int], first: int, last: int) -> None:
+    config = {"model_type": "qwen3_moe", "hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 96, "vocab_size": 100}
+    mixture = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "num_hidden_layers": layers}
+    shape = shape_of(config | mixture | {"mlp_only_layers": sorted(dense)})
+    first, last = sorted((min(first, layers), min(last, layers)))
+    counted = {shape.is_mixture(layer): count for layer, count in shape.kinds(first, last)}
+    assert counted == dict(Counter(map(shape.is_mixture, range(first, last))))
