@@ -16,9 +16,11 @@ from llmtrain_trainer.cadence import SaveCadence
 from llmtrain_trainer.config import ExitCode, TrainerConfig
 from llmtrain_trainer.data.cache import DONE
 from llmtrain_trainer.engines.engine import Engine
+from llmtrain_trainer.health import Health
+from llmtrain_trainer.notices import tell
 from llmtrain_trainer.progress import Aside, Rows, Step
 from llmtrain_trainer.pulse import Pulse
-from llmtrain_trainer.run_dir import RunDir
+from llmtrain_trainer.run_dir import RunDir, write_atomically
 from llmtrain_trainer.schedule import learning_rate
 from llmtrain_trainer.step_batch import StepBatch
 
@@ -66,6 +68,7 @@ class Loop:
     pulse: Pulse
     rows: Rows
     rank: int
+    health: Health
     step: int
     target_steps: int
     name: Callable[[int], str]
@@ -75,22 +78,28 @@ class Loop:
     _peak: int = 0
 
     def train(self) -> ExitCode:
-        """DONE at the target; SAVED or STOPPED_UNSAVED when asked to stop before it."""
+        """DONE at the target; SAVED or STOPPED_UNSAVED when asked to stop before it; DIVERGED as soon as there is nothing sound to save."""
         cadence = self._cadence()
         first = self.step + 1
-        stopped = False
+        stopped = owed = False
         while self.step < self.target_steps and not stopped:
             step = self._one_step(self.step + 1)
             last, stopped = self.step == self.target_steps, step.result.stop
             validation = self._evaluate(last=last) if not stopped or last else None
-            blocked = 0.0
-            if cadence is not None and (cadence.due(self.step, step.seconds) or last or stopped):
-                blocked = self._save()
+            self._tell(self.health.judge(self.step, step.result, validation))
+            blocked, spoilt = 0.0, self.health.over(self.step)
+            owed = owed or (cadence is not None and cadence.due(self.step, step.seconds)) or last or stopped
+            if owed and self.health.sound:
+                spoilt = self._spoilt_weights()
+            if cadence is not None and owed and self.health.sound and spoilt is None:
+                blocked, owed = self._save(), False
                 cadence.saved()
             if self.step - first < 2 or self.step % _PEAK_EVERY_STEPS == 0 or last:
                 self._peak = self.ranks.largest(self.engine.memory_bytes())
             aside = Aside(validation_loss=validation, blocked_seconds=blocked, memory_bytes=self._peak or None)
-            self.rows.done(step, aside, leaving=last or stopped)
+            self.rows.done(step, aside, leaving=last or stopped or spoilt is not None)
+            if spoilt is not None:
+                return self._give_up(spoilt)
         return self._leave()
 
     def _one_step(self, number: int) -> Step:
@@ -127,7 +136,13 @@ class Loop:
         assert self.writer is not None
         self.pulse.beat("save")
         size = self.config.batch.global_size
-        meta = {**self.meta, "step": self.step, "consumed_samples": self.step * size, "target_steps": self.target_steps}
+        meta = {
+            **self.meta,
+            "step": self.step,
+            "consumed_samples": self.step * size,
+            "target_steps": self.target_steps,
+            "diverged": self.health.diverged,
+        }
         began = time.perf_counter()
         if self.engine.format == "dcp":
             self.writer.save(self.name(self.step), self.engine.state_dict(), meta)
@@ -135,13 +150,33 @@ class Loop:
             self.writer.save_files(self.name(self.step), self.engine.save_files, meta)
         return time.perf_counter() - began
 
+    def _spoilt_weights(self) -> str | None:
+        """One sentence where weights or optimizer of any rank are not finite. Collective."""
+        if not self.ranks.largest(int(not self.engine.finite())):
+            return None
+        return f"Training diverged: weights or optimizer hold values that are not finite after step {self.step}."
+
+    def _tell(self, sentence: str | None) -> None:
+        if sentence is not None and self.rank == 0:
+            tell(self.run, sentence)
+
+    def _give_up(self, why: str) -> ExitCode:
+        """What is being saved is from before; then leave the reason to the agent."""
+        if self.writer is not None:
+            self.pulse.beat("save")
+            self.writer.finish()
+        write_atomically(self.run.diverged, why)
+        return ExitCode.DIVERGED
+
     def _leave(self) -> ExitCode:
         done = self.step >= self.target_steps
+        if done and not self.health.sound:
+            return self._give_up(f"Training diverged: loss, gradient norm or evaluation of the last step, {self.step}, were not finite.")
         if self.writer is not None:
             self.pulse.beat("save")
             self.writer.finish()
         if not done:
-            return ExitCode.SAVED if self.writer is not None else ExitCode.STOPPED_UNSAVED
+            return ExitCode.SAVED if self.writer is not None and self.health.sound else ExitCode.STOPPED_UNSAVED
         for kind in self.config.output.export:
             self.pulse.beat("export")
             self._export(kind)

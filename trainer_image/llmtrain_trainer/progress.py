@@ -58,7 +58,8 @@ class Rows:
     def done(self, step: Step, aside: Aside, *, leaving: bool) -> None:
         """A step is done; write a row where one is due. `leaving`: it was the last one of this round."""
         self._waited += step.data_seconds
-        happened = aside.validation_loss is not None or aside.blocked_seconds > 0
+        sound = math.isfinite(step.result.loss) and math.isfinite(step.result.grad_norm)
+        happened = aside.validation_loss is not None or aside.blocked_seconds > 0 or not sound
         if leaving or happened or self._first or step.number % self.config.training.log_every_steps == 0:
             if self.rank == 0:
                 self._write(step, aside)
@@ -88,11 +89,6 @@ class Rows:
             memory_bytes=aside.memory_bytes,
         )
         append_row(self.run.metrics, row_text(row))
-        if not math.isfinite(result.loss):
-            message = f"The loss of step {step.number} is {result.loss}."
-            append_row(
-                self.run.events, json.dumps({"time": time.time(), "kind": "nonfinite_loss", "step": step.number, "message": message})
-            )
 
     def _mfu(self, tokens_per_second: float) -> float | None:
         estimate = self.config.estimate
@@ -102,8 +98,9 @@ class Rows:
 
 
 def row_text(row: Progress) -> str:
-    """One line of metrics.jsonl. A loss that is not a number stays one: NaN, as Python's json reads it; pydantic would write null."""
-    return json.dumps(row.model_dump(by_alias=True, exclude_none=True))
+    """One line of metrics.jsonl; loss and gradient norm always stand in it, as null where they were not finite."""
+    held = row.model_dump(by_alias=True, exclude_none=True)
+    return json.dumps({"loss": None, "gradNorm": None, **held}, allow_nan=False)
 
 
 def _phases(step: Step) -> dict[str, float] | None:

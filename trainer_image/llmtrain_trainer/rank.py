@@ -31,6 +31,7 @@ from llmtrain_trainer.config import ExitCode, GpuMemory, TrainerConfig
 from llmtrain_trainer.data.samples import open_samples
 from llmtrain_trainer.engines import build_engine
 from llmtrain_trainer.engines.engine import Engine
+from llmtrain_trainer.health import Health
 from llmtrain_trainer.last_words import write_last_words
 from llmtrain_trainer.loop import Loop
 from llmtrain_trainer.prepare import Prepared
@@ -94,6 +95,7 @@ def _train(run: RunDir, pulse: Pulse) -> ExitCode:
             epoch_samples=None if any(dataset.streaming for dataset in prepared.datasets) else prepared.train_samples,
         ),
         rank=dist.get_rank(),
+        health=Health(limit=config.non_finite_steps),
         step=resume["step"],
         target_steps=prepared.target_steps,
         name=_names(config.job.attempt, resume["round"]),

@@ -10,6 +10,7 @@
        events.jsonl             what happened: restarts, commits, faults, appended by the agent
        notices.jsonl            what a person must know although training goes on (notices.py)
        errors/rank-<r>.json     last words of a failed rank; errors/prepare.json: of the preparation
+       errors/diverged.txt      why the ranks ended training that diverged
        stop                     its presence asks the ranks to save and stop
        logs/                    stdout and stderr of the ranks
        port.json                {host, port, pid} of the agent's HTTP
@@ -94,6 +95,10 @@ class RunDir:
     @property
     def prepare_error(self) -> Path:
         return self.root / "errors" / "prepare.json"
+
+    @property
+    def diverged(self) -> Path:
+        return self.root / "errors" / "diverged.txt"
 
     @property
     def port(self) -> Path:

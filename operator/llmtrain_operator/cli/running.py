@@ -91,13 +91,15 @@ def title(ready: Ready) -> str:
 
 def closing_lines(ready: Ready, outcome: Outcome) -> list[str]:
     """The last words of a run: verdict, loss, export, report; and where to look when it failed."""
+    from llmtrain_operator.local.words import loss
+
     lines = []
     if outcome.verdict is not None:
         lines.append(outcome.verdict.message)
     lines += [f"notice    {sentence}" for sentence in outcome.notices]
     rows = outcome.last.rows
     if rows:
-        lines.append(f"loss      {rows[0].loss:.3f} at step {rows[0].step} -> {rows[-1].loss:.3f} at step {rows[-1].step}")
+        lines.append(f"loss      {loss(rows[0].loss)} at step {rows[0].step} -> {loss(rows[-1].loss)} at step {rows[-1].step}")
     export = ready.workdir.node(0) / "export"
     if outcome.exit_code == 0 and export.exists():
         lines.append(f"export    {export}")

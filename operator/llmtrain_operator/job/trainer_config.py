@@ -42,6 +42,7 @@ def trainer_config(job: LLMTrainJob, plan: Plan, attempt: int, restarts_left: in
         deepspeed=spec.parallelism.deepspeed,
         estimate=estimate_of(plan),
         restarts=Restarts(max=budget.max if restarts_left is None else restarts_left, window_seconds=seconds(budget.window)),
+        non_finite_steps=job.spec.resilience.non_finite_steps,
         hang_seconds=hang_seconds(job.spec.resilience.hang),
     )
 

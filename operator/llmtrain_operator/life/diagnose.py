@@ -148,6 +148,7 @@ _BY_CODE: dict[int, tuple[bool, bool, bool, bool]] = {
     ExitCode.RANK_FAILED: (True, True, True, True),
     ExitCode.CONFIG: (False, True, True, False),
     ExitCode.OUT_OF_MEMORY: (False, True, True, False),
+    ExitCode.DIVERGED: (False, True, True, False),
     ExitCode.FENCED: (True, True, False, False),
     ExitCode.STORE: (True, True, False, False),
     ExitCode.SAVED: (True, False, False, False),
@@ -241,6 +242,7 @@ def _ended_without_verdict(evidence: Evidence) -> Failure | None:
 _NAMES: dict[int, str] = {
     ExitCode.CONFIG: "BadConfig",
     ExitCode.OUT_OF_MEMORY: "OutOfMemory",
+    ExitCode.DIVERGED: "Diverged",
     ExitCode.FENCED: "Fenced",
     ExitCode.STORE: "StoreUnreachable",
     ExitCode.SAVED: "Saved",

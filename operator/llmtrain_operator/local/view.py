@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from llmtrain_operator.local.watch import Happening, Snapshot
-from llmtrain_operator.local.words import span, sparkline
+from llmtrain_operator.local.words import loss, span, sparkline
 from llmtrain_trainer.config import NodeStatus
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -109,7 +109,7 @@ def state_line(snapshot: Snapshot) -> str:
     last = snapshot.last
     if last is None:
         return "no step yet"
-    parts = [f"step {last.step}/{last.target_steps} ({last.step / last.target_steps:.0%})", f"loss {last.loss:.3f}"]
+    parts = [f"step {last.step}/{last.target_steps} ({last.step / last.target_steps:.0%})", f"loss {loss(last.loss)}"]
     if snapshot.tokens_per_second is not None:
         parts.append(f"{snapshot.tokens_per_second:,.0f} tokens/s")
     parts.append(f"eta {span(snapshot.remaining_seconds)}")
@@ -155,7 +155,8 @@ def _loss(snapshot: Snapshot) -> Text:
     if snapshot.last is None:
         return Text("-")
     losses = [row.loss for row in snapshot.rows]
-    text = Text.assemble((f"{losses[-1]:.3f}", "bold"), "  ", (sparkline(losses, 32), "blue"), (f"  from {losses[0]:.3f}", "dim"))
+    curve = sparkline([value for value in losses if value is not None], 32)
+    text = Text.assemble((loss(losses[-1]), "bold"), "  ", (curve, "blue"), (f"  from {loss(losses[0])}", "dim"))
     if snapshot.validation_loss is not None:
         text.append(f"  validation {snapshot.validation_loss:.3f}")
     return text

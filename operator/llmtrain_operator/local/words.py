@@ -28,6 +28,11 @@ def size(count: float | None) -> str:
     return f"{count:.0f} B"
 
 
+def loss(value: float | None) -> str:
+    """Three decimals; `not finite` for a step whose loss was NaN or infinite."""
+    return "not finite" if value is None or not math.isfinite(value) else f"{value:.3f}"
+
+
 def sparkline(values: Sequence[float], width: int) -> str:
     """The curve in `width` characters at most, each the mean of its share of the values; those that are not finite are left out."""
     finite = [value for value in values if math.isfinite(value)]

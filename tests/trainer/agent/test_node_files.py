@@ -6,6 +6,9 @@ import json
 import math
 from pathlib import Path
 
+import pytest
+
+from llmtrain_operator.life.objects import verdict_of
 from llmtrain_trainer.agent import node
 from llmtrain_trainer.agent.board import Events, RowTail, read_heartbeats
 from llmtrain_trainer.config import Progress, Verdict
@@ -27,9 +30,34 @@ ROW = Progress(
 )
 
 
-def test_a_loss_that_is_no_number_survives_the_row(tmp_path: Path) -> None:
+def _no_constant(name: str) -> None:
+    raise AssertionError(f"{name} is no JSON")
+
+
+def test_a_loss_that_is_not_finite_is_null_in_its_row_and_read_back(tmp_path: Path) -> None:
     append_row(tmp_path / "metrics.jsonl", row_text(ROW))
-    assert math.isnan(Progress.model_validate(next(read_rows(tmp_path / "metrics.jsonl"))).loss)
+    row = json.loads((tmp_path / "metrics.jsonl").read_text(), parse_constant=_no_constant)
+    assert row["loss"] is None and row["gradNorm"] == 1.0
+    assert Progress.model_validate(row).loss is None
+
+
+def test_rows_that_earlier_versions_wrote_with_nan_are_read(tmp_path: Path) -> None:
+    append_row(
+        tmp_path / "metrics.jsonl", row_text(ROW).replace('"loss": null', '"loss": NaN').replace('"gradNorm": 1.0', '"gradNorm": Infinity')
+    )
+    read = Progress.model_validate(next(read_rows(tmp_path / "metrics.jsonl")))
+    assert (read.loss, read.grad_norm) == (None, None)
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
+def test_a_verdict_is_readable_whatever_was_not_finite(odd: float) -> None:
+    row = ROW.model_copy(update={"loss": odd, "grad_norm": odd, "validation_loss": odd})
+    verdict = Verdict(exit_code=65, reason="Diverged", message="x", progress=Progress.model_validate(row.model_dump()))
+    for text in (verdict.model_dump_json(by_alias=True), verdict.model_dump_json(by_alias=True, exclude_none=True), node._fit(verdict)):
+        json.loads(text, parse_constant=_no_constant)
+        assert Verdict.model_validate_json(text).progress == verdict.progress
+        found = verdict_of(text)
+        assert found is not None and found.reason == "Diverged"
 
 
 def test_a_torn_row_is_read_once_it_is_whole(tmp_path: Path) -> None:

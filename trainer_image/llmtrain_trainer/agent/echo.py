@@ -89,7 +89,11 @@ class Echo:
 
 def _step_line(row: Progress) -> str:
     mfu = f", MFU {row.mfu:.1%}" if row.mfu is not None else ""
-    return f"step {row.step} of {row.target_steps}, loss {row.loss:.4f}, {row.tokens_per_second:,.0f} tokens/s{mfu}\n"
+    return f"step {row.step} of {row.target_steps}, loss {_loss(row)}, {row.tokens_per_second:,.0f} tokens/s{mfu}\n"
+
+
+def _loss(row: Progress) -> str:
+    return "not finite" if row.loss is None else f"{row.loss:.4f}"
 
 
 def _marked(path: Path, lines: list[bytes]) -> bytes:

@@ -12,6 +12,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from llmtrain_trainer.agent.catalog import JOB, METRICS, PREFIX, Metric
 from llmtrain_trainer.config import CheckpointStatus, GpuMemory, Heartbeat, Progress, TrainerConfig
 
+_ALWAYS = ("loss", "grad_norm")
+"""NaN where a step had none that is finite: the value before it would look like news."""
+
 disable_created_metrics()  # type: ignore[no-untyped-call]  # each counter and histogram would have a gauge of its birth beside it
 
 
@@ -38,7 +41,7 @@ class Metrics:
         steps = 1 if self._newest is None or row.step <= self._newest.step else row.step - self._newest.step
         self._add("tokens_processed_total", tokens * steps)
         self._add("samples_processed_total", samples * steps)
-        self._add("nonfinite_loss_total", 0 if math.isfinite(row.loss) else 1)
+        self._add("nonfinite_loss_total", 0 if row.loss is not None else 1)
         self._observe("step_duration_seconds", row.step_seconds)
         for phase, seconds in (row.phase_seconds or {}).items():
             self._observe("step_phase_duration_seconds", seconds, phase=phase)
@@ -127,7 +130,7 @@ class Metrics:
             "last_step_timestamp_seconds": row.time,
         }
         for name, value in values.items():
-            self._set(name, value)
+            self._set(name, math.nan if value is None and name in _ALWAYS else value)
         if row.rank_seconds is not None:
             for stat, seconds in row.rank_seconds.model_dump().items():
                 self._set("rank_step_duration_seconds", seconds, stat=stat)

@@ -30,7 +30,7 @@ from llmtrain_trainer.checkpoint.errors import StoreError
 from llmtrain_trainer.checkpoint.manifest import Name
 from llmtrain_trainer.checkpoint.restore import list_checkpoints, next_round
 from llmtrain_trainer.checkpoint.store import Store
-from llmtrain_trainer.config import ExitCode, NodeStatus, TrainerConfig, Verdict
+from llmtrain_trainer.config import CheckpointStatus, ExitCode, NodeStatus, TrainerConfig, Verdict
 from llmtrain_trainer.mounts import resolve
 from llmtrain_trainer.notices import forget
 from llmtrain_trainer.run_dir import RunDir, write_atomically
@@ -265,7 +265,8 @@ class _Agent:
         """The ranks left in order: bring out what they made."""
         step = self._board.status.progress.step if self._board.status.progress else None
         if code == ExitCode.STOPPED_UNSAVED:
-            message = "Told to stop; the job has no checkpoint.destination, so nothing is saved."
+            lacking = "the newest step was not finite" if self._config.checkpoint else "the job has no checkpoint.destination"
+            message = f"Told to stop; {lacking}, so nothing is saved."
             return Verdict(exit_code=code, reason="StoppedUnsaved", message=message, step=step, restarts=restarts)
         if code == ExitCode.DONE:
             self._board.update(phase="exporting", message="Uploading the last checkpoint, the exports and the report.")
@@ -275,12 +276,23 @@ class _Agent:
         if not drained:
             return self._undrained(step, restarts)
         last = self._uploads.last if self._uploads else None
+        if code == ExitCode.DIVERGED:
+            return self._diverged(last, step, restarts)
         if code == ExitCode.SAVED:
             message = f"Told to stop; {last.name} is saved and verified." if last else "Told to stop; saved."
             return Verdict(exit_code=code, reason="Saved", message=message, step=last.step if last else step, restarts=restarts)
         where = self._publish() if self._options.node_rank == 0 else None
         message = f"Training is complete{f' after {step} steps' if step else ''}{f'; exports are in {where}' if where else ''}."
         return Verdict(exit_code=ExitCode.DONE, reason="Complete", message=message, step=step, restarts=restarts)
+
+    def _diverged(self, last: CheckpointStatus | None, step: int | None, restarts: int) -> Verdict:
+        """Nothing of what is not finite was saved; the last sound save stays."""
+        newest = f"The newest sound checkpoint is {last.name}" if last else "This run committed no checkpoint"
+        message = (
+            f"{self._run.diverged.read_text()} Nothing of it is saved or exported. {newest}. "
+            "Lower training.optimizer.learningRate, clip gradients, or look at weights and data."
+        )
+        return Verdict(exit_code=ExitCode.DIVERGED, reason="Diverged", message=message, step=step, restarts=restarts)
 
     def _undrained(self, step: int | None, restarts: int) -> Verdict:
         if self._stop.requested:

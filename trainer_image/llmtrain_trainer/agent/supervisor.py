@@ -31,7 +31,7 @@ from llmtrain_trainer.orphans import reap
 from llmtrain_trainer.run_dir import write_atomically
 
 _ENTRY = "llmtrain_trainer.rank:main"
-_LEFT_IN_ORDER = (ExitCode.DONE, ExitCode.SAVED, ExitCode.STOPPED_UNSAVED)
+_LEFT_IN_ORDER = (ExitCode.DONE, ExitCode.SAVED, ExitCode.STOPPED_UNSAVED, ExitCode.DIVERGED)
 _MONITOR_SECONDS = 0.1
 _LEAST_UPLOAD_WAIT = 3.0
 _PEER_GRACE = 0.5

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from enum import IntEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from llmtrain_trainer.config.strict import Strict
 
@@ -23,6 +24,9 @@ class ExitCode(IntEnum):
     OUT_OF_MEMORY = 12
     """A rank ran out of memory; starting again will not help."""
 
+    DIVERGED = 65
+    """Training diverged: loss, gradient norm or weights are not finite. Starting again repeats it (EX_DATAERR)."""
+
     FENCED = 73
     """A later gang of this job writes to the destination, or has written there: this one ended without writing (EX_CANTCREAT)."""
 
@@ -37,6 +41,14 @@ class ExitCode(IntEnum):
 
     STOPPED_UNSAVED = 143
     """Told to stop and could not save in time."""
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Finite = Annotated[float | None, BeforeValidator(_finite)]
+"""A measured number; NaN and infinities become None, which JSON can hold."""
 
 
 class RankSeconds(Strict):
@@ -73,11 +85,11 @@ class Progress(Strict):
     epoch: float | None = None
     """Passes over the training data so far; None where a dataset streams."""
 
-    loss: float
-    """Mean cross-entropy over the target tokens of the global batch, nats."""
+    loss: Finite = None
+    """Mean cross-entropy over the target tokens of the global batch, nats; None where it was not finite."""
 
-    grad_norm: float
-    """Norm of the whole model's gradient before clipping."""
+    grad_norm: Finite = None
+    """Norm of the whole model's gradient before clipping; None where it was not finite."""
 
     learning_rate: float
     """Rate of this step, after warm-up and decay."""
@@ -101,8 +113,8 @@ class Progress(Strict):
     mfu: float | None = None
     """Model FLOP utilisation, 0 to 1; None where the device's peak is unknown."""
 
-    validation_loss: float | None = None
-    """Where an evaluation ran after this step."""
+    validation_loss: Finite = None
+    """Where an evaluation ran after this step and its loss was finite."""
 
     blocked_seconds: float = 0.0
     """How long a checkpoint held up training at this step."""
@@ -178,7 +190,8 @@ class Verdict(Strict):
     """Exit code of the agent, one of ExitCode where the agent chose it."""
 
     reason: str
-    """CamelCase, one word for one cause: Complete, RankFailed, OutOfMemory, Hang, Saved, BadConfig, BadData, StoreUnreachable, Fenced."""
+    """CamelCase, one word for one cause: Complete, RankFailed, OutOfMemory, Hang, Saved, BadConfig, BadData, Diverged, StoreUnreachable,
+    Fenced."""
 
     message: str
     """One sentence with the evidence."""

@@ -179,5 +179,8 @@ class TrainerConfig(Strict):
     restarts: Restarts = Restarts()
     """Budget for restarting ranks in place."""
 
+    non_finite_steps: PositiveInt = 3
+    """End training after this many steps in a row whose loss or gradient norm is not finite."""
+
     hang_seconds: Annotated[float, Field(gt=0)] | None = None
     """Restart the ranks when no step ended for this long; None: learned from the step time (10 x median, at least 300 s)."""

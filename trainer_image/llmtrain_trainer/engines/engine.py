@@ -29,6 +29,9 @@ class StepResult:
     phase_seconds: Mapping[str, float] = field(default_factory=dict)
     """Of this rank, by phase, as config.Progress names them; empty where the engine does not tell. The one field that ranks differ in."""
 
+    skipped: bool = False
+    """The update was left out because loss or norm were not finite: weights are those of the step before."""
+
     rank_seconds: tuple[float, ...] = ()
     """By rank: a step of its own lately, waits for others left out where the engine sees them; empty where it does not tell."""
 
@@ -47,6 +50,10 @@ class Steps(Protocol):
 
     def evaluate(self, batch: StepBatch) -> tuple[float, int]:
         """Sum of the loss over this global batch's targets and their count, without training. Equal on every rank."""
+        ...
+
+    def finite(self) -> bool:
+        """Whether the weights of this rank, and what its optimizer holds of them, are finite. Not collective: ranks may differ."""
         ...
 
     def load_checkpoint(self, directory: Path) -> None:

@@ -6,6 +6,7 @@ element once. fp32 runs agree with one process to 1e-5.
 
 from __future__ import annotations
 
+import math
 import resource
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -21,7 +22,7 @@ from llmtrain_trainer.engines.engine import StepResult
 from llmtrain_trainer.export import Gatherer, write_export
 from llmtrain_trainer.parallel import tensor
 from llmtrain_trainer.parallel.assemble import build_stages
-from llmtrain_trainer.parallel.gradients import clip, gather_up, square_sum
+from llmtrain_trainer.parallel.gradients import all_finite, clip, gather_up, square_sum
 from llmtrain_trainer.parallel.materialize import seed_of
 from llmtrain_trainer.parallel.mesh import build_layout
 from llmtrain_trainer.parallel.schedule import Runner
@@ -76,10 +77,11 @@ class NativeEngine:
             gradients = gather_up(self._shards, self._layout)
             result = self._agree(loss, square_sum(self._shards, gradients), stop)
         with self._watch.phase("optimizer"):
-            clip(gradients, result.grad_norm, self._config.training.gradient_clipping)
-            for group in self._optimizer.param_groups:
-                group["lr"] = learning_rate
-            self._optimizer.step()
+            if not result.skipped:
+                clip(gradients, result.grad_norm, self._config.training.gradient_clipping)
+                for group in self._optimizer.param_groups:
+                    group["lr"] = learning_rate
+                self._optimizer.step()
         return result
 
     def evaluate(self, batch: StepBatch) -> tuple[float, int]:
@@ -102,6 +104,11 @@ class NativeEngine:
             optimizer |= {f"{shard.name}.{key}": shard.spread(state[key]) for key in ("exp_avg", "exp_avg_sq")}
             optimizer[f"{shard.name}.step"] = state["step"]
         return {"model": {shard.name: shard.spread(shard.local.detach()) for shard in self._shards}, "optimizer": optimizer}
+
+    def finite(self) -> bool:
+        """Weights and moments of this rank."""
+        moments = (self._optimizer.state[shard.local][key] for shard in self._shards for key in ("exp_avg", "exp_avg_sq"))
+        return all_finite([*(shard.local.detach() for shard in self._shards), *moments])
 
     def load_checkpoint(self, directory: Path) -> None:
         """Read in place what `state_dict` of any layout gave."""
@@ -140,7 +147,15 @@ class NativeEngine:
         if world > 1:
             dist.all_reduce(all_in_one)
         total, square, stops, *times = all_in_one.tolist()
-        return StepResult(loss=total, grad_norm=square**0.5, stop=stops > 0, phase_seconds=self._watch.take(), rank_seconds=tuple(times))
+        norm = square**0.5
+        return StepResult(
+            loss=total,
+            grad_norm=norm,
+            stop=stops > 0,
+            skipped=not (math.isfinite(total) and math.isfinite(norm)),
+            phase_seconds=self._watch.take(),
+            rank_seconds=tuple(times),
+        )
 
     def _once(self, loss: torch.Tensor) -> torch.Tensor:
         """Tensor-parallel ranks hold the same loss: one of them counts. Stages but the last hold 0."""

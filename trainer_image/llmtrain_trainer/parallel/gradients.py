@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.distributed as dist
@@ -32,6 +33,12 @@ def square_sum(shards: Sequence[Shard], gradients: Sequence[torch.Tensor]) -> to
     if not counted:
         return torch.zeros((), dtype=torch.float64, device=gradients[0].device)
     return torch.stack(torch._foreach_norm(counted)).double().square().sum()
+
+
+def all_finite(tensors: Iterable[torch.Tensor]) -> bool:
+    """Whether no element is NaN or infinite; waits for the device once."""
+    held = [tensor for tensor in tensors if tensor.numel() and tensor.is_floating_point()]
+    return not held or bool(torch.stack([norm.float() for norm in torch._foreach_norm(held, math.inf)]).isfinite().all())
 
 
 def clip(gradients: Sequence[torch.Tensor], norm: float, limit: float) -> None:

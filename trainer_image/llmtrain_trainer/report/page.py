@@ -8,7 +8,7 @@ from pathlib import Path
 
 from llmtrain_trainer.report import figures
 from llmtrain_trainer.report.facts import Facts, gather
-from llmtrain_trainer.report.words import amount, bytes_text, clock_text, duration_text, percent, ratio_text
+from llmtrain_trainer.report.words import amount, bytes_text, clock_text, duration_text, loss_text, percent, ratio_text
 from llmtrain_trainer.run_dir import RunDir, write_atomically
 
 
@@ -99,7 +99,7 @@ def tiles(facts: Facts) -> list[tuple[str, str, str]]:
     devices = "CPU processes" if facts.config.device == "cpu" else "GPUs"
     first, last = (facts.rows[0], facts.rows[-1]) if facts.rows else (None, None)
     return [
-        ("loss", f"{last.loss:.3f}" if last else "-", f"from {first.loss:.3f}" if first else ""),
+        ("loss", loss_text(last), f"from {loss_text(first)}" if first else ""),
         ("steps", f"{last.step:,}" if last else "0", f"of {last.target_steps:,}" if last else ""),
         ("tokens", amount(last.consumed_tokens) if last else "-", f"{amount(facts.median_of('tokens_per_second'))} a second"),
         ("layout", layout_text(facts), f"{mesh.world_size} {devices} on {mesh.nodes} {'node' if mesh.nodes == 1 else 'nodes'}"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from llmtrain_trainer.config import Progress
+
 
 def amount(value: float | None) -> str:
     """1234567 -> 1.23 M."""
@@ -41,6 +43,13 @@ def duration_text(seconds: float | None) -> str:
 def clock_text(moment: float) -> str:
     """Time of day, UTC."""
     return time.strftime("%H:%M:%S", time.gmtime(moment))
+
+
+def loss_text(row: Progress | None) -> str:
+    """Loss of a row with three decimals."""
+    if row is None:
+        return "-"
+    return "not finite" if row.loss is None else f"{row.loss:.3f}"
 
 
 def percent(share: float | None) -> str:

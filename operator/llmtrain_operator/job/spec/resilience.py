@@ -41,6 +41,9 @@ class Resilience(Strict):
     The word is not off, because YAML reads that as a boolean.
     """
 
+    non_finite_steps: Annotated[int, Field(ge=1, le=1000)] = 3
+    """End the job after this many steps in a row whose loss or gradient norm is NaN or infinite. None of them is saved or exported."""
+
     loss_spike: LossSpike = LossSpike()
     """What to do when the loss jumps or is not a number."""
 

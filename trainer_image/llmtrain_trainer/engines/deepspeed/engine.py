@@ -7,6 +7,7 @@ counts each weight of the model once. fp32 runs agree with one process to 1e-5.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import resource
 import warnings
@@ -30,6 +31,7 @@ from llmtrain_trainer.engines.deepspeed.settings import clips_itself, settings_o
 from llmtrain_trainer.engines.deepspeed.weights import Gatherer
 from llmtrain_trainer.engines.engine import StepResult
 from llmtrain_trainer.export import write_export
+from llmtrain_trainer.parallel.gradients import all_finite
 from llmtrain_trainer.parallel.materialize import seed_of
 from llmtrain_trainer.step_batch import StepBatch
 from llmtrain_trainer.stored.source import Source
@@ -71,7 +73,9 @@ class DeepSpeedEngine:
         loss = self._runner.train(batch)
         both = torch.stack([self._once(loss), torch.tensor(float(stop), dtype=torch.float64, device=loss.device)])
         dist.all_reduce(both)
-        return StepResult(loss=both[0].item(), grad_norm=self._norm(), stop=both[1].item() > 0)
+        norm = self._norm()
+        skipped = self._clipper is not None and not math.isfinite(norm)
+        return StepResult(loss=both[0].item(), grad_norm=norm, stop=both[1].item() > 0, skipped=skipped)
 
     def evaluate(self, batch: StepBatch) -> tuple[float, int]:
         """Sum of the loss over the batch's targets, and their count."""
@@ -86,6 +90,10 @@ class DeepSpeedEngine:
         engine.save_checkpoint(str(directory), tag="", client_state=said, save_latest=False, exclude_frozen_parameters=frozen)
         for script in directory.glob("*.py"):
             script.unlink()  # DeepSpeed leaves programs beside its files
+
+    def finite(self) -> bool:
+        """Weights of this rank; of those that ZeRO shares out, its share, and none that lies on a disk."""
+        return all_finite(getattr(weight, "ds_tensor", weight).detach() for weight in self._runner.weights.values())
 
     def load_checkpoint(self, directory: Path) -> None:
         """Read what `save_files` wrote in any layout: each rank what it holds itself."""
@@ -114,7 +122,10 @@ class DeepSpeedEngine:
 
     def _norm(self) -> float:
         """Of the step just made; equal on every rank."""
-        return self._clipper.norm if self._clipper is not None else float(self._runner.deepspeed.get_global_grad_norm() or 0.0)
+        if self._clipper is not None:
+            return self._clipper.norm
+        norm = float(self._runner.deepspeed.get_global_grad_norm() or 0.0)
+        return norm if norm >= 0 else math.nan  # DeepSpeed writes -1 for one that is not finite
 
     def _once(self, loss: torch.Tensor) -> torch.Tensor:
         """Tensor-parallel ranks hold the same loss: one of them counts."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,11 +31,15 @@ class Clipper:
         self._device, self._limit, self.norm = place.device, limit, 0.0
 
     def __call__(self, _optimizer: torch.optim.Optimizer, _arguments: Any, _keywords: Any) -> None:
-        """Collective. Measure the norm of the whole model, then clip."""
+        """Collective. Measure the norm of the whole model, then clip. Where it is not finite, nothing is left for the optimizer to do."""
         squares = torch.zeros((), dtype=torch.float64, device=self._device)
         gradients = [weight.grad for weight in self._counted if weight.grad is not None]
         if gradients:
             squares += torch.stack(torch._foreach_norm(gradients)).double().square().sum()
         dist.all_reduce(squares)
         self.norm = squares.item() ** 0.5
+        if not math.isfinite(self.norm):
+            for weight in self._trained:
+                weight.grad = None
+            return
         clip([weight.grad for weight in self._trained if weight.grad is not None], self.norm, self._limit)

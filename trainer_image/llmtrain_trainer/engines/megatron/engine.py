@@ -23,6 +23,7 @@ from llmtrain_trainer.engines.megatron.steps import run_batch
 from llmtrain_trainer.engines.megatron.timers import Timers
 from llmtrain_trainer.engines.megatron.weights import heads_of, held_by
 from llmtrain_trainer.export import write_export
+from llmtrain_trainer.parallel.gradients import all_finite
 from llmtrain_trainer.parallel.materialize import seed_of
 from llmtrain_trainer.parallel.stopwatch import Stopwatch
 from llmtrain_trainer.step_batch import StepBatch
@@ -95,6 +96,10 @@ class MegatronEngine:
     def save_files(self, directory: Path) -> None:
         """Write this rank's shards as Megatron's torch_dist format; rank 0 also writes what all of them share."""
         write_files(self._chunks, self._optimizer, self._steps, directory)
+
+    def finite(self) -> bool:
+        """Weights of this rank."""
+        return all_finite(weight.detach() for chunk in self._chunks for weight in chunk.parameters())
 
     def load_checkpoint(self, directory: Path) -> None:
         """Read what any layout with the same zeroStage wrote; Megatron reshapes it."""
