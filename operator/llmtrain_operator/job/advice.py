@@ -146,9 +146,40 @@ def uneven_stages(settled: Settled) -> str | None:
 
 def odd_vocabulary(settled: Settled) -> str | None:
     shape = settled.shape
-    if settled.gpu is None or shape is None or (shape.vocab // settled.mesh.tp) % 8 == 0 or settled.job.spec.model.source:
+    if (
+        settled.gpu is None
+        or shape is None
+        or (shape.vocab // shape.vocabulary_parts(settled.mesh.tp)) % 8 == 0
+        or settled.job.spec.model.source
+    ):
         return None
     return f"A vocabulary of {shape.vocab} is no multiple of {8 * settled.mesh.tp}, which the GPU's matrix units work best with."
+
+
+def whole_vocabulary(settled: Settled) -> str | None:
+    tp, shape = settled.mesh.tp, settled.shape
+    if shape is None or shape.vocabulary_parts(tp) == tp:
+        return None
+    return f"tensor {tp} does not divide the vocabulary of {shape.vocab}: every tensor rank holds the whole embedding and output matrix."
+
+
+def dequantized(settled: Settled) -> str | None:
+    model, found = settled.job.spec.model, settled.shape and settled.shape.traits.quantized
+    if not found:
+        return None
+    if model.config is not None or model.init == "random":
+        return f"config.json speaks of weights stored as {found.method}; these are drawn at random, and trained and exported whole."
+    return f"The weights are stored as {found.method}: they are read with their scales, and trained and exported whole."
+
+
+def balanced_experts(settled: Settled) -> str | None:
+    shape = settled.shape
+    if shape is None or not shape.experts or not shape.traits.router_loss:
+        return None
+    return (
+        f"The experts are balanced as config.json asks (router_aux_loss_coef {shape.traits.router_loss:g}); "
+        "the loss that is shown is the cross-entropy alone."
+    )
 
 
 ADVICE: tuple[Advice, ...] = (
@@ -168,6 +199,9 @@ ADVICE: tuple[Advice, ...] = (
     fp32_on_gpu,
     longer_than_trained,
     odd_vocabulary,
+    whole_vocabulary,
+    dequantized,
+    balanced_experts,
 )
 
 

@@ -47,6 +47,16 @@ def quantization(case: Case) -> Problem | None:
     )
 
 
+def quantized_weights(case: Case) -> Problem | None:
+    """Weights of few bits mean nothing without their scales."""
+    model, found = case.job.spec.model, case.shape and case.shape.traits.quantized
+    if not found or found.readable or model.source is None or model.init == "random":
+        return None
+    rule = f"its config.json says that the weights are stored as {found.method}, which no engine trains"
+    way_out = "Name the model that it was made from, in fp32, bf16, fp16, or fp8 with scales"
+    return Problem("spec.model.source", model.source, rule, way_out)
+
+
 def family(case: Case) -> Problem | None:
     shape, engine = case.shape, case.degrees.engine
     if not shape or engine not in OWN_LAYERS or shape.model_type in FAMILIES:
@@ -102,6 +112,7 @@ AVAILABLE: tuple[Refusal, ...] = (
     task,
     peft_method,
     quantization,
+    quantized_weights,
     family,
     context_attention,
     zero_stage,

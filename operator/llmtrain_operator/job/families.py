@@ -9,6 +9,7 @@ from typing import Any, Literal
 from llmtrain_operator.job.divisors import divisors, listed
 from llmtrain_operator.job.problem import PlanError, Problem
 from llmtrain_operator.job.shape import ModelShape, Names
+from llmtrain_operator.job.traits import traits_of
 from llmtrain_operator.job.words import shown
 
 Flag = bool | str
@@ -69,6 +70,8 @@ GPT2_KEYS = {
 }
 T5_KEYS = STANDARD | {"layers": "num_layers", "hidden": "d_model", "heads": "num_heads", "ffn": "d_ff", "positions": "n_positions"}
 
+T5_ALIASES = {"hidden_size": "d_model", "num_attention_heads": "num_heads", "num_hidden_layers": "num_layers", "head_dim": "d_kv"}
+
 FAMILIES: Mapping[str, Family] = {
     "llama": Family(qkv_bias="attention_bias", out_bias="attention_bias", mlp_bias="mlp_bias"),
     "mistral": Family(kv_heads=8),
@@ -104,6 +107,20 @@ MOST, MOST_LAYERS, MOST_POSITIONS = 1 << 24, 10_000, (1 << 31) - 1
 MOST_PARAMETERS = 10**15
 """A thousand times the largest published model; what is counted of it still fits into the numbers of JSON."""
 
+ALIASES: Mapping[str, Mapping[str, str]] = {
+    "gpt2": {
+        "num_hidden_layers": "n_layer",
+        "hidden_size": "n_embd",
+        "num_attention_heads": "n_head",
+        "max_position_embeddings": "n_positions",
+    },
+    "mixtral": {"num_experts": "num_local_experts"},
+    "qwen3_moe": {"num_local_experts": "num_experts"},
+    "t5": T5_ALIASES,
+    "mt5": T5_ALIASES,
+}
+"""Other names that transformers reads or writes for a family's key (its attribute_map), and the name used here."""
+
 TRUE_BY_DEFAULT = {"qkv_bias"}, {"gpt_neox": {"attention_bias"}}
 """Flags that are on when config.json leaves them out: by key, and by family and key."""
 
@@ -117,7 +134,7 @@ def shape_of(config: Mapping[str, Any], *, where: str = "spec.model.config") -> 
     if not model_type:
         raise PlanError([Problem(f"{where}.model_type", "missing", "it names the model family", f"Use one of {', '.join(FAMILIES)}")])
     family = FAMILIES.get(model_type, FAMILIES["llama"])
-    reader = _Reader(config, where)
+    reader = _Reader(config, where, ALIASES.get(model_type, {}))
     shape = _t5(reader, family) if family.names is T5 else _decoder(reader, family, model_type)
     reader.check(shape)
     return shape
@@ -126,7 +143,9 @@ def shape_of(config: Mapping[str, Any], *, where: str = "spec.model.config") -> 
 def _decoder(read: _Reader, family: Family, model_type: str) -> ModelShape:
     keys = family.keys
     hidden, heads = read.size(keys["hidden"]), read.size(keys["heads"])
-    kv_heads = heads if family.keys is GPT2_KEYS else read.size("num_key_value_heads", family.kv_heads or heads)
+    kv_heads = (
+        heads if family.keys is GPT2_KEYS else read.size("num_key_value_heads", read.default("num_key_value_heads", family.kv_heads, heads))
+    )
     layers = read.size(keys["layers"])
     return ModelShape(
         model_type=model_type,
@@ -134,7 +153,7 @@ def _decoder(read: _Reader, family: Family, model_type: str) -> ModelShape:
         hidden=hidden,
         heads=heads,
         kv_heads=kv_heads,
-        head_dim=read.size("head_dim", family.head_dim or hidden // heads),
+        head_dim=read.size("head_dim", read.default("head_dim", family.head_dim, hidden // heads)),
         ffn=read.size(keys["ffn"], 4 * hidden if family.keys is GPT2_KEYS else None),
         vocab=read.size(keys["vocab"]),
         tied=read.yes("tie_word_embeddings", family.tied),
@@ -148,6 +167,7 @@ def _decoder(read: _Reader, family: Family, model_type: str) -> ModelShape:
         norm_bias=family.norm_bias,
         norms_per_layer=family.norms,
         qk_norm=family.qk_norm,
+        traits=traits_of(read.config, model_type),
         **(_mixture(read, family.mixture, layers) if family.mixture else {}),
     )
 
@@ -184,16 +204,28 @@ def _t5(read: _Reader, family: Family) -> ModelShape:
         names=(T5[0], T5[1], ("wi_0", "wi_1") if gated else ("wi",), T5[3]),
         gated=gated,
         position_buckets=read.size("relative_attention_num_buckets", 32),
+        traits=traits_of(read.config, str(read.config["model_type"])),
     )
 
 
 class _Reader:
     """Takes sizes out of a config.json and remembers what was wrong with them."""
 
-    def __init__(self, config: Mapping[str, Any], where: str) -> None:
-        self.config = config
+    def __init__(self, config: Mapping[str, Any], where: str, aliases: Mapping[str, str]) -> None:
         self.where = where
         self.problems: list[Problem] = []
+        self.config = dict(config)
+        for alias, key in aliases.items():
+            self._read_alias(alias, key)
+
+    def _read_alias(self, alias: str, key: str) -> None:
+        """Put what the file says under `alias` where it is looked for."""
+        given = self.config.pop(alias, None)
+        if given is None:
+            return
+        if self.config.setdefault(key, given) != given:
+            rule = f"{key} is {shown(self.config[key])}, and both name the same"
+            self.problems.append(Problem(f"{self.where}.{alias}", shown(given), rule, f"Give {key} alone"))
 
     def size(self, key: str, default: int | None = None) -> int:
         """A positive integer; 1 stands in for a wrong one, so that reading goes on to the next problem."""
@@ -231,6 +263,10 @@ class _Reader:
         found = "missing" if value is None else shown(value)
         self.problems.append(Problem(f"{self.where}.{key}", found, rule, "Write it as in the model's config.json"))
 
+    def default(self, key: str, left_out: int | None, null: int) -> int:
+        """What stands for a key that is left out, and for one that is null: transformers derives that from the other sizes."""
+        return null if left_out is None or key in self.config else left_out
+
     def flag(self, flag: Flag, model_type: str) -> bool:
         if isinstance(flag, bool):
             return flag
@@ -238,7 +274,8 @@ class _Reader:
         return self.yes(flag, flag in always or flag in by_family.get(model_type, ()))
 
     def check(self, shape: ModelShape) -> None:
-        if not self.problems and "head_dim" not in self.config and shape.hidden % shape.heads:
+        given = self.config.get("head_dim") or self.config.get("d_kv")
+        if not self.problems and not given and shape.hidden % shape.heads:
             rule = f"it must be a multiple of the {shape.heads} attention heads"
             way_out = "Change it or num_attention_heads, or give head_dim"
             self.problems.append(Problem(f"{self.where}.hidden_size", str(shape.hidden), rule, way_out))

@@ -1,18 +1,21 @@
 """What engine megatron cannot do, as refusals. Asked after the others: see refusals.py.
 
-The trainer refuses the same again, and what only a config.json shows: engines/megatron/settings.py.
+The trainer refuses the same again: engines/megatron/settings.py.
 """
 
 from __future__ import annotations
 
 from llmtrain_operator.job.case import Case, Refusal
-from llmtrain_operator.job.divisors import listed
+from llmtrain_operator.job.divisors import divisors, listed
 from llmtrain_operator.job.problem import Problem
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "mixtral", "qwen3_moe")
 """Models whose weights have a place in Megatron's GPTModel: the tables of engines/megatron/names.py."""
 
 NATIVE = "Use engine native"
+
+STATIC_ROPE = ("default", "linear", "llama3")
+"""Rotary embeddings whose frequencies do not depend on the length and whose output is not scaled."""
 
 
 def on_gpus(case: Case) -> Problem | None:
@@ -33,9 +36,67 @@ def family(case: Case) -> Problem | None:
 
 def biases(case: Case) -> Problem | None:
     shape = case.shape
-    if shape is None or not shape.out_bias or shape.mlp_bias:
+    if shape is None or shape.out_bias == shape.mlp_bias:
         return None
-    return Problem("spec.model", "attention_bias", "Megatron gives a bias to all linear layers or to none", NATIVE)
+    given = "attention_bias" if shape.out_bias else "mlp_bias"
+    return _asked(case, f"{given} true", "Megatron gives a bias to all linear layers or to none")
+
+
+def rotary(case: Case) -> Problem | None:
+    if case.shape is None:
+        return None
+    traits = case.shape.traits
+    if traits.rope in STATIC_ROPE and traits.partial_rotary == 1.0:
+        return None
+    kind = f"rope_type {traits.rope}" if traits.rope not in STATIC_ROPE else f"partial_rotary_factor {traits.partial_rotary:g}"
+    return _asked(case, kind, f"engine megatron has whole rotary embeddings of type {listed(STATIC_ROPE)}")
+
+
+def window(case: Case) -> Problem | None:
+    """Its attention sees all tokens before."""
+    length, found = case.job.spec.training.sequence_length, case.shape.traits.window if case.shape else None
+    if found is None or found >= length:
+        return None
+    rule = f"engine megatron has no attention within a window, and sequences of {length} tokens do not fit into it"
+    return _asked(case, f"sliding_window {found}", rule, f", or sequenceLength {found}" if found else "")
+
+
+def activation(case: Case) -> Problem | None:
+    if case.shape is None or case.shape.traits.activation in ("", "silu"):
+        return None
+    return _asked(case, f"hidden_act {case.shape.traits.activation}", "engine megatron has gated silu networks")
+
+
+def router_loss(case: Case) -> Problem | None:
+    found = case.shape.traits.router_loss if case.shape and case.shape.experts else 0.0
+    if not found:
+        return None
+    rule = f"config.json asks to balance the experts (router_aux_loss_coef {found:g}), and engine megatron does not do it as transformers"
+    return _asked(case, "output_router_logits true", rule)
+
+
+def router_jitter(case: Case) -> Problem | None:
+    found = case.shape.traits.router_jitter if case.shape and case.shape.experts else 0.0
+    if not found:
+        return None
+    return _asked(case, f"router_jitter_noise {found:g}", "engine megatron adds no noise before its routers")
+
+
+def vocabulary(case: Case) -> Problem | None:
+    tp, shape = case.degrees.tp, case.shape
+    if shape is None or shape.vocab % tp == 0:
+        return None
+    right = [degree for degree in divisors(shape.kv_heads) if shape.vocab % degree == 0 and shape.ffn % degree == 0]
+    rule = f"engine megatron cuts the vocabulary ({shape.vocab}) into equal parts"
+    return Problem("spec.parallelism.tensor", str(tp), rule, f"Use {listed(right)}, or engine native or deepspeed, which leave it whole")
+
+
+def _asked(case: Case, found: str, rule: str, more: str = "") -> Problem:
+    """A refusal of what config.json says. `more`: another way out."""
+    model = case.job.spec.model
+    if model.config is not None:
+        return Problem("spec.model.config", found, rule, NATIVE + more)
+    return Problem("spec.model.source", str(model.source), f"its config.json says {found}: {rule}", NATIVE + more)
 
 
 def mixed_layers(case: Case) -> Problem | None:
@@ -118,6 +179,12 @@ LIMITS: tuple[Refusal, ...] = (
     on_gpus,
     family,
     biases,
+    rotary,
+    window,
+    activation,
+    router_loss,
+    router_jitter,
+    vocabulary,
     mixed_layers,
     adapters,
     quantization,

@@ -235,7 +235,8 @@ def _logits(run: Run, rank: int) -> Term:
     Megatron's softmax becomes its gradient, and of fp32 logits it takes the place. GPipe keeps of every micro-batch what backward needs."""
     if rank != run.mesh.pp - 1:
         return Term(name="logits", bytes=0, how="on the last stage only")
-    shape, tp, element = run.shape, run.mesh.tp, run.element
+    shape, element = run.shape, run.element
+    tp = shape.vocabulary_parts(run.mesh.tp)
     waiting = run.batch.accumulation - 1 if run.mesh.pp > 1 and run.mesh.schedule == "gpipe" else 0
     whole = run.engine == "deepspeed" or tp == 1
     part = shape.vocab if whole else shape.vocab // tp

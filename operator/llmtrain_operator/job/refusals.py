@@ -51,11 +51,11 @@ def tensor_plan(case: Case) -> Problem | None:
 
 
 def tensor_divides(case: Case) -> Problem | None:
-    """Heads, key-value heads, feed-forward width and vocabulary are split evenly."""
+    """Heads, key-value heads and feed-forward width are split evenly. A vocabulary that does not divide stays whole: see megatron.py."""
     tp, shape = case.degrees.tp, case.shape
     if shape is None or tp == 1 or shape.model_type in WITHOUT_TENSOR:
         return None
-    split = {"attention heads": shape.heads, "key-value heads": shape.kv_heads, "feed-forward width": shape.ffn, "vocabulary": shape.vocab}
+    split = {"attention heads": shape.heads, "key-value heads": shape.kv_heads, "feed-forward width": shape.ffn}
     wrong = [f"the {name} ({count})" for name, count in split.items() if count % tp]
     if not wrong:
         return None
@@ -159,7 +159,8 @@ def tokenizer_fits(case: Case) -> Problem | None:
     if shape is None or tokenizer is None or tokenizer.train is None or tokenizer.train.vocab_size <= shape.vocab:
         return None
     rule = f"the model has room for {shape.vocab} tokens"
-    way_out = f"Use at most {shape.vocab}, or make the model's vocab_size larger"
+    larger = ", or make the model's vocab_size larger" if case.job.spec.model.config else ""
+    way_out = f"Use at most {shape.vocab}{larger}"
     return Problem("spec.tokenizer.train.vocabSize", str(tokenizer.train.vocab_size), rule, way_out)
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
+from llmtrain_operator.job.traits import PLAIN, Traits
+
 Names = tuple[tuple[str, ...], str, tuple[str, ...], str]
 """Last path parts of the projections: into attention, out of it, into the feed-forward network, out of it. One name for several: fused."""
 
@@ -80,6 +82,8 @@ class ModelShape:
     dense_layers: frozenset[int] = frozenset()
     """Layers of a mixture that are dense all the same."""
 
+    traits: Traits = PLAIN
+
     @property
     def attention_width(self) -> int:
         """Outputs of the query projection."""
@@ -103,6 +107,10 @@ class ModelShape:
         dense, mixture = _in_order(self.dense_layers)
         among = bisect_left(dense, last) - bisect_left(dense, first)
         return tuple((layer, count) for layer, count in ((dense[0] if dense else 0, among), (mixture, last - first - among)) if count)
+
+    def vocabulary_parts(self, tp: int) -> int:
+        """Into how many parts tensor parallelism cuts token table and output matrix: one where the vocabulary does not divide."""
+        return tp if self.vocab % tp == 0 else 1
 
     def matrices(self, layer: int) -> tuple[Matrix, ...]:
         """Linear layers of decoder layer `layer`, in the order of the forward pass."""

@@ -103,6 +103,7 @@ def _adapter(matrix: Matrix, rank: int, tp: int) -> float:
 
 def _ends(shape: ModelShape, tp: int, *, first: bool, last: bool) -> float:
     """A tied table stands on the first and on the last pipeline rank, once where they are the same."""
-    table = shape.embedding_parameters / tp if first else 0.0
-    head = shape.vocab * shape.hidden / tp if last and not (first and shape.tied) else 0.0
+    parts = shape.vocabulary_parts(tp)
+    table = shape.embedding_parameters / parts if first else 0.0
+    head = shape.vocab * shape.hidden / parts if last and not (first and shape.tied) else 0.0
     return table + head + (shape.final_norm_parameters if last else 0)

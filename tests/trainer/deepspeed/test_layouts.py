@@ -18,15 +18,22 @@ LORA = {"peft": {"method": "lora", "rank": 4, "alpha": 8.0}}
 HALF = {"training": {"precision": "bf16"}}
 HARD = TIED | {"training": {"gradientClipping": 0.5, "activationCheckpointing": "full"}}
 DEEPSPEED = {"engine": "deepspeed"}
+ODD = {"shape": {"vocab_size": 513}}
 OFFLOAD = {"more": {"offload": {"optimizer": "cpu", "parameters": "cpu"}}}
 WIDE = {"shape": {"hidden_size": 512, "intermediate_size": 1024, "num_hidden_layers": 1}, "zero_stage": 3}
 """Shares of two replicas below and above a mebibyte, which is what DeepSpeed takes to a disk."""
 
 
 @pytest.fixture(scope="module")
-def alone(jobs: Path) -> dict[str, Any]:
+def balanced(parity: ModuleType) -> dict[str, Any]:
+    """A mixture whose config.json asks for the router loss."""
+    return {"shape": parity.MIXTRAL | parity.BALANCED}
+
+
+@pytest.fixture(scope="module")
+def alone(jobs: Path, balanced: dict[str, Any]) -> dict[str, Any]:
     """What one process of engine native computes."""
-    variants = {"plain": CLIP, "adapters": LORA, "hard": HARD, "packed": {"packed": True}}
+    variants = {"plain": CLIP, "adapters": LORA, "hard": HARD, "packed": {"packed": True}, "odd": ODD, "balanced": balanced}
     return dict(zip(variants, launch(jobs, "traces", 1, list(variants.values())), strict=True))
 
 
@@ -37,19 +44,25 @@ def compare(jobs: Path, alone: dict[str, Any], world: int, mesh: dict[str, int],
             assert found == pytest.approx(expected, abs=TOLERANCE, rel=TOLERANCE)
 
 
-def test_two_replicas_compute_what_one_process_does_at_every_stage(jobs: Path, alone: dict[str, Any]) -> None:
+def test_two_replicas_compute_what_one_process_does_at_every_stage(jobs: Path, alone: dict[str, Any], balanced: dict[str, Any]) -> None:
     stages: list[tuple[str, dict[str, Any]]] = [("plain", CLIP | {"zero_stage": stage}) for stage in range(4)]
-    more = [("hard", HARD | {"zero_stage": 3}), ("adapters", LORA | {"zero_stage": 3}), ("plain", CLIP | OFFLOAD)]
+    more = [
+        ("hard", HARD | {"zero_stage": 3}),
+        ("adapters", LORA | {"zero_stage": 3}),
+        ("plain", CLIP | OFFLOAD),
+        ("balanced", balanced | {"zero_stage": 2}),
+    ]
     compare(jobs, alone, 2, {"dp": 2}, [*stages, *more])
 
 
-def test_two_stages_compute_what_one_process_does(jobs: Path, alone: dict[str, Any]) -> None:
+def test_two_stages_compute_what_one_process_does(jobs: Path, alone: dict[str, Any], balanced: dict[str, Any]) -> None:
     cases = [
         ("plain", CLIP | {"zero_stage": 0}),
         ("hard", HARD | {"zero_stage": 0}),
         ("hard", HARD | {"zero_stage": 1}),
         ("adapters", LORA | {"zero_stage": 1}),
         ("packed", {"packed": True, "zero_stage": 1}),
+        ("balanced", balanced | {"zero_stage": 1}),
     ]
     compare(jobs, alone, 2, {"pp": 2}, cases)
 
@@ -57,7 +70,7 @@ def test_two_stages_compute_what_one_process_does(jobs: Path, alone: dict[str, A
 def test_two_halves_compute_what_one_process_does(jobs: Path, alone: dict[str, Any]) -> None:
     # ZeRO-3 comes first: a job of its own finds no groups that another engine of the process has set.
     cases = [("hard", HARD | {"zero_stage": 3}), ("plain", CLIP | {"zero_stage": 0}), ("adapters", LORA | {"zero_stage": 1})]
-    compare(jobs, alone, 2, {"tp": 2}, cases)
+    compare(jobs, alone, 2, {"tp": 2}, [*cases, ("odd", ODD | {"zero_stage": 1})])
 
 
 def test_two_by_two_by_two_computes_what_one_process_does(jobs: Path, alone: dict[str, Any]) -> None:

@@ -18,13 +18,14 @@ LORA = {"method": "lora", "rank": 4, "alpha": 8.0}
 PLAIN: dict[str, Any] = {"training": CLIP}
 ADAPTERS: dict[str, Any] = {"peft": LORA}
 HARD: dict[str, Any] = {"training": CLIP | {"activationCheckpointing": "full"}, "shape": TIED}
+ODD: dict[str, Any] = {"training": CLIP, "shape": {"vocab_size": 513}}
 PACKED: dict[str, Any] = {"packed": True}
 
 
 @pytest.fixture(scope="module")
 def alone(jobs: Path) -> dict[str, Any]:
     """What one process computes."""
-    variants = {"plain": PLAIN, "adapters": ADAPTERS, "hard": HARD | {"training": CLIP}, "packed": PACKED}
+    variants = {"plain": PLAIN, "adapters": ADAPTERS, "hard": HARD | {"training": CLIP}, "packed": PACKED, "odd": ODD}
     bf16 = {"training": {"precision": "bf16"}}
     traces = launch(jobs, "traces", 1, [*variants.values(), bf16])
     return dict(zip([*variants, "bf16"], traces, strict=True))
@@ -43,6 +44,7 @@ def test_two_ranks_compute_what_one_does(jobs: Path, alone: dict[str, Any]) -> N
         ("hard", HARD | {"pp": 2}),
         ("hard", HARD | {"tp": 2}),
         ("packed", PACKED | {"pp": 2, "virtual": 2}),
+        ("odd", ODD | {"tp": 2}),
     ]
     for (variant, _), trace in zip(cases, launch(jobs, "traces", 2, [case for _, case in cases]), strict=True):
         assert_equal(trace, alone[variant])

@@ -91,7 +91,7 @@ def test_a_model_without_weights_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_tensor_plan_names_every_matrix_of_a_layer(parity: ModuleType, tmp_path: Path) -> None:
-    plan = tensor.styles(network(parity, tmp_path))
+    plan = tensor.styles(network(parity, tmp_path), 2)
     matrices = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "embed_tokens", "lm_head"}
     assert {name.rpartition(".")[2] for name in plan} == matrices
     assert plan["model.layers.3.self_attn.o_proj"] == tensor.ROW
@@ -99,19 +99,19 @@ def test_the_tensor_plan_names_every_matrix_of_a_layer(parity: ModuleType, tmp_p
 
 def test_norms_inside_the_heads_are_summed_over_tp(parity: ModuleType, tmp_path: Path) -> None:
     model = network(parity, tmp_path, shape=parity.QWEN3)
-    assert "model.layers.0.self_attn.q_norm.weight" in tensor.summed(model, tensor.styles(model))
+    assert "model.layers.0.self_attn.q_norm.weight" in tensor.summed(model, tensor.styles(model, 2))
 
 
 def test_a_model_without_a_plan_is_not_split_over_tp(parity: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="gpt2 has no tensor-parallel plan"):
-        tensor.styles(network(parity, tmp_path, shape=parity.GPT2))
+        tensor.styles(network(parity, tmp_path, shape=parity.GPT2), 2)
 
 
 def test_a_plan_with_an_unknown_style_is_refused(parity: ModuleType, tmp_path: Path) -> None:
     model = network(parity, tmp_path)
     model._tp_plan = dict(model._tp_plan) | {"model.layers.*.self_attn.q_proj": "diagonal"}
     with pytest.raises(ValueError, match=r"splits model\.layers\.0\.self_attn\.q_proj as diagonal, which the native engine does not have"):
-        tensor.styles(model)
+        tensor.styles(model, 2)
 
 
 def test_heads_that_tp_does_not_divide_are_refused(parity: ModuleType, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ class NativeEngine:
         self._stages = build_stages(config, model_dir, self._layout)
         summed = set[str]()
         for stage in self._stages if self._layout.tp > 1 else ():
-            summed |= tensor.summed(stage.network, tensor.styles(stage.network))
+            summed |= tensor.summed(stage.network, tensor.styles(stage.network, self._layout.tp))
         self._shards = shards_of(self._stages, self._layout, summed)
         self._equal_ends()
         self._optimizer = _adamw(self._shards, config)

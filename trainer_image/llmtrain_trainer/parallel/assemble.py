@@ -58,7 +58,7 @@ def build_stages(config: TrainerConfig, model_dir: Path, layout: Layout) -> tupl
 def _build(config: TrainerConfig, model_dir: Path, layout: Layout, index: int) -> Stage:
     network = skeleton(config, model_dir)
     tied = tied_names(network)
-    balance.attach(config, network, layout)
+    balance.attach(config, network, group=layout.context, parts=layout.cp)
     stage = cut(network, index, config.mesh.stages)
     plan: dict[str, str] = {}
     experts.check(network.config, layout)
@@ -67,7 +67,7 @@ def _build(config: TrainerConfig, model_dir: Path, layout: Layout, index: int) -
         context.split(network, layout)
     if layout.tp > 1:
         tensor.check(network.config, layout.tp)
-        plan = tensor.styles(network)
+        plan = tensor.styles(network, layout.tp)
     random = config.model.config is not None or config.model.init == "random"
     weights = None if random else Pretrained(model_dir, network.base_model_prefix, tied)
     adapter = read_adapter(model_dir)

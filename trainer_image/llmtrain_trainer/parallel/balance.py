@@ -1,4 +1,5 @@
-"""Balance of a mixture's experts, where the model's config asks for it (output_router_logits). Called by parallel/assemble.py.
+"""Balance of a mixture's experts, where the model's config asks for it (output_router_logits). Called by the assemble.py of native and of
+deepspeed.
 
 The loss is E sum_e f_e P_e of Fedus et al. 2021 (Switch Transformers), equations 4 to 6: f_e is the share of tokens that go to expert e,
 P_e its mean probability. Here f and P are those of one sequence in one layer, and the loss is the mean over the sequences of the global
@@ -19,27 +20,31 @@ from transformers import PreTrainedModel
 
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.parallel import experts
-from llmtrain_trainer.parallel.mesh import Layout
 
 
-def attach(config: TrainerConfig, network: PreTrainedModel, layout: Layout) -> None:
-    """To every router of the whole model, before it is cut into stages. Does nothing where the model's config does not ask."""
+def attach(
+    config: TrainerConfig, network: PreTrainedModel, *, replicas: int = 1, group: dist.ProcessGroup | None = None, parts: int = 1
+) -> None:
+    """To every router of the whole model, before it is cut into stages. Does nothing where the model's config does not ask.
+
+    `replicas`: over how many the engine takes the mean of gradients; 1 where it adds them up. Sequences are cut into `parts` over `group`.
+    """
     asked, shape = getattr(network.config, "output_router_logits", False), network.config
     shape.output_router_logits = False  # or the last stage would compute a loss of its own layers, and leave it
     routers = [network.get_submodule(f"{name.rpartition('.')[0]}.gate") for name, _ in experts.of(network, "")]
     if not asked or not routers or not shape.router_aux_loss_coef:
         return
-    weight = shape.router_aux_loss_coef / (config.batch.global_size * len(routers))
+    weight = shape.router_aux_loss_coef * replicas / (config.batch.global_size * len(routers))
     for router in routers:
-        router.register_forward_hook(partial(_balance, layout, weight, config.batch.micro_size))
+        router.register_forward_hook(partial(_balance, group, parts, weight, config.batch.micro_size))
 
 
-def _balance(layout: Layout, weight: float, rows: int, _: nn.Module, __: Any, output: Any) -> Any:
+def _balance(group: dist.ProcessGroup | None, parts: int, weight: float, rows: int, _: nn.Module, __: Any, output: Any) -> Any:
     """output: (logits [rows x positions, experts], scores, chosen [rows x positions, k]); all of it but the gradient stays the same."""
     logits, scores, chosen = output
     if not logits.requires_grad:
         return output
-    return logits, _Attach.apply(scores, weight * loss_sum(logits, chosen, rows, layout.context, layout.cp)), chosen  # type: ignore[no-untyped-call]
+    return logits, _Attach.apply(scores, weight * loss_sum(logits, chosen, rows, group, parts)), chosen  # type: ignore[no-untyped-call]
 
 
 def loss_sum(logits: torch.Tensor, chosen: torch.Tensor, rows: int, group: dist.ProcessGroup | None, parts: int) -> torch.Tensor:

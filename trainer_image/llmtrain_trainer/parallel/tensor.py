@@ -17,10 +17,11 @@ EXPERTS = "moe_tp_experts"
 STYLES = (COLUMN, ROW, HEAD, EMBEDDING, SUMMED, EXPERTS)
 
 
-def styles(network: PreTrainedModel) -> dict[str, str]:
-    """Module name -> style, for every module of this network that the plan names.
+def styles(network: PreTrainedModel, tp: int) -> dict[str, str]:
+    """Module name -> style, for every module of this network that the plan names and `tp` ranks split.
 
-    Raises ValueError where the model has no plan, or one with a style that this engine does not have.
+    A vocabulary that tp does not divide stays whole: every rank then holds the embedding and the output head, and computes the same with
+    them. Raises ValueError where the model has no plan, or one with a style that this engine does not have.
     """
     plan: dict[str, str] = dict(network._tp_plan or {})
     kind = network.config.model_type
@@ -35,12 +36,14 @@ def styles(network: PreTrainedModel) -> dict[str, str]:
     for name, style in found.items():
         if style not in STYLES:
             raise ValueError(f"model_type {kind} splits {name} as {style}, which the native engine does not have: set tensor to 1")
+    if network.config.vocab_size % tp:
+        return {name: style for name, style in found.items() if style not in (HEAD, EMBEDDING)}
     return found
 
 
 def check(config: PreTrainedConfig, tp: int) -> None:
-    """Raises ValueError where tp does not divide what it splits. config: the model's Hugging Face config."""
-    for field in ("num_attention_heads", "num_key_value_heads", "vocab_size", "intermediate_size"):
+    """Raises ValueError where tp does not divide what it always splits. config: the model's Hugging Face config."""
+    for field in ("num_attention_heads", "num_key_value_heads", "intermediate_size"):
         value = getattr(config, field, None)
         if value is not None and value % tp:
             raise ValueError(f"model.{field} is {value}, which tensor {tp} does not divide: choose a tensor degree that does")

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.engines.deepspeed import tensor
 from llmtrain_trainer.engines.deepspeed.place import Place
+from llmtrain_trainer.parallel import balance
 from llmtrain_trainer.parallel.assemble import skeleton
 from llmtrain_trainer.parallel.materialize import Pretrained, materialize, read_adapter
 from llmtrain_trainer.parallel.stage import Elsewhere, Nothing, Stage, cut, tied_names
@@ -41,6 +42,7 @@ def make(config: TrainerConfig, model_dir: Path, place: Place, index: int, *, sh
     """
     network = skeleton(config, model_dir)
     tied = tied_names(network)
+    balance.attach(config, network, replicas=place.dp)
     stage = cut(network, index, config.mesh.stages)
     if table_outside:
         _take_out(network, _tied_modules(tied))
@@ -66,7 +68,7 @@ def _plan(network: PreTrainedModel, place: Place, whole: frozenset[str]) -> dict
         return {}
     check(network.config, place.tp)
     tensor.begin()
-    return {name: style for name, style in styles(network).items() if name not in whole}
+    return {name: style for name, style in styles(network, place.tp).items() if name not in whole}
 
 
 def _layer_of(module: str, layers: Iterable[str]) -> str:

@@ -144,7 +144,10 @@ def problems_of(shape: PreTrainedConfig, config: TrainerConfig) -> Iterator[str]
     yield from _network_problems(shape, config.training.sequence_length)
     yield from _run_problems(config)
     mesh = config.mesh
-    splits = {"num_attention_heads": mesh.tp * mesh.cp, "num_key_value_heads": mesh.tp * mesh.cp, "vocab_size": mesh.tp}
+    if shape.vocab_size % mesh.tp:
+        way_out = "choose a degree that does, or use engine native or deepspeed"
+        yield _problem("model.vocab_size", shape.vocab_size, f"tensor ({mesh.tp}) must divide it", way_out)
+    splits = {"num_attention_heads": mesh.tp * mesh.cp, "num_key_value_heads": mesh.tp * mesh.cp}
     for field, degree in splits.items():
         if (value := getattr(shape, field)) % degree:
             yield _problem(f"model.{field}", value, f"tensor x context ({degree}) must divide it", "choose degrees that do")
@@ -155,16 +158,19 @@ def problems_of(shape: PreTrainedConfig, config: TrainerConfig) -> Iterator[str]
 def _network_problems(shape: PreTrainedConfig, length: int) -> Iterator[str]:
     native = "use engine native"
     rope: dict[str, Any] = shape.rope_parameters
-    window = getattr(shape, "sliding_window", None)
+    window = None if shape.model_type == "llama" else getattr(shape, "sliding_window", None)
     if rope["rope_type"] not in STATIC_ROPE or rope.get("partial_rotary_factor", 1.0) != 1.0:
         yield _problem("model.rope_parameters", rope, f"the megatron engine has whole {', '.join(STATIC_ROPE)} rotary embeddings", native)
     if window is not None and window < length:
         yield _problem("model.sliding_window", window, f"the sequences of {length} tokens must fit into it", f"{native}, or shorter ones")
     if shape.hidden_act != "silu":
         yield _problem("model.hidden_act", shape.hidden_act, "the megatron engine has gated silu networks", native)
-    if _linear_bias(shape) and not getattr(shape, "mlp_bias", False):
-        yield _problem("model.attention_bias", True, "Megatron gives a bias to all linear layers or to none", native)
-    if getattr(shape, "output_router_logits", False):
+    if _linear_bias(shape) != bool(getattr(shape, "mlp_bias", False)):
+        given = "attention_bias" if _linear_bias(shape) else "mlp_bias"
+        yield _problem(f"model.{given}", True, "Megatron gives a bias to all linear layers or to none", native)
+    if getattr(shape, "router_jitter_noise", 0.0):
+        yield _problem("model.router_jitter_noise", shape.router_jitter_noise, "the megatron engine adds no noise before routers", native)
+    if getattr(shape, "output_router_logits", False) and getattr(shape, "router_aux_loss_coef", 0.0):
         yield _problem("model.output_router_logits", True, "the megatron engine does not balance experts as transformers does", native)
     if shape.model_type == "qwen3_moe" and (shape.mlp_only_layers or shape.decoder_sparse_step != 1):
         yield _problem("model.mlp_only_layers", shape.mlp_only_layers, "every layer must be a mixture", native)
