@@ -14,6 +14,8 @@ RUN --mount=type=secret,id=settings,target=/run/secrets/settings \
     /opt/llmtrain/build/image_environment.sh /opt/llmtrain/environment -r operator.txt
 
 FROM dependencies
+ARG BASE
+LABEL org.opencontainers.image.base.name=${BASE}
 ENV PATH=/opt/llmtrain/environment/bin:$PATH \
     PYTHONUNBUFFERED=1
 COPY operator/llmtrain_operator /opt/llmtrain/code/llmtrain_operator

@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 PINS := requirements/dev.txt requirements/uv.txt operator/pyproject.toml trainer_image/pyproject.toml
 export OMP_NUM_THREADS := 1
 
-.PHONY: help demo test test-fast test-cluster cases images cluster cluster-down check format generate parity bench bench-gpu bench-operator fuzz memory requirements clean
+.PHONY: help demo test test-fast test-cluster cases images cluster cluster-down check format generate parity bench bench-gpu bench-operator fuzz memory requirements sbom audit clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -49,6 +49,7 @@ check: .venv/ready  ## Lint, types, import layers, generated files in step
 	.venv/bin/lint-imports
 	$(PYTHON) -m llmtrain_operator.job.crd | diff -u crds/llmtrain.io_llmtrainjobs.yaml - || { echo "crds/ is out of step: run make generate"; exit 1; }
 	$(PYTHON) scripts/chart_files.py --check
+	$(PYTHON) scripts/sbom.py "$$(scripts/audit_tools.sh)/cyclonedx-py" --check
 
 format: .venv/ready  ## Format and fix what the linter can
 	.venv/bin/ruff format .
@@ -82,6 +83,12 @@ memory: .venv/ready  ## Estimated memory against the measured peak -> out/memory
 
 requirements:  ## Resolve the pins again
 	scripts/requirements.sh
+
+sbom: .venv/ready  ## What the images are made of: CycloneDX under out/sbom/, licences in docs/operations/licences.md
+	$(PYTHON) scripts/sbom.py "$$(scripts/audit_tools.sh)/cyclonedx-py"
+
+audit: .venv/ready  ## Known vulnerabilities of the pins, where a service that knows them is reachable
+	scripts/audit.sh
 
 clean:  ## Remove what the commands made
 	rm -rf .venv out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

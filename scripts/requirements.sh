@@ -10,3 +10,4 @@ compile() {
 compile trainer_image/pyproject.toml operator/pyproject.toml requirements/dev.in --extra torch --extra deepspeed --extra megatron -o requirements/dev.txt
 compile trainer_image/pyproject.toml --extra torch --extra deepspeed --extra megatron -c requirements/dev.txt -o requirements/trainer.txt
 compile operator/pyproject.toml -c requirements/dev.txt -o requirements/operator.txt
+compile requirements/audit.in -o requirements/audit.txt
