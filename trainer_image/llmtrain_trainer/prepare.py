@@ -5,12 +5,12 @@ What it makes lies in the cache under a digest of what went in; run.prepared hol
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +20,28 @@ from llmtrain_trainer.config.dataset import Dataset
 from llmtrain_trainer.config.trainer import TrainerConfig
 from llmtrain_trainer.data.bad_data import BadData, Unreachable
 from llmtrain_trainer.data.cache import build_once, digest, link, locked
-from llmtrain_trainer.data.encoding import Encoder, load_tokenizer
-from llmtrain_trainer.data.files import File
-from llmtrain_trainer.data.formats import PLAIN_TEMPLATE, plain_texts
-from llmtrain_trainer.data.model_files import TOKENIZER, local_files, place_model
+from llmtrain_trainer.data.encoding import load_tokenizer
+from llmtrain_trainer.data.entries import Entry, listed, tail_of
+from llmtrain_trainer.data.model_files import place_model
 from llmtrain_trainer.data.prepared import Prepared, PreparedDataset
+from llmtrain_trainer.data.reading import Reading
+from llmtrain_trainer.data.row_encoder import RowEncoder
 from llmtrain_trainer.data.rows import SetStats, read_stats
-from llmtrain_trainer.data.sources import dataset_files, held_back, in_batches, read_rows
+from llmtrain_trainer.data.sources import Row, held_back, in_batches, read_rows
 from llmtrain_trainer.data.streaming import chunk_name, write_chunks
 from llmtrain_trainer.data.tokenizer_facts import TokenizerFacts
+from llmtrain_trainer.data.tokenizer_place import Place
 from llmtrain_trainer.notices import tell
 from llmtrain_trainer.run_dir import RunDir
 from llmtrain_trainer.tasks import formats, rows_writer
 
 __all__ = ["BadData", "Prepared", "Unreachable", "prepare"]
 
-FORM = 1
+FORM = 2
 """Raised when the rows on disk change their form, so that an older cache is not read."""
+
+READING = "reading.json"
+"""In a directory of rows: sentences on what was passed over or changed when they were read."""
 
 BATCH_CHARACTERS = 1_000_000
 """Text that is tokenised at once: some hundred megabytes while it lasts."""
@@ -54,20 +59,6 @@ def prepare(config: TrainerConfig, run: RunDir, cache: Path, say: Say) -> Prepar
     with locked(run.root / "prepare.lock"):
         _forget(run.prepared)
         return _Preparation(config, run, cache, say).prepared()
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """A dataset entry with its files."""
-
-    field: str
-    dataset: Dataset
-    files: Sequence[File]
-
-    @property
-    def identity(self) -> list[object]:
-        kept = self.dataset.model_dump(include={"format", "columns", "max_samples"})
-        return [kept, [file.identity for file in self.files]]
 
 
 @dataclass(frozen=True)
@@ -91,12 +82,12 @@ class _Preparation:
         return self._sum_up(train, validation, model_vocabulary)
 
     @cached_property
-    def _entries(self) -> list[_Entry]:
-        return _listed("dataset", self.config.dataset)
+    def _entries(self) -> list[Entry]:
+        return listed("dataset", self.config.dataset, self._tell)
 
     @cached_property
-    def _evaluation(self) -> list[_Entry]:
-        return _listed("evaluation.dataset", self.config.evaluation.dataset if self.config.evaluation else ())
+    def _evaluation(self) -> list[Entry]:
+        return listed("evaluation.dataset", self.config.evaluation.dataset if self.config.evaluation else (), self._tell)
 
     @property
     def _split(self) -> float:
@@ -119,109 +110,58 @@ class _Preparation:
 
     @cached_property
     def _tokenizer_directory(self) -> Path:
-        settings = self.config.tokenizer
-        template = settings.chat_template if settings else None
-        fallback = PLAIN_TEMPLATE if self.config.task != "pretrain" else None
-        if settings and settings.train:
-            key = digest("trained", settings.train.model_dump(), template, fallback, [entry.identity for entry in self._entries])
-            return build_once(self.cache / "tokenizers" / key, lambda draft: self._train_tokenizer(draft, template or fallback))
-        source, field, revision = self._tokenizer_source()
-        files = local_files(field, source, revision, TOKENIZER, self.cache)
-        if not any(path.name == "tokenizer.json" or path.suffix == ".model" or path.name.startswith("vocab.") for path in files):
-            way_out = "Give tokenizer.source a directory or repository with tokenizer.json, or tokenizer.train"
-            raise BadData(field, source, "there is no tokenizer in it", way_out)
-        key = digest(
-            "loaded", [(path.name, path.stat().st_size, path.stat().st_mtime_ns, str(path.resolve())) for path in files], template, fallback
-        )
-        return build_once(
-            self.cache / "tokenizers" / key, lambda draft: self._load_tokenizer(draft, files, field, source, template, fallback)
-        )
+        return Place(self.config, self._entries, self.cache, self.say).directory()
 
-    def _tokenizer_source(self) -> tuple[str, str, str | None]:
-        settings, model = self.config.tokenizer, self.config.model
-        if settings and settings.source:
-            return settings.source, "tokenizer.source", None
-        if model.source:
-            return model.source, "model.source", model.revision
-        raise BadData(
-            "tokenizer", "not set", "a model made from model.config brings no tokenizer", "Set tokenizer.source or tokenizer.train"
-        )
-
-    def _train_tokenizer(self, draft: Path, template: str | None) -> None:
-        from llmtrain_trainer.tasks import tokenizer as tokenizers
-
-        assert self.config.tokenizer and self.config.tokenizer.train
-        settings = self.config.tokenizer.train
-        self.say(f"training a {settings.algorithm} tokenizer of {settings.vocab_size} tokens")
-        trained = tokenizers.train(settings, lambda: self._texts(settings.max_samples))
-        trained.chat_template = template
-        _save_tokenizer(trained, draft)
-
-    def _load_tokenizer(
-        self, draft: Path, files: Sequence[Path], field: str, source: str, template: str | None, fallback: str | None
-    ) -> None:
-        from llmtrain_trainer.tasks import tokenizer as tokenizers
-
-        for path in files:
-            link(path, draft / path.name)
-        tokenizer = tokenizers.load(draft, field, source)
-        for path in files:
-            (draft / path.name).unlink()
-        tokenizer.chat_template = template or tokenizer.chat_template or fallback
-        _save_tokenizer(tokenizer, draft)
-
-    def _texts(self, most: int | None) -> Iterator[str]:
-        """Texts of all datasets in turns, so that a limit leaves no dataset out."""
-        by_entry = [
-            (plain_texts(entry.field, entry.dataset, row) for row in read_rows(entry.field, entry.dataset, entry.files))
-            for entry in self._entries
-        ]
-        documents = (texts for some in zip_longest(*by_entry) for texts in some if texts is not None)
-        return (text for texts in islice(documents, most) for text in texts)
+    def _tell(self, sentence: str) -> None:
+        self.say(sentence)
+        tell(self.run, sentence)
 
     # Rows
 
-    def _train(self, index: int, entry: _Entry) -> SetStats:
+    def _train(self, index: int, entry: Entry) -> SetStats:
         if entry.dataset.streaming:
             return self._stream(index, entry)
         return self._link_rows("train", index, self._rows(entry, self._split) / "train", entry)
 
-    def _validation(self, index: int, entry: _Entry) -> SetStats:
+    def _validation(self, index: int, entry: Entry) -> SetStats:
         return self._link_rows("validation", index, self._rows(entry, 0.0) / "train", entry)
 
-    def _link_rows(self, kind: str, index: int, directory: Path, entry: _Entry | None = None) -> SetStats:
+    def _link_rows(self, kind: str, index: int, directory: Path, entry: Entry | None = None) -> SetStats:
         stats = read_stats(directory)
         if entry:
             _check_rows(entry, stats)
         link(directory, self.run.prepared / kind / str(index))
         return stats
 
-    def _rows(self, entry: _Entry, split: float) -> Path:
+    def _rows(self, entry: Entry, split: float) -> Path:
         """The cached directory with train/ and validation/ of one dataset."""
-        return build_once(self.cache / "rows" / self._rows_key(entry, split), lambda draft: self._tokenise(entry, split, draft))
+        directory = build_once(self.cache / "rows" / self._rows_key(entry, split), lambda draft: self._tokenise(entry, split, draft))
+        for sentence in json.loads((directory / READING).read_text()):
+            self._tell(sentence)
+        return directory
 
-    def _rows_key(self, entry: _Entry, split: float) -> str:
+    def _rows_key(self, entry: Entry, split: float) -> str:
         training = self.config.training.model_dump(include={"sequence_length", "packing"})
-        return digest(FORM, entry.identity, self._facts.digest, self.config.task, training, split)
+        return digest(FORM, entry.field, entry.identity(self.cache), self._facts.digest, self.config.task, training, split)
 
-    def _tokenise(self, entry: _Entry, split: float, draft: Path) -> None:
+    def _tokenise(self, entry: Entry, split: float, draft: Path) -> None:
         self.say(f"tokenising {entry.dataset.source}")
-        encoder = Encoder(entry.field, entry.dataset, self._tokenizer)
-        writers = {}
+        encode, reading, writers = RowEncoder(entry.field, entry.dataset, self._tokenizer), Reading(), {}
         for name in ("train", "validation"):
             (draft / name).mkdir()
             writers[name] = rows_writer(self.config.task, draft / name, self.config.training)
-        for batch in in_batches(read_rows(entry.field, entry.dataset, entry.files), BATCH_CHARACTERS, BATCH_DOCUMENTS):
-            held = [held_back(entry.dataset, row, split) for row in batch]
-            documents = encoder(batch)
-            writers["validation"].add(d for d, is_held in zip(documents, held, strict=True) if is_held)
-            writers["train"].add(d for d, is_held in zip(documents, held, strict=True) if not is_held)
+        rows = read_rows(entry.field, entry.dataset, entry.files, reading)
+        for batch in in_batches(rows, BATCH_CHARACTERS, BATCH_DOCUMENTS):
+            for name, some in _divided(entry, batch, split).items():
+                writers[name].add(encode(some))
         stats = {name: writer.finish() for name, writer in writers.items()}
+        entry.unchanged()
+        (draft / READING).write_text(json.dumps([*reading.sentences(entry.field), *_of_tails(entry, split)]))
         self.say(
             f"{entry.dataset.source}: {stats['train'].documents} documents, {stats['train'].tokens} tokens, {stats['train'].rows} rows"
         )
 
-    def _stream(self, index: int, entry: _Entry) -> SetStats:
+    def _stream(self, index: int, entry: Entry) -> SetStats:
         """Write the first chunk, so that bad data and the entropy are known before the ranks start."""
         directory = self.cache / "streams" / self._rows_key(entry, 0.0)
         directory.mkdir(parents=True, exist_ok=True)
@@ -241,8 +181,7 @@ class _Preparation:
         _check_enough(self.config, samples, validation)
         warnings = tuple(_warnings(self._entries, train, self.config.training.sequence_length))
         for warning in warnings:
-            self.say(warning)
-            tell(self.run, warning)
+            self._tell(warning)
         prepared = Prepared(
             target_steps=_target_steps(self.config, samples),
             train_samples=samples,
@@ -266,7 +205,7 @@ class _Preparation:
         prepared.save(self.run.prepared)
         return prepared
 
-    def _counts(self, index: int, entry: _Entry) -> np.ndarray[Any, Any]:
+    def _counts(self, index: int, entry: Entry) -> np.ndarray[Any, Any]:
         directory = self.run.prepared / "train" / str(index)
         counts: np.ndarray[Any, Any] = np.load((directory / chunk_name(0) if entry.dataset.streaming else directory) / "counts.npy")
         return counts
@@ -276,15 +215,6 @@ def _forget(prepared: Path) -> None:
     """Take away what an earlier preparation of this run left: its files and links, never what they point to."""
     for old in (*prepared.glob("*.json"), *(entry for name in ("model", "train", "validation") for entry in prepared.glob(f"{name}/*"))):
         old.unlink()
-
-
-def _listed(field: str, datasets: Sequence[Dataset]) -> list[_Entry]:
-    return [_Entry(f"{field}[{i}]", dataset, dataset_files(f"{field}[{i}]", dataset)) for i, dataset in enumerate(datasets)]
-
-
-def _save_tokenizer(tokenizer: Any, directory: Path) -> None:
-    tokenizer.save_pretrained(directory)
-    TokenizerFacts.save(tokenizer, directory)
 
 
 def _check_settings(config: TrainerConfig) -> None:
@@ -311,11 +241,29 @@ def _check_settings(config: TrainerConfig) -> None:
         )
 
 
+def _divided(entry: Entry, rows: Sequence[Row], split: float) -> dict[str, list[Row]]:
+    """What of some rows is trained on and what is held back."""
+    if entry.holds_tails_back(split):
+        pairs = [tail_of(row, entry.dataset.columns.text, split) for row in rows]
+        return {"train": [before for before, _ in pairs], "validation": [after for _, after in pairs]}
+    held = [held_back(entry.dataset, row, split) for row in rows]
+    return {
+        "train": [row for row, is_held in zip(rows, held, strict=True) if not is_held],
+        "validation": [row for row, is_held in zip(rows, held, strict=True) if is_held],
+    }
+
+
+def _of_tails(entry: Entry, split: float) -> Iterator[str]:
+    if entry.holds_tails_back(split):
+        count = f"{len(entry.files)} text files are" if len(entry.files) > 1 else "One text file is"
+        yield f"{entry.field}: {count} too few to hold whole texts back, so the last {split:.3g} of each is the validation data."
+
+
 def _fields(field: str, datasets: Iterable[Dataset]) -> list[tuple[str, Dataset]]:
     return [(f"{field}[{i}]", dataset) for i, dataset in enumerate(datasets)]
 
 
-def _check_rows(entry: _Entry, stats: SetStats) -> None:
+def _check_rows(entry: Entry, stats: SetStats) -> None:
     if stats.rows:
         return
     found = f"{stats.documents} documents with {stats.tokens} tokens, {stats.dropped} left out as empty or without an answer"
@@ -342,7 +290,7 @@ def _target_steps(config: TrainerConfig, samples: int) -> int:
     return math.ceil(Fraction(repr(config.training.epochs)) * samples / config.training.global_batch_size)
 
 
-def _warnings(entries: Sequence[_Entry], train: Sequence[SetStats], length: int) -> Iterator[str]:
+def _warnings(entries: Sequence[Entry], train: Sequence[SetStats], length: int) -> Iterator[str]:
     for entry, stats in zip(entries, train, strict=True):
         if stats.truncated:
             yield f"{entry.field}: {stats.truncated} documents are longer than {length} tokens and were cut"

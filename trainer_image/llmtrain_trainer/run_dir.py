@@ -25,7 +25,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,17 +114,36 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def append_row(path: Path, row: str) -> None:
-    """Append one line in a single write, so that lines of several writers do not mix."""
+    """Append one line in a single write, so that lines of several writers do not mix. What a writer that died left of a line ends there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab", buffering=0) as file:
-        file.write(row.encode() + b"\n")
+    with path.open("a+b", buffering=0) as file:
+        file.write((b"\n" if _ends_torn(file) else b"") + row.encode() + b"\n")
+
+
+def _ends_torn(file: IO[bytes]) -> bool:
+    if file.seek(0, os.SEEK_END) == 0:
+        return False
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) != b"\n"
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a .jsonl file; a torn last line is left out."""
+    """Rows of a .jsonl file. A last line that is not whole yet is left out, also where its end is written meanwhile; so is what a
+    writer that died left of a line."""
     if not path.exists():
         return
-    with path.open() as file:
+    with path.open("rb") as file:
         for line in file:
-            if line.endswith("\n"):
-                yield json.loads(line)
+            if not line.endswith(b"\n"):
+                return  # reading on would give the rest of this line as a line
+            if (row := parse_row(line)) is not None:
+                yield row
+
+
+def parse_row(line: bytes) -> dict[str, Any] | None:
+    """One line of a .jsonl file; None where it is only a part of a row."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,4 +81,5 @@ class Tail:
                 if not line.endswith(b"\n"):
                     return
                 self.position += len(line)
-                yield json.loads(line)
+                with suppress(ValueError):  # what a writer that died left of a line
+                    yield json.loads(line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from llmtrain_trainer.agent import memory_killer
 from llmtrain_trainer.agent.budget import Budget
 from llmtrain_trainer.agent.failure import Failure, first_failure, first_of
 from llmtrain_trainer.config import ExitCode, Restarts
-from llmtrain_trainer.data.bad_data import BadData
+from llmtrain_trainer.data.bad_data import BadData, Unreachable
 from llmtrain_trainer.last_words import classify, write_last_words
 
 PEER = {"kind": "peer", "type": "RuntimeError", "message": "Connection closed by peer [127.0.0.1]:1", "step": 7, "time": 10.0}
@@ -97,6 +98,56 @@ def test_the_cause_of_a_wrapped_error_is_what_counts(tmp_path: Path) -> None:
     words = json.loads((tmp_path / "rank-0.json").read_text())
     assert (words["kind"], words["type"], words["message"]) == ("oom", "MemoryError", "4 GiB")
     assert "Stage 1" in words["traceback"]
+
+
+def _said(tmp_path: Path, error: BaseException) -> tuple[str, str]:
+    """(kind, message) as the agent reads them of an error that struck before step 1."""
+    write_last_words(tmp_path / "prepare.json", error, step=0, starting=True)
+    words = json.loads((tmp_path / "prepare.json").read_text())
+    return words["kind"], words["message"]
+
+
+SENTENCE = BadData("dataset[0].source", "file:///a.jsonl row 3", "it is not JSON", "Write one JSON object a line")
+
+
+def _caused() -> BaseException:
+    SENTENCE.__cause__ = json.JSONDecodeError("Expecting value", "x", 0)
+    return SENTENCE
+
+
+def _wrapped() -> BaseException:
+    wrapper = RuntimeError("[Stage 1] failed to run forward:")
+    wrapper.__cause__ = _caused()
+    return wrapper
+
+
+def _grouped() -> BaseException:
+    return ExceptionGroup("several", [KeyError("x"), ExceptionGroup("inner", [_caused()])])
+
+
+def _while_handling() -> BaseException:
+    try:
+        try:
+            raise _caused()
+        finally:
+            raise OSError("the file could not be closed either")
+    except OSError as error:
+        return error
+
+
+@pytest.mark.parametrize("make", [_caused, _wrapped, _grouped, _while_handling])
+def test_a_refusal_keeps_its_sentence_wherever_it_stands_in_the_chain(tmp_path: Path, make: Callable[[], BaseException]) -> None:
+    assert _said(tmp_path, make()) == ("data", str(SENTENCE))
+
+
+def test_a_refusal_that_speaks_of_memory_stays_one(tmp_path: Path) -> None:
+    assert _said(tmp_path, BadData("dataset[0].source", "x", "out of memory is what the row says", "Correct it"))[0] == "data"
+
+
+def test_what_a_later_try_may_mend_is_no_bad_data(tmp_path: Path) -> None:
+    kind, message = _said(tmp_path, Unreachable("dataset[0].source", "s3://b/x", ConnectionResetError("connection reset by peer")))
+    assert kind == "unreachable"
+    assert message.startswith("spec.dataset[0].source is s3://b/x: it could not be reached")
 
 
 def test_restarts_outside_the_window_do_not_count() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from llmtrain_operator.life.objects import verdict_of
+from llmtrain_operator.local.workdir import Tail
 from llmtrain_trainer.agent import node
 from llmtrain_trainer.agent.board import Events, RowTail, read_heartbeats
 from llmtrain_trainer.config import Progress, Verdict
@@ -69,6 +70,29 @@ def test_a_torn_row_is_read_once_it_is_whole(tmp_path: Path) -> None:
     path.write_text(text + "\n")
     assert [row.step for row in tail.new_rows()] == [1]
     assert tail.new_rows() == []
+
+
+def test_a_line_whose_end_is_written_while_it_is_read_is_no_line(tmp_path: Path) -> None:
+    """A writer's line may come in two parts where it crosses a page: the reader sees the first at the file's end, then the second."""
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b'{"step": 1}\n{"step": 2, "message": "first part ')
+    rows = read_rows(path)
+    assert next(rows) == {"step": 1}
+    with path.open("ab") as file:
+        file.write(b'and second"}\n{"step": 3}\n')
+    assert [row["step"] for row in rows] in ([], [2, 3])
+    assert [row["step"] for row in read_rows(path)] == [1, 2, 3]
+
+
+def test_what_a_dead_writer_left_of_a_line_costs_that_line_alone(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(row_text(ROW)[:20])
+    tail = RowTail(tmp_path / "none")
+    tail._path = path
+    append_row(path, row_text(ROW))
+    assert [row["step"] for row in read_rows(path)] == [1]
+    assert [row.step for row in tail.new_rows()] == [1]
+    assert [row["step"] for row in Tail(path).rows()] == [1]
 
 
 def test_rows_of_an_earlier_run_in_the_same_directory_are_not_news(tmp_path: Path) -> None:

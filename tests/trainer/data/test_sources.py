@@ -48,7 +48,7 @@ def test_parquet_gives_the_same_rows_and_reads_only_the_columns_it_needs(tmp_pat
 
 
 def test_a_directory_is_read_in_sorted_order_and_hidden_files_are_left_out(tmp_path: Path) -> None:
-    for name in ("b/2.txt", "a/10.txt", "a/1.md", ".git/config", "c.py"):
+    for name in ("b/2.txt", "a/10.txt", "a/1.md", ".git/config", "c.py", "_SUCCESS"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
     assert [row["text"] for row in rows_of(tmp_path)] == ["a/1.md", "a/10.txt", "b/2.txt", "c.py"]
@@ -69,7 +69,7 @@ BAD_FILES = {
     "list.jsonl": (b"[1]\n", "list.jsonl row 1: it is a list, not an object"),
     "a.csv": (b"text,other\nx,1\nx,1,2\n", "a.csv row 2: it has more fields than the 2 of the header"),
     "a.parquet": (b"not parquet at all", "a.parquet: it is not a parquet file"),
-    "a.txt": (b"caf\xe9", "a.txt: the file is not UTF-8 text (byte 3). Convert it to UTF-8, or choose the text files with a glob."),
+    "a.txt": (b"caf\xe9", "a.txt: it is not UTF-8 text (byte 3). Convert it to UTF-8, or choose the text files with a glob."),
     "a.txt.gz": (gzip.compress(b"x" * 10_000)[:-20], "a.txt.gz: it cannot be decompressed to its end"),
     "b.txt.gz": (b"plain", "b.txt.gz: it cannot be decompressed to its end (Not a gzipped file"),
     "a.txt.zst": (b"plain", "a.txt.zst: it cannot be decompressed to its end"),
@@ -82,7 +82,7 @@ def test_a_bad_file_is_named_with_row_and_way_out(tmp_path: Path, name: str) -> 
     (tmp_path / name).write_bytes(content)
     with pytest.raises(BadData) as raised:
         rows_of(tmp_path / name)
-    assert str(raised.value).startswith(f"dataset[0].source is file://{tmp_path}/")
+    assert str(raised.value).startswith(f"spec.dataset[0].source is file://{tmp_path}/")
     assert message in str(raised.value)
 
 

@@ -87,7 +87,7 @@ def test_readers_are_told_of_bad_data_further_on(job: Job, config: TrainerConfig
     job.prepare(config)
     with pytest.raises(BadData, match="row 101: it is not JSON"):
         write_all(job, config)
-    with pytest.raises(BadData, match=r"streaming stopped \(dataset\[0\].source is .* row 101"):
+    with pytest.raises(BadData, match=r"^spec\.dataset\[0\]\.source is .* row 101: it is not JSON"):
         open_samples(job.run.prepared, config, 0).step_batch(200)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from llmtrain_trainer.config import Heartbeat, NodeStatus, Progress
-from llmtrain_trainer.run_dir import RunDir, append_row
+from llmtrain_trainer.run_dir import RunDir, append_row, parse_row
 
 
 class Board:
@@ -66,7 +66,7 @@ class RowTail:
             return []
         whole = text[: text.rfind(b"\n") + 1]
         self._offset += len(whole)
-        return [Progress.model_validate(json.loads(line)) for line in whole.splitlines()]
+        return [Progress.model_validate(row) for line in whole.splitlines() if (row := parse_row(line)) is not None]
 
 
 def read_heartbeats(run: RunDir) -> list[Heartbeat]:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from llmtrain_trainer.config import Strict
 
-Kind = Literal["crash", "killed", "oom", "config", "data", "hang", "peer"]
+Kind = Literal["crash", "killed", "oom", "config", "data", "unreachable", "hang", "peer"]
 
 
 class Failure(Strict):

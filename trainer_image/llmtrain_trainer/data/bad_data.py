@@ -8,7 +8,7 @@ class BadData(ValueError):  # noqa: N818 (the name says what is wrong, as the ve
 
     def __init__(self, field: str, value: object, rule: str, way_out: str) -> None:
         self.field, self.value, self.rule, self.way_out = field, str(value), rule, way_out
-        super().__init__(f"{field} is {value}: {rule.rstrip('.')}. {way_out.rstrip('.')}.")
+        super().__init__(f"{_in_manifest(field)} is {value}: {rule.rstrip('.')}. {way_out.rstrip('.')}.")
 
 
 class Unreachable(ConnectionError):  # noqa: N818 (the same)
@@ -16,4 +16,25 @@ class Unreachable(ConnectionError):  # noqa: N818 (the same)
 
     def __init__(self, field: str, value: object, cause: Exception) -> None:
         detail = str(cause).strip() or type(cause).__name__
-        super().__init__(f"{field} is {value}: it could not be reached ({type(cause).__name__}: {detail.splitlines()[0][:300]}).")
+        super().__init__(
+            f"{_in_manifest(field)} is {value}: it could not be reached ({type(cause).__name__}: {detail.splitlines()[0][:300]})."
+        )
+
+
+class Changed(Unreachable):
+    """A file changed while it was read."""
+
+    def __init__(self, field: str, value: object) -> None:
+        Exception.__init__(self, f"{_in_manifest(field)} is {value}: it changed while it was read. Let it be written to its end first.")
+
+
+class Interrupted(Unreachable):
+    """The process that reads a streaming dataset ended; ranks that wait for more of it raise this."""
+
+    def __init__(self, message: str) -> None:
+        Exception.__init__(self, f"Streaming stopped: {message}")
+
+
+def _in_manifest(field: str) -> str:
+    """The path as a person finds it there; an option of a command line is one already."""
+    return field if field.startswith(("-", "spec.")) else f"spec.{field}"

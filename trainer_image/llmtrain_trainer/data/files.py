@@ -1,16 +1,29 @@
-"""Files behind a source: a file, directory, glob or hf:// repository. Called by sources and model files."""
+"""One file of a source and its bytes, unpacked. Listed by listing.py and hub_files.py, read by readers.py and model_files.py."""
 
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator, Sequence
+import io
+import os
+import stat
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
-from llmtrain_trainer.data.bad_data import BadData, Unreachable
-from llmtrain_trainer.mounts import resolve
+PACKED = ("gz", "zst")
+"""Endings that are read through."""
+
+UNPACKED_FREELY = 256 << 20
+"""Bytes that any packed file may unpack to."""
+
+MOST_TIMES = 500
+"""Beyond them, times its own size that a packed file may unpack to. Text packs 3 to 20 times, logs that repeat themselves 100 times."""
+
+
+class UnfitFileError(ValueError):
+    """A file that is not read, and why: a clause whose subject is the file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,138 +31,102 @@ class File:
     """One file and what tells it from another content under the same name."""
 
     uri: str
-    """As a person would write it: scheme and full path."""
+    """As a person would write it: scheme and full path. What cannot be printed is escaped."""
 
     name: str
     """Path below the source, with its ending."""
 
     identity: tuple[str, ...]
-    """Changes when the content may have: path, size and modification time, ETag, or commit."""
+    """Changes when the content may have: place, inode, size and times; ETag; or commit."""
+
+    size: int = 0
+    """Bytes as it lies there."""
+
+    asked: bool = True
+    """Whether the source names it, by its path or by a glob for such files; False: it lies in a directory or repository that is named."""
 
     local: Path | None = None
     """Where it lies on this machine, if it does."""
 
+    remote: str = ""
+    """What fsspec opens where it does not."""
+
+    @property
+    def endings(self) -> list[str]:
+        """In lower case: jsonl, gz for a.jsonl.gz."""
+        return [suffix.lstrip(".").lower() for suffix in PurePosixPath(self.name).suffixes]
+
     @property
     def kind(self) -> str:
         """Its ending without the compression's: jsonl for a.jsonl.gz."""
-        suffixes = [suffix.lstrip(".").lower() for suffix in PurePosixPath(self.name).suffixes]
-        while suffixes and suffixes[-1] in ("gz", "zst"):
-            suffixes.pop()
-        return suffixes[-1] if suffixes else ""
+        endings = self.endings
+        while endings and endings[-1] in PACKED:
+            endings.pop()
+        return endings[-1] if endings else ""
+
+    @property
+    def packing(self) -> str | None:
+        """gz, zst or None."""
+        return self.endings[-1] if self.endings and self.endings[-1] in PACKED else None
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
-        """Its bytes, decompressed."""
-        fs, path = _filesystem(self.uri)
-        with self.local.open("rb") if self.local else fs.open(path, "rb") as raw:
-            if self.name.endswith(".gz"):
+        """Its bytes, unpacked. Raises UnfitFileError where it is no regular file (any more) or unpacks to too much."""
+        with self._raw() as raw:
+            if self.packing == "gz":
                 with gzip.open(raw) as plain:
-                    yield cast(IO[bytes], plain)
-            elif self.name.endswith(".zst"):
+                    yield _bounded(plain, self.size)
+            elif self.packing == "zst":
                 import pyarrow
 
-                yield pyarrow.CompressedInputStream(raw, "zstd")
+                with pyarrow.CompressedInputStream(raw, "zstd") as plain:
+                    yield _bounded(plain, self.size)
             else:
                 yield raw
 
+    def _raw(self) -> IO[bytes]:
+        if self.local is not None:
+            return open_regular(self.local)
+        import fsspec
 
-def list_files(
-    field: str, source: str, *, revision: str | None = None, repository: str = "model", patterns: Sequence[str] = ()
-) -> list[File]:
-    """Files of a source in sorted order, hidden ones left out. `patterns` limits what is downloaded of an hf:// repository.
-
-    Raises BadData where nothing is there, Unreachable where nobody answers.
-    """
-    if source.startswith("hf://"):
-        return _hub_files(field, source, revision, repository, patterns)
-    uri = resolve(source)
-    try:
-        found = _store_files(uri)
-    except (FileNotFoundError, NotADirectoryError):
-        found = []
-    except PermissionError as error:
-        raise BadData(field, source, f"reading it is not allowed ({error})", "Check the credentials and the permissions") from error
-    except Exception as error:  # botocore and aiohttp raise many types for one thing: no answer
-        raise Unreachable(field, source, error) from error
-    if not found:
-        raise BadData(
-            field,
-            source,
-            "there is no file",
-            "Check the path; a directory is read with everything below it, and globs such as *.jsonl work",
-        )
-    return found
+        fs, path = fsspec.core.url_to_fs(self.remote)
+        return cast(IO[bytes], fs.open(path, "rb"))
 
 
-def _filesystem(uri: str) -> tuple[Any, str]:
-    import fsspec
-
-    fs, path = fsspec.core.url_to_fs(uri)
-    return fs, path
-
-
-def _store_files(uri: str) -> list[File]:
-    fs, path = _filesystem(uri)
-    fs.invalidate_cache()
-    if fs.isfile(path):
-        paths, root = [path], path.rpartition("/")[0]
-    elif any(mark in path for mark in "*?["):
-        paths, root = [p for p in fs.glob(path) if fs.isfile(p)], path.split("*")[0].split("?")[0].split("[")[0].rpartition("/")[0]
-    else:
-        paths, root = fs.find(path), path.rstrip("/")
-    scheme = uri.partition("://")[0]
-    return [_store_file(fs, scheme, p, p[len(root) :].lstrip("/")) for p in sorted(paths) if not _hidden(p[len(root) :])]
+def open_regular(path: Path) -> IO[bytes]:
+    """A local file for reading; never waits for a writer, as opening a pipe would. Raises UnfitFileError for anything but a file."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if (reason := unfit(os.fstat(descriptor))) is not None:
+        os.close(descriptor)
+        raise UnfitFileError(reason)
+    return os.fdopen(descriptor, "rb")
 
 
-def _store_file(fs: Any, scheme: str, path: str, name: str) -> File:
-    info = fs.info(path)
-    version = info.get("ETag") or info.get("mtime") or info.get("LastModified") or ""
-    local = Path(path) if scheme == "file" else None
-    return File(uri=f"{scheme}://{path}", name=name, identity=(path, str(info["size"]), str(version)), local=local)
+def unfit(facts: os.stat_result) -> str | None:
+    """Why something with these facts is not read as a file; None for a regular file."""
+    kinds = ((stat.S_ISDIR, "a directory"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISREG, None))
+    kind = next((name for test, name in kinds if test(facts.st_mode)), "a device")
+    return f"it is {kind}, not a regular file" if kind else None
 
 
-def _hidden(name: str) -> bool:
-    return any(part.startswith(".") for part in PurePosixPath(name).parts)
+def _bounded(plain: Any, packed: int) -> IO[bytes]:
+    return io.BufferedReader(_Bounded(plain, max(UNPACKED_FREELY, MOST_TIMES * packed)), 1 << 20)
 
 
-def _hub_files(field: str, source: str, revision: str | None, repository: str, patterns: Sequence[str]) -> list[File]:
-    """Downloads what matches into the hub's own cache (HF_HOME), from HF_ENDPOINT where set."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+class _Bounded(io.RawIOBase):
+    """What is unpacked, up to a bound."""
 
-    name, inside = split_hub(source)
-    wanted = [f"{inside}*" if inside.endswith("/") else inside, f"{inside}/*"] if inside else list(patterns) or None
-    try:
-        root = Path(snapshot_download(name, repo_type=repository, revision=revision, allow_patterns=wanted))
-    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        way_out = "Check owner, name and revision; a private one needs HF_TOKEN"
-        raise BadData(field, source, f"the hub has no such {repository} at revision {revision or 'main'}", way_out) from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise Unreachable(field, source, error) from error
-    # The snapshot's directory is named by its commit, so the identity pins the content.
-    paths = sorted(
-        p for p in root.rglob("*") if p.is_file() and not _hidden(str(p.relative_to(root))) and _matches(p.relative_to(root), wanted)
-    )
-    if not paths:
-        raise BadData(field, source, "the repository has no such file", "Check the path after owner/name")
-    return [
-        File(
-            uri=f"hf://{name}/{p.relative_to(root)}",
-            name=str(p.relative_to(root)),
-            identity=(name, root.name, str(p.relative_to(root))),
-            local=p,
-        )
-        for p in paths
-    ]
+    def __init__(self, plain: Any, most: int) -> None:
+        self._plain, self._most, self._given = plain, most, 0
 
+    def readable(self) -> bool:
+        return True
 
-def _matches(path: Path, patterns: list[str] | None) -> bool:
-    from fnmatch import fnmatch
-
-    return patterns is None or any(fnmatch(str(path), pattern) for pattern in patterns)
-
-
-def split_hub(source: str) -> tuple[str, str]:
-    """hf://owner/name/some/path -> ("owner/name", "some/path")."""
-    parts = source.removeprefix("hf://").split("/", 2)
-    return "/".join(parts[:2]), parts[2] if len(parts) > 2 else ""
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer)
+        data = self._plain.read(len(view))
+        self._given += len(data)
+        if self._given > self._most:
+            raise UnfitFileError(f"it unpacks to more than {self._most >> 20} MiB, over {MOST_TIMES} times its own size")
+        view[: len(data)] = data
+        return len(data)

@@ -12,7 +12,8 @@ from typing import Any
 from llmtrain_trainer.config.model import Model
 from llmtrain_trainer.data.bad_data import BadData, Unreachable
 from llmtrain_trainer.data.cache import build_once, digest, link
-from llmtrain_trainer.data.files import File, list_files
+from llmtrain_trainer.data.files import File
+from llmtrain_trainer.data.listing import list_files
 from llmtrain_trainer.data.tokenizer_facts import TokenizerFacts
 from llmtrain_trainer.run_dir import write_atomically
 

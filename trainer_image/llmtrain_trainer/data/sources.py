@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import re
-import sys
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import IO, Any
+from typing import Any
 
 from llmtrain_trainer.config.dataset import Dataset
 from llmtrain_trainer.data.bad_data import BadData, Unreachable
-from llmtrain_trainer.data.files import File, list_files
+from llmtrain_trainer.data.blame import judged
+from llmtrain_trainer.data.choice import data_files, of_split
+from llmtrain_trainer.data.files import File, UnfitFileError
+from llmtrain_trainer.data.listing import Told, list_files, untold
+from llmtrain_trainer.data.readers import READERS, ROWS, Asked, Row, reader_of
+from llmtrain_trainer.data.reading import Reading
 
-DATA_PATTERNS = tuple(f"*.{kind}{packed}" for kind in ("txt", "jsonl", "json", "csv", "parquet") for packed in ("", ".gz", ".zst"))
+__all__ = ["Row", "dataset_files", "held_back", "in_batches", "read_rows", "wanted_columns"]
+
+DATA_PATTERNS = tuple(f"*.{kind}{packed}" for kind in READERS for packed in ("", ".gz", ".zst"))
 """What is downloaded of a dataset repository when the source names no path in it."""
 
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One document as it was found."""
-
-    place: str
-    """File and row number, for messages."""
-
-    values: dict[str, Any]
+MOST_NULL = 0.5
+"""Share of rows without a value beyond which the column is taken for the wrong one."""
 
 
 def wanted_columns(dataset: Dataset) -> tuple[str, ...]:
@@ -39,34 +34,26 @@ def wanted_columns(dataset: Dataset) -> tuple[str, ...]:
     return by_format[dataset.format]
 
 
-def dataset_files(field: str, dataset: Dataset) -> list[File]:
-    """Files of a dataset; of an hf:// repository those of its split."""
-    files = list_files(f"{field}.source", dataset.source, repository="dataset", patterns=DATA_PATTERNS)
-    return _of_split(field, dataset.split, files) if dataset.source.startswith("hf://") and len(files) > 1 else files
+def dataset_files(field: str, dataset: Dataset, told: Told = untold) -> list[File]:
+    """Files of a dataset that hold data; of an hf:// repository those of its split."""
+    files = list_files(f"{field}.source", dataset.source, repository="dataset", patterns=DATA_PATTERNS, told=told)
+    return of_split(field, dataset, data_files(field, dataset, files, told), told)
 
 
-def _of_split(field: str, split: str, files: list[File]) -> list[File]:
-    """By the convention of hub repositories: the split's name is a word in the file's path."""
-    word = re.compile(rf"(^|[/_.-]){re.escape(split)}([/_.-]|$)")
-    chosen = [file for file in files if word.search(file.name)]
-    named = [file for file in files if re.search(r"(^|[/_.-])(train|test|validation|valid|dev)([/_.-]|$)", file.name)]
-    if not chosen and split == "train" and not named:
-        return files
-    if not chosen:
-        names = ", ".join(file.name for file in files[:5])
+def read_rows(field: str, dataset: Dataset, files: Sequence[File], reading: Reading | None = None) -> Iterator[Row]:
+    """All rows but those that are null, file after file; at most dataset.max_samples. `reading` counts what a person has to know.
+
+    Raises BadData with file and row, Unreachable where a store does not answer.
+    """
+    counted = Reading() if reading is None else reading
+    rows = (row for file in files for row in _rows(field, dataset, file, counted))
+    yield from islice(rows, dataset.max_samples)
+    if counted.nulls > MOST_NULL * counted.rows:
+        columns = " and ".join(wanted_columns(dataset))
+        rule = f"{columns} is null in {counted.nulls} of {counted.rows} rows (the first: {counted.first_null})"
         raise BadData(
-            f"{field}.split",
-            split,
-            f"no file of the repository is named after it (found {names})",
-            "Give the files in source: hf://owner/name/path*",
+            f"{field}.source", dataset.source, rule, f"Set {field}.columns to the columns that hold the data, or leave such rows out"
         )
-    return chosen
-
-
-def read_rows(field: str, dataset: Dataset, files: Sequence[File]) -> Iterator[Row]:
-    """All rows, file after file; at most dataset.max_samples."""
-    rows = (row for file in files for row in _rows(field, dataset, file))
-    return islice(rows, dataset.max_samples)
 
 
 def in_batches(rows: Iterable[Row], characters: int, most: int) -> Iterator[list[Row]]:
@@ -91,95 +78,58 @@ def held_back(dataset: Dataset, row: Row, share: float) -> bool:
     return int.from_bytes(hashlib.blake2b(said.encode(), digest_size=8).digest(), "big") < share * 2**64
 
 
-def _rows(field: str, dataset: Dataset, file: File) -> Iterator[Row]:
-    reader = _READERS.get(file.kind, _text)
+def _rows(field: str, dataset: Dataset, file: File, counted: Reading) -> Iterator[Row]:
+    columns = wanted_columns(dataset)
+    asked = Asked(field=field, columns=columns, text=columns[0] if dataset.format == "text" else None, format=dataset.format)
+    done = 0
     try:
         with file.open() as stream:
-            yield from reader(field, dataset, file, stream)
-    except UnicodeDecodeError as error:
-        way_out = "Convert it to UTF-8, or choose the text files with a glob"
-        raise BadData(f"{field}.source", file.uri, f"the file is not UTF-8 text (byte {error.start})", way_out) from error
-    except (EOFError, OSError, zlib.error) as error:
-        if isinstance(error, OSError) and not file.name.endswith((".gz", ".zst")):
-            raise Unreachable(f"{field}.source", file.uri, error) from error
-        raise BadData(f"{field}.source", file.uri, f"it cannot be decompressed to its end ({error})", "Write the file again") from error
+            for row in reader_of(file)(asked, file, stream):
+                counted.rows += 1
+                if any(column in row.values and row.values[column] is None for column in columns):
+                    counted.nulls += 1
+                    counted.first_null = counted.first_null or row.place
+                else:
+                    yield _whole_text(row, columns, counted)
+                done += 1
+    except (BadData, Unreachable, MemoryError, GeneratorExit):
+        raise
+    except Exception as error:
+        place = f"{file.uri} row {done + 1}" if done or file.kind in ROWS else file.uri
+        raise _unreadable(f"{field}.source", place, file, error) from error
+    counted.empty_files += not done
 
 
-def _text(field: str, dataset: Dataset, file: File, stream: IO[bytes]) -> Iterator[Row]:
-    if dataset.format != "text":
-        way_out = "Use .jsonl, .json, .csv or .parquet, or set format: text"
-        raise BadData(f"{field}.format", dataset.format, f"{file.uri} is a text file without columns", way_out)
-    yield Row(file.uri, {dataset.columns.text: stream.read().decode("utf-8")})
+def _unreadable(field: str, place: str, file: File, error: Exception) -> BadData | Unreachable:
+    if isinstance(error, UnfitFileError):
+        return BadData(field, place, str(error), "Check the file; one that is right can be unpacked first, or be left out with a glob")
+    if file.packing is not None:
+        return judged(error, field, place, "it cannot be decompressed to its end", "Write the file again")
+    return judged(error, field, place, "it cannot be read", "Check the file, or leave it out with a glob")
 
 
-def _jsonl(field: str, _: Dataset, file: File, stream: IO[bytes]) -> Iterator[Row]:
-    for number, raw in enumerate(io.TextIOWrapper(stream, "utf-8"), start=1):
-        if line := raw.strip():
-            try:
-                value = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise _bad_row(
-                    field, file, number, f"it is not JSON ({error.msg} at column {error.colno})", "Write one JSON object a line"
-                ) from error
-            yield _object(field, file, number, value)
+def _whole_text(row: Row, columns: Sequence[str], counted: Reading) -> Row:
+    """The row with U+FFFD for each half of a surrogate pair, which JSON can write and no tokenizer can read."""
+    if not any(_has_half(row.values.get(column)) for column in columns):
+        return row
+    counted.halves += 1
+    return Row(row.place, {name: _mended(value) for name, value in row.values.items()})
 
 
-def _json(field: str, dataset: Dataset, file: File, stream: IO[bytes]) -> Iterator[Row]:
-    content = stream.read()
-    try:
-        value = json.loads(content)
-    except json.JSONDecodeError:
-        yield from _jsonl(field, dataset, file, io.BytesIO(content))  # many .json files hold one object a line
-        return
-    for number, item in enumerate(value if isinstance(value, list) else [value], start=1):
-        yield _object(field, file, number, item)
+def _has_half(value: Any) -> bool:
+    if isinstance(value, str):
+        return not value.isascii() and _HALF.search(value) is not None
+    if isinstance(value, dict):
+        return any(_has_half(key) or _has_half(each) for key, each in value.items())
+    return isinstance(value, list) and any(map(_has_half, value))
 
 
-def _csv(field: str, _: Dataset, file: File, stream: IO[bytes]) -> Iterator[Row]:
-    csv.field_size_limit(sys.maxsize)
-    rows = csv.DictReader(io.TextIOWrapper(stream, "utf-8-sig", newline=""), strict=True)
-    try:
-        for number, row in enumerate(rows, start=1):
-            if None in row:
-                raise _bad_row(
-                    field,
-                    file,
-                    number,
-                    f"it has more fields than the {len(rows.fieldnames or ())} of the header",
-                    "Quote fields that hold commas",
-                )
-            yield Row(f"{file.uri} row {number}", row)
-    except csv.Error as error:
-        raise _bad_row(field, file, rows.line_num, f"it is not CSV ({error})", "Quote fields as RFC 4180 says") from error
+def _mended(value: Any) -> Any:
+    if isinstance(value, str):
+        return _HALF.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {_mended(key): _mended(each) for key, each in value.items()}
+    return [_mended(each) for each in value] if isinstance(value, list) else value
 
 
-def _parquet(field: str, dataset: Dataset, file: File, stream: IO[bytes]) -> Iterator[Row]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        table = pyarrow.parquet.ParquetFile(stream)
-    except pyarrow.ArrowInvalid as error:
-        raise BadData(f"{field}.source", file.uri, f"it is not a parquet file ({error})", "Write the file again") from error
-    wanted = wanted_columns(dataset)
-    # A missing column is told of with all the columns that are there, so nothing is left out then.
-    columns = list(wanted) if set(wanted) <= set(table.schema_arrow.names) else None
-    number = 0
-    for batch in table.iter_batches(batch_size=1024, columns=columns):
-        for values in batch.to_pylist():
-            number += 1
-            yield Row(f"{file.uri} row {number}", values)
-
-
-def _object(field: str, file: File, number: int, value: Any) -> Row:
-    if not isinstance(value, dict):
-        raise _bad_row(field, file, number, f"it is a {type(value).__name__}, not an object", 'Write objects such as {"text": "..."}')
-    return Row(f"{file.uri} row {number}", value)
-
-
-def _bad_row(field: str, file: File, number: int, rule: str, way_out: str) -> BadData:
-    return BadData(f"{field}.source", f"{file.uri} row {number}", rule, way_out)
-
-
-_Reader = Callable[[str, Dataset, File, IO[bytes]], Iterator[Row]]
-_READERS: dict[str, _Reader] = {"jsonl": _jsonl, "json": _json, "csv": _csv, "parquet": _parquet}
+_HALF = re.compile("[\ud800-\udfff]")

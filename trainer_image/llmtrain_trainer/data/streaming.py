@@ -21,10 +21,11 @@ import numpy as np
 
 from llmtrain_trainer.config.dataset import Dataset
 from llmtrain_trainer.config.trainer import TrainerConfig
-from llmtrain_trainer.data.bad_data import BadData
+from llmtrain_trainer.data.bad_data import BadData, Interrupted
 from llmtrain_trainer.data.cache import build_once, is_whole
-from llmtrain_trainer.data.encoding import Encoder, load_tokenizer
+from llmtrain_trainer.data.encoding import load_tokenizer
 from llmtrain_trainer.data.order import permute
+from llmtrain_trainer.data.row_encoder import RowEncoder
 from llmtrain_trainer.data.rows import Ints, Rows, open_rows
 from llmtrain_trainer.data.sources import Row, dataset_files, in_batches, read_rows
 from llmtrain_trainer.run_dir import RunDir, write_atomically
@@ -46,8 +47,8 @@ def write_chunks(field: str, dataset: Dataset, config: TrainerConfig, directory:
     """Write the chunks of one dataset one by one, yielding the number of each; those that are whole already are passed over."""
 
     @cache
-    def encoder() -> Encoder:
-        return Encoder(field, dataset, load_tokenizer(tokenizer))
+    def encoder() -> RowEncoder:
+        return RowEncoder(field, dataset, load_tokenizer(tokenizer))
 
     def build(rows: list[Row], draft: Path) -> None:
         writer = rows_writer(config.task, draft, config.training)
@@ -78,8 +79,15 @@ def stream_chunks(config: TrainerConfig, run: RunDir, say: Callable[[str], None]
                 return
             say(f"streaming: chunk {max(n for n in numbers if n is not None) + 1} is ready")
     except Exception as error:
-        write_atomically(run.prepared / FAILED, json.dumps({"message": str(error)}))
+        write_atomically(run.prepared / FAILED, json.dumps(_reason(error)))
         raise
+
+
+def _reason(error: Exception) -> dict[str, str]:
+    """What the ranks raise for it."""
+    if isinstance(error, BadData):
+        return {"field": error.field, "value": error.value, "rule": error.rule, "way_out": error.way_out}
+    return {"message": str(error).strip() or type(error).__name__}
 
 
 class Chunks:
@@ -122,8 +130,7 @@ class Chunks:
             if self._is_end():
                 return
             if self._failed.exists():
-                message = json.loads(self._failed.read_text())["message"]
-                raise BadData("dataset", self._directory, f"streaming stopped ({message})", "Correct the data and start again")
+                raise _failure(json.loads(self._failed.read_text()))
             time.sleep(0.05)
         rows = open_rows(directory)
         self._chunks.append(rows)
@@ -133,3 +140,7 @@ class Chunks:
         end = self._directory / "end.json"
         self._ended = end.exists() and json.loads(end.read_text())["chunks"] == len(self._chunks)
         return self._ended
+
+
+def _failure(reason: dict[str, str]) -> Exception:
+    return Interrupted(reason["message"]) if "message" in reason else BadData(**reason)
