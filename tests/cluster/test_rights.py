@@ -176,6 +176,7 @@ def test_the_operator_needs_every_right_of_the_chart_and_no_other(
     until(lambda: {"job-a1-1", "kueue-a1-1", "volcano-a1-1", "coscheduling-a1-1", "short-a1-1"} <= life.pods(), "every gang")
     life.cluster.kubectl("annotate", "pods", "-n", namespace, "-l", "llmtrain.io/job=short", "llmtrain.io/completes-after-ms=10")
     until(lambda: "short" not in life.cluster.kubectl("get", "ltj", "-n", namespace, "-o", "name"), "the finished job to be deleted")
+    take_what_is_in_the_way(life)
     suspend_and_resume(life)
     first.end()
     start(account, [])  # which knows nothing of what the first one posted
@@ -200,6 +201,24 @@ def test_with_named_namespaces_roles_are_enough(
     suspend_and_resume(life)
     assert audit.forbidden() <= {("", "nodes", "get")}
     assert audit.used() < granted(rendered(values))
+
+
+def take_what_is_in_the_way(life: Life) -> None:
+    """Objects that earlier jobs left behind, of each kind, and a pod of somebody else."""
+    foreign = {"containers": [{"name": "web", "image": "web"}], "nodeSelector": {"no": "such"}}
+    meta = {"name": "taken-a1-0", "namespace": life.namespace}
+    life.cluster.kubectl("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": foreign}))
+    life.apply("taken", scheduling=PLACED | {"gang": "none"})
+    until(lambda: "Pod taken-a1-0 of namespace" in str(life.status("taken").get("message")), "the name to be told")
+    for gang in ("volcano", "coscheduling"):
+        old = life.get("ltj", gang)["metadata"]["uid"]
+        life.cluster.kubectl("delete", "ltj", gang, "-n", life.namespace, "--cascade=orphan")
+        life.apply(gang, scheduling=PLACED | {"gang": gang} | ({} if gang == "coscheduling" else {"queue": "team"}))
+        wanted = f"llmtrain.io/job={gang},llmtrain.io/job-uid!={old}"
+        until(lambda wanted=wanted: len(life.get("pods", "-l", wanted)["items"]) == 2, f"the new pods of {gang}")
+        assert not life.get("services,configmaps,networkpolicies,podgroups.scheduling.volcano.sh", "-l", f"llmtrain.io/job-uid={old}")[
+            "items"
+        ]
 
 
 def suspend_and_resume(life: Life) -> None:

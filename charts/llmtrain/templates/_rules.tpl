@@ -9,13 +9,16 @@
   verbs: [patch]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [list, watch, create, delete]
+  verbs: [get, list, watch, create, delete]  # get, here and below: whose the object is that has the name of ours
 - apiGroups: [""]
-  resources: [configmaps, services]
-  verbs: [create, patch]
+  resources: [configmaps]
+  verbs: [get, create, delete]  # delete, here and below: what an earlier job of the same name left behind
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, create, patch, delete]
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
-  verbs: [create, patch]
+  verbs: [get, create, patch, delete]
 - apiGroups: [""]
   resources: [events]
   verbs: [get, list, create, patch]  # list: warnings tell why a pod does not start
@@ -24,7 +27,7 @@
   verbs: [get]
 - apiGroups: [scheduling.volcano.sh, scheduling.x-k8s.io]
   resources: [podgroups]
-  verbs: [get, create, patch]
+  verbs: [get, create, patch, delete]
 {{- end -}}
 
 {{/* Of the whole cluster alone: whether the node of a pod that is not well is still there. */}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from llmtrain_operator.job.spec import GROUP, KIND, VERSION
 from llmtrain_operator.kube import names
 from llmtrain_operator.kube.client import Client, Object, path_of
-from llmtrain_operator.life.objects import LABEL_ATTEMPT, LABEL_INDEX
+from llmtrain_operator.kube.ownership import is_made_for, labelled
 
 API = f"{GROUP}/{VERSION}"
 
@@ -23,22 +23,22 @@ async def list_jobs(client: Client, namespace: str | None, **query: str) -> list
 
 
 async def pods_of(client: Client, namespace: str, job: str) -> list[Object]:
-    """All pods of a job that there still are, by attempt and index. Raises ApiError."""
+    """All pods of a job that there still are, by attempt and index. Pods that borrow its label are not its own. Raises ApiError."""
     selector = ",".join(f"{key}={value}" for key, value in names.job_labels(job).items())
     found = await client.list(path_of("v1", "Pod", namespace), labelSelector=selector)
-    return sorted(found, key=lambda pod: (attempt_of(pod), index_of(pod)))
+    made = [pod for pod in found if attempt_of(pod) and is_made_for(pod, job)]
+    return sorted(made, key=lambda pod: (attempt_of(pod), index_of(pod)))
 
 
 def attempt_of(pod: Object) -> int:
-    """Which attempt it is part of; 0 where it does not say."""
-    return _number(pod, LABEL_ATTEMPT)
+    """Which attempt it is part of; 0 where its name does not say."""
+    return _numbers(pod)[0]
 
 
 def index_of(pod: Object) -> int:
     """Number of its node in the gang."""
-    return _number(pod, LABEL_INDEX)
+    return _numbers(pod)[1]
 
 
-def _number(pod: Object, label: str) -> int:
-    text = (pod["metadata"].get("labels") or {}).get(label, "")
-    return int(text) if text.isdigit() else 0
+def _numbers(pod: Object) -> tuple[int, int]:
+    return names.numbers(labelled(pod) or "", pod["metadata"]["name"]) or (0, 0)

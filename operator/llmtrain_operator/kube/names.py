@@ -6,12 +6,16 @@ Kubernetes allows 63 characters in a host name, a Service's name and a label's v
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 
 from llmtrain_operator.life.objects import LABEL_ATTEMPT, LABEL_INDEX, LABEL_JOB
 
 JobKey = tuple[str, str]
 """Namespace and name of a job."""
+
+LABEL_JOB_UID = "llmtrain.io/job-uid"
+"""On every object: the uid of the job that it was made for. It stays where the owner reference is taken off."""
 
 LONGEST = 63
 _DIGEST = 8
@@ -20,6 +24,15 @@ _DIGEST = 8
 def pod(job: str, attempt: int, index: int) -> str:
     """demo-a2-0. It is the pod's host name too."""
     return _fit(job, f"-a{attempt}-{index}")
+
+
+def numbers(job: str, name: str) -> tuple[int, int] | None:
+    """Attempt and index of a pod, by its name; None where it is not a name that this job gives."""
+    found = re.search(r"-a([1-9][0-9]{0,8})-(0|[1-9][0-9]{0,5})$", name, re.ASCII)
+    if found is None:
+        return None
+    attempt, index = int(found[1]), int(found[2])
+    return (attempt, index) if pod(job, attempt, index) == name else None
 
 
 def gang(job: str, attempt: int) -> str:

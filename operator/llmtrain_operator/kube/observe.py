@@ -18,9 +18,10 @@ from llmtrain_operator.kube.agents import Agents, agent_url
 from llmtrain_operator.kube.client import ApiError, Client, Object, path_of
 from llmtrain_operator.kube.gangs import GangApis, admission_of, gang_of, not_served
 from llmtrain_operator.kube.names import JobKey
+from llmtrain_operator.kube.ownership import labelled, pods_made_for
 from llmtrain_operator.kube.planner import Planned, Planner
 from llmtrain_operator.kube.shared_read import SharedRead
-from llmtrain_operator.life.objects import LABEL_JOB, job_of, node_of, pod_of, warnings_of
+from llmtrain_operator.life.objects import LABEL_JOB, job_of, node_of, warnings_of
 from llmtrain_operator.life.observed import Agent, Node, Observed, Pod, Warned
 
 API = f"{GROUP}/{VERSION}"
@@ -66,7 +67,7 @@ class Observer:
         raw = await self._client.list(path_of("v1", "Pod", namespace), labelSelector=f"{LABEL_JOB}={name}")
         observed = observed_of(manifest, raw, self._gangs, self._wall(), planned)
         job, pods = observed.job, observed.pods
-        group = names.gang(name, max((pod.attempt for pod in pods), default=0))
+        group = names.gang(name, max((pod.attempt for pod in pods if pod.owner == job.uid), default=0))
         nodes, agents, warnings, admission = await asyncio.gather(
             self._nodes(pods, raw),
             self._ask((namespace, name), job.uid, pods, raw),
@@ -82,7 +83,8 @@ class Observer:
         for namespace in scopes:
             pods: dict[JobKey, list[Pod]] = defaultdict(list)
             async for pod in self._client.each(path_of("v1", "Pod", namespace), labelSelector=LABEL_JOB):
-                pods[pod["metadata"]["namespace"], pod["metadata"]["labels"][LABEL_JOB]].append(pod_of(pod))
+                job = labelled(pod) or ""
+                pods[pod["metadata"]["namespace"], job].extend(pods_made_for([pod], job))
             async for manifest in self._client.each(path_of(API, KIND, namespace)):
                 manifest |= {"apiVersion": API, "kind": KIND}
                 key = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
@@ -135,7 +137,7 @@ class Observer:
 
 def observed_of(manifest: Object, pods: Iterable[Object], gangs: GangApis, now: float, planned: Planned | None = None) -> Observed:
     """What the API server's objects alone tell. With `planned` the manifest need not be read again."""
-    return _observed(manifest, tuple(map(pod_of, pods)), gangs, now, planned)
+    return _observed(manifest, pods_made_for(pods, manifest["metadata"]["name"]), gangs, now, planned)
 
 
 def _observed(manifest: Object, pods: tuple[Pod, ...], gangs: GangApis, now: float, planned: Planned | None = None) -> Observed:

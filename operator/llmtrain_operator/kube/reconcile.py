@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from llmtrain_operator.job.spec import Status
-from llmtrain_operator.kube.apply import create_gang, delete_pods, write_status
+from llmtrain_operator.kube.apply import NotCreatedError, create_gang, delete_pods, write_status
 from llmtrain_operator.kube.client import ApiError, Client, path_to
 from llmtrain_operator.kube.cluster import Cluster
 from llmtrain_operator.kube.destinations import Destinations
@@ -31,7 +31,7 @@ from llmtrain_operator.life.budget import said_in_place
 from llmtrain_operator.life.decide import decide
 from llmtrain_operator.life.decision import Action, Decision
 from llmtrain_operator.life.gang import Gang
-from llmtrain_operator.life.observed import Observed
+from llmtrain_operator.life.observed import NotCreated, Observed
 from llmtrain_operator.life.status import as_dict, project, worth_writing
 
 log = logging.getLogger(__name__)
@@ -48,9 +48,18 @@ ACTED = 15.0
 PLACED = 0.1
 """The same after pods were created whose gang holds up another: on an idle cluster they have their nodes by then."""
 
+PRESSED = 2.0
+"""The same while a gang has its turn that may have to give way."""
+
+FIRST_RETRY, LONGEST_RETRY = 5.0, 300.0
+"""Seconds until objects that the API server did not take are tried again: the first time, and at the most."""
+
 _WARNINGS = ("Failed", "Restarting")
 _REFUSED = (400, 403, 404, 422)
-"""Codes by which the API server says no to an object, and not that it has no time."""
+"""Codes by which the API server says no to an object."""
+
+_BUSY = (0, 429, 503, 504)
+"""Codes that say nothing of the object: it did not answer, or has no time."""
 
 
 class Reconciler:
@@ -70,7 +79,7 @@ class Reconciler:
         self._client, self._observer, self._recorder, self._metrics = client, observer, recorder, metrics
         self._cluster, self._turns, self._destinations, self._clock = cluster, turns, destinations, clock
         self._started, self._written = clock(), dict[JobKey, float]()
-        self._not_created: dict[JobKey, str] = {}
+        self._not_created: dict[JobKey, tuple[int, NotCreated]] = {}  # with the job's generation then
 
     async def reconcile(self, key: JobKey) -> float | None:
         """Bring one job a step on; returns the seconds until it should be looked at again, None when it is gone. Raises ApiError."""
@@ -78,19 +87,47 @@ class Reconciler:
         if sight is None:
             self._forget(key)
             return None
-        rivals, writer = self._turns.others(key), self._destinations.writer(key, sight.observed)
-        observed = replace(sight.observed, rivals=rivals, writer=writer, not_created=self._not_created.get(key))
+        observed = self._among_others(key, sight.observed)
         decision = decide(observed)
         self._turns.note(key, observed, decision)  # nothing is awaited between reading the turns and taking one
         self._destinations.note(key, observed, decision)
-        if decision.action is not Action.LEAVE_ALONE:
-            written = await self._record(key, sight, observed, decision)
-            await asyncio.gather(
-                self._act(key, sight, observed, decision), *([self._say(key, sight, observed, decision, written)] if written else [])
-            )
+        if decision.action is Action.LEAVE_ALONE:
+            return again_in(observed, decision)
+        written = await self._record(key, sight, observed, decision)
+        said = [self._say(key, sight, observed, decision, written)] if written else []
+        refused, *_ = await asyncio.gather(self._act(key, sight, observed, decision), *said)
+        if refused is not None:
+            return await self._not_taken(key, sight, observed, refused)
         if decision.action is Action.CREATE and self._turns.awaited(key):
             return PLACED
-        return again_in(observed, decision)
+        again = again_in(observed, decision)
+        return min(PRESSED, again) if self._turns.pressed(key, observed) else again
+
+    def _among_others(self, key: JobKey, seen: Observed) -> Observed:
+        """With what is remembered of other jobs, and of what the API server did not take of this one's."""
+        generation, refused = self._not_created.get(key, (0, None))
+        if refused is not None and generation != seen.job.generation:  # another manifest may be let in
+            refused = self._not_created.pop(key) and None
+        place, rivals, writer = self._turns.place(key, seen), self._turns.others(key), self._destinations.writer(key, seen)
+        return replace(seen, rivals=rivals, place=place, writer=writer, not_created=refused)
+
+    async def _not_taken(self, key: JobKey, sight: Sight, observed: Observed, error: NotCreatedError) -> float:
+        """Say why, and let the next gang have the turn. Raises ApiError where the API server only had no time."""
+        if not error.pods:
+            self._turns.note(key, observed)
+        if error.code in _BUSY:
+            raise ApiError(error.code, "NotCreated", error.message)
+        before = observed.not_created
+        tries = before.tries + 1 if before else 1
+        until = observed.now + min(LONGEST_RETRY, FIRST_RETRY * 2.0 ** min(tries - 1, 10))
+        final = error.taken or error.code in _REFUSED
+        refused = NotCreated(message=error.message, until=until, final=final, taken=error.taken, tries=tries)
+        self._not_created[key] = observed.job.generation, refused
+        seen = replace(observed, not_created=refused)
+        said = decide(seen)
+        if written := await self._record(key, sight, seen, said):
+            await self._say(key, sight, seen, said, written)
+        return PLACED if error.pods else again_in(seen, said)
 
     async def _record(self, key: JobKey, sight: Sight, observed: Observed, decision: Decision) -> Status | None:
         """Write the status where it is worth it; returns it where it was."""
@@ -117,8 +154,8 @@ class Reconciler:
         if warns or decision.phase != old.phase:
             await self._recorder.post(sight.manifest, "Warning" if warns else "Normal", decision.reason, decision.message)
 
-    async def _act(self, key: JobKey, sight: Sight, observed: Observed, decision: Decision) -> None:
-        """Do the one thing."""
+    async def _act(self, key: JobKey, sight: Sight, observed: Observed, decision: Decision) -> NotCreatedError | None:
+        """Do the one thing. Returns why not where objects were not taken."""
         job, plan = sight.planned.job, sight.planned.plan
         if decision.action is not Action.NOTHING:
             self._metrics.actions.labels(decision.action.name.lower()).inc()
@@ -128,19 +165,16 @@ class Reconciler:
             made = render(
                 job, plan, decision.attempt, self._cluster, uid=observed.job.uid, gang=observed.gang, avoid=avoid, restarts_left=left
             )
+            fresh = decision.attempt > Gang(observed).number or not Gang(observed).pods
             try:
-                await create_gang(self._client, [*made.shared, *made.own, *(made.pods[index] for index in decision.create)])
-            except ApiError as error:
-                if error.code in _REFUSED:  # such as a quota: it is tried again, and until then the status says why
-                    self._not_created[key] = error.message
-                    refused = replace(observed, not_created=error.message)
-                    if written := await self._record(key, sight, refused, decide(refused)):
-                        await self._say(key, sight, refused, decide(refused), written)
-                raise
+                await create_gang(self._client, [*made.shared, *made.own, *(made.pods[index] for index in decision.create)], fresh=fresh)
+            except NotCreatedError as error:
+                return error
             self._not_created.pop(key, None)
         if decision.action is Action.DELETE_JOB:
             await self._client.delete(path_to(sight.manifest), observed.job.uid)
         await delete_pods(self._client, observed.job.namespace, decision.delete)
+        return None
 
     def _forget(self, key: JobKey) -> None:
         """What is remembered of a job that is gone."""

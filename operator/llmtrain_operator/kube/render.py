@@ -70,6 +70,7 @@ def _owned(manifest: Manifest, job: LLMTrainJob, uid: str | None) -> Manifest:
     """With namespace, labels and the job as its owner, so that the garbage collector takes it when the job goes."""
     metadata = manifest["metadata"]
     labels = {**names.object_labels(job.metadata.name), **metadata.get("labels", {})}
+    labels |= {names.LABEL_JOB_UID: uid} if uid is not None else {}
     placed = {**metadata, "namespace": job.metadata.namespace, "labels": labels}
     if uid is not None:
         owner = {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "name": job.metadata.name, "uid": uid, "controller": True}

@@ -15,11 +15,11 @@ from llmtrain_operator.kube.agents import Agents, address_of, ask
 from llmtrain_operator.kube.client import ApiError, Client, Object, path_of
 from llmtrain_operator.kube.cluster import HTTP_PORT
 from llmtrain_operator.kube.gangs import GangApis
+from llmtrain_operator.kube.jobs import pods_of
 from llmtrain_operator.kube.lease import API as LEASES
 from llmtrain_operator.kube.lease import LABELS
 from llmtrain_operator.kube.observe import Observer, Sight
 from llmtrain_operator.kube.planner import Planned, Planner
-from llmtrain_operator.life.objects import LABEL_JOB
 from llmtrain_operator.life.times import seconds_of, span
 from llmtrain_trainer.config import NodeStatus
 
@@ -78,7 +78,7 @@ async def testify(client: Client, http: aiohttp.ClientSession, server: str, name
     sight = await observer.look(namespace, name)
     if sight is None:
         return None
-    pods = await client.list(path_of("v1", "Pod", namespace), labelSelector=f"{LABEL_JOB}={name}")
+    pods = await pods_of(client, namespace, name)
     return Testimony(sight=sight, pods=tuple(pods), events=await _events(client, namespace, name, pods), operator=await _operator(client))
 
 

@@ -17,8 +17,9 @@ from llmtrain_operator.life.ends import FAILED_GRACE, created, deletions, ended_
 from llmtrain_operator.life.gang import Gang
 from llmtrain_operator.life.ledger import active_seconds
 from llmtrain_operator.life.observed import Observed
-from llmtrain_operator.life.others import destination_in_use, gives_way, name_in_use, not_its_turn
+from llmtrain_operator.life.others import destination_in_use, gives_back, name_in_use, refused_lately
 from llmtrain_operator.life.times import seconds_of, span
+from llmtrain_operator.life.turn import gives_way, not_its_turn
 
 MANAGER = "llmtrain.io/operator"
 """spec.managedBy that means this operator, as does none."""
@@ -255,6 +256,8 @@ POLICIES: tuple[Policy, ...] = (
     _waits_to_retry,
     name_in_use,
     destination_in_use,
+    gives_back,
+    refused_lately,
     _being_created,
     not_its_turn,
     _starts,

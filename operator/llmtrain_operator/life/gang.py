@@ -23,13 +23,13 @@ class Gang:
 
     @cached_property
     def mine(self) -> tuple[Pod, ...]:
-        """Pods of this very job. One with no owner counts: it cannot be told apart, so it is waited for."""
-        return tuple(pod for pod in self.observed.pods if pod.owner in (self.job.uid, None))
+        """Pods of this very job."""
+        return tuple(pod for pod in self.observed.pods if pod.owner == self.job.uid)
 
     @cached_property
-    def foreign(self) -> tuple[Pod, ...]:
-        """Pods of an earlier job of this name that the garbage collector has not taken yet."""
-        return tuple(pod for pod in self.observed.pods if pod.owner not in (self.job.uid, None))
+    def earlier(self) -> tuple[Pod, ...]:
+        """Pods of an earlier job of this name: the garbage collector has not taken them yet, or was told to leave them."""
+        return tuple(pod for pod in self.observed.pods if pod.owner != self.job.uid)
 
     @cached_property
     def number(self) -> int:

@@ -77,6 +77,7 @@ def pod_of(pod: object) -> Pod:
         node=_text(spec, "nodeName"),
         gated=bool(_items(spec, "schedulingGates")) or _text(scheduled, "reason") == "SchedulingGated",
         unschedulable=_text(scheduled, "message") if _text(scheduled, "reason") == "Unschedulable" else None,
+        nominated=_text(status, "nominatedNodeName") is not None,
         waiting=_text(waiting, "reason"),
         waiting_message=_text(waiting, "message"),
         started=seconds_of(_map(state, "running").get("startedAt")) or seconds_of(_map(state, "terminated").get("startedAt")),

@@ -55,12 +55,12 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
-    """A pod that carries the job's label."""
+    """A pod that the job made, or an earlier job of its name."""
 
     name: str
     uid: str
     owner: str | None
-    """uid of the job that controls it."""
+    """uid of the job that controls it; None where an earlier job left it behind."""
 
     attempt: int
     index: int
@@ -82,6 +82,9 @@ class Pod:
 
     unschedulable: str | None = None
     """What the scheduler says."""
+
+    nominated: bool = False
+    """The scheduler has a node for it, on which others are told to end first."""
 
     waiting: str | None = None
     """Why the container does not run yet, such as ImagePullBackOff."""
@@ -160,6 +163,17 @@ class Warned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What says who goes first among jobs that wait for their turn."""
+
+    after: float = 0.0
+    """Until then those go first whose pods were not found to fit on no node."""
+
+    served: int = 0
+    """When a gang of its namespace had a turn last, counted in turns; 0: never."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rival:
     """Another job under the operator's own order of gangs."""
 
@@ -169,6 +183,34 @@ class Rival:
 
     waiting_since: float | None = None
     """Since when it waits for its turn; None where it does not."""
+
+    shape: str = ""
+    """What its pods ask of a node: pods alike in this are taken by the same nodes."""
+
+    size: int = 0
+    """Pods of the gang."""
+
+    place: Place = field(default_factory=Place)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotCreated:
+    """Objects of a gang that the API server did not take."""
+
+    message: str
+    """What it said; where somebody else has the name, what is in the way and what to do."""
+
+    until: float = 0.0
+    """Nothing is tried again before then."""
+
+    final: bool = True
+    """Whether it said no, and not that something went wrong."""
+
+    taken: bool = False
+    """Whether somebody else has an object of that name."""
+
+    tries: int = 1
+    """In a row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,5 +233,8 @@ class Observed:
     warnings: Mapping[str, Warned] = field(default_factory=dict)
     """By name of the pod."""
 
-    not_created: str | None = None
-    """What the API server said when it refused a pod of the gang last; None where it took them all."""
+    not_created: NotCreated | None = None
+    """Why objects of the gang could not be created last; None where they all could."""
+
+    place: Place = field(default_factory=Place)
+    """Its own place in the line of those that wait for their turn."""

@@ -1,28 +1,17 @@
-"""Jobs that stand in each other's way: what one is to the others, and the policies by which it waits for them. Used by decide.py."""
+"""What of others stands in a job's way: their names, their destinations, what the API server does not take. Used by decide.py."""
 
 from __future__ import annotations
 
-from llmtrain_operator.life.decision import Decision
-from llmtrain_operator.life.ends import FAILED_GRACE, created, ended_as, pods_word, stopping
+from dataclasses import replace
+
+from llmtrain_operator.life import why
+from llmtrain_operator.life.decision import Action, Decision
+from llmtrain_operator.life.ends import FAILED_GRACE, created, deletions, ended_as, stopping
 from llmtrain_operator.life.gang import Gang
-from llmtrain_operator.life.observed import Observed, Rival
-from llmtrain_operator.life.times import seconds_of, span
+from llmtrain_operator.life.observed import Observed
 
-PLACING_PATIENCE = 300.0
-"""Seconds a gang may hold a part of its nodes while another waits for its turn."""
-
-UNPLACED_PATIENCE = 20.0
-"""The same for a gang of which no pod has a node, and of which the scheduler said why: what it lacks may never come."""
-
-
-def rival_of(observed: Observed) -> Rival | None:
-    """What this job is to the others under the operator's own order; None where it neither places pods nor waits for its turn."""
-    gang = Gang(observed)
-    if observed.gang != "operator" or observed.job.deleting or ended_as(gang):
-        return None
-    placing = not gang.over and gang.size > 1 and gang.scheduled < gang.size
-    since = _waiting_since(gang)
-    return Rival(key=observed.job.key, placing=placing, waiting_since=since) if placing or since is not None else None
+INCOMPLETE_PATIENCE = 20.0
+"""Seconds a gang keeps the pods it has where creating the others went wrong, without a clear no."""
 
 
 def writes(observed: Observed) -> bool:
@@ -33,10 +22,17 @@ def writes(observed: Observed) -> bool:
 
 
 def name_in_use(gang: Gang) -> Decision | None:
-    if not gang.over or not gang.foreign:
+    """Pods of an earlier job of this name, made from another manifest: never its own. Those that were left behind are told to end."""
+    if not gang.over or not gang.earlier:
         return None
-    message = f"Pods of an earlier job with this name are still going away, {gang.foreign[0].name} first."
-    return Decision(phase="Pending", reason="NameInUse", message=message, again_in=15.0)
+    left = tuple(pod for pod in gang.earlier if pod.owner is None)
+    if not left:
+        message = f"Pods of an earlier job with this name are still going away, {gang.earlier[0].name} first."
+        return Decision(phase="Pending", reason="NameInUse", message=message, again_in=15.0)
+    message = f"Pods that an earlier job with this name left behind save and end first: {why.some_names(left)}."
+    said = Decision(phase="Pending", reason="NameInUse", message=message, again_in=15.0)
+    told = deletions(gang, left, None)
+    return replace(said, action=Action.DELETE_PODS, delete=told) if told else said
 
 
 def destination_in_use(gang: Gang) -> Decision | None:
@@ -50,38 +46,22 @@ def destination_in_use(gang: Gang) -> Decision | None:
     return Decision(phase="Pending", reason="DestinationInUse", message=message, again_in=30.0)
 
 
-def not_its_turn(gang: Gang) -> Decision | None:
-    """Without a scheduler of gangs: one at a time is placed, in the order in which they began to wait."""
-    if not gang.over or gang.observed.gang != "operator" or gang.size < 2:
+def refused_lately(gang: Gang) -> Decision | None:
+    """What the API server did not take is not asked of it again at once."""
+    refused = gang.observed.not_created
+    said = why.not_created(gang)
+    if refused is None or said is None or not (gang.over or gang.missing):
         return None
-    rivals = [rival for rival in gang.observed.rivals if rival.key != gang.job.key]
-    since = _waiting_since(gang)
-    mine = (gang.observed.now if since is None else since, gang.job.key)
-    first = next((rival.key for rival in rivals if rival.placing), None) or min(
-        (rival.key for rival in rivals if rival.waiting_since is not None and (rival.waiting_since, rival.key) < mine), default=None
-    )
-    if first is None:
-        return None
-    message = f"Waits for its turn: the pods of {first} are placed first, so that no two gangs hold a part of their nodes each."
-    return Decision(phase="Queued", reason="GangOrder", message=message, again_in=30.0)
+    left = refused.until - gang.observed.now
+    return Decision(phase="Pending" if gang.over else "Starting", reason=said[0], message=said[1], again_in=left) if left > 0 else None
 
 
-def gives_way(gang: Gang) -> Decision | None:
-    """A gang that waits for the rest of its nodes lets another try; soon, where it has none and the scheduler knows none for it."""
-    if gang.observed.gang != "operator" or gang.size < 2 or gang.scheduled == gang.size:
+def gives_back(gang: Gang) -> Decision | None:
+    """A part of a gang is no gang: where the rest of its pods is not let in, the nodes of the others are free again."""
+    refused, said = gang.observed.not_created, why.not_created(gang)
+    if gang.over or not gang.missing or refused is None or said is None:
         return None
-    waiting = [rival.key for rival in gang.observed.rivals if rival.waiting_since is not None and rival.key != gang.job.key]
-    unplaced = not gang.scheduled and any(pod.unschedulable for pod in gang.pods.values())
-    patience = UNPLACED_PATIENCE if unplaced else PLACING_PATIENCE
-    if not waiting or gang.observed.now - created(gang) < patience:
+    if not refused.final and gang.observed.now - created(gang) < INCOMPLETE_PATIENCE:
         return None
-    message = f"Gives way to {waiting[0]}: {gang.scheduled} of {pods_word(gang.size)} had a node after {span(patience)}."
-    return stopping(gang, Decision(phase="Queued", reason="GaveWay", message=message, ends=gang.number), FAILED_GRACE)
-
-
-def _waiting_since(gang: Gang) -> float | None:
-    """Since when the job waits for its turn, as its condition Queued says."""
-    found = next((each for each in gang.job.status.conditions if each.type == "Queued"), None)
-    if found is None or found.status != "True" or found.reason not in ("GangOrder", "GaveWay"):
-        return None
-    return seconds_of(found.last_transition_time)
+    message = f"{said[1]} The pods that were let in end meanwhile: {len(gang.pods)} of {gang.size}."
+    return stopping(gang, Decision(phase="Pending", reason=said[0], message=message, ends=gang.number), FAILED_GRACE)

@@ -128,10 +128,12 @@ HINDRANCES: tuple[Callable[[Gang], State | None], ...] = (_queued, _no_node, _no
 
 def not_created(gang: Gang) -> tuple[str, str] | None:
     """Why the API server refuses the gang's pods, as reason and sentence; None where it does not."""
-    said = gang.observed.not_created
-    if said is None:
+    refused = gang.observed.not_created
+    if refused is None:
         return None
-    clause = _clause(re.sub(r'^(Forbidden: |Invalid: )?pods "[^"]+" is forbidden: ', "", said))
+    if refused.taken:
+        return "NameTaken", refused.message
+    clause = _clause(re.sub(r'^(Forbidden: |Invalid: )?pods "[^"]+" is forbidden: ', "", refused.message))
     namespace = gang.job.namespace
     if quota := re.match(r"exceeded quota: ([^,]+), requested: (.+), used: (.+), limited: (.+)$", clause):
         name, requested, used, limited = quota.groups()
@@ -143,7 +145,7 @@ def not_created(gang: Gang) -> tuple[str, str] | None:
         return "ServiceAccountMissing", f"The service account {missing[1]} does not exist in namespace {namespace}."
     if clause.startswith("violates PodSecurity"):
         return "PodSecurity", f"Namespace {namespace} does not admit the pods: {clause}."
-    return "PodsRefused", f"The API server refuses the pods: {clause}."
+    return "PodsRefused", f"The API server refuses the pods: {clause}." if refused.final else f"The pods cannot be created: {clause}."
 
 
 def still_ending(gang: Gang) -> str:
@@ -154,8 +156,12 @@ def still_ending(gang: Gang) -> str:
         first = min(late, key=lambda pod: pod.deleting or 0.0)
         overdue = span(gang.observed.now - (first.deleting or 0.0))
         return f"Pod {first.name} on {first.node} should have ended {overdue} ago; no new attempt starts before it has."
-    names = ", ".join(pod.name for pod in left[:3]) + (f" and {len(left) - 3} more" if len(left) > 3 else "")
-    return f"Waits for the pods to end: {names}."
+    return f"Waits for the pods to end: {some_names(left)}."
+
+
+def some_names(pods: Sequence[Pod]) -> str:
+    """The first three by name."""
+    return ", ".join(pod.name for pod in pods[:3]) + (f" and {len(pods) - 3} more" if len(pods) > 3 else "")
 
 
 def _not_started(gang: Gang) -> list[Pod]:

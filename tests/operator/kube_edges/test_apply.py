@@ -1,13 +1,15 @@
-"""Writes: what is sent, in which order, and what a refusal of one does to the others."""
+"""Writes: what is sent, in which order, whose an object is, and what a refusal of one does to the others."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from llmtrain_operator.kube.apply import create_gang, delete_pods, write_status
-from llmtrain_operator.kube.client import ApiError, Client
+from llmtrain_operator.kube.apply import NotCreatedError, create_gang, delete_pods, write_status
+from llmtrain_operator.kube.client import Client
+from llmtrain_operator.kube.names import object_labels
 from llmtrain_operator.life.decision import Deletion
 
 JOB: dict[str, Any] = {
@@ -16,41 +18,124 @@ JOB: dict[str, Any] = {
     "metadata": {"name": "job", "namespace": "team", "uid": "u1", "managedFields": []},
     "status": {"phase": "Running"},
 }
+LABELS = {**object_labels("job"), "llmtrain.io/job-uid": "u1"}
 
 
 def refusal(code: int, reason: str) -> tuple[int, dict[str, Any]]:
     return code, {"kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": f"it is {reason}"}
 
 
+def made(kind: str, name: str, uid: str = "u1", **more: Any) -> dict[str, Any]:
+    """An object as render.py makes it for the job with this uid."""
+    owner = {"apiVersion": "llmtrain.io/v1alpha1", "kind": "LLMTrainJob", "name": "job", "uid": uid, "controller": True}
+    labels = {**LABELS, "llmtrain.io/job-uid": uid}
+    meta = {"name": name, "namespace": "team", "labels": labels, "ownerReferences": [owner]}
+    return {"apiVersion": "v1", "kind": kind, "metadata": meta, **more}
+
+
 def pod(name: str) -> dict[str, Any]:
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "team"}, "spec": {}}
+    return made("Pod", name, spec={})
 
 
-async def test_a_gang_is_applied_before_its_pods_are_created_and_a_pod_that_exists_is_no_error(server: Any, client: Client) -> None:
-    server.answer = lambda sent: (
-        refusal(409, "AlreadyExists") if sent.method == "POST" and sent.body["metadata"]["name"] == "p1" else (200, {})
-    )
-    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s", "namespace": "team"}}
-    await create_gang(client, [pod("p0"), service, pod("p1"), pod("p2")])
-    assert [sent.method for sent in server.sent] == ["PATCH", "POST", "POST", "POST"]
-    applied = server.sent[0]
-    assert applied.path == "/api/v1/namespaces/team/services/s"
-    assert applied.query == {"fieldManager": "llmtrain-operator", "force": "true"}
-    assert applied.headers["Content-Type"] == "application/apply-patch+yaml"
+class There:
+    """A server on which objects are, by name."""
+
+    def __init__(self, server: Any, *found: dict[str, Any]) -> None:
+        self.server, self.found = server, {one["metadata"]["name"]: one for one in found}
+        server.answer = self.answer
+
+    def answer(self, sent: Any) -> tuple[int, Any]:
+        name = sent.body["metadata"]["name"] if sent.method == "POST" else sent.path.rsplit("/", 1)[1]
+        there = self.found.get(name)
+        if sent.method == "DELETE":
+            return 200, self.found.pop(name)
+        if sent.method == "POST":
+            return (201, sent.body) if there is None else refusal(409, "AlreadyExists")
+        return (200, there) if there is not None else refusal(404, "NotFound")
+
+    @property
+    def asked(self) -> list[str]:
+        return [sent.method for sent in self.server.sent]
+
+
+def without_owner(found: dict[str, Any], **labels: str) -> dict[str, Any]:
+    meta = {**found["metadata"], "uid": "theirs"}
+    meta.pop("ownerReferences")
+    return {**found, "metadata": {**meta, "labels": {**meta["labels"], **labels}}}
+
+
+async def test_everything_of_a_gang_is_there_before_its_pods_are_created(server: Any, client: Client) -> None:
+    There(server)
+    await create_gang(client, [pod("job-a1-0"), made("Service", "ltj-job"), pod("job-a1-1"), pod("job-a1-2")])
+    assert [(sent.method, sent.path.rsplit("/", 1)[1]) for sent in server.sent] == [("POST", "services"), *[("POST", "pods")] * 3]
+    assert server.sent[0].query == {"fieldManager": "llmtrain-operator"}
+
+
+async def test_what_is_the_jobs_own_already_is_brought_up_to_date_or_left(server: Any, client: Client) -> None:
+    service, config, second = made("Service", "ltj-job"), made("ConfigMap", "job-a1", data={"a": "1"}), pod("job-a1-1")
+    service["metadata"]["uid"] = "s1"
+    there = There(server, service, config, second)
+    await create_gang(client, [made("Service", "ltj-job"), made("ConfigMap", "job-a1", data={"a": "1"}), pod("job-a1-0"), pod("job-a1-1")])
+    (patch,) = [sent for sent in server.sent if sent.method == "PATCH"]
+    assert patch.path == "/api/v1/namespaces/team/services/ltj-job" and patch.body["metadata"]["uid"] == "s1"
+    assert patch.headers["Content-Type"] == "application/apply-patch+yaml"
+    assert "DELETE" not in there.asked
+
+
+@pytest.mark.parametrize(("fresh", "replaced"), [(True, True), (False, False)])
+async def test_the_config_map_of_an_older_manifest_gives_way_while_no_pod_has_read_it(
+    server: Any, client: Client, fresh: bool, replaced: bool
+) -> None:
+    there = There(server, made("ConfigMap", "job-a1", data={"a": "old"}))
+    await create_gang(client, [made("ConfigMap", "job-a1", data={"a": "new"}), pod("job-a1-0")], fresh=fresh)
+    assert ("DELETE" in there.asked) is replaced
+
+
+KINDS = [made("ConfigMap", "job-a1", data={"trainer.json": "{}"}), made("Service", "ltj-job"), pod("job-a1-0"), pod("job-a1-1")]
+FOREIGN: list[tuple[str, Callable[[dict[str, Any]], dict[str, Any]]]] = [
+    ("has no owner", lambda found: {**without_owner(found), "metadata": {**without_owner(found)["metadata"], "labels": None}}),
+    ("has borrowed the job's label", lambda found: without_owner(found, **{"llmtrain.io/job-uid": ""})),
+    ("has a ReplicaSet", lambda found: {**found, "metadata": {**found["metadata"], "ownerReferences": [
+        {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "r1", "controller": True}]}}),
+    ("is another job's", lambda found: {**found, "metadata": {**found["metadata"], "ownerReferences": [
+        {"apiVersion": "llmtrain.io/v1alpha1", "kind": "LLMTrainJob", "name": "job-a1", "uid": "u9", "controller": True}]}}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("wanted", KINDS, ids=lambda one: f"{one['kind']}-{one['metadata']['name']}")
+@pytest.mark.parametrize(("whose", "foreign"), FOREIGN, ids=[row[0] for row in FOREIGN])
+async def test_what_is_somebody_elses_is_neither_changed_nor_deleted_and_is_named(
+    server: Any, client: Client, wanted: dict[str, Any], whose: str, foreign: Callable[[dict[str, Any]], dict[str, Any]]
+) -> None:
+    there = There(server, foreign(wanted))
+    name = f"{wanted['kind']} {wanted['metadata']['name']}"
+    with pytest.raises(NotCreatedError, match=f"{name} of namespace team belongs to .*Delete it .*or give the job another name") as told:
+        await create_gang(client, KINDS)
+    assert told.value.taken and told.value.pods == (name == "Pod job-a1-1")
+    assert not {"PATCH", "DELETE", "PUT"} & set(there.asked)
+
+
+@pytest.mark.parametrize("orphan", [True, False])
+async def test_what_an_earlier_job_of_the_name_left_behind_gives_way(server: Any, client: Client, orphan: bool) -> None:
+    old = made("ConfigMap", "job-a1", uid="u0", data={"a": "old"})
+    there = There(server, without_owner(old) if orphan else old)
+    await create_gang(client, [made("ConfigMap", "job-a1", data={"a": "new"})])
+    assert there.asked == ["POST", "GET", "DELETE", "POST"]
 
 
 async def test_one_pod_that_is_refused_does_not_keep_the_others_from_being_made(server: Any, client: Client) -> None:
     server.answer = lambda sent: refusal(403, "Forbidden") if sent.body["metadata"]["name"] == "p1" else (201, {})
-    with pytest.raises(ApiError, match="Forbidden"):
+    with pytest.raises(NotCreatedError, match="Forbidden") as told:
         await create_gang(client, [pod(f"p{index}") for index in range(70)])
     assert {sent.body["metadata"]["name"] for sent in server.sent} == {f"p{index}" for index in range(70)}
+    assert (told.value.code, told.value.pods, told.value.taken) == (403, True, False)
 
 
 async def test_what_the_first_pod_is_refused_for_is_not_asked_of_the_others(server: Any, client: Client) -> None:
     server.answer = lambda _: refusal(422, "Invalid")
-    with pytest.raises(ApiError, match="Invalid"):
+    with pytest.raises(NotCreatedError, match="Invalid") as told:
         await create_gang(client, [pod(f"p{index}") for index in range(70)])
-    assert [sent.body["metadata"]["name"] for sent in server.sent] == ["p0"]
+    assert [sent.body["metadata"]["name"] for sent in server.sent] == ["p0"] and not told.value.pods
 
 
 async def test_pods_are_deleted_by_uid_and_one_that_was_replaced_is_left(server: Any, client: Client) -> None:

@@ -46,7 +46,8 @@ class Cluster:
 
     def pod(self, owner: str = "u1") -> dict[str, Any]:
         state = {"running": {"startedAt": "2026-01-01T00:00:00Z"}} if self.running else {"waiting": {"reason": "ContainerCreating"}}
-        metadata = {"name": "job-a1-0", "namespace": "team", "uid": "p0", "ownerReferences": [{"uid": owner, "controller": True}]}
+        controller = {"apiVersion": "llmtrain.io/v1alpha1", "kind": "LLMTrainJob", "name": "job", "uid": owner, "controller": True}
+        metadata: dict[str, Any] = {"name": "job-a1-0", "namespace": "team", "uid": "p0", "ownerReferences": [controller]}
         metadata |= {"creationTimestamp": self.created} if self.created else {}
         metadata["labels"] = {"llmtrain.io/job": "job", "llmtrain.io/attempt": "1", "llmtrain.io/index": "0"}
         ports = [{"name": "http", "containerPort": self.url.port}]

@@ -9,9 +9,9 @@ import pytest
 
 from llmtrain_operator.life.decide import decide
 from llmtrain_operator.life.decision import Action
-from llmtrain_operator.life.observed import Admission, Observed, Warned
-from llmtrain_operator.life.others import rival_of
+from llmtrain_operator.life.observed import Admission, NotCreated, Observed, Warned
 from llmtrain_operator.life.times import text_of
+from llmtrain_operator.life.turn import rival_of
 from llmtrain_trainer.config import ExitCode
 
 NOW = 1_800_000_000.0
@@ -45,7 +45,7 @@ def test_an_attempt_that_another_operator_is_about_to_create_is_waited_for(w: An
     assert (waits.action, waits.phase, waits.again_in) == (Action.NOTHING, "Starting", 2.0)
     assert decide(seen(3)).attempt == 3
     assert decide(seen(-60)).attempt == 3, "a clock that was set back holds nothing up"
-    assert decide(seen(1, not_created="exceeded quota")).attempt == 2
+    assert decide(seen(1, not_created=NotCreated(message="exceeded quota"))).attempt == 2
 
 
 def test_only_the_missing_pods_of_a_gang_are_created(w: Any) -> None:
@@ -94,7 +94,7 @@ START_ERROR = 'failed to create task: OCI runtime create failed: unable to start
 
 def refused(w: Any, said: str) -> Observed:
     """A first attempt of which the API server let no pod in."""
-    return w.nothing(job=w.job(w.status(phase="Starting", pods={"wanted": 2, "created": 0})), not_created=said)  # type: ignore[no-any-return]
+    return w.nothing(job=w.job(w.status(phase="Starting", pods={"wanted": 2, "created": 0})), not_created=NotCreated(message=said))  # type: ignore[no-any-return]
 
 
 WHY: list[tuple[str, Case, str]] = [
@@ -156,8 +156,10 @@ WHY: list[tuple[str, Case, str]] = [
     ),
     (
         "other refusal",
-        lambda w: w.observed(w.pod(0), job=w.job(w.status(pods={"wanted": 2, "created": 1})), agents={}, not_created="Pod is invalid."),
-        "The API server refuses the pods: Pod is invalid.",
+        lambda w: w.observed(
+            w.pod(0), job=w.job(w.status(pods={"wanted": 2, "created": 1})), agents={}, not_created=NotCreated(message="Pod is invalid.")
+        ),
+        "The API server refuses the pods: Pod is invalid. The pods that were let in end meanwhile: 1 of 2.",
     ),
     (
         "no trainer in the image",
@@ -185,7 +187,7 @@ def test_why_it_does_not_run_is_one_sentence(w: Any, name: str, case: Case, sent
 def test_an_attempt_of_which_no_pod_was_let_in_is_tried_again_under_its_own_number(w: Any) -> None:
     assert decide(refused(w, "exceeded quota")).attempt == 1
     ended = w.job(w.status(phase="Starting", ended_attempt=1, pods={"wanted": 2, "created": 0}))
-    assert decide(w.nothing(job=ended, not_created="exceeded quota")).attempt == 2
+    assert decide(w.nothing(job=ended, not_created=NotCreated(message="exceeded quota"))).attempt == 2
     assert decide(w.nothing(job=w.job(w.status(phase="Starting", pods={"wanted": 2, "created": 0})))).attempt == 2
 
 

@@ -13,8 +13,8 @@ from llmtrain_operator.job.spec import Spec, Status
 from llmtrain_operator.life.decide import decide
 from llmtrain_operator.life.decision import Action
 from llmtrain_operator.life.observed import Agent, Job, Observed, Pod
-from llmtrain_operator.life.others import rival_of
 from llmtrain_operator.life.status import project
+from llmtrain_operator.life.turn import rival_of
 from llmtrain_trainer.config import NodeStatus
 
 TICK = 20.0
