@@ -15,7 +15,8 @@ Run = Callable[..., Any]
 
 def pod(attempt: int, index: int) -> dict[str, Any]:
     labels = {"llmtrain.io/job": "demo", "llmtrain.io/attempt": str(attempt), "llmtrain.io/index": str(index)}
-    return {"metadata": {"name": f"demo-a{attempt}-{index}", "namespace": "team", "labels": labels}}
+    owner = {"apiVersion": "llmtrain.io/v1alpha1", "kind": "LLMTrainJob", "name": "demo", "uid": "u1", "controller": True}
+    return {"metadata": {"name": f"demo-a{attempt}-{index}", "namespace": "team", "labels": labels, "ownerReferences": [owner]}}
 
 
 @pytest.fixture
@@ -29,6 +30,12 @@ def gang(api: Any) -> Any:
             text = f"agent of a{attempt}-{index}\n{ranks}"
             api.objects[f"{PODS}/demo-a{attempt}-{index}/log"] = text.encode()
     return api
+
+
+def test_a_pod_that_borrows_the_jobs_labels_is_none_of_its_pods(gang: Any, llmtrain: Run) -> None:
+    borrowed = {"llmtrain.io/job": "demo", "llmtrain.io/attempt": "999999", "llmtrain.io/index": "0"}
+    gang.objects[PODS]["items"].append({"metadata": {"name": "spoof", "namespace": "team", "labels": borrowed}})
+    assert len(llmtrain("logs", "demo").out.splitlines()) == 10
 
 
 def test_all_nodes_of_the_newest_attempt_are_printed_in_order(gang: Any, llmtrain: Run) -> None:
