@@ -31,7 +31,7 @@ _PEAK_EVERY_STEPS = 32
 class Samples(Protocol):
     """What the loop needs of data.samples.Samples."""
 
-    def step_batch(self, step: int) -> StepBatch: ...
+    def step_batch(self, consumed: int) -> StepBatch: ...
     def evaluation_batches(self) -> Iterator[StepBatch]: ...
 
 
@@ -71,6 +71,10 @@ class Loop:
     health: Health
     step: int
     target_steps: int
+    consumed_samples: int
+    """By the steps done so far, in batches of whatever size."""
+    consumed_tokens: int
+    """Of these samples, padding included."""
     name: Callable[[int], str]
     """Name of the checkpoint of a step."""
     meta: dict[str, Any]
@@ -105,14 +109,24 @@ class Loop:
     def _one_step(self, number: int) -> Step:
         self.pulse.beat("data")
         began = time.perf_counter()
-        batch = self.samples.step_batch(number)
+        batch = self.samples.step_batch(self.consumed_samples)
         waited = time.perf_counter() - began
         self.pulse.beat("step")
         rate = learning_rate(self.config.training, number, self.target_steps)
         result = self.engine.train_step(batch, learning_rate=rate, step=number, stop=self.run.stop.exists())
         self.step, self.pulse.rank_seconds = number, result.rank_seconds
+        self.consumed_samples += self.config.batch.global_size
+        self.consumed_tokens += self.config.batch.global_size * self.config.training.sequence_length
         self.pulse.beat("step", number)
-        return Step(number=number, learning_rate=rate, result=result, seconds=time.perf_counter() - began, data_seconds=waited)
+        return Step(
+            number=number,
+            consumed_samples=self.consumed_samples,
+            consumed_tokens=self.consumed_tokens,
+            learning_rate=rate,
+            result=result,
+            seconds=time.perf_counter() - began,
+            data_seconds=waited,
+        )
 
     def _cadence(self) -> SaveCadence | None:
         if self.config.checkpoint is None or self.writer is None:
@@ -135,11 +149,11 @@ class Loop:
         """Seconds that training stood still."""
         assert self.writer is not None
         self.pulse.beat("save")
-        size = self.config.batch.global_size
         meta = {
             **self.meta,
             "step": self.step,
-            "consumed_samples": self.step * size,
+            "consumed_samples": self.consumed_samples,
+            "consumed_tokens": self.consumed_tokens,
             "target_steps": self.target_steps,
             "diverged": self.health.diverged,
         }

@@ -6,10 +6,8 @@ What it makes lies in the cache under a digest of what went in; run.prepared hol
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from llmtrain_trainer.data.bad_data import BadData, Unreachable
 from llmtrain_trainer.data.cache import build_once, digest, link, locked
 from llmtrain_trainer.data.encoding import load_tokenizer
 from llmtrain_trainer.data.entries import Entry, listed, tail_of
+from llmtrain_trainer.data.model_facts import ModelFacts
 from llmtrain_trainer.data.model_files import place_model
 from llmtrain_trainer.data.prepared import Prepared, PreparedDataset
 from llmtrain_trainer.data.reading import Reading
@@ -29,6 +28,7 @@ from llmtrain_trainer.data.row_encoder import RowEncoder
 from llmtrain_trainer.data.rows import SetStats, read_stats
 from llmtrain_trainer.data.sources import Row, held_back, in_batches, read_rows
 from llmtrain_trainer.data.streaming import chunk_name, write_chunks
+from llmtrain_trainer.data.target import target_steps
 from llmtrain_trainer.data.tokenizer_facts import TokenizerFacts
 from llmtrain_trainer.data.tokenizer_place import Place
 from llmtrain_trainer.notices import tell
@@ -183,7 +183,7 @@ class _Preparation:
         for warning in warnings:
             self._tell(warning)
         prepared = Prepared(
-            target_steps=_target_steps(self.config, samples),
+            target_steps=target_steps(self.config, samples),
             train_samples=samples,
             validation_samples=sum(stats.rows for stats in validation),
             tokens=sum(stats.tokens for stats in train),
@@ -192,6 +192,7 @@ class _Preparation:
             vocab_size=self._facts.size,
             model_vocab_size=model_vocabulary,
             tokenizer_digest=self._facts.digest,
+            model=ModelFacts.of(self.config.model, self.run.prepared / "model", self.config.training.seed),
             digest=digest(
                 self._facts.digest, [s.digest for s in train], [s.digest for s in validation], [d.weight for d in self.config.dataset]
             ),
@@ -279,15 +280,6 @@ def _check_enough(config: TrainerConfig, samples: int, validation: Sequence[SetS
     if validation and not any(stats.rows for stats in validation):
         rule = f"the {sum(s.documents for s in validation)} documents held back make no row of {length} tokens"
         raise BadData("evaluation.split", config.evaluation and config.evaluation.split, rule, "Raise it, or give evaluation.dataset")
-
-
-def _target_steps(config: TrainerConfig, samples: int) -> int:
-    """maxSteps, or enough steps to see every row `epochs` times."""
-    if config.training.max_steps is not None:
-        return config.training.max_steps
-    if config.training.epochs is None:
-        raise BadData("training.maxSteps", "not set", "the length of the training is not known", "Set training.maxSteps or training.epochs")
-    return math.ceil(Fraction(repr(config.training.epochs)) * samples / config.training.global_batch_size)
 
 
 def _warnings(entries: Sequence[Entry], train: Sequence[SetStats], length: int) -> Iterator[str]:

@@ -10,6 +10,7 @@ import json
 import math
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from llmtrain_trainer.config import Progress, RankSeconds, TrainerConfig
@@ -22,6 +23,12 @@ class Step:
     """One optimizer step that is done, and what came with it."""
 
     number: int
+    consumed_samples: int
+    """Since the start of training, this step's included."""
+
+    consumed_tokens: int
+    """The same, padding included."""
+
     learning_rate: float
     result: StepResult
     seconds: float
@@ -52,6 +59,9 @@ class Rows:
     epoch_samples: int | None
     """Samples of one pass over the training data; None where they are not known beforehand."""
 
+    passed: Callable[[int], int] = int
+    """Samples of the present datasets that were consumed when so many were in all."""
+
     _first: bool = True
     _waited: float = 0.0
 
@@ -72,9 +82,9 @@ class Rows:
             time=time.time(),
             step=step.number,
             target_steps=self.target_steps,
-            consumed_samples=step.number * size,
-            consumed_tokens=step.number * size * length,
-            epoch=step.number * size / self.epoch_samples if self.epoch_samples else None,
+            consumed_samples=step.consumed_samples,
+            consumed_tokens=step.consumed_tokens,
+            epoch=self.passed(step.consumed_samples) / self.epoch_samples if self.epoch_samples else None,
             loss=result.loss,
             grad_norm=result.grad_norm,
             learning_rate=step.learning_rate,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import faulthandler
 import hashlib
-import json
 import os
 import signal
 import sys
@@ -24,10 +23,13 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, TCPStore
 
+from llmtrain_trainer.checkpoint.continuation import record
 from llmtrain_trainer.checkpoint.fit import reads_itself
 from llmtrain_trainer.checkpoint.manifest import MANIFEST, Manifest
+from llmtrain_trainer.checkpoint.position import Position
 from llmtrain_trainer.checkpoint.writer import Writer
 from llmtrain_trainer.config import ExitCode, GpuMemory, TrainerConfig
+from llmtrain_trainer.data.course import Course
 from llmtrain_trainer.data.samples import open_samples
 from llmtrain_trainer.engines import build_engine
 from llmtrain_trainer.engines.engine import Engine
@@ -69,20 +71,21 @@ def main(root: str) -> None:
 
 def _train(run: RunDir, pulse: Pulse) -> ExitCode:
     config = TrainerConfig.model_validate_json(run.config.read_text())
-    resume = json.loads(run.resume.read_text())
-    _join(config, resume["round"])
+    position = Position.read(run.resume.read_text())
+    _join(config, position.round)
     engine = build_engine(config, run.prepared / "model")
-    pulse.beat("load", resume["step"])
-    if resume["checkpoint"] is not None:
-        _load(engine, config, Path(resume["directory"]), run.prepared / "model")
+    pulse.beat("load", position.step)
+    if position.directory is not None:
+        _load(engine, config, Path(position.directory), run.prepared / "model")
     if config.device == "cuda":
         pulse.gpu = _gpu_memory
     prepared = Prepared.load(run.prepared)
+    course = position.course or prepared.course(config.training.seed)
     loop = Loop(
         config=config,
         run=run,
         engine=engine,
-        samples=open_samples(run.prepared, config, engine.replica),
+        samples=open_samples(run.prepared, config, engine.replica, course),
         writer=Writer(run.staging) if config.checkpoint is not None else None,
         ranks=_Ranks(),
         pulse=pulse,
@@ -91,15 +94,18 @@ def _train(run: RunDir, pulse: Pulse) -> ExitCode:
             run=run,
             rank=dist.get_rank(),
             world_size=dist.get_world_size(),
-            target_steps=prepared.target_steps,
+            target_steps=position.target_steps,
+            passed=course.passed,
             epoch_samples=None if any(dataset.streaming for dataset in prepared.datasets) else prepared.train_samples,
         ),
         rank=dist.get_rank(),
         health=Health(limit=config.non_finite_steps),
-        step=resume["step"],
-        target_steps=prepared.target_steps,
-        name=_names(config.job.attempt, resume["round"]),
-        meta=_meta(config, run, resume["round"]) | {"engine": config.engine, "format": engine.format},
+        step=position.step,
+        target_steps=position.target_steps,
+        consumed_samples=position.consumed_samples,
+        consumed_tokens=position.consumed_tokens,
+        name=_names(config.job.attempt, position.round),
+        meta=_meta(config, prepared, position.round, course) | {"engine": config.engine, "format": engine.format},
     )
     code = loop.train()
     dist.barrier()  # nobody leaves while another may still fail: after this line the round has succeeded everywhere
@@ -108,9 +114,14 @@ def _train(run: RunDir, pulse: Pulse) -> ExitCode:
 
 
 def _load(engine: Engine, config: TrainerConfig, directory: Path, model_dir: Path) -> None:
-    """Weights and optimizer of a fetched checkpoint, whoever wrote it."""
+    """Weights and optimizer of a fetched checkpoint, whoever wrote it. Raises BadData where they are of another model."""
     meta = Manifest.model_validate_json((directory / MANIFEST).read_bytes()).meta
     if reads_itself(meta, config):
+        # The agent compared the models, but where the checkpoint does not describe its own, and for which layers have adapters.
+        if dist.get_rank() == 0 and (meta.record is None or config.peft is not None):
+            from llmtrain_trainer.stored.open import open_source
+
+            open_source(config, directory, model_dir, meta.format)
         engine.load_checkpoint(directory)
         return
     # What reads other engines' files is imported here: most starts need none of it.
@@ -168,7 +179,7 @@ def _names(attempt: int, round_number: int) -> Callable[[int], str]:
     return lambda step: f"step-{step:08d}-a{attempt}-r{round_number}"
 
 
-def _meta(config: TrainerConfig, run: RunDir, round_number: int) -> dict[str, Any]:
+def _meta(config: TrainerConfig, prepared: Prepared, round_number: int, course: Course) -> dict[str, Any]:
     return {
         "job": config.job.name,
         "attempt": config.job.attempt,
@@ -177,7 +188,9 @@ def _meta(config: TrainerConfig, run: RunDir, round_number: int) -> dict[str, An
         "seed": config.training.seed,
         "global_size": config.batch.global_size,
         "config_hash": _sha256(config.model_dump_json(by_alias=True).encode()),
-        "tokenizer_hash": Prepared.load(run.prepared).tokenizer_digest,
+        "tokenizer_hash": prepared.tokenizer_digest,
+        "record": record(config, prepared),
+        "course": course.model_dump(mode="json", by_alias=True),
         "torch": torch.__version__,
     }
 

@@ -76,6 +76,7 @@ REFUSED = [
         r"its model.layers.0.mlp.gate_proj.weight is \[512, 64\], and the checkpoint's is \[128, 64\]. Give",
     ),
     ({"num_hidden_layers": 5}, "the checkpoint does not hold its model.layers.4.self_attn.q_proj.weight. Give the manifest of the job"),
+    ({"num_hidden_layers": 3}, "the checkpoint holds model.layers.3.input_layernorm.weight, which the model lacks. Give the manifest of"),
 ]
 
 

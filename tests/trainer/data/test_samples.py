@@ -48,25 +48,25 @@ def mixed(job: Job) -> TrainerConfig:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
 @given(layout=st.sampled_from([(1, 8), (1, 1), (2, 1), (2, 4), (4, 2), (8, 1)]), step=st.integers(1, 400))
 def test_every_layout_sees_the_same_samples_in_the_same_order(job: Job, mixed: TrainerConfig, layout: tuple[int, int], step: int) -> None:
-    expected = open_samples(job.run.prepared, in_layout(mixed, 1, 8), 0).step_batch(step)
+    expected = open_samples(job.run.prepared, in_layout(mixed, 1, 8), 0).step_batch(8 * (step - 1))
     config = in_layout(mixed, *layout)
-    parts = [samples.step_batch(step) for samples in replicas(job, config)]
+    parts = [samples.step_batch(8 * (step - 1)) for samples in replicas(job, config)]
     assert torch.equal(global_rows(config, parts), global_rows(in_layout(mixed, 1, 8), [expected]))
     assert {part.target_tokens for part in parts} == {int((expected.labels != -100).sum())}
 
 
 def test_a_resume_at_any_step_goes_on_with_the_undisturbed_stream(job: Job, mixed: TrainerConfig) -> None:
     undisturbed = open_samples(job.run.prepared, mixed, 1)
-    stream = [undisturbed.step_batch(step).input_ids for step in range(1, 30)]
+    stream = [undisturbed.step_batch(8 * (step - 1)).input_ids for step in range(1, 30)]
     resumed = open_samples(job.run.prepared, mixed, 1)
-    assert all(torch.equal(resumed.step_batch(step).input_ids, stream[step - 1]) for step in (29, 17, 18))
+    assert all(torch.equal(resumed.step_batch(8 * (step - 1)).input_ids, stream[step - 1]) for step in (29, 17, 18))
 
 
 def test_one_epoch_of_the_only_dataset_sees_each_row_once(job: Job) -> None:
     config = config_of([{"source": job.text_file(count=100)}])
     steps = job.prepare(config).train_samples // 8
     samples = open_samples(job.run.prepared, in_layout(config, 1, 8), 0)
-    rows = torch.cat([samples.step_batch(step).input_ids for step in range(1, steps + 1)])
+    rows = torch.cat([samples.step_batch(8 * (step - 1)).input_ids for step in range(1, steps + 1)])
     assert len(torch.unique(rows, dim=0)) == steps * 8
 
 
@@ -116,7 +116,7 @@ def test_packed_rows_hold_the_same_samples_as_rows_of_their_own(job: Job) -> Non
         config = chat_config(job, packing)
         rows[packing] = job.prepare(config).train_samples
         samples = open_samples(job.run.prepared, in_layout(config, 1, 8), 0)
-        batches = [samples.step_batch(step) for step in range(1, rows[packing] // 8 + 2)]
+        batches = [samples.step_batch(8 * (step - 1)) for step in range(1, rows[packing] // 8 + 2)]
         assert all(batch.packed is packing for batch in batches)
         found[packing] = set().union(*map(samples_of, batches))
     assert found[True] == found[False]
@@ -129,7 +129,7 @@ def test_attention_made_from_position_ids_never_crosses_into_another_sample(job:
     config = chat_config(job, packing=True)
     job.prepare(config)
     tokenizer = load_tokenizer(job.run.prepared / "tokenizer")
-    batch = open_samples(job.run.prepared, in_layout(config, 1, 8), 0).step_batch(1)
+    batch = open_samples(job.run.prepared, in_layout(config, 1, 8), 0).step_batch(0)
     segments = (batch.position_ids == 0).cumsum(dim=1)
     visible = (segments[:, :, None] == segments[:, None, :]).tril()
     conversations = 0
@@ -149,7 +149,7 @@ def test_labels_are_the_next_token_of_the_same_sample_or_none(job: Job) -> None:
     config = chat_config(job, packing=True)
     job.prepare(config)
     eos = load_tokenizer(job.run.prepared / "tokenizer").eos_token_id
-    batch = open_samples(job.run.prepared, in_layout(config, 1, 8), 0).step_batch(1)
+    batch = open_samples(job.run.prepared, in_layout(config, 1, 8), 0).step_batch(0)
     inside = batch.position_ids[:, 1:] != 0
     labels, following = batch.labels[:, :-1], batch.input_ids[:, 1:]
     assert torch.equal(labels[inside & (labels != -100)], following[inside & (labels != -100)])
@@ -160,7 +160,7 @@ def test_targets_are_the_answers_and_their_end_tokens_alone(job: Job) -> None:
     config = chat_config(job, packing=True)
     job.prepare(config)
     tokenizer = load_tokenizer(job.run.prepared / "tokenizer")
-    batch = open_samples(job.run.prepared, in_layout(config, 1, 8), 0).step_batch(1)
+    batch = open_samples(job.run.prepared, in_layout(config, 1, 8), 0).step_batch(0)
     learned = tokenizer.decode(batch.labels[batch.labels != -100].tolist())
     assert re.fullmatch(r"(Answer \d+<\|end\|>)+", learned)
 

@@ -44,11 +44,11 @@ def test_readers_wait_for_chunks_and_see_what_they_would_have_seen_later(job: Jo
     job.prepare(config)
     writer = threading.Timer(0.2, write_all, [job, config])
     writer.start()
-    early = [open_samples(job.run.prepared, config, 0).step_batch(step).input_ids for step in range(1, 150)]
+    early = [open_samples(job.run.prepared, config, 0).step_batch(8 * (step - 1)).input_ids for step in range(1, 150)]
     writer.join()
     assert len(chunks(job)) == 10
     late = open_samples(job.run.prepared, config, 0)
-    assert all(torch.equal(late.step_batch(step).input_ids, early[step - 1]) for step in reversed(range(1, 150)))
+    assert all(torch.equal(late.step_batch(8 * (step - 1)).input_ids, early[step - 1]) for step in reversed(range(1, 150)))
 
 
 def test_a_stream_starts_again_in_another_order_and_sees_every_row_each_time(job: Job, config: TrainerConfig) -> None:
@@ -58,7 +58,7 @@ def test_a_stream_starts_again_in_another_order_and_sees_every_row_each_time(job
     write_all(job, config)
     rows = sum(json.loads((job.run.prepared / "train" / "0" / name / "set.json").read_text())["rows"] for name in chunks(job))
     samples = open_samples(job.run.prepared, config, 0)
-    consumed = torch.cat([samples.step_batch(step).input_ids for step in range(1, 2 * rows // 8 + 1)])
+    consumed = torch.cat([samples.step_batch(8 * (step - 1)).input_ids for step in range(1, 2 * rows // 8 + 1)])
     first, second = consumed[:rows], consumed[rows : 2 * rows - 8]
     assert len(torch.unique(first, dim=0)) == rows
     assert not torch.equal(first[: len(second)], second)
@@ -88,7 +88,7 @@ def test_readers_are_told_of_bad_data_further_on(job: Job, config: TrainerConfig
     with pytest.raises(BadData, match="row 101: it is not JSON"):
         write_all(job, config)
     with pytest.raises(BadData, match=r"^spec\.dataset\[0\]\.source is .* row 101: it is not JSON"):
-        open_samples(job.run.prepared, config, 0).step_batch(200)
+        open_samples(job.run.prepared, config, 0).step_batch(8 * 199)
 
 
 def test_sft_streams_too(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,6 +98,6 @@ def test_sft_streams_too(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     config = config_of([dataset], task="sft", training={"sequenceLength": 64})
     job.prepare(config)
     write_all(job, config)
-    batch = open_samples(job.run.prepared, config, 0).step_batch(1)
+    batch = open_samples(job.run.prepared, config, 0).step_batch(0)
     assert batch.packed
     assert batch.target_tokens > 0

@@ -13,18 +13,22 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Literal
 
 from llmtrain_trainer.agent.board import Events
 from llmtrain_trainer.agent.gang import Gang
 from llmtrain_trainer.agent.outcome import GaveUpError
 from llmtrain_trainer.checkpoint import restore
+from llmtrain_trainer.checkpoint.continuation import Resumption, from_start, resumption
 from llmtrain_trainer.checkpoint.errors import BadCheckpointError, ResumeError, StoreError
+from llmtrain_trainer.checkpoint.manifest import MANIFEST, Manifest
+from llmtrain_trainer.checkpoint.position import Position
 from llmtrain_trainer.checkpoint.restore import Found
 from llmtrain_trainer.checkpoint.store import Store
 from llmtrain_trainer.config import ExitCode, TrainerConfig, Verdict
 from llmtrain_trainer.data.prepared import Prepared
+from llmtrain_trainer.notices import tell
 from llmtrain_trainer.run_dir import RunDir
 
 _FETCH_SECONDS = 3600.0
@@ -35,27 +39,13 @@ _UNABLE = "unable: "
 """Begins the answer of a node whose store or disk failed; any other answer but ok says that the checkpoint is bad."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Position:
-    """Where a round begins: the content of resume.json."""
-
-    round: int = 0
-    checkpoint: str | None = None
-    step: int = 0
-    directory: str | None = None
-
-    def text(self) -> str:
-        """As JSON."""
-        return json.dumps(asdict(self))
-
-
 class Agreement:
     """One an agent; without a store every round begins at step 0."""
 
     def __init__(self, gang: Gang, run: RunDir, store: Store | None, config: TrainerConfig, events: Events) -> None:
         self._gang, self._run, self._store, self._events = gang, run, store, events
         self._resume: Literal["latest", "none"] | int = config.checkpoint.resume if config.checkpoint is not None else "none"
-        self._attempt = config.job.attempt
+        self._attempt, self._config = config.job.attempt, config
 
     def settle(self, *, first: bool) -> Position:
         """Agree for the newest round. `first`: this agent's first start, to which checkpoint.resume applies.
@@ -137,8 +127,9 @@ class Agreement:
 
     def _fetch(self, name: str | None) -> tuple[Position, str]:
         """Fetch and verify; the answer says what came of it."""
+        prepared = Prepared.load(self._run.prepared)
         if name is None or self._store is None:
-            return Position(round=self._gang.round), _OK
+            return self._position(from_start(self._config, prepared)), _OK
         try:
             found = restore.find(self._store, name)
             directory = restore.fetch(found, self._store, self._run.restore)
@@ -146,7 +137,26 @@ class Agreement:
             return Position(round=self._gang.round), f"{error}"
         except (StoreError, OSError) as error:
             return Position(round=self._gang.round), f"{_UNABLE}{error}"
-        return Position(round=self._gang.round, checkpoint=name, step=found.step, directory=str(directory)), _OK
+        read = Manifest.model_validate_json((directory / MANIFEST).read_bytes())
+        return self._position(resumption(read, self._config, prepared), name=name, step=found.step, directory=directory), _OK
+
+    def _position(self, found: Resumption, *, name: str | None = None, step: int = 0, directory: Path | None = None) -> Position:
+        """Raises GaveUpError where the run must not go on from there; what a person must know is told."""
+        if self._gang.leads:
+            if found.refused is not None:
+                raise self._give_up(ExitCode.CONFIG, "BadConfig", found.refused)
+            for sentence in found.told:
+                tell(self._run, sentence)
+        return Position(
+            round=self._gang.round,
+            checkpoint=name,
+            step=step,
+            directory=str(directory) if directory else None,
+            consumed_samples=found.consumed_samples,
+            consumed_tokens=found.consumed_tokens,
+            target_steps=found.target_steps,
+            course=found.course,
+        )
 
     def _give_up(self, code: ExitCode, reason: str, message: str) -> GaveUpError:
         verdict = Verdict(exit_code=code, reason=reason, message=message)

@@ -18,7 +18,7 @@ from typing import Any
 from torch.distributed.elastic.agent.server.api import RunResult, SimpleElasticAgent, WorkerGroup, WorkerSpec, WorkerState
 
 from llmtrain_trainer.agent import memory_killer
-from llmtrain_trainer.agent.agreement import Agreement, Position
+from llmtrain_trainer.agent.agreement import Agreement
 from llmtrain_trainer.agent.budget import Budget
 from llmtrain_trainer.agent.failure import Failure, first_failure, first_of
 from llmtrain_trainer.agent.gang import Gang, SupersededError
@@ -26,6 +26,7 @@ from llmtrain_trainer.agent.outcome import EndedError, FencedError, GaveUpError,
 from llmtrain_trainer.agent.ranks import Ranks, fork, server_processes
 from llmtrain_trainer.agent.uploads import Uploads
 from llmtrain_trainer.agent.watch import Node, Watch
+from llmtrain_trainer.checkpoint.position import Position
 from llmtrain_trainer.config import ExitCode, Verdict
 from llmtrain_trainer.orphans import reap
 from llmtrain_trainer.run_dir import write_atomically

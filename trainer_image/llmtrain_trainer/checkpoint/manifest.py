@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from llmtrain_trainer.checkpoint.errors import BadCheckpointError
 from llmtrain_trainer.config import Strict
+from llmtrain_trainer.data.course import Course
 
 BEGIN, MANIFEST, COMMIT = "begin.json", "manifest.json", "COMMIT"
 META = "meta.json"
@@ -105,6 +106,8 @@ class Meta(Strict):
 
     step: int
     consumed_samples: int = 0
+    consumed_tokens: int | None = None
+    target_steps: int | None = None
     attempt: int = 0
     round: int = 0
     seed: int | None = None
@@ -119,6 +122,11 @@ class Meta(Strict):
 
     config_hash: str | None = None
     tokenizer_hash: str | None = None
+    record: dict[str, Any] | None = None
+    """What a run that goes on is compared with: see continuation.py. None: an earlier version wrote it."""
+
+    course: Course | None = None
+    """The order of samples that the save is a point of."""
 
 
 class Manifest(Written):

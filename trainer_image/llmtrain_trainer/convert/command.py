@@ -145,5 +145,16 @@ def _unpacked(config: TrainerConfig, fetched: Path, file_format: str, root: Path
 
 def _facts(meta: Meta) -> dict[str, Any]:
     """What holds of the weights wherever they go."""
-    kept = ("step", "consumed_samples", "seed", "tokenizer_hash", "job", "global_size")
+    kept = (
+        "step",
+        "consumed_samples",
+        "consumed_tokens",
+        "target_steps",
+        "seed",
+        "tokenizer_hash",
+        "job",
+        "global_size",
+        "record",
+        "course",
+    )
     return {key: value for key, value in meta.model_dump(mode="json", by_alias=False).items() if key in kept}

@@ -35,6 +35,13 @@ class Mixture:
         datasets = self._choices[position]
         return datasets, period * self._quotas[datasets] + self._before[position]
 
+    def counts(self, consumed: int) -> list[int]:
+        """How many of the first `consumed` samples come from each dataset."""
+        period, position = divmod(consumed, len(self._choices))
+        some = np.bincount(self._choices[:position], minlength=len(self._quotas))
+        counts: list[int] = (period * self._quotas + some).tolist()
+        return counts
+
 
 def whole_shares(weights: Sequence[float]) -> list[int]:
     """Whole numbers in the proportion of the weights, in lowest terms where their sum stays within LONGEST_PERIOD."""

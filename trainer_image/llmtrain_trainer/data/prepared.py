@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from llmtrain_trainer.config.strict import Strict
+from llmtrain_trainer.data.cache import digest
+from llmtrain_trainer.data.course import Course, Part
+from llmtrain_trainer.data.model_facts import ModelFacts
 from llmtrain_trainer.data.rows import SetStats
 from llmtrain_trainer.run_dir import write_atomically
 
@@ -51,8 +54,16 @@ class Prepared(Strict):
     """Of tokenizer, rows and their order: equal on every node, or they would train on different data."""
 
     datasets: tuple[PreparedDataset, ...]
+    model: ModelFacts = ModelFacts()
+    """What a checkpoint of this run is compared with."""
+
     validation_sets: tuple[SetStats, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    def course(self, seed: int) -> Course:
+        """The order of samples of a run that begins with these datasets."""
+        named = [(dataset.weight, digest(dataset.train.digest, dataset.train.length, dataset.train.rows)) for dataset in self.datasets]
+        return Course(seed=seed, parts=tuple(Part(digest=name, weight=weight, key=key) for key, (weight, name) in enumerate(named)))
 
     def save(self, directory: Path) -> None:
         """Write prepared.json; the last act of preparation."""

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from llmtrain_trainer.config.trainer import TrainerConfig
+from llmtrain_trainer.data.course import Course
 from llmtrain_trainer.data.order import Mixture, permute, shuffled
 from llmtrain_trainer.data.prepared import Prepared
 from llmtrain_trainer.data.rows import NO_TARGET, Ints, Rows, open_rows
@@ -32,33 +33,47 @@ class Source(Protocol):
 class Shuffled:
     """Prepared rows, each epoch in an order of its own."""
 
-    def __init__(self, rows: Rows, seed: int, dataset: int) -> None:
-        self._rows, self._seed, self._dataset = rows, seed, dataset
+    def __init__(self, rows: Rows, seed: int, key: int) -> None:
+        self._rows, self._seed, self._key = rows, seed, key
         self.take, self.targets = rows.take, rows.targets
 
     def rows_of(self, ordinals: Ints) -> Ints:
-        return shuffled(ordinals, len(self._rows), self._seed, self._dataset)
+        return shuffled(ordinals, len(self._rows), self._seed, self._key)
 
 
-def open_samples(prepared: Path, config: TrainerConfig, replica: int) -> Samples:
-    """What data-parallel replica `replica` of config.mesh.dp trains and evaluates on."""
+def open_samples(prepared: Path, config: TrainerConfig, replica: int, course: Course | None = None) -> Samples:
+    """What data-parallel replica `replica` of config.mesh.dp trains and evaluates on. `course`: of a run that goes on with other data."""
     facts = Prepared.load(prepared)
-    seed = config.training.seed
+    course = course or facts.course(config.training.seed)
     train: list[Source] = []
-    for i, dataset in enumerate(facts.datasets):
+    for i, (dataset, part) in enumerate(zip(facts.datasets, course.parts, strict=True)):
         directory = prepared / "train" / str(i)
-        train.append(
-            Chunks(directory, prepared / FAILED, seed, i) if dataset.streaming else Shuffled(open_rows(directory), seed, i),
-        )
+        if dataset.streaming:
+            train.append(Chunks(directory, prepared / FAILED, course.seed, part.key))
+        else:
+            train.append(Shuffled(open_rows(directory), course.seed, part.key))
     validation = [open_rows(path) for path in sorted((prepared / "validation").glob("*"), key=lambda path: int(path.name))]
-    return Samples(config, replica, train, validation)
+    return Samples(config, replica, Place(course), train, validation)
+
+
+class Place:
+    """A course as ranks ask it: which sample of which dataset comes at a position."""
+
+    def __init__(self, course: Course) -> None:
+        self._mixture, self._start = Mixture([part.weight for part in course.parts]), course.start
+        self._before = np.array([part.before for part in course.parts], dtype=np.int64)
+
+    def at(self, consumed: Ints) -> tuple[Ints, Ints]:
+        """(dataset, how many samples of that dataset were consumed before) of each 0-based position in the stream."""
+        datasets, ordinals = self._mixture.at(consumed - self._start)
+        return datasets, ordinals + self._before[datasets]
 
 
 class Samples:
-    """The step's batch is a function of the step alone; nothing is kept between calls."""
+    """The step's batch is a function of what was consumed before it; nothing is kept between calls."""
 
-    def __init__(self, config: TrainerConfig, replica: int, train: Sequence[Source], validation: Sequence[Rows]) -> None:
-        self._mixture = Mixture([dataset.weight for dataset in config.dataset])
+    def __init__(self, config: TrainerConfig, replica: int, place: Place, train: Sequence[Source], validation: Sequence[Rows]) -> None:
+        self._place = place
         self._train, self._validation = train, validation
         self._evaluated = config.evaluation.max_samples if config.evaluation else 0
         self._packed = config.task == "sft" and config.training.packing
@@ -66,9 +81,9 @@ class Samples:
         grid = np.arange(self._size).reshape(config.batch.accumulation, config.mesh.dp, config.batch.micro_size)
         self._mine: Ints = grid[:, replica].ravel()
 
-    def step_batch(self, step: int) -> StepBatch:
-        """This replica's part of step `step`, counted from 1."""
-        datasets, ordinals = self._mixture.at((step - 1) * self._size + np.arange(self._size))
+    def step_batch(self, consumed: int) -> StepBatch:
+        """This replica's part of the step that comes when `consumed` samples were consumed by the steps before it."""
+        datasets, ordinals = self._place.at(consumed + np.arange(self._size))
         rows = np.empty_like(ordinals)
         targets = 0
         for i in np.unique(datasets).tolist():

@@ -50,7 +50,7 @@ class Files:
         self._places = _places(self._parts.shapes, shape)
         self._kept: tuple[Any, Mapping[str, torch.Tensor]] = (None, {})
         held = ((name, self._whole(name, weight)) for name, weight in network.named_parameters())
-        self.shapes = {name: shape for name, shape in held if shape is not None}
+        self.shapes = {name: shape for name, shape in held if shape is not None} | self._beyond(network)
         self.steps = int(torch.load(directory / "common.pt", weights_only=True)["steps"])
 
     def take(self, name: str, key: str = WEIGHT) -> torch.Tensor:
@@ -68,6 +68,11 @@ class Files:
             if self._shape(published) != weight[index].shape:
                 return self._shape(published)
         return weight.shape
+
+    def _beyond(self, network: PreTrainedModel) -> dict[str, torch.Size]:
+        """Published weights that the model lacks."""
+        known = {part for name, weight in network.named_parameters() for part, _ in split(self._type, name, weight.shape)}
+        return {name: self._shape(name) for name in self._places if name not in known}
 
     def _published(self, name: str, key: str) -> torch.Tensor:
         place = self._places[name]

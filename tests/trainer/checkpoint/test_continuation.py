@@ -1,0 +1,272 @@
+"""What a run may change and go on: each field of the configuration against what a checkpoint recorded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import BaseModel
+from safetensors.numpy import save_file
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
+
+from small_job import Job, config_of
+
+from llmtrain_trainer.checkpoint.continuation import Resumption, record, resumption
+from llmtrain_trainer.checkpoint.manifest import File, Manifest, Meta
+from llmtrain_trainer.checkpoint.rules import RULES
+from llmtrain_trainer.config import TrainerConfig
+from llmtrain_trainer.data.prepared import Prepared
+from llmtrain_trainer.data.samples import open_samples
+
+SHAPE = {"model_type": "llama", "vocab_size": 512, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4}
+SHAPE |= {"num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": True}
+LORA = {"method": "lora", "rank": 8, "alpha": 16}
+
+
+class Runs:
+    """A run of 10 steps that saved after step 3, and what another run makes of it."""
+
+    def __init__(self, root: Path) -> None:
+        self.job = Job(root)
+        self.text = [{"source": self.job.text_file()}]
+
+    def config(self, **changes: Any) -> TrainerConfig:
+        training = {"maxSteps": 10, "schedule": {"name": "cosine"}, **changes.pop("training", {})}
+        given = {"dataset": self.text, "model": {"config": SHAPE}, **changes}
+        return config_of(given.pop("dataset"), training=training, **given)
+
+    def save(self, config: TrainerConfig, *, step: int = 3) -> Manifest:
+        prepared = self.job.prepare(config)
+        meta = Meta(
+            step=step,
+            consumed_samples=8 * step,
+            target_steps=prepared.target_steps,
+            record=json.loads(json.dumps(record(config, prepared))),
+            course=prepared.course(config.training.seed),
+        )
+        return _manifest(meta)
+
+    def kept_tokenizer(self) -> dict[str, Any]:
+        """One that does not follow the data."""
+        self.job.prepare(self.config())
+        place = shutil.copytree(self.job.run.prepared / "tokenizer", self.job.root / "kept")
+        return {"tokenizer": {"source": f"file://{place}"}}
+
+    def go_on(self, manifest: Manifest, config: TrainerConfig) -> Resumption:
+        return resumption(manifest, config, self.job.prepare(config))
+
+
+def _manifest(meta: Meta) -> Manifest:
+    name = f"step-{meta.step:08d}-a1-r1"
+    return Manifest(name=name, save_id="s", created=0.0, meta=meta, files=(File(path="f", bytes=0, sha256="0" * 64, node=0),))
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Runs:
+    return Runs(tmp_path)
+
+
+def test_the_same_run_goes_on_without_a_word(runs: Runs) -> None:
+    found = runs.go_on(runs.save(runs.config()), runs.config())
+    assert (found.refused, found.told, found.consumed_samples, found.target_steps) == (None, (), 24, 10)
+
+
+EXACT = {
+    "another layout": {"mesh": {"dp": 1, "tp": 2, "stages": [[0, 2]]}},
+    "another engine": {"engine": "deepspeed"},
+    "other cadences": {"training": {"microBatchSize": 4, "logEverySteps": 7, "activationCheckpointing": "full"}},
+    "another export": {"output": {"export": []}},
+}
+
+
+@pytest.mark.parametrize("changes", EXACT.values(), ids=list(EXACT))
+def test_what_changes_no_result_goes_on_without_a_word(runs: Runs, changes: dict[str, Any]) -> None:
+    found = runs.go_on(runs.save(runs.config()), runs.config(**changes))
+    assert (found.refused, found.told) == (None, ())
+
+
+TOLD = {
+    "batch": ({"training": {"globalBatchSize": 4}}, "spec.training.globalBatchSize is 4 and was 8"),
+    "length": ({"training": {"sequenceLength": 8}}, "spec.training.sequenceLength is 8 and was 16"),
+    "seed": ({"training": {"seed": 7}}, "spec.training.seed is 7 and was 1"),
+    "precision": ({"training": {"precision": "fp32"}}, "spec.training.precision is fp32 and was bf16"),
+    "rate": ({"training": {"optimizer": {"learningRate": 1e-2}}}, "spec.training.optimizer.learningRate is 0.01 and was 0.0003"),
+    "decay": ({"training": {"optimizer": {"weightDecay": 0.5}}}, "spec.training.optimizer.weightDecay is 0.5"),
+    "clipping": ({"training": {"gradientClipping": 2}}, "spec.training.gradientClipping is 2.0 and was 1.0"),
+    "length of the schedule": (
+        {"training": {"maxSteps": 20}},
+        "the schedule runs to step 20 instead of 10: the learning rate of step 4 is",
+    ),
+    "warm-up": ({"training": {"schedule": {"warmupSteps": 5}}}, "the learning rate of step 4 is 0.00024, and would have been"),
+}
+
+
+@pytest.mark.parametrize("changes, sentence", TOLD.values(), ids=list(TOLD))
+def test_what_changes_the_result_is_told(runs: Runs, changes: dict[str, Any], sentence: str) -> None:
+    found = runs.go_on(runs.save(runs.config()), runs.config(**changes))
+    assert found.refused is None
+    assert any(sentence in told for told in found.told), found.told
+
+
+@pytest.mark.parametrize("changes, sentence", TOLD.values(), ids=list(TOLD))
+def test_a_finished_run_is_not_called_complete_with_what_it_never_trained_with(runs: Runs, changes: dict[str, Any], sentence: str) -> None:
+    found = runs.go_on(runs.save(runs.config(), step=10), runs.config(**changes))
+    if "maxSteps" in changes["training"]:
+        assert found.refused is None, "there is more to train"
+    elif "schedule" not in changes["training"]:
+        assert found.refused is not None and sentence in found.refused
+        assert "Raise spec.training.maxSteps to train on, or train anew with another" in found.refused
+
+
+def test_a_finished_run_is_finished_again(runs: Runs) -> None:
+    found = runs.go_on(runs.save(runs.config(), step=10), runs.config(output={"export": []}))
+    assert (found.refused, found.told) == (None, ())
+
+
+def test_fewer_steps_than_were_done_are_refused(runs: Runs) -> None:
+    found = runs.go_on(runs.save(runs.config(), step=9), runs.config(training={"maxSteps": 8}))
+    assert found.refused is not None and "spec.training.maxSteps is 8" in found.refused and "at least 9" in found.refused
+
+
+REFUSED = {
+    "task": ({}, {"task": "sft"}, "spec.task is sft and was pretrain"),
+    "layers": ({}, {"model": {"config": SHAPE | {"num_hidden_layers": 2}}}, "num_hidden_layers is 2 and was 4"),
+    "heads": ({}, {"model": {"config": SHAPE | {"num_attention_heads": 8}}}, "num_attention_heads is 8 and was 4"),
+    "rope": ({}, {"model": {"config": SHAPE | {"rope_theta": 5e5}}}, "rope_theta is 500000.0 and was 10000.0"),
+    "head": ({}, {"model": {"config": SHAPE | {"tie_word_embeddings": False}}}, "tie_word_embeddings is false and was true"),
+    "norm": ({}, {"model": {"config": SHAPE | {"rms_norm_eps": 1e-3}}}, "rms_norm_eps is 0.001 and was 1e-06"),
+    "adapters begun": ({}, {"peft": LORA}, "spec.peft is set and was not set"),
+    "adapters left out": ({"peft": LORA}, {"peft": None}, "spec.peft is not set and was set"),
+    "rank": ({"peft": LORA}, {"peft": LORA | {"rank": 4}}, "spec.peft.rank is 4 and was 8"),
+    "alpha": ({"peft": LORA}, {"peft": LORA | {"alpha": 32}}, "spec.peft.alpha is 32.0 and was 16.0"),
+    "method": ({"peft": LORA}, {"peft": LORA | {"method": "rslora"}}, "spec.peft.method is rslora and was lora"),
+    "targets": ({"peft": LORA}, {"peft": LORA | {"targetModules": ["q_proj"]}}, "spec.peft.targetModules is q_proj and was all-linear"),
+    "base of adapters": ({"peft": LORA}, {"peft": LORA, "training": {"seed": 3}}, "weights drawn from seed 3 is another base"),
+    "vocabulary": ({}, {"tokenizer": {"train": {"algorithm": "bpe", "vocabSize": 280}}}, "spec.tokenizer is"),
+}
+
+
+@pytest.mark.parametrize("before, now, clause", REFUSED.values(), ids=list(REFUSED))
+def test_what_makes_another_model_is_refused(runs: Runs, before: dict[str, Any], now: dict[str, Any], clause: str) -> None:
+    manifest = runs.save(runs.config(**before))
+    if "task" in now:  # its data would have to be other data too
+        config = runs.config(**before)
+        prepared = runs.job.prepare(config)
+        found = resumption(manifest, config.model_copy(update={"task": "sft"}), prepared)
+    else:
+        found = runs.go_on(manifest, runs.config(**before | now))
+    assert found.refused is not None and clause in found.refused
+    assert (
+        "Put back what was, or train anew with another spec.checkpoint.destination or with spec.checkpoint.resume: none." in found.refused
+    )
+
+
+def _pretrained(root: Path, fill: float, **more: np.ndarray[Any, Any]) -> dict[str, Any]:
+    root.mkdir()
+    (root / "config.json").write_text(json.dumps(SHAPE))
+    rows = np.full((512, 32), fill, np.float32)
+    rows[100] += 1
+    save_file({"model.embed_tokens.weight": rows, **more}, root / "model.safetensors")
+    return {"source": f"file://{root}"}
+
+
+def test_another_base_model_of_the_same_shape_is_refused(runs: Runs, tmp_path: Path) -> None:
+    one, other = _pretrained(tmp_path / "one", 0.5), _pretrained(tmp_path / "other", 0.25)
+    copy = _pretrained(tmp_path / "copy", 0.5)
+    tokenizer = {"tokenizer": {"train": {"algorithm": "bpe", "vocabSize": 300}}}
+    for more in ({}, {"peft": LORA}):
+        manifest = runs.save(runs.config(model=one, **tokenizer, **more))
+        assert runs.go_on(manifest, runs.config(model=copy, **tokenizer, **more)).refused is None, "the same weights elsewhere"
+        refused = runs.go_on(manifest, runs.config(model=other, **tokenizer, **more)).refused
+        assert refused is not None and f"spec.model.source {other['source']} is another base" in refused
+
+
+def test_samples_are_counted_by_the_checkpoint_when_the_batch_changes(runs: Runs) -> None:
+    """3 steps of 8, then steps of 4: no row of the first pass comes twice, and none is left out."""
+    first, then = (
+        runs.config(mesh={"dp": 1, "stages": [[0, 2]]}),
+        runs.config(
+            mesh={"dp": 1, "stages": [[0, 2]]}, training={"globalBatchSize": 4}, batch={"globalSize": 4, "microSize": 2, "accumulation": 2}
+        ),
+    )
+    manifest = runs.save(first)
+    rows = Prepared.load(runs.job.run.prepared).train_samples
+    before = open_samples(runs.job.run.prepared, first.model_copy(update={"batch": first.batch.model_copy(update={"accumulation": 4})}), 0)
+    seen = [row for step in range(3) for row in before.step_batch(8 * step).input_ids.tolist()]
+    found = runs.go_on(manifest, then)
+    after, consumed = open_samples(runs.job.run.prepared, then, 0, found.course), found.consumed_samples
+    while consumed + 4 <= rows:
+        seen += after.step_batch(consumed).input_ids.tolist()
+        consumed += 4
+    assert len({tuple(row) for row in seen}) == len(seen) == consumed
+
+
+def test_epochs_end_where_the_samples_do_when_the_batch_changes(runs: Runs) -> None:
+    epochs = {"maxSteps": None, "epochs": 2}
+    manifest = runs.save(runs.config(training=epochs))
+    found = runs.go_on(manifest, runs.config(training=epochs | {"globalBatchSize": 4}))
+    samples = Prepared.load(runs.job.run.prepared).train_samples
+    assert 2 * samples <= found.consumed_samples + 4 * (found.target_steps - 3) < 2 * samples + 4
+
+
+def test_a_dataset_that_stays_goes_on_where_it_was_beside_one_that_is_new(runs: Runs) -> None:
+    kept = runs.kept_tokenizer()
+    manifest = runs.save(runs.config(**kept))
+    more = [*runs.text, {"source": runs.job.text_file("more.jsonl", 50, 500), "weight": 3}]
+    found = runs.go_on(manifest, runs.config(dataset=more, **kept))
+    assert [part.before for part in found.course.parts] == [24, 0]
+    assert "1 of its 2 datasets go on where they were, 1 begin with their first sample, 0 of before are gone" in found.told[0]
+    again = found.course.followed_by(runs.job.prepare(runs.config(**kept)).course(1), 24 + 40)
+    assert (again.start, again.parts[0].before, again.parts[0].key) == (64, 34, 0), "a quarter of 40 samples came from it"
+
+
+def test_other_data_in_the_same_file_is_told(runs: Runs) -> None:
+    manifest = runs.save(runs.config())
+    runs.job.text_file(count=80, start=30)
+    found = runs.go_on(manifest, runs.config(tokenizer={"train": {"algorithm": "bpe", "vocabSize": 300}}))
+    assert "spec.tokenizer" in (found.refused or ""), "it was trained from this data"
+    assert any("spec.dataset gives other rows" in sentence for sentence in found.told)
+
+
+def test_a_checkpoint_of_an_earlier_version_is_compared_as_far_as_it_goes(runs: Runs) -> None:
+    config = runs.config()
+    runs.job.prepare(config)
+    digest = Prepared.load(runs.job.run.prepared).tokenizer_digest
+    meta = Meta(step=3, consumed_samples=24, seed=2, tokenizer_hash=digest, global_size=4)  # type: ignore[call-arg]
+    found = runs.go_on(_manifest(meta), config)
+    assert found.refused is None and "records neither data nor training settings" in found.told[0]
+    assert [field in " ".join(found.told) for field in ("training.seed is 1 and was 2", "globalBatchSize is 8 and was 4")] == [True, True]
+    other = runs.go_on(_manifest(meta.model_copy(update={"tokenizer_hash": "x"})), config)
+    assert other.refused is not None and f"spec.tokenizer is {digest} and was x" in other.refused
+
+
+def _leaves(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        path = f"{prefix}{field.alias or name}"
+        inner = next((kind for kind in _types(field.annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        yield from [path] if inner is None else _leaves(inner, f"{path}.")
+
+
+def _types(annotation: Any) -> Iterator[Any]:
+    yield annotation
+    for part in getattr(annotation, "__args__", ()):
+        yield from _types(part)
+
+
+def test_every_field_of_the_configuration_has_its_rule() -> None:
+    fields = [rule.field for rule in RULES]
+    lacking = [leaf for leaf in _leaves(TrainerConfig) if not any(leaf == field or leaf.startswith(f"{field}.") for field in fields)]
+    assert lacking == []
+    assert len(set(fields)) == len(fields)
+    assert not [field for field in fields if not any(leaf == field or leaf.startswith(f"{field}.") for leaf in _leaves(TrainerConfig))]
+    told = {rule.field for rule in RULES if rule.kind != "exactly"}
+    sections = ("training.", "peft.", "quantization.")
+    named = [leaf for leaf in _leaves(TrainerConfig) if leaf.startswith(sections)]
+    assert [leaf for leaf in named if leaf.startswith("peft.") and leaf not in told] == [], "a section's own rule is about its presence"

@@ -1,0 +1,56 @@
+"""The table of continuation.py: each field of the TrainerConfig, or a section of fields, and what a change of it means to a resume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """`field` as in the manifest below spec. exactly: whatever it is, the run goes on as if it had been so from the start."""
+
+    field: str
+    kind: Literal["exactly", "told", "refused"]
+    why: str
+
+
+def _exactly(why: str, *fields: str) -> tuple[Rule, ...]:
+    return tuple(Rule(field, "exactly", why) for field in fields)
+
+
+def _told(why: str, *fields: str) -> tuple[Rule, ...]:
+    return tuple(Rule(field, "told", why) for field in fields)
+
+
+def _refused(why: str, *fields: str) -> tuple[Rule, ...]:
+    return tuple(Rule(field, "refused", why) for field in fields)
+
+
+RULES: tuple[Rule, ...] = (
+    *_exactly("weights and order of samples do not know the layout", "engine", "device", "mesh", "batch", "offload", "deepspeed"),
+    *_exactly("it changes memory and speed", "training.microBatchSize", "training.activationCheckpointing", "training.compile"),
+    *_exactly("it is about what is said, kept and written", "training.logEverySteps", "evaluation", "checkpoint", "output", "estimate"),
+    *_exactly("it is about the processes", "job", "restarts", "hangSeconds", "nonFiniteSteps"),
+    *_exactly("the digests of the rows and of the tokenizer say what it made", "dataset"),
+    *_exactly("the number of steps that follows from it is compared", "training.maxSteps", "training.epochs"),
+    *_exactly("the learning rate that follows from it is compared", "training.schedule"),
+    *_exactly("the shape and the weights that it leads to are compared", "model"),
+    *_refused("the weights were trained for another task", "task"),
+    *_refused("token ids mean other text", "tokenizer"),
+    *_refused("adapters and whole weights are different checkpoints", "peft"),
+    *_refused("the adapters would be others than those of the checkpoint", "peft.method", "peft.rank", "peft.targetModules"),
+    *_refused("the adapters would change the model by another measure", "peft.alpha"),
+    *_refused("the prompt would be another than that of the checkpoint", "peft.virtualTokens"),
+    *_refused("the adapters were trained on a base of other precision", "quantization"),
+    *_refused(
+        "the adapters were trained on a base of other precision", "quantization.bits", "quantization.type", "quantization.doubleQuant"
+    ),
+    *_told("the checkpoint counts samples, so no sequence is left out and none comes twice", "training.globalBatchSize"),
+    *_told("the data is cut into other rows, and their order begins with the first", "training.sequenceLength", "training.packing"),
+    *_told("the order of the data begins anew, so sequences of this pass may come twice", "training.seed"),
+    *_told("steps compute in it from here on; weights and moments stay in fp32", "training.precision"),
+    *_told("it holds from here on, with the moments of before", "training.optimizer.name", "training.optimizer.learningRate"),
+    *_told("it holds from here on, with the moments of before", "training.optimizer.betas", "training.optimizer.epsilon"),
+    *_told("it holds from here on", "training.optimizer.weightDecay", "training.gradientClipping", "peft.dropout"),
+)

@@ -1,0 +1,25 @@
+"""How many optimizer steps a run has. Pure; asked by preparation, and again where a run goes on from a checkpoint."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+from llmtrain_trainer.config.trainer import TrainerConfig
+from llmtrain_trainer.data.bad_data import BadData
+
+
+def target_steps(config: TrainerConfig, samples: int, *, done: int = 0, passed: int = 0) -> int:
+    """maxSteps, or enough steps to see each of `samples` rows `epochs` times.
+
+    done: steps of a run that goes on. passed: samples of these rows that they consumed, in batches of whatever size.
+    """
+    training = config.training
+    if training.max_steps is not None:
+        return training.max_steps
+    if training.epochs is None:
+        raise BadData(
+            "spec.training.maxSteps", "not set", "the length of the training is not known", "Set training.maxSteps or training.epochs"
+        )
+    left = math.ceil((Fraction(repr(training.epochs)) * samples - passed) / training.global_batch_size)
+    return done + max(0, left)
