@@ -20,6 +20,7 @@ from torch.distributed.tensor import DTensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from llmtrain_trainer.config import TrainerConfig
+from llmtrain_trainer.config.quantized import without_quantization
 from llmtrain_trainer.parallel.mesh import Layout
 from llmtrain_trainer.parallel.published import Index, split
 from llmtrain_trainer.parallel.stage import Stage
@@ -147,8 +148,8 @@ def _part(weight: torch.Tensor | None, index: Index, dtype: torch.dtype) -> torc
 
 
 def _write_config(model_dir: Path, directory: Path, dtype: torch.dtype) -> None:
-    """The model's own config.json with the type of the weights; beside it what the model says of generation, if anything."""
-    shape = json.loads((model_dir / "config.json").read_text())
+    """The model's own config.json with the type of the weights, which are whole; beside it what it says of generation, if anything."""
+    shape = without_quantization(json.loads((model_dir / "config.json").read_text()))
     shape["dtype"] = str(dtype).removeprefix("torch.")
     shape.pop("torch_dtype", None)
     (directory / "config.json").write_text(json.dumps(shape, indent=2))

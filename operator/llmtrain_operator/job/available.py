@@ -52,9 +52,7 @@ def quantized_weights(case: Case) -> Problem | None:
     model, found = case.job.spec.model, case.shape and case.shape.traits.quantized
     if not found or found.readable or model.source is None or model.init == "random":
         return None
-    rule = f"its config.json says that the weights are stored as {found.method}, which no engine trains"
-    way_out = "Name the model that it was made from, in fp32, bf16, fp16, or fp8 with scales"
-    return Problem("spec.model.source", model.source, rule, way_out)
+    return Problem("spec.model.source", model.source, *found.refusal)
 
 
 def family(case: Case) -> Problem | None:

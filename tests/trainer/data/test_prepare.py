@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from s3_server import S3Server
-from safetensors.numpy import save_file
 from small_job import Job, config_of, sentence
+from small_model import write_model
 
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.encoding import load_tokenizer
@@ -157,8 +157,7 @@ def pretrained(job: Job, vocab_size: int = 512) -> str:
     directory.mkdir()
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (directory / name).write_bytes((job.run.prepared / "tokenizer" / name).read_bytes())
-    (directory / "config.json").write_text(json.dumps({"model_type": "llama", "vocab_size": vocab_size}))
-    save_file({"w": np.zeros(4, np.float32)}, directory / "model.safetensors")
+    write_model({"vocab_size": vocab_size}, directory)
     return f"file://{directory}"
 
 
@@ -197,7 +196,7 @@ def test_too_little_data_is_refused_with_numbers(job: Job) -> None:
 
 def test_a_tokenizer_larger_than_the_model_is_refused(job: Job) -> None:
     model = {"config": {"model_type": "llama", "vocab_size": 256}}
-    message = r"model.config.vocab_size is 256: the tokenizer has 300 tokens, .*\. Set vocab_size to at least 300"
+    message = r"vocab_size is 256: the tokenizer's highest token id is 299 \(.*\), .* has 256 rows\. Set vocab_size to at least 300"
     with pytest.raises(BadData, match=message):
         job.prepare(config_of([{"source": job.text_file()}], model=model))
 

@@ -13,7 +13,7 @@ import torch
 from llmtrain_trainer.parallel import context, experts, published
 from llmtrain_trainer.parallel.balance import loss_sum
 from llmtrain_trainer.parallel.launch import launch
-from llmtrain_trainer.parallel.materialize import Pretrained
+from llmtrain_trainer.parallel.pretrained import Pretrained
 
 TOLERANCE = 1e-5
 CLIP = {"gradientClipping": 0.5, "activationCheckpointing": "full"}

@@ -13,7 +13,8 @@ import torch
 from llmtrain_trainer.engines import build_engine
 from llmtrain_trainer.parallel import tensor
 from llmtrain_trainer.parallel.assemble import UNMASKED, skeleton
-from llmtrain_trainer.parallel.materialize import Pretrained, materialize
+from llmtrain_trainer.parallel.materialize import materialize
+from llmtrain_trainer.parallel.pretrained import Pretrained
 from llmtrain_trainer.parallel.stage import cut
 
 
@@ -86,7 +87,9 @@ def test_a_weight_that_no_file_has_is_named(tmp_path: Path) -> None:
 
 
 def test_a_model_without_weights_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"holds no .*safetensors; give model.source, or model.init: random"):
+    with pytest.raises(
+        ValueError, match=r"there is no model.safetensors and no model.safetensors.index.json.* model.init: random needs none"
+    ):
         Pretrained(tmp_path, "model", {})
 
 

@@ -26,6 +26,12 @@ class Quantized:
     block: tuple[int, int] | None = None
     """Rows and columns that share a scale, where config.json says so."""
 
+    @property
+    def refusal(self) -> tuple[str, str]:
+        """Rule and way out where they cannot be read."""
+        rule = f"its config.json says that the weights are stored as {self.method}, which no engine trains"
+        return rule, "Name the model that it was made from, in fp32, bf16, fp16, or fp8 with scales"
+
 
 def quantized(config: Mapping[str, Any]) -> Quantized | None:
     """None where the weights are stored as they are computed with."""

@@ -13,8 +13,10 @@ from llmtrain_trainer.config.model import Model
 from llmtrain_trainer.data.bad_data import BadData, Unreachable
 from llmtrain_trainer.data.cache import build_once, digest, link
 from llmtrain_trainer.data.files import File
+from llmtrain_trainer.data.fitting import check_model
 from llmtrain_trainer.data.listing import list_files
 from llmtrain_trainer.data.tokenizer_facts import TokenizerFacts
+from llmtrain_trainer.parallel.weight_files import WrongWeightsError, chosen
 from llmtrain_trainer.run_dir import write_atomically
 
 SHAPE = ("config.json", "generation_config.json")
@@ -38,6 +40,11 @@ def local_files(field: str, source: str, revision: str | None, patterns: Sequenc
         for file in list_files(field, source, revision=revision, patterns=patterns)
         if "/" not in file.name and any(fnmatch(file.name, pattern) for pattern in patterns)
     ]
+    return _fetched(field, files, cache)
+
+
+def _fetched(field: str, files: Sequence[File], cache: Path) -> list[Path]:
+    """On this machine, in the same order."""
     if all(file.local for file in files):
         return [file.local for file in files if file.local]
     directory = build_once(cache / "downloads" / digest([file.identity for file in files]), lambda draft: _download(field, files, draft))
@@ -53,21 +60,40 @@ def _download(field: str, files: Sequence[File], directory: Path) -> None:
             raise Unreachable(field, file.uri, error) from error
 
 
-def place_model(model: Model, tokenizer: TokenizerFacts, directory: Path, cache: Path, say: Callable[[str], None]) -> int:
-    """Fill `directory`; returns the vocabulary size of the model. Raises BadData where files lack or the tokenizer does not fit."""
+def place_model(
+    model: Model, tokenizer: TokenizerFacts, directory: Path, cache: Path, say: Callable[[str], None], note: Callable[[str], None]
+) -> int:
+    """Fill `directory`; returns the vocabulary size of the model. `note` takes what of the files is passed over, a sentence each.
+
+    Raises BadData where files lack, are not those of the model, or the tokenizer does not fit.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     if model.config is not None:
         config = _with_special_tokens(model.config, tokenizer)
         write_atomically(directory / "config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
     else:
-        assert model.source is not None, "the manifest gives model.source or model.config"
-        patterns = SHAPE + (WEIGHTS if model.init == "pretrained" else ())
-        found = local_files("model.source", model.source, model.revision, patterns, cache)
-        _check(model, {path.name for path in found})
+        found = _model_files(model, cache)
         for path in found:
             link(path, directory / path.name)
         say(f"model files: {len(found)} from {model.source}")
-    return _checked_vocabulary(directory, tokenizer)
+    rows = check_model(model, directory, note)
+    _check_tokenizer(model, tokenizer, rows)
+    return rows
+
+
+def _model_files(model: Model, cache: Path) -> list[Path]:
+    """config.json and, where weights are read, those of the directory's files that hold them."""
+    assert model.source is not None, "the manifest gives model.source or model.config"
+    weights = model.init == "pretrained"
+    there = list_files("model.source", model.source, revision=model.revision, patterns=SHAPE + (WEIGHTS if weights else ()))
+    by_name = {file.name: file for file in there if "/" not in file.name}
+    if "config.json" not in by_name:
+        raise BadData("model.source", model.source, "there is no config.json", "Give a directory or repository in Hugging Face's format")
+    try:
+        wanted = (*SHAPE, *(chosen(by_name) if weights else ()))
+    except WrongWeightsError as error:
+        raise BadData("model.source", model.source, error.rule, error.way_out) from error
+    return _fetched("model.source", [by_name[name] for name in wanted if name in by_name], cache)
 
 
 def _with_special_tokens(config: dict[str, Any], tokenizer: TokenizerFacts) -> dict[str, Any]:
@@ -75,28 +101,17 @@ def _with_special_tokens(config: dict[str, Any], tokenizer: TokenizerFacts) -> d
     return {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.bos_token_id, **config}
 
 
-def _check(model: Model, names: set[str]) -> None:
-    if "config.json" not in names:
-        raise BadData("model.source", model.source, "there is no config.json", "Give a directory or repository in Hugging Face's format")
-    if model.init == "pretrained" and not any(name.endswith(".safetensors") for name in names):
-        way_out = "Convert the weights to safetensors, or set model.init: random"
-        raise BadData("model.source", model.source, "there is no *.safetensors", way_out)
-
-
-def _checked_vocabulary(directory: Path, tokenizer: TokenizerFacts) -> int:
-    config = json.loads((directory / "config.json").read_text())
-    size = config.get("vocab_size") or config.get("text_config", {}).get("vocab_size") or _default_vocabulary(config)
-    if tokenizer.size > size:
-        rule = f"the tokenizer has {tokenizer.size} tokens, which the embedding cannot hold"
-        raise BadData("model.config.vocab_size", size, rule, f"Set vocab_size to at least {tokenizer.size}, or train a smaller tokenizer")
-    return int(size)
-
-
-def _default_vocabulary(config: dict[str, Any]) -> int:
-    from transformers import AutoConfig
-
-    try:
-        return int(AutoConfig.for_model(**config).vocab_size)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        rule = f"it names no vocabulary size, and its family gives none ({error})"
-        raise BadData("model.config", config.get("model_type"), rule, "Set vocab_size") from error
+def _check_tokenizer(model: Model, tokenizer: TokenizerFacts, rows: int) -> None:
+    """Ids may have gaps, so that the highest one counts and not how many there are."""
+    highest = tokenizer.highest_id
+    if highest < rows:
+        return
+    rule = f"the tokenizer's highest token id is {highest} ({tokenizer.highest_token}), and the embedding has {rows} rows"
+    if model.config is not None:
+        way_out = f"Set vocab_size to at least {highest + 1}, or use a tokenizer with fewer tokens"
+        raise BadData("model.config.vocab_size", rows, rule, way_out)
+    smaller = f"name a tokenizer whose ids are below {rows} in tokenizer.source"
+    if model.init == "random":
+        raise BadData("model.source", model.source, rule, f"Write its config.json into model.config with a larger vocab_size, or {smaller}")
+    grow = f"Make the embedding larger (transformers: model.resize_token_embeddings({highest + 1}), then save_pretrained)"
+    raise BadData("model.source", model.source, rule, f"{grow} and name that directory, or {smaller}")

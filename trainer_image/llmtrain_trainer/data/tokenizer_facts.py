@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,10 @@ class TokenizerFacts(Strict):
     size: int
     """Tokens, special ones included."""
 
+    highest_id: int
+    """Ids may have gaps: what an embedding must hold is the highest one."""
+
+    highest_token: str
     eos_token_id: int | None
     bos_token_id: int | None
     digest: str
@@ -26,8 +32,11 @@ class TokenizerFacts(Strict):
     def save(cls, tokenizer: Any, directory: Path) -> None:
         """Of a tokenizer that was saved to `directory`."""
         names = sorted(path for path in directory.iterdir() if path.name in ("tokenizer.json", "chat_template.jinja"))
+        highest = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
         facts = cls(
             size=len(tokenizer),
+            highest_id=highest[1],
+            highest_token=highest[0],
             eos_token_id=tokenizer.eos_token_id,
             bos_token_id=tokenizer.bos_token_id,
             digest=digest([file_digest(path) for path in names], tokenizer.eos_token, tokenizer.bos_token),
@@ -36,4 +45,15 @@ class TokenizerFacts(Strict):
 
     @classmethod
     def load(cls, directory: Path) -> TokenizerFacts:
-        return cls.model_validate_json((directory / FILE).read_text())
+        found = json.loads((directory / FILE).read_text())
+        if "highestId" not in found:  # made by a version that counted tokens alone
+            highest = max(_ids(directory / "tokenizer.json"), key=lambda item: item[1])
+            found |= {"highestToken": highest[0], "highestId": highest[1]}
+        return cls.model_validate(found)
+
+
+def _ids(file: Path) -> Iterator[tuple[str, int]]:
+    """Every token of a tokenizer.json and its id."""
+    from tokenizers import Tokenizer
+
+    yield from Tokenizer.from_file(str(file)).get_vocab(with_added_tokens=True).items()

@@ -15,8 +15,9 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.parallel import balance, context, experts, tensor
-from llmtrain_trainer.parallel.materialize import Pretrained, materialize, read_adapter
+from llmtrain_trainer.parallel.materialize import materialize, read_adapter
 from llmtrain_trainer.parallel.mesh import Layout
+from llmtrain_trainer.parallel.pretrained import Pretrained
 from llmtrain_trainer.parallel.stage import FAMILIES, Stage, cut, tied_names
 from llmtrain_trainer.peft import add_adapters
 

@@ -6,63 +6,19 @@ What a weight is drawn from is (training.seed, name of its module): no layout ch
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
 from peft.tuners.lora import LoraLayer
-from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedModel
 
-from llmtrain_trainer.parallel.published import parts_of
+from llmtrain_trainer.parallel.pretrained import Pretrained
 
 ADAPTER = Path("adapter", "adapter_model.safetensors")
 """Below a model directory: adapters in peft's format that the model starts with: of a conversion. Training begins with new ones."""
-
-
-class Pretrained:
-    """Weights in a directory of safetensors, found by name; a mixture's also where each expert has tensors of its own."""
-
-    def __init__(self, directory: Path, prefix: str, tied: dict[str, str]) -> None:
-        """`prefix` is the model's base prefix: some published files leave it out. `tied` names weights that may be missing."""
-        self._prefix, self._tied, self._directory = f"{prefix}.", tied, directory
-        self._files = _files_by_name(directory)
-
-    def read(self, name: str) -> torch.Tensor:
-        """One weight, on the CPU. Raises ValueError where no file has it."""
-        plain = name.replace(".base_layer", "")
-        candidates = (plain, plain.removeprefix(self._prefix), self._prefix + plain, self._tied.get(plain, plain))
-        for candidate in candidates:
-            if candidate in self._files:
-                return self._tensor(candidate)
-        for candidate in candidates:
-            if parts := parts_of(candidate, self._files):
-                rows = [torch.cat([self._tensor(part) for part in members]) for members in parts]
-                return torch.stack(rows) if ".experts." in candidate else rows[0]
-        raise ValueError(
-            f"weight {plain} is in no safetensors file of {self._directory}: check that config.json and weights belong together"
-        )
-
-    def _tensor(self, name: str) -> torch.Tensor:
-        with safe_open(self._files[name], framework="pt") as file:
-            weight: torch.Tensor = file.get_tensor(name)
-        return weight
-
-
-def _files_by_name(directory: Path) -> dict[str, Path]:
-    index = directory / "model.safetensors.index.json"
-    if index.exists():
-        return {name: directory / file for name, file in json.loads(index.read_text())["weight_map"].items()}
-    names: dict[str, Path] = {}
-    for path in sorted(directory.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            names |= dict.fromkeys(file.keys(), path)
-    if not names:
-        raise ValueError(f"model weights: {directory} holds no *.safetensors; give model.source, or model.init: random")
-    return names
 
 
 def read_adapter(model_dir: Path) -> dict[str, torch.Tensor]:
@@ -112,7 +68,10 @@ def _fill(network: PreTrainedModel, name: str, module: nn.Module, weights: Pretr
     adapter = "lora_" in name
     if weights is not None and not adapter:
         for key, parameter in module.named_parameters(prefix=name, recurse=False):
-            parameter.copy_(weights.read(key))
+            found = weights.read(key)
+            if found.shape != parameter.shape:  # one that could be broadcast would be, silently
+                raise ValueError(f"weight {key} has shape {list(found.shape)} in its files, where the model has {list(parameter.shape)}")
+            parameter.copy_(found)
     torch.manual_seed(seed_of(seed, name.replace(".base_layer", "")))
     if isinstance(module, LoraLayer):
         module.reset_lora_parameters("default", True)

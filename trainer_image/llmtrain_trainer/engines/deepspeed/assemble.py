@@ -18,7 +18,8 @@ from llmtrain_trainer.engines.deepspeed import tensor
 from llmtrain_trainer.engines.deepspeed.place import Place
 from llmtrain_trainer.parallel import balance
 from llmtrain_trainer.parallel.assemble import skeleton
-from llmtrain_trainer.parallel.materialize import Pretrained, materialize, read_adapter
+from llmtrain_trainer.parallel.materialize import materialize, read_adapter
+from llmtrain_trainer.parallel.pretrained import Pretrained
 from llmtrain_trainer.parallel.stage import Elsewhere, Nothing, Stage, cut, tied_names
 from llmtrain_trainer.parallel.tensor import check, styles
 

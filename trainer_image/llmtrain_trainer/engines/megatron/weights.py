@@ -19,7 +19,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.engines.megatron.names import FAMILIES, FUSED, Kind
 from llmtrain_trainer.engines.megatron.settings import head_size
-from llmtrain_trainer.parallel.materialize import Pretrained, materialize
+from llmtrain_trainer.parallel.materialize import materialize
+from llmtrain_trainer.parallel.pretrained import Pretrained
 from llmtrain_trainer.parallel.published import split
 from llmtrain_trainer.parallel.stage import tied_names
 

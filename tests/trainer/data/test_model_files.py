@@ -1,0 +1,375 @@
+"""A model's files: found under every published naming, and refused or told where they are not the model's, before ranks start."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from small_model import FAMILIES, SMALL, write_model
+
+from llmtrain_trainer.config import Model
+from llmtrain_trainer.data.bad_data import BadData
+from llmtrain_trainer.data.model_files import place_model
+from llmtrain_trainer.data.tokenizer_facts import TokenizerFacts
+from llmtrain_trainer.parallel.assemble import AutoConfig, AutoModelForCausalLM
+from llmtrain_trainer.parallel.pretrained import Pretrained
+from llmtrain_trainer.parallel.published import split
+from llmtrain_trainer.parallel.stage import tied_names
+
+Tensors = dict[str, torch.Tensor]
+FACTS = TokenizerFacts(size=300, highest_id=299, highest_token="z", eos_token_id=0, bos_token_id=None, digest="")
+
+
+class Place:
+    """Preparation's part that places a model, and what it says."""
+
+    def __init__(self, root: Path) -> None:
+        self.source, self.model, self.cache = root / "source", root / "model", root / "cache"
+        self.notes: list[str] = []
+
+    def prepare(self, facts: TokenizerFacts = FACTS, **given: Any) -> int:
+        self.notes.clear()
+        for old in self.model.glob("*"):
+            old.unlink()
+        model = Model.model_validate({"source": f"file://{self.source}"} | given)
+        return place_model(model, facts, self.model, self.cache, lambda _: None, self.notes.append)
+
+    def refused(self, **given: Any) -> str:
+        with pytest.raises(BadData) as caught:
+            self.prepare(**given)
+        return str(caught.value)
+
+    @property
+    def weights(self) -> Tensors:
+        return dict(load_file(self.source / "model.safetensors"))
+
+    def rewrite(self, weights: Tensors, name: str = "model.safetensors") -> None:
+        save_file({key: weight.contiguous().clone() for key, weight in weights.items()}, self.source / name, metadata={"format": "pt"})
+
+    def read(self) -> Tensors:
+        """Every weight as a rank reads it."""
+        with torch.device("meta"):
+            network = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(self.model))
+        source = Pretrained(self.model, network.base_model_prefix, tied_names(network))
+        return {name: source.read(name) for name, _ in network.named_parameters()}
+
+    def configure(self, **changes: Any) -> None:
+        config = json.loads((self.source / "config.json").read_text())
+        (self.source / "config.json").write_text(json.dumps(config | changes))
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def same(found: Tensors, expected: Tensors) -> bool:
+    return found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def as_saved(weights: Tensors, _: str) -> Tensors:
+    return weights
+
+
+def without_prefix(weights: Tensors, prefix: str) -> Tensors:
+    return {name.removeprefix(f"{prefix}."): weight for name, weight in weights.items()}
+
+
+def with_buffers(weights: Tensors, prefix: str) -> Tensors:
+    layer = "h.0.attn.bias" if prefix == "transformer" else "layers.0.self_attn.rotary_emb.inv_freq"
+    return {**weights, f"{prefix}.{layer}": torch.ones(4)}
+
+
+def in_bf16(weights: Tensors, _: str) -> Tensors:
+    return {name: weight.bfloat16() for name, weight in weights.items()}
+
+
+NAMINGS: list[Callable[[Tensors, str], Tensors]] = [as_saved, without_prefix, with_buffers, in_bf16]
+
+
+@pytest.mark.parametrize("naming", NAMINGS, ids=lambda naming: naming.__name__)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_published_naming_of_every_family_is_read_without_a_word(
+    place: Place, family: str, naming: Callable[[Tensors, str], Tensors]
+) -> None:
+    expected = write_model(FAMILIES[family], place.source)
+    prefix = "transformer" if family == "gpt2" else "model"
+    place.rewrite(naming(place.weights, prefix))
+    assert place.prepare() == 512 and place.notes == []
+    whole = {name: weight.bfloat16() for name, weight in expected.items()} if naming is in_bf16 else expected
+    assert same(place.read(), whole)
+
+
+@pytest.mark.parametrize("family", ["mixtral", "qwen2_moe", "qwen3_moe"])
+def test_fused_and_single_experts_are_read_under_each_others_names(place: Place, family: str) -> None:
+    expected = write_model(FAMILIES[family], place.source)
+    singles = {part: weight[at] for name, weight in expected.items() for part, at in split(family, name, weight.shape)}
+    for files in (singles, expected):
+        place.rewrite(files)
+        place.prepare()
+        assert same(place.read(), expected)
+        source = Pretrained(place.model, "model", {})
+        assert all(torch.equal(source.read(name), weight) for name, weight in singles.items())
+
+
+@pytest.mark.parametrize("family", ["gpt2", "qwen2"])
+def test_a_tied_head_may_be_there_left_out_or_stand_alone(place: Place, family: str) -> None:
+    expected = write_model(FAMILIES[family], place.source)
+    table = next(name for name in expected if name.endswith(("wte.weight", "embed_tokens.weight")))
+    headless = {name: weight for name, weight in place.weights.items() if name != "lm_head.weight"}
+    alone = {name: weight for name, weight in headless.items() if name != table} | {"lm_head.weight": expected[table]}
+    for files in (headless, headless | {"lm_head.weight": expected[table]}, alone):
+        place.rewrite(files)
+        place.prepare()
+        assert same(place.read(), expected) and place.notes == []
+    place.rewrite(headless | {"lm_head.weight": expected[table] + 1})
+    assert f"lm_head.weight and {table} differ" in place.refused() or f"{table} and lm_head.weight differ" in place.refused()
+
+
+def shard(place: Place) -> dict[str, str]:
+    """The weights in two files and an index."""
+    weights = place.weights
+    (place.source / "model.safetensors").unlink()
+    names = sorted(weights)
+    parts = {f"model-0000{n + 1}-of-00002.safetensors": names[n::2] for n in range(2)}
+    for file, members in parts.items():
+        place.rewrite({name: weights[name] for name in members}, file)
+    index = {name: file for file, members in parts.items() for name in members}
+    (place.source / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    return index
+
+
+def test_an_index_and_its_files_are_read_whatever_else_lies_there(place: Place) -> None:
+    expected = write_model({}, place.source)
+    shard(place)
+    place.rewrite({"layers.0.wq": torch.ones(2)}, "consolidated.safetensors")
+    place.prepare()
+    assert same(place.read(), expected)
+    (place.source / "model.safetensors.index.json").unlink()
+    place.prepare()
+    assert same(place.read(), expected)
+
+
+def test_files_that_are_not_whole_are_refused_by_name(place: Place) -> None:
+    write_model({}, place.source)
+    index = shard(place)
+    second = place.source / "model-00002-of-00002.safetensors"
+    whole, listed = second.read_bytes(), place.source / "model.safetensors.index.json"
+    second.write_bytes(whole[:-100])
+    assert "model-00002-of-00002.safetensors is no whole safetensors file" in place.refused()
+    second.write_bytes(b"<html>not found</html>" * 10)
+    assert "model-00002-of-00002.safetensors is no whole safetensors file" in place.refused()
+    second.unlink()
+    assert "model-00002-of-00002.safetensors is not there" in place.refused()
+    listed.unlink()
+    assert "model-00002-of-00002.safetensors is not there" in place.refused()
+    second.write_bytes(whole)
+    for text in ("{", "[]", "{}", json.dumps({"weight_map": {"a": "../../etc/x.safetensors"}}), json.dumps({"weight_map": {"a": 1}})):
+        listed.write_text(text)
+        assert "model.safetensors.index.json cannot be read" in place.refused()
+    listed.write_text(json.dumps({"weight_map": index | {"model.more.weight": "model-00001-of-00002.safetensors"}}))
+    assert "names model.more.weight (in model-00001-of-00002.safetensors), which the files do not hold" in place.refused()
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (["pytorch_model.bin"], "its weights are in pytorch_model.bin, and only *.safetensors are read. Convert them: load it with"),
+        (["pytorch_model-00001-of-00002.bin", "pytorch_model.bin.index.json"], "its weights are in pytorch_model-00001-of-00002.bin"),
+        (["model-q4_k_m.gguf"], "its weights are in model-q4_k_m.gguf, and only"),
+        (["adapter_model.safetensors", "adapter_config.json"], "it holds an adapter, adapter_model.safetensors, and no model. Merge it"),
+        (["consolidated.safetensors", "params.json"], "there is no model.safetensors and no model.safetensors.index.json"),
+        (["a.safetensors", "b.safetensors"], "it holds a.safetensors, b.safetensors and neither model.safetensors nor"),
+        ([], "there is no model.safetensors and no model.safetensors.index.json. Name a directory with weights"),
+    ],
+)
+def test_a_directory_without_a_models_safetensors_is_refused_with_what_is_there(place: Place, files: list[str], said: str) -> None:
+    write_model({}, place.source)
+    (place.source / "model.safetensors").unlink()
+    for name in files:
+        (place.source / name).write_bytes(b"x")
+    assert said in place.refused()
+    assert place.prepare(init="random") == 512
+
+
+LEFT: list[tuple[Tensors, str]] = [
+    (
+        {"model.layers.2.mlp.up_proj.weight": torch.ones(32, 16)},
+        "that config.json describes is made of model.layers.2",
+    ),
+    ({"model.layers.0.self_attn.q_proj.bias": torch.ones(16)}, "no weight of the model that config.json describes is made of"),
+    ({"lm_head.bias": torch.ones(512)}, "no weight of the model that config.json describes is made of lm_head.bias"),
+    ({"model.layers.0.self_attn.q_proj.lora_A.weight": torch.ones(4, 16)}, "its files hold an adapter beside the weights"),
+    ({"base_model.model.model.norm.weight": torch.ones(16)}, "its files hold an adapter beside the weights"),
+    (
+        {"model.layers.0.self_attn.q_proj.weight_scale": torch.ones(1)},
+        "is stored as F32 with weight_scale beside it, which no",
+    ),
+    ({"model.layers.0.self_attn.q_proj.weight.absmax": torch.ones(4)}, "its weights are stored in few bits"),
+    ({"model.layers.0.self_attn.q_proj.qweight": torch.ones(4, dtype=torch.int32)}, "its weights are stored in few bits"),
+    ({"model.layers.0.self_attn.q_proj.SCB": torch.ones(4)}, "its weights are stored in few bits"),
+    ({"model.layers.0.mlp.up_proj.weight_packed": torch.ones(4, dtype=torch.int32)}, "its weights are stored in few bits"),
+]
+
+
+@pytest.mark.parametrize(("more", "said"), LEFT, ids=[next(iter(case[0])) for case in LEFT])
+def test_a_tensor_that_no_weight_is_made_of_is_refused(place: Place, more: Tensors, said: str) -> None:
+    write_model({}, place.source)
+    place.rewrite(place.weights | more)
+    assert said in place.refused()
+
+
+def test_the_head_of_another_task_is_told(place: Place) -> None:
+    write_model({}, place.source)
+    place.rewrite(place.weights | {"score.weight": torch.ones(2, 16), "v_head.summary.weight": torch.ones(1, 16)})
+    place.prepare()
+    (note,) = place.notes
+    assert "2 tensors such as score.weight of its files serve nothing that is trained" in note
+
+
+def test_weights_of_another_size_or_number_are_refused(place: Place) -> None:
+    write_model({}, place.source)
+    place.configure(intermediate_size=64)
+    assert "makes a weight of [32, 16] where config.json asks for [64, 16] (model.layers.0.mlp.gate_proj.weight)" in place.refused()
+    place.configure(intermediate_size=32, num_hidden_layers=3)
+    assert "weight model.layers.2." in place.refused()
+    place.configure(num_hidden_layers=1)
+    assert "no weight of the model that config.json describes is made of" in place.refused()
+
+
+def test_a_mixture_with_an_expert_too_few_is_refused(place: Place) -> None:
+    write_model(FAMILIES["mixtral"], place.source)
+    singles = {name: weight for name, weight in place.weights.items() if ".experts.3." not in name}
+    place.rewrite(singles)
+    assert "makes a weight of [3, 64, 16] where config.json asks for [4, 64, 16]" in place.refused()
+
+
+def test_a_config_that_transformers_does_not_accept_is_refused_before_ranks_start(place: Place) -> None:
+    write_model({}, place.source)
+    place.configure(hidden_act="nothing")
+    assert "transformers does not accept its config.json" in place.refused()
+    bad = SMALL | {"vocab_size": "512"}
+    assert "model.config is llama: transformers does not accept it" in place.refused(source=None, config=bad)
+
+
+def test_ids_with_a_gap_beyond_the_embedding_are_refused_with_the_id(place: Place) -> None:
+    write_model({}, place.source)
+    gap = FACTS.model_copy(update={"highest_id": 600, "highest_token": "<|far|>"})
+    said = place.refused(facts=gap)
+    assert "the tokenizer's highest token id is 600 (<|far|>), and the embedding has 512 rows" in said
+    assert "resize_token_embeddings(601)" in said and "tokenizer.source" in said
+    assert "Set vocab_size to at least 601" in place.refused(facts=gap, source=None, config=SMALL)
+    assert place.prepare(facts=FACTS.model_copy(update={"highest_id": 511})) == 512
+
+
+def test_the_way_out_of_a_small_embedding_works(place: Place) -> None:
+    write_model({}, place.source)
+    network = AutoModelForCausalLM.from_pretrained(place.source)
+    network.resize_token_embeddings(601)
+    network.save_pretrained(place.source)
+    assert place.prepare(facts=FACTS.model_copy(update={"highest_id": 600})) == 601
+
+
+# Weights in few bits
+
+
+def scaled(weights: Tensors, scale: Callable[[torch.Tensor], torch.Tensor], suffix: str, dtype: torch.dtype) -> Tensors:
+    """Matrices of the layers as `dtype`, with their scales."""
+    out: Tensors = {}
+    for name, weight in weights.items():
+        if weight.ndim == 2 and "layers" in name:
+            factor = scale(weight)
+            spread = spread_over(factor, weight)
+            whole = (weight / spread).round() if dtype is torch.int8 else weight / spread
+            out |= {name: whole.to(dtype), name + suffix: factor}
+        else:
+            out[name] = weight
+    return out
+
+
+def spread_over(factor: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Scales of blocks of 8 x 8, of rows, or of all, at every element."""
+    if factor.numel() == 1 or factor.shape[1] == 1:
+        return factor.reshape(-1, 1)
+    return factor.repeat_interleave(8, 0)[: weight.shape[0]].repeat_interleave(8, 1)[:, : weight.shape[1]]
+
+
+def blocks(weight: torch.Tensor) -> torch.Tensor:
+    rows, columns = (-(-size // 8) for size in weight.shape)
+    padded = torch.zeros(rows * 8, columns * 8)
+    padded[: weight.shape[0], : weight.shape[1]] = weight.abs()
+    return padded.view(rows, 8, columns, 8).amax((1, 3)) / 448
+
+
+def rows_of(weight: torch.Tensor) -> torch.Tensor:
+    return weight.abs().amax(1, keepdim=True) / 127
+
+
+def one(weight: torch.Tensor) -> torch.Tensor:
+    return (weight.abs().max() / 448).reshape(1)
+
+
+BLOCKS = {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "weight_block_size": [8, 8]}
+READ: list[tuple[dict[str, Any], Callable[[torch.Tensor], torch.Tensor], str, torch.dtype]] = [
+    (BLOCKS, blocks, "_scale_inv", torch.float8_e4m3fn),
+    (BLOCKS | {"weight_block_size": None}, one, "_scale_inv", torch.float8_e4m3fn),
+    ({"quant_method": "fbgemm_fp8"}, rows_of, "_scale", torch.float8_e4m3fn),
+    ({"quant_method": "compressed-tensors", "format": "int-quantized"}, rows_of, "_scale", torch.int8),
+    ({"quant_method": "compressed-tensors", "format": "float-quantized"}, one, "_scale", torch.float8_e4m3fn),
+]
+
+
+@pytest.mark.parametrize("family", ["llama", "mixtral", "qwen2"])
+@pytest.mark.parametrize(("found", "scale", "suffix", "dtype"), READ, ids=[f"{case[0]['quant_method']}{case[1].__name__}" for case in READ])
+def test_weights_with_scales_are_those_of_the_model(
+    place: Place, family: str, found: dict[str, Any], scale: Callable[[torch.Tensor], torch.Tensor], suffix: str, dtype: torch.dtype
+) -> None:
+    expected = write_model(FAMILIES[family] | {"intermediate_size": 36}, place.source)
+    more = {"model.layers.0.self_attn.k_proj.input_scale": torch.ones(1)}
+    place.rewrite(scaled(place.weights, scale, suffix, dtype) | more)
+    place.configure(quantization_config=found)
+    place.prepare()
+    assert ["input_scale" in note for note in place.notes] == [True]
+    for name, weight in place.read().items():
+        assert weight.shape == expected[name].shape
+        # Half a step: of 8-bit floats a sixteenth of the value, of integers and of the smallest floats a share of the largest.
+        assert torch.all((weight - expected[name]).abs() <= expected[name].abs() / 16 + expected[name].abs().max() / 250)
+
+
+def test_fp8_is_what_transformers_makes_of_it(place: Place) -> None:
+    from transformers.integrations.finegrained_fp8 import Fp8Dequantize
+
+    write_model({}, place.source)
+    place.rewrite(scaled(place.weights, blocks, "_scale_inv", torch.float8_e4m3fn))
+    place.configure(quantization_config=BLOCKS)
+    place.prepare()
+    files, read = place.weights, place.read()
+    for name in [name for name in files if name + "_scale_inv" in files]:
+        theirs = Fp8Dequantize(None)._dequantize_one(files[name], files[name + "_scale_inv"], torch.float32)
+        assert torch.equal(read[name], theirs)
+
+
+def test_scales_that_config_does_not_speak_of_or_that_lack_are_refused(place: Place) -> None:
+    write_model({}, place.source)
+    whole = place.weights
+    stored = scaled(whole, blocks, "_scale_inv", torch.float8_e4m3fn)
+    place.rewrite(stored)
+    assert "F8_E4M3 with weight_scale_inv beside it, and config.json does not say how that is meant" in place.refused()
+    place.configure(quantization_config=BLOCKS)
+    name = "model.layers.0.mlp.up_proj.weight"
+    place.rewrite({key: weight for key, weight in stored.items() if key != f"{name}_scale_inv"})
+    assert f"{name} is stored as F8_E4M3 without a scale, which no engine trains" in place.refused()
+    place.rewrite(stored | {f"{name}_scale_inv": torch.ones(3, 7)})
+    assert "whose shape does not fit ([3, 7] for [32, 16])" in place.refused()
+    place.rewrite(stored | {f"{name}_zero_point": torch.zeros(1)})
+    assert "which no engine trains" in place.refused()
+    place.configure(quantization_config={"quant_method": "gptq", "bits": 4})
+    assert "its config.json says that the weights are stored as gptq 4 bits, which no engine trains" in place.refused()
+    place.rewrite({key: weight.to(torch.int64) for key, weight in whole.items()})
+    place.configure(quantization_config=None)
+    assert "is stored as I64 without a scale" in place.refused()
