@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
+
+from torch.distributed.checkpoint.metadata import Metadata
 
 from llmtrain_trainer.checkpoint.manifest import META, METADATA, Name, RankPart, encode, rank_file
 from llmtrain_trainer.checkpoint.store import Store
 from llmtrain_trainer.checkpoint.uploader import Uploader
+
+INDEX = pickle.dumps(Metadata({}, storage_data={}))
+"""Of a save without tensors; shards are bytes that nobody loads."""
 
 
 class Gang:
@@ -68,8 +74,8 @@ def write_rank(directory: Path, rank: int, world_size: int, size: int, save_id: 
         name = Name.parse(directory.name)
         assert name is not None
         (directory / META).write_text(json.dumps({"step": name.step, "consumed_samples": 8 * name.step, "mesh": {"dp": world_size}}))
-        (directory / METADATA).write_bytes(b"index")
-        files[METADATA] = 5
+        (directory / METADATA).write_bytes(INDEX)
+        files[METADATA] = len(INDEX)
     (directory / rank_file(rank)).write_bytes(encode(RankPart(rank=rank, world_size=world_size, save_id=save_id, files=files)))
 
 

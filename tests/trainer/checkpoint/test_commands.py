@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from gang import Gang, damage
+from gang import INDEX, Gang, damage
 
 from llmtrain_trainer.checkpoint.commands import checkpoints
 
@@ -30,7 +30,7 @@ def test_a_listing_has_the_newest_first_and_compares_no_digests(gang: Gang, uri:
     created = rows[0].pop("created")
     assert isinstance(created, float)
     assert rows[0] == {
-        "name": SECOND, "step": 20, "attempt": 0, "round": 1, "bytes": 2005, "files": 3, "committed": True,
+        "name": SECOND, "step": 20, "attempt": 0, "round": 1, "bytes": 2000 + len(INDEX), "files": 3, "committed": True,
         "verified": None, "problem": None,
     }  # fmt: skip
 
@@ -62,7 +62,7 @@ def test_people_read_a_table(gang: Gang, uri: str, capsys: pytest.CaptureFixture
     empty, head, row = capsys.readouterr().out.splitlines()
     assert empty == f"No checkpoints in {uri}."
     assert head.split() == ["NAME", "STEP", "SIZE", "FILES", "CREATED", "(UTC)", "STATE"]
-    assert row.split()[:5] == [FIRST, "10", "2.0", "KiB", "3"] and row.endswith("verified")
+    assert row.split()[:5] == [FIRST, "10", "2.1", "KiB", "3"] and row.endswith("verified")
 
 
 def test_a_store_that_cannot_be_opened_is_an_error_of_the_store() -> None:

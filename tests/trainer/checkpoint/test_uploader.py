@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from fault_proxy import FaultProxy
-from gang import Gang, content, damage
+from gang import INDEX, Gang, content, damage
 from s3_server import S3Server
 
 from llmtrain_trainer.checkpoint.destination import open_store
@@ -27,9 +27,9 @@ HASTY = Backoff(first=0.01, longest=0.02, deadline=0.1)
 def test_a_save_becomes_a_committed_checkpoint(gang: Gang) -> None:
     gang.save(FIRST)
     assert gang.committed() == [FIRST]
-    assert gang.told("checkpoint_committed") == [f"{FIRST} is committed and verified (2005 bytes)."]
+    assert gang.told("checkpoint_committed") == [f"{FIRST} is committed and verified ({2000 + len(INDEX)} bytes)."]
     last = gang.uploaders[0].last
-    assert last is not None and (last.name, last.step, last.bytes) == (FIRST, 10, 2005)
+    assert last is not None and (last.name, last.step, last.bytes) == (FIRST, 10, 2000 + len(INDEX))
     assert gang.store.get_bytes(f"{FIRST}/__1_0.distcp") == content(FIRST, 1, 1000)
 
 

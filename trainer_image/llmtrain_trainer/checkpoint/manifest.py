@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, ValidationError
 
 from llmtrain_trainer.checkpoint.errors import BadCheckpointError
+from llmtrain_trainer.checkpoint.signature import objection, sign
 from llmtrain_trainer.config import Strict
 from llmtrain_trainer.data.course import Course
 
@@ -154,6 +155,8 @@ class Commit(Written):
     name: str
     manifest_sha256: str
     committed_at: float
+    signature: str | None = None
+    """Of the manifest, where the job has a key; see signature.py."""
 
 
 def node_file(node: int) -> str:
@@ -188,7 +191,7 @@ def join(name: Name, meta: Meta, parts: Iterable[NodePart], created: float) -> M
 
 def commit_of(manifest: Manifest, data: bytes, now: float) -> Commit:
     """The COMMIT that seals these bytes of a manifest."""
-    return Commit(name=manifest.name, manifest_sha256=hashlib.sha256(data).hexdigest(), committed_at=now)
+    return Commit(name=manifest.name, manifest_sha256=hashlib.sha256(data).hexdigest(), committed_at=now, signature=sign(data))
 
 
 def read_manifest(name: str, commit: bytes, manifest: bytes) -> Manifest:
@@ -199,6 +202,8 @@ def read_manifest(name: str, commit: bytes, manifest: bytes) -> Manifest:
         raise BadCheckpointError(f"{name} has a {MANIFEST} or {COMMIT} that cannot be read: {error.errors()[0]['msg']}") from error
     if sealed.manifest_sha256 != hashlib.sha256(manifest).hexdigest():
         raise BadCheckpointError(f"{name} has a {MANIFEST} that is not the one {COMMIT} sealed")
+    if (why := objection(manifest, sealed.signature)) is not None:
+        raise BadCheckpointError(f"{name} {why}: somebody else wrote it, or it is older than the key")
     if read.name != name or sealed.name != name:
         raise BadCheckpointError(f"{name} holds the manifest of {read.name}")
     return read

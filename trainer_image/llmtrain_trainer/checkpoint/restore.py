@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from typing import Any, Literal
 
 from llmtrain_trainer.checkpoint.errors import BadCheckpointError, MissingError, ResumeError
 from llmtrain_trainer.checkpoint.manifest import COMMIT, MANIFEST, File, Manifest, Name, read_manifest
+from llmtrain_trainer.checkpoint.pickles import INDEX, is_pickle, refuse_code
 from llmtrain_trainer.checkpoint.store import Digest, Store, describe_mismatch, digest_file, side_by_side, verify_object
 
 Event = Callable[[dict[str, Any]], None]
@@ -126,9 +128,18 @@ def read(found: Found, store: Store) -> Manifest:
 
 
 def verify(found: Found, store: Store) -> Found:
-    """Read every byte and compare. Raises BadCheckpointError."""
+    """Read every byte and compare, and look into every pickle. Raises BadCheckpointError."""
     manifest = read(found, store)
-    _each(manifest, lambda file: verify_object(store, f"{found.name}/{file.path}", _digest(file)))
+    with tempfile.TemporaryDirectory(prefix="verify-") as directory:
+        place = Path(directory, str(found.name))
+        place.mkdir()
+
+        def look(file: File) -> None:
+            kept = place / file.path if is_pickle(file.path) else None
+            verify_object(store, f"{found.name}/{file.path}", _digest(file), into=kept)
+
+        _each(manifest, look)
+        refuse_code(place, [file.path for file in manifest.files])
     return replace(found, verified=True)
 
 
@@ -143,6 +154,7 @@ def fetch(found: Found, store: Store, into: Path, staging: Path | None = None) -
     own = (staging or into.parent / "staging") / str(found.name)
     directory.mkdir(parents=True, exist_ok=True)
     _each(manifest, lambda file: _obtain(file, found, store, directory / file.path, own / file.path))
+    refuse_code(directory, [file.path for file in manifest.files])
     (directory / MANIFEST).write_bytes(store.get_bytes(f"{found.name}/{MANIFEST}"))
     for other in into.iterdir():
         if other != directory and Name.parse(other.name):
@@ -164,9 +176,9 @@ def _obtain(file: File, found: Found, store: Store, target: Path, own: Path) -> 
     target.unlink(missing_ok=True)
     key = f"{found.name}/{file.path}"
     local = store.local(key)
-    if _is(own, expected):
+    if _is(own, expected) and not file.path.endswith(INDEX):
         _link(own, target)
-    elif local is None:
+    elif local is None or file.path.endswith(INDEX):  # an index is copied: who can write to a link's other end could change it later
         verify_object(store, key, expected, into=target)
     else:
         if not found.verified and (got := digest_file(local)) != expected:

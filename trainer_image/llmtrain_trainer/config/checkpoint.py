@@ -26,7 +26,10 @@ class Checkpoint(Strict):
     """Prefix that belongs to this job alone: s3://bucket/prefix, file:///absolute/path or pvc://claim/path."""
 
     secret_name: Name | None = None
-    """Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if needed, AWS_ENDPOINT_URL. On a laptop the environment gives them."""
+    """Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if needed, AWS_ENDPOINT_URL. On a laptop the environment gives them.
+
+    With LLMTRAIN_CHECKPOINT_KEY in it, any text, checkpoints are signed, and none is loaded that is not signed with this key.
+    """
 
     every: Cadence = Cadence(interval="15m")
     """How often to save. The last step and a SIGTERM are always saved."""

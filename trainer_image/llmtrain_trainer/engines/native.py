@@ -29,6 +29,7 @@ from llmtrain_trainer.parallel.schedule import Runner
 from llmtrain_trainer.parallel.shards import Shard, shards_of
 from llmtrain_trainer.parallel.stopwatch import Stopwatch
 from llmtrain_trainer.step_batch import StepBatch
+from llmtrain_trainer.stored.index import IndexReader, TensorPlanner
 from llmtrain_trainer.stored.source import Source
 from llmtrain_trainer.stored.state import StateOf
 
@@ -112,7 +113,7 @@ class NativeEngine:
 
     def load_checkpoint(self, directory: Path) -> None:
         """Read in place what `state_dict` of any layout gave."""
-        load(self.state_dict(), checkpoint_id=str(directory))
+        load(self.state_dict(), storage_reader=IndexReader(directory), planner=TensorPlanner())
 
     def adopt(self, source: Source) -> None:
         """Take over weights and optimizer from another engine."""

@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 from torch.distributed._shard._utils import narrow_tensor_by_index
-from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata, TensorStorageMetadata
 from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, ReadItem
 from torch.distributed.checkpoint.planner_helpers import create_read_items_for_chunk_list
+
+from llmtrain_trainer.stored.index import IndexReader, read_index
 
 
 class Parts:
@@ -20,7 +21,7 @@ class Parts:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._metadata = FileSystemReader(directory).read_metadata()
+        self._metadata = read_index(directory)
         self.shapes: dict[str, torch.Size] = {
             key: found.size for key, found in self._metadata.state_dict_metadata.items() if isinstance(found, TensorStorageMetadata)
         }
@@ -33,7 +34,7 @@ class Parts:
         offsets = (*at, *(0 for _ in found.size[len(at) :]))
         into = torch.empty(whole, dtype=found.properties.dtype)
         chunk = ChunkStorageMetadata(offsets=torch.Size(offsets), sizes=torch.Size(whole))
-        reader = FileSystemReader(self._directory)
+        reader = IndexReader(self._directory)
         reader.set_up_storage_reader(self._metadata, is_coordinator=True)
         plan = reader.prepare_local_plan(LoadPlan(create_read_items_for_chunk_list(key, found, [chunk])))
         reader.read_data(plan, _Into(into)).wait()

@@ -23,6 +23,9 @@ from deepspeed.checkpoint.constants import (
     PARAM_SLICE_MAPPINGS,
     SINGLE_PARTITION_OF_FP32_GROUPS,
 )
+from deepspeed.runtime.fp16.loss_scaler import LossScaler
+from deepspeed.runtime.zero.config import ZeroStageEnum
+from deepspeed.utils.tensor_fragment import fragment_address
 from deepspeed.utils.zero_to_fp32 import get_checkpoint_files, zero3_partitioned_param_info
 from torch import nn
 
@@ -181,7 +184,9 @@ def _paths(directory: Path, rank: int, kind: str) -> list[str]:
 
 
 def _open(path: str) -> dict[str, Any]:
-    opened: dict[str, Any] = torch.load(path, map_location="cpu", mmap=True, weights_only=False)
+    """Mapped. Raises UnpicklingError for a file that names more than TORCH_NAMES of checkpoint/pickles.py does."""
+    with torch.serialization.safe_globals([fragment_address, LossScaler, ZeroStageEnum]):
+        opened: dict[str, Any] = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     return opened
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from megatron.core import dist_checkpointing
+from megatron.core.dist_checkpointing.mapping import ShardedObject
 from megatron.core.dist_checkpointing.strategies.base import SaveShardedStrategy
 from megatron.core.dist_checkpointing.strategies.torch import (
     MCoreSavePlanner,
@@ -20,6 +21,7 @@ from megatron.core.dist_checkpointing.strategies.torch import (
 from megatron.core.distributed import DistributedDataParallel
 from megatron.core.optimizer import MegatronOptimizer
 from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
+from torch import nn
 from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.state_dict_saver import save
 
@@ -59,7 +61,7 @@ def load_files(chunks: Sequence[DistributedDataParallel], optimizer: MegatronOpt
     """Weights and optimizer from the files of all ranks; returns the steps that the optimizer has done. Collective."""
     state = dist_checkpointing.load(_state(chunks, optimizer, loading=True), str(directory))
     for number, chunk in enumerate(chunks):
-        chunk.module.load_state_dict(state[f"model{number}"])
+        _load_model(chunk.module, state[f"model{number}"])
     with torch.no_grad():
         for number, part in enumerate(parts_of(optimizer)):
             _load_part(part, state[f"optimizer{number}"])
@@ -69,9 +71,21 @@ def load_files(chunks: Sequence[DistributedDataParallel], optimizer: MegatronOpt
 
 
 def _state(chunks: Sequence[DistributedDataParallel], optimizer: MegatronOptimizer, *, loading: bool) -> dict[str, Any]:
-    models = {f"model{number}": chunk.module.sharded_state_dict() for number, chunk in enumerate(chunks)}
+    models = {f"model{number}": _tensors(chunk.module.sharded_state_dict()) for number, chunk in enumerate(chunks)}
     parts = {f"optimizer{number}": _part_state(part, models, loading=loading) for number, part in enumerate(parts_of(optimizer))}
     return models | {name: state for name, state in parts.items() if state is not None}
+
+
+def _tensors(state: dict[str, Any]) -> dict[str, Any]:
+    """Without what Transformer Engine keeps beside its weights for FP8: pickles, which would be read without restriction."""
+    return {name: held for name, held in state.items() if not isinstance(held, ShardedObject)}
+
+
+def _load_model(module: nn.Module, state: dict[str, Any]) -> None:
+    """Raises ValueError where a weight is missing or not known."""
+    found = module.load_state_dict(state, strict=False)
+    if strange := [name for name in (*found.missing_keys, *found.unexpected_keys) if not name.endswith("_extra_state")]:
+        raise ValueError(f"the checkpoint and the model differ in {', '.join(strange[:5])}")
 
 
 def _part_state(part: MegatronOptimizer, models: dict[str, Any], *, loading: bool) -> Any:

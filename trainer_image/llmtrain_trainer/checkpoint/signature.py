@@ -1,0 +1,28 @@
+"""A signature of manifests with a key that only the job's Secret holds: who can write to the store alone cannot make a checkpoint.
+
+Digests show damage; whoever writes to the store can compute them anew. With a key, COMMIT carries an HMAC of the manifest, and a
+checkpoint without the right one is never loaded. Used by commit.py, which signs, and manifest.py, which compares.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+
+KEY = "LLMTRAIN_CHECKPOINT_KEY"
+"""Environment variable, from the Secret of checkpoint.secretName; any text. Absent or empty: nothing is signed."""
+
+
+def sign(manifest: bytes) -> str | None:
+    """HMAC-SHA256 of the manifest's bytes, as hex; None without a key."""
+    key = os.environ.get(KEY, "")
+    return hmac.new(key.encode(), manifest, hashlib.sha256).hexdigest() if key else None
+
+
+def objection(manifest: bytes, signature: str | None) -> str | None:
+    """Why the manifest is not to be believed, as a clause; None where it is signed with our key, or there is none."""
+    expected = sign(manifest)
+    if expected is None or (signature is not None and hmac.compare_digest(expected, signature)):
+        return None
+    return f"is not signed with the key in {KEY}" if signature is None else f"is signed with another key than that in {KEY}"
