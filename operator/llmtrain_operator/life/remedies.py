@@ -39,6 +39,7 @@ _REMEDIES = {
     "BadConfig": "Put right what it names, then submit the job under a new name.",
     "BadData": "Put the data right, then submit the job under a new name.",
     "Diverged": "Lower spec.training.optimizer.learningRate or look at that step's data; a new name goes on from the last checkpoint.",
+    "NoGoodCheckpoint": "Bring the files back, or submit it under a new name with spec.checkpoint.resume: none to begin at step 0.",
     "PreparationFailed": "Look at `llmtrain logs {job}`: lines marked [prepare] come from it.",
     "RankFailed": "Look at what the rank said last: `llmtrain logs {job} --rank {rank}`.",
     "AgentFailed": "Look at what the agent said last: `llmtrain logs {job} --node 0`.",

@@ -26,7 +26,7 @@ def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def store(uri: str) -> Store:
-    return open_store(uri, Backoff(first=0.01, longest=0.1, deadline=60.0))
+    return open_store(uri, Backoff(first=0.01, longest=0.1, deadline=60.0, doubt=0.05))
 
 
 @pytest.fixture

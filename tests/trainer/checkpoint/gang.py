@@ -17,6 +17,10 @@ INDEX = pickle.dumps(Metadata({}, storage_data={}))
 """Of a save without tensors; shards are bytes that nobody loads."""
 
 
+FACTS: dict[str, Any] = {}
+"""What the ranks say of a save besides."""
+
+
 class Gang:
     """`nodes` nodes with two ranks each; every node has its own staging directory and its own uploader."""
 
@@ -73,7 +77,9 @@ def write_rank(directory: Path, rank: int, world_size: int, size: int, save_id: 
     if rank == 0:
         name = Name.parse(directory.name)
         assert name is not None
-        (directory / META).write_text(json.dumps({"step": name.step, "consumed_samples": 8 * name.step, "mesh": {"dp": world_size}}))
+        (directory / META).write_text(
+            json.dumps({"step": name.step, "consumed_samples": 8 * name.step, "mesh": {"dp": world_size}, **FACTS})
+        )
         (directory / METADATA).write_bytes(INDEX)
         files[METADATA] = len(INDEX)
     (directory / rank_file(rank)).write_bytes(encode(RankPart(rank=rank, world_size=world_size, save_id=save_id, files=files)))

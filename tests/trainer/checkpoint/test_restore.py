@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from gang import Gang, content, damage
 
-from llmtrain_trainer.checkpoint.errors import BadCheckpointError, ResumeError
+from llmtrain_trainer.checkpoint.errors import BadCheckpointError, NoneVerifiesError, ResumeError
 from llmtrain_trainer.checkpoint.restore import choose, fetch, find, list_checkpoints, next_attempt, next_round
 from llmtrain_trainer.checkpoint.store import Store
 
@@ -63,11 +63,19 @@ def test_the_newest_good_one_is_chosen_without_a_word(saved: Gang) -> None:
     assert saved.events == []
 
 
-def test_when_all_are_damaged_training_starts_at_the_beginning_and_every_one_is_named(saved: Gang) -> None:
+def test_when_all_are_damaged_nothing_begins_at_step_0_and_every_one_is_named(saved: Gang) -> None:
     for name in (FIRST, SECOND):
         damage(saved.store, f"{name}/__0_0.distcp", change="flip")
-    assert chosen(saved) is None
+    with pytest.raises(NoneVerifiesError, match=rf"none verifies: .*{SECOND}.*has sha256.*{FIRST}.*checkpoint.resume to none"):
+        chosen(saved)
     assert len(saved.told("checkpoint_rejected")) == 2
+    assert chosen(saved, "none") is None, "the way out"
+
+
+def test_saves_that_did_not_end_are_no_reason_to_stop(saved: Gang) -> None:
+    for name in (FIRST, SECOND):
+        damage(saved.store, f"{name}/COMMIT", change="remove")
+    assert chosen(saved) is None
 
 
 def test_an_empty_store_means_the_beginning_and_none_always_does(gang: Gang) -> None:

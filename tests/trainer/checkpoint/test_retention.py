@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmtrain_trainer.checkpoint.manifest import Name
-from llmtrain_trainer.checkpoint.retention import expired
+from llmtrain_trainer.checkpoint.retention import expired, for_room
 
 NAMES = st.builds(Name, attempt=st.integers(0, 3), round=st.integers(0, 3), step=st.integers(0, 60))
 FOUND = st.dictionaries(NAMES, st.booleans(), max_size=30)
@@ -34,8 +34,40 @@ def test_nothing_is_deleted_unless_something_newer_is_committed(found: dict[Name
 def test_no_more_than_asked_for_and_the_milestones_stay(found: dict[Name, bool], keep: int, every: int | None) -> None:
     left = set(committed(found)) - set(expired(found, keep=keep, keep_every_steps=every))
     milestones = {name for name in committed(found) if every and name.step % every == 0}
-    assert milestones <= left
-    assert len(left - milestones) <= keep
+    ahead = {name for name in committed(found) if name.step > committed(found)[-1].step}
+    assert milestones | ahead <= left
+    assert len(left - milestones - ahead) <= keep
+
+
+@given(FOUND, KEEP, EVERY)
+def test_one_of_a_later_step_than_the_newest_is_never_deleted(found: dict[Name, bool], keep: int, every: int | None) -> None:
+    gone = expired(found, keep=keep, keep_every_steps=every)
+    assert all(name.step <= committed(found)[-1].step for name in gone if found[name])
+
+
+@given(FOUND, KEEP, st.sets(NAMES, max_size=20))
+def test_what_is_in_doubt_pushes_out_none_that_is_not(found: dict[Name, bool], keep: int, doubtful: set[Name]) -> None:
+    left = set(committed(found)) - set(expired(found, keep=keep, keep_every_steps=None, doubtful=doubtful))
+    assert set([name for name in committed(found) if name not in doubtful][-keep:]) <= left
+
+
+@given(FOUND, EVERY, st.sets(NAMES, max_size=20))
+def test_for_room_the_newest_good_one_stays_and_what_is_ahead_of_it(
+    found: dict[Name, bool], every: int | None, doubtful: set[Name]
+) -> None:
+    gone = for_room(found, keep_every_steps=every, doubtful=doubtful)
+    good = [name for name in committed(found) if name not in doubtful]
+    if gone is not None:
+        assert found[gone] and gone < good[-1] and gone.step <= good[-1].step and not (every and gone.step % every == 0)
+
+
+def test_for_room_all_but_one_may_go_and_then_no_more() -> None:
+    found = {Name(1, 1, step): True for step in (2, 4, 6)}
+    for step in (2, 4):
+        gone = for_room(found, keep_every_steps=None)
+        assert gone is not None and gone.step == step
+        del found[gone]
+    assert for_room(found, keep_every_steps=None) is None
 
 
 @given(FOUND, KEEP, st.sets(NAMES))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +22,7 @@ from llmtrain_trainer.agent.gang import Gang
 from llmtrain_trainer.agent.outcome import GaveUpError
 from llmtrain_trainer.checkpoint import restore
 from llmtrain_trainer.checkpoint.continuation import Resumption, from_start, resumption
-from llmtrain_trainer.checkpoint.errors import BadCheckpointError, ResumeError, StoreError
+from llmtrain_trainer.checkpoint.errors import BadCheckpointError, NoneVerifiesError, ResumeError, StoreError, StoreUnreachableError
 from llmtrain_trainer.checkpoint.manifest import MANIFEST, Manifest
 from llmtrain_trainer.checkpoint.position import Position
 from llmtrain_trainer.checkpoint.restore import Found
@@ -46,6 +47,7 @@ class Agreement:
         self._gang, self._run, self._store, self._events = gang, run, store, events
         self._resume: Literal["latest", "none"] | int = config.checkpoint.resume if config.checkpoint is not None else "none"
         self._attempt, self._config = config.job.attempt, config
+        self._loaded: str | None = None
 
     def settle(self, *, first: bool) -> Position:
         """Agree for the newest round. `first`: this agent's first start, to which checkpoint.resume applies.
@@ -89,7 +91,9 @@ class Agreement:
                 raise self._give_up(ExitCode.STORE, "StoreUnreachable", f"{name} cannot be fetched ({'; '.join(unable)}).")
             bad = [f"node {node}: {answer}" for node, answer in enumerate(answers) if answer != _OK]
             if bad:
-                self._events.record("checkpoint_rejected", f"{name} cannot be loaded ({'; '.join(bad)}); trying the one before it.")
+                self._events.record(
+                    "checkpoint_rejected", f"{name} cannot be loaded ({'; '.join(bad)}); trying the one before it.", name=name
+                )
             self._gang.write(self._key("start", turn), "no" if bad else "yes")
         return self._gang.wait(self._key("start", turn), _FETCH_SECONDS) == "yes"
 
@@ -102,6 +106,8 @@ class Agreement:
                 found = restore.choose(self._store, self._resume, self._events, self._run.restore)
             else:
                 found = self._newest(self._store, refused)
+        except NoneVerifiesError as error:
+            raise self._give_up(ExitCode.CONFIG, "NoGoodCheckpoint", str(error)) from error
         except ResumeError as error:
             raise self._give_up(ExitCode.CONFIG, "BadConfig", str(error)) from error
         except StoreError as error:
@@ -110,16 +116,28 @@ class Agreement:
 
     def _newest(self, store: Store, refused: set[str]) -> Found | None:
         """The newest good one; of a run that was told not to go on from the newest, only what it made itself or was told to take."""
-        for found in restore.list_checkpoints(store):
-            if str(found.name) in refused or not found.committed or not self._may_take(found):
-                continue
-            try:
-                restore.fetch(found, store, self._run.restore)
+        there = [found for found in self._listed(store) if found.committed and self._may_take(found)]
+        good, reasons = restore.first_good(
+            [found for found in there if str(found.name) not in refused], store, self._events, self._run.restore
+        )
+        if good is None and there:
+            reasons += [f"{found.name} was refused by a node" for found in there if str(found.name) in refused]
+            raise NoneVerifiesError(store.uri(), reasons)
+        return good
+
+    def _listed(self, store: Store) -> list[Found]:
+        """What is there; a listing without the checkpoint that this gang began from, or loaded since, is not believed.
+
+        Raises StoreUnreachableError.
+        """
+        until = time.monotonic() + store.patience
+        while True:
+            found = restore.list_checkpoints(store)
+            if self._loaded is None or any(one.committed for one in found):
                 return found
-            except BadCheckpointError as error:
-                message = f"{error}. Passed over."
-                self._events.record("checkpoint_rejected", message, step=found.step, name=str(found.name))
-        return None
+            if time.monotonic() >= until:
+                raise StoreUnreachableError(f"{store.uri()} lists no checkpoint, although {self._loaded} was loaded from there.")
+            time.sleep(1.0)
 
     def _may_take(self, found: Found) -> bool:
         ours = found.name.attempt == self._attempt and found.name.round > self._gang.first_round
@@ -131,8 +149,8 @@ class Agreement:
         if name is None or self._store is None:
             return self._position(from_start(self._config, prepared)), _OK
         try:
-            found = restore.find(self._store, name)
-            directory = restore.fetch(found, self._store, self._run.restore)
+            found, directory = restore.obtain(self._store, name, self._run.restore, self._events)
+            self._loaded = name
         except (BadCheckpointError, ResumeError) as error:
             return Position(round=self._gang.round), f"{error}"
         except (StoreError, OSError) as error:

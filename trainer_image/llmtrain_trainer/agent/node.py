@@ -6,10 +6,12 @@ import json
 import os
 import time
 import traceback
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -99,7 +101,7 @@ class _Agent:
         self._board = Board(status)
         self._began = time.time()
         self._metrics = Metrics(config, self._name)
-        self._events = Events(run, f"[node {options.node_rank}] " if config.mesh.nodes > 1 else "", self._metrics.event)
+        self._events = Events(run, f"[node {options.node_rank}] " if config.mesh.nodes > 1 else "", self._hear)
         self._notices = NoticeWatch(run, self._events, self._board)
         self._uploads: Uploads | None = None
         self._streamer: BaseProcess | None = None
@@ -150,6 +152,12 @@ class _Agent:
         self._board.update(phase=phase, message=verdict.message, verdict=verdict)
         status = self._board.status
         return verdict.model_copy(update={"progress": status.progress, "checkpoint": status.checkpoint, "notices": status.notices})
+
+    def _hear(self, row: Mapping[str, Any]) -> None:
+        """Of every event."""
+        self._metrics.event(row)
+        if self._uploads is not None:
+            self._uploads.hear(row)
 
     def _serve(self) -> None:
         try:
@@ -298,7 +306,8 @@ class _Agent:
         if self._stop.requested:
             message = "Told to stop; saved on local disk, but the store did not take it within the grace period."
             return Verdict(exit_code=ExitCode.STOPPED_UNSAVED, reason="StoppedUnsaved", message=message, step=step, restarts=restarts)
-        message = f"The last checkpoint could not be committed within {_DRAIN_SECONDS:.0f} s; it is on local disk."
+        outage = self._uploads.outage if self._uploads is not None else None
+        message = f"The last checkpoint could not be committed; it is on local disk, in {self._run.staging}. {outage or ''}".rstrip()
         return Verdict(exit_code=ExitCode.STORE, reason="StoreUnreachable", message=message, step=step, restarts=restarts)
 
     def _publish(self) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 from llmtrain_trainer.agent.board import Board, Events
 from llmtrain_trainer.agent.metrics import Metrics
 from llmtrain_trainer.agent.stop import Stop
+from llmtrain_trainer.checkpoint.errors import StoreError, StoreFullError
 from llmtrain_trainer.checkpoint.manifest import Name, RankPart
 from llmtrain_trainer.checkpoint.store import Store
 from llmtrain_trainer.checkpoint.uploader import Uploader
@@ -18,6 +19,9 @@ from llmtrain_trainer.run_dir import RunDir
 
 _POLL_SECONDS = 0.3
 _AFTER_AN_ERROR = 5.0
+_FULL_SECONDS = 120.0
+"""How long a finished training waits for room in a store that is full: nobody makes any, as a rule."""
+
 _GIVEN_UP = {"checkpoint_rejected": "rejected", "checkpoint_superseded": "superseded"}
 """Kind of event -> what became of the save."""
 
@@ -56,6 +60,17 @@ class Uploads:
         """On node 0: a save that a later gang began."""
         return self._uploader.superseded_by
 
+    @property
+    def outage(self) -> StoreError | None:
+        """What the store last failed with, while it is away."""
+        return self._uploader.outage
+
+    def hear(self, row: Mapping[str, Any]) -> None:
+        """A row of events.jsonl of this node: a committed checkpoint that was found bad is not counted among those that are kept."""
+        name = Name.parse(str(row.get("name", "")))
+        if row.get("kind") == "checkpoint_rejected" and row.get("committed", True) and name is not None:
+            self._uploader.distrust(name)
+
     def settle(self, seconds: float) -> None:
         """Give finished saves a moment to be committed, before a restart chooses among the committed ones."""
         self._uploader.drain(seconds)
@@ -69,9 +84,10 @@ class Uploads:
 
     def drain(self, seconds: float, stop: Stop) -> bool:
         """Wait until all finished saves are committed; False when time or the grace of a stop ran out."""
-        until = time.monotonic() + seconds
+        began = time.monotonic()
         while not self._uploader.drain(0.5):
-            if time.monotonic() > until or stop.expired() or self.superseded_by is not None:
+            limit = min(seconds, _FULL_SECONDS) if isinstance(self.outage, StoreFullError) else seconds
+            if time.monotonic() - began > limit or stop.expired() or self.superseded_by is not None:
                 return False
         self._show()
         return True

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from llmtrain_trainer.checkpoint.errors import BadCheckpointError, MissingError
-from llmtrain_trainer.checkpoint.manifest import COMMIT, MANIFEST, Commit, Manifest, Name, NodePart, commit_of, encode, join, node_file
-from llmtrain_trainer.checkpoint.retention import expired
+from llmtrain_trainer.checkpoint.manifest import (
+    COMMIT,
+    MANIFEST,
+    Commit,
+    Manifest,
+    Name,
+    NodePart,
+    commit_of,
+    diverged,
+    encode,
+    join,
+    node_file,
+)
+from llmtrain_trainer.checkpoint.restore import find, verify
+from llmtrain_trainer.checkpoint.retention import expired, for_room
 from llmtrain_trainer.checkpoint.staging import Staged
 from llmtrain_trainer.checkpoint.store import Store, delete_prefix
 
@@ -20,6 +34,11 @@ class Committer:
     def __init__(self, store: Store, nodes: int, keep: int, keep_every_steps: int | None) -> None:
         self._store, self._nodes, self._keep, self._keep_every_steps = store, nodes, keep, keep_every_steps
         self._parts: dict[tuple[str, int], NodePart] = {}
+        self._diverged: dict[Name, bool] = {}
+        self._verified: Name | None = None
+        self.distrusted: set[Name] = set()
+        """Committed ones that this run found bad: they push out none of the others."""
+
         self._swept = False
 
     def seal(self, staged: Staged) -> tuple[Commit, int] | None:
@@ -53,16 +72,54 @@ class Committer:
 
     def retain(self, busy: set[Name]) -> None:
         """Delete what newer, committed checkpoints made superfluous. To be called after a commit only."""
+        found = self._found()
+        gone = expired(found, keep=self._keep, keep_every_steps=self._keep_every_steps, busy=busy, doubtful=self._doubtful(found))
+        for name in gone:
+            # A listing may have left COMMIT out: what is said to be torn is asked for once more before it goes.
+            if found[name] or read_or_none(self._store, f"{name}/{COMMIT}") is None:
+                delete_prefix(self._store, f"{name}/", first=f"{name}/{COMMIT}")
+        if not self._swept:
+            self._store.abort_stale_uploads(STALE_UPLOAD)
+            self._swept = True
+
+    def make_room(self, busy: set[Name]) -> Name | None:
+        """Where the store is full: delete the oldest that may go before the next is committed. None: nothing may.
+
+        The newest good one is read to its last byte first: from then on it alone has to do.
+        """
+        self._store.abort_stale_uploads(STALE_UPLOAD)
+        found = self._found()
+        garbage = (name for name, sealed in found.items() if not sealed and name not in busy and name < max(busy, default=name))
+        for name in sorted(garbage):
+            if read_or_none(self._store, f"{name}/{COMMIT}") is None:
+                delete_prefix(self._store, f"{name}/", first=f"{name}/{COMMIT}")
+                return name
+        doubtful = self._doubtful(found)
+        good = [name for name, sealed in found.items() if sealed and name not in doubtful]
+        oldest = for_room(found, keep_every_steps=self._keep_every_steps, doubtful=doubtful)
+        if oldest is None:
+            return None
+        if self._verified != max(good):
+            verify(find(self._store, str(max(good))), self._store)
+            self._verified = max(good)
+        delete_prefix(self._store, f"{oldest}/", first=f"{oldest}/{COMMIT}")
+        return oldest
+
+    def _found(self) -> dict[Name, bool]:
         found: dict[Name, bool] = {}
         for entry in self._store.entries():
             head, _, tail = entry.key.partition("/")
             if name := Name.parse(head):
                 found[name] = found.get(name, False) or tail == COMMIT
-        for name in expired(found, keep=self._keep, keep_every_steps=self._keep_every_steps, busy=busy):
-            delete_prefix(self._store, f"{name}/", first=f"{name}/{COMMIT}")
-        if not self._swept:
-            self._store.abort_stale_uploads(STALE_UPLOAD)
-            self._swept = True
+        return found
+
+    def _doubtful(self, found: Mapping[Name, bool]) -> set[Name]:
+        """Committed while training diverged, or distrusted."""
+        for name, sealed in found.items():
+            if sealed and name not in self._diverged:
+                data = read_or_none(self._store, f"{name}/{MANIFEST}")
+                self._diverged[name] = data is None or diverged(data)
+        return self.distrusted | {name for name, bad in self._diverged.items() if bad}
 
     def _gather(self, staged: Staged) -> list[NodePart] | None:
         parts: list[NodePart] = []

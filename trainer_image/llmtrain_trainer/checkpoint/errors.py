@@ -2,10 +2,12 @@
 
 StoreError
 ├── StoreUnreachableError   it may answer later: the caller keeps what it has and tries again
+│   └── StoreFullError      there is no room; it may be made
 ├── StoreRefusedError       it answered no: credentials, bucket or settings have to change
 └── MissingError            there is no such key
 BadCheckpointError          a checkpoint that must not be loaded, with the reason
 ResumeError                 the checkpoint that was asked for by its step cannot be had
+└── NoneVerifiesError       there are committed checkpoints, and every one is bad
 """
 
 from __future__ import annotations
@@ -17,6 +19,10 @@ class StoreError(Exception):
 
 class StoreUnreachableError(StoreError):
     """No answer, or "later", until the deadline."""
+
+
+class StoreFullError(StoreUnreachableError):
+    """The disk, or what this user may fill of it, has no room left."""
 
 
 class StoreRefusedError(StoreError):
@@ -33,3 +39,14 @@ class BadCheckpointError(Exception):
 
 class ResumeError(ValueError):
     """The step given in checkpoint.resume has no good checkpoint."""
+
+
+class NoneVerifiesError(ResumeError):
+    """Committed checkpoints are there and none verifies: to begin at step 0 would train everything anew and delete them in the end."""
+
+    def __init__(self, where: str, reasons: list[str], most: int = 3) -> None:
+        told = "; ".join(reasons[:most]) + (f"; and {len(reasons) - most} more" if len(reasons) > most else "")
+        super().__init__(
+            f"{where} holds committed checkpoints to go on from ({len(reasons)}), and none verifies: {told}. None was deleted. "
+            "Bring their files back, or set checkpoint.resume to none to begin at step 0."
+        )

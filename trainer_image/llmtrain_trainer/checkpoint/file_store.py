@@ -5,19 +5,26 @@ A file is written under a draft name, synced, renamed, and its directory synced:
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import re
+import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from llmtrain_trainer.checkpoint.errors import MissingError, StoreRefusedError, StoreUnreachableError
+from llmtrain_trainer.checkpoint.errors import MissingError, StoreFullError, StoreRefusedError, StoreUnreachableError
 from llmtrain_trainer.checkpoint.store import Digest, Entry
 
 BLOCK = 8 << 20
 DRAFT = ".part"
+STALE_DRAFT = 3600.0
+"""Seconds after which a draft in a directory that is being deleted is taken for dead."""
+
+_HOST = re.sub(r"[^A-Za-z0-9]", "", socket.gethostname()) or "host"
 
 
 class FileStore:
@@ -26,6 +33,11 @@ class FileStore:
     def __init__(self, root: Path) -> None:
         self._root = root
 
+    @property
+    def patience(self) -> float:
+        """A directory says what it holds."""
+        return 0.0
+
     def uri(self, key: str = "") -> str:
         return f"file://{self._root / key}"
 
@@ -33,31 +45,22 @@ class FileStore:
         return self._root / key
 
     def put_file(self, source: Path, key: str) -> Digest:
-        hasher, size = hashlib.sha256(), 0
-        with self._explained("write", key):
-            draft = self._draft(key)
-            with source.open("rb") as reader, draft.open("wb") as writer:
-                while block := reader.read(BLOCK):
-                    hasher.update(block)
-                    size += writer.write(block)
-                _sync(writer.fileno())
+        with self._explained("write", key), self._drafted(key) as draft:
+            digest = _copy(source, draft)
             self._publish(draft, key)
-        return Digest(bytes=size, sha256=hasher.hexdigest())
+        return digest
 
     def put_bytes(self, key: str, data: bytes) -> None:
-        with self._explained("write", key):
-            self._publish(self._draft(key, data), key)
+        with self._explained("write", key), self._drafted(key, data) as draft:
+            self._publish(draft, key)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        with self._explained("write", key):
-            draft = self._draft(key, data)
+        with self._explained("write", key), self._drafted(key, data) as draft:
             try:
                 os.link(draft, self._root / key)  # the one call that both publishes a whole file and fails if there is one
                 _sync_directory((self._root / key).parent)
             except FileExistsError:
                 return (self._root / key).read_bytes() == data
-            finally:
-                draft.unlink()
         return True
 
     def get_bytes(self, key: str) -> bytes:
@@ -80,13 +83,15 @@ class FileStore:
             for key in keys:
                 (self._root / key).unlink(missing_ok=True)
             for directory in {(self._root / key).parent for key in keys} - {self._root}:
-                with suppress(OSError):  # not empty yet, or gone
-                    directory.rmdir()
+                self._drop_if_empty(directory)
 
     def abort_stale_uploads(self, older_than: float) -> int:
-        stale = [path for path in self._root.rglob(f".*{DRAFT}") if time.time() - path.stat().st_mtime > older_than]
+        """Drafts of a process of this host that is gone are stale at once; those of others after their time."""
+        stale = [path for path in self._root.rglob(f".*{DRAFT}") if _is_stale(path, older_than)]
         for path in stale:
             path.unlink(missing_ok=True)
+            if path.parent != self._root:
+                self._drop_if_empty(path.parent)
         return len(stale)
 
     def _walk(self, start: Path) -> Iterator[Entry]:
@@ -97,15 +102,28 @@ class FileStore:
                     with suppress(FileNotFoundError):  # removed by someone else since it was listed
                         yield Entry(key=path.relative_to(self._root).as_posix(), bytes=path.stat().st_size)
 
-    def _draft(self, key: str, data: bytes | None = None) -> Path:
+    @contextmanager
+    def _drafted(self, key: str, data: bytes | None = None) -> Iterator[Path]:
+        """A name beside the key's, with `data` in it where it is given; nothing of it stays, whatever happens."""
         target = self._root / key
         target.parent.mkdir(parents=True, exist_ok=True)
-        draft = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}{DRAFT}")
-        if data is not None:
-            with draft.open("wb") as writer:
-                writer.write(data)
-                _sync(writer.fileno())
-        return draft
+        draft = target.with_name(f".{target.name}.{_HOST}-{os.getpid()}-{threading.get_ident()}{DRAFT}")
+        try:
+            if data is not None:
+                with draft.open("wb") as writer:
+                    writer.write(data)
+                    _sync(writer.fileno())
+            yield draft
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def _drop_if_empty(self, directory: Path) -> None:
+        """Drafts of dead processes are all that a directory may still hold to count as empty."""
+        with suppress(OSError):  # not empty yet, or gone
+            for path in directory.glob(f".*{DRAFT}"):
+                if _is_stale(path, STALE_DRAFT):
+                    path.unlink()
+            directory.rmdir()
 
     def _publish(self, draft: Path, key: str) -> None:
         target = self._root / key
@@ -114,6 +132,22 @@ class FileStore:
 
     def _explained(self, operation: str, key: str) -> _Explained:
         return _Explained(f"cannot {operation} {self.uri(key)}")
+
+
+def _is_stale(path: Path, older_than: float) -> bool:
+    with suppress(FileNotFoundError):
+        if time.time() - path.stat().st_mtime > older_than:
+            return True
+        host, _, rest = path.name.removesuffix(DRAFT).rpartition(".")[2].partition("-")
+        pid = rest.partition("-")[0]
+        return (
+            host == _HOST
+            and pid.isdigit()
+            and int(pid) != os.getpid()
+            and not Path(f"/proc/{pid}").exists()
+            and Path("/proc/self").exists()
+        )
+    return False
 
 
 class _Explained:
@@ -135,7 +169,20 @@ class _Explained:
             raise StoreRefusedError(
                 f"{reason} Give the agent's user the right to read and write there, or change checkpoint.destination."
             ) from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreFullError(f"{reason} Free space there; it is tried again.") from error
         raise StoreUnreachableError(f"{reason} Free space there or bring the mount back; it is tried again.") from error
+
+
+def _copy(source: Path, target: Path) -> Digest:
+    """Copied, synced and hashed in one pass."""
+    hasher, size = hashlib.sha256(), 0
+    with source.open("rb") as reader, target.open("wb") as writer:
+        while block := reader.read(BLOCK):
+            hasher.update(block)
+            size += writer.write(block)
+        _sync(writer.fileno())
+    return Digest(bytes=size, sha256=hasher.hexdigest())
 
 
 def _sync(descriptor: int) -> None:

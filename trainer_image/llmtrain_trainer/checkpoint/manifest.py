@@ -129,6 +129,9 @@ class Meta(Strict):
     course: Course | None = None
     """The order of samples that the save is a point of."""
 
+    diverged: bool = False
+    """The loss was far above its lowest when it was made."""
+
 
 class Manifest(Written):
     """manifest.json: everything that belongs to the checkpoint."""
@@ -192,6 +195,14 @@ def join(name: Name, meta: Meta, parts: Iterable[NodePart], created: float) -> M
 def commit_of(manifest: Manifest, data: bytes, now: float) -> Commit:
     """The COMMIT that seals these bytes of a manifest."""
     return Commit(name=manifest.name, manifest_sha256=hashlib.sha256(data).hexdigest(), committed_at=now, signature=sign(data))
+
+
+def diverged(manifest: bytes) -> bool:
+    """Whether a stored manifest says that training diverged; one that cannot be read is none to rely on either."""
+    try:
+        return Manifest.model_validate_json(manifest).meta.diverged
+    except ValidationError:
+        return True
 
 
 def read_manifest(name: str, commit: bytes, manifest: bytes) -> Manifest:

@@ -9,17 +9,21 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from llmtrain_trainer.checkpoint.errors import BadCheckpointError, MissingError, ResumeError
+from llmtrain_trainer.checkpoint.errors import BadCheckpointError, MissingError, NoneVerifiesError, ResumeError
 from llmtrain_trainer.checkpoint.manifest import COMMIT, MANIFEST, File, Manifest, Name, read_manifest
 from llmtrain_trainer.checkpoint.pickles import INDEX, is_pickle, refuse_code
 from llmtrain_trainer.checkpoint.store import Digest, Store, describe_mismatch, digest_file, side_by_side, verify_object
 
 Event = Callable[[dict[str, Any]], None]
+T = TypeVar("T")
+
+_DOUBT_PAUSE = 2.0
+"""Seconds between two readings of what cannot be right."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +63,7 @@ def list_checkpoints(store: Store) -> list[Found]:
 def find(store: Store, name: str) -> Found:
     """One checkpoint by its name, for the nodes that did not choose. Raises ResumeError."""
     parsed = Name.parse(name)
-    sizes = {entry.key.partition("/")[2]: entry.bytes for entry in store.entries(f"{name}/")}
+    sizes = _sizes(store, parsed) if parsed is not None else {}
     if parsed is None or not sizes:
         raise ResumeError(f"There is no checkpoint {name} in {store.uri()}.")
     return Found(name=parsed, sizes=sizes)
@@ -82,33 +86,103 @@ def choose(
 
     resume: as `checkpoint.resume` of the manifest. event: told of each checkpoint that is passed over, with the reason. into: keep
     what is read there, so that `fetch` into the same directory needs not download it again. skip: names that are not to be chosen.
-    Raises ResumeError when a given step cannot be had, StoreUnreachableError when the store cannot be read.
+    Content that cannot be right is read again for `store.patience` seconds, over all checkpoints together.
+    Raises ResumeError when a given step cannot be had, NoneVerifiesError when committed ones are there and none is good,
+    StoreUnreachableError when the store cannot be read.
     """
     if resume == "none":
         return None
     there = [found for found in list_checkpoints(store) if str(found.name) not in skip]
-    for found in there:
-        if resume in ("latest", found.step):
-            try:
-                return _verified(found, store, into)
-            except BadCheckpointError as error:
-                event(
-                    {
-                        "time": time.time(),
-                        "kind": "checkpoint_rejected",
-                        "step": found.step,
-                        "name": str(found.name),
-                        "committed": found.committed,
-                        "message": f"{error}. Passed over.",
-                    }
-                )
+    wanted = [found for found in there if resume in ("latest", found.step)]
+    good, reasons = first_good(wanted, store, event, into)
+    if good is not None:
+        return good
     if resume == "latest":
+        if reasons:
+            raise NoneVerifiesError(store.uri(), reasons)
         return None
     have = ", ".join(str(found.name) for found in there if found.committed) or "none"
     raise ResumeError(
         f"checkpoint.resume is {resume}, but {store.uri()} has no good checkpoint of that step. "
         f"Committed there: {have}. Give one of their steps, or latest."
     )
+
+
+def first_good(candidates: Iterable[Found], store: Store, event: Event, into: Path | None) -> tuple[Found | None, list[str]]:
+    """The first that verifies, in the order given; `event` is told of each before it. And why each committed one before it does not.
+
+    Raises StoreError when the store cannot be read.
+    """
+    doubts, reasons = Doubts(store, event), list[str]()
+    for found in candidates:
+        try:
+            return doubts.settle(found, lambda found: _verified(found, store, into)), reasons
+        except BadCheckpointError as error:
+            reasons += [str(error)] if found.committed else []
+            message = f"{error}. Passed over."
+            facts = {"step": found.step, "name": str(found.name), "committed": found.committed, "message": message}
+            event({"time": time.time(), "kind": "checkpoint_rejected", **facts})
+    return None, reasons
+
+
+class Doubts:
+    """Reads again what cannot be right, while there is patience left: a proxy or a cache may have answered in the store's place."""
+
+    def __init__(self, store: Store, event: Event) -> None:
+        self._store, self._event = store, event
+        self._until: float | None = None
+
+    def settle(self, found: Found, act: Callable[[Found], T]) -> T:
+        """What `act` gives of the checkpoint. Raises BadCheckpointError once it is bad beyond doubt."""
+        while True:
+            try:
+                return act(found)
+            except (BadCheckpointError, MissingError) as error:
+                if not self._may_be_a_lie(found) or not self._wait(error):
+                    raise BadCheckpointError(str(error).rstrip(".")) from error
+            sizes = _sizes(self._store, found.name)
+            found = replace(found, sizes=sizes or found.sizes)
+
+    def _may_be_a_lie(self, found: Found) -> bool:
+        """One without COMMIT is what a save leaves that did not end; unless it is there for who asks for it."""
+        if self._store.patience == 0.0:
+            return False
+        if found.committed:
+            return True
+        try:
+            return bool(self._store.get_bytes(f"{found.name}/{COMMIT}"))
+        except MissingError:
+            return False
+
+    def _wait(self, error: Exception) -> bool:
+        """A moment; False when patience is spent. It is counted from the first doubt, over all checkpoints."""
+        now = time.monotonic()
+        if self._until is None:
+            self._until = now + self._store.patience
+            message = (
+                f"{str(error).rstrip('.')}. It is read again for up to {self._store.patience:.0f} s: something may answer in its place."
+            )
+            self._event({"time": time.time(), "kind": "checkpoint_doubted", "message": message})
+        time.sleep(max(0.0, min(_DOUBT_PAUSE, self._until - now)))
+        return now < self._until
+
+
+def obtain(store: Store, name: str, into: Path, event: Event) -> tuple[Found, Path]:
+    """One checkpoint by its name, fetched and verified. Raises ResumeError, BadCheckpointError, StoreError."""
+    parsed = Name.parse(name)
+    if parsed is None:
+        raise ResumeError(f"There is no checkpoint {name} in {store.uri()}.")
+
+    def act(found: Found) -> tuple[Found, Path]:
+        if not found.sizes:
+            raise BadCheckpointError(f"There is no checkpoint {name} in {store.uri()}")
+        return found, fetch(found, store, into)
+
+    return Doubts(store, event).settle(Found(name=parsed, sizes=_sizes(store, parsed)), act)
+
+
+def _sizes(store: Store, name: Name) -> dict[str, int]:
+    return {entry.key.partition("/")[2]: entry.bytes for entry in store.entries(f"{name}/")}
 
 
 def read(found: Found, store: Store) -> Manifest:

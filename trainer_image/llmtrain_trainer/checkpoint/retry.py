@@ -23,6 +23,9 @@ class Backoff:
     deadline: float = 120.0
     """No new try starts later than this after the first one."""
 
+    doubt: float = 90.0
+    """Content that cannot be right is read again for this long, no longer than `deadline`: a proxy's login page, a stale cache."""
+
 
 def persist(
     attempt: Callable[[], T],

@@ -14,7 +14,7 @@ import threading
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -24,8 +24,10 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError, NoCredentialsError, ResponseStreamingError
 from botocore.exceptions import ConnectionError as NoConnection
+from botocore.parsers import ResponseParserError
 
 from llmtrain_trainer.checkpoint.errors import MissingError, StoreError, StoreRefusedError, StoreUnreachableError
+from llmtrain_trainer.checkpoint.paging import Bounds
 from llmtrain_trainer.checkpoint.retry import Backoff, persist
 from llmtrain_trainer.checkpoint.store import Digest, Entry, Traffic
 
@@ -37,6 +39,9 @@ PART = 64 << 20
 MOST_PARTS = 10_000
 READ = 16 << 20
 """Bytes of a ranged read."""
+
+MOST_AT_ONCE = 64 << 20
+"""Bytes of an answer that is read whole: more than any small object, or range, of ours has."""
 
 AT_ONCE = 8
 """Parts in flight, over all files: with the part size, the bound of the memory an upload takes (512 MiB)."""
@@ -64,6 +69,10 @@ class S3Store:
         self._current: Any = None
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="checkpoint-part")
         self._room = threading.BoundedSemaphore(AT_ONCE)
+
+    @property
+    def patience(self) -> float:
+        return min(self._backoff.doubt, self._backoff.deadline)
 
     def uri(self, key: str = "") -> str:
         return f"s3://{self._bucket}/{self._prefix}{key}"
@@ -110,13 +119,16 @@ class S3Store:
                 future.cancel()
 
     def entries(self, prefix: str = "") -> list[Entry]:
-        entries, more = list[Entry](), dict[str, str]()
+        entries, bounds = dict[str, Entry](), Bounds(f"list_objects_v2 of {self.uri(prefix)}")
+        more = dict[str, str]()
         while True:
             page = self._call("list_objects_v2", prefix, prefixed="Prefix", **more)
-            entries += [Entry(key=row["Key"][len(self._prefix) :], bytes=row["Size"]) for row in page.get("Contents", ())]
+            found = [self._entry(row, prefix) for row in page.get("Contents") or ()]
+            new = [entry for entry in found if entry.key not in entries]
+            entries |= {entry.key: entry for entry in new}
             if not page.get("IsTruncated"):
-                return sorted(entries, key=lambda entry: entry.key)
-            more = {"ContinuationToken": page["NextContinuationToken"]}
+                return sorted(entries.values(), key=lambda entry: entry.key)
+            more = {"ContinuationToken": bounds.next(page.get("NextContinuationToken"), news=bool(new))}
 
     def delete(self, keys: Sequence[str]) -> None:
         # One request a key: the batch request needs a checksum that servers do not agree on.
@@ -124,7 +136,7 @@ class S3Store:
             future.result()
 
     def abort_stale_uploads(self, older_than: float) -> int:
-        aborted, more = 0, dict[str, str]()
+        aborted, more, bounds = 0, dict[str, str](), Bounds(f"list_multipart_uploads of {self.uri()}")
         while True:
             page = self._call("list_multipart_uploads", "", prefixed="Prefix", **more)
             for row in page.get("Uploads", ()):
@@ -133,7 +145,9 @@ class S3Store:
                     aborted += 1
             if not page.get("IsTruncated"):
                 return aborted
-            more = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+            key, upload = page.get("NextKeyMarker"), page.get("NextUploadIdMarker", "")
+            bounds.next(key and f"{key} {upload}", news=bool(page.get("Uploads")))
+            more = {"KeyMarker": key, "UploadIdMarker": upload}
 
     def _put_after_look(self, key: str, data: bytes) -> bool:
         try:
@@ -200,10 +214,19 @@ class S3Store:
 
     def _read(self, key: str, **arguments: Any) -> bytes:
         def read() -> bytes:
-            body: bytes = self._client().get_object(Bucket=self._bucket, Key=self._prefix + key, **arguments)["Body"].read()
+            body: bytes = self._client().get_object(Bucket=self._bucket, Key=self._prefix + key, **arguments)["Body"].read(MOST_AT_ONCE + 1)
+            if len(body) > MOST_AT_ONCE:
+                raise StoreUnreachableError(f"get_object of {self.uri(key)} gave more than {MOST_AT_ONCE} bytes, which nobody asked for.")
             return body
 
         return self._persist("get_object", key, read)
+
+    def _entry(self, row: Mapping[str, Any], prefix: str) -> Entry:
+        """Raises StoreUnreachableError for a row that is no answer to what was asked."""
+        key, size = row.get("Key"), row.get("Size")
+        if not isinstance(key, str) or not isinstance(size, int) or not key.startswith(self._prefix + prefix):
+            raise StoreUnreachableError(f"list_objects_v2 of {self.uri(prefix)} lists {str(key)[:200]}, which was not asked for.")
+        return Entry(key=key[len(self._prefix) :], bytes=size)
 
     def _persist(self, operation: str, key: str, attempt: Callable[[], T]) -> T:
         again = self._traffic.tried_again if self._traffic else lambda: None
@@ -216,7 +239,7 @@ class S3Store:
                 self._renew()  # keys are rotated in their file while a job runs: read them again, once
                 again()
                 return persist(attempt, _is_transient, self._backoff, again)
-        except (BotoCoreError, ClientError) as error:
+        except (BotoCoreError, ClientError, ResponseParserError) as error:
             raise self._explain(operation, key, error) from error
 
     def _explain(self, operation: str, key: str, error: Exception) -> StoreError:
@@ -283,7 +306,8 @@ def _crc32(data: bytes | bytearray) -> str:
 def _is_transient(error: BaseException) -> bool:
     if isinstance(error, ClientError):
         return _status(error) in (429, 500, 502, 503, 504) or _code(error) in TRANSIENT_CODES
-    return isinstance(error, (NoConnection, HTTPClientError, IncompleteReadError, ResponseStreamingError))
+    # An answer that cannot be parsed is somebody else's, such as the login page of a proxy.
+    return isinstance(error, (NoConnection, HTTPClientError, IncompleteReadError, ResponseStreamingError, ResponseParserError))
 
 
 def _status(error: BaseException | None) -> int:

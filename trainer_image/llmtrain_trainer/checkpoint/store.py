@@ -76,6 +76,11 @@ class Store(Protocol):
         """Remove what unfinished uploads older than this many seconds left behind; returns how many."""
         ...
 
+    @property
+    def patience(self) -> float:
+        """Seconds for which content that cannot be right is asked for again: what stands between may answer in the store's place."""
+        ...
+
     def local(self, key: str) -> Path | None:
         """The file itself where the store is a directory of this machine."""
         ...
@@ -110,17 +115,19 @@ def verify_object(store: Store, key: str, expected: Digest, into: Path | None = 
     """Read an object and compare; with `into`, keep a copy there, which appears only if it is right. Raises BadCheckpointError."""
     hasher, size = hashlib.sha256(), 0
     draft = into.with_name(f".{into.name}.part") if into else None
-    with (draft or Path(os.devnull)).open("wb") as file:
-        for chunk in store.chunks(key, expected.bytes):
-            hasher.update(chunk)
-            size += file.write(chunk)
-    got = Digest(bytes=size, sha256=hasher.hexdigest())
-    if got != expected:
+    try:
+        with (draft or Path(os.devnull)).open("wb") as file:
+            for chunk in store.chunks(key, expected.bytes):
+                hasher.update(chunk)
+                size += file.write(chunk)
+        got = Digest(bytes=size, sha256=hasher.hexdigest())
+        if got != expected:
+            raise BadCheckpointError(describe_mismatch(store.uri(key), got, expected))
+        if draft and into:
+            draft.replace(into)
+    finally:
         if draft:
-            draft.unlink()
-        raise BadCheckpointError(describe_mismatch(store.uri(key), got, expected))
-    if draft and into:
-        draft.replace(into)
+            draft.unlink(missing_ok=True)
 
 
 def describe_mismatch(place: str, got: Digest, expected: Digest) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 from llmtrain_trainer.checkpoint import staging as disk
 from llmtrain_trainer.checkpoint.commit import Committer, read_or_none
-from llmtrain_trainer.checkpoint.errors import BadCheckpointError, StoreError
+from llmtrain_trainer.checkpoint.errors import BadCheckpointError, StoreError, StoreFullError
 from llmtrain_trainer.checkpoint.manifest import BEGIN, COMMIT, MANIFEST, Begin, Commit, File, Manifest, Name, NodePart, encode, node_file
 from llmtrain_trainer.checkpoint.restore import list_checkpoints
 from llmtrain_trainer.checkpoint.staging import Staged
@@ -59,6 +59,9 @@ class Uploader:
         self._outage_since: float | None = None
         self.last: CheckpointStatus | None = None
         """The newest checkpoint this node knows to be committed."""
+
+        self.outage: StoreError | None = None
+        """What the store last failed with, while it is away."""
 
         self.superseded_by: Name | None = None
         """On node 0: a save that a later gang began here. Set once; from then on nothing is written."""
@@ -109,19 +112,46 @@ class Uploader:
     def _poll(self) -> None:
         if self.superseded_by is not None:
             return
+        while True:
+            try:
+                self._work_off()
+                self._store_is_back()
+                return
+            except StoreFullError as error:
+                if not self._make_room(error):
+                    self._store_is_away(error)
+                    return
+            except StoreError as error:
+                self._store_is_away(error)
+                return
+
+    def _work_off(self) -> None:
+        """Raises StoreError."""
+        while True:
+            self._close_what_is_whole()  # between uploads too: where saves come as fast as uploads, there is no other time
+            staged = self._next()
+            if staged is None:
+                break
+            self._advance(staged, self._upload)
+        if self._retain_due:
+            self._committer.retain(self._begun - self._closed)
+            self._retain_due = False
+
+    def _make_room(self, error: StoreFullError) -> bool:
+        """On node 0, whose deletions are the only ones: whether something went, so that the rest may fit."""
+        if self._node != 0:
+            return False
         try:
-            while True:
-                self._close_what_is_whole()  # between uploads too: where saves come as fast as uploads, there is no other time
-                staged = self._next()
-                if staged is None:
-                    break
-                self._advance(staged, self._upload)
-            if self._retain_due:
-                self._committer.retain(self._begun - self._closed)
-                self._retain_due = False
-            self._store_is_back()
-        except StoreError as error:
-            self._store_is_away(error)
+            gone = self._committer.make_room(self._begun - self._closed)
+        except (StoreError, BadCheckpointError):
+            return False
+        if gone is not None:
+            self._tell("checkpoint_deleted", f"{error} To make room, {gone} is deleted before the next save is committed.", name=str(gone))
+        return gone is not None
+
+    def distrust(self, name: Name) -> None:
+        """This run found a committed checkpoint bad: it counts no longer among those that are kept."""
+        self._committer.distrusted.add(name)
 
     def _pending(self) -> list[Staged]:
         """Finished saves that are neither committed nor given up, oldest first."""
@@ -253,6 +283,7 @@ class Uploader:
         disk.remove(self._staging, name)
 
     def _store_is_away(self, error: StoreError) -> None:
+        self.outage = error
         if self._outage_since is None:
             self._outage_since = time.monotonic()
             self._tell("store_outage", f"Checkpoints wait on local disk while training goes on. {error}")
@@ -260,7 +291,7 @@ class Uploader:
     def _store_is_back(self) -> None:
         if self._outage_since is not None:
             seconds = time.monotonic() - self._outage_since
-            self._outage_since = None
+            self._outage_since = self.outage = None
             self._tell("store_outage", f"The store answers again after {seconds:.0f} s.")
 
     def _tell(self, kind: str, message: str, **more: Any) -> None:
