@@ -101,6 +101,15 @@ EXAMPLES: dict[tuple[str, str], tuple[list[Section], list[Section]]] = {
     ("spec.resources", "gpu"): ([{}, {"gpusPerNode": 8, "gpu": "L4"}], [{"gpusPerNode": 8}]),
     ("spec.resources", "gpusPerNode"): ([{}, {"gpusPerNode": 8, "gpu": "L4"}], [{"gpu": "L4"}]),
     ("spec.resources", "rdma"): ([{}, {"rdma": {"rdma/hca": 8, "a.b/c": 1}}], [{"rdma": {"rdma/hca": 8, "hca": 1}}]),
+    ("spec.resources", "hugepages"): (
+        [{}, {"hugepages": {"2Mi": "1Gi"}, "memory": "1Gi"}, {"hugepages": {"2Mi": "1Gi"}, "cpu": "1"}],
+        [{"hugepages": {"2Mi": "1Gi"}}],
+    ),
+    ("spec.resources", "cpuLimit"): ([{}, {"cpu": "1"}, {"cpu": "1", "cpuLimit": "1"}], [{"cpuLimit": "1"}]),
+    ("spec.scheduling.tolerations[]", "tolerationSeconds"): (
+        [{"key": "a"}, {"key": "a", "effect": "NoExecute", "tolerationSeconds": 0}],
+        [{"key": "a", "tolerationSeconds": 1}, {"key": "a", "effect": "NoSchedule", "tolerationSeconds": 1}],
+    ),
     ("spec.scheduling", "queue"): (
         [{}, {"gang": "none"}, {"queue": "a"}, {"queue": "a", "gang": "volcano"}],
         [{"queue": "a", "gang": "none"}, {"queue": "a", "gang": "coscheduling"}],

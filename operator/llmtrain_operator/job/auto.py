@@ -42,7 +42,7 @@ SMALL_PASS = 512
 
 LARGEST_PIPELINE = 64
 
-MOST_DEGREES, MOST_MICROS = 128, 12
+MOST_DEGREES, MOST_MICROS = 96, 12
 """Combinations of degrees, and micro-batches of each, that are looked at: numbers with many divisors would take hours."""
 
 _BY_MICRO = ("spec.training.microBatchSize", "spec.training.globalBatchSize")

@@ -115,7 +115,7 @@ def _section(schema: Schema, path: str) -> Schema:
 
 
 def _without_examples(schema: Any, inside_properties: bool = False) -> Any:
-    """`examples` is no word of OpenAPI 3.0; a property may still be called so."""
+    """`examples` and `propertyNames` are no words of OpenAPI 3.0 as Kubernetes has it; a property may still be called so."""
     if isinstance(schema, list):
         return [_without_examples(each) for each in schema]
     if not isinstance(schema, dict):
@@ -123,7 +123,7 @@ def _without_examples(schema: Any, inside_properties: bool = False) -> Any:
     return {
         key: _without_examples(value, inside_properties=key == "properties" and not inside_properties)
         for key, value in schema.items()
-        if inside_properties or key != "examples"
+        if inside_properties or key not in ("examples", "propertyNames")
     }
 
 

@@ -135,7 +135,9 @@ def _is_echo(error: ErrorDetails, schema: Schema) -> bool:
 def _of_value(path: Path, error: ErrorDetails, value: Any, schema: Schema) -> Problem:
     field = dotted(path)
     if error["loc"][-1] == "[key]":
-        return Problem(field, "too long a name" if path[-1] else "no name", "a key has 1 to 317 characters", "Write a shorter key")
+        keys = (below(schema, path[:-1]) or {}).get("propertyNames", {})
+        rule, way_out = words.wrong(path[-1], {"type": "string", **keys}, "the name")
+        return Problem(dotted(path[:-1]), words.shown({path[-1]: value}), rule.replace("it must", "the name must", 1), way_out)
     return Problem(field, words.shown(value), *words.wrong(value, below(schema, path) or {}, str(path[-1])))
 
 

@@ -12,6 +12,7 @@ from llmtrain_operator.job.case import Case
 from llmtrain_operator.job.degrees import degrees_of
 from llmtrain_operator.job.hardware import Gpu, find_gpu
 from llmtrain_operator.job.memory import Memory
+from llmtrain_operator.job.pods import problems_of_pods
 from llmtrain_operator.job.problem import PlanError, Problem
 from llmtrain_operator.job.refusals import problems_of
 from llmtrain_operator.job.settle import Settled, settle
@@ -71,7 +72,8 @@ def plan(job: LLMTrainJob, shape: ModelShape | None) -> Plan:
     """Raises PlanError with every problem at once. `shape` is None where the model's config.json is out of reach."""
     gpu = gpu_of(job)
     if isinstance(gpu, Problem):
-        raise PlanError([gpu, *problems_of(Case(job=job, shape=shape, gpu=None, degrees=degrees_of(job)))])
+        case = Case(job=job, shape=shape, gpu=None, degrees=degrees_of(job))
+        raise PlanError([gpu, *problems_of(case), *problems_of_pods(job)])
     picked = pick(job, shape, gpu)
     chosen, why = choose(picked.job, shape, gpu) if job.spec.parallelism.auto else (picked.job, ())
     settled = settle(chosen, shape, gpu)

@@ -13,8 +13,8 @@ from pydantic import BaseModel
 
 Schema = dict[str, Any]
 
-# `examples` stays in for the words of a refusal; the CRD drops it.
-_DROPPED = {"title", "$schema", "$defs", "discriminator", "deprecated", "readOnly", "writeOnly", "propertyNames"}
+# `examples` and `propertyNames` stay in for the words of a refusal; the CRD drops them.
+_DROPPED = {"title", "$schema", "$defs", "discriminator", "deprecated", "readOnly", "writeOnly"}
 _VALUE_RULES = ("enum", "pattern", "minLength", "maxLength", "minimum", "maximum")
 
 
@@ -63,6 +63,9 @@ def _plain(s: Schema, path: str) -> Schema:
     """OpenAPI 3.0's way of saying const, pairs, open bounds, map sizes and absent defaults."""
     if "const" in s:
         s["enum"] = [s.pop("const")]
+    if "patternProperties" in s:  # names of a map that must look like something: Kubernetes cannot say it, a refusal can
+        ((pattern, values),) = s.pop("patternProperties").items()
+        s |= {"additionalProperties": values, "propertyNames": {**s.get("propertyNames", {}), "pattern": pattern}}
     if "prefixItems" in s:
         first, *others = s.pop("prefixItems")
         if any(other != first for other in others):

@@ -11,6 +11,7 @@ from llmtrain_operator.job.hardware import Gpu
 from llmtrain_operator.job.layout import split_layers
 from llmtrain_operator.job.memory import Memory, estimate_memory
 from llmtrain_operator.job.memory_run import Run
+from llmtrain_operator.job.pods import problems_of_pods
 from llmtrain_operator.job.problem import PlanError, Problem
 from llmtrain_operator.job.quantity import quantity
 from llmtrain_operator.job.refusals import problems_of
@@ -44,7 +45,7 @@ class Settled:
 def settle(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> Settled:
     """Raises PlanError with everything that is wrong."""
     case = Case(job=job, shape=shape, gpu=gpu, degrees=degrees_of(job))
-    if problems := problems_of(case):
+    if problems := (*problems_of(case), *problems_of_pods(job)):
         raise PlanError(problems)
     assert isinstance(case.batch, Batch)
     return _settled(case, case.batch)

@@ -113,7 +113,7 @@ def _wrong_type(value: Any, schema: Schema, name: str) -> tuple[str, str]:
         return rule, _as_section(value, schema, name)
     if isinstance(value, bool) and kind == "string":
         return rule, f"YAML reads on, off, yes and no as booleans: write {name}: {shown(example(schema))}"
-    if kind == "string" and not isinstance(value, (list, dict)) and _fits(str(value), schema):
+    if kind in ("string", "int-or-string") and not isinstance(value, (list, dict)) and _fits(str(value), schema):
         return rule, f'Put it in quotes: "{value}"'
     return rule, f"Write {name}: {shown(round(value) if isinstance(value, float) and kind == 'integer' else example(schema))}"
 
@@ -184,6 +184,8 @@ def _looks(schema: Schema) -> str:
 
 def _repairs(text: str, longest: int) -> Iterator[str]:
     """What was probably meant: an address without its scheme, a name with capitals, a span with blanks."""
+    yield "-".join(text.split())
+    yield "".join(text.split())
     yield "".join(text.split()).lower()
     yield text.rstrip("bB")
     yield re.sub(r"^(file:/*|(?=/))", "file:///", text).replace("////", "///")

@@ -44,10 +44,11 @@ def pod(attempt: Attempt, index: int) -> dict[str, Any]:
     job, number = attempt.job, attempt.number
     name = names.pod(job.metadata.name, number, index)
     marked = marks(job, number, index, attempt.gang, attempt.cluster)
-    labels = {**names.object_labels(job.metadata.name), **names.pod_labels(job.metadata.name, number, index), **marked.labels}
+    own = {**names.object_labels(job.metadata.name), **names.pod_labels(job.metadata.name, number, index), **marked.labels}
+    labels = {**job.spec.scheduling.labels, **own}
     metadata: dict[str, Any] = {"name": name, "labels": labels}
-    if marked.annotations:
-        metadata["annotations"] = dict(marked.annotations)
+    if annotations := {**job.spec.scheduling.annotations, **marked.annotations}:
+        metadata["annotations"] = annotations
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": _spec(attempt, index, name, marked)}
 
 
@@ -88,6 +89,7 @@ def _spec(attempt: Attempt, index: int, name: str, marked: Marks) -> dict[str, A
         "serviceAccountName": scheduling.service_account_name,
         "imagePullSecrets": [{"name": secret} for secret in scheduling.image_pull_secrets],
         "schedulerName": marked.scheduler,
+        "runtimeClassName": scheduling.runtime_class_name,
         "affinity": affinity(job, attempt.number, attempt.avoid, attempt.gang),
         "topologySpreadConstraints": spread(job, attempt.number),
     }
@@ -101,7 +103,7 @@ def _container(attempt: Attempt, index: int) -> dict[str, Any]:
         "image": job.spec.scheduling.image or cluster.image,
         "command": ["python", "-m", "llmtrain_trainer"],  # no shell: the agent is process 1 and gets the signals
         "args": _arguments(attempt, index),
-        "env": _environment(cluster),
+        "env": _environment(job, cluster),
         "ports": [
             {"name": HTTP_PORT_NAME, "containerPort": HTTP_PORT, "protocol": "TCP"},
             {"name": "rendezvous", "containerPort": RENDEZVOUS_PORT, "protocol": "TCP"},
@@ -141,25 +143,28 @@ def _arguments(attempt: Attempt, index: int) -> list[str]:
     return ["agent", *(word for option in told.items() for word in option), "--echo"]
 
 
-def _environment(cluster: Cluster) -> list[dict[str, Any]]:
+def _environment(job: LLMTrainJob, cluster: Cluster) -> list[dict[str, Any]]:
     plain = {
         "HOME": HOME,
         "USER": "llmtrain",  # libraries ask for the user's name, and the image need not know the number
         "PYTHONUNBUFFERED": "1",
         **cluster.environment,
+        **job.spec.scheduling.env,
     }
     node = {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}
     return [node, *({"name": name, "value": value} for name, value in plain.items())]
 
 
 def _resources(job: LLMTrainJob) -> dict[str, Any]:
-    """Devices and memory are limits too; the CPU is only asked for, since throttled ranks hold up the others."""
+    """Devices, pages and memory are limits too; the CPU is only asked for, unless the job wants it otherwise."""
     wanted = job.spec.resources
     devices = {wanted.gpu_resource: str(wanted.gpus_per_node)} if wanted.gpus_per_node else {}
     devices |= {name: str(count) for name, count in sorted(wanted.rdma.items())}
+    devices |= {f"hugepages-{page}": amount for page, amount in sorted(wanted.hugepages.items())}
     memory = {"memory": wanted.memory} if wanted.memory else {}
     cpu = {"cpu": wanted.cpu} if wanted.cpu else {}
-    found = {"requests": {**cpu, **memory, **devices}, "limits": {**memory, **devices}}
+    limit = {"cpu": wanted.cpu_limit} if wanted.cpu_limit else {}
+    found = {"requests": {**cpu, **memory, **devices}, "limits": {**limit, **memory, **devices}}
     return {kind: amounts for kind, amounts in found.items() if amounts}
 
 

@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,10 +43,11 @@ class Agent:
             self.process.send_signal(number)
 
 
-def start_agents(config: TrainerConfig, workdir: Workdir, cache: Path) -> list[Agent]:
-    """One agent for each node of the mesh. Ports are taken from those free now."""
+def start_agents(config: TrainerConfig, workdir: Workdir, cache: Path, environment: Mapping[str, str] | None = None) -> list[Agent]:
+    """One agent for each node of the mesh, with `environment` beside what each gets. Ports are taken from those free now."""
     rendezvous, *ports = free_ports(1 + config.mesh.nodes)
-    return [_start(config, workdir, cache, node_rank, port, rendezvous) for node_rank, port in enumerate(ports)]
+    more = environment or {}
+    return [_start(config, workdir, cache, node_rank, port, rendezvous, more) for node_rank, port in enumerate(ports)]
 
 
 def exit_code(agents: Sequence[Agent]) -> int:
@@ -65,7 +66,9 @@ def kill(agents: Sequence[Agent]) -> None:
         agent.process.wait()
 
 
-def _start(config: TrainerConfig, workdir: Workdir, cache: Path, node_rank: int, port: int, rendezvous: int) -> Agent:
+def _start(
+    config: TrainerConfig, workdir: Workdir, cache: Path, node_rank: int, port: int, rendezvous: int, more: Mapping[str, str]
+) -> Agent:
     run_dir = workdir.node(node_rank)
     command = [*TRAINER, "agent", "--config", str(run_dir / "config.json"), "--run-dir", str(run_dir), "--node-rank", str(node_rank)]
     command += ["--rendezvous", f"127.0.0.1:{rendezvous}", "--host", "127.0.0.1", "--port", str(port), "--cache", str(cache)]
@@ -78,7 +81,7 @@ def _start(config: TrainerConfig, workdir: Workdir, cache: Path, node_rank: int,
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
-            env=_environment(config, node_rank),
+            env={**_environment(config, node_rank), **more},
             start_new_session=True,
             preexec_fn=_die_with_parent,  # noqa: PLW1509
         )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from llmtrain_operator.job.plan import plan
@@ -15,6 +15,7 @@ from llmtrain_operator.job.trainer_config import trainer_config
 from llmtrain_operator.local import machine, trainer
 from llmtrain_operator.local.adapt import adapt, claims
 from llmtrain_operator.local.agents import Agent, exit_code, kill, start_agents
+from llmtrain_operator.local.environment import environment_here
 from llmtrain_operator.local.shutdown import Shutdown
 from llmtrain_operator.local.view import View
 from llmtrain_operator.local.watch import Snapshot, Watch
@@ -37,6 +38,8 @@ class Ready:
     config: TrainerConfig
     workdir: Workdir
     notes: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables of the agents beside their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +64,13 @@ def get_ready(job: LLMTrainJob, workdir: Workdir, nodes: int | None = None) -> R
     attempt, resumes = _attempt(config)
     config = config.model_copy(update={"job": config.job.model_copy(update={"attempt": attempt})})
     workdir.write(config, fresh=not resumes)
-    return Ready(config, workdir, notes)
+    environment, left_out = environment_here(job)
+    return Ready(config, workdir, (*notes, *left_out), environment)
 
 
 def run(ready: Ready, view: View, observe: Callable[[Snapshot], None] = lambda _: None) -> Outcome:
     """Start the agents, draw until they end, make the report. `observe` sees every snapshot too."""
-    agents = start_agents(ready.config, ready.workdir, _cache())
+    agents = start_agents(ready.config, ready.workdir, _cache(), ready.environment)
     try:
         with view:
             last = _attend(agents, ready.workdir, view, observe)

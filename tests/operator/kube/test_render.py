@@ -74,6 +74,27 @@ CASES: dict[str, tuple[str, GangKind, int, tuple[str, ...]]] = {
 }
 
 
+def test_what_the_network_and_the_node_need_reaches_the_pods() -> None:
+    scheduling = {
+        "env": {"NCCL_SOCKET_IFNAME": "eth1", "NCCL_IB_HCA": "mlx5"},
+        "labels": {"azure.workload.identity/use": "true"},
+        "annotations": {"k8s.v1.cni.cncf.io/networks": "rdma-net"},
+        "runtimeClassName": "nvidia",
+        "tolerations": [{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60}],
+    }
+    resources = {"nodes": 2, "procsPerNode": 4, "cpu": "2", "cpuLimit": "2", "memory": "4Gi", "hugepages": {"2Mi": "1Gi"}}
+    for gang in ("operator", "kueue"):
+        for pod in rendered(manifest("01-demo-2x2x2.yaml", resources=resources, scheduling=scheduling), gang=gang).pods:  # type: ignore[arg-type]
+            spec, (container,) = pod["spec"], pod["spec"]["containers"]
+            variables = {each["name"]: each.get("value") for each in container["env"]}
+            assert variables["NCCL_SOCKET_IFNAME"] == "eth1" and variables["NCCL_IB_HCA"] == "mlx5" and variables["HOME"]
+            assert pod["metadata"]["labels"]["azure.workload.identity/use"] == "true"
+            assert pod["metadata"]["annotations"]["k8s.v1.cni.cncf.io/networks"] == "rdma-net"
+            assert spec["runtimeClassName"] == "nvidia" and spec["tolerations"][0]["tolerationSeconds"] == 60
+            assert container["resources"]["limits"] == {"cpu": "2", "memory": "4Gi", "hugepages-2Mi": "1Gi"}
+            assert container["resources"]["requests"] == container["resources"]["limits"]
+
+
 @pytest.fixture(params=CASES, scope="module")
 def case(request: pytest.FixtureRequest) -> tuple[str, Objects]:
     return request.param, rendered(*CASES[request.param])

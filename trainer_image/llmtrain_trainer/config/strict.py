@@ -48,7 +48,10 @@ Source = Annotated[
 ]
 """Where bytes come from: hf://owner/name, s3://bucket/prefix, pvc://claim/path or file:///absolute/path."""
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253, examples=["team-a", "s3-creds"])]
+Name = Annotated[
+    str,
+    Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$", max_length=253, examples=["team-a", "s3-creds"]),
+]
 """The name of another Kubernetes object: lower-case letters, digits, dashes and dots."""
 
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}

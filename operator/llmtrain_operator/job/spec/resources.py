@@ -4,25 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import Field
 
+from llmtrain_operator.job.spec.kubernetes import DeviceName, PageSize, Quantity, ResourceName
 from llmtrain_trainer.config import PositiveInt, Strict
-
-_QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$"
-
-
-def _as_text(value: object) -> object:
-    """`cpu: 16` is how everybody writes it."""
-    return str(value) if type(value) is int else value
-
-
-Quantity = Annotated[
-    str,
-    Field(pattern=_QUANTITY, max_length=32),
-    BeforeValidator(_as_text),
-    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": _QUANTITY, "examples": ["500m", "64Gi"]}]}),
-]
-"""A Kubernetes quantity, such as 500m, 16 or 64Gi."""
 
 
 class Resources(Strict):
@@ -40,13 +25,14 @@ class Resources(Strict):
     gpu: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     """GPU product, such as H100-80GB or A100-40GB: its memory and speed enter the plan. Needed with gpusPerNode."""
 
-    gpu_resource: Annotated[str, Field(pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$", max_length=128, examples=["nvidia.com/gpu"])] = (
-        "nvidia.com/gpu"
-    )
+    gpu_resource: ResourceName = "nvidia.com/gpu"
     """Name under which the device plugin offers the GPU."""
 
     cpu: Quantity | None = None
-    """CPU request of a pod, in cores; no limit is set, since throttled ranks hold up the others."""
+    """CPU request of a pod, in cores. Without cpuLimit no limit is set, since throttled ranks hold up the others."""
+
+    cpu_limit: Quantity | None = None
+    """CPU limit of a pod. Equal to cpu, whole, and with memory, it gives the pod cores of its own where the kubelet hands them out."""
 
     memory: Quantity | None = None
     """Memory request and limit of a pod."""
@@ -54,5 +40,8 @@ class Resources(Strict):
     shared_memory: Quantity | None = None
     """Size of /dev/shm. Default: a share of memory that NCCL and data loading need."""
 
-    rdma: Annotated[dict[Annotated[str, Field(max_length=128)], PositiveInt], Field(max_length=8)] = {}
+    hugepages: Annotated[dict[PageSize, Quantity], Field(max_length=4)] = {}
+    """Huge pages of a pod by page size, such as {2Mi: 10Gi}: some RDMA stacks pin them. Needs memory or cpu."""
+
+    rdma: Annotated[dict[DeviceName, PositiveInt], Field(max_length=8)] = {}
     """Further device resources a pod asks for, such as rdma/hca: 8."""

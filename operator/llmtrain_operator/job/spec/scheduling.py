@@ -6,10 +6,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from llmtrain_operator.job.spec.kubernetes import (
+    AnnotationValue,
+    Image,
+    LabelKey,
+    LabelValue,
+    QueueName,
+    VariableName,
+    VariableValue,
+)
 from llmtrain_trainer.config import Name, Strict
-
-LabelKey = Annotated[str, Field(min_length=1, max_length=317)]
-LabelValue = Annotated[str, Field(max_length=63)]
 
 
 class Topology(Strict):
@@ -37,11 +43,14 @@ class Toleration(Strict):
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
     """Taint effect; left out it matches all effects."""
 
+    toleration_seconds: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = None
+    """How long the pods stay once such a taint is there, with effect NoExecute. Left out: for ever."""
+
 
 class Scheduling(Strict):
     """Queue, gang, placement."""
 
-    queue: Name | None = None
+    queue: QueueName | None = None
     """Queue of Kueue or Volcano; without one the job is not queued."""
 
     gang: Literal["auto", "none", "kueue", "volcano", "coscheduling"] = "auto"
@@ -62,7 +71,22 @@ class Scheduling(Strict):
     service_account_name: Name | None = None
     """ServiceAccount of the pods, for cloud identities. Its token is not mounted."""
 
-    image: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    runtime_class_name: Name | None = None
+    """RuntimeClass of the pods, such as nvidia."""
+
+    labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=32)] = {}
+    """Labels of the pods for what the cluster does by them, such as azure.workload.identity/use. Those of Kubernetes and of queues are not
+    a job's."""
+
+    annotations: Annotated[dict[LabelKey, AnnotationValue], Field(max_length=32)] = {}
+    """Annotations of the pods for what the cluster does by them, such as k8s.v1.cni.cncf.io/networks for a second network. Those of
+    Kubernetes and of queues are not a job's."""
+
+    env: Annotated[dict[VariableName, VariableValue], Field(max_length=64)] = {}
+    """Variables of the trainer that name the network and tune libraries: NCCL_*, GLOO_*, UCX_*, FI_* and the like. The administrator sets
+    others for all jobs, and credentials come from checkpoint.secretName."""
+
+    image: Image | None = None
     """Trainer image. Default: the operator's."""
 
     image_pull_secrets: Annotated[tuple[Name, ...], Field(max_length=16)] = ()

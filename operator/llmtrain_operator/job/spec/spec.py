@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
+from llmtrain_operator.job.spec.kubernetes import Namespace
 from llmtrain_operator.job.spec.parallelism import Parallelism
 from llmtrain_operator.job.spec.resilience import Resilience
 from llmtrain_operator.job.spec.resources import Resources
@@ -103,7 +104,7 @@ class Metadata(Strict):
     name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=52, examples=["llama3-8b-sft"])]
     """RFC 1123 label; at most 52 characters, so that pod names have room for attempt and index."""
 
-    namespace: Annotated[str, Field(min_length=1, max_length=63)] = "default"
+    namespace: Namespace = "default"
     """Kubernetes namespace of the job."""
 
 
