@@ -27,10 +27,14 @@ from llmtrain_operator.kube.replica import Options, run
 
 log = logging.getLogger("llmtrain_operator")
 
+DEEPEST = 25_000
+"""Levels of calls. What kopf reads of an object tells of every field that was set, and an API server takes fields nested 10,000 deep."""
+
 
 def main() -> int:
     """Read the command line and run until the end."""
     given = parser().parse_args()
+    sys.setrecursionlimit(DEEPEST)
     kopf.configure(log_format=kopf.LogFormat.JSON if given.log == "json" else kopf.LogFormat.FULL)
     logging.getLogger("kopf").setLevel(logging.WARNING)  # it says one line for every event
     logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)  # and that signals are not its own

@@ -27,6 +27,9 @@ class PlanError(ValueError):
         self.problems = tuple(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
+    def __reduce__(self) -> tuple[type[PlanError], tuple[tuple[Problem, ...]]]:
+        return type(self), (self.problems,)
+
 
 class NotKnownError(Exception):
     """What lies outside the manifest, such as a model's config.json, is not known at this moment. The text is a sentence that says why."""

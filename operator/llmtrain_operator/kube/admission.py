@@ -1,7 +1,7 @@
 """What the validating webhook answers: a manifest that cannot work is refused by `kubectl apply` with the plan's sentences. Pure.
 
-Called by webhook.py. The judgement is the reconcile's own (`feasible`), so that a job that was admitted while the webhook was off is
-told the same in its condition Planned. A review never fails: what cannot be judged here is admitted with a warning, and reconcile judges.
+Called by judgement.py. The judgement is the reconcile's own (`feasible`), so that a job that was admitted while the webhook was off is
+told the same in its condition Planned. A shape that cannot be known here admits with a warning, and reconcile judges.
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ from typing import Any
 
 import aiohttp
 
+from llmtrain_operator.kube.deep_json import read_json
+
 Object = dict[str, Any]
 
 MANAGER = "llmtrain-operator"
@@ -162,7 +164,7 @@ class Client:
             async with self._http.request(method, self._server + path, params=query, data=data, headers=headers, timeout=limit) as answer:
                 raw = await answer.read()
                 if answer.status < 300:
-                    return dict(json.loads(raw))
+                    return dict(read_json(raw))
                 raise _refusal(answer.status, raw)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise ApiError(0, "NoAnswer", f"{method} {path}: {error or type(error).__name__}") from error

@@ -1,7 +1,7 @@
 """The plan of each job, made once a generation. Called by observe for every reconcile.
 
-Planning is pure, yet the model's shape may have to be read from a hub or a store: shapes.py does that in threads and with a deadline, so
-that a job whose source hangs holds up no other.
+Planning is pure and done in a process apart (judge.py); the model's shape may have to be read from a hub or a store: shapes.py does that
+in threads and with a deadline. A job whose plan or source hangs holds up no other.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from llmtrain_operator.job.feasible import feasible
-from llmtrain_operator.job.parse import ManifestError, parse_object
-from llmtrain_operator.job.plan import Plan
 from llmtrain_operator.job.problem import PlanError
-from llmtrain_operator.job.spec import LLMTrainJob
 from llmtrain_operator.kube.client import Object
-from llmtrain_operator.kube.shapes import Shapes, is_remote
+from llmtrain_operator.kube.judge import Here, Judges, NoJudgementError
+from llmtrain_operator.kube.judgement import Outcome, Planned, Unshaped, key_of, not_planned
+from llmtrain_operator.kube.shapes import Shapes
+from llmtrain_trainer.config import Model
+
+__all__ = ["Planned", "Planner", "StillReadingError"]
 
 READ_SECONDS = 20.0
 """How long a source may take."""
@@ -25,16 +25,10 @@ READ_SECONDS = 20.0
 REFUSED_SECONDS = 60.0
 """A refusal that rests on a source outside the manifest is thought over after this long."""
 
+FAILED_SECONDS = (60.0, 600.0, 6 * 3600.0)
+"""A manifest over which planning failed is tried again after so long, the first time and later: the machine may have been busy."""
+
 REMEMBERED = 10_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Planned:
-    """A plan, or the sentences that say why there is none."""
-
-    job: LLMTrainJob | None
-    plan: Plan | None
-    refusal: str | None
 
 
 class StillReadingError(Exception):
@@ -50,10 +44,13 @@ class Planner:
         clock: Callable[[], float] = time.monotonic,
         within: float = READ_SECONDS,
         wake: Callable[[tuple[str, str]], None] = lambda _: None,
+        judges: Judges | None = None,
     ) -> None:
+        self._judges = judges or Here()
         self._shapes, self._clock, self._within, self._wake = shapes or Shapes(), clock, within, wake
         self._reading: dict[str, asyncio.Task[None]] = {}
         self._known: dict[str, tuple[int, float, Planned]] = {}  # uid -> generation, valid until, plan
+        self._failed: dict[str, int] = {}  # uid -> judgements that failed in a row
 
     async def plan(self, manifest: Object) -> Planned:
         """The plan of a job as the API server returned it. Never raises for what stands in the manifest."""
@@ -64,7 +61,9 @@ class Planner:
             known = (generation, self._clock() + lasts, planned)
         self._known[uid] = known
         while len(self._known) > REMEMBERED:
-            self._known.pop(next(iter(self._known)))
+            gone = next(iter(self._known))
+            self._known.pop(gone)
+            self._failed.pop(gone, None)
         return known[2]
 
     async def plan_now(self, manifest: Object) -> Planned:
@@ -89,16 +88,22 @@ class Planner:
 
     async def _make(self, manifest: Object) -> tuple[Planned, float]:
         """The plan and for how many seconds it holds."""
+        uid = _version(manifest)[0]
+        shapes: dict[tuple[str, str | None], Outcome] = {}
         try:
-            job = parse_object(manifest)
-        except ManifestError as error:
-            return _refused(None, error), float("inf")
-        inline = job.spec.model.config is not None
+            while isinstance(found := await self._judges.ask("planned", manifest, shapes), Unshaped):
+                shapes[key_of(found.model)] = await self._outcome(found.model)
+        except NoJudgementError as error:
+            tries = self._failed[uid] = min(self._failed.get(uid, 0) + 1, len(FAILED_SECONDS))
+            return Planned(job=None, plan=None, refusal=not_planned(str(error))), FAILED_SECONDS[tries - 1]
+        self._failed.pop(uid, None)
+        return found, REFUSED_SECONDS if found.refusal is not None and shapes else float("inf")
+
+    async def _outcome(self, model: Model) -> Outcome:
         try:
-            made = feasible(job, await self._shapes.within(job.spec.model, self._within))
+            return await self._shapes.within(model, self._within)
         except PlanError as error:
-            return _refused(job, error), float("inf") if inline else REFUSED_SECONDS
-        return Planned(job=job, plan=made, refusal=None), float("inf")
+            return error
 
 
 def _version(manifest: Object) -> tuple[str, int]:
@@ -106,11 +111,8 @@ def _version(manifest: Object) -> tuple[str, int]:
 
 
 def _model_is_remote(manifest: Object) -> bool:
-    try:
-        return is_remote(parse_object(manifest).spec.model)
-    except ManifestError:
-        return False
-
-
-def _refused(job: LLMTrainJob | None, error: ManifestError | PlanError) -> Planned:
-    return Planned(job=job, plan=None, refusal=" ".join(str(problem) for problem in error.problems))
+    """By its source alone: a manifest that is wrong elsewhere waits for nothing longer than it must."""
+    spec = manifest.get("spec")
+    model = spec.get("model") if isinstance(spec, dict) else None
+    source = model.get("source") if isinstance(model, dict) and model.get("config") is None else None
+    return isinstance(source, str) and source.startswith(("hf://", "s3://"))

@@ -15,6 +15,7 @@ import aiohttp
 from llmtrain_operator.job.parse import manifest_schema
 from llmtrain_operator.kube import webhook
 from llmtrain_operator.kube.agents import CONNECTIONS, Agents
+from llmtrain_operator.kube.aside import Aside, Pulse
 from llmtrain_operator.kube.client import Client
 from llmtrain_operator.kube.cluster import Cluster
 from llmtrain_operator.kube.destinations import Destinations
@@ -22,6 +23,7 @@ from llmtrain_operator.kube.events import Recorder
 from llmtrain_operator.kube.freshness import Freshness
 from llmtrain_operator.kube.gangs import GangApis
 from llmtrain_operator.kube.handlers import collections_of, watch
+from llmtrain_operator.kube.judge import Judge
 from llmtrain_operator.kube.lease import ApiLease, Election
 from llmtrain_operator.kube.metrics import Metrics
 from llmtrain_operator.kube.names import JobKey
@@ -61,7 +63,7 @@ class Options:
 
 async def run(options: Options, stop: asyncio.Event) -> None:
     """Serve, lead, watch, until `stop` is set. Raises LeaseLostError, kopf.LoginError, and whatever ended the watches."""
-    metrics, queue, shapes = Metrics(), WorkQueue[JobKey](), Shapes()
+    metrics, queue, shapes, pulse = Metrics(), WorkQueue[JobKey](), Shapes(), Pulse()
     info, token = credentials()
     sessions = Sessions(info, metrics, token)
 
@@ -69,28 +71,33 @@ async def run(options: Options, stop: asyncio.Event) -> None:
     manifest_schema()  # half a second that the first job would wait for
 
     def alive() -> str | None:
-        return f"A job has waited {queue.age:.0f} s for a worker." if queue.age > STUCK_SECONDS else freshness.stale()
+        age = queue.age
+        return pulse.stopped() or (f"A job has waited {age:.0f} s for a worker." if age > STUCK_SECONDS else freshness.stale())
 
     def ready() -> str | None:
         return alive() or freshness.unready()
 
-    async with sessions.open() as http, sessions.open(connections=1) as apart:  # a renewal waits behind no job
+    async with AsyncExitStack() as stack:  # left from the last to the first: the lease is given back before the pages close
+        http = await stack.enter_async_context(sessions.open())
+        aside = stack.enter_context(Aside())
+        apart = await aside.enter(stack, lambda: sessions.open(connections=1))  # a renewal waits behind no job
         client, lease = (
             Client(http, info.server),
             ApiLease(Client(apart, info.server), options.cluster.operator_namespace, options.lease_name),
         )
         election = Election(lease, options.identity)
         _describe(metrics, queue, election, freshness)
-        async with AsyncExitStack() as stack:  # left from the last to the first: the lease is given back before the pages close
-            stack.callback(shapes.close)
-            await _serve_webhook(options, shapes, metrics, stack)  # before the probes: a replica that is ready takes reviews
-            runner, port = await serve(application(metrics, alive, ready), options.host, options.port)
-            stack.push_async_callback(runner.cleanup)
-            stack.push_async_callback(election.release)
-            log.info("%s serves on port %d and waits for the lease %s", options.identity, port, options.lease_name)
-            if await first_of(election.acquire(), stop.wait()) == 0:
-                log.info("%s leads", options.identity)
-                await _lead(options, client, sessions, metrics, queue, election, stop, shapes)
+        stack.callback(shapes.close)
+        await _serve_webhook(options, shapes, metrics, stack)  # before the probes: a replica that is ready takes reviews
+        runner, port = await aside.run(serve(application(metrics, alive, ready), options.host, options.port))
+        stack.push_async_callback(lambda: aside.run(runner.cleanup()))
+        stack.push_async_callback(lambda: aside.run(election.release()))
+        beat = asyncio.create_task(pulse.beat())
+        stack.callback(beat.cancel)
+        log.info("%s serves on port %d and waits for the lease %s", options.identity, port, options.lease_name)
+        if await first_of(aside.run(election.acquire()), stop.wait()) == 0:
+            log.info("%s leads", options.identity)
+            await _lead(options, client, sessions, metrics, queue, election, stop, shapes, aside)
 
 
 async def _serve_webhook(options: Options, shapes: Shapes, metrics: Metrics, stack: AsyncExitStack) -> None:
@@ -110,14 +117,16 @@ async def _lead(
     election: Election,
     stop: asyncio.Event,
     shapes: Shapes,
+    aside: Aside,
 ) -> None:
     """Watch and reconcile until told to stop."""
-    planner, turns, destinations = Planner(shapes, wake=queue.add), Turns(queue.add), Destinations(queue.add)
+    judge = Judge()
+    planner, turns, destinations = Planner(shapes, wake=queue.add, judges=judge), Turns(queue.add), Destinations(queue.add)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONNECTIONS)) as http:
         observer = Observer(client, Agents(http, wake=queue.add), planner, await GangApis.of(client))
         recorder = Recorder(client, metrics, options.identity)
         reconciler = Reconciler(client, observer, recorder, metrics, options.cluster, turns, destinations)
-        lease = asyncio.create_task(election.hold())
+        lease = asyncio.create_task(aside.run(election.hold()))
         workers = [asyncio.create_task(work(queue, reconciler, metrics, lambda: election.leads)) for _ in range(WORKERS)]
         try:
             async for observed in observer.all(options.namespaces):  # before any job is worked on: whose turn it is, who writes where
@@ -130,6 +139,7 @@ async def _lead(
         finally:
             queue.close()
             await ended(lease, *workers)
+            await judge.close()
 
 
 def _describe(metrics: Metrics, queue: WorkQueue[JobKey], election: Election, freshness: Freshness) -> None:

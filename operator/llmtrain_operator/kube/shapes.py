@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from llmtrain_operator.job.problem import NotKnownError, PlanError
 from llmtrain_operator.job.shape import ModelShape
+from llmtrain_operator.kube.judgement import Outcome, is_remote, key_of
 from llmtrain_operator.sources import read_shape
 from llmtrain_trainer.config import Model
 
@@ -26,8 +27,6 @@ UNKNOWN_SECONDS = 60.0
 """A source that could not be read is read anew after this long."""
 
 REMEMBERED = 10_000
-
-Outcome = ModelShape | Exception | None
 
 
 class Shapes:
@@ -75,7 +74,7 @@ class Shapes:
         return self._read(model) if model.config is not None else None
 
     def _ask(self, model: Model) -> Future[Outcome]:
-        key, now = (model.source or "", model.revision), self._clock()
+        key, now = key_of(model), self._clock()
         with self._lock:
             known = self._asked.pop(key, None)
             if known is None or _stale(known[0], now - known[1]):
@@ -91,11 +90,6 @@ class Shapes:
             return self._read(model)
         except Exception as error:  # told to everyone who asks
             return error
-
-
-def is_remote(model: Model) -> bool:
-    """Whether the shape lies where the operator can read it, and where that may fail."""
-    return model.config is None and (model.source or "").startswith(("hf://", "s3://"))
 
 
 def _stale(read: Future[Outcome], age: float) -> bool:

@@ -1,7 +1,8 @@
 """The validating webhook's server: HTTPS with certificates that are read again when they change. Started by every replica.
 
 A standby answers as well as the leader, since a verdict needs nothing of the cluster. Each answer comes within ANSWER_SECONDS, also where
-our own code fails: the API server would otherwise refuse every change of every job, those that end a job included.
+our own code fails: a new job is then refused, and a change of one that is there passes, else nothing could end it any more. Whoever reaches
+the port may post: bodies, reviews and connections are bounded, and what stands in a body is read in a process apart.
 """
 
 from __future__ import annotations
@@ -9,16 +10,21 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Container
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import cast
 
 from aiohttp import web
 
-from llmtrain_operator.kube.admission import ShapeNow, Verdict, response, verdict_on
-from llmtrain_operator.kube.client import Object
+from llmtrain_operator.job.problem import NotKnownError, PlanError, Problem
+from llmtrain_operator.kube.admission import ShapeNow, Verdict, response
+from llmtrain_operator.kube.judge import Judge, JudgeAwayError, Judges, NoJudgementError
+from llmtrain_operator.kube.judgement import Outcome, Reviewed, Unshaped, key_of
 from llmtrain_operator.kube.metrics import Metrics
+from llmtrain_trainer.config import Model
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +32,27 @@ PATH = "/validate-llmtrainjob"
 ANSWER_SECONDS = 4.0
 """The API server waits 5 s."""
 
-LARGEST_REVIEW = 8 << 20
-"""Bytes; a review carries the new and the old object, and the API server takes objects of 3 MiB."""
+JUDGE_SECONDS = 2.0
+"""Of these, what one judgement may take."""
+
+LARGEST_REVIEW = (3 << 20) + (1 << 19)
+"""Bytes: an API server takes requests of 3 MiB and stores objects of half of it, and a review carries the new and the old one."""
+
+MOST_REVIEWS = 8
+"""Reviews whose bodies are held at a time; others wait, and are told to come again."""
+
+MOST_CONNECTIONS = 256
+"""Open connections. For one more the oldest that asks nothing goes: the API server keeps a few, and uses them."""
+
+IDLE_SECONDS = 90.0
+"""After which a connection that asks nothing is closed."""
+
+BUSY: web.AppKey[Container[object]] = web.AppKey("busy", Container)
+"""Handlers of connections whose review is under way."""
+
+_TOO_LARGE = f"a review has at most {LARGEST_REVIEW} bytes\n"
+_HEAD = 1 << 16
+_WORD = rb'"%s"\s*:\s*"([-A-Za-z0-9]{1,64})"'
 
 RELOAD_SECONDS = 10.0
 """How often the certificate's files are looked at."""
@@ -67,49 +92,108 @@ class Certificate:
         self.context.load_cert_chain(*self._files)
 
 
-def application(shape_now: ShapeNow, metrics: Metrics, within: float = ANSWER_SECONDS) -> web.Application:
-    """The one page that the API server posts reviews to."""
+def application(shape_now: ShapeNow, metrics: Metrics, within: float = ANSWER_SECONDS, judge: Judges | None = None) -> web.Application:
+    """The one page that the API server posts reviews to. Judgements are made in a process apart, which starts and ends with the server."""
+    judges, room, busy = judge or Judge(min(JUDGE_SECONDS, within)), asyncio.Semaphore(MOST_REVIEWS), set[object]()
 
     async def validate(request: web.Request) -> web.Response:
+        if (request.content_length or 0) > LARGEST_REVIEW:
+            return web.Response(status=413, text=_TOO_LARGE, headers={"Connection": "close"})
+        busy.add(request.protocol)
         try:
-            review = json.loads(await request.read())
-            asked = dict(review["request"])
-        except (ValueError, TypeError, KeyError, RecursionError):
+            async with asyncio.timeout(within), room:
+                answer = await _judged(await request.read(), judges, shape_now)
+        except TimeoutError:
+            return web.Response(status=503, text="too many reviews at once\n", headers={"Connection": "close"})
+        finally:
+            busy.discard(request.protocol)
+        if answer.body is None:
             return web.Response(status=400, text="this page takes an AdmissionReview in JSON\n")
-        verdict = await _judged(asked, shape_now, within)
-        metrics.reviews.labels("refused" if verdict.problems else "admitted").inc()
-        return web.json_response(response(review, verdict))
+        metrics.reviews.labels("refused" if answer.refuses else "admitted").inc()
+        return web.Response(body=answer.body, content_type="application/json")
 
     for result in ("admitted", "refused"):
         metrics.reviews.labels(result)  # a series that is missing and one that is 0 differ to who watches it
     app = web.Application(client_max_size=LARGEST_REVIEW)
+    app[BUSY] = busy
     app.add_routes([web.post(PATH, validate)])
+    app.on_cleanup.append(lambda _: judges.close())
     return app
 
 
-async def _judged(asked: Object, shape_now: ShapeNow, within: float) -> Verdict:
-    """In a thread, so that a large manifest holds up no other work."""
+async def _judged(body: bytes, judges: Judges, shape_now: ShapeNow) -> Reviewed:
+    """The answer, whatever happens to the judgement."""
+    shapes: dict[tuple[str, str | None], Outcome] = {}
     try:
-        async with asyncio.timeout(within):
-            return await asyncio.to_thread(verdict_on, asked, shape_now)
-    except Exception as error:  # a bug or a slow machine must not stand between a person and the job
-        log.exception("a review of %s/%s was not finished", asked.get("namespace"), asked.get("name"))
-        why = "in time" if isinstance(error, TimeoutError) else f"({type(error).__name__})"
-        return Verdict(warnings=(f"The webhook could not check this job {why}. The operator does: see the condition Planned.",))
+        while isinstance(found := await judges.ask("reviewed", body, shapes), Unshaped):
+            shapes[key_of(found.model)] = _known(found.model, shape_now)
+        return cast(Reviewed, found)
+    except (NoJudgementError, JudgeAwayError) as error:
+        return _unjudged(body, str(error))
+
+
+def _known(model: Model, shape_now: ShapeNow) -> Outcome:
+    try:
+        return shape_now(model)
+    except (PlanError, NotKnownError) as error:
+        return error
+    except Exception as error:  # a source that nobody thought of
+        log.exception("the shape of %s was not read", model.source)
+        return NotKnownError(f"spec.model.source is {model.source}: it could not be read ({type(error).__name__}).")
+
+
+def _unjudged(body: bytes, why: str) -> Reviewed:
+    """A new job over which the judgement failed is refused; a change of one that is there passes, else nothing could end it any more.
+
+    What the API server sends names uid and operation before the objects, so that neither needs what could not be read.
+    """
+    head = body[:_HEAD].partition(b'"object"')[0]
+    said = {name: found[1].decode() for name in ("uid", "operation") if (found := re.search(_WORD % name.encode(), head))}
+    if len(said) < 2:
+        return Reviewed(body=None, refuses=True)
+    log.warning("a review (%s, %s) was not judged: %s", said["uid"], said["operation"], why)
+    refuses = said["operation"] == "CREATE"
+    if refuses:
+        verdict = Verdict(
+            problems=(Problem("manifest", "not judged", f"planning it failed ({why})", "Write it smaller and flatter, or try again"),)
+        )
+    else:
+        verdict = Verdict(warnings=(f"The webhook could not check this change ({why}). The operator does: see the condition Planned.",))
+    return Reviewed(body=json.dumps(response({"request": said}, verdict)).encode(), refuses=refuses)
 
 
 @asynccontextmanager
 async def serving(directory: Path, host: str, port: int, app: web.Application) -> AsyncIterator[int]:
     """Serve while the block runs; gives the port, which the system chose where `port` is 0. Raises OSError, ssl.SSLError."""
     certificate = Certificate(directory)
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, keepalive_timeout=IDLE_SECONDS, lingering_time=1.0)
     await runner.setup()
     keeper = asyncio.create_task(certificate.keep())
+    assert runner.server is not None
+    made = Doorkeeper(runner.server, app[BUSY])
+    server = await asyncio.get_running_loop().create_server(
+        made, host, port, ssl=certificate.context, ssl_handshake_timeout=10.0, ssl_shutdown_timeout=1.0, backlog=128
+    )
     try:
-        await web.TCPSite(runner, host, port, ssl_context=certificate.context).start()
-        yield int(runner.addresses[0][1])
+        yield int(server.sockets[0].getsockname()[1])
     finally:
         keeper.cancel()
         with suppress(asyncio.CancelledError):
             await keeper
+        server.close()
         await runner.cleanup()
+
+
+class Doorkeeper:
+    """Makes the handler of each connection, and closes the oldest that asks nothing where there are too many."""
+
+    def __init__(self, server: web.Server, busy: Container[object], most: int = MOST_CONNECTIONS) -> None:
+        self._server, self._busy, self._most = server, busy, most
+
+    def __call__(self) -> asyncio.Protocol:
+        there = self._server.connections
+        if len(there) >= self._most:
+            oldest = next((each for each in there if each not in self._busy), there[0])
+            if oldest.transport is not None:
+                oldest.transport.abort()
+        return self._server()

@@ -30,8 +30,8 @@ def job_of(manifest: object, refusal: str | None = None, spec: Spec | None = Non
         spec = spec or parse_object(manifest).spec
     except ManifestError as error:
         refusal = " ".join(str(problem) for problem in error.problems)
-    except (ValueError, TypeError, RecursionError) as error:
-        refusal = f"The manifest cannot be read: {error}"
+    except Exception as error:  # one that cannot be read takes no other along
+        refusal = f"The manifest cannot be read ({type(error).__name__}): {error}"
     return Job(
         name=_text(meta, "name") or "",
         namespace=_text(meta, "namespace") or "default",

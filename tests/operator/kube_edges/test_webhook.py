@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import ipaddress
 import json
+import resource
 import ssl
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,8 +21,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from llmtrain_operator.job.shape import ModelShape
+from llmtrain_operator.kube.judge import Here, Judges, NoJudgementError
 from llmtrain_operator.kube.metrics import Metrics
-from llmtrain_operator.kube.webhook import LARGEST_REVIEW, PATH, Certificate, application, serving
+from llmtrain_operator.kube.webhook import LARGEST_REVIEW, PATH, Certificate, Doorkeeper, application, serving
 from llmtrain_operator.sources import read_shape
 from llmtrain_trainer.config import Model
 
@@ -79,7 +81,7 @@ def broken(_: Model) -> ModelShape | None:
 
 async def ask(tmp_path: Path, body: Any, shape_now: Callable[[Model], ModelShape | None] = shape, within: float = 10) -> tuple[int, Any]:
     authority = write_certificate(tmp_path)
-    async with serving(tmp_path, "127.0.0.1", 0, application(shape_now, Metrics(), within)) as port:
+    async with serving(tmp_path, "127.0.0.1", 0, application(shape_now, Metrics(), within, Here())) as port:
         return await post(port, authority, body)
 
 
@@ -95,20 +97,106 @@ async def test_a_bad_manifest_is_refused_with_the_sentence(tmp_path: Path) -> No
     assert answer["response"]["allowed"] is False and "spec.parallelism" in answer["response"]["status"]["message"]
 
 
-async def test_a_bug_admits_the_job_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+class Broken(Here):
+    """Judgements that fail, or never come."""
+
+    def __init__(self, hangs: bool = False) -> None:
+        self.hangs = hangs
+
+    async def ask(self, *_: Any) -> Any:
+        if self.hangs:
+            await asyncio.sleep(30)
+        raise NoJudgementError("it took longer than 2 s")
+
+
+async def asked_of(tmp_path: Path, body: Any, judge: Judges, within: float = 10) -> tuple[int, Any]:
+    authority = write_certificate(tmp_path)
+    async with serving(tmp_path, "127.0.0.1", 0, application(shape, Metrics(), within, judge)) as port:
+        return await post(port, authority, body)
+
+
+async def test_a_judgement_that_fails_refuses_a_new_job_and_says_so(tmp_path: Path) -> None:
+    code, answer = await asked_of(tmp_path, review(GOOD), Broken())
+    assert code == 200 and answer["response"]["allowed"] is False and answer["response"]["uid"] == "r1"
+    assert "planning it failed (it took longer than 2 s)" in answer["response"]["status"]["message"]
+
+
+async def test_a_judgement_that_fails_lets_a_change_through_so_that_a_job_can_always_be_ended(tmp_path: Path) -> None:
+    change = review(GOOD)
+    change["request"] |= {"operation": "UPDATE", "oldObject": GOOD}
+    _, answer = await asked_of(tmp_path, change, Broken())
+    assert answer["response"]["allowed"] is True and "could not check this change" in answer["response"]["warnings"][0]
+
+
+async def test_what_cannot_be_answered_in_time_is_sent_away(tmp_path: Path) -> None:
+    code, said = await asked_of(tmp_path, review(GOOD), Broken(hangs=True), within=0.05)
+    assert code == 503 and "too many reviews" in said
+
+
+async def test_a_source_that_breaks_admits_with_a_warning(tmp_path: Path) -> None:
     code, answer = await ask(tmp_path, review(GOOD), broken)
     assert code == 200 and answer["response"]["allowed"] is True
-    assert answer["response"]["warnings"] == [
-        "The webhook could not check this job (ZeroDivisionError). The operator does: see the condition Planned."
-    ]
-    assert "a review of team/job was not finished" in caplog.text
+    assert "it could not be read (ZeroDivisionError)" in answer["response"]["warnings"][0]
 
 
-async def test_an_answer_comes_in_time_however_long_the_judgement_takes(tmp_path: Path) -> None:
-    free = threading.Event()
-    _, answer = await ask(tmp_path, review(GOOD), lambda _: free.wait(30) and None, within=0.05)  # type: ignore[func-returns-value]
-    free.set()
-    assert answer["response"]["allowed"] is True and "in time" in answer["response"]["warnings"][0]
+def deep(depth: int) -> str:
+    return '{"a":' * depth + "1" + "}" * depth
+
+
+def of_text(manifest: dict[str, Any], depth: int, operation: str) -> bytes:
+    """As an API server writes it: uid and operation before the objects."""
+    text = json.dumps(manifest).replace('"DEEP"', deep(depth))
+    both = f'"object":{text}' + (f',"oldObject":{text}' if operation == "UPDATE" else "")
+    return f'{{"kind":"AdmissionReview","request":{{"uid":"r1","name":"job","operation":"{operation}",{both}}}}}'.encode()
+
+
+@pytest.mark.processes
+async def test_a_manifest_nested_however_deep_is_refused_when_it_comes_and_can_be_ended(tmp_path: Path) -> None:
+    config = {"model_type": "llama", "x": "DEEP"}
+    nested = GOOD | {"spec": GOOD["spec"] | {"model": {"config": config}}}
+    authority = write_certificate(tmp_path)
+    async with serving(tmp_path, "127.0.0.1", 0, application(shape, Metrics())) as port:
+        for depth in (70, 250, 950, 5000, 9990):
+            _, created = await post(port, authority, of_text(nested, depth, "CREATE"))
+            _, changed = await post(port, authority, of_text(nested, depth, "UPDATE"))
+            _, other = await post(port, authority, review(GOOD))
+            assert created["response"]["allowed"] is False and created["response"]["status"]["message"]
+            assert changed["response"]["allowed"] is True and other["response"]["allowed"] is True
+
+
+async def test_a_body_larger_than_any_review_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    code, _ = await ask(tmp_path, b'{"request":{"operation":"CREATE","object":[' + b"{}," * (LARGEST_REVIEW // 3) + b"{}]}}")
+    assert code == 413
+
+
+@pytest.mark.processes
+async def test_many_large_bodies_take_no_memory_of_the_operator_and_a_review_is_still_answered(tmp_path: Path) -> None:
+    body = b'{"request":{"uid":"u","operation":"CREATE","object":[' + b"{}," * (LARGEST_REVIEW // 3 - 100) + b"{}]}}"
+    authority = write_certificate(tmp_path)
+    before = resident()
+    async with serving(tmp_path, "127.0.0.1", 0, application(shape, Metrics(), within=60)) as port:
+        answers = await asyncio.gather(*(post(port, authority, body) for _ in range(6)))
+        assert {code for code, _ in answers} <= {200, 503} and (await post(port, authority, review(GOOD)))[0] == 200
+    assert all(not said["response"]["allowed"] for code, said in answers if code == 200)
+    assert resident() - before < (150 << 20)
+
+
+def resident() -> int:
+    """Bytes that this process had at its largest."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+
+async def test_where_too_many_connect_the_oldest_that_asks_nothing_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Doorkeeper.__init__, "__defaults__", (3,))
+    authority = write_certificate(tmp_path)
+    trust = ssl.create_default_context(cafile=str(authority))
+    async with serving(tmp_path, "127.0.0.1", 0, application(shape, Metrics(), judge=Here())) as port:
+        idle = [await asyncio.open_connection("127.0.0.1", port, ssl=trust) for _ in range(3)]
+        assert (await post(port, authority, review(GOOD)))[0] == 200
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await idle[0][0].readexactly(1)
+        for _, writer in idle:
+            writer.close()
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"request": 3}', b"\xff", b"[" * 100_000], ids=lambda body: str(body[:12]))
@@ -135,7 +223,7 @@ async def test_a_renewed_certificate_is_used_without_a_restart(tmp_path: Path) -
 async def test_a_running_server_shows_the_renewed_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llmtrain_operator.kube.webhook.RELOAD_SECONDS", 0.02)
     authority = write_certificate(tmp_path)
-    async with serving(tmp_path, "127.0.0.1", 0, application(shape, Metrics())) as port:
+    async with serving(tmp_path, "127.0.0.1", 0, application(shape, Metrics(), judge=Here())) as port:
         assert (await post(port, authority, review(GOOD)))[0] == 200
         write_certificate(tmp_path)
         for _ in range(200):

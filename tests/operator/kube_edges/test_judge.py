@@ -1,0 +1,155 @@
+"""The process apart: it answers, is ended by what takes too long or too much, and is there again for the next."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.operator.kube_edges.test_planner import manifest
+
+from llmtrain_operator.kube.aside import STOPPED_SECONDS, Aside, Pulse
+from llmtrain_operator.kube.deep_json import CUT, read_json
+from llmtrain_operator.kube.judge import Here, Judge, NoJudgementError
+from llmtrain_operator.kube.judgement import Planned
+from llmtrain_operator.kube.planner import FAILED_SECONDS, Planner
+from llmtrain_operator.life.objects import job_of
+
+pytestmark = pytest.mark.processes
+
+
+class Hostile(Judge):
+    """A judge that may also be asked what takes for ever, and for memory without end."""
+
+    async def hang(self) -> Any:
+        return await self.ask("reviewed", _Bomb("while True: pass"), {})
+
+    async def swell(self) -> Any:
+        return await self.ask("reviewed", _Bomb("x = b'x' * (2 << 30)"), {})
+
+    async def die(self) -> Any:
+        return await self.ask("reviewed", _Bomb("import os; os._exit(3)"), {})
+
+
+class _Bomb:
+    """Runs when it is unpickled: stands for a manifest over which the judgement goes wrong."""
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+
+    def __reduce__(self) -> Any:
+        return exec, (self.code,)
+
+
+async def test_what_takes_too_long_or_too_much_fails_alone_and_the_next_is_judged() -> None:
+    judge = Hostile(seconds=3.0)
+    try:
+        assert isinstance(await judge.ask("planned", manifest(), {}), Planned)
+        with pytest.raises(NoJudgementError, match="MemoryError"):
+            await judge.swell()
+        with pytest.raises(NoJudgementError, match="it ended the process"):
+            await judge.die()
+        judge._seconds = 0.2
+        with pytest.raises(NoJudgementError, match=r"longer than 0\.2 s"):
+            await judge.hang()
+        judge._seconds = 3.0
+        found = await judge.ask("planned", manifest(), {})
+        assert found.plan is not None and found.refusal is None
+        assert judge._process is not None and not any(name.startswith(("AWS", "HF")) for name in _environment(judge._process.pid))
+    finally:
+        await judge.close()
+
+
+def _environment(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/environ").read_text().split("\0")
+
+
+async def test_a_judge_that_was_killed_is_started_again() -> None:
+    judge = Judge()
+    try:
+        await judge.ask("planned", manifest(), {})
+        assert judge._process is not None
+        os.kill(judge._process.pid, signal.SIGKILL)
+        await judge._process.wait()
+        assert (await judge.ask("planned", manifest(), {})).plan is not None
+    finally:
+        await judge.close()
+
+
+class Failing(Here):
+    """Counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def ask(self, *_: Any) -> Any:
+        self.asked += 1
+        raise NoJudgementError("it took longer than 3 s")
+
+
+async def test_a_plan_that_fails_refuses_its_job_and_is_tried_again_ever_later() -> None:
+    now, judge = [0.0], Failing()
+    planner = Planner(clock=lambda: now[0], judges=judge)
+    for wait in (*FAILED_SECONDS, FAILED_SECONDS[-1]):
+        refused = await planner.plan(manifest())
+        assert refused.plan is None and refused.refusal is not None and "it took longer than 3 s" in refused.refusal
+        asked = judge.asked
+        now[0] += wait - 1
+        await planner.plan(manifest())
+        assert judge.asked == asked
+        now[0] += 2
+
+
+@pytest.mark.parametrize("error", [IndexError("x"), KeyError("x"), ZeroDivisionError()], ids=repr)
+def test_no_error_of_reading_a_manifest_leaves_it(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("llmtrain_operator.life.objects.parse_object", broken)
+    assert "cannot be read" in (job_of(manifest()).refusal or "")
+
+
+def test_one_object_that_is_nested_too_deeply_takes_no_other_of_its_list_along() -> None:
+    nested = '{"a":' * 9000 + '"}{\\"]["' + "}" * 9000
+    listed = f'{{"items":[{{"name":"one","x":[1,{{}}]}},{nested},{{"name":"two","x":{{"y":"]"}}}}]}}'
+    found = read_json(listed.encode())
+    assert [found["items"][0], found["items"][2]] == [{"name": "one", "x": [1, {}]}, {"name": "two", "x": {"y": "]"}}]
+    depth, value = 0, found["items"][1]
+    while isinstance(value, dict):
+        depth, value = depth + 1, value["a"]
+    assert depth > CUT - 4 and value is None
+    assert read_json(json.dumps(manifest()).encode()) == manifest()
+
+
+async def test_what_runs_aside_is_held_up_by_nothing_in_this_loop() -> None:
+    import time
+
+    ticks: list[float] = []
+
+    async def tick() -> None:
+        while True:
+            ticks.append(time.monotonic())
+            await asyncio.sleep(0.01)
+
+    with Aside() as aside:
+        task = asyncio.create_task(aside.run(tick()))
+        await asyncio.sleep(0.05)
+        before, end = len(ticks), time.monotonic() + 0.5
+        while time.monotonic() < end:  # this loop stands still
+            sum(range(1000))
+        assert len(ticks) > before + 5
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+def test_a_loop_that_stands_still_is_told_to_the_probes() -> None:
+    now = [0.0]
+    pulse = Pulse(lambda: now[0])
+    assert pulse.stopped() is None
+    now[0] = STOPPED_SECONDS + 1
+    assert "stood still" in (pulse.stopped() or "")
