@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmtrain_trainer.checkpoint.destination import open_store
+from llmtrain_trainer.checkpoint.errors import StoreError
 from llmtrain_trainer.config.trainer import TrainerConfig
-from llmtrain_trainer.data.bad_data import BadData
+from llmtrain_trainer.data.bad_data import BadData, Unreachable
 from llmtrain_trainer.data.blame import blamed_on
 from llmtrain_trainer.data.cache import build_once, digest, file_digest, link
 from llmtrain_trainer.data.entries import Entry, texts
@@ -16,6 +18,11 @@ from llmtrain_trainer.data.formats import PLAIN_TEMPLATE
 from llmtrain_trainer.data.model_files import TOKENIZER, local_files
 from llmtrain_trainer.data.readers import MARK
 from llmtrain_trainer.data.tokenizer_facts import TokenizerFacts
+from llmtrain_trainer.data.tokenizer_store import TokenizerStore
+from llmtrain_trainer.mounts import resolve
+
+FORM = 2
+"""Raised when what is kept of a tokenizer changes its form, so that an older cache is not read."""
 
 Say = Callable[[str], None]
 
@@ -46,10 +53,29 @@ class Place:
     # Trained
 
     def _trained(self) -> Path:
+        """What the checkpoint that training goes on from was trained with comes first, then what another node trained on the same data."""
         assert self.config.tokenizer and self.config.tokenizer.train
-        recipe = [self.config.tokenizer.train.model_dump(), self._template, self._fallback]
-        key = digest("trained", *recipe, [entry.identity(self.cache) for entry in self.entries])
-        return build_once(self.cache / "tokenizers" / key, self._train)
+        recipe = digest(self.config.tokenizer.train.model_dump(), self._template, self._fallback)
+        key = digest(FORM, "trained", recipe, [entry.identity(self.cache) for entry in self.entries])
+        if self.config.checkpoint is None:
+            return build_once(self.cache / "tokenizers" / key, self._train)
+        destination = self.config.checkpoint.destination
+        try:
+            kept = TokenizerStore(open_store(resolve(destination)))
+            name = kept.of_checkpoint(self.config.checkpoint.resume, recipe) or kept.of_data(key)
+            if name is None:
+                directory = build_once(self.cache / "tokenizers" / key, self._train)
+                name = kept.keep(directory, TokenizerFacts.load(directory).digest, recipe, key)
+            return self._fetched(kept, name)
+        except StoreError as error:
+            raise Unreachable("checkpoint.destination", destination, error) from error
+
+    def _fetched(self, kept: TokenizerStore, name: str) -> Path:
+        def fetch(draft: Path) -> None:
+            self.say(f"taking the tokenizer {name} that is kept in {kept.store.uri()}")
+            kept.fetch(name, draft)
+
+        return build_once(self.cache / "tokenizers" / digest(FORM, "kept", name), fetch)
 
     def _train(self, draft: Path) -> None:
         from llmtrain_trainer.tasks import tokenizer as tokenizers
@@ -80,7 +106,7 @@ class Place:
             raise BadData(field, source, "there is no tokenizer in it", way_out)
         with blamed_on(field, source, "its files cannot be read", "Check the files and their permissions"):
             contents = [(path.name, file_digest(path)) for path in files]
-        key = digest("loaded", contents, self._template, self._fallback)
+        key = digest(FORM, "loaded", contents, self._template, self._fallback)
         return build_once(self.cache / "tokenizers" / key, lambda draft: self._load(draft, files, field, source))
 
     def _source(self) -> tuple[str, str, str | None]:

@@ -23,7 +23,7 @@ def train(settings: TokenizerTraining, texts: Texts) -> PreTrainedTokenizerFast:
     """A tokenizer trained on all texts; only bpe cannot meet text it does not know.
 
     bpe and wordpiece depend on the texts alone. The scores of unigram also depend on the hash order inside the library, so two
-    trainings can differ: share the cache between nodes.
+    trainings can differ: data/tokenizer_store.py keeps the first one.
     """
     backend = _TRAIN[settings.algorithm](settings, texts)
     unknown = None if settings.algorithm == "bpe" else UNKNOWN
