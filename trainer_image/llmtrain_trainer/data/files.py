@@ -81,8 +81,10 @@ class File:
 
                 with pyarrow.CompressedInputStream(raw, "zstd") as plain:
                     yield _bounded(plain, self.size)
-            else:
+            elif self.local is not None or self.kind == "parquet":  # which is read by seeking
                 yield raw
+            else:  # fsspec's own files cannot read a line of some length at most
+                yield io.BufferedReader(_Bounded(raw, None), 1 << 20)
 
     def _raw(self) -> IO[bytes]:
         if self.local is not None:
@@ -114,9 +116,9 @@ def _bounded(plain: Any, packed: int) -> IO[bytes]:
 
 
 class _Bounded(io.RawIOBase):
-    """What is unpacked, up to a bound."""
+    """What is read, up to a bound where there is one."""
 
-    def __init__(self, plain: Any, most: int) -> None:
+    def __init__(self, plain: Any, most: int | None) -> None:
         self._plain, self._most, self._given = plain, most, 0
 
     def readable(self) -> bool:
@@ -126,7 +128,7 @@ class _Bounded(io.RawIOBase):
         view = memoryview(buffer)
         data = self._plain.read(len(view))
         self._given += len(data)
-        if self._given > self._most:
+        if self._most is not None and self._given > self._most:
             raise UnfitFileError(f"it unpacks to more than {self._most >> 20} MiB, over {MOST_TIMES} times its own size")
         view[: len(data)] = data
         return len(data)
