@@ -148,14 +148,19 @@ def _part(weight: torch.Tensor | None, index: Index, dtype: torch.dtype) -> torc
 
 
 def _write_config(model_dir: Path, directory: Path, dtype: torch.dtype) -> None:
-    """The model's own config.json with the type of the weights, which are whole; beside it what it says of generation, if anything."""
+    """The model's own config.json with the type of the weights, which are whole; beside it how to generate.
+
+    Both name the end tokens that training taught.
+    """
     shape = without_quantization(json.loads((model_dir / "config.json").read_text()))
     shape["dtype"] = str(dtype).removeprefix("torch.")
     shape.pop("torch_dtype", None)
-    (directory / "config.json").write_text(json.dumps(shape, indent=2))
     generation = model_dir / "generation_config.json"
     if generation.exists():
         (directory / generation.name).write_text(generation.read_text())
+        taught = json.loads(generation.read_text())
+        shape |= {key: taught[key] for key in ("eos_token_id", "pad_token_id", "bos_token_id") if key in taught}
+    (directory / "config.json").write_text(json.dumps(shape, indent=2))
 
 
 def _merged(weights: Weights, name: str, config: TrainerConfig, transposed: bool) -> torch.Tensor | None:

@@ -15,6 +15,8 @@ from typing import Any, Protocol
 from llmtrain_trainer.cadence import SaveCadence
 from llmtrain_trainer.config import ExitCode, TrainerConfig
 from llmtrain_trainer.data.cache import DONE
+from llmtrain_trainer.data.generation import name_end
+from llmtrain_trainer.data.prepared import Prepared
 from llmtrain_trainer.engines.engine import Engine
 from llmtrain_trainer.health import Health
 from llmtrain_trainer.notices import tell
@@ -203,3 +205,4 @@ class Loop:
         tokenizer = self.run.prepared / "tokenizer"
         if self.rank == 0 and tokenizer.is_dir():
             shutil.copytree(tokenizer, directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns(DONE))
+            name_end(directory, Prepared.load(self.run.prepared).ends)

@@ -16,6 +16,7 @@ import numpy as np
 
 from llmtrain_trainer.config.dataset import Dataset
 from llmtrain_trainer.config.trainer import TrainerConfig
+from llmtrain_trainer.data import generation
 from llmtrain_trainer.data.bad_data import BadData, Unreachable
 from llmtrain_trainer.data.cache import build_once, digest, link, locked
 from llmtrain_trainer.data.encoding import load_tokenizer
@@ -31,13 +32,14 @@ from llmtrain_trainer.data.streaming import chunk_name, write_chunks
 from llmtrain_trainer.data.target import target_steps
 from llmtrain_trainer.data.tokenizer_facts import TokenizerFacts
 from llmtrain_trainer.data.tokenizer_place import Place
+from llmtrain_trainer.data.told import check, sentences
 from llmtrain_trainer.notices import tell
 from llmtrain_trainer.run_dir import RunDir
 from llmtrain_trainer.tasks import formats, rows_writer
 
 __all__ = ["BadData", "Prepared", "Unreachable", "prepare"]
 
-FORM = 2
+FORM = 3
 """Raised when the rows on disk change their form, so that an older cache is not read."""
 
 READING = "reading.json"
@@ -133,7 +135,7 @@ class _Preparation:
     def _link_rows(self, kind: str, index: int, directory: Path, entry: Entry | None = None) -> SetStats:
         stats = read_stats(directory)
         if entry:
-            _check_rows(entry, stats)
+            check(entry.field, entry.dataset, stats)
         link(directory, self.run.prepared / kind / str(index))
         return stats
 
@@ -146,7 +148,8 @@ class _Preparation:
 
     def _rows_key(self, entry: Entry, split: float) -> str:
         training = self.config.training.model_dump(include={"sequence_length", "packing"})
-        return digest(FORM, entry.field, entry.identity(self.cache), self._facts.digest, self.config.task, training, split)
+        settings = entry.dataset.model_dump(include={"ignore_columns", "control_tokens"})
+        return digest(FORM, entry.field, settings, entry.identity(self.cache), self._facts.digest, self.config.task, training, split)
 
     def _tokenise(self, entry: Entry, split: float, draft: Path) -> None:
         self.say(f"tokenising {entry.dataset.source}")
@@ -175,7 +178,7 @@ class _Preparation:
         if not first.exists():
             raise BadData(f"{entry.field}.source", entry.dataset.source, "there is no document in it", "Check the files")
         stats = read_stats(first)
-        _check_rows(entry, stats)
+        check(entry.field, entry.dataset, stats)
         return stats
 
     # The sum
@@ -183,7 +186,8 @@ class _Preparation:
     def _sum_up(self, train: Sequence[SetStats], validation: Sequence[SetStats], model_vocabulary: int) -> Prepared:
         samples = sum(stats.rows for stats in train)
         _check_enough(self.config, samples, validation)
-        warnings = tuple(_warnings(self._entries, train, self.config.training.sequence_length))
+        ends = tuple(dict.fromkeys(token for stats in train for token in stats.ends))
+        warnings = (*self._sentences(train, validation), *self._place_generation(ends))
         for warning in warnings:
             self._tell(warning)
         prepared = Prepared(
@@ -197,6 +201,7 @@ class _Preparation:
             model_vocab_size=model_vocabulary,
             tokenizer_digest=self._facts.digest,
             model=ModelFacts.of(self.config.model, self.run.prepared / "model", self.config.training.seed),
+            ends=ends,
             digest=digest(
                 self._facts.digest, [s.digest for s in train], [s.digest for s in validation], [d.weight for d in self.config.dataset]
             ),
@@ -209,6 +214,19 @@ class _Preparation:
         )
         prepared.save(self.run.prepared)
         return prepared
+
+    def _sentences(self, train: Sequence[SetStats], validation: Sequence[SetStats]) -> Iterator[str]:
+        """What a person must know of the data. Documents held back are told of with those of their dataset."""
+        made = [*zip(self._entries, train, strict=True)]
+        if not self._split:
+            made += zip(self._evaluation, validation, strict=True)
+        return (sentence for entry, stats in made for sentence in sentences(entry.field, stats))
+
+    def _place_generation(self, ends: Sequence[int]) -> Iterator[str]:
+        model = self.run.prepared / "model"
+        before = generation.named_ends(model)
+        generation.write_generation(model, self._facts, ends)
+        return generation.sentences(self.config, before, ends, generation.token_names(self._tokenizer_directory))
 
     def _counts(self, index: int, entry: Entry) -> np.ndarray[Any, Any]:
         directory = self.run.prepared / "train" / str(index)
@@ -268,30 +286,15 @@ def _fields(field: str, datasets: Iterable[Dataset]) -> list[tuple[str, Dataset]
     return [(f"{field}[{i}]", dataset) for i, dataset in enumerate(datasets)]
 
 
-def _check_rows(entry: Entry, stats: SetStats) -> None:
-    if stats.rows:
-        return
-    found = f"{stats.documents} documents with {stats.tokens} tokens, {stats.dropped} left out as empty or without an answer"
-    way_out = "Give more data or a smaller training.sequenceLength"
-    raise BadData(f"{entry.field}.source", entry.dataset.source, f"it makes no row of {stats.length} tokens (found {found})", way_out)
-
-
 def _check_enough(config: TrainerConfig, samples: int, validation: Sequence[SetStats]) -> None:
     size, length = config.training.global_batch_size, config.training.sequence_length
     if samples < size and not any(dataset.streaming for dataset in config.dataset):
         rule = f"the data makes {samples} rows of {length} tokens, fewer than one global batch"
-        raise BadData("training.globalBatchSize", size, rule, "Give more data, a smaller globalBatchSize or a smaller sequenceLength")
+        more = "or a smaller sequenceLength" if config.task == "pretrain" else "or packing: false" if config.training.packing else ""
+        raise BadData("training.globalBatchSize", size, rule, f"Give more data, a smaller globalBatchSize {more}".rstrip())
     if validation and not any(stats.rows for stats in validation):
         rule = f"the {sum(s.documents for s in validation)} documents held back make no row of {length} tokens"
         raise BadData("evaluation.split", config.evaluation and config.evaluation.split, rule, "Raise it, or give evaluation.dataset")
-
-
-def _warnings(entries: Sequence[Entry], train: Sequence[SetStats], length: int) -> Iterator[str]:
-    for entry, stats in zip(entries, train, strict=True):
-        if stats.truncated:
-            yield f"{entry.field}: {stats.truncated} documents are longer than {length} tokens and were cut"
-        if stats.dropped:
-            yield f"{entry.field}: {stats.dropped} documents are empty or have no answer within {length} tokens and were left out"
 
 
 def _entropy(datasets: Sequence[Dataset], counts: Sequence[np.ndarray[Any, Any]]) -> float:

@@ -47,7 +47,9 @@ TURNS = [
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
     texts = ["What is two and two? It is four. And three? It is five. Be brief. user assistant system"] * 3
-    return tokenizers.train(TokenizerTraining(algorithm="bpe", vocab_size=320), lambda: texts)
+    trained = tokenizers.train(TokenizerTraining(algorithm="bpe", vocab_size=320), lambda: texts)
+    trained.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    return trained
 
 
 def learned_and_ignored(tokenizer: Any, template: str | None, values: dict[str, Any], **dataset: Any) -> tuple[str, str]:
@@ -133,7 +135,7 @@ BAD_ROWS = [
     (
         {"messages": [{"role": "user"}, "x"]},
         {"format": "messages"},
-        "column messages[2] is a str, not an object with role and content",
+        "messages[2] is a str, not an object with role and content",
     ),
     ({"messages": TURNS[:2]}, {"format": "messages"}, "the conversation has no turn with role assistant"),
     ({"prompt": "x"}, {"format": "promptCompletion"}, "dataset[0].columns.completion is completion: there is no such column"),

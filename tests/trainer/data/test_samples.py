@@ -92,8 +92,8 @@ def chat_rows(count: int) -> list[dict[str, Any]]:
     return [{"messages": turns(i)} for i in range(count)]
 
 
-def chat_config(job: Job, packing: bool, length: int = 128) -> TrainerConfig:
-    dataset = [{"source": job.rows_file("chat.jsonl", chat_rows(60)), "format": "messages"}]
+def chat_config(job: Job, packing: bool, length: int = 128, **changes: Any) -> TrainerConfig:
+    dataset = [{"source": job.rows_file("chat.jsonl", chat_rows(60)), "format": "messages", **changes}]
     return config_of(dataset, task="sft", training={"sequenceLength": length, "packing": packing})
 
 
@@ -166,10 +166,11 @@ def test_targets_are_the_answers_and_their_end_tokens_alone(job: Job) -> None:
 
 
 def test_too_long_samples_are_cut_and_counted(job: Job) -> None:
-    config = chat_config(job, packing=True, length=48)
+    config = chat_config(job, packing=True, length=48, maxCut=1)
     prepared = job.prepare(config)
     stats = prepared.datasets[0].train
     assert stats.truncated > 0
     assert stats.documents + stats.dropped == 60
-    assert any(f"{stats.truncated} documents are longer than 48 tokens and were cut" in line for line in job.said)
+    assert stats.truncated == stats.answers_cut
+    assert any(f"{stats.truncated} of 60 documents are longer than 48 tokens and were cut at their end" in line for line in job.said)
     assert prepared.targets == stats.targets

@@ -24,7 +24,10 @@ class Columns(Strict):
     """What it must answer, for format promptCompletion."""
 
     messages: Column = "messages"
-    """The list of {role, content}, for format messages."""
+    """The list of {role, content}, for format messages. A message may have tool_calls, reasoning_content, and weight: 0 (not learned)."""
+
+    tools: Column = "tools"
+    """The list of tools that a conversation may call, given to the chat template. A row need not have it."""
 
 
 class Dataset(Strict):
@@ -50,6 +53,24 @@ class Dataset(Strict):
 
     max_samples: PositiveInt | None = None
     """Read at most this many documents, from the start."""
+
+    ignore_columns: Annotated[tuple[Column, ...], Field(max_length=256)] = ()
+    """Columns that are left out on purpose. Other columns that hold something and are not read are told of, or refused."""
+
+    control_tokens: bool = False
+    """Whether the letters of a control token in the data, such as <|im_end|>, become that token.
+
+    false keeps them ordinary text, so that no text can end a turn. true is for texts that a chat template has written.
+    """
+
+    drop_reasoning: bool = False
+    """Accept that the chat template drops the reasoning (<think>...</think>) of all answers. Without it such data is refused."""
+
+    max_cut: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
+    """Refuse the data if more than this share of its conversations does not fit into training.sequenceLength.
+
+    Those that do not fit lose the beginning of their prompt, and the end of their answer where that alone is too long.
+    """
 
     streaming: bool = False
     """Tokenise while training instead of before it. Needs training.maxSteps, since the end is not known."""

@@ -53,6 +53,9 @@ class Prepared(Strict):
     digest: str
     """Of tokenizer, rows and their order: equal on every node, or they would train on different data."""
 
+    ends: tuple[int, ...] = ()
+    """Tokens that documents and answers end in: where generation is to stop. The first dataset's come first."""
+
     datasets: tuple[PreparedDataset, ...]
     model: ModelFacts = ModelFacts()
     """What a checkpoint of this run is compared with."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
+from llmtrain_trainer.data.arrow import left_out, without_nulls
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.blame import first_line, may_pass
 from llmtrain_trainer.data.files import MOST_TIMES, UNPACKED_FREELY, File, UnfitFileError
@@ -33,6 +34,8 @@ class Row:
     """File and row number, for messages."""
 
     values: dict[str, Any]
+    unread: tuple[str, ...] = ()
+    """Names of columns that the file has and that were not read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +47,9 @@ class Asked:
 
     columns: tuple[str, ...]
     """That the dataset's format reads."""
+
+    where_there: tuple[str, ...] = ()
+    """Columns that are read too where the file has them."""
 
     text: str | None
     """Column that a text file's content becomes; None where the format needs several."""
@@ -121,12 +127,14 @@ def read_parquet(asked: Asked, file: File, stream: IO[bytes]) -> Iterator[Row]:
     try:
         table = pyarrow.parquet.ParquetFile(whole)
         there = set(table.schema_arrow.names)
-        columns = [name for name in asked.columns if name in there] if set(asked.columns) <= there else None
+        wanted = dict.fromkeys((*asked.columns, *asked.where_there))
+        columns = [name for name in wanted if name in there] if set(asked.columns) <= there else None
+        unread = tuple(left_out(table, columns)) if columns else ()
         _check_pages(table.metadata, columns)
         for batch in table.iter_batches(batch_size=256, columns=columns):
             for values in batch.to_pylist():
                 number += 1
-                yield Row(_place(file, number), values)
+                yield Row(_place(file, number), {name: without_nulls(value) for name, value in values.items()}, unread)
     except (BadData, MemoryError, GeneratorExit):
         raise
     except Exception as error:

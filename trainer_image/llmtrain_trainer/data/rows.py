@@ -43,10 +43,32 @@ class SetStats(Strict):
 
     documents: int
     dropped: int = 0
-    """Documents left out: empty, or without an answer token within the length."""
+    """Documents left out: empty, or without an answer to learn."""
 
     truncated: int = 0
-    """Documents cut at the length."""
+    """Documents that are longer than the length and were cut: at the beginning of their prompt, at their end, or both."""
+
+    prompts_cut: int = 0
+    """Conversations that lost the beginning of their prompt."""
+
+    answers_cut: int = 0
+    """Documents that lost the end of what is learned."""
+
+    conversations: int = 0
+    """Documents of which some is a prompt that is not learned, left out ones not counted."""
+
+    conversations_cut: int = 0
+    longest: int = 0
+    """Tokens of the longest document."""
+
+    fitting: int = 0
+    """The length with which no more conversations would be cut than dataset.maxCut allows by default."""
+
+    ends: tuple[int, ...] = ()
+    """Tokens that answers end in, the most frequent first."""
+
+    found: dict[str, int] = {}
+    """What a person should know, as kinds of data/told.py, with how many documents or turns."""
 
     digest: str = ""
     """Of the arrays."""

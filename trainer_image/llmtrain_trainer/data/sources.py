@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -18,13 +19,25 @@ from llmtrain_trainer.data.listing import Told, list_files, untold
 from llmtrain_trainer.data.readers import READERS, ROWS, Asked, Row, reader_of
 from llmtrain_trainer.data.reading import Reading
 
-__all__ = ["Row", "dataset_files", "held_back", "in_batches", "read_rows", "wanted_columns"]
+__all__ = ["Row", "dataset_files", "held_back", "in_batches", "optional_columns", "read_rows", "wanted_columns"]
 
 DATA_PATTERNS = tuple(f"*.{kind}{packed}" for kind in READERS for packed in ("", ".gz", ".zst"))
 """What is downloaded of a dataset repository when the source names no path in it."""
 
 MOST_NULL = 0.5
 """Share of rows without a value beyond which the column is taken for the wrong one."""
+
+
+MEDIA = ("image", "images", "audio", "audios", "video", "videos")
+"""Columns that hold what is not text."""
+
+PART_OF_PROMPT = ("input", "inputs", "context", "system", "system_prompt", "history")
+"""Columns that belong to what the model is given, in formats that are known elsewhere."""
+
+
+def optional_columns(dataset: Dataset) -> tuple[str, ...]:
+    """Columns that this dataset's format reads where they are there."""
+    return () if dataset.format == "text" else (dataset.columns.tools, "functions", "documents", "chat_template_kwargs")
 
 
 def wanted_columns(dataset: Dataset) -> tuple[str, ...]:
@@ -80,7 +93,14 @@ def held_back(dataset: Dataset, row: Row, share: float) -> bool:
 
 def _rows(field: str, dataset: Dataset, file: File, counted: Reading) -> Iterator[Row]:
     columns = wanted_columns(dataset)
-    asked = Asked(field=field, columns=columns, text=columns[0] if dataset.format == "text" else None, format=dataset.format)
+    optional = optional_columns(dataset)
+    asked = Asked(
+        field=field,
+        columns=columns,
+        where_there=(*optional, *MEDIA, *PART_OF_PROMPT) if dataset.format != "text" else (),
+        text=columns[0] if dataset.format == "text" else None,
+        format=dataset.format,
+    )
     done = 0
     try:
         with file.open() as stream:
@@ -90,7 +110,7 @@ def _rows(field: str, dataset: Dataset, file: File, counted: Reading) -> Iterato
                     counted.nulls += 1
                     counted.first_null = counted.first_null or row.place
                 else:
-                    yield _whole_text(row, columns, counted)
+                    yield _whole_text(row, (*columns, *optional), counted)
                 done += 1
     except (BadData, Unreachable, MemoryError, GeneratorExit):
         raise
@@ -113,7 +133,7 @@ def _whole_text(row: Row, columns: Sequence[str], counted: Reading) -> Row:
     if not any(_has_half(row.values.get(column)) for column in columns):
         return row
     counted.halves += 1
-    return Row(row.place, {name: _mended(value) for name, value in row.values.items()})
+    return replace(row, values={name: _mended(value) for name, value in row.values.items()})
 
 
 def _has_half(value: Any) -> bool:

@@ -25,6 +25,7 @@ class TokenizerFacts(Strict):
     highest_token: str
     eos_token_id: int | None
     bos_token_id: int | None
+    pad_token_id: int | None = None
     digest: str
     """Of what decides how text becomes ids."""
 
@@ -39,6 +40,7 @@ class TokenizerFacts(Strict):
             highest_token=highest[0],
             eos_token_id=tokenizer.eos_token_id,
             bos_token_id=tokenizer.bos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
             digest=digest([file_digest(path) for path in names], tokenizer.eos_token, tokenizer.bos_token),
         )
         (directory / FILE).write_text(facts.model_dump_json(by_alias=True))

@@ -50,6 +50,13 @@ class Place:
     def _fallback(self) -> str | None:
         return PLAIN_TEMPLATE if self.config.task != "pretrain" else None
 
+    def _begun(self, tokenizer: Any) -> str | None:
+        """The fallback, with the begin token where the tokenizer puts it before every text by itself."""
+        from llmtrain_trainer.data.encoding import has_habitual_bos
+
+        begin = "{{ bos_token }}" if has_habitual_bos(tokenizer) else ""
+        return self._fallback and begin + self._fallback
+
     # Trained
 
     def _trained(self) -> Path:
@@ -130,7 +137,7 @@ class Place:
         for path in files:
             (draft / path.name).unlink()
         own = tokenizer.chat_template
-        tokenizer.chat_template = self._template or (own.removeprefix(MARK) if isinstance(own, str) else own) or self._fallback
+        tokenizer.chat_template = self._template or (own.removeprefix(MARK) if isinstance(own, str) else own) or self._begun(tokenizer)
         with blamed_on(field, source, "the tokenizer in it cannot be used", way_out, passing=(OSError,)):
             _save(tokenizer, draft)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -21,6 +22,8 @@ class Writer:
         self._directory, self._length = directory, training.sequence_length
         self._tokens = Appender(directory / "tokens.npy")
         self._documents = self._dropped = 0
+        self._found: Counter[str] = Counter()
+        self._ends: Counter[int] = Counter()
         self._counts: Ints = np.zeros(0, dtype=np.int64)
 
     def add(self, documents: Iterable[Encoded]) -> None:
@@ -43,11 +46,16 @@ class Writer:
             targets=rows * self._length,
             documents=self._documents,
             dropped=self._dropped,
+            ends=tuple(token for token, _ in self._ends.most_common()),
+            found=dict(self._found),
         )
         return stats.save(self._directory, self._counts)
 
     def _keep(self, document: Encoded) -> bool:
-        keep = len(document.ids) > 1  # the end token alone is an empty document
+        keep = document.said > 0
+        self._found.update(document.found)
         self._documents += keep
         self._dropped += not keep
+        if keep and document.ends is not None:
+            self._ends[document.ends] += 1
         return keep

@@ -12,6 +12,7 @@ from llmtrain_trainer.config.training import Training
 from llmtrain_trainer.data.encoding import Encoded
 from llmtrain_trainer.data.packing import pack
 from llmtrain_trainer.data.rows import NO_TARGET, Appender, Ints, SetStats, count_tokens
+from llmtrain_trainer.data.truncation import Tally, fit
 
 FORMATS = ("text", "promptCompletion", "messages")
 
@@ -26,7 +27,7 @@ class Writer:
         self._directory, self._length, self._packing = directory, training.sequence_length, training.packing
         self._inputs, self._labels = Appender(directory / "draft_inputs.npy"), Appender(directory / "draft_labels.npy")
         self._lengths: list[int] = []
-        self._tokens = self._targets = self._dropped = self._truncated = 0
+        self._tally = Tally(training.sequence_length)
         self._counts: Ints = np.zeros(0, dtype=np.int64)
 
     def add(self, documents: Iterable[Encoded]) -> None:
@@ -36,18 +37,16 @@ class Writer:
     def _add(self, document: Encoded) -> None:
         inputs, learned = document.ids[:-1], document.learned[1:]
         labels = np.where(learned, document.ids[1:], NO_TARGET).astype(np.int32)
-        if len(inputs) > self._length:
-            self._truncated += 1
-            inputs, labels = inputs[: self._length], labels[: self._length]
-        answers = labels[labels != NO_TARGET]
-        if not len(answers):
-            self._dropped += 1
+        cut = fit(learned, self._length, keep=int(document.bos)) if document.said else None
+        if cut is None:
+            self._tally.left_out(document)
             return
+        inputs, labels = (np.concatenate([some[: cut.head], some[cut.start : cut.stop]]) for some in (inputs, labels))
+        answers = labels[labels != NO_TARGET]
         self._inputs.append(inputs)
         self._labels.append(labels)
         self._lengths.append(len(inputs))
-        self._tokens += len(inputs) + 1
-        self._targets += len(answers)
+        self._tally.kept(document, cut, len(inputs), len(answers))
         self._counts = count_tokens(self._counts, answers)
 
     def finish(self) -> SetStats:
@@ -57,17 +56,7 @@ class Writer:
         self._lay_out(rows)
         for name in ("draft_inputs.npy", "draft_labels.npy"):
             (self._directory / name).unlink()
-        stats = SetStats(
-            form="table",
-            rows=len(rows),
-            length=self._length,
-            tokens=self._tokens,
-            targets=self._targets,
-            documents=len(self._lengths),
-            dropped=self._dropped,
-            truncated=self._truncated,
-        )
-        return stats.save(self._directory, self._counts)
+        return self._tally.stats(len(rows)).save(self._directory, self._counts)
 
     def _lay_out(self, rows: Sequence[Sequence[int]]) -> None:
         inputs, labels = (np.load(self._directory / f"draft_{name}.npy", mmap_mode="r") for name in ("inputs", "labels"))

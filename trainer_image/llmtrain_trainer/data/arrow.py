@@ -1,0 +1,31 @@
+"""What Arrow tables add to rows and hide of them. Pure; called where parquet is read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+
+def without_nulls(value: Any) -> Any:
+    """`value` without the null members of its objects: Arrow gives every object of a column the keys of all of them."""
+    if isinstance(value, dict):
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
+    return [without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
+def left_out(table: Any, columns: Collection[str]) -> Iterator[str]:
+    """Columns of a pyarrow ParquetFile that are not among `columns` and, as far as its statistics tell, hold something."""
+    groups = [table.metadata.row_group(i) for i in range(table.metadata.num_row_groups)]
+    for field in table.schema_arrow:
+        empty = str(field.type) == "null" or (groups and all(_is_null(group, field.name) for group in groups))
+        if field.name not in columns and not empty:
+            yield field.name
+
+
+def _is_null(group: Any, name: str) -> bool:
+    for i in range(group.num_columns):
+        column = group.column(i)
+        if column.path_in_schema == name:
+            told = column.statistics
+            return bool(told is not None and told.has_null_count and told.null_count == group.num_rows)
+    return False

@@ -1,0 +1,110 @@
+"""What of a document fits into a row, and the count of what did not. Called by the task sft."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmtrain_trainer.data.encoding import Encoded
+from llmtrain_trainer.data.rows import SetStats
+
+PROMPT_SHARE = 0.25
+"""The part of a row that a long prompt keeps where the answer alone would fill the row."""
+
+ALLOWED = 0.5
+"""The share of cut conversations that SetStats.fitting is about: the default of dataset.maxCut."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Positions that are kept: [0, head) and [start, stop)."""
+
+    head: int
+    start: int
+    stop: int
+    prompt: bool
+    """Whether the beginning of the prompt is lost."""
+
+    answer: bool
+    """Whether something that is learned is lost."""
+
+
+def fit(learned: NDArray[np.bool_], length: int, keep: int = 0) -> Cut | None:
+    """What to keep of the positions whose labels are `learned`; None where nothing is.
+
+    A document that is too long ends at the row's end if its first answer fits. Else its prompt is cut from the left, so that the first
+    answer has room: all of it, or all but PROMPT_SHARE of the row. The first `keep` positions, a begin token, stay.
+    """
+    places = np.flatnonzero(learned)
+    if not len(places):
+        return None
+    total, first = len(learned), int(places[0])
+    gaps = np.flatnonzero(np.diff(places) > 1)
+    end = int(places[gaps[0]] if len(gaps) else places[-1]) + 1
+    head = min(keep, first)
+    prompt = first
+    if end > length:
+        prompt = max(min(first, length - (end - first)), min(first, math.floor(length * PROMPT_SHARE)))
+    head = min(head, prompt) if prompt < first else 0
+    start = first - prompt + head if prompt < first else 0
+    stop = min(total, start + length - head)
+    return Cut(head, start, stop, prompt=start > head, answer=bool(learned[stop:].any()))
+
+
+class Tally:
+    """Counts what a writer kept, cut and left out."""
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+        self._tokens = self._targets = self._documents = self._dropped = 0
+        self._truncated = self._prompts = self._answers = self._cut = 0
+        self._sizes: list[int] = []
+        self._longest = 0
+        self._ends: Counter[int] = Counter()
+        self._found: Counter[str] = Counter()
+
+    def left_out(self, document: Encoded) -> None:
+        self._dropped += 1
+        self._found.update(document.found)
+
+    def kept(self, document: Encoded, cut: Cut, inputs: int, targets: int) -> None:
+        size = len(document.ids) - 1
+        is_cut = inputs < size
+        self._documents += 1
+        self._tokens += inputs + 1
+        self._targets += targets
+        self._truncated += is_cut
+        self._prompts += cut.prompt
+        self._answers += cut.answer
+        self._longest = max(self._longest, size)
+        if document.conversation:
+            self._cut += is_cut
+            self._sizes.append(size)
+        if document.ends is not None:
+            self._ends[document.ends] += 1
+        self._found.update(document.found)
+
+    def stats(self, rows: int) -> SetStats:
+        sizes = sorted(self._sizes)
+        return SetStats(
+            form="table",
+            rows=rows,
+            length=self._length,
+            tokens=self._tokens,
+            targets=self._targets,
+            documents=self._documents,
+            dropped=self._dropped,
+            truncated=self._truncated,
+            prompts_cut=self._prompts,
+            answers_cut=self._answers,
+            conversations=len(sizes),
+            conversations_cut=self._cut,
+            longest=self._longest,
+            fitting=sizes[max(0, math.ceil(len(sizes) * (1 - ALLOWED)) - 1)] if sizes else 0,
+            ends=tuple(token for token, _ in self._ends.most_common()),
+            found={kind: count for kind, count in sorted(self._found.items()) if count},
+        )
