@@ -181,6 +181,8 @@ def test_the_operator_needs_every_right_of_the_chart_and_no_other(
     first.end()
     start(account, [])  # which knows nothing of what the first one posted
     suspend_and_resume(life)
+    for gang in ("volcano", "coscheduling"):
+        life.patch(gang, suspend=True)  # the groups of their attempts go
     wanted = granted(rendered())
     with contextlib.suppress(AssertionError):  # the next line says what is amiss
         until(lambda: wanted <= audit.used(), "every right to be used")

@@ -12,7 +12,7 @@
   verbs: [get, list, watch, create, delete]  # get, here and below: whose the object is that has the name of ours
 - apiGroups: [""]
   resources: [configmaps]
-  verbs: [get, create, delete]  # delete, here and below: what an earlier job of the same name left behind
+  verbs: [get, list, create, delete]  # delete, here and below: what an earlier job of the same name, or an earlier attempt, left behind
 - apiGroups: [""]
   resources: [services]
   verbs: [get, create, patch, delete]
@@ -27,7 +27,7 @@
   verbs: [get]
 - apiGroups: [scheduling.volcano.sh, scheduling.x-k8s.io]
   resources: [podgroups]
-  verbs: [get, create, patch, delete]
+  verbs: [get, list, create, patch, delete]
 {{- end -}}
 
 {{/* Of the whole cluster alone: whether the node of a pod that is not well is still there. */}}

@@ -11,6 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from llmtrain_operator.job.spec import GROUP, KIND, VERSION
 from llmtrain_operator.kube import names
@@ -21,6 +22,7 @@ from llmtrain_operator.kube.names import JobKey
 from llmtrain_operator.kube.ownership import labelled, pods_made_for
 from llmtrain_operator.kube.planner import Planned, Planner
 from llmtrain_operator.kube.shared_read import SharedRead
+from llmtrain_operator.life.gang import HEARD_WITHIN
 from llmtrain_operator.life.objects import LABEL_JOB, job_of, node_of, warnings_of
 from llmtrain_operator.life.observed import Agent, Node, Observed, Pod, Warned
 
@@ -30,7 +32,8 @@ STARTS_SECONDS, MOUNTS_SECONDS = 30.0, 10.0
 Every pod is like that at first, and hundreds of them at once."""
 
 ASKED_AGENTS = 16
-"""Agents of a gang that are asked; the first speaks for all where there are more."""
+"""Agents of a gang that are asked. Where there are more the first speaks for all, and those of pods that are not well for themselves:
+that such an agent is silent must be its own doing. Where the first is silent, others are asked whether any can be heard."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +59,7 @@ class Observer:
     ) -> None:
         self._client, self._agents, self._planner, self._gangs, self._wall = client, agents, planner, gangs, wall
         self._url_of = url_of
-        self._warned, self._node = SharedRead(self._read_warnings), SharedRead(self._read_node)
+        self._warned, self._node = SharedRead(self._read_warnings, wall), SharedRead(self._read_node, wall)
 
     async def look(self, namespace: str, name: str) -> Sight | None:
         """None where there is no such job. Raises ApiError, and StillReadingError where its plan waits for the model's source."""
@@ -97,7 +100,7 @@ class Observer:
 
     async def _nodes(self, pods: Iterable[Pod], raw: Iterable[Object]) -> Mapping[str, Node]:
         """The nodes of pods that are not well: that of a Ready pod is Ready, since Kubernetes takes a pod's Ready away with its node's."""
-        well = {pod["metadata"]["name"] for pod in raw if _ready(pod) and not pod["metadata"].get("deletionTimestamp")}
+        well = {pod.name for pod in self._well(pods, raw)}
         asked = (pod for pod in pods if pod.name not in well and (pod.deleting is not None or self._older(pod, STARTS_SECONDS)))
         wanted = sorted({pod.node for pod in asked if pod.node and pod.phase != "Succeeded"})
         try:
@@ -113,14 +116,21 @@ class Observer:
         mine = [pod for pod in pods if pod.owner == uid]
         newest = max((pod.attempt for pod in mine), default=0)
         urls = {pod["metadata"]["name"]: self._url_of(pod) for pod in raw}
-        asked = {pod.index: url for pod in mine if pod.attempt == newest and pod.running and (url := urls[pod.name])}
-        if len(asked) > ASKED_AGENTS:
-            asked = {index: url for index, url in asked.items() if index == 0}
-        return await self._agents.ask(key, newest, asked)
+        runs = {pod.index: url for pod in mine if pod.attempt == newest and pod.running and (url := urls[pod.name])}
+        if len(runs) <= ASKED_AGENTS:
+            return await self._agents.ask(key, newest, runs)
+        unwell = {pod.index for pod in mine if pod.attempt == newest} - {pod.index for pod in self._well(mine, raw)}
+        said = await self._agents.ask(key, newest, {index: url for index, url in runs.items() if index == 0 or index in unwell})
+        if 0 in said and self._wall() - said[0].time < HEARD_WITHIN:
+            return said
+        others = dict(islice(((index, url) for index, url in sorted(runs.items()) if index and index not in unwell), ASKED_AGENTS))
+        return {**said, **await self._agents.ask(key, newest, others)}
 
     async def _warnings(self, namespace: str, pods: Iterable[Pod]) -> Mapping[str, Warned]:
-        """Events are read only where a pod does not run though it has a node: they tell of volumes and secrets that its status does not."""
-        if not any(pod.node and not pod.running and not pod.stopped and self._older(pod, MOUNTS_SECONDS) for pod in pods):
+        """Events are read only where they tell what the status of a pod does not: of volumes and secrets where it has a node and does not
+        run, and of probes where it was told to stop and nobody says why."""
+        stuck = (pod.node and not pod.running and not pod.stopped and self._older(pod, MOUNTS_SECONDS) for pod in pods)
+        if not any(stuck) and not any(pod.told_by_nobody for pod in pods):
             return {}
         return await self._warned.of(namespace)
 
@@ -130,6 +140,12 @@ class Observer:
 
     async def _read_node(self, name: str) -> Node:
         return node_of(name, await self._client.get(path_of("v1", "Node", name=name)))
+
+    @staticmethod
+    def _well(pods: Iterable[Pod], raw: Iterable[Object]) -> list[Pod]:
+        """Those that are Ready and stay."""
+        ready = {pod["metadata"]["name"] for pod in raw if _ready(pod)}
+        return [pod for pod in pods if pod.name in ready and pod.deleting is None]
 
     def _older(self, pod: Pod, seconds: float) -> bool:
         return pod.created is None or self._wall() - pod.created >= seconds

@@ -44,14 +44,12 @@ def pod_group(job: LLMTrainJob, attempt: int, gang: GangKind, cluster: Cluster) 
     """None where pods alone make the gang."""
     spec: dict[str, Any] = {"minMember": job.spec.resources.nodes}
     scheduling = job.spec.scheduling
+    version = group_version(gang, cluster)
+    if version is None:
+        return None
     if gang == "volcano":
         spec |= {"queue": scheduling.queue} if scheduling.queue else {}
         spec |= {"priorityClassName": scheduling.priority_class_name} if scheduling.priority_class_name else {}
-        version = cluster.pod_group_versions.get(VOLCANO, f"{VOLCANO}/v1beta1")
-    elif gang == "coscheduling":
-        version = cluster.pod_group_versions.get(COSCHEDULING, f"{COSCHEDULING}/v1alpha1")
-    else:
-        return None
     labels = dict(names.attempt_labels(job.metadata.name, attempt))
     return {
         "apiVersion": version,
@@ -59,6 +57,17 @@ def pod_group(job: LLMTrainJob, attempt: int, gang: GangKind, cluster: Cluster) 
         "metadata": {"name": names.gang(job.metadata.name, attempt), "labels": labels},
         "spec": spec,
     }
+
+
+def group_version(gang: GangKind, cluster: Cluster) -> str | None:
+    """apiVersion of its PodGroups; None where pods alone make the gang."""
+    match gang:
+        case "volcano":
+            return cluster.pod_group_versions.get(VOLCANO, f"{VOLCANO}/v1beta1")
+        case "coscheduling":
+            return cluster.pod_group_versions.get(COSCHEDULING, f"{COSCHEDULING}/v1alpha1")
+        case _:
+            return None
 
 
 def _kueue(job: LLMTrainJob, group: str, index: int) -> Marks:

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from llmtrain_operator.job.spec import Status
 from llmtrain_operator.kube.apply import NotCreatedError, create_gang, delete_pods, write_status
+from llmtrain_operator.kube.clear import clear_attempts
 from llmtrain_operator.kube.client import ApiError, Client, path_to
 from llmtrain_operator.kube.cluster import Cluster
 from llmtrain_operator.kube.destinations import Destinations
@@ -23,6 +24,7 @@ from llmtrain_operator.kube.metrics import Metrics
 from llmtrain_operator.kube.names import JobKey
 from llmtrain_operator.kube.observe import Observer, Sight
 from llmtrain_operator.kube.planner import StillReadingError
+from llmtrain_operator.kube.pod_group import group_version
 from llmtrain_operator.kube.queue import WorkQueue
 from llmtrain_operator.kube.render import render
 from llmtrain_operator.kube.turns import Turns
@@ -80,6 +82,7 @@ class Reconciler:
         self._cluster, self._turns, self._destinations, self._clock = cluster, turns, destinations, clock
         self._started, self._written = clock(), dict[JobKey, float]()
         self._not_created: dict[JobKey, tuple[int, NotCreated]] = {}  # with the job's generation then
+        self._cleared: dict[JobKey, dict[str, int]] = {}
 
     async def reconcile(self, key: JobKey) -> float | None:
         """Bring one job a step on; returns the seconds until it should be looked at again, None when it is gone. Raises ApiError."""
@@ -173,8 +176,21 @@ class Reconciler:
             self._not_created.pop(key, None)
         if decision.action is Action.DELETE_JOB:
             await self._client.delete(path_to(sight.manifest), observed.job.uid)
+        if decision.held is not None:
+            await self._recorder.post(sight.manifest, "Normal", "SidecarRunsOn", decision.held)
         await delete_pods(self._client, observed.job.namespace, decision.delete)
+        await self._clear(key, observed, decision.clears)
         return None
+
+    async def _clear(self, key: JobKey, observed: Observed, last: int) -> None:
+        """What attempts that are over leave behind goes, once for each that ends."""
+        uid = observed.job.uid
+        if last <= self._cleared.get(key, {}).get(uid, 0):
+            return
+        version = group_version(observed.gang, self._cluster)
+        kinds = (("v1", "ConfigMap"), *([(version, "PodGroup")] if version else []))
+        if await clear_attempts(self._client, observed.job, last, kinds):
+            self._cleared[key] = {uid: last}
 
     def _forget(self, key: JobKey) -> None:
         """What is remembered of a job that is gone."""
@@ -183,6 +199,7 @@ class Reconciler:
         self._observer.forget(key)
         self._written.pop(key, None)
         self._not_created.pop(key, None)
+        self._cleared.pop(key, None)
 
 
 def again_in(observed: Observed, decision: Decision) -> float:

@@ -35,4 +35,4 @@ class SharedRead(Generic[Answer]):
 
 def _serves(since: float, answer: asyncio.Task[Any], now: float) -> bool:
     failed = answer.done() and (answer.cancelled() or answer.exception() is not None)
-    return not failed and (not answer.done() or now - since < FRESH_SECONDS)
+    return not failed and (not answer.done() or 0 <= now - since < FRESH_SECONDS)

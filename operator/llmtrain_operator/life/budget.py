@@ -11,6 +11,9 @@ from llmtrain_operator.life.times import seconds_of, span, text_of
 from llmtrain_trainer.config import seconds
 
 FIRST_WAIT, LONGEST_WAIT = 10.0, 300.0
+STEADY = 600.0
+"""Seconds after which a gang that is taken away had its time: it comes back at once."""
+
 _SLOTS = 24
 """Restarts within a 24th of the window are remembered as one entry, so that a history of thousands stays short."""
 
@@ -33,9 +36,12 @@ def refusal(gang: Gang, failure: Failure) -> tuple[str, str] | None:
 
 
 def wait(gang: Gang) -> float:
-    """Seconds until the next attempt may start: none after a first failure, then 10 s, doubling up to five minutes."""
+    """Seconds until the next attempt may start: none after a first restart, then 10 s, doubling up to five minutes.
+
+    Restarts that the budget does not count slow down just so: each takes pods, nodes and a write to the store of the API server.
+    """
     status = gang.job.status
-    streak = status.restarts.streak if status.restarts else 0
+    streak = max(status.restarts.streak, status.restarts.interruptions) if status.restarts else 0
     ended = seconds_of(status.failure.time) if status.failure and status.failure.attempt == status.ended_attempt else None
     if streak < 2 or ended is None:
         return 0.0
@@ -44,7 +50,16 @@ def wait(gang: Gang) -> float:
 
 
 def waiting_sentence(seconds_left: float) -> str:
-    return f"The next attempt starts in {span(seconds_left)}, since the last ones failed without getting further."
+    return f"The next attempt starts in {span(seconds_left)}, since the last ones ended soon or without getting further."
+
+
+def interruptions(gang: Gang, failure: Failure | None, before: int) -> int:
+    """The new count of uncharged restarts in a row; `failure` is what leads to a restart now, if anything does."""
+    if failure is None:
+        return before
+    began = [pod.started for pod in gang.pods.values()]
+    steady = bool(began) and all(at is not None and gang.observed.now - at >= STEADY for at in began)
+    return (0 if steady else before) + (not failure.charged)
 
 
 def in_window(restarts: RestartCounts, now: float, budget: Restarts) -> int:

@@ -11,9 +11,10 @@ from dataclasses import replace
 
 from llmtrain_operator.job.spec import Phase
 from llmtrain_operator.life import budget, why
+from llmtrain_operator.life.blame import in_its_gang
 from llmtrain_operator.life.decision import Action, Decision, stop
 from llmtrain_operator.life.diagnose import Failure, diagnose
-from llmtrain_operator.life.ends import FAILED_GRACE, created, deletions, ended_as, pods_word, stopping
+from llmtrain_operator.life.ends import FAILED_GRACE, deletions, ended_as, pods_word, stopping, tidied
 from llmtrain_operator.life.gang import Gang
 from llmtrain_operator.life.ledger import active_seconds
 from llmtrain_operator.life.observed import Observed
@@ -39,7 +40,7 @@ Policy = Callable[[Gang], Decision | None]
 def decide(observed: Observed) -> Decision:
     """What is to be done now. Total: every observation has a decision."""
     gang = Gang(observed)
-    return next(decision for policy in POLICIES if (decision := policy(gang)) is not None)
+    return tidied(gang, next(decision for policy in POLICIES if (decision := policy(gang)) is not None))
 
 
 # ---- the policies, in order ------------------------------------------------------------------------------------------------
@@ -230,7 +231,10 @@ def _under_way(gang: Gang) -> Decision | None:
     leader = gang.leader
     doing = leader.status.phase if leader else "training"
     reason, message = _DOING.get(doing, _DOING["training"])
-    return Decision(phase="Running", reason=reason, message=message.format(pods=pods_word(gang.size)), again_in=30.0)
+    told = message.format(pods=pods_word(gang.size))
+    if not gang.heard(0):
+        told = f"{told.rstrip('.')} as far as is known: {why.unheard(gang)}."
+    return Decision(phase="Running", reason=reason, message=told, again_in=30.0)
 
 
 _DOING = {
@@ -276,7 +280,7 @@ def _phase(gang: Gang) -> Phase:
 
 def _failure(gang: Gang) -> Failure | None:
     taken = [f"of index {index}" for index in gang.missing] if gang.was_whole else []
-    return diagnose(gang.evidence(), taken, gang.observed.now)
+    return in_its_gang(gang, diagnose(gang.evidence(), taken, gang.observed.now))
 
 
 def _better_known(gang: Gang) -> Failure | None:
@@ -289,17 +293,16 @@ def _better_known(gang: Gang) -> Failure | None:
 
 
 def _late(gang: Gang) -> Failure | None:
-    """The first step did not come in time. The time in a queue is not the attempt's fault."""
+    """The first step did not come in time. Waiting for a queue or a node is not the attempt's fault, and an agent that cannot be heard
+    may have trained long since."""
     spec, progress = gang.job.spec, gang.job.status.progress
-    if spec is None or spec.startup_deadline_seconds is None or not gang.pods or gang.missing:
+    since = gang.placed_since
+    if spec is None or spec.startup_deadline_seconds is None or since is None:
         return None
-    admission = gang.observed.admission
-    if admission is not None and not admission.admitted:
-        return None
-    since = max(created(gang), (admission.since or 0.0) if admission else 0.0)
+    unheard = all(pod.running for pod in gang.pods.values()) and not gang.heard(0)
     stepped = seconds_of(progress.last_step_time) if progress else None
     trained = gang.leader is not None and gang.leader.status.progress is not None
-    if trained or (stepped is not None and stepped > since) or gang.observed.now - since < spec.startup_deadline_seconds:
+    if unheard or trained or (stepped is not None and stepped > since) or gang.observed.now - since < spec.startup_deadline_seconds:
         return None
     state = why.not_training(gang)
     message = f"No step came within {spec.startup_deadline_seconds} s of startupDeadlineSeconds."

@@ -55,6 +55,12 @@ class Decision:
     """With CREATE: which indexes."""
 
     delete: tuple[Deletion, ...] = ()
+    held: str | None = None
+    """One sentence on pods among `delete` whose trainers ended and in which something else runs on; None where there are none."""
+
+    clears: int = 0
+    """Attempts up to this one are over, and nothing that was made for them alone is needed any more."""
+
     ends: int | None = None
     """This attempt is over from now on."""
 

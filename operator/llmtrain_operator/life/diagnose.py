@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from llmtrain_operator.job.spec.status import Failure as Recorded
 from llmtrain_operator.life.objects import verdict_of
-from llmtrain_operator.life.observed import Node, Pod
+from llmtrain_operator.life.observed import STOPPED, Node, Pod, Warned
 from llmtrain_operator.life.times import span
 from llmtrain_trainer.config import ExitCode, Verdict
 
@@ -80,6 +80,8 @@ class Evidence:
     """Whether its node is given up for dead."""
 
     now: float
+    warned: Warned | None = None
+    """The newest warning event about the pod, where it was asked for."""
 
     @property
     def verdict(self) -> Verdict | None:
@@ -118,9 +120,11 @@ def of_pod(evidence: Evidence) -> Failure | None:
 
 
 def _said_it_itself(evidence: Evidence) -> Failure | None:
-    """The agent left a verdict."""
+    """The agent left a verdict. Where it was told to stop, who told it is the cause, as far as the pod says."""
     verdict, pod = evidence.verdict, evidence.pod
     if verdict is None or pod.exit_code is None or pod.exit_code != verdict.exit_code:
+        return None
+    if pod.exit_code in STOPPED and not pod.told_by_nobody:
         return None
     retryable, charged, repeats, suspect = _BY_CODE.get(pod.exit_code, _UNKNOWN)
     lost_peer = verdict.reason == "NodeLost"
@@ -181,11 +185,18 @@ def _node_lost(evidence: Evidence) -> Failure | None:
 
 
 def _evicted(evidence: Evidence) -> Failure | None:
-    """By the kubelet: the node, or the pod itself, ran short of something."""
+    """By the kubelet: the node ran short of something, or the pod passed a limit of its own, as it would on every node."""
     if evidence.pod.reason != "Evicted":
         return None
-    message = f"{evidence.where} was evicted by the kubelet: {_clause(evidence.pod.message, 'no reason is given')}."
+    said = _clause(evidence.pod.message, "no reason is given")
+    message = f"{evidence.where} was evicted by the kubelet: {said}."
+    if _OWN_LIMIT.search(said) and "low on resource" not in said:
+        return _failure(evidence, "LimitExceeded", message, repeats=True)
     return _failure(evidence, "Evicted", message, suspect=True)
+
+
+_OWN_LIMIT = re.compile(r"exceed", re.IGNORECASE)
+"""The kubelet's words for a volume, a container or a pod above its limit, such as `Usage of EmptyDir volume "x" exceeds the limit`."""
 
 
 def _disrupted(evidence: Evidence) -> Failure | None:
@@ -228,7 +239,7 @@ def _never_began(evidence: Evidence) -> Failure | None:
 def _ended_without_verdict(evidence: Evidence) -> Failure | None:
     """An exit code alone, with the last lines of the log where the kubelet kept them."""
     pod = evidence.pod
-    if pod.exit_code is None or (pod.deleting is not None and pod.exit_code in (137, 143)):
+    if pod.exit_code is None or (pod.deleting is not None and pod.exit_code in (137, *STOPPED)):
         return None
     last = f" Its last words: {_last_line(pod.termination)}" if pod.termination else ""
     if pod.exit_code > 128:
@@ -276,8 +287,13 @@ def _no_image(evidence: Evidence) -> Failure | None:
     waited = evidence.now - (pod.created if pod.created is not None else evidence.now)
     if pod.waiting in _PULL and waited > IMAGE_PATIENCE:
         message = f"The image of pod {pod.name} could not be pulled for {span(waited)}: {said}."
-        return _failure(evidence, "ImagePullFailed", message, suspect=True)
+        own = _NO_SUCH_IMAGE.search(said) is not None
+        return _failure(evidence, "ImagePullFailed", message, suspect=not own, repeats=own)
     return None
+
+
+_NO_SUCH_IMAGE = re.compile(r"not found|manifest unknown|unauthorized|denied|forbidden|authorization failed|authentication", re.IGNORECASE)
+"""What a registry says of an image that no node can pull."""
 
 
 def _failed_somehow(evidence: Evidence) -> Failure | None:
@@ -321,6 +337,7 @@ def _failure(
         time=evidence.time if time is None else time,
         pod=pod.name,
         node=pod.node,
+        step=evidence.verdict.step if evidence.verdict else None,
         exit_code=pod.exit_code,
         retryable=retryable,
         charged=charged,

@@ -12,6 +12,12 @@ from llmtrain_trainer.config import CheckpointStatus, ExitCode, Progress, Verdic
 LOST_AFTER = 60.0
 """Seconds a node may be not ready, and its agent silent, before its pods are given up: a restarted kubelet is back sooner."""
 
+UNHEARD_LOST_AFTER = 360.0
+"""The same where no agent can be heard, so that the silence of one says nothing. Kubernetes itself gives a node up after 300 s."""
+
+HEARD_WITHIN = 60.0
+"""Seconds for which an agent's word tells how things are."""
+
 
 class Gang:
     """A view; holds nothing of its own."""
@@ -74,6 +80,11 @@ class Gang:
         return tuple(index for index in range(self.size) if index not in self.pods)
 
     @property
+    def trained(self) -> bool:
+        """Whether any agent of the newest attempt is known to have got as far as training."""
+        return any(self._trained(index) for index in self.pods) or self.progress is not None
+
+    @property
     def was_whole(self) -> bool:
         """Whether all pods of the newest attempt were there at some time, so that a missing one was taken away."""
         counts, status = self.job.status.pods, self.job.status
@@ -84,6 +95,16 @@ class Gang:
     def scheduled(self) -> int:
         """Pods of the newest attempt that have a node."""
         return sum(pod.node is not None for pod in self.pods.values())
+
+    @property
+    def placed_since(self) -> float | None:
+        """Since when all pods of the newest attempt have their nodes, and are let in; None while they wait for either."""
+        admission = self.observed.admission
+        waits = not self.pods or self.missing or self.scheduled < self.size or (admission is not None and not admission.admitted)
+        if waits:
+            return None
+        began = [pod.placed or pod.created or self.observed.now for pod in self.pods.values()]
+        return max(*began, (admission.since or 0.0) if admission else 0.0)
 
     @property
     def leader(self) -> Agent | None:
@@ -135,9 +156,25 @@ class Gang:
             return False
         if not node.exists or node.out_of_service:
             return True
-        agent = self.agent(pod.index) if pod.attempt == self.number else None
-        silent = agent is None or self.observed.now - agent.time >= LOST_AFTER
-        return node.not_ready_since is not None and self.observed.now - node.not_ready_since >= LOST_AFTER and silent
+        if node.not_ready_since is None or (pod.attempt == self.number and self.heard(pod.index)):
+            return False
+        patience = LOST_AFTER if self._can_hear else UNHEARD_LOST_AFTER
+        return self.observed.now - node.not_ready_since >= patience
+
+    def heard(self, index: int) -> bool:
+        """Whether the agent said something of late."""
+        agent = self.agent(index)
+        return agent is not None and self.observed.now - agent.time < HEARD_WITHIN
+
+    @cached_property
+    def _can_hear(self) -> bool:
+        """Whether agents can be heard at all: if not, it is the way to them that is silent. One whose own node is away proves nothing."""
+        if any(self.heard(index) for index in self.pods):
+            return True
+        gone = {node.name for node in self.observed.nodes.values() if node.not_ready_since is not None}
+        away = {pod.index for pod in self.pods.values() if pod.node in gone}
+        others = [pod for pod in self.pods.values() if pod.running and pod.index not in away]
+        return not others and any(self.agent(index) is not None for index in away)
 
     @property
     def complete(self) -> bool:
@@ -149,7 +186,8 @@ class Gang:
         """Of every pod of the newest attempt."""
         for pod in self.pods.values():
             node = self.observed.nodes.get(pod.node) if pod.node else None
-            yield Evidence(pod=pod, node=node, lost=self.lost(pod), now=self.observed.now)
+            warned = self.observed.warnings.get(pod.name)
+            yield Evidence(pod=pod, node=node, lost=self.lost(pod), now=self.observed.now, warned=warned)
 
     def step(self) -> int | None:
         """Newest step that is known to be done, in this attempt or before."""

@@ -84,10 +84,11 @@ def _of_training(gang: Gang, elapsed: float) -> dict[str, float]:
     if row is None:
         return {"starting" if gang.number <= 1 else "restart": elapsed} if gang.leader and told is None else {"productive": elapsed}
     silent = gang.observed.now - row.time
-    if silent > max(HUNG_FLOOR, HUNG_STEPS * row.step_seconds) and gang.leader and gang.leader.status.phase == "training":
+    doing = gang.leader.status.phase if gang.leader and gang.heard(0) else None  # no step was told, and no word: it may train on
+    if silent > max(HUNG_FLOOR, HUNG_STEPS * row.step_seconds) and doing == "training":
         hung = min(elapsed, silent)
         return {"hung": hung, "productive": elapsed - hung}
-    if gang.leader and gang.leader.status.phase == "restarting":  # in place; nobody looked when it began
+    if doing == "restarting":  # in place; nobody looked when it began
         waited = min(elapsed, max(0.0, silent))
         return {"restart": waited, "productive": elapsed - waited}
     saving = min(elapsed, row.blocked_seconds) if row.step > before else 0.0
@@ -110,9 +111,9 @@ def _step_now(gang: Gang) -> int | None:
 
 
 def _gpus_held(gang: Gang) -> int:
-    """GPUs of the pods that have a node and have not ended."""
+    """GPUs of the pods that have a node and have not ended; one in which something runs on beside a trainer that ended holds them too."""
     each = gang.job.spec.resources.gpus_per_node if gang.job.spec else 0
-    return each * sum(pod.node is not None and gang.may_run(pod) for pod in gang.mine)
+    return each * sum(pod.node is not None and not pod.ended and (gang.may_run(pod) or pod.exit_code is not None) for pod in gang.mine)
 
 
 def _sum(before: Mapping[str, float], more: Mapping[str, float], places: int) -> dict[str, float]:

@@ -75,6 +75,7 @@ def pod_of(pod: object) -> Pod:
         deleting=seconds_of(meta.get("deletionTimestamp")),
         grace=_whole(meta, "deletionGracePeriodSeconds"),
         node=_text(spec, "nodeName"),
+        placed=_placed(status, scheduled),
         gated=bool(_items(spec, "schedulingGates")) or _text(scheduled, "reason") == "SchedulingGated",
         unschedulable=_text(scheduled, "message") if _text(scheduled, "reason") == "Unschedulable" else None,
         nominated=_text(status, "nominatedNodeName") is not None,
@@ -82,6 +83,7 @@ def pod_of(pod: object) -> Pod:
         waiting_message=_text(waiting, "message"),
         started=seconds_of(_map(state, "running").get("startedAt")) or seconds_of(_map(state, "terminated").get("startedAt")),
         running=isinstance(running, Mapping) and not isinstance(ended, Mapping),
+        beside=_beside(status),
         finished=seconds_of(_map(state, "terminated").get("finishedAt")),
         exit_code=_whole(ended, "exitCode"),
         exit_reason=_text(ended, "reason"),
@@ -194,8 +196,20 @@ def _condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
 
 def _container(status: Mapping[str, Any]) -> Mapping[str, Any]:
     """Ours among those that others may have put beside it."""
-    found = [_map(each) for each in _items(status, "containerStatuses")]
-    return next((each for each in found if each.get("name") == CONTAINER), found[0] if found else {})
+    return next((found for each in _items(status, "containerStatuses") if (found := _map(each)).get("name") == CONTAINER), {})
+
+
+def _beside(status: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of other containers that run; those that the kubelet itself ends after ours stand elsewhere."""
+    others = [_map(each) for each in _items(status, "containerStatuses")]
+    running = [_text(each, "name") for each in others if isinstance(_map(each, "state").get("running"), Mapping)]
+    return tuple(name for name in running if name is not None and name != CONTAINER)
+
+
+def _placed(status: Mapping[str, Any], scheduled: Mapping[str, Any]) -> float | None:
+    """When it was given its node: as the scheduler says, or the kubelet."""
+    since = seconds_of(scheduled.get("lastTransitionTime")) if scheduled.get("status") == "True" else None
+    return since if since is not None else seconds_of(status.get("startTime"))
 
 
 def _controller(meta: Mapping[str, Any]) -> str | None:

@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from llmtrain_operator.job.spec import Spec, Status
-from llmtrain_trainer.config import NodeStatus
+from llmtrain_trainer.config import ExitCode, NodeStatus
+
+STOPPED = (ExitCode.SAVED, ExitCode.STOPPED_UNSAVED)
+"""Exit codes of an agent that was told to stop."""
 
 GangKind = Literal["kueue", "volcano", "coscheduling", "operator", "none"]
 """Who admits all pods or none. operator: this operator's own order; none: nobody, each pod for itself."""
@@ -77,6 +80,9 @@ class Pod:
     """Seconds it was given to end; 0 where it was deleted by force."""
 
     node: str | None = None
+    placed: float | None = None
+    """When it was given its node."""
+
     gated: bool = False
     """Held back by a scheduling gate."""
 
@@ -94,6 +100,9 @@ class Pod:
     """When the container was started."""
 
     running: bool = False
+    beside: tuple[str, ...] = ()
+    """Other containers of the pod that run, such as one that a service mesh put in."""
+
     finished: float | None = None
     exit_code: int | None = None
     exit_reason: str | None = None
@@ -111,7 +120,18 @@ class Pod:
     @property
     def stopped(self) -> bool:
         """Whether its processes are known to have ended. A phase that someone set from afar is not enough."""
-        return self.exit_code is not None or (self.phase in ("Succeeded", "Failed") and not self.running)
+        return self.exit_code is not None or (self.ended and not self.running)
+
+    @property
+    def ended(self) -> bool:
+        """Whether all its containers have ended, so that its devices are free."""
+        return self.phase in ("Succeeded", "Failed")
+
+    @property
+    def told_by_nobody(self) -> bool:
+        """Whether its agent was told to stop, and nothing in the pod says by whom."""
+        asked = self.deleting is not None or self.disruption is not None or self.reason is not None
+        return self.exit_code in STOPPED and not asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

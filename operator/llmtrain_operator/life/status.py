@@ -272,6 +272,7 @@ def _restarts(gang: Gang, decision: Decision, attempt: int | None) -> record.Res
         in_window=sum(entry.count for entry in recent),
         preemptions=old.preemptions + taken,
         streak=_streak(gang, old.streak) + charged,
+        interruptions=budget.interruptions(gang, decision.failure if decision.restart else None, old.interruptions),
         attempt_in_place=counted + in_place if same else 0,
         recent=recent,
     )
@@ -301,10 +302,17 @@ def _failure(gang: Gang, decision: Decision) -> record.Failure | None:
     )
 
 
+_FOLLOW_THE_JOB = ("Evicted", "StoppedFromOutside", "ImagePullFailed")
+"""Failures that a node may have caused as well as the job or the cluster."""
+
+
 def _avoided(gang: Gang, decision: Decision) -> tuple[str, ...]:
     """The newest last; the oldest are forgotten."""
     old, failure = gang.job.status.avoided_nodes, decision.failure
     avoids = gang.job.spec is None or gang.job.spec.resilience.avoid_nodes
     if failure is None or not failure.suspect or failure.node is None or not avoids:
         return old
+    before = gang.job.status.failure
+    if failure.reason in _FOLLOW_THE_JOB and before is not None and before.reason == failure.reason and before.node != failure.node:
+        return tuple(node for node in old if node != before.node)  # what befalls the job on one node after another is not the nodes'
     return (*(node for node in old if node != failure.node), failure.node[:1024])[-MOST_AVOIDED:]

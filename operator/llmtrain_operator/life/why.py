@@ -17,6 +17,9 @@ State = tuple[Phase, str, str]
 ORDINARY = frozenset({"CreatingPods", "Scheduling", "CreatingContainers", "AgentNotHeard", "Preparing", "Rendezvous"})
 """Reasons that every start passes through: from one of them to the next is not worth a write of its own."""
 
+LONG_UNHEARD = 600.0
+"""Seconds after which an agent that is not heard is worth a word of its own: something keeps the operator from it."""
+
 _MOUNTS = ("FailedMount", "FailedAttachVolume", "FailedMapVolume")
 _STARTING = {
     "preparing": ("Preparing", "The pods run and prepare model and data"),
@@ -105,12 +108,12 @@ def _not_yet(gang: Gang) -> State | None:
 
 
 def _agents(gang: Gang) -> State | None:
-    """The pods run: the agent of node 0 says how far it is. Until it is heard, what was known before holds."""
+    """The pods run: the agent of node 0 says how far it is. While it is not heard, what was known before holds."""
     leader, status = gang.leader, gang.job.status
-    if leader is None:
+    if leader is None or not gang.heard(0):
         if status.phase == "Running" and status.attempt == gang.number:
             return None
-        return "Starting", "AgentNotHeard", "The pods run, and the agent of node 0 has not answered yet."
+        return "Starting", "AgentNotHeard", f"The pods run, and {unheard(gang)}."
     for index in gang.pods:
         agent = gang.agent(index)
         if agent is not None and agent.status.phase in _STARTING:
@@ -121,6 +124,16 @@ def _agents(gang: Gang) -> State | None:
         said = _clause(leader.status.message)
         return "Restarting", "RestartInPlace", f"The ranks start again in their pods{f': {said}' if said else ''}."
     return None
+
+
+def unheard(gang: Gang) -> str:
+    """A clause on the agent of node 0, which is not heard."""
+    now, leader = gang.observed.now, gang.leader
+    started = [pod.started for pod in gang.pods.values() if pod.started is not None]
+    since = leader.time if leader else max(started, default=now)
+    how_long = f"for {span(now - since)}" if leader or now - since > LONG_UNHEARD else "yet"
+    unknown = "; whether it trains is not known" if now - since > LONG_UNHEARD else ""
+    return f"the agent of node 0 has not answered {how_long}{unknown}"
 
 
 HINDRANCES: tuple[Callable[[Gang], State | None], ...] = (_queued, _no_node, _no_volume, _no_image, _no_container, _not_yet, _agents)

@@ -67,8 +67,8 @@ class Kubelets:
     wall: Callable[[], float]
     places: int = 1
     fits: Fits = anywhere
-    starts_in: float = 0.0
-    """Seconds from a pod's node to its container."""
+    slow: dict[str, float] = field(default_factory=dict)
+    """Node -> seconds from a pod's being given it to its container, such as for a large image; 0 elsewhere."""
 
     saves_in: float = 2.0
     """Seconds from being told to end to the end."""
@@ -143,7 +143,7 @@ class Kubelets:
 
     def _start(self, pod: Object) -> None:
         scheduled = next(found for found in pod["status"]["conditions"] if found["type"] == "PodScheduled")
-        if stamp(self.wall() - self.starts_in) < scheduled["lastTransitionTime"]:
+        if stamp(self.wall() - self.slow.get(pod["spec"]["nodeName"], 0.0)) < scheduled["lastTransitionTime"]:
             return
         self.boxes[pod["metadata"]["uid"]] = Box(started=self.wall())
         names = [box["name"] for box in pod["spec"]["containers"]]

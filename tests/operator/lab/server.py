@@ -5,8 +5,8 @@ The real Client runs on top of it; only the bytes on the wire are left out.
 
 from __future__ import annotations
 
-import copy
 import itertools
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -108,7 +108,7 @@ class ApiServer(Client):
         within: float | None = None,  # noqa: ARG002
     ) -> Object:
         self.sent.append((method, path))
-        asked, body = dict(query or {}), copy.deepcopy(body or {})
+        asked, body = dict(query or {}), _wire(body or {})
         if path == "/apis":
             groups = [{"name": name, "preferredVersion": {"groupVersion": version}} for name, version in self.groups.items()]
             return {"groups": groups}
@@ -127,7 +127,7 @@ class ApiServer(Client):
                 answer = self._apply(path, place, body, manager, asked.get("force") == "true")
             case _:
                 answer = self._merge(path, body)
-        return copy.deepcopy(answer)
+        return _wire(answer)
 
     def _one(self, path: str) -> Object:
         if path not in self.store:
@@ -220,6 +220,11 @@ class ApiServer(Client):
         if "deletionTimestamp" not in meta or given < meta["deletionGracePeriodSeconds"]:
             meta["deletionTimestamp"], meta["deletionGracePeriodSeconds"] = stamp(self._wall() + given), given
             self.touched(found)
+
+
+def _wire(body: Object) -> Object:
+    """The object as it arrives at the other end."""
+    return dict(json.loads(json.dumps(body, allow_nan=False)))
 
 
 def _owned_by(found: Object, uid: str) -> bool:

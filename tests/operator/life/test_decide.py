@@ -130,7 +130,9 @@ TABLE: list[tuple[str, Case, str, str, Action]] = [
     ),
     (
         "an attempt that is late for its first step is started again",
-        lambda w: w.observed(job=w.job(w.status(phase="Starting"), w.spec(startupDeadlineSeconds=600)), agents={}),
+        lambda w: w.observed(
+            job=w.job(w.status(phase="Starting"), w.spec(startupDeadlineSeconds=600)), agents={0: w.agent(phase="starting")}
+        ),
         "Restarting",
         "StartupDeadline",
         Action.DELETE_PODS,

@@ -90,7 +90,8 @@ class Spec(Strict):
     """The job fails when it was active for this long."""
 
     startup_deadline_seconds: PositiveInt | None = None
-    """An attempt fails when its first step does not come within this time of its pods being created."""
+    """An attempt fails when its first step does not come within this time of its pods all having their nodes. Where the operator cannot
+    hear the pods' agents, this is not judged."""
 
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = None
     """The job is deleted this long after it finished. Default: kept."""

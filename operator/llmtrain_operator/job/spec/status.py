@@ -164,6 +164,9 @@ class RestartCounts(Strict):
     streak: Count = 0
     """Failures since training last got further than before; the wait before the next start grows with it."""
 
+    interruptions: Count = 0
+    """Restarts in a row that are not counted against the budget, of gangs that did not last ten minutes; the wait grows with it too."""
+
     attempt_in_place: Count = 0
     """Restarts in place that were counted of the current attempt."""
 

@@ -1,0 +1,72 @@
+"""What a failure means in its gang: one pod alone cannot tell who told it to stop, or whom it waited for. Called by decide.py.
+
+Pods of a gang stop together when one of them is told to. Only the whole gang shows whether anybody told it, or whether it ever was whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from llmtrain_operator.life.diagnose import Failure
+from llmtrain_operator.life.gang import Gang
+from llmtrain_operator.life.observed import STOPPED, Pod
+
+TOGETHER = 60.0
+"""Seconds all pods of a gang must have run for one that lost its peers to have had any."""
+
+MOST_SAID = 500
+
+
+def in_its_gang(gang: Gang, failure: Failure | None) -> Failure | None:
+    """The failure as the whole gang explains it."""
+    if failure is None:
+        return None
+    return _waited_in_vain(gang, failure) or _told_by_nobody(gang, failure) or failure
+
+
+def _waited_in_vain(gang: Gang, failure: Failure) -> Failure | None:
+    """An agent gave up waiting for pods that had no node, or were not started: that is no failure of anything that ran."""
+    if failure.reason != "PeerLost" or (gang.missing and gang.was_whole) or gang.trained:
+        return None
+    late = [pod for pod in gang.pods.values() if pod.started is None or failure.time - pod.started < TOGETHER]
+    if not late and not gang.missing:
+        return None
+    here = gang.size - len(late) - len(gang.missing)
+    message = f"{here} of {gang.size} pods waited for the others until their agents gave up: {_lacks(gang, late, failure.time)}."
+    return replace(failure, reason="GangIncomplete", message=message, charged=False, suspect=False, repeats=False)
+
+
+def _lacks(gang: Gang, late: list[Pod], failed: float) -> str:
+    if not late:
+        return f"{len(gang.missing)} were not created"
+    first = min(late, key=lambda pod: (pod.node is not None, pod.index))
+    if first.node is None or (first.placed is not None and first.placed > failed - TOGETHER):  # the nodes of those that gave up are free
+        said = f": {_clause(first.unschedulable)}" if first.unschedulable else ""
+        return f"pod {first.name} had no node{said}"
+    return f"the container of pod {first.name} on {first.node} was not started in time"
+
+
+def _told_by_nobody(gang: Gang, failure: Failure) -> Failure | None:
+    """Agents were told to stop, and neither a deletion nor an eviction nor the queue did it: most often a kubelet whose probes fail."""
+    first = next((pod for pod in gang.pods.values() if pod.name == failure.pod), None)
+    if failure.exit_code not in STOPPED or first is None or not first.told_by_nobody or _told(gang):
+        return None
+    warned = gang.observed.warnings.get(first.name)
+    said = f" The kubelet warned: {warned.reason}: {_clause(warned.message)}." if warned else ""
+    where = f" on {first.node}" if first.node else ""
+    message = f"Pod {first.name}{where} was told to stop though nobody deleted or evicted it, as a kubelet does whose probes fail.{said}"
+    return replace(failure, reason="StoppedFromOutside", message=message, charged=True, suspect=True)
+
+
+def _told(gang: Gang) -> bool:
+    """Whether somebody with the right to do so is known to take the gang, or a part of it, away."""
+    admission = gang.observed.admission
+    by_queue = admission is not None and (admission.evicted or not admission.admitted)
+    nodes = [gang.observed.nodes.get(pod.node) for pod in gang.pods.values() if pod.node]
+    by_node = any(node is not None and (not node.exists or node.out_of_service or node.unschedulable) for node in nodes)
+    asked = any(pod.deleting is not None or pod.disruption is not None or pod.reason is not None for pod in gang.pods.values())
+    return asked or by_queue or by_node or bool(gang.missing)
+
+
+def _clause(text: str) -> str:
+    return " ".join(text.split()).rstrip(".")[:MOST_SAID]
