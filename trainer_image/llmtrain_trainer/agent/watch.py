@@ -13,7 +13,7 @@ import psutil
 
 from llmtrain_trainer.agent.board import Board, Events, RowTail, read_heartbeats
 from llmtrain_trainer.agent.failure import Failure
-from llmtrain_trainer.agent.hang import patience, silent_rank
+from llmtrain_trainer.agent.hang import Listening, patience, silent_rank
 from llmtrain_trainer.agent.metrics import Metrics
 from llmtrain_trainer.agent.notice_watch import NoticeWatch
 from llmtrain_trainer.agent.ranks import Ranks
@@ -51,6 +51,7 @@ class Watch:
         self._processes = Ranks({})
         self._start_step = 0
         self._forked = 0.0
+        self._listening = Listening(time.monotonic())
         self._advanced = (0.0, 0)
         self._step_seconds: collections.deque[float] = collections.deque(maxlen=100)
         self.first_start = True
@@ -75,6 +76,7 @@ class Watch:
         """The ranks were forked; they go on after `step`."""
         self._ranks, self._processes, self._start_step, self._forked = ranks, processes, step, time.time()
         self.beats, self._advanced = [], (0.0, step)
+        self._listening = Listening(time.monotonic())
         self.first_start = False
         self.timeline.starts(step)
         self._node.board.update(phase="starting", message=f"Starting {len(ranks)} ranks after step {step}.", resumed_from_step=step or None)
@@ -87,6 +89,9 @@ class Watch:
     def tick(self) -> None:
         """Read what is new, show it."""
         self.beats = read_heartbeats(self._node.run) or self.beats
+        if away := self._listening.look(self.beats, time.monotonic()):
+            message = f"{self._node.name} did not run for {away:.0f} s: it slept, or was stopped. That is no hang of its ranks."
+            self._node.events.record("asleep", message, step=self.step)
         self._node.metrics.heartbeats(self.beats)
         self._node.notices.look()
         self._note_progress()
@@ -105,13 +110,13 @@ class Watch:
             for rank in self._ranks
         ]
         limit = patience(self._node.config.hang_seconds, self._step_seconds)
-        now = time.time()
-        late = silent_rank(beats, self._start_step, limit, now, {})
+        silences = {rank: self._listening.silence(rank) for rank in self._ranks}
+        late = silent_rank(beats, self._start_step, limit, silences, {})
         if late is None:
             return None
-        blamed, silence = silent_rank(beats, self._start_step, limit, now, _states(pids)) or late
+        blamed, silence = silent_rank(beats, self._start_step, limit, silences, _states(pids)) or late
         message = f"no sign of life for {silence:.0f} s in phase {blamed.phase}, stacks are in logs/rank-{blamed.rank}.log."
-        return Failure(kind="hang", rank=blamed.rank, node=self._node.name, time=now, step=blamed.step, message=message)
+        return Failure(kind="hang", rank=blamed.rank, node=self._node.name, time=time.time(), step=blamed.step, message=message)
 
     def _note_progress(self) -> None:
         """Step times from heartbeats: nodes other than the first have no rows."""
