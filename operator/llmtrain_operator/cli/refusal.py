@@ -32,6 +32,7 @@ def refusal(error: Exception) -> Refusal | None:
     """None: the error is ours, and its traceback is wanted."""
     from llmtrain_operator.job.parse import ManifestError
     from llmtrain_operator.job.problem import PlanError
+    from llmtrain_operator.local.lock import InUseError
     from llmtrain_operator.local.trainer import TrainerError
 
     if isinstance(error, (ManifestError, PlanError)):
@@ -40,6 +41,6 @@ def refusal(error: Exception) -> Refusal | None:
         return Refusal((str(error),), error.code)
     if isinstance(error, ClusterError):
         return Refusal((str(error),), error.code)
-    if isinstance(error, (UsageError, OSError)):
+    if isinstance(error, (UsageError, InUseError, OSError)):
         return Refusal((str(error),), INVALID)
     return None

@@ -16,6 +16,7 @@ from llmtrain_operator.local import machine, trainer
 from llmtrain_operator.local.adapt import adapt, claims
 from llmtrain_operator.local.agents import Agent, exit_code, kill, start_agents
 from llmtrain_operator.local.environment import environment_here
+from llmtrain_operator.local.lock import Lock, lock
 from llmtrain_operator.local.shutdown import Shutdown
 from llmtrain_operator.local.view import View
 from llmtrain_operator.local.watch import Snapshot, Watch
@@ -40,6 +41,8 @@ class Ready:
     notes: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables of the agents beside their own."""
+    held: Lock | None = None
+    """Keeps other runs out of the workdir."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,14 +61,16 @@ class Outcome:
 def get_ready(job: LLMTrainJob, workdir: Workdir, nodes: int | None = None) -> Ready:
     """Plan for this machine and write the run directories.
 
-    Raises PlanError, DoesNotFitError, or TrainerError where the checkpoints of earlier attempts cannot be listed.
+    Raises PlanError, DoesNotFitError, InUseError where another run has the workdir, or TrainerError where the checkpoints of earlier
+    attempts cannot be listed.
     """
     config, notes = _resolve(job, nodes)
+    held = lock(workdir.root)
     attempt, resumes = _attempt(config)
     config = config.model_copy(update={"job": config.job.model_copy(update={"attempt": attempt})})
     workdir.write(config, fresh=not resumes)
     environment, left_out = environment_here(job)
-    return Ready(config, workdir, (*notes, *left_out), environment)
+    return Ready(config, workdir, (*notes, *left_out), environment, held)
 
 
 def run(ready: Ready, view: View, observe: Callable[[Snapshot], None] = lambda _: None) -> Outcome:
