@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-ROOT = "/mnt/pvc"
+from llmtrain_trainer.config import MOUNTED
+
+ROOT = MOUNTED
 """Every claim that a manifest names is mounted at <ROOT>/<claim>."""
 
 

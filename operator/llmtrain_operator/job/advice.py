@@ -9,6 +9,8 @@ from llmtrain_operator.job.host_memory import offloaded_bytes
 from llmtrain_operator.job.layout import crossing
 from llmtrain_operator.job.settle import Settled
 from llmtrain_operator.job.throughput import trainable_parameters
+from llmtrain_operator.job.uris import uris
+from llmtrain_trainer.config import place
 
 TOKENS_PER_PARAMETER = 20
 """Compute-optimal tokens a parameter: Hoffmann et al. 2022 (Chinchilla)."""
@@ -123,6 +125,13 @@ def fp32_on_gpu(settled: Settled) -> str | None:
     return f"fp32 reaches {gpu.fp32_flops / gpu.bf16_flops:.0%} of what {gpu.name} does in bf16."
 
 
+def other_name(settled: Settled) -> str | None:
+    """A destination is a directory, whatever else its text says."""
+    odd = [(found, place(found.uri)) for found in uris(settled.job.spec) if found.written]
+    said = [f"{found.field} {found.uri} is {there}" for found, there in odd if there not in (found.uri, found.uri.rstrip("/"))]
+    return f"{'; '.join(said)}: case, empty and dot segments, and what follows ? or # do not count." if said else None
+
+
 def moving_branch(settled: Settled) -> str | None:
     model = settled.job.spec.model
     if not (model.source or "").startswith("hf://") or model.revision:
@@ -187,6 +196,7 @@ ADVICE: tuple[Advice, ...] = (
     samples_to_fine_tune,
     adapters_for_little_data,
     no_checkpoint,
+    other_name,
     moving_branch,
     pipeline_bubble,
     uneven_stages,

@@ -10,8 +10,21 @@ from llmtrain_operator.job.deepspeed import DEEPSPEED
 from llmtrain_operator.job.divisors import divisors, listed
 from llmtrain_operator.job.megatron import MEGATRON
 from llmtrain_operator.job.problem import Problem
+from llmtrain_operator.job.uris import uris
+from llmtrain_trainer.config import place
 
 TENSOR, PIPELINE = "spec.parallelism.tensor", "spec.parallelism.pipeline"
+
+
+def destinations(case: Case) -> Problem | None:
+    """Where is written must be a place, and inside the bucket or claim that it names."""
+    for found in uris(case.job.spec):
+        if found.written:
+            try:
+                place(found.uri)
+            except ValueError as error:
+                return Problem(found.field, repr(found.uri), str(error), "Write the place itself, such as s3://bucket/prefix")
+    return None
 
 
 def devices(case: Case) -> Problem | None:
@@ -194,6 +207,7 @@ def peft_in_parallel(case: Case) -> Problem | None:
 
 
 LAYOUT: tuple[Refusal, ...] = (
+    destinations,
     devices,
     data_degree,
     tensor_in_node,

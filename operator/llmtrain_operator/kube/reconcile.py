@@ -112,7 +112,8 @@ class Reconciler:
         if refused is not None and generation != seen.job.generation:  # another manifest may be let in
             refused = self._not_created.pop(key) and None
         place, rivals, writer = self._turns.place(key, seen), self._turns.others(key), self._destinations.writer(key, seen)
-        return replace(seen, rivals=rivals, place=place, writer=writer, not_created=refused)
+        contested = self._destinations.contested(key, seen)
+        return replace(seen, rivals=rivals, place=place, writer=writer, contested=contested, not_created=refused)
 
     async def _not_taken(self, key: JobKey, sight: Sight, observed: Observed, error: NotCreatedError) -> float:
         """Say why, and let the next gang have the turn. Raises ApiError where the API server only had no time."""

@@ -18,7 +18,7 @@ from llmtrain_operator.life.ends import FAILED_GRACE, deletions, ended_as, pods_
 from llmtrain_operator.life.gang import Gang
 from llmtrain_operator.life.ledger import active_seconds
 from llmtrain_operator.life.observed import Observed
-from llmtrain_operator.life.others import destination_in_use, gives_back, name_in_use, refused_lately
+from llmtrain_operator.life.others import destination_in_use, gives_back, name_in_use, refused_lately, yields_destination
 from llmtrain_operator.life.times import seconds_of, span
 from llmtrain_operator.life.turn import gives_way, not_its_turn
 
@@ -265,6 +265,7 @@ POLICIES: tuple[Policy, ...] = (
     _being_created,
     not_its_turn,
     _starts,
+    yields_destination,
     _completes_the_gang,
     gives_way,
     _under_way,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from llmtrain_operator.job.spec import Spec, Status
-from llmtrain_trainer.config import ExitCode, NodeStatus
+from llmtrain_trainer.config import ExitCode, NodeStatus, place
 
 STOPPED = (ExitCode.SAVED, ExitCode.STOPPED_UNSAVED)
 """Exit codes of an agent that was told to stop."""
@@ -47,8 +47,11 @@ class Job:
         """Where its checkpoints go, under a name that means the same place for every job of the cluster."""
         if self.spec is None or self.spec.checkpoint is None:
             return None
-        place = self.spec.checkpoint.destination.rstrip("/")
-        return f"{self.namespace}/{place}" if place.startswith("pvc://") else place
+        try:
+            there = place(self.spec.checkpoint.destination)
+        except ValueError:
+            return None  # the plan refuses it
+        return f"{self.namespace}/{there}" if there.startswith("pvc://") else there
 
     @property
     def size(self) -> int:
@@ -248,7 +251,10 @@ class Observed:
     gang: GangKind = "operator"
     rivals: tuple[Rival, ...] = ()
     writer: str | None = None
-    """Another job, as namespace/name, that writes to this one's destination."""
+    """Another job that writes to this one's destination, as it may be named to who reads this one's status."""
+
+    contested: bool = False
+    """Whether another job waits for this one's destination."""
 
     warnings: Mapping[str, Warned] = field(default_factory=dict)
     """By name of the pod."""

@@ -9,16 +9,29 @@ from llmtrain_operator.life.decision import Action, Decision
 from llmtrain_operator.life.ends import FAILED_GRACE, created, deletions, ended_as, stopping
 from llmtrain_operator.life.gang import Gang
 from llmtrain_operator.life.observed import Observed
+from llmtrain_operator.life.times import span
+
+YIELD_PATIENCE = 30.0
+"""Seconds after which a gang without any node leaves its destination to another job that waits for it."""
 
 INCOMPLETE_PATIENCE = 20.0
 """Seconds a gang keeps the pods it has where creating the others went wrong, without a clear no."""
 
 
 def writes(observed: Observed) -> bool:
-    """Whether pods of this job may write checkpoints, or will once it restarts."""
+    """Whether pods of this job may write checkpoints, or will once it restarts. A job that never ran writes nothing."""
     gang = Gang(observed)
-    begun = gang.number > 0 and gang.job.spec is not None and not (gang.job.spec.suspend or gang.job.deleting or ended_as(gang))
-    return begun or bool(gang.may_run_now)
+    if any(pod.node for pod in gang.may_run_now):
+        return True
+    spec, status = gang.job.spec, gang.job.status
+    stays = spec is not None and not (spec.suspend or gang.job.deleting or ended_as(gang))
+    failed = status.failure.reason != "StartupDeadline" if status.failure else status.phase == "Restarting"
+    return stays and (status.progress is not None or status.checkpoint is not None or failed)
+
+
+def asks_to_write(observed: Observed) -> bool:
+    """Whether its pods are there and wait for nodes: they may write as soon as they have them."""
+    return bool(Gang(observed).may_run_now)
 
 
 def name_in_use(gang: Gang) -> Decision | None:
@@ -41,9 +54,23 @@ def destination_in_use(gang: Gang) -> Decision | None:
         return None
     message = (
         f"Waits until {gang.observed.writer} is over or suspended: it writes its checkpoints to {gang.job.destination} too, "
-        "and each job would go on from the other's."
+        "and each job would go on from the other's. Another checkpoint.destination needs no waiting."
     )
     return Decision(phase="Pending", reason="DestinationInUse", message=message, again_in=30.0)
+
+
+def yields_destination(gang: Gang) -> Decision | None:
+    """A job that never ran holds its destination for no longer than another can wait."""
+    if gang.over or writes(gang.observed):
+        return None
+    waited = gang.observed.now - created(gang)
+    if gang.observed.writer is None and not (gang.observed.contested and waited >= YIELD_PATIENCE):
+        return None
+    message = (
+        f"Leaves {gang.job.destination} to {gang.observed.writer or 'another job that waits for it'}: no pod of this job had a node after "
+        f"{span(waited)}. Another checkpoint.destination needs no waiting."
+    )
+    return stopping(gang, Decision(phase="Pending", reason="DestinationInUse", message=message, ends=gang.number), FAILED_GRACE)
 
 
 def refused_lately(gang: Gang) -> Decision | None:

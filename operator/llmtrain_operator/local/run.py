@@ -23,7 +23,7 @@ from llmtrain_operator.local.watch import Snapshot, Watch
 from llmtrain_operator.local.words import size
 from llmtrain_operator.local.workdir import Workdir
 from llmtrain_operator.sources import read_shape
-from llmtrain_trainer.config import TrainerConfig, Verdict
+from llmtrain_trainer.config import TrainerConfig, Verdict, place
 
 SECONDS_BETWEEN_LOOKS = 0.5
 
@@ -132,7 +132,7 @@ def _attempt(config: TrainerConfig) -> tuple[int, bool]:
     """The number of this attempt, above all that left something in the store, and whether there is a checkpoint to go on from."""
     if config.checkpoint is None:
         return 1, False
-    destination = config.checkpoint.destination
+    destination = place(config.checkpoint.destination)
     if destination.startswith("file://") and not Path(destination.removeprefix("file://")).exists():
         return 1, False  # the usual first run; a second spent on asking the store would say the same
     found = trainer.checkpoints("list", destination)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llmtrain_operator.kube.destinations import Destinations
+from llmtrain_operator.kube.destinations import LATELY, Destinations
 from llmtrain_operator.life.decide import decide
 from llmtrain_operator.life.decision import Action, Decision
 from llmtrain_operator.life.objects import job_of
@@ -48,7 +48,8 @@ def waits(destinations: Destinations, key: tuple[str, str] = SECOND) -> None:
     job = replace(seen(key), writer=destinations.writer(key, seen(key)))
     decision = decide(job)
     assert (decision.phase, decision.reason, decision.action) == ("Pending", "DestinationInUse", Action.NOTHING)
-    assert "Waits until team/first is over or suspended: it writes its checkpoints to s3://bucket/run too" in decision.message
+    whose = "team/first" if key[0] == "team" else "a job of another namespace"
+    assert f"Waits until {whose} is over or suspended: it writes its checkpoints to s3://bucket/run too" in decision.message
     destinations.note(key, job, decision)
 
 
@@ -58,6 +59,34 @@ def test_the_second_job_waits_from_any_namespace(destinations: Destinations) -> 
     assert destinations.writer(FIRST, seen(FIRST)) is None
     assert destinations.writer(SECOND, seen(SECOND, "s3://bucket/run/")) == "team/first", "a slash at the end names the same place"
     assert destinations.writer(SECOND, seen(SECOND, "s3://bucket/other")) is None
+
+
+@pytest.mark.parametrize(
+    "same",
+    ["s3://bucket//run", "s3://bucket/run//", "s3://bucket/run?1", "s3://bucket/run#1", "s3://BUCKET/run", "s3://bucket/./a/../run/."],
+)
+def test_one_place_under_another_name_is_in_use_too(destinations: Destinations, same: str) -> None:
+    assert destinations.writer(SECOND, seen(SECOND, same)) == "team/first"
+
+
+def test_a_job_whose_pods_wait_for_a_node_leaves_its_destination_to_one_that_waits_for_it(added: list[tuple[str, str]]) -> None:
+    made = Destinations(added.append)
+    made.note(FIRST, seen(FIRST), CREATE)
+    assert not made.contested(FIRST, seen(FIRST))
+    waits(made)
+    assert made.contested(FIRST, seen(FIRST)) and not made.contested(SECOND, seen(SECOND))
+    made.note(FIRST, seen(FIRST), Decision(phase="Pending", reason="DestinationInUse", message="", ends=1))
+    assert added == [SECOND] and made.writer(SECOND, seen(SECOND)) is None
+    made.note(SECOND, seen(SECOND), CREATE)
+    assert made.writer(FIRST, seen(FIRST)) == "team/second"
+    assert not made.contested(SECOND, seen(SECOND)), "who left it does not press at once"
+
+
+def test_a_job_of_another_namespace_whose_pods_do_not_run_holds_nothing_for_long(destinations: Destinations) -> None:
+    later = replace(seen(ELSEWHERE), now=100.0 + LATELY)
+    assert destinations.writer(ELSEWHERE, seen(ELSEWHERE)) == "a job of another namespace"
+    assert destinations.writer(ELSEWHERE, later) is None
+    assert destinations.writer(SECOND, replace(seen(SECOND), now=100.0 + LATELY)) == "team/first"
 
 
 def test_a_claim_is_another_one_in_another_namespace(destinations: Destinations) -> None:
