@@ -20,6 +20,9 @@ MOST_PODS = 8
 UNSEEN_SECONDS = 30.0
 """A manifest that the operator has not looked at for this long says something too."""
 
+_AFTER = ("Backoff", "Stopping", "RestartBudgetSpent")
+"""Reasons that only say what follows a failure: what to do about that one is told too."""
+
 Row = tuple[str, str]
 
 
@@ -54,8 +57,10 @@ def rows(observed: Observed, state: State, operator: str | None) -> list[Row]:
     job, status, now = observed.job, observed.job.status, observed.now
     failure = status.failure
     found: list[Row] = []
-    if advice := remedy(state.reason, job.name, failure.first_failing_rank if failure else None):
-        found.append(("what to do", advice))
+    rank = failure.first_failing_rank if failure else None
+    advice = [remedy(state.reason, job.name, rank), remedy(failure.reason, job.name, rank) if failure and state.reason in _AFTER else None]
+    if any(advice):
+        found.append(("what to do", " ".join(filter(None, advice))))
     if operator is not None and state.reason != "NoOperator":
         found.append(("operator", operator))
     if failure is not None:
