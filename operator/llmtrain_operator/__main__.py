@@ -24,6 +24,7 @@ from llmtrain_operator.kube.cluster import Cluster
 from llmtrain_operator.kube.freshness import WatchLostError
 from llmtrain_operator.kube.lease import LeaseLostError
 from llmtrain_operator.kube.replica import Options, run
+from llmtrain_operator.kube.shapes import EVERYWHERE
 
 log = logging.getLogger("llmtrain_operator")
 
@@ -48,6 +49,7 @@ def main() -> int:
             environment=dict(given.trainer_env),
         ),
         lease_name=given.lease_name,
+        sources=EVERYWHERE if given.source is None else tuple(each for each in given.source if each != "off"),
         identity=given.identity,
         host=given.host,
         port=given.port,
@@ -92,6 +94,13 @@ def parser() -> argparse.ArgumentParser:
         help="a variable of every trainer, such as HF_ENDPOINT",
     )
     add("--lease-name", default="llmtrain-operator", help="name of the lease (default: llmtrain-operator)")
+    add(
+        "--source",
+        action="append",
+        default=None,
+        metavar="PREFIX",
+        help="read a model's config.json below this prefix alone, such as hf://; may be given again; off: nowhere (default: hf:// and s3://)",
+    )
     add("--identity", default=f"{environment.get('POD_NAME') or socket.gethostname()}-{uuid.uuid4().hex[:8]}", help="name of this replica")
     add("--host", default="0.0.0.0", help="address of /healthz, /readyz and /metrics (default: all)")
     add("--port", type=int, default=8080, help="their port; 0 takes a free one (default: 8080)")

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from llmtrain_trainer.config import Model
 
 FIELD = "spec.model.source"
+CONFIG = "config.json"
+LARGEST = 4 << 20
+"""Bytes of a config.json; the largest published ones have some tens of KiB."""
+
+READ_SECONDS = 20.0
 
 
 def read_shape(model: Model) -> ModelShape | None:
@@ -28,32 +33,64 @@ def read_shape(model: Model) -> ModelShape | None:
     scheme, _, rest = source.partition("://")
     if scheme == "pvc":
         return None
-    text = _from_hub(rest, model.revision) if scheme == "hf" else _from_store(source)
+    text = _from_hub(rest, model.revision) if scheme == "hf" else _from_s3(source) if scheme == "s3" else _from_file(source)
     return None if text is None else shape_of(_parsed(source, text), where=f"{FIELD} {source}: config.json")
 
 
 def _parsed(source: str, text: str) -> dict[str, Any]:
     try:
         config = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _refused(source, f"its config.json is no JSON ({error})", "Point it at a model in Hugging Face's format") from error
     if not isinstance(config, dict):
         raise _refused(source, "its config.json is no mapping", "Point it at a model in Hugging Face's format")
     return config
 
 
-def _from_store(source: str) -> str:
-    """file:// and s3://, the latter with the environment's AWS_* credentials and endpoint."""
+def _from_file(source: str) -> str:
+    """A regular file: a device or a pipe never ends, and is no model."""
+    path = Path(source.removeprefix("file://")) / CONFIG
+    try:
+        if not path.is_file():
+            raise (
+                _not_there(source)
+                if not path.exists()
+                else _refused(source, f"its {CONFIG} is no regular file", "Put the file itself there")
+            )
+        with path.open("rb") as file:
+            return _text(source, file.read(LARGEST + 1))
+    except OSError as error:
+        raise _refused(source, f"it cannot be read ({error})", "Check the path and who may read it") from error
+
+
+def _from_s3(source: str) -> str:
+    """With the environment's AWS_* credentials and endpoint; at most LARGEST bytes, within READ_SECONDS."""
     import fsspec  # imported here: a manifest with an inline config needs none of it
+    from fsspec.asyn import sync
 
     try:
-        with fsspec.open(f"{source.rstrip('/')}/config.json", "r") as file:
-            text: str = file.read()
-            return text
+        store = fsspec.filesystem("s3")
+        bucket, key, _ = store.split_path(f"{source.rstrip('/')}/{CONFIG}")
+        return _text(source, sync(store.loop, _received, store, bucket, key, timeout=READ_SECONDS))
+    except PlanError:
+        raise
     except FileNotFoundError as error:
-        raise _refused(source, "no config.json is there", "Point it at a directory that holds config.json") from error
+        raise _not_there(source) from error
     except Exception as error:  # every store has its own; whatever it is, the address or the credentials are to blame
-        raise _refused(source, f"it cannot be read ({error})", "Check the address, AWS_ENDPOINT_URL and the credentials") from error
+        why = f"no answer within {READ_SECONDS:g} s" if isinstance(error, TimeoutError) else error
+        raise _refused(source, f"it cannot be read ({why})", "Check the address, AWS_ENDPOINT_URL and the credentials") from error
+
+
+async def _received(store: Any, bucket: str, key: str) -> bytes:
+    """At most LARGEST + 1 bytes of an object, also of a server that sends more than it was asked for."""
+    answer = await store._call_s3("get_object", Bucket=bucket, Key=key, Range=f"bytes=0-{LARGEST}")
+    body, taken = answer["Body"], bytearray()
+    try:
+        while len(taken) <= LARGEST and (chunk := await body.read(1 << 16)):
+            taken += chunk
+    finally:
+        body.close()
+    return bytes(taken)
 
 
 def _from_hub(repository: str, revision: str | None) -> str | None:
@@ -71,8 +108,12 @@ def _from_hub(repository: str, revision: str | None) -> str | None:
     except ImportError as error:
         raise _refused(source, "reading the hub needs the package huggingface_hub", "Install it, or use another source") from error
     try:
-        cached = try_to_load_from_cache(repository, "config.json", revision=revision)
-        return Path(cached if isinstance(cached, str) else hf_hub_download(repository, "config.json", revision=revision)).read_text()
+        cached = try_to_load_from_cache(repository, CONFIG, revision=revision)
+        if not isinstance(cached, str):
+            _check_size_at_hub(repository, revision)
+            cached = hf_hub_download(repository, CONFIG, revision=revision)
+        with Path(cached).open("rb") as file:
+            return _text(source, file.read(LARGEST + 1))
     except LocalEntryNotFoundError:
         return None
     except RepositoryNotFoundError as error:
@@ -87,6 +128,35 @@ def _from_hub(repository: str, revision: str | None) -> str | None:
         raise _refused(source, f"it is no repository of the hub ({error})", "Write hf://owner/name") from error
     except OSError:
         return None
+
+
+def _check_size_at_hub(repository: str, revision: str | None) -> None:
+    """Raises PlanError for a file too large to fetch. A hub that does not say is asked for the file, and says what is wrong then."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    try:
+        size = get_hf_file_metadata(hf_hub_url(repository, CONFIG, revision=revision)).size
+    except Exception:
+        return
+    if size is not None and size > LARGEST:
+        raise _too_large(f"hf://{repository}")
+
+
+def _text(source: str, raw: bytes) -> str:
+    if len(raw) > LARGEST:
+        raise _too_large(source)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise _refused(source, f"its {CONFIG} is no text ({error.reason})", "Point it at a model in Hugging Face's format") from error
+
+
+def _too_large(source: str) -> PlanError:
+    return _refused(source, f"its {CONFIG} has more than {LARGEST >> 20} MiB", "Point it at a model in Hugging Face's format")
+
+
+def _not_there(source: str) -> PlanError:
+    return _refused(source, f"no {CONFIG} is there", f"Point it at a directory that holds {CONFIG}")
 
 
 def _refused(source: str, rule: str, way_out: str) -> PlanError:

@@ -173,3 +173,18 @@ def test_a_given_certificate_is_taken_as_it_is() -> None:
 def test_a_value_that_cannot_be_is_refused(values: dict[str, Any], said: str) -> None:
     with pytest.raises(RuntimeError, match=said):
         rendered(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({}, ["--source=hf://", "--source=s3://"]),
+        ({"sources": ["s3://models/"]}, ["--source=s3://models/"]),
+        ({"sources": False}, ["--source=off"]),
+        ({"sources": "off"}, ["--source=off"]),
+        ({"sources": []}, ["--source=off"]),
+    ],
+)
+def test_sources_of_models_are_opened_by_prefix_or_closed(values: dict[str, Any], told: list[str]) -> None:
+    container = one(rendered(values), "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    assert [word for word in container["args"] if word.startswith("--source=")] == told

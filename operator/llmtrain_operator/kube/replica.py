@@ -33,7 +33,7 @@ from llmtrain_operator.kube.queue import WorkQueue
 from llmtrain_operator.kube.reconcile import Reconciler, work
 from llmtrain_operator.kube.server import application, serve
 from llmtrain_operator.kube.session import Sessions, credentials
-from llmtrain_operator.kube.shapes import Shapes
+from llmtrain_operator.kube.shapes import EVERYWHERE, Shapes
 from llmtrain_operator.kube.turns import Turns
 
 log = logging.getLogger(__name__)
@@ -55,6 +55,9 @@ class Options:
     identity: str
     host: str
     port: int
+    sources: tuple[str, ...] = EVERYWHERE
+    """Prefixes below which the operator reads the config.json of models."""
+
     webhook_certificates: Path | None = None
     """Directory with tls.crt and tls.key; None: no webhook."""
 
@@ -63,7 +66,7 @@ class Options:
 
 async def run(options: Options, stop: asyncio.Event) -> None:
     """Serve, lead, watch, until `stop` is set. Raises LeaseLostError, kopf.LoginError, and whatever ended the watches."""
-    metrics, queue, shapes, pulse = Metrics(), WorkQueue[JobKey](), Shapes(), Pulse()
+    metrics, queue, shapes, pulse = Metrics(), WorkQueue[JobKey](), Shapes(below=options.sources), Pulse()
     info, token = credentials()
     sessions = Sessions(info, metrics, token)
 

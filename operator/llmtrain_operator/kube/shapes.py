@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from llmtrain_operator.job.problem import NotKnownError, PlanError
+from llmtrain_operator.job.divisors import listed
+from llmtrain_operator.job.problem import NotKnownError, PlanError, Problem
 from llmtrain_operator.job.shape import ModelShape
 from llmtrain_operator.kube.judgement import Outcome, is_remote, key_of
 from llmtrain_operator.sources import read_shape
@@ -28,20 +29,28 @@ UNKNOWN_SECONDS = 60.0
 
 REMEMBERED = 10_000
 
+EVERYWHERE = ("hf://", "s3://")
+
 
 class Shapes:
     """What the sources said last. `now` may be called in any thread, `within` in the event loop's."""
 
-    def __init__(self, read: Callable[[Model], ModelShape | None] = read_shape, clock: Callable[[], float] = time.monotonic) -> None:
-        self._read, self._clock = read, clock
+    def __init__(
+        self,
+        read: Callable[[Model], ModelShape | None] = read_shape,
+        clock: Callable[[], float] = time.monotonic,
+        below: Sequence[str] = EVERYWHERE,
+    ) -> None:
+        self._read, self._clock, self._below = read, clock, tuple(below)
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="shape")
         self._lock = threading.Lock()
         self._asked: dict[tuple[str, str | None], tuple[Future[Outcome], float]] = {}  # -> what is read, and since when
 
     async def within(self, model: Model, seconds: float) -> ModelShape | None:
-        """The shape; None where it cannot be known in time. Raises PlanError where the source has none."""
+        """The shape; None where it cannot be known in time. Raises PlanError where the source has none, or may not be read."""
         if not is_remote(model):
             return self._own(model)
+        self._check(model)
         future = self._ask(model)
         await asyncio.wait([asyncio.wrap_future(future)], timeout=seconds)
         return _result(future) if future.done() else None
@@ -54,6 +63,7 @@ class Shapes:
         """
         if not is_remote(model):
             return self._own(model)
+        self._check(model)
         future = self._ask(model)
         if not future.done():
             raise NotKnownError(f"spec.model.source is {model.source}: its config.json is being read.")
@@ -68,6 +78,15 @@ class Shapes:
     def close(self) -> None:
         """Wait for no thread."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _check(self, model: Model) -> None:
+        """Raises PlanError for what the administrator does not let the operator read with its own identity."""
+        source = model.source or ""
+        if not any(f"{source}/".startswith(f"{prefix.rstrip('/')}/") for prefix in self._below):
+            allowed = listed(self._below) if self._below else "nowhere"
+            rule = f"the administrator of the cluster lets the operator read models {'below ' if self._below else ''}{allowed}"
+            way_out = "Use a model there, or give spec.model.config, or ask for the chart's value sources"
+            raise PlanError([Problem("spec.model.source", source, rule, way_out)])
 
     def _own(self, model: Model) -> ModelShape | None:
         """From the manifest. A file:// or pvc:// source is the pod's: the operator's own files are never read for a job."""

@@ -144,3 +144,22 @@ async def test_a_source_that_hangs_holds_up_no_worker_and_the_job_is_woken_when_
     free.set()
     assert await asyncio.wait_for(woken.get(), 10) == ("team", "job")
     assert (await planner.plan_now(remote)).plan is not None and woken.empty()
+
+
+@pytest.mark.parametrize(
+    ("below", "given", "may"),
+    [
+        (("hf://", "s3://models"), "hf://acme/model", True),
+        (("hf://", "s3://models"), "s3://models/a", True),
+        (("hf://", "s3://models"), "s3://models-of-others/a", False),
+        ((), "hf://acme/model", False),
+    ],
+)
+async def test_a_source_that_the_administrator_closed_is_never_read(below: tuple[str, ...], given: str, may: bool, source: Source) -> None:
+    shapes = Shapes(source, below=below)
+    found = await Planner(shapes).plan(manifest(model={"source": given}))
+    assert (found.plan is not None) is may is (source.reads > 0)
+    if not may:
+        assert found.refusal is not None and "the administrator of the cluster lets the operator read models" in found.refusal
+        with pytest.raises(PlanError):
+            shapes.now(Model(source=given))

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,7 @@ from llmtrain_operator.job.problem import PlanError
 from llmtrain_operator.job.quantity import quantity
 from llmtrain_operator.job.spec import LLMTrainJob
 from llmtrain_operator.job.trainer_config import hang_seconds, trainer_config
-from llmtrain_operator.sources import read_shape
+from llmtrain_operator.sources import LARGEST, read_shape
 from llmtrain_trainer.config import Model, TrainerConfig
 
 Planned = Callable[..., Plan]
@@ -141,6 +145,60 @@ def test_an_unusable_config_json_is_refused(tmp_path: Path, text: str | None, sa
         (tmp_path / "config.json").write_text(text)
     with pytest.raises(PlanError, match=says):
         read_shape(Model(source=f"file://{tmp_path}"))
+
+
+def test_a_config_json_that_is_no_model_is_refused_before_it_is_taken(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(PlanError, match="no regular file"):
+        read_shape(Model(source=f"file://{tmp_path}"))
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "config.json").write_bytes(b'{"model_type": "llama", "pad": "' + b"x" * LARGEST + b'"}')
+    with pytest.raises(PlanError, match="more than 4 MiB"):
+        read_shape(Model(source=f"file://{tmp_path}"))
+    (tmp_path / "config.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(PlanError, match="is no text"):
+        read_shape(Model(source=f"file://{tmp_path}"))
+    (tmp_path / "config.json").write_text("[" * 100_000)
+    with pytest.raises(PlanError, match="is no JSON"):
+        read_shape(Model(source=f"file://{tmp_path}"))
+
+
+@pytest.fixture
+def endless(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """An S3 server whose objects never end, whatever is asked of it; gives the bytes that it could send."""
+    from s3fs import S3FileSystem
+
+    sent = [0]
+
+    class Endless(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(1 << 40))
+            self.end_headers()
+            with suppress(OSError):
+                while sent[0] < 1 << 30:
+                    sent[0] += self.wfile.write(b"x" * (1 << 16))
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Endless)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    where = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    for name, value in where.items():
+        monkeypatch.setenv(name, value)
+    S3FileSystem.clear_instance_cache()
+    yield sent
+    server.shutdown()
+    S3FileSystem.clear_instance_cache()
+
+
+def test_an_object_without_end_is_read_no_further_than_a_config_can_be(endless: list[int]) -> None:
+    with pytest.raises(PlanError, match="more than 4 MiB"):
+        read_shape(Model(source="s3://evil/model"))
+    assert endless[0] < 64 << 20
 
 
 def test_a_volume_of_the_cluster_is_not_known_here() -> None:
