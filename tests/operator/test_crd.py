@@ -167,7 +167,6 @@ def test_the_types_and_the_schema_default_alike() -> None:
             "checkpoint": {"destination": "s3://bucket/job"},
             "peft": {},
             "evaluation": {"split": 0.1},
-            "quantization": {},
         },
     }
     dumped = parse_object(manifest).model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -26,14 +26,13 @@ spec:
   - {source: s3://data/chat.jsonl, format: messages, weight: 0.7}
   - {source: file:///data/*.txt, weight: 0.3, columns: {text: body}}
   peft: {method: lora, rank: 16, targetModules: [q_proj, v_proj]}
-  quantization: {bits: 4, type: nf4}
   parallelism: {engine: native, tensor: 4, pipeline: 2, zeroStage: 3}
   training: {globalBatchSize: 64, sequenceLength: 8192, maxSteps: 2000, optimizer: {learningRate: 1e-4, betas: [0.9, 0.99]}}
   evaluation: {split: 0.01}
   checkpoint: {destination: s3://bucket/llama, every: {steps: 200}, keepEverySteps: 1000, resume: 400}
   resources: {nodes: 4, gpusPerNode: 8, gpu: H100-80GB, cpu: 16, memory: 64Gi, rdma: {rdma/hca: 8}}
   scheduling: {queue: team-a, gang: kueue, topology: {required: rack}, tolerations: [{operator: Exists}], nodeSelector: {a: b}}
-  resilience: {restarts: {max: 5, window: 12h}, hang: 30m, lossSpike: {action: rollback}}
+  resilience: {restarts: {max: 5, window: 12h}, hang: 30m, nonFiniteSteps: 5}
   output: {export: [adapter, merged]}
   ttlSecondsAfterFinished: 86400
 status: {phase: Running, nonsense: true}
@@ -111,11 +110,11 @@ def test_all_problems_come_at_once_in_the_order_of_the_text() -> None:
     text = (
         GOOD.replace("task: sft", "task: sfft")
         .replace("nodes: 4", "nodes: 0")
-        .replace("bits: 4", "bits: 8")
+        .replace("rank: 16", "rank: 0")
         .replace("window: 12h", "window: 1")
     )
     fields = [problem.split(" is ")[0] for problem in problems(text)]
-    assert fields == ["spec.task", "spec.quantization.type", "spec.resources.nodes", "spec.resilience.restarts.window"]
+    assert fields == ["spec.task", "spec.peft.rank", "spec.resources.nodes", "spec.resilience.restarts.window"]
 
 
 def test_a_snake_case_name_is_refused_like_any_other_typo() -> None:

@@ -61,14 +61,6 @@ EXAMPLES: dict[tuple[str, str], tuple[list[Section], list[Section]]] = {
         [STEPS, {**STEPS, "schedule": {"warmupSteps": 100}}, {**EPOCHS, "schedule": {"warmupSteps": 10_000}}],
         [{**STEPS, "schedule": {"warmupSteps": 101}}],
     ),
-    ("spec", "quantization"): (
-        [SPEC, {**SPEC, "peft": {}}, {**SPEC, "peft": {}, "quantization": {}}],
-        [{**SPEC, "quantization": {"bits": 4}}],
-    ),
-    ("spec.quantization", "type"): (
-        [{}, {"bits": 4, "type": "fp4"}, {"bits": 8, "type": "int8"}],
-        [{"bits": 8}, {"bits": 4, "type": "int8"}],
-    ),
     ("spec.parallelism", "schedule"): (
         [{}, {"schedule": "gpipe"}, {"virtualStages": 2}, {"virtualStages": 2, "schedule": "interleaved"}],
         [{"virtualStages": 2, "schedule": "1f1b"}, {"virtualStages": 4, "schedule": "gpipe"}],
@@ -123,14 +115,6 @@ EXAMPLES: dict[tuple[str, str], tuple[list[Section], list[Section]]] = {
         [{"key": "a", "operator": "Exists", "value": "b"}],
     ),
     ("spec.scheduling.tolerations[]", "key"): ([{"key": "a"}, {"operator": "Exists"}], [{}, {"value": "b"}]),
-    ("spec", "resilience.lossSpike.action"): (
-        [
-            SPEC,
-            {**SPEC, "resilience": {"lossSpike": {"action": "stop"}}},
-            {**SPEC, "resilience": {"lossSpike": {"action": "rollback"}}, "checkpoint": STORE},
-        ],
-        [{**SPEC, "resilience": {"lossSpike": {"action": "rollback"}}}],
-    ),
     ("spec", "output.export"): (
         [SPEC, {**SPEC, "output": {"export": []}}, {**SPEC, "output": {"export": ["full", "merged"]}, "peft": {}}],
         [{**SPEC, "output": {"export": ["full", "merged"]}}, {**SPEC, "output": {"export": ["adapter"]}}],

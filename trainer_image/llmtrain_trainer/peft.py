@@ -18,9 +18,7 @@ def adapter_config(network: PreTrainedModel, peft: Peft, base: str | None = None
     Raises ValueError for a method that does not keep its result in every layout.
     """
     if peft.method not in METHODS:
-        raise ValueError(
-            f"peft.method is {peft.method}, but the native engine has {' and '.join(METHODS)}: use one of them or engine accelerate"
-        )
+        raise ValueError(f"peft.method is {peft.method}, but the native engine has {' and '.join(METHODS)}: use one of them")
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=peft.rank,

@@ -16,7 +16,7 @@ from llmtrain_trainer.config import EngineName, Offload, Peft
 
 MOST = 3
 
-SHARING: dict[EngineName, tuple[int, ...]] = {"native": (3,), "deepspeed": (3, 1), "megatron": (1,), "accelerate": ()}
+SHARING: dict[EngineName, tuple[int, ...]] = {"native": (3,), "deepspeed": (3, 1), "megatron": (1,)}
 """Stages in which the replicas of each engine share out the most, the best first; a pipeline of DeepSpeed's has the second only."""
 
 

@@ -13,7 +13,7 @@ from llmtrain_operator.job.rules import RULES
 from llmtrain_operator.job.schema import Schema, structural
 from llmtrain_operator.job.spec import GROUP, KIND, PLURAL, VERSION, LLMTrainJob
 
-NEVER = ("task", "model", "tokenizer", "dataset", "peft", "quantization", "training", "evaluation", "managedBy")
+NEVER = ("task", "model", "tokenizer", "dataset", "peft", "training", "evaluation", "managedBy")
 """What is trained, and on what: another value is another job. suspend, deadlines, resilience, cadence, retention and output may change."""
 
 ONLY_SUSPENDED = ("parallelism", "resources", "scheduling")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from llmtrain_operator.job.spec import LLMTrainJob
 from llmtrain_trainer.config import EngineName, PipelineSchedule
 
-ZERO_DEFAULT: dict[EngineName, int] = {"native": 3, "deepspeed": 1, "megatron": 1, "accelerate": 0}
+ZERO_DEFAULT: dict[EngineName, int] = {"native": 3, "deepspeed": 1, "megatron": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

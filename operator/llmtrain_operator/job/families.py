@@ -101,6 +101,9 @@ FAMILIES: Mapping[str, Family] = {
     "mt5": Family(keys=T5_KEYS, names=T5, tied=True),
 }
 
+TRAINED = ("llama", "mistral", "qwen2", "qwen3", "gpt2", "mixtral", "qwen2_moe", "qwen3_moe")
+"""Families that an engine of this version trains. The others of FAMILIES are known by their sizes alone."""
+
 MOST, MOST_LAYERS, MOST_POSITIONS = 1 << 24, 10_000, (1 << 31) - 1
 """The largest size that is read, of layers and of positions: far above every published model, and small enough that no plan takes long."""
 
@@ -126,18 +129,29 @@ TRUE_BY_DEFAULT = {"qkv_bias"}, {"gpt_neox": {"attention_bias"}}
 
 
 def shape_of(config: Mapping[str, Any], *, where: str = "spec.model.config") -> ModelShape:
-    """Read a config.json. A model_type that is not in the table is read with the standard keys, as a Llama.
+    """Read a config.json.
 
-    Raises PlanError that names every key that is missing or no positive integer; `where` is the path before the key.
+    Raises PlanError that names every key that is missing or no positive integer, or the family where no engine trains it; `where` is the
+    path before the key.
     """
-    model_type = str(config.get("model_type", ""))
-    if not model_type:
-        raise PlanError([Problem(f"{where}.model_type", "missing", "it names the model family", f"Use one of {', '.join(FAMILIES)}")])
-    family = FAMILIES.get(model_type, FAMILIES["llama"])
-    reader = _Reader(config, where, ALIASES.get(model_type, {}))
-    shape = _t5(reader, family) if family.names is T5 else _decoder(reader, family, model_type)
+    model_type = config.get("model_type")
+    if model_type is None:
+        raise PlanError([Problem(f"{where}.model_type", "missing", "it names the model family", f"Use a model of type {listed(TRAINED)}")])
+    family = FAMILIES.get(model_type) if isinstance(model_type, str) else None
+    if family is None:
+        raise PlanError([untrained(model_type, where)])
+    reader = _Reader(config, where, ALIASES.get(str(model_type), {}))
+    shape = _t5(reader, family) if family.names is T5 else _decoder(reader, family, str(model_type))
     reader.check(shape)
+    if reader.problems:
+        raise PlanError(reader.problems if model_type in TRAINED else [untrained(model_type, where)])
     return shape
+
+
+def untrained(model_type: object, where: str) -> Problem:
+    """Nothing else of its config.json matters."""
+    rule = "no engine of this version trains models of this type"
+    return Problem(f"{where}.model_type", shown(model_type), rule, f"Use a model of type {listed(TRAINED)}")
 
 
 def _decoder(read: _Reader, family: Family, model_type: str) -> ModelShape:
@@ -287,8 +301,6 @@ class _Reader:
         if not self.problems and shape.parameters > MOST_PARAMETERS:
             rule = f"its sizes multiply to {shape.parameters:.3g} parameters, and at most {MOST_PARAMETERS:.0e} are planned"
             self.problems.append(Problem(self.where, shape.model_type, rule, "Write the sizes as in the model's config.json"))
-        if self.problems:
-            raise PlanError(self.problems)
 
 
 def _most(key: str) -> int:

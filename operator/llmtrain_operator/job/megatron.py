@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from llmtrain_operator.job.case import Case, Refusal
 from llmtrain_operator.job.divisors import divisors, listed
+from llmtrain_operator.job.families import TRAINED
 from llmtrain_operator.job.problem import Problem
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "mixtral", "qwen3_moe")
@@ -28,7 +29,7 @@ def on_gpus(case: Case) -> Problem | None:
 
 def family(case: Case) -> Problem | None:
     shape = case.shape
-    if shape is None or shape.model_type in FAMILIES:
+    if shape is None or shape.model_type in FAMILIES or shape.model_type not in TRAINED:
         return None
     rule = f"its model_type is {shape.model_type}, and engine megatron knows {listed(FAMILIES)}"
     return Problem("spec.model", case.job.spec.model.source or shape.model_type, rule, NATIVE)
@@ -115,12 +116,6 @@ def adapters(case: Case) -> Problem | None:
     return Problem("spec.peft.method", peft.method, rule, "Leave peft out, or use engine native or deepspeed")
 
 
-def quantization(case: Case) -> Problem | None:
-    if not (found := case.job.spec.quantization):
-        return None
-    return Problem("spec.quantization", f"{found.bits} bits", "engine megatron trains all weights unquantized", "Leave quantization out")
-
-
 def zero_stage(case: Case) -> Problem | None:
     if case.degrees.zero < 2:
         return None
@@ -164,7 +159,9 @@ def heads_over_context(case: Case) -> Problem | None:
     if cp == 1 or shape is None or shape.kv_heads % (tp * cp) == 0:
         return None
     rule = f"context x tensor ({tp * cp}) must divide the {shape.kv_heads} key-value heads, which engine megatron sends over ranks whole"
-    return Problem("spec.parallelism.context", str(cp), rule, "Use a smaller degree, or use engine native")
+    right = divisors(shape.kv_heads // tp) if shape.kv_heads % tp == 0 else [1]
+    other = ", or use engine native" if shape.heads % (tp * cp) == 0 and case.job.spec.training.sequence_length % cp == 0 else ""
+    return Problem("spec.parallelism.context", str(cp), rule, f"Use {listed(right)}{other}")
 
 
 def expert_width(case: Case) -> Problem | None:
@@ -187,7 +184,6 @@ LIMITS: tuple[Refusal, ...] = (
     vocabulary,
     mixed_layers,
     adapters,
-    quantization,
     zero_stage,
     schedule,
     compiled,

@@ -124,11 +124,10 @@ def _states(run: Run, mine: Held) -> Iterator[Term]:
     yield Term(name="gradients", bytes=size, how=f"{cost.gradients:.3g} bytes a trained weight")
     cut = f"; {expert.weights:.3g} of an expert, over {run.replicas // mesh.ep}" if mesh.ep > 1 else ""
     if run.peft:
-        plain = states.frozen(run.engine, mesh.zero_stage, precision, run.replicas, None, run.away)
-        base = states.frozen(run.engine, mesh.zero_stage, precision, run.replicas, run.quantization, run.away)
-        other = states.frozen(run.engine, mesh.zero_stage, precision, run.replicas // mesh.ep, run.quantization, run.away)
-        how = f"{base:.3g} bytes a weight" + (f": {run.quantization.bits} bits and constants" if run.quantization else ": frozen") + cut
-        yield Term(name="base weights", bytes=int(base * mine.layers + other * mine.experts + plain * mine.ends), how=how)
+        base = states.frozen(run.engine, mesh.zero_stage, precision, run.replicas, run.away)
+        other = states.frozen(run.engine, mesh.zero_stage, precision, run.replicas // mesh.ep, run.away)
+        how = f"{base:.3g} bytes a weight: frozen{cut}"
+        yield Term(name="base weights", bytes=int(base * (mine.layers + mine.ends) + other * mine.experts), how=how)
         yield Term(name="adapter weights", bytes=int(cost.weights * mine.adapter), how=f"{cost.weights:.3g} bytes a weight: {cost.source}")
     else:
         size = int(cost.weights * mine.trained + expert.weights * experts)
@@ -150,8 +149,6 @@ def _working_copies(run: Run, mine: Held) -> Iterator[Term]:
         )
     elif run.engine == "deepspeed" and mesh.zero_stage == 3:
         yield from zero_memory.stage_3(run, mine)
-    elif run.engine == "accelerate" and element == 2:
-        yield Term(name="autocast copies", bytes=int(2 * mine.total), how="2 bytes a weight, cached by autocast")
 
 
 def _adds_up_whole(run: Run) -> bool:
@@ -246,7 +243,7 @@ def _logits(run: Run, rank: int) -> Term:
     gathered = run.tokens * element * shape.vocab // tp if whole and tp > 1 else 0
     chunk = 8 * min(run.tokens * part, LOSS_CHUNK) if overwritten and run.on_gpu else 0
     loss = run.tokens * part * each + max(gathered, chunk)
-    matrix = 0 if run.peft else (4 if run.engine == "accelerate" else element) * shape.vocab * shape.hidden // tp
+    matrix = 0 if run.peft else element * shape.vocab * shape.hidden // tp
     backward = run.tokens * part * element * (1 + waiting) + matrix
     how = f"{each} bytes x {run.tokens} tokens x {part} of the vocabulary" + (", and a chunk in fp32" if chunk else "")
     if backward > loss:

@@ -8,7 +8,7 @@ from typing import Any
 
 from llmtrain_operator.job import states
 from llmtrain_operator.job.shape import ModelShape
-from llmtrain_trainer.config import Batch, EngineName, Mesh, Offload, Peft, Quantization, Training
+from llmtrain_trainer.config import Batch, EngineName, Mesh, Offload, Peft, Training
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,6 @@ class Run:
     training: Training
     engine: EngineName
     peft: Peft | None
-    quantization: Quantization | None
     eager: bool
     packed: bool
     """Rows hold several samples, so attention is given a mask."""

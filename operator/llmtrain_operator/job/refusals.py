@@ -10,6 +10,7 @@ from llmtrain_operator.job.deepspeed import DEEPSPEED
 from llmtrain_operator.job.divisors import divisors, listed
 from llmtrain_operator.job.megatron import MEGATRON
 from llmtrain_operator.job.problem import Problem
+from llmtrain_operator.job.shape import ModelShape
 from llmtrain_operator.job.uris import uris
 from llmtrain_trainer.config import place
 
@@ -51,9 +52,8 @@ def tensor_in_node(case: Case) -> Problem | None:
     tp, local = case.degrees.tp, case.degrees.procs_per_node
     if case.gpu is None or local % tp == 0:
         return None
-    return Problem(
-        TENSOR, str(tp), f"it must divide the {local} GPUs of a node, so that no group crosses nodes", f"Use {listed(divisors(local))}"
-    )
+    rule = f"it must divide the {local} GPUs of a node, so that no group crosses nodes"
+    return Problem(TENSOR, str(tp), rule, f"Use {listed(_tensor_degrees(case))}")
 
 
 def tensor_plan(case: Case) -> Problem | None:
@@ -68,12 +68,22 @@ def tensor_divides(case: Case) -> Problem | None:
     tp, shape = case.degrees.tp, case.shape
     if shape is None or tp == 1 or shape.model_type in WITHOUT_TENSOR:
         return None
-    split = {"attention heads": shape.heads, "key-value heads": shape.kv_heads, "feed-forward width": shape.ffn}
-    wrong = [f"the {name} ({count})" for name, count in split.items() if count % tp]
+    wrong = [f"the {name} ({count})" for name, count in _split(shape).items() if count % tp]
     if not wrong:
         return None
-    right = [degree for degree in divisors(shape.kv_heads) if all(count % degree == 0 for count in split.values())]
-    return Problem(TENSOR, str(tp), f"it must divide {listed(wrong, 'and')}", f"Use {listed(right)}")
+    return Problem(TENSOR, str(tp), f"it must divide {listed(wrong, 'and')}", f"Use {listed(_tensor_degrees(case))}")
+
+
+def _split(shape: ModelShape) -> dict[str, int]:
+    """What tensor parallelism splits evenly."""
+    return {"attention heads": shape.heads, "key-value heads": shape.kv_heads, "feed-forward width": shape.ffn}
+
+
+def _tensor_degrees(case: Case) -> list[int]:
+    """Degrees that stay within a node and split the model evenly."""
+    counts = [] if case.shape is None or case.shape.model_type in WITHOUT_TENSOR else [*_split(case.shape).values()]
+    local = [case.degrees.procs_per_node] if case.gpu is not None else []
+    return [degree for degree in divisors(min((*counts, *local))) if all(count % degree == 0 for count in (*counts, *local))]
 
 
 def enough_layers(case: Case) -> Problem | None:
@@ -190,22 +200,6 @@ def adapter_targets(case: Case) -> Problem | None:
     return Problem("spec.peft.targetModules", ", ".join(wrong), f"a {shape.model_type} layer has {', '.join(names)}", way_out)
 
 
-def accelerate_is_data_parallel(case: Case) -> Problem | None:
-    degrees = case.degrees
-    if degrees.engine != "accelerate" or degrees.model_parallel == 1:
-        return None
-    value = f"pipeline {degrees.pp} x context {degrees.cp} x tensor {degrees.tp}"
-    return Problem("spec.parallelism", value, "engine accelerate is data parallel only", "Leave the degrees out, or use engine native")
-
-
-def peft_in_parallel(case: Case) -> Problem | None:
-    peft, degrees = case.job.spec.peft, case.degrees
-    if peft is None or peft.method in ("lora", "rslora", "dora") or degrees.model_parallel == 1:
-        return None
-    rule = f"method {peft.method} does not work with tensor or pipeline parallelism in any engine"
-    return Problem("spec.peft.method", peft.method, rule, "Use lora, or leave tensor and pipeline out")
-
-
 LAYOUT: tuple[Refusal, ...] = (
     destinations,
     devices,
@@ -224,8 +218,6 @@ LAYOUT: tuple[Refusal, ...] = (
     experts_over_tensor,
     tokenizer_fits,
     adapter_targets,
-    accelerate_is_data_parallel,
-    peft_in_parallel,
 )
 
 REFUSALS: tuple[Refusal, ...] = (*AVAILABLE, *LAYOUT, *DEEPSPEED, *MEGATRON)

@@ -105,7 +105,6 @@ def _run(case: Case, mesh: Mesh, batch: Batch, shape: ModelShape) -> Run:
         training=spec.training,
         engine=case.degrees.engine,
         peft=spec.peft,
-        quantization=spec.quantization,
         eager=spec.model.attention == "eager",
         packed=spec.task == "sft" and spec.training.packing,
         on_gpu=case.gpu is not None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llmtrain_trainer.config import EngineName, Offload, Quantization
+from llmtrain_trainer.config import EngineName, Offload
 
 NOWHERE = Offload()
 """Everything stays on the device."""
@@ -25,8 +25,6 @@ def trained(engine: EngineName, zero: int, precision: str, dp: int, offload: Off
     """What AdamW training keeps a weight. `offload`: what is not on the device."""
     if engine == "native":
         return _native(zero, dp)
-    if engine == "accelerate":
-        return StateBytes(weights=4, gradients=4, optimizer=8, source="fp32 weight, gradient and two moments, whole on every rank")
     return _deepspeed(zero, precision, dp, offload) if engine == "deepspeed" else _megatron(zero, precision, dp)
 
 
@@ -63,20 +61,9 @@ def _megatron(zero: int, precision: str, dp: int) -> StateBytes:
     return StateBytes(weights=weights, gradients=4, optimizer=optimizer / (dp if zero else 1), source=source)
 
 
-def frozen(engine: EngineName, zero: int, precision: str, dp: int, quantization: Quantization | None, offload: Offload = NOWHERE) -> float:
+def frozen(engine: EngineName, zero: int, precision: str, dp: int, offload: Offload = NOWHERE) -> float:
     """Bytes on each rank for a frozen weight of a matrix inside the layers."""
-    if quantization:
-        return quantized(quantization)
     if offload.parameters != "none":
         return 0.0
     width = 2 if precision == "bf16" and engine != "native" else 4
     return width / (dp if zero == 3 and engine in ("native", "deepspeed") else 1)
-
-
-def quantized(quantization: Quantization) -> float:
-    """Bytes a weight in blocks of 64 with an fp32 constant each; double quantization holds the constants in 8 bits, with an fp32
-    constant for 256 of them: Dettmers et al. 2023 (QLoRA), section 3. 8 bits: one byte, and fp32 constants a row, which are left out."""
-    if quantization.bits == 8:
-        return 1.0
-    constants = 1 / 64 + 4 / (64 * 256) if quantization.double_quant else 4 / 64
-    return 0.5 + constants

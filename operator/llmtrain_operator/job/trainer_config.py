@@ -31,7 +31,6 @@ def trainer_config(job: LLMTrainJob, plan: Plan, attempt: int, restarts_left: in
         tokenizer=spec.tokenizer,
         dataset=spec.dataset,
         peft=spec.peft,
-        quantization=spec.quantization,
         training=spec.training,
         evaluation=spec.evaluation,
         checkpoint=spec.checkpoint,

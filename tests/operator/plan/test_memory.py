@@ -8,8 +8,7 @@ import pytest
 
 from llmtrain_operator.job.host_memory import offloaded_bytes
 from llmtrain_operator.job.plan import Plan
-from llmtrain_operator.job.states import frozen, quantized, trained
-from llmtrain_trainer.config import Quantization
+from llmtrain_operator.job.states import trained
 
 Planned = Callable[..., Plan]
 Term = Callable[[Plan, str], int]
@@ -186,13 +185,6 @@ def test_what_a_cpu_rank_offloads_to_the_host_stays_in_its_memory(planned: Plann
 def test_megatron_keeps_18_bytes_or_6_and_12_shared(zero: int, total: float) -> None:
     cost = trained("megatron", zero, "bf16", 8)
     assert cost.weights + cost.gradients + cost.optimizer == total
-
-
-def test_nf4_costs_half_a_byte_and_its_constants() -> None:
-    assert quantized(Quantization(double_quant=False)) == 0.5 + 4 / 64
-    assert round(quantized(Quantization()), 4) == 0.5159
-    assert quantized(Quantization(bits=8, type="int8")) == 1
-    assert frozen("accelerate", 0, "bf16", 1, Quantization()) < frozen("accelerate", 0, "bf16", 1, None) / 3
 
 
 def test_a_plan_fits_below_80_percent_and_not_above(planned: Planned) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from llmtrain_operator.job.families import shape_of
+from llmtrain_operator.job.divisors import listed
+from llmtrain_operator.job.families import TRAINED, shape_of
 from llmtrain_operator.job.problem import PlanError
 from llmtrain_operator.job.shape import flops_per_token
 
@@ -78,8 +79,21 @@ def test_frozen_weights_cost_four_flops_each() -> None:
     assert full - frozen == 2 * shape.matmul_parameters
 
 
-def test_an_unknown_family_is_read_by_the_standard_keys() -> None:
-    assert shape_of(SMALL | {"model_type": "new_llama"}).parameters == shape_of(SMALL).parameters
+@pytest.mark.parametrize(
+    "config",
+    [
+        SMALL | {"model_type": "new_llama"},
+        {"model_type": "gemma3", "text_config": {"model_type": "gemma3_text", "hidden_size": 64}, "vision_config": {}},
+        {"model_type": "gemma2", "hidden_size": 64},
+        {"model_type": ["llama"], "hidden_size": 64},
+    ],
+)
+def test_a_family_that_no_engine_trains_is_refused_by_its_name_alone(config: dict[str, Any]) -> None:
+    with pytest.raises(PlanError) as caught:
+        shape_of(config, where="spec.model.source hf://a/b: config.json")
+    [problem] = caught.value.problems
+    assert problem.field == "spec.model.source hf://a/b: config.json.model_type"
+    assert str(problem).endswith("no engine of this version trains models of this type. Use a model of type " + listed(TRAINED) + ".")
 
 
 @pytest.mark.parametrize("key", ["hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size"])

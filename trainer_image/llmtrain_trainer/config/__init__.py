@@ -3,7 +3,7 @@
 from llmtrain_trainer.config.checkpoint import Cadence, Checkpoint, Output
 from llmtrain_trainer.config.dataset import Columns, Dataset, Evaluation
 from llmtrain_trainer.config.deepspeed import Offload
-from llmtrain_trainer.config.model import Model, Peft, Quantization, Tokenizer, TokenizerTraining
+from llmtrain_trainer.config.model import Model, Peft, Tokenizer, TokenizerTraining
 from llmtrain_trainer.config.place import MOUNTED, place
 from llmtrain_trainer.config.status import CheckpointStatus, ExitCode, GpuMemory, Heartbeat, NodeStatus, Progress, RankSeconds, Verdict
 from llmtrain_trainer.config.strict import Duration, Name, PositiveInt, Ratio, Source, StoreUri, Strict, seconds
@@ -37,7 +37,6 @@ __all__ = [
     "PipelineSchedule",
     "PositiveInt",
     "Progress",
-    "Quantization",
     "RankSeconds",
     "Ratio",
     "Restarts",

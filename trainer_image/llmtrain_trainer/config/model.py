@@ -1,4 +1,4 @@
-"""What is trained: the model, its tokenizer, adapters and quantization of the base."""
+"""What is trained: the model, its tokenizer, adapters."""
 
 from __future__ import annotations
 
@@ -60,8 +60,9 @@ class Tokenizer(Strict):
 class Peft(Strict):
     """Adapters: train few parameters beside frozen weights."""
 
-    method: Literal["lora", "dora", "rslora", "ia3", "prompt", "prefix", "ptuning", "adalora", "vera", "oft"] = "lora"
-    """lora works in every layout of the native engine; the others need engine accelerate, in one process per replica."""
+    method: Literal["lora", "rslora"] = "lora"
+    """lora (Hu et al., 2021), or rslora, which scales by alpha / sqrt(rank) (Kalajdzievski, 2023). Both work in every layout of the
+    engines native and deepspeed."""
 
     rank: Annotated[int, Field(ge=1, le=4096)] = 16
     """Rank of the two low-rank factors. 8 to 64 is usual; more costs memory linearly."""
@@ -76,19 +77,3 @@ class Peft(Strict):
         "all-linear",
     )
     """Names of linear layers (their last path part, such as q_proj). all-linear means every linear layer but the output head."""
-
-    virtual_tokens: PositiveInt = 20
-    """Length of the learned prompt of prompt, prefix and ptuning."""
-
-
-class Quantization(Strict):
-    """The frozen base weights in few bits, for PEFT on small GPUs (QLoRA)."""
-
-    bits: Literal[4, 8] = 4
-    """Bits per base weight."""
-
-    type: Literal["nf4", "fp4", "int8"] = "nf4"
-    """Code of the weights: nf4 or fp4 with 4 bits, int8 with 8."""
-
-    double_quant: bool = True
-    """Quantize the quantization constants too; saves about 0.4 bits a weight."""

@@ -13,12 +13,12 @@ from pydantic import Field
 from llmtrain_trainer.config.checkpoint import Checkpoint, Output
 from llmtrain_trainer.config.dataset import Dataset, Evaluation
 from llmtrain_trainer.config.deepspeed import Offload
-from llmtrain_trainer.config.model import Model, Peft, Quantization, Tokenizer
+from llmtrain_trainer.config.model import Model, Peft, Tokenizer
 from llmtrain_trainer.config.strict import PositiveInt, Strict
 from llmtrain_trainer.config.training import Training
 
-Task = Literal["pretrain", "sft", "reward", "dpo", "kto", "orpo", "grpo", "distill", "mlm", "seq2seq", "qa", "classify", "tokenClassify"]
-EngineName = Literal["native", "deepspeed", "megatron", "accelerate"]
+Task = Literal["pretrain", "sft"]
+EngineName = Literal["native", "deepspeed", "megatron"]
 PipelineSchedule = Literal["gpipe", "1f1b", "interleaved"]
 
 
@@ -145,9 +145,6 @@ class TrainerConfig(Strict):
 
     peft: Peft | None = None
     """Adapters, as in the manifest."""
-
-    quantization: Quantization | None = None
-    """Base weights in few bits, as in the manifest."""
 
     training: Training
     """How it is trained, as in the manifest; `batch` holds the resolved sizes."""

@@ -1,7 +1,7 @@
 """Manifest -> frozen types, one file a section. Defaults live here and in llmtrain_trainer.config, nowhere else."""
 
 from llmtrain_operator.job.spec.parallelism import Parallelism
-from llmtrain_operator.job.spec.resilience import LossSpike, Resilience, Restarts
+from llmtrain_operator.job.spec.resilience import Resilience, Restarts
 from llmtrain_operator.job.spec.resources import Resources
 from llmtrain_operator.job.spec.scheduling import Scheduling, Toleration, Topology
 from llmtrain_operator.job.spec.spec import GROUP, KIND, PLURAL, VERSION, LLMTrainJob, Metadata, Spec
@@ -14,7 +14,6 @@ __all__ = [
     "VERSION",
     "Condition",
     "LLMTrainJob",
-    "LossSpike",
     "Metadata",
     "Parallelism",
     "Phase",

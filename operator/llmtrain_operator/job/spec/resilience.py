@@ -19,18 +19,8 @@ class Restarts(Strict):
     """Only restarts within this time count. A day: a node that fails once a week never uses up the budget."""
 
 
-class LossSpike(Strict):
-    """When the loss jumps or is not a number."""
-
-    action: Literal["none", "stop", "rollback"] = "none"
-    """stop: fail at once; rollback: restore the last good checkpoint and skip the data window, which needs spec.checkpoint."""
-
-    threshold: Annotated[float, Field(gt=1, le=1000)] = 6.0
-    """A spike is a loss this many standard deviations above the running mean."""
-
-
 class Resilience(Strict):
-    """Restarts, hangs, spikes, bad nodes."""
+    """Restarts, hangs, losses that are not a number, bad nodes."""
 
     restarts: Restarts = Restarts()
     """Budget of restarts, of ranks in place and of whole gangs together."""
@@ -44,11 +34,5 @@ class Resilience(Strict):
     non_finite_steps: Annotated[int, Field(ge=1, le=1000)] = 3
     """End the job after this many steps in a row whose loss or gradient norm is NaN or infinite. None of them is saved or exported."""
 
-    loss_spike: LossSpike = LossSpike()
-    """What to do when the loss jumps or is not a number."""
-
     avoid_nodes: bool = True
     """Keep away from nodes that failed this job."""
-
-    spares: Annotated[int, Field(ge=0, le=64)] = 0
-    """Idle pods kept ready to take a failed node's place."""

@@ -20,7 +20,6 @@ from llmtrain_trainer.config import (
     Output,
     Peft,
     PositiveInt,
-    Quantization,
     Strict,
     Task,
     Tokenizer,
@@ -51,9 +50,6 @@ class Spec(Strict):
     peft: Peft | None = None
     """Adapters instead of full training."""
 
-    quantization: Quantization | None = None
-    """Base weights in few bits; needs peft."""
-
     parallelism: Parallelism = Parallelism()
     """How the model is cut over the devices; {auto: true} chooses."""
 
@@ -73,7 +69,7 @@ class Spec(Strict):
     """Queue, gang and placement of the pods, and the image they run."""
 
     resilience: Resilience = Resilience()
-    """What happens when ranks die or hang, the loss jumps or a node is bad."""
+    """What happens when ranks die or hang, the loss is not a number or a node is bad."""
 
     output: Output = Output()
     """What is written when training is complete: exports and a report."""
