@@ -13,6 +13,10 @@ from llmtrain_operator.job.problem import Problem
 from llmtrain_operator.job.shape import ModelShape
 from llmtrain_operator.job.uris import uris
 from llmtrain_trainer.config import place
+from llmtrain_trainer.config.shares import distortion
+
+MOST_OFF = 0.05
+"""How far the share of a dataset may be from what its weight says."""
 
 TENSOR, PIPELINE = "spec.parallelism.tensor", "spec.parallelism.pipeline"
 
@@ -200,6 +204,18 @@ def adapter_targets(case: Case) -> Problem | None:
     return Problem("spec.peft.targetModules", ", ".join(wrong), f"a {shape.model_type} layer has {', '.join(names)}", way_out)
 
 
+def weights_can_be_kept(case: Case) -> Problem | None:
+    """Datasets take turns in a period of some length at most; a share that is too small for it would be rounded to another one."""
+    weights = [dataset.weight for dataset in case.job.spec.dataset]
+    wrong = [i for i, off in enumerate(distortion(weights)) if off > MOST_OFF]
+    if not wrong:
+        return None
+    i = wrong[0]
+    rest = sum(weights) - weights[i]
+    rule = f"its share of the samples is {weights[i] / sum(weights):.2g}, which cannot be kept to within {MOST_OFF:.0%}"
+    return Problem(f"spec.dataset[{i}].weight", f"{weights[i]:g}", rule, f"Give it at least {2e-5 * rest:.1g}, or leave the dataset out")
+
+
 LAYOUT: tuple[Refusal, ...] = (
     destinations,
     devices,
@@ -218,6 +234,9 @@ LAYOUT: tuple[Refusal, ...] = (
     experts_over_tensor,
     tokenizer_fits,
     adapter_targets,
+    weights_can_be_kept,
+    accelerate_is_data_parallel,
+    peft_in_parallel,
 )
 
 REFUSALS: tuple[Refusal, ...] = (*AVAILABLE, *LAYOUT, *DEEPSPEED, *MEGATRON)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmtrain_trainer.data.order import LONGEST_PERIOD, Mixture, permute, shuffled, whole_shares
+from llmtrain_trainer.config.shares import LONGEST_PERIOD, SHORT_PERIOD, distortion, whole_shares
+from llmtrain_trainer.data.order import Mixture, chairman, permute, shuffled
 from llmtrain_trainer.data.packing import pack
 
 untimed = settings(deadline=None)  # the machine may be busy
@@ -29,7 +32,7 @@ def test_each_dataset_is_within_one_of_its_share_after_any_number_of_samples(giv
 @given(weights)
 def test_shares_are_the_weights(given_weights: list[float]) -> None:
     shares = np.array(whole_shares(given_weights)) / sum(whole_shares(given_weights))
-    np.testing.assert_allclose(shares, np.array(given_weights) / sum(given_weights), atol=2 / LONGEST_PERIOD)
+    np.testing.assert_allclose(shares, np.array(given_weights) / sum(given_weights), atol=2 / SHORT_PERIOD)
 
 
 @untimed
@@ -49,6 +52,27 @@ def test_weights_without_a_small_common_denominator_still_give_every_dataset_its
     shares = whole_shares([0.712345678, 0.287654321, 1e-9])
     assert min(shares) == 1
     assert sum(shares) <= LONGEST_PERIOD + 2
+
+
+@pytest.mark.parametrize("small", [1e-6, 1e-5, 1e-4, 3.7e-4, 0.012345])
+def test_a_small_weight_gets_its_share_and_no_more(small: float) -> None:
+    assert max(distortion([1.0, small])) <= 0.05
+    datasets, _ = Mixture([1.0, small]).at(np.arange(4_000_000))
+    assert (datasets == 1).sum() == pytest.approx(4_000_000 * small / (1 + small), rel=0.05, abs=1)
+
+
+@untimed
+@given(st.lists(st.integers(1, 60), min_size=2, max_size=6))
+def test_the_assignment_is_tijdemans(quotas: list[int]) -> None:
+    """As he states it: at each place, of the datasets that are behind by enough, the one whose deadline comes first."""
+    period, slack, given_places = sum(quotas), 2 * len(quotas) - 2, [0] * len(quotas)
+    places, before = chairman(quotas)
+    for place in range(period):
+        owed = [slack * (quota * (place + 1) - period * had) for quota, had in zip(quotas, given_places, strict=True)]
+        due = [i for i in range(len(quotas)) if owed[i] >= period]
+        chosen = min(due, key=lambda i: (Fraction((slack - 1) * period - owed[i], quotas[i]), i))
+        assert (places[place], before[place]) == (chosen, given_places[chosen])
+        given_places[chosen] += 1
 
 
 @untimed

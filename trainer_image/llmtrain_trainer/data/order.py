@@ -7,16 +7,15 @@ Two steps, both O(1) in k: `Mixture` says which dataset the k-th sample comes fr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
+from heapq import heapify, heappop, heappush
 from math import lcm
 
 import numpy as np
 from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from llmtrain_trainer.config.shares import whole_shares
 
-LONGEST_PERIOD = 1 << 14
-"""Weights whose common denominator is larger are rounded to this one."""
+Ints = NDArray[np.int64]
 
 
 class Mixture:
@@ -24,10 +23,8 @@ class Mixture:
 
     def __init__(self, weights: Sequence[float]) -> None:
         quotas = whole_shares(weights)
-        self._choices = chairman(quotas)
+        self._choices, self._before = chairman(quotas)
         self._quotas = np.array(quotas, dtype=np.int64)
-        one_hot = self._choices[:, None] == np.arange(len(quotas))
-        self._before = (np.cumsum(one_hot, axis=0) - one_hot)[np.arange(len(self._choices)), self._choices]
 
     def at(self, consumed: Ints) -> tuple[Ints, Ints]:
         """(dataset, how many samples of that dataset were consumed before) of each 0-based position in the stream."""
@@ -43,34 +40,33 @@ class Mixture:
         return counts
 
 
-def whole_shares(weights: Sequence[float]) -> list[int]:
-    """Whole numbers in the proportion of the weights, in lowest terms where their sum stays within LONGEST_PERIOD."""
-    exact = [Fraction(repr(weight)) for weight in weights]
-    shares = [weight / sum(exact) for weight in exact]
-    period = lcm(*(share.denominator for share in shares))
-    if period <= LONGEST_PERIOD:
-        return [int(share * period) for share in shares]
-    return [max(1, round(share * LONGEST_PERIOD)) for share in shares]
-
-
-def chairman(quotas: Sequence[int]) -> Ints:
+def chairman(quotas: Sequence[int]) -> tuple[Ints, Ints]:
     """One period of the chairman assignment (Tijdeman, 1980): quota i of sum(quotas) places for dataset i, never off by 1 or more.
 
-    At each place, of the datasets that are behind by enough, the one whose deadline comes first.
+    Turn j of dataset i may come from place (period (1 + s j)) / (s quota) - 1 on, with s = 2 datasets - 2; of the turns that may come, the
+    one whose deadline is first does. Returns the dataset of each place, and how many places it had before.
     """
     period, count = sum(quotas), len(quotas)
     if count == 1:
-        return np.zeros(1, dtype=np.int64)
-    slack = 2 * count - 2
-    given = [0] * count
-    places = np.empty(period, dtype=np.int64)
+        return np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64)
+    slack, common = 2 * count - 2, lcm(*quotas)
+    waiting = [(_release(period, slack, quota, 0), i, 0) for i, quota in enumerate(quotas)]
+    heapify(waiting)
+    due: list[tuple[int, int, int]] = []
+    places, before = np.empty(period, dtype=np.int64), np.empty(period, dtype=np.int64)
     for place in range(period):
-        owed = [slack * (quota * (place + 1) - period * had) for quota, had in zip(quotas, given, strict=True)]
-        due = [i for i in range(count) if owed[i] >= period]
-        chosen = min(due, key=lambda i: (Fraction((slack - 1) * period - owed[i], quotas[i]), i))
-        given[chosen] += 1
-        places[place] = chosen
-    return places
+        while waiting and waiting[0][0] <= place:
+            _, i, turn = heappop(waiting)
+            heappush(due, ((slack * (turn + 1) - 1) * (common // quotas[i]), i, turn))
+        _, chosen, turn = heappop(due)
+        places[place], before[place] = chosen, turn
+        heappush(waiting, (_release(period, slack, quotas[chosen], turn + 1), chosen, turn + 1))
+    return places, before
+
+
+def _release(period: int, slack: int, quota: int, turn: int) -> int:
+    """The first place that turn `turn` of a dataset may have."""
+    return -(-period * (1 + slack * turn) // (slack * quota)) - 1
 
 
 def shuffled(ordinals: Ints, size: int, seed: int, dataset: int) -> Ints:
