@@ -35,6 +35,17 @@ EXAMPLES: dict[tuple[str, str], tuple[list[Section], list[Section]]] = {
         [{"source": "hf://a/b", "revision": "main"}, {"source": "s3://a/b"}],
         [{"source": "s3://a/b", "revision": "main"}, {"config": {}, "revision": "main"}],
     ),
+    ("spec.tokenizer.train", "vocabSize"): (
+        [{"vocabSize": 259}, {"vocabSize": 100, "algorithm": "unigram"}],
+        [{"vocabSize": 258}, {"vocabSize": 2, "algorithm": "bpe"}],
+    ),
+    **{
+        (f"spec.{datasets}[]", "split"): (
+            [{"source": "file:///x"}, {"source": "hf://a/b", "split": "test"}, {"source": "s3://a/b", "split": "train"}],
+            [{"source": "file:///x", "split": "test"}, {"source": "hf://a/b", "split": "train[10:100]"}],
+        )
+        for datasets in ("dataset", "evaluation.dataset")
+    },
     ("spec.tokenizer", "train"): (
         [{}, {"source": "hf://a/b"}, {"train": {"vocabSize": 512}}],
         [{"source": "hf://a/b", "train": {"vocabSize": 512}}],

@@ -86,15 +86,18 @@ def _agent(options: argparse.Namespace) -> NoReturn:
 
 def _prepare(options: argparse.Namespace) -> int:
     from llmtrain_trainer.config import ExitCode, TrainerConfig
-    from llmtrain_trainer.prepare import prepare
+    from llmtrain_trainer.prepare import Unreachable, prepare
     from llmtrain_trainer.run_dir import RunDir
 
-    config = TrainerConfig.model_validate_json(options.config.read_text())
     try:
+        config = TrainerConfig.model_validate_json(options.config.read_text())
         prepare(config, RunDir(options.run_dir.absolute()), options.cache.absolute(), print)
     except ValueError as error:
         print(error, file=sys.stderr)
         return ExitCode.CONFIG
+    except Unreachable as error:
+        print(error, file=sys.stderr)
+        return ExitCode.RANK_FAILED
     return ExitCode.DONE
 
 

@@ -100,11 +100,7 @@ class _Preparation:
 
     def _place_model_and_tokenizer(self) -> int:
         link(self._tokenizer_directory, self.run.prepared / "tokenizer")
-        return place_model(self.config.model, self._facts, self.run.prepared / "model", self.cache, self.say, self._note)
-
-    def _note(self, sentence: str) -> None:
-        self.say(sentence)
-        tell(self.run, sentence)
+        return place_model(self.config.model, self._facts, self.run.prepared / "model", self.cache, self.say, self._tell)
 
     @cached_property
     def _facts(self) -> TokenizerFacts:

@@ -101,6 +101,10 @@ class RunDir:
         return self.root / "errors" / "diverged.txt"
 
     @property
+    def stream_error(self) -> Path:
+        return self.root / "errors" / "stream.json"
+
+    @property
     def port(self) -> Path:
         return self.root / "port.json"
 

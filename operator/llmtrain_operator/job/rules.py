@@ -76,6 +76,28 @@ RULES: tuple[Rule, ...] = (
         way_out="Keep either source or train",
     ),
     Rule(
+        at="spec.tokenizer.train",
+        field="vocabSize",
+        reads=("algorithm", "vocabSize"),
+        cel="self.algorithm != 'bpe' || self.vocabSize >= 259",
+        holds=lambda self: self["algorithm"] != "bpe" or self["vocabSize"] >= 259,
+        rule="byte-level bpe has the 256 bytes, 2 special tokens and at least one merge",
+        way_out="Give at least 259, or another algorithm",
+    ),
+    *(
+        Rule(
+            at=f"spec.{datasets}[]",
+            field="split",
+            reads=("source", "split"),
+            cel="self.split == 'train' || (self.source.startsWith('hf://') && !self.split.contains('['))",
+            holds=lambda self: self["split"] == "train" or (self["source"].startswith("hf://") and "[" not in self["split"]),
+            rule="only an hf:// dataset has splits, and a split is read whole",
+            way_out="Leave split out and name the files in source, such as file:///data/test-*.jsonl; of an hf:// dataset give the name "
+            "alone, and maxSamples",
+        )
+        for datasets in ("dataset", "evaluation.dataset")
+    ),
+    Rule(
         at="spec",
         field="tokenizer",
         reads=("model", "tokenizer"),

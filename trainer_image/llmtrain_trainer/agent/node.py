@@ -9,7 +9,6 @@ import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,8 @@ from llmtrain_trainer.agent.metrics import Metrics
 from llmtrain_trainer.agent.notice_watch import NoticeWatch
 from llmtrain_trainer.agent.outcome import EndedError, FencedError, GaveUpError, StoppedError, UnfitError
 from llmtrain_trainer.agent.preflight import check_machine, check_rendezvous, check_store
-from llmtrain_trainer.agent.preparation import CACHE
-from llmtrain_trainer.agent.ranks import HEAVY, fork, start_server
+from llmtrain_trainer.agent.preparing import Streamer, prepare
+from llmtrain_trainer.agent.ranks import HEAVY, start_server
 from llmtrain_trainer.agent.server import Server
 from llmtrain_trainer.agent.stop import Stop
 from llmtrain_trainer.agent.uploads import Uploads
@@ -104,7 +103,7 @@ class _Agent:
         self._events = Events(run, f"[node {options.node_rank}] " if config.mesh.nodes > 1 else "", self._hear)
         self._notices = NoticeWatch(run, self._events, self._board)
         self._uploads: Uploads | None = None
-        self._streamer: BaseProcess | None = None
+        self._streamer: Streamer | None = None
         self._echo = Echo(run) if options.echo else None
 
     def begin(self) -> None:
@@ -122,10 +121,9 @@ class _Agent:
         self._settings()
         store = self._open_store()
         start_server((*HEAVY, f"llmtrain_trainer.engines.{config.engine}", *_modelling(config)))
-        preparation = fork("llmtrain_trainer.agent.preparation:main", run.root, {CACHE: str(self._options.cache)}, run.logs / "prepare.log")
-        self._await(preparation)
+        prepare(run, self._options.cache, self._events, lambda: self._stop.requested, self._notices.look)
         if any(dataset.streaming for dataset in config.dataset):
-            self._streamer = fork("llmtrain_trainer.agent.preparation:stream", run.root, {}, run.logs / "stream.log")
+            self._streamer = Streamer(run, self._events)
         return self._train(store)
 
     def verdict_of(self, error: Exception) -> Verdict:
@@ -143,7 +141,7 @@ class _Agent:
         if self._uploads is not None:
             self._uploads.close()
         if self._streamer is not None:
-            self._streamer.kill()
+            self._streamer.close()
         if self._echo is not None:
             self._echo.close()
         self._notices.look()
@@ -195,27 +193,6 @@ class _Agent:
     def _fenced(self, newest: Name) -> FencedError:
         assert self._config.checkpoint is not None
         return FencedError(self._config.job.attempt, newest, self._config.checkpoint.destination)
-
-    def _await(self, preparation: BaseProcess) -> None:
-        """Wait for the preparation. Raises UnfitError with its sentence."""
-        while preparation.exitcode is None:
-            if self._stop.requested:
-                preparation.kill()
-                raise StoppedError
-            self._notices.look()
-            time.sleep(0.05)
-        self._notices.look()
-        if preparation.exitcode == 0:
-            return
-        words = self._run.prepare_error
-        log = self._run.logs / "prepare.log"
-        if not words.exists():
-            raise UnfitError(ExitCode.RANK_FAILED, "PreparationFailed", f"Preparation ended with code {preparation.exitcode}; see {log}.")
-        said = json.loads(words.read_text())
-        if said["kind"] in ("data", "config"):
-            raise UnfitError(ExitCode.CONFIG, "BadData" if said["kind"] == "data" else "BadConfig", said["message"])
-        message = f"Preparation failed: {said['type']}: {said['message']}"
-        raise UnfitError(ExitCode.OUT_OF_MEMORY if said["kind"] == "oom" else ExitCode.RANK_FAILED, "PreparationFailed", message)
 
     def _train(self, store: Store | None) -> Verdict:
         # torch takes seconds to import; until here the agent did without, while the server imported it

@@ -1,4 +1,4 @@
-"""Preparation as a child of the warm server, so that its memory goes when it is done. Entered by ranks.fork, awaited by node.py."""
+"""Preparation as a child of the warm server, so that its memory goes when it is done. Entered by ranks.fork, awaited by preparing.py."""
 
 from __future__ import annotations
 
@@ -35,8 +35,13 @@ def _say(line: str) -> None:
 
 
 def stream(root: str) -> None:
-    """Go on tokenising streaming datasets while the ranks train; ends with the agent. What fails here, the ranks that wait report."""
-    from llmtrain_trainer.data.streaming import stream_chunks
-
+    """Go on tokenising streaming datasets while the ranks train; ends with the agent. On an error leaves errors/stream.json."""
     run = RunDir(Path(root))
-    stream_chunks(TrainerConfig.model_validate_json(run.config.read_text()), run, _say, threading.Event())
+    try:
+        from llmtrain_trainer.data.streaming import stream_chunks
+
+        stream_chunks(TrainerConfig.model_validate_json(run.config.read_text()), run, _say, threading.Event())
+    except BaseException as error:
+        traceback.print_exc()
+        write_last_words(run.stream_error, error, step=0, starting=False)
+        sys.exit(ExitCode.RANK_FAILED)

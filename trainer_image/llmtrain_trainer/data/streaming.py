@@ -66,7 +66,7 @@ def write_chunks(field: str, dataset: Dataset, config: TrainerConfig, directory:
 def stream_chunks(config: TrainerConfig, run: RunDir, say: Callable[[str], None], stop: threading.Event) -> None:
     """Write what is left of every streaming dataset, in turns, until all are at their end or `stop` is set.
 
-    For the agent to run in a thread after `prepare`. On an error the ranks that wait are told, then it is raised.
+    For the agent to run in a process after `prepare`. Of bad data the ranks that wait are told; other errors a later call may not meet.
     """
     writers = [
         write_chunks(f"dataset[{i}]", dataset, config, run.prepared / "train" / str(i), run.prepared / "tokenizer")
@@ -78,16 +78,10 @@ def stream_chunks(config: TrainerConfig, run: RunDir, say: Callable[[str], None]
             if stop.is_set():
                 return
             say(f"streaming: chunk {max(n for n in numbers if n is not None) + 1} is ready")
-    except Exception as error:
-        write_atomically(run.prepared / FAILED, json.dumps(_reason(error)))
+    except BadData as error:
+        reason = {"field": error.field, "value": error.value, "rule": error.rule, "way_out": error.way_out}
+        write_atomically(run.prepared / FAILED, json.dumps(reason))
         raise
-
-
-def _reason(error: Exception) -> dict[str, str]:
-    """What the ranks raise for it."""
-    if isinstance(error, BadData):
-        return {"field": error.field, "value": error.value, "rule": error.rule, "way_out": error.way_out}
-    return {"message": str(error).strip() or type(error).__name__}
 
 
 class Chunks:
@@ -143,4 +137,5 @@ class Chunks:
 
 
 def _failure(reason: dict[str, str]) -> Exception:
+    """What stands in FAILED: the parts of a BadData, or the message of another end."""
     return Interrupted(reason["message"]) if "message" in reason else BadData(**reason)

@@ -50,9 +50,9 @@ def _train_bpe(settings: TokenizerTraining, texts: Texts) -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    if settings.vocab_size < len(alphabet) + 2:
-        way_out = f"Give at least {len(alphabet) + 2}, or another algorithm"
-        raise BadData("tokenizer.train.vocabSize", settings.vocab_size, "byte-level bpe needs the 256 bytes and 2 special tokens", way_out)
+    if settings.vocab_size < len(alphabet) + 3:
+        rule, way_out = "byte-level bpe needs the 256 bytes, 2 special tokens and at least one merge", f"Give at least {len(alphabet) + 3}"
+        raise BadData("tokenizer.train.vocabSize", settings.vocab_size, rule, f"{way_out}, or another algorithm")
     trainer = trainers.BpeTrainer(
         vocab_size=settings.vocab_size,
         min_frequency=settings.min_frequency,
