@@ -235,8 +235,6 @@ LAYOUT: tuple[Refusal, ...] = (
     tokenizer_fits,
     adapter_targets,
     weights_can_be_kept,
-    accelerate_is_data_parallel,
-    peft_in_parallel,
 )
 
 REFUSALS: tuple[Refusal, ...] = (*AVAILABLE, *LAYOUT, *DEEPSPEED, *MEGATRON)

@@ -59,9 +59,7 @@ def test_two_processes_train_the_same_tokenizer() -> None:
 
 
 def test_bpe_smaller_than_the_bytes_is_refused() -> None:
-    with pytest.raises(
-        BadData, match=r"tokenizer\.train\.vocabSize is 100: byte-level bpe needs the 256 bytes, 2 special tokens"
-    ):
+    with pytest.raises(BadData, match=r"tokenizer\.train\.vocabSize is 100: byte-level bpe needs the 256 bytes, 2 special tokens"):
         tokenizers.train(TokenizerTraining(algorithm="bpe", vocab_size=100), lambda: TEXTS)
 
 
