@@ -155,7 +155,8 @@ def test_every_section_of_spec_may_change_never_or_only_when_said() -> None:
 
 
 def test_the_types_and_the_schema_default_alike() -> None:
-    """Every default in the schema is the one the types use, at every depth."""
+    """Every default in the schema is the one the types use, at every depth. Those that depend on the task stand in no schema."""
+    by_task = {"optimizer": {"learningRate": 1e-3, "betas": [0.9, 0.99], "weightDecay": 0.2}, "schedule": {"minRatio": 0.2}}
     manifest = {
         "apiVersion": "llmtrain.io/v1alpha1",
         "kind": "LLMTrainJob",
@@ -163,7 +164,7 @@ def test_the_types_and_the_schema_default_alike() -> None:
         "spec": {
             "model": {"source": "hf://acme/tiny"},
             "dataset": [{"source": "file:///data"}],
-            "training": {"globalBatchSize": 8, "sequenceLength": 128, "maxSteps": 100},
+            "training": {"globalBatchSize": 8, "sequenceLength": 128, "maxSteps": 100, **by_task},
             "checkpoint": {"destination": "s3://bucket/job"},
             "peft": {},
             "evaluation": {"split": 0.1},
@@ -195,5 +196,5 @@ def test_a_property_called_examples_survives() -> None:
     class Odd(Strict):
         examples: Annotated[str, Field(examples=["x"])] = "x"
 
-    assert "examples" in crd._without_examples(structural(Odd))["properties"]
-    assert "examples" not in crd._without_examples(structural(Odd))["properties"]["examples"]
+    assert "examples" in crd._storable(structural(Odd))["properties"]
+    assert "examples" not in crd._storable(structural(Odd))["properties"]["examples"]

@@ -202,3 +202,17 @@ def test_a_mutated_manifest_parses_or_raises_manifest_error(manifest: Any) -> No
 def test_any_text_parses_or_raises_manifest_error(text: str) -> None:
     with pytest.raises(ManifestError):
         parse_manifest(text)
+
+
+@pytest.mark.parametrize(
+    ("task", "rates"),
+    [("pretrain", (3e-4, (0.9, 0.95), 0.1, 0.1)), ("sft", (5e-5, (0.9, 0.999), 0.0, 0.0))],
+)
+def test_fine_tuning_has_the_defaults_of_its_peers(task: str, rates: tuple[Any, ...]) -> None:
+    training = parse_object(minimal(task=task)).spec.training
+    optimizer = training.optimizer
+    assert (optimizer.learning_rate, optimizer.betas, optimizer.weight_decay, training.schedule.min_ratio) == rates
+    given = minimal(task=task, training={**MINIMAL["spec"]["training"], "optimizer": {"weightDecay": 0.3}, "schedule": {"minRatio": 0.4}})
+    written = parse_object(given).spec.training
+    assert (written.optimizer.weight_decay, written.schedule.min_ratio) == (0.3, 0.4)
+    assert written.optimizer.betas == rates[1]

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from llmtrain_operator.cli.refusal import UsageError
+from llmtrain_trainer.config.training import FINE_TUNING
 
 MOST_MEANT = 3
 """Fields that a hint names at most."""
@@ -124,12 +125,17 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _default(field: FieldInfo) -> str:
-    value = field.get_default(call_default_factory=True)
+    other = field.json_schema_extra.get(FINE_TUNING) if isinstance(field.json_schema_extra, dict) else None
+    usual = _value(field.get_default(call_default_factory=True))
+    return usual if other is None else f"{usual} in task pretrain, {_value(other)} in every other, as in Hugging Face's Trainer"
+
+
+def _value(value: Any) -> str:
     if value is None:
         return "none"
     if isinstance(value, BaseModel):
         return "its fields' defaults"
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return "[" + ", ".join(str(item) for item in value) + "]"
     return str(value).lower() if isinstance(value, bool) else str(value) or '""'
 

@@ -12,6 +12,7 @@ import yaml
 from llmtrain_operator.job.rules import RULES
 from llmtrain_operator.job.schema import Schema, structural
 from llmtrain_operator.job.spec import GROUP, KIND, PLURAL, VERSION, LLMTrainJob
+from llmtrain_trainer.config.training import FINE_TUNING
 
 NEVER = ("task", "model", "tokenizer", "dataset", "peft", "training", "evaluation", "managedBy")
 """What is trained, and on what: another value is another job. suspend, deadlines, resilience, cadence, retention and output may change."""
@@ -85,7 +86,7 @@ def object_schema() -> Schema:
         _validate(_section(schema, each.at), each.cel, each.message)
     for rule, message in _changes():
         _validate(schema["properties"]["spec"], rule, message)
-    plain: Schema = _without_examples(schema)
+    plain: Schema = _storable(schema)
     return plain
 
 
@@ -114,16 +115,16 @@ def _section(schema: Schema, path: str) -> Schema:
     return schema
 
 
-def _without_examples(schema: Any, inside_properties: bool = False) -> Any:
-    """`examples` and `propertyNames` are no words of OpenAPI 3.0 as Kubernetes has it; a property may still be called so."""
+def _storable(schema: Any, inside_properties: bool = False) -> Any:
+    """Without the words that OpenAPI 3.0 as Kubernetes has it does not know; a property may still be called so."""
     if isinstance(schema, list):
-        return [_without_examples(each) for each in schema]
+        return [_storable(each) for each in schema]
     if not isinstance(schema, dict):
         return schema
     return {
-        key: _without_examples(value, inside_properties=key == "properties" and not inside_properties)
+        key: _storable(value, inside_properties=key == "properties" and not inside_properties)
         for key, value in schema.items()
-        if inside_properties or key not in ("examples", "propertyNames")
+        if inside_properties or key not in ("examples", "propertyNames", FINE_TUNING)
     }
 
 

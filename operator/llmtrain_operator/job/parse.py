@@ -19,7 +19,7 @@ from llmtrain_operator.job.document import Document, ManifestError, Path, dotted
 from llmtrain_operator.job.misspelt import unknown
 from llmtrain_operator.job.problem import Problem
 from llmtrain_operator.job.rules import RULES, Rule
-from llmtrain_operator.job.schema import Schema, below, defaulted, structural
+from llmtrain_operator.job.schema import Schema, below, defaulted, for_task, structural
 from llmtrain_operator.job.spec import GROUP, KIND, VERSION, LLMTrainJob, Metadata
 
 __all__ = ["ManifestError", "parse_document", "parse_manifest", "parse_object"]
@@ -55,6 +55,7 @@ def parse_document(document: Document) -> LLMTrainJob:
     _refuse(excesses(given), document)
     manifest = json.loads(json.dumps(given))  # keys are text
     seen = defaulted(manifest, manifest_schema())
+    seen = for_task(seen, manifest_schema(), task_of(seen))
     try:
         job = LLMTrainJob.model_validate_json(json.dumps(seen), strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
@@ -63,6 +64,12 @@ def parse_document(document: Document) -> LLMTrainJob:
         raise
     _refuse(_of_rules(manifest, seen, ()), document)
     return job
+
+
+def task_of(manifest: Given) -> object:
+    """spec.task, as far as there is one."""
+    spec = manifest.get("spec")
+    return spec.get("task") if isinstance(spec, dict) else None
 
 
 def _read(manifest: Given) -> Given:

@@ -6,10 +6,13 @@ apiextensions/v1; what cannot be said in them raises TypeError when the schema i
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
 from pydantic import BaseModel
+
+from llmtrain_trainer.config.training import FINE_TUNING
 
 Schema = dict[str, Any]
 
@@ -74,6 +77,8 @@ def _plain(s: Schema, path: str) -> Schema:
     for bound, open_bound in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
         if open_bound in s:
             s[bound], s[open_bound] = s[open_bound], True
+    if FINE_TUNING in s:  # which default it is depends on the task: see `for_task`
+        s["description"] += f" Default: {json.dumps(s.pop('default'))} in task pretrain, {json.dumps(s[FINE_TUNING])} in every other."
     if s.get("default", ...) is None:
         del s["default"]
     if "description" in s:
@@ -90,7 +95,8 @@ def _descend(s: Schema, definitions: Schema, stack: tuple[str, ...], path: str) 
         s["properties"] = {name: _convert(p, definitions, stack, f"{path}.{name}") for name, p in s["properties"].items()}
         if "default" in s:
             # Written out in full: the API server checks a default against the CEL rules before it fills in the defaults inside.
-            s["default"] = defaulted(s["default"], s)
+            by_task = {name for name, p in s["properties"].items() if FINE_TUNING in p}
+            s["default"] = defaulted({name: value for name, value in s["default"].items() if name not in by_task}, s)
     elif s.get("type") == "object":
         values = s.pop("additionalProperties", True)
         if isinstance(values, dict):
@@ -113,6 +119,15 @@ def defaulted(value: Any, schema: Schema) -> Any:
     if isinstance(value, list) and "items" in schema:
         return [defaulted(item, schema["items"]) for item in value]
     return value
+
+
+def for_task(value: Any, schema: Schema, task: object) -> Any:
+    """The value with the defaults that depend on the task: fine-tuning's, where the task is not pretrain. The types hold pretraining's."""
+    if task == "pretrain" or not isinstance(value, dict) or "properties" not in schema:
+        return value
+    parts = schema["properties"]
+    filled = {name: part[FINE_TUNING] for name, part in parts.items() if FINE_TUNING in part} | value
+    return {name: for_task(part, parts.get(name, {}), task) for name, part in filled.items()}
 
 
 def below(schema: Schema, path: tuple[str | int, ...]) -> Schema | None:

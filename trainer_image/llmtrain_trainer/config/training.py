@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from llmtrain_trainer.config.strict import PositiveInt, Ratio, Strict
+
+FINE_TUNING = "x-fine-tuning"
+"""Key of a field's schema that holds its default in fine-tuning."""
+
+
+def fine_tuning(value: object) -> Any:
+    """Marks a field whose default is another one in fine-tuning, which is every task but pretrain.
+
+    In pretraining the defaults are those of published runs of language models (Brown et al. 2020, appendix B; Touvron et al. 2023,
+    section 2.3), in fine-tuning those of Hugging Face's Trainer.
+    """
+    return Field(json_schema_extra={FINE_TUNING: cast("JsonValue", value)})
 
 
 class Optimizer(Strict):
@@ -15,16 +27,16 @@ class Optimizer(Strict):
     name: Literal["adamw"] = "adamw"
     """The algorithm; AdamW is the only one."""
 
-    learning_rate: Annotated[float, Field(gt=0, le=10)] = 3e-4
-    """Peak rate, reached after the warm-up."""
+    learning_rate: Annotated[float, Field(gt=0, le=10), fine_tuning(5e-5)] = 3e-4
+    """Peak rate, reached after the warm-up. Adapters usually take more than full fine-tuning: 1e-4 to 2e-4."""
 
-    betas: tuple[Ratio, Ratio] = (0.9, 0.95)
+    betas: Annotated[tuple[Ratio, Ratio], fine_tuning([0.9, 0.999])] = (0.9, 0.95)
     """Decay of the first and second moments."""
 
     epsilon: Annotated[float, Field(gt=0, le=1)] = 1e-8
     """Added to the root of the second moment."""
 
-    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.1
+    weight_decay: Annotated[float, Field(ge=0, le=10), fine_tuning(0.0)] = 0.1
     """Decoupled decay of matrices; vectors (norms, biases) are not decayed."""
 
 
@@ -37,7 +49,7 @@ class Schedule(Strict):
     warmup_steps: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
     """Linear rise from 0 over this many steps."""
 
-    min_ratio: Ratio = 0.1
+    min_ratio: Annotated[Ratio, fine_tuning(0.0)] = 0.1
     """Where the decay ends, as a share of the peak rate."""
 
     decay_ratio: Ratio = 0.2
