@@ -304,10 +304,10 @@ def _failed_somehow(evidence: Evidence) -> Failure | None:
 
 
 RULES: tuple[Rule, ...] = (
+    _evicted,
     _said_it_itself,
     _out_of_memory,
     _node_lost,
-    _evicted,
     _disrupted,
     _refused_by_node,
     _never_began,

@@ -17,7 +17,8 @@ the dead one, which their agent cannot tell from a long step."""
 
 
 HELD_PATIENCE, HELD_LOOK = 30.0, 15.0
-"""Seconds past its time after which a pod that only something else keeps is deleted by force; and between looks at it."""
+"""Seconds after which a pod that has not ended with its trainer is kept by something else, and past its time is deleted by force; and
+between looks at it."""
 
 
 def ended_as(gang: Gang) -> Phase | None:
@@ -47,7 +48,8 @@ def tidied(gang: Gang, said: Decision) -> Decision:
     if said.action is Action.LEAVE_ALONE:
         return said
     ended = max(gang.job.status.ended_attempt or 0, said.ends or 0)
-    held = [pod for pod in gang.mine if pod.attempt <= ended and pod.exit_code is not None and not pod.ended]
+    lingers = [pod for pod in gang.mine if pod.attempt <= ended and pod.exit_code is not None and not pod.ended]
+    held = [pod for pod in lingers if pod.beside or gang.observed.now - (pod.finished or 0.0) >= HELD_PATIENCE]
     at_rest = said.phase in ("Complete", "Failed", "Suspended") and not gang.may_run_now
     old = [pod for pod in gang.mine if at_rest and pod.attempt < gang.number and pod.ended]
     more = (*_let_go(gang, held), *stop(old, None))
@@ -58,7 +60,7 @@ def tidied(gang: Gang, said: Decision) -> Decision:
         delete=told,
         held=_held(held) if more and held else None,
         clears=0 if gang.may_run_now else ended,
-        again_in=min(HELD_LOOK, said.again_in or HELD_LOOK) if held else said.again_in,
+        again_in=min(HELD_LOOK, HELD_LOOK if said.again_in is None else said.again_in) if lingers else said.again_in,
     )
 
 

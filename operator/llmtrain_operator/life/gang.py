@@ -154,10 +154,12 @@ class Gang:
         node = self.observed.nodes.get(pod.node) if pod.node else None
         if node is None:
             return False
-        if not node.exists or node.out_of_service:
+        if node.out_of_service:
             return True
-        if node.not_ready_since is None or (pod.attempt == self.number and self.heard(pod.index)):
+        if pod.attempt == self.number and self.heard(pod.index):
             return False
+        if node.not_ready_since is None:
+            return not node.exists
         patience = LOST_AFTER if self._can_hear else UNHEARD_LOST_AFTER
         return self.observed.now - node.not_ready_since >= patience
 
@@ -165,6 +167,11 @@ class Gang:
         """Whether the agent said something of late."""
         agent = self.agent(index)
         return agent is not None and self.observed.now - agent.time < HEARD_WITHIN
+
+    @property
+    def speaker(self) -> Agent | None:
+        """The first agent that is heard of late: node 0's if it is, else another, which knows no progress but what the gang does."""
+        return next((self.agent(index) for index in sorted(self.pods) if self.heard(index)), None)
 
     @cached_property
     def _can_hear(self) -> bool:

@@ -108,20 +108,20 @@ def _not_yet(gang: Gang) -> State | None:
 
 
 def _agents(gang: Gang) -> State | None:
-    """The pods run: the agent of node 0 says how far it is. While it is not heard, what was known before holds."""
-    leader, status = gang.leader, gang.job.status
-    if leader is None or not gang.heard(0):
+    """The pods run: their agents say how far they are. While none is heard, what was known before holds."""
+    speaker, status = gang.speaker, gang.job.status
+    if speaker is None:
         if status.phase == "Running" and status.attempt == gang.number:
             return None
         return "Starting", "AgentNotHeard", f"The pods run, and {unheard(gang)}."
     for index in gang.pods:
-        agent = gang.agent(index)
+        agent = gang.agent(index) if gang.heard(index) else None
         if agent is not None and agent.status.phase in _STARTING:
             reason, sentence = _STARTING[agent.status.phase]
             said = _clause(agent.status.message)
             return "Starting", reason, f"{sentence}: {said}." if said else f"{sentence}."
-    if leader.status.phase == "restarting":
-        said = _clause(leader.status.message)
+    if speaker.status.phase == "restarting":
+        said = _clause(speaker.status.message)
         return "Restarting", "RestartInPlace", f"The ranks start again in their pods{f': {said}' if said else ''}."
     return None
 

@@ -58,6 +58,20 @@ async def test_a_job_that_fails_for_good_gives_its_nodes_back_with_its_reason_ke
     assert (lab.status(one)["phase"], lab.status(one)["failure"]["reason"], lab.pods(one)) == ("Failed", "BadData", [])
 
 
+async def test_a_container_that_ends_a_moment_before_its_pod_is_no_sidecar() -> None:
+    """Some kubelets tell of the container first; the pod stays for its logs."""
+    lab = Lab(nodes=2)
+    one = lab.submit("one", training=SHORT)
+    await lab.run(101)
+    for pod in lab.pods(one):
+        pod["status"]["phase"] = "Running"
+    await lab.run(20)
+    for pod in lab.pods(one):
+        pod["status"]["phase"] = "Succeeded"
+    await lab.run(60)
+    assert lab.status(one)["phase"] == "Complete" and len(lab.pods(one)) == 2
+
+
 async def test_a_pod_without_a_sidecar_stays_for_its_logs() -> None:
     lab = Lab(nodes=2)
     one = lab.submit("one", training=SHORT)

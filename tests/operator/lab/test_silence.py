@@ -113,3 +113,25 @@ async def test_a_dead_node_is_given_up_later_where_no_agent_can_be_heard() -> No
     lab.kubelets.set_ready(dead, False)
     await lab.run(600)
     assert (lab.status(one)["attempt"], lab.status(one)["failure"]["reason"]) == (2, "NodeLost")
+
+
+async def test_where_node_0_alone_cannot_be_heard_the_others_say_that_it_trains() -> None:
+    lab = Lab()
+    lab.trainers.unreachable.add(0)
+    one = lab.submit("one", startupDeadlineSeconds=600)
+    await lab.run(3600, tick=10)
+    status = lab.status(one)
+    assert (status["phase"], status["attempt"]) == ("Running", 1)
+    assert "the agent of node 0 has not answered" in status["message"]
+
+
+async def test_a_node_object_that_is_gone_ends_no_gang_whose_agent_answers() -> None:
+    lab = Lab()
+    one = lab.submit("one")
+    await lab.run(60)
+    name = node_of(lab, one, 1)
+    lab.kubelets.away.add(name)
+    lab.kubelets.set_ready(name, False)
+    await lab.delete(next(node for node in lab.server.find("Node") if node["metadata"]["name"] == name))
+    await lab.run(300)
+    assert lab.status(one)["attempt"] == 1

@@ -27,6 +27,9 @@ class Trainers:
     def __init__(self, server: ApiServer, kubelets: Kubelets, ends: Ends) -> None:
         self._server, self._kubelets, self.ends = server, kubelets, ends
         self.silent = False
+        self.unreachable: set[int] = set()
+        """Indexes of pods whose agents alone are not heard."""
+
         self.step_seconds = 1.0
         """0: no step is ever done."""
 
@@ -51,9 +54,10 @@ class Trainers:
 
     def answer(self, pod: Object) -> Object | None:
         """What a pod's agent answers to GET /status; None: nothing, as where a policy or a broken network keeps the operator away."""
-        if self.silent or not self._kubelets.runs(pod):
+        index = int(label(pod, LABEL_INDEX))
+        if self.silent or index in self.unreachable or not self._kubelets.runs(pod):
             return None
-        whole, step, index = self.whole(pod), int(self.steps.get(key_of(pod), 0)), int(label(pod, LABEL_INDEX))
+        whole, step = self.whole(pod), int(self.steps.get(key_of(pod), 0))
         told = {"job": label(pod, LABEL_JOB), "attempt": int(label(pod, LABEL_ATTEMPT)), "nodeRank": index}
         told |= {"phase": "training" if whole else "starting"}
         return told | ({"progress": self._row(pod, step)} if whole and step and index == 0 else {})
