@@ -18,7 +18,7 @@ from llmtrain_trainer.config.dataset import Dataset
 from llmtrain_trainer.config.trainer import TrainerConfig
 from llmtrain_trainer.data import generation
 from llmtrain_trainer.data.bad_data import BadData, Unreachable
-from llmtrain_trainer.data.cache import build_once, digest, link, locked
+from llmtrain_trainer.data.cache import build_once, digest, link, locked, make_own
 from llmtrain_trainer.data.encoding import load_tokenizer
 from llmtrain_trainer.data.entries import Entry, listed, tail_of
 from llmtrain_trainer.data.model_facts import ModelFacts
@@ -112,7 +112,7 @@ class _Preparation:
 
     @cached_property
     def _tokenizer_directory(self) -> Path:
-        return Place(self.config, self._entries, self.cache, self.say).directory()
+        return Place(self.config, self._entries, self.cache, self._tell, self.say).directory()
 
     def _tell(self, sentence: str) -> None:
         self.say(sentence)
@@ -137,7 +137,9 @@ class _Preparation:
 
     def _rows(self, entry: Entry, split: float) -> Path:
         """The cached directory with train/ and validation/ of one dataset."""
-        directory = build_once(self.cache / "rows" / self._rows_key(entry, split), lambda draft: self._tokenise(entry, split, draft))
+        directory = build_once(
+            self.cache / "rows" / self._rows_key(entry, split), lambda draft: self._tokenise(entry, split, draft), self._tell
+        )
         for sentence in json.loads((directory / READING).read_text()):
             self._tell(sentence)
         return directory
@@ -167,7 +169,8 @@ class _Preparation:
     def _stream(self, index: int, entry: Entry) -> SetStats:
         """Write the first chunk, so that bad data and the entropy are known before the ranks start."""
         directory = self.cache / "streams" / self._rows_key(entry, 0.0)
-        directory.mkdir(parents=True, exist_ok=True)
+        make_own(directory.parent)
+        make_own(directory)
         link(directory, self.run.prepared / "train" / str(index))
         next(write_chunks(entry.field, entry.dataset, self.config, directory, self._tokenizer_directory), None)
         first = directory / chunk_name(0)

@@ -7,12 +7,22 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 DONE = "done.json"
-"""In every finished directory: its files and their sizes."""
+"""In every finished directory: its files, their sizes and digests, and what the file system said of them then."""
+
+NOBODY = 65534
+
+Told = Callable[[str], None]
+
+
+class UntrustedCacheError(ValueError):
+    """Others can put what they like into the cache."""
 
 
 def digest(*parts: object) -> str:
@@ -26,15 +36,18 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def build_once(final: Path, build: Callable[[Path], None]) -> Path:
+def build_once(final: Path, build: Callable[[Path], None], told: Told = lambda _: None) -> Path:
     """The directory `final`, built by `build(draft)` unless it is whole already.
 
-    One process builds, others wait for it. A draft becomes visible by one rename; a directory whose files lack or have another size
-    than when it was finished is made again.
+    One process builds, others wait for it. A draft becomes visible by one rename; a directory whose files are not those that it was
+    finished with is made again, and `told` says so. Raises UntrustedCacheError where others can write beside it.
     """
+    make_own(final.parent)
     with locked(final.with_name(f"{final.name}.lock")):
         if is_whole(final):
             return final
+        if final.exists():
+            told(f"{final} in the cache is not as it was made (damaged, or of another version) and is made again.")
         draft = final.with_name(f"{final.name}.draft")
         for leftover in (draft, final):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -42,6 +55,26 @@ def build_once(final: Path, build: Callable[[Path], None]) -> Path:
         build(draft)
         _finish(draft, final)
     return final
+
+
+def make_own(directory: Path) -> None:
+    """A directory that only its owner, who is us or root, and his group write to. Raises UntrustedCacheError where it is another's."""
+    try:
+        directory.mkdir(parents=True)
+        directory.chmod(directory.stat().st_mode & ~stat.S_IWOTH)
+    except FileExistsError:
+        pass
+    facts = directory.stat()
+    ours = {os.geteuid(), 0} | ({NOBODY} if os.geteuid() == 0 else set())  # a server of files may keep root's as nobody's
+    if facts.st_uid not in ours:
+        raise UntrustedCacheError(_refusal(directory, f"belongs to user {facts.st_uid}, and this process is user {os.geteuid()}"))
+    if facts.st_mode & stat.S_IWOTH:
+        raise UntrustedCacheError(_refusal(directory, f"can be written by everybody (mode {stat.S_IMODE(facts.st_mode):o})"))
+
+
+def _refusal(directory: Path, why: str) -> str:
+    way_out = "Remove it, or give a cache of your own: XDG_CACHE_HOME for llmtrain run, --cache for the agent"
+    return f"The cache {directory} {why}: what it holds could be anything. {way_out}."
 
 
 def link(target: Path, name: Path) -> None:
@@ -55,24 +88,42 @@ def link(target: Path, name: Path) -> None:
 
 def _finish(draft: Path, final: Path) -> None:
     """Make a draft the real thing, all at once."""
-    (draft / DONE).write_text(json.dumps({"files": _sizes(draft)}))
-    for path in draft.rglob("*"):
-        if path.is_file():
-            _sync(path)
+    for path in _files(draft):
+        _sync(path)
+    told = {name: {"sha256": file_digest(path), "facts": _facts(path)} for name, path in _named(draft)}
+    (draft / DONE).write_text(json.dumps({"files": told}))
+    _sync(draft / DONE)
     draft.replace(final)
 
 
 def is_whole(directory: Path) -> bool:
-    """Whether it was finished and its files still have the sizes of then."""
+    """Whether it was finished and its files are those of then: by inode, size and times, or else by digest."""
     try:
         told = json.loads((directory / DONE).read_text())["files"]
-    except (FileNotFoundError, ValueError, KeyError):
+        here = dict(_named(directory))
+        return told.keys() == here.keys() and all(_is_same(told[name], path) for name, path in here.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
-    return bool(told == _sizes(directory))
 
 
-def _sizes(directory: Path) -> dict[str, int]:
-    return {str(p.relative_to(directory)): p.stat().st_size for p in sorted(directory.rglob("*")) if p.is_file() and p.name != DONE}
+def _is_same(told: dict[str, Any], path: Path) -> bool:
+    facts = _facts(path)
+    if told["facts"] == facts:  # the time of its last change cannot be set
+        return True
+    return bool(told["facts"][0] == facts[0] and told["sha256"] == file_digest(path))
+
+
+def _facts(path: Path) -> list[int]:
+    facts = path.stat()
+    return [facts.st_size, facts.st_ino, facts.st_mtime_ns, facts.st_ctime_ns]
+
+
+def _named(directory: Path) -> Iterator[tuple[str, Path]]:
+    return ((str(path.relative_to(directory)), path) for path in _files(directory))
+
+
+def _files(directory: Path) -> list[Path]:
+    return [path for path in sorted(directory.rglob("*")) if path.is_file() and path != directory / DONE]
 
 
 def _sync(path: Path) -> None:

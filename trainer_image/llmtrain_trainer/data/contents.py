@@ -9,7 +9,7 @@ from typing import cast
 
 from llmtrain_trainer.data.bad_data import Changed
 from llmtrain_trainer.data.blame import blamed_on
-from llmtrain_trainer.data.cache import digest, locked
+from llmtrain_trainer.data.cache import digest, locked, make_own
 from llmtrain_trainer.data.files import File, open_regular
 from llmtrain_trainer.data.local_files import identity_of
 from llmtrain_trainer.run_dir import write_atomically
@@ -23,6 +23,7 @@ def content_of(field: str, file: File, cache: Path) -> str:
     if file.local is None or file.uri.startswith("hf://"):
         return digest(file.identity)
     memo = cache / "contents" / digest(file.identity)
+    make_own(memo.parent)
     with locked(memo.with_name(f"{memo.name}.lock")):
         if not memo.exists():
             with blamed_on(field, file.uri, "it cannot be read", "Check the file and its permissions"), open_regular(file.local) as stream:

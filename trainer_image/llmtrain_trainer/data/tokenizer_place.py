@@ -12,7 +12,7 @@ from llmtrain_trainer.checkpoint.errors import StoreError
 from llmtrain_trainer.config.trainer import TrainerConfig
 from llmtrain_trainer.data.bad_data import BadData, Unreachable
 from llmtrain_trainer.data.blame import blamed_on
-from llmtrain_trainer.data.cache import build_once, digest, file_digest, link
+from llmtrain_trainer.data.cache import Told, build_once, digest, file_digest, link
 from llmtrain_trainer.data.entries import Entry, texts
 from llmtrain_trainer.data.formats import PLAIN_TEMPLATE
 from llmtrain_trainer.data.model_files import TOKENIZER, local_files
@@ -34,7 +34,11 @@ class Place:
     config: TrainerConfig
     entries: Sequence[Entry]
     cache: Path
+    told: Told
+    """Takes what a person must know."""
+
     say: Say
+    """Takes what happens."""
 
     def directory(self) -> Path:
         """With tokenizer.json and its facts. Raises BadData, Unreachable."""
@@ -65,13 +69,13 @@ class Place:
         recipe = digest(self.config.tokenizer.train.model_dump(), self._template, self._fallback)
         key = digest(FORM, "trained", recipe, [entry.identity(self.cache) for entry in self.entries])
         if self.config.checkpoint is None:
-            return build_once(self.cache / "tokenizers" / key, self._train)
+            return build_once(self.cache / "tokenizers" / key, self._train, self.told)
         destination = self.config.checkpoint.destination
         try:
             kept = TokenizerStore(open_store(resolve(destination)))
             name = kept.of_checkpoint(self.config.checkpoint.resume, recipe) or kept.of_data(key)
             if name is None:
-                directory = build_once(self.cache / "tokenizers" / key, self._train)
+                directory = build_once(self.cache / "tokenizers" / key, self._train, self.told)
                 name = kept.keep(directory, TokenizerFacts.load(directory).digest, recipe, key)
             return self._fetched(kept, name)
         except StoreError as error:
@@ -82,7 +86,7 @@ class Place:
             self.say(f"taking the tokenizer {name} that is kept in {kept.store.uri()}")
             kept.fetch(name, draft)
 
-        return build_once(self.cache / "tokenizers" / digest(FORM, "kept", name), fetch)
+        return build_once(self.cache / "tokenizers" / digest(FORM, "kept", name), fetch, self.told)
 
     def _train(self, draft: Path) -> None:
         from llmtrain_trainer.tasks import tokenizer as tokenizers
@@ -114,7 +118,7 @@ class Place:
         with blamed_on(field, source, "its files cannot be read", "Check the files and their permissions"):
             contents = [(path.name, file_digest(path)) for path in files]
         key = digest(FORM, "loaded", contents, self._template, self._fallback)
-        return build_once(self.cache / "tokenizers" / key, lambda draft: self._load(draft, files, field, source))
+        return build_once(self.cache / "tokenizers" / key, lambda draft: self._load(draft, files, field, source), self.told)
 
     def _source(self) -> tuple[str, str, str | None]:
         settings, model = self.config.tokenizer, self.config.model
