@@ -87,7 +87,21 @@ MARKED = (
     "{% generation %}{{ m.content }}<|im_end|>{% endgeneration %}"
     "{% else %}{{ m.content }}<|im_end|>{% endif %}\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+# Another token ends the last answer than the others (gpt-oss)
+CHANNELS = (
+    "{% for m in messages %}{% if m.role == 'assistant' %}"
+    "{% if m.thinking and loop.last %}<|head|>analysis<|/head|>{{ m.thinking }}<|im_end|>{% endif %}"
+    "<|head|>final<|/head|>{{ m.content }}{{ '<|eot|>' if loop.last else '<|im_end|>' }}"
+    "{% else %}<|head|>{{ m.role }}<|/head|>{{ m.content }}<|im_end|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|head|>{% endif %}"
+)
+# The end token once more where nothing is asked (Phi-3)
+TWICE = (
+    "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|eot|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% else %}{{ eos_token }}{% endif %}"
+)
 ALL = {"chatml": CHATML, "hybrid": HYBRID, "headers": HEADERS, "brackets": BRACKETS, "stripped": STRIPPED, "parts": PARTS, "marked": MARKED}
+ALL |= {"channels": CHANNELS, "twice": TWICE}
 
 
 @cache

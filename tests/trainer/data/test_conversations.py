@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import chat_kinds as kinds
@@ -41,6 +42,8 @@ EXPECTED = {
     "stripped": "It is four.<|im_end|>It is five.<|im_end|>",
     "parts": "It is four.<|im_end|>It is five.<|im_end|>",
     "marked": "It is four.<|im_end|>It is five.<|im_end|>",
+    "channels": "final<|/head|>It is four.<|im_end|>final<|/head|>It is five.<|eot|>",
+    "twice": "It is four.<|eot|>It is five.<|eot|>\n<|end|>",
 }
 
 
@@ -242,3 +245,25 @@ def test_the_way_out_of_a_refused_column_works() -> None:
     assert learned == "3<|end|>"
     repeated = {**row, "instruction": "Add 1 and 2"}
     assert kinds.learned_and_ignored(None, repeated, format="promptCompletion", columns=columns)[0] == "3<|end|>"
+
+
+def test_conversations_may_be_json_text_as_csv_holds_them() -> None:
+    row = {"prompt": json.dumps(TWO[:4]), "completion": json.dumps(TWO[4:]), "tools": json.dumps(TOOLS)}
+    learned, ignored = kinds.learned_and_ignored(kinds.HYBRID, row, format="promptCompletion")
+    assert learned == "<think>\n\n</think>\n\nIt is five.<|im_end|>"
+    assert '"name": "get"' in ignored
+
+
+def test_a_row_may_set_variables_of_the_template_and_nothing_else() -> None:
+    template = "{% if loud %}<|head|>{% endif %}" + kinds.CHATML
+    assert "<|head|>" in kinds.learned_and_ignored(template, {"messages": TWO, "chat_template_kwargs": {"loud": True}})[1]
+    assert found("chatml", {"messages": TWO, "chat_template_kwargs": {"loud": True}}) == {"column not written:chat_template_kwargs": 1}
+    with pytest.raises(BadData, match="chat_template_kwargs names chat_template, which is no variable"):
+        kinds.encode(kinds.CHATML, {"messages": TWO, "chat_template_kwargs": {"chat_template": "x"}})
+
+
+def test_a_template_that_writes_the_date_writes_the_same_one_at_each_start() -> None:
+    template = "Today {{ strftime_now('%d %b %Y') }}\n" + kinds.CHATML
+    made, document = kinds.encode(template, {"messages": TWO})
+    assert made.decode(document.ids.tolist()).startswith("Today 26 Jul 2024\n")
+    assert document.found["today"] == 1

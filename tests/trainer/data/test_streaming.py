@@ -13,6 +13,7 @@ from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.data import streaming
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.samples import open_samples
+from llmtrain_trainer.notices import told
 
 TOKENIZER = {"train": {"vocabSize": 300, "maxSamples": 50}}
 
@@ -101,3 +102,15 @@ def test_sft_streams_too(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = open_samples(job.run.prepared, config, 0).step_batch(0)
     assert batch.packed
     assert batch.target_tokens > 0
+
+
+def test_what_a_later_chunk_brings_is_told_once(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "CHUNK_DOCUMENTS", 10)
+    rows = [{"prompt": "one two ", "completion": "three" if i < 25 else "three " * 200} for i in range(60)]
+    dataset = {"source": job.rows_file("s.jsonl", rows), "streaming": True, "format": "promptCompletion"}
+    config = config_of([dataset], task="sft", training={"maxSteps": 200, "sequenceLength": 64}, tokenizer=TOKENIZER)
+    assert job.prepare(config).warnings == ()
+    write_all(job, config)
+    (sentence,) = told(job.run)
+    assert sentence.startswith("dataset[0]: 5 of 10 documents are longer than 64 tokens and were cut at their end")
+    assert sentence.endswith("(in chunk 3, the first one where it is so)")

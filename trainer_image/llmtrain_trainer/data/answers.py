@@ -28,6 +28,7 @@ _BEGIN = chr(MARKS + 2 * MOST_MESSAGES)
 _MARK = re.compile(f"[{chr(MARKS)}-{_BEGIN}]")
 _REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
 _REASONING = re.compile(r"<(think|thinking|thought|reasoning)>|</(think|thinking|thought|reasoning)>|\[/?THINK\]")
+_TOKEN = re.compile(r"\s*<[^<>\s]+>")
 _BLOCK = re.compile(r"<(think|thinking|thought|reasoning)>.*?</\1>|\[THINK\].*?\[/THINK\]", re.DOTALL)
 _UP_TO_END = re.compile(r".*(</(think|thinking|thought|reasoning)>|\[/THINK\])", re.DOTALL)
 
@@ -165,7 +166,7 @@ class _Search:
         if not mark or mark not in self._text:
             raise ChangedTurnError(turn + 1)
         tail, after = alone.rpartition(mark)[2], self._after(mark)
-        return len(self._text) - len(after) + _common_start(tail, after), False
+        return len(self._text) - len(after) + _end_of_turn(tail, after), False
 
     def _check_whole(self, turn: int, said: str, same: bool) -> bool:
         """Whether there is something to learn; counts turns that lost text. A turn that is changed otherwise must be so in every place."""
@@ -255,6 +256,16 @@ def _with_marks(turn: int, message: Message) -> Message:
 
 def _common_start(one: str, other: str) -> int:
     return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def _end_of_turn(tail: str, after: str) -> int:
+    """How much of what follows a turn is its end, where a last turn ends in `tail`. Some families end a last turn in another token."""
+    shared = _common_start(tail, after)
+    if shared < len(tail):  # never a part of a token
+        shared = max(tail.rfind(end, 0, shared) + 1 for end in (">", "]"))
+    if tail and not shared and (token := _TOKEN.match(after)):
+        return token.end()
+    return shared
 
 
 def _squashed(text: str) -> str:

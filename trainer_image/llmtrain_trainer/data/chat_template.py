@@ -5,9 +5,11 @@ Called by formats and answers.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +17,10 @@ from llmtrain_trainer.data.turns import Message
 
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _PROBE = "qprobe"
+_TODAY = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1\s*\)""")
+
+A_DAY = date(2024, 7, 26)
+"""What templates take for today: rows made on another day, by another node or after a restart, are the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +50,7 @@ class ChatTemplate:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
+        self._sources: dict[bool, str] = {}
 
     def render(self, chat: Chat, ask: bool = False) -> str:
         """The text of a conversation; `ask`: with the beginning of the next answer. Raises TemplateError."""
@@ -70,8 +77,16 @@ class ChatTemplate:
         """Whether it marks answers by itself."""
         return bool(_GENERATION.search(self._source(chat)))
 
+    def asks_for_today(self, chat: Chat) -> bool:
+        """Whether it would write the day's date."""
+        return "strftime_now" in str(self._tokenizer.get_chat_template(None, list(chat.tools) or None))
+
     def _source(self, chat: Chat) -> str:
-        return str(self._tokenizer.get_chat_template(None, list(chat.tools) or None))
+        """The template's text; some tokenizers have another one for conversations with tools."""
+        if bool(chat.tools) not in self._sources:
+            source = str(self._tokenizer.get_chat_template(None, list(chat.tools) or None))
+            self._sources[bool(chat.tools)] = _TODAY.sub(lambda call: json.dumps(A_DAY.strftime(call[2])), source)
+        return self._sources[bool(chat.tools)]
 
     def _variables(self, chat: Chat) -> dict[str, Any]:
         return {"tools": list(chat.tools) or None, "documents": list(chat.documents) or None}
@@ -80,7 +95,12 @@ class ChatTemplate:
         try:
             return str(
                 self._tokenizer.apply_chat_template(
-                    messages, tokenize=False, add_generation_prompt=ask, **self._variables(chat), **chat.settings
+                    messages,
+                    chat_template=self._source(chat),
+                    tokenize=False,
+                    add_generation_prompt=ask,
+                    **self._variables(chat),
+                    **chat.settings,
                 )
             )
         except Exception as error:  # a template raises what it likes
@@ -123,8 +143,6 @@ class ChatTemplate:
 
 
 def _with_text(call: dict[str, Any]) -> dict[str, Any]:
-    import json
-
     arguments = call["function"]["arguments"]
     text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
     return {**call, "function": {**call["function"], "arguments": text}}

@@ -18,7 +18,7 @@ from llmtrain_trainer.data.chat_template import Chat, ChatTemplate, TemplateErro
 from llmtrain_trainer.data.columns import check_columns
 from llmtrain_trainer.data.control_tokens import ControlTokens
 from llmtrain_trainer.data.sources import Row
-from llmtrain_trainer.data.turns import Message, Turn, described, read_tools, read_turns, spoken
+from llmtrain_trainer.data.turns import Message, Turn, described, from_json, read_list, read_settings, read_tools, read_turns, spoken
 
 PLAIN_TEMPLATE = (
     "{% if tools %}{{ 'Tools:\\n' + (tools | tojson) + '\\n' }}{% endif %}"
@@ -113,6 +113,7 @@ class Renderer:
         chat = self._chat(row, turns)
         located = self._located(row, chat, {i for i in spoke if turns[i].learned})
         found = located.found + self._unread(chat, located.text)
+        found["today"] += self._template.asks_for_today(chat)
         inside = self._control.guards_in(located.text)
         found.update({f"control tokens:{name}": 1 for name in inside})
         if not located.answers:
@@ -126,7 +127,8 @@ class Renderer:
 
     def _chat(self, row: Row, turns: Sequence[Turn]) -> Chat:
         tools = read_tools(self._field, row, self._dataset.columns.tools, _tools(self._dataset, row))
-        documents, settings = row.values.get("documents"), row.values.get("chat_template_kwargs")
+        documents = read_list(self._field, row, "documents", row.values.get("documents"))
+        settings = read_settings(self._field, row, "chat_template_kwargs", row.values.get("chat_template_kwargs"))
         messages: list[Message] = [turn.message for turn in turns]
         if _PRIVATE.search(str((messages, tools, documents))):
             rule = "it holds characters of Unicode's plane 16 (private use), which mark places in conversations here"
@@ -137,8 +139,8 @@ class Renderer:
         return Chat(
             messages=tuple(messages),
             tools=tools,
-            documents=documents if isinstance(documents, list) else (),
-            settings=settings if isinstance(settings, dict) else {},
+            documents=documents,
+            settings=settings,
         )
 
     def _located(self, row: Row, chat: Chat, learned: set[int]) -> Located:
@@ -158,6 +160,8 @@ class Renderer:
             without["tools not written"] = Chat(messages=chat.messages, documents=chat.documents, settings=chat.settings)
         if chat.documents:
             without["column not written:documents"] = Chat(messages=chat.messages, tools=chat.tools, settings=chat.settings)
+        if chat.settings:
+            without["column not written:chat_template_kwargs"] = Chat(messages=chat.messages, tools=chat.tools, documents=chat.documents)
         for key in {key for message in chat.messages for key, value in message.items() if value not in ("", [], {})} - _SAYS_NOTHING:
             without[f"key not written:{key}"] = chat.without_key(key)
         return Counter({kind: 1 for kind, other in without.items() if self._same(other, text)})
@@ -181,7 +185,8 @@ def plain_texts(field: str, dataset: Dataset, row: Row) -> list[str]:
 
 
 def _is_conversation(dataset: Dataset, row: Row) -> bool:
-    return isinstance(row.values.get(dataset.columns.prompt), list)
+    prompt = from_json(row.values.get(dataset.columns.prompt))
+    return isinstance(prompt, list) and all(isinstance(turn, dict) and "role" in turn for turn in prompt)
 
 
 def _tools(dataset: Dataset, row: Row) -> Any:

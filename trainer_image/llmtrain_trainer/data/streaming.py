@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from functools import cache
 from itertools import zip_longest
 from pathlib import Path
@@ -26,8 +26,10 @@ from llmtrain_trainer.data.cache import build_once, is_whole
 from llmtrain_trainer.data.encoding import load_tokenizer
 from llmtrain_trainer.data.order import permute
 from llmtrain_trainer.data.row_encoder import RowEncoder
-from llmtrain_trainer.data.rows import Ints, Rows, open_rows
+from llmtrain_trainer.data.rows import Ints, Rows, open_rows, read_stats
 from llmtrain_trainer.data.sources import Row, dataset_files, in_batches, read_rows
+from llmtrain_trainer.data.told import by_kind
+from llmtrain_trainer.notices import tell
 from llmtrain_trainer.run_dir import RunDir, write_atomically
 from llmtrain_trainer.tasks import rows_writer
 
@@ -68,20 +70,34 @@ def stream_chunks(config: TrainerConfig, run: RunDir, say: Callable[[str], None]
 
     For the agent to run in a process after `prepare`. Of bad data the ranks that wait are told; other errors a later call may not meet.
     """
-    writers = [
-        write_chunks(f"dataset[{i}]", dataset, config, run.prepared / "train" / str(i), run.prepared / "tokenizer")
+    writers = {
+        i: write_chunks(f"dataset[{i}]", dataset, config, run.prepared / "train" / str(i), run.prepared / "tokenizer")
         for i, dataset in enumerate(config.dataset)
         if dataset.streaming and not (run.prepared / "train" / str(i) / "end.json").exists()
-    ]
+    }
+    known: dict[int, set[str]] = {i: set() for i in writers}
     try:
-        for numbers in zip_longest(*writers):
+        for numbers in zip_longest(*writers.values()):
             if stop.is_set():
                 return
+            for i, number in zip(writers, numbers, strict=True):
+                if number is not None:
+                    known[i] |= _tell_new(run, i, number, known[i])
             say(f"streaming: chunk {max(n for n in numbers if n is not None) + 1} is ready")
     except BadData as error:
         reason = {"field": error.field, "value": error.value, "rule": error.rule, "way_out": error.way_out}
         write_atomically(run.prepared / FAILED, json.dumps(reason))
         raise
+
+
+def _tell_new(run: RunDir, dataset: int, number: int, known: Set[str]) -> set[str]:
+    """Tell of what no earlier chunk had, and return its kinds; preparation has told of the first chunk."""
+    stats = read_stats(run.prepared / "train" / str(dataset) / chunk_name(number))
+    new = {kind: sentence for kind, sentence in by_kind(f"dataset[{dataset}]", stats) if kind not in known}
+    if number > 0:
+        for sentence in new.values():
+            tell(run, f"{sentence} (in chunk {number + 1}, the first one where it is so)")
+    return set(new)
 
 
 class Chunks:

@@ -21,7 +21,7 @@ from llmtrain_trainer.data.tokenizer_facts import TokenizerFacts
 from llmtrain_trainer.data.tokenizer_store import TokenizerStore
 from llmtrain_trainer.mounts import resolve
 
-FORM = 2
+FORM = 3
 """Raised when what is kept of a tokenizer changes its form, so that an older cache is not read."""
 
 Say = Callable[[str], None]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from llmtrain_trainer.config.dataset import Dataset
 from llmtrain_trainer.data.bad_data import BadData
+from llmtrain_trainer.data.chat_template import A_DAY
 from llmtrain_trainer.data.rows import SetStats
 
 MOST_NAMES = 12
@@ -41,6 +42,10 @@ _SENTENCES: dict[str, Sentence] = {
     "no end token": lambda field, _, count: (
         f"{field}: {count} conversations do not end in a token of the tokenizer, as the chat template writes them; its end token was added"
     ),
+    "today": lambda field, _, count: (
+        f"{field}: the chat template writes the day's date; {count} conversations have {A_DAY:%d %b %Y} there, so that every start makes "
+        "the same rows"
+    ),
     "control tokens": lambda field, names, count: (
         f"{field}: {count} documents hold the letters of control tokens ({names}), which stay ordinary text; "
         f"set {field}.controlTokens: true if a chat template has written them"
@@ -51,25 +56,32 @@ _APART = ("reasoning", "reasoning lost")
 
 def sentences(field: str, stats: SetStats) -> Iterator[str]:
     """What a person must know of one dataset although it can be used."""
+    return (sentence for _, sentence in by_kind(field, stats))
+
+
+def by_kind(field: str, stats: SetStats) -> Iterator[tuple[str, str]]:
+    """The same with a name for the kind of each sentence."""
     if stats.prompts_cut:
         yield (
+            "prompts cut",
             f"{field}: {stats.prompts_cut} of {stats.documents} documents are longer than {stats.length} tokens and lost the beginning of "
-            f"their prompt, so that the answer has room (the longest has {stats.longest}; raise training.sequenceLength)"
+            f"their prompt, so that the answer has room (the longest has {stats.longest}; raise training.sequenceLength)",
         )
     if stats.answers_cut:
         yield (
+            "answers cut",
             f"{field}: {stats.answers_cut} of {stats.documents} documents are longer than {stats.length} tokens and were cut at their end "
-            f"(the longest has {stats.longest}; raise training.sequenceLength)"
+            f"(the longest has {stats.longest}; raise training.sequenceLength)",
         )
     if stats.dropped:
         rest = f" of {stats.documents + stats.dropped}"
-        yield f"{field}: {stats.dropped}{rest} documents are empty or have no answer to learn and were left out"
+        yield "dropped", f"{field}: {stats.dropped}{rest} documents are empty or have no answer to learn and were left out"
     if lost := stats.found.get("reasoning lost"):
         some = f"{lost} of {stats.found['reasoning']} answers that have some"
-        yield f"{field}: the chat template drops the reasoning of {some}: it is not learned"
+        yield "reasoning lost", f"{field}: the chat template drops the reasoning of {some}: it is not learned"
     for kind, names in _by_kind(stats.found).items():
         shown = ", ".join(sorted(names)[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
-        yield _SENTENCES[kind](field, shown, max(names.values()))
+        yield kind, _SENTENCES[kind](field, shown, max(names.values()))
 
 
 def _by_kind(found: Mapping[str, int]) -> dict[str, dict[str, int]]:

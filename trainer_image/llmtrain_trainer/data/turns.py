@@ -15,6 +15,9 @@ from llmtrain_trainer.data.sources import Row
 
 Message = dict[str, Any]
 
+_TAKEN = {"messages", "conversation", "tools", "documents", "chat_template", "add_generation_prompt", "continue_final_message"}
+_TAKEN |= {"tokenize", "padding", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask"}
+_TAKEN |= {"tokenizer_kwargs", "sanitize_control_tokens", "conversations"}
 _NOT_TEXT = ("image", "audio", "video", "file", "document")
 
 
@@ -30,7 +33,7 @@ class Turn:
 
 def read_turns(field: str, row: Row, column: str, way_out: str, value: Any) -> tuple[Turn, ...]:
     """The messages of a column. Raises BadData with row, turn and what was found."""
-    value = _from_json(value)
+    value = from_json(value)
     if not isinstance(value, list) or not value:
         raise BadData(f"{field}.source", row.place, f"column {column} is {described(value)}, not a list of {{role, content}}", way_out)
     return tuple(_turn(_Place(field, row, f"{column}[{number}]", way_out), message) for number, message in enumerate(value, start=1))
@@ -38,13 +41,41 @@ def read_turns(field: str, row: Row, column: str, way_out: str, value: Any) -> t
 
 def read_tools(field: str, row: Row, column: str, value: Any) -> list[dict[str, Any]]:
     """The tools of a row as JSON schemas, [] where it has none."""
-    value = _from_json(value)
+    tools = read_list(field, row, column, value)
+    return [tool if "function" in tool or "type" in tool else {"type": "function", "function": tool} for tool in tools]
+
+
+def read_list(field: str, row: Row, column: str, value: Any) -> list[dict[str, Any]]:
+    """A list of objects, [] where there is none."""
+    value = from_json(value)
     if value in (None, "", []):
         return []
-    place = _Place(field, row, column, "Write tools as a list of JSON schemas, as OpenAI's function calling has them")
-    if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
-        raise place.wrong(f"is {described(value)}, not a list of objects")
-    return [tool if "function" in tool or "type" in tool else {"type": "function", "function": tool} for tool in value]
+    if isinstance(value, list) and all(isinstance(item, dict) for item in value):
+        return value
+    raise _Place(field, row, column, f"Write {column} as a list of objects").wrong(f"is {described(value)}, not a list of objects")
+
+
+def read_settings(field: str, row: Row, column: str, value: Any) -> dict[str, Any]:
+    """Variables for the chat template, {} where there are none. It cannot bring a template or change how it is asked."""
+    value = from_json(value)
+    if value in (None, "", {}):
+        return {}
+    place = _Place(field, row, column, 'Write an object with variables of the template, such as {"enable_thinking": false}')
+    if not isinstance(value, dict):
+        raise place.wrong(f"is {described(value)}, not an object")
+    if taken := sorted(_TAKEN & value.keys()):
+        raise place.wrong(f"names {', '.join(taken)}, which is no variable of a template")
+    return value
+
+
+def from_json(value: Any) -> Any:
+    """`value`, or what it says where it is a list or an object as JSON text: columns of csv and parquet often hold those."""
+    if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
 
 
 def described(value: Any) -> str:
@@ -110,7 +141,7 @@ def _part(place: _Place, number: int, part: Any) -> str:
 
 def _tool_calls(place: _Place, calls: Any, call: Any) -> list[dict[str, Any]]:
     """tool_calls, or the older function_call, in one form."""
-    calls = _from_json(calls) or ([call] if call else [])
+    calls = from_json(calls) or ([call] if call else [])
     if not isinstance(calls, list):
         raise place.wrong(f"has tool_calls that is {described(calls)}, not a list", "Write tool_calls as OpenAI's function calling does")
     return [_tool_call(place, item) for item in calls]
@@ -128,18 +159,8 @@ def _tool_call(place: _Place, call: Any) -> dict[str, Any]:
 
 def _arguments(value: Any) -> Any:
     """As an object: templates write objects as JSON, and would write JSON text as a string in quotes. Text that is no object stays."""
-    read = _from_json({} if value is None else value)
+    read = from_json({} if value is None else value)
     return read if isinstance(read, dict) else value
-
-
-def _from_json(value: Any) -> Any:
-    """Lists and objects are often kept as JSON in columns of csv and parquet."""
-    if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
-        return value
-    try:
-        return json.loads(value)
-    except ValueError:
-        return value
 
 
 def spoken(turns: Sequence[Turn]) -> list[str]:
