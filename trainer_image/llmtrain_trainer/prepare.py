@@ -16,7 +16,7 @@ import numpy as np
 
 from llmtrain_trainer.config.dataset import Dataset
 from llmtrain_trainer.config.trainer import TrainerConfig
-from llmtrain_trainer.data import generation
+from llmtrain_trainer.data import amount, generation
 from llmtrain_trainer.data.bad_data import BadData, Unreachable
 from llmtrain_trainer.data.cache import build_once, digest, link, locked, make_own
 from llmtrain_trainer.data.encoding import load_tokenizer
@@ -186,11 +186,13 @@ class _Preparation:
         samples = sum(stats.rows for stats in train)
         _check_enough(self.config, samples, validation)
         ends = tuple(dict.fromkeys(token for stats in train for token in stats.ends))
-        warnings = (*self._sentences(train, validation), *self._place_generation(ends))
+        steps = target_steps(self.config, samples)
+        amount.check_warm_up(self.config, steps)
+        warnings = (*self._sentences(train, validation), *self._place_generation(ends), *amount.sentences(self.config, train, steps))
         for warning in warnings:
             self._tell(warning)
         prepared = Prepared(
-            target_steps=target_steps(self.config, samples),
+            target_steps=steps,
             train_samples=samples,
             validation_samples=sum(stats.rows for stats in validation),
             tokens=sum(stats.tokens for stats in train),

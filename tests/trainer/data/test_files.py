@@ -236,7 +236,7 @@ def test_half_of_a_surrogate_pair_becomes_the_replacement_character_and_is_count
     reading = Reading()
     rows = list(read_rows("d", dataset, dataset_files("d", dataset), reading))
     assert [row.values["text"] for row in rows] == ["cut \ufffd", "whole \U0001f600"]
-    assert list(reading.sentences("d")) == ["d: 1 rows hold halves of surrogate pairs; each half became U+FFFD."]
+    assert list(reading.sentences("d")) == ["d: 1 row holds halves of surrogate pairs; each half became U+FFFD."]
 
 
 def test_test_data_in_a_directory_is_told_of(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ class Reading:
         if self.nulls:
             yield f"{field}: {self.nulls} of {self.rows} rows are null and were passed over (the first: {self.first_null})."
         if self.halves:
-            yield f"{field}: {self.halves} rows hold halves of surrogate pairs; each half became U+FFFD."
+            rows = "row holds" if self.halves == 1 else "rows hold"
+            yield f"{field}: {self.halves} {rows} halves of surrogate pairs; each half became U+FFFD."
         if self.empty_files:
             yield f"{field}: {self.empty_files} {'file is' if self.empty_files == 1 else 'files are'} empty."
