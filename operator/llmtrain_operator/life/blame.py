@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from llmtrain_operator.life.diagnose import Failure
+from llmtrain_operator.life.failure import Failure
 from llmtrain_operator.life.gang import Gang
 from llmtrain_operator.life.observed import STOPPED, Pod
 

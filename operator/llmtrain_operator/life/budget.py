@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from llmtrain_operator.job.spec import Restarts
 from llmtrain_operator.job.spec.status import RecentRestarts, RestartCounts
-from llmtrain_operator.life.diagnose import Failure, same_again
+from llmtrain_operator.life.diagnose import same_again
+from llmtrain_operator.life.failure import Failure
 from llmtrain_operator.life.gang import Gang
 from llmtrain_operator.life.times import seconds_of, span, text_of
 from llmtrain_trainer.config import seconds

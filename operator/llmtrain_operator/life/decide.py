@@ -13,8 +13,9 @@ from llmtrain_operator.job.spec import Phase
 from llmtrain_operator.life import budget, why
 from llmtrain_operator.life.blame import in_its_gang
 from llmtrain_operator.life.decision import Action, Decision, stop
-from llmtrain_operator.life.diagnose import Failure, diagnose
+from llmtrain_operator.life.diagnose import diagnose
 from llmtrain_operator.life.ends import FAILED_GRACE, deletions, ended_as, pods_word, stopping, tidied
+from llmtrain_operator.life.failure import Failure
 from llmtrain_operator.life.gang import Gang
 from llmtrain_operator.life.ledger import active_seconds
 from llmtrain_operator.life.observed import Observed

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from llmtrain_operator.job.spec import Phase
-from llmtrain_operator.life.diagnose import Failure
+from llmtrain_operator.life.failure import Failure
 from llmtrain_operator.life.observed import Pod
 
 

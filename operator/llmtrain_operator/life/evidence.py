@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from llmtrain_operator.job.spec import Phase
 from llmtrain_operator.life.decide import decide
 from llmtrain_operator.life.decision import Action
-from llmtrain_operator.life.diagnose import Evidence, of_pod
+from llmtrain_operator.life.diagnose import of_pod
+from llmtrain_operator.life.failure import Evidence
 from llmtrain_operator.life.gang import Gang
 from llmtrain_operator.life.observed import Observed, Pod
 from llmtrain_operator.life.remedies import remedy

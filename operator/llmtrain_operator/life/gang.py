@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cached_property
 
-from llmtrain_operator.life.diagnose import Evidence
+from llmtrain_operator.life.failure import Evidence
 from llmtrain_operator.life.observed import Agent, Observed, Pod
 from llmtrain_trainer.config import CheckpointStatus, ExitCode, Progress, Verdict
 

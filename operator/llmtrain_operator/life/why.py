@@ -132,7 +132,9 @@ def unheard(gang: Gang) -> str:
     started = [pod.started for pod in gang.pods.values() if pod.started is not None]
     since = leader.time if leader else max(started, default=now)
     how_long = f"for {span(now - since)}" if leader or now - since > LONG_UNHEARD else "yet"
+    judged = gang.job.spec is not None and gang.job.spec.startup_deadline_seconds is not None
     unknown = "; whether it trains is not known" if now - since > LONG_UNHEARD else ""
+    unknown += ", so startupDeadlineSeconds is not judged" if unknown and judged else ""
     return f"the agent of node 0 has not answered {how_long}{unknown}"
 
 

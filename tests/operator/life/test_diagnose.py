@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from llmtrain_operator.job.spec.status import Failure as Recorded
-from llmtrain_operator.life.diagnose import Evidence, Failure, diagnose, of_pod, same_again
+from llmtrain_operator.life.diagnose import diagnose, of_pod, same_again
+from llmtrain_operator.life.failure import Evidence, Failure
 from llmtrain_operator.life.observed import Node, Pod
 from llmtrain_trainer.config import ExitCode
 
@@ -59,6 +60,14 @@ EVIDENCE: list[tuple[str, dict[str, Any], str, bool, str]] = [
     ("preemption", {"disruption": "PreemptionByScheduler", "deleting": 1.0}, "Preempted", False, "higher priority"),
     ("a drain", {"disruption": "EvictionByEvictionAPI", "deleting": 1.0}, "Drained", False, "as a drain does"),
     ("a node that shuts down", {"disruption": "TerminationByKubelet", "phase": "Failed"}, "Drained", False, "shuts down"),
+    ("an old node that shuts down", {"reason": "Terminated", "exit_code": 143, "phase": "Failed"}, "Drained", False, "Terminated"),
+    (
+        "a kubelet that needs room for its own",
+        {"reason": "Preempting", "exit_code": 137, "phase": "Failed"},
+        "Preempted",
+        False,
+        "Preempting",
+    ),
     ("a queue that takes the pods back", {"disruption": "WorkloadEvictedDueToPreempted"}, "Preempted", False, "taken away"),
     ("a pod that somebody deleted", {"deleting": 1.0}, "PodDeleted", True, "was deleted"),
     (

@@ -17,7 +17,7 @@ from llmtrain_operator.life.remedies import remedy
 
 LIFE, AGENT = Path(llmtrain_operator.life.__file__).parent, Path(llmtrain_trainer.agent.__file__).parent
 WHERE = [
-    *(LIFE / f"{name}.py" for name in ("blame", "budget", "decide", "diagnose", "ends", "evidence", "others", "turn", "why")),
+    *(LIFE / f"{name}.py" for name in ("blame", "budget", "decide", "ended", "ends", "evidence", "others", "taken", "turn", "why")),
     *sorted(AGENT.glob("*.py")),
 ]
 HEALTHY = {"CreatingPods", "Scheduling", "CreatingContainers", "Preparing", "Training", "Saving", "Exporting", "Finishing", "Deleting"}
@@ -48,6 +48,10 @@ THEIRS = {
     "RunContainerError",
     "Image",
     "Succeeded",
+    "Terminated",
+    "Shutdown",
+    "NodeShutdown",
+    "Preempting",
 }
 """Words of Kubernetes."""
 
