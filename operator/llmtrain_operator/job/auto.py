@@ -22,7 +22,10 @@ from llmtrain_operator.job.spec import LLMTrainJob
 from llmtrain_operator.job.throughput import RECOMPUTED, bubble_share
 
 TENSOR_COST = 0.06
-"""Time lost each time the tensor degree doubles, over a fast link. A judgement, not a measurement."""
+"""Time lost each time the tensor degree doubles, where no GPU is named. A judgement, not a measurement."""
+
+REACHED_LINK, REACHED_PEAK = 0.8, 0.4
+"""Shares of a link's and of a GPU's data-sheet speed that all-reduces and matrices reach. Judgements."""
 
 PIPELINE_COST = 0.02
 """Time lost each time the pipeline degree doubles, beside the bubble. A judgement, not a measurement."""
@@ -38,7 +41,7 @@ LONG_SEQUENCE = 16_384
 """Tokens from which on sequences are cut; below, tensor parallelism and recomputation do as well."""
 
 SMALL_PASS = 512
-"""Tokens of a forward pass at which matrices reach half of their speed. A judgement, not a measurement."""
+"""Tokens of a forward pass at which matrices reach half of their speed; of matrices that are cut, in proportion. A judgement."""
 
 LARGEST_PIPELINE = 64
 
@@ -99,13 +102,18 @@ def choose(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> tuple
     """
     if shape is None:
         return job, ("The model's shape is not known yet, so auto leaves every degree that is not given at 1.",)
-    ways, left_out = _bounded(tuple(_degrees(job, shape)))
+    ways, left_out = _bounded(tuple(_degrees(job, shape, gpu)))
     found = [candidate for degrees in ways for candidate in _along(job, shape, gpu, degrees)]
     if not found:
         return job, ()
     fitting = [candidate for candidate in found if candidate.settled.fits]
-    best = min(fitting, key=lambda c: (c.cost, c.peak)) if fitting else min(found, key=lambda c: (c.peak, c.cost))
+    best = min(fitting, key=_preference) if fitting else min(found, key=lambda c: (c.peak, c.cost))
     return best.settled.job, (_counted(found, fitting), *_cut_short(ways, left_out), *(_reasons(best, found) if fitting else ()))
+
+
+def _preference(candidate: Candidate) -> tuple[float, int, float, int]:
+    """The cheapest; of those that cost the same to a hundredth, the one that cuts the model least."""
+    return round(candidate.cost, 2), candidate.tensor * candidate.pipeline * candidate.context, candidate.cost, candidate.peak
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,14 +126,26 @@ class Ways:
     ep: int
     zero: int | None
     micros: tuple[int, ...]
-
-    @property
-    def exchange(self) -> float:
-        """What the degrees cost by themselves: see relative_cost."""
-        return TENSOR_COST * log2(self.tp) + PIPELINE_COST * log2(self.pp) + CONTEXT_COST * log2(self.cp) + EXPERT_COST * log2(self.ep)
+    exchange: float
+    """What the degrees cost by themselves: see `exchange_cost`."""
 
 
-def _degrees(job: LLMTrainJob, shape: ModelShape) -> Iterator[Ways]:
+def exchange_cost(tensor: float, *, pp: int, cp: int, ep: int) -> float:
+    """Time that ranks spend on exchanging, over the time of the matrices; `tensor` of it for tensor parallelism."""
+    return tensor + PIPELINE_COST * log2(pp) + CONTEXT_COST * log2(cp) + EXPERT_COST * log2(ep)
+
+
+def tensor_cost(shape: ModelShape | None, gpu: Gpu | None, tp: int) -> float:
+    """All-reduces of a layer over its matrices: 8 h (t - 1) / t values of 2 bytes a token (Narayanan et al. 2021, section 3.2) over the
+    link in one direction, against 6 FLOPs for each weight that multiplies a token. Small models lose most."""
+    if shape is None or gpu is None:
+        return TENSOR_COST * log2(tp)
+    traffic = 16 * shape.hidden * (tp - 1) / tp / (REACHED_LINK * gpu.link_bytes_per_second / 2)
+    weights = (shape.matmul_parameters - shape.vocab * shape.hidden) / shape.layers
+    return traffic / (6 * weights / tp / (REACHED_PEAK * gpu.peak_flops("bf16")))
+
+
+def _degrees(job: LLMTrainJob, shape: ModelShape, gpu: Gpu | None) -> Iterator[Ways]:
     """Every combination of what is not given."""
     parallel, resources, training = job.spec.parallelism, job.spec.resources, job.spec.training
     procs = resources.gpus_per_node or resources.procs_per_node or 1
@@ -133,13 +153,15 @@ def _degrees(job: LLMTrainJob, shape: ModelShape) -> Iterator[Ways]:
     stages = tuple(pp for pp in divisors(world) if pp * parallel.virtual_stages <= min(shape.layers, LARGEST_PIPELINE))
     tensors = (parallel.tensor,) if parallel.tensor else divisors(procs)
     pipelines = (parallel.pipeline,) if parallel.pipeline else stages
+    costs = {tp: tensor_cost(shape, gpu, tp) for tp in tensors}
     for tp, pp, cp in product(tensors, pipelines, _contexts(job, procs)):
         dp, rest = divmod(world, tp * pp * cp)
         if rest or training.global_batch_size % dp or (not parallel.context and procs % (tp * cp)):
             continue
         micros = _micros(training.global_batch_size // dp)
         for ep, zero in product(_experts(job, shape, dp * cp), _stages(job, pp)):
-            yield Ways(tp=tp, pp=pp, cp=cp, ep=ep, zero=zero, micros=micros)
+            cost = exchange_cost(costs[tp], pp=pp, cp=cp, ep=ep)
+            yield Ways(tp=tp, pp=pp, cp=cp, ep=ep, zero=zero, micros=micros, exchange=cost)
 
 
 def _micros(most: int) -> tuple[int, ...]:
@@ -209,8 +231,8 @@ def relative_cost(settled: Settled) -> float:
     """Time of a step over the time of one that loses nothing to bubble, recomputation, communication or small matrices."""
     mesh, training = settled.mesh, settled.job.spec.training
     again = RECOMPUTED if training.activation_checkpointing == "full" else 1.0
-    exchange = 1 + TENSOR_COST * log2(mesh.tp) + PIPELINE_COST * log2(mesh.pp) + CONTEXT_COST * log2(mesh.cp) + EXPERT_COST * log2(mesh.ep)
-    tokens = settled.batch.micro_size * training.sequence_length / mesh.cp
+    exchange = 1 + exchange_cost(tensor_cost(settled.shape, settled.gpu, mesh.tp), pp=mesh.pp, cp=mesh.cp, ep=mesh.ep)
+    tokens = settled.batch.micro_size * training.sequence_length / mesh.cp / mesh.tp
     if settled.engine == "deepspeed":
         exchange += SHARING_COST.get(mesh.zero_stage, 0.0)
     return again * exchange * (1 + SMALL_PASS / tokens) / (1 - bubble_share(mesh, settled.batch))

@@ -29,6 +29,25 @@ def test_a_small_model_is_trained_without_model_parallelism(planned: Planned) ->
     assert found.fits and not found.recompute
 
 
+@pytest.mark.parametrize(
+    ("name", "nodes", "batch", "length", "cut"),
+    [
+        ("qwen2.5-0.5b", 8, 64, 2048, {1}),  # small models everywhere: data parallel only
+        ("qwen2.5-7b", 8, 128, 8192, {1}),  # torchtitan's and Hugging Face's runs at 7B and 8B: FSDP alone
+        ("llama-3-8b", 16, 512, 8192, {1}),
+        ("llama-3-70b", 8, 128, 8192, {1, 2, 4, 8}),  # FSDP with recomputation, or tensor parallelism inside a node beside it
+        ("llama-3.1-405b", 64, 512, 8192, {4, 8}),  # Llama Team 2024, table 4: tensor parallelism over the whole node
+    ],
+)
+def test_the_tensor_degree_is_that_of_published_runs(
+    planned: Planned, name: str, nodes: int, batch: int, length: int, cut: set[int]
+) -> None:
+    resources = {"nodes": nodes, "gpusPerNode": 8, "gpu": "H100-80GB"}
+    found = planned(name, parallelism=AUTO, resources=resources, training={"globalBatchSize": batch, "sequenceLength": length})
+    assert found.fits and found.mesh.tp in cut
+    assert not any("1.00 times as long" in line for line in found.why)
+
+
 def test_a_large_model_is_cut(planned: Planned) -> None:
     resources = {"nodes": 16, "gpusPerNode": 8, "gpu": "H100-80GB"}
     found = planned("llama-3-70b", parallelism=AUTO, resources=resources, training={"globalBatchSize": 256, "sequenceLength": 8192})
@@ -107,7 +126,7 @@ def test_the_choice_is_the_cheapest_of_those_that_fit(model: str, nodes: int, ba
             changes = {"spec.parallelism.tensor": tensor, "spec.training.activationCheckpointing": recompute}
             other = valid(edited(chosen, changes), shape, product)
             if isinstance(other, Settled) and other.fits:
-                assert relative_cost(best) <= relative_cost(other)
+                assert relative_cost(best) <= relative_cost(other) + 0.01
 
 
 def does_not_fit(planned: Planned, **sections: Any) -> Plan:
