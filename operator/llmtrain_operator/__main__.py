@@ -102,7 +102,7 @@ def parser() -> argparse.ArgumentParser:
         help="read a model's config.json below this prefix alone, such as hf://; may be given again; off: nowhere (default: hf:// and s3://)",
     )
     add("--identity", default=f"{environment.get('POD_NAME') or socket.gethostname()}-{uuid.uuid4().hex[:8]}", help="name of this replica")
-    add("--host", default="0.0.0.0", help="address of /healthz, /readyz and /metrics (default: all)")
+    add("--host", default="::", help="address of /healthz, /readyz, /metrics and the webhook (default: all, of IPv4 and IPv6)")
     add("--port", type=int, default=8080, help="their port; 0 takes a free one (default: 8080)")
     add("--webhook-certificates", type=Path, help="directory with tls.crt and tls.key of the webhook (default: no webhook)")
     add("--webhook-port", type=int, default=9443, help="port of the webhook; 0 takes a free one (default: 9443)")

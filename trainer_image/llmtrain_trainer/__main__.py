@@ -26,7 +26,9 @@ def _parser() -> argparse.ArgumentParser:
     agent.add_argument("--node-rank", type=int, default=0, help="which node this is, 0 to nodes - 1 (default: 0)")
     agent.add_argument("--rendezvous", required=True, metavar="HOST:PORT", help="where node 0 listens for the others")
     agent.add_argument(
-        "--host", default="127.0.0.1", help="address of /metrics, /status and /healthz (default: 127.0.0.1; 0.0.0.0 in a pod)"
+        "--host",
+        default="localhost",
+        help="address of /metrics, /status and /healthz (default: localhost; :: in a pod, which is every one)",
     )
     agent.add_argument("--port", type=int, default=0, help="their port (default: a free one, which port.json in the run directory names)")
     agent.add_argument("--grace", type=float, default=300.0, metavar="SECONDS", help="from SIGTERM to giving up saving (default: 300)")

@@ -136,7 +136,7 @@ def _arguments(attempt: Attempt, index: int) -> list[str]:
         "--cache": CACHE,
         "--node-rank": str(index),
         "--rendezvous": f"{leader}:{RENDEZVOUS_PORT}",
-        "--host": "0.0.0.0",
+        "--host": "::",
         "--port": str(HTTP_PORT),
         "--grace": str(save_seconds(attempt.plan)),
     }

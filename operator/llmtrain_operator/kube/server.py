@@ -7,6 +7,7 @@ from collections.abc import Callable
 from aiohttp import web
 
 from llmtrain_operator.kube.metrics import Metrics
+from llmtrain_trainer.config.listen import listeners
 
 Check = Callable[[], str | None]
 """None when all is well, else one sentence."""
@@ -37,6 +38,6 @@ async def serve(app: web.Application, host: str, port: int) -> tuple[web.AppRunn
     """Start serving; returns what to clean up and the port, which the system chose where `port` is 0."""
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, host, port)
-    await site.start()
+    for one in listeners(host, port):
+        await web.SockSite(runner, one).start()
     return runner, int(runner.addresses[0][1])

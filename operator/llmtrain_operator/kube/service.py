@@ -16,6 +16,7 @@ def service(job: str) -> dict[str, Any]:
         "metadata": {"name": names.service(job)},
         "spec": {
             "clusterIP": "None",
+            "ipFamilyPolicy": "PreferDualStack",
             "publishNotReadyAddresses": True,
             "selector": dict(names.job_labels(job)),
             "ports": [

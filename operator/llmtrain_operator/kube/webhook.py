@@ -25,6 +25,7 @@ from llmtrain_operator.kube.judge import Judge, JudgeAwayError, Judges, NoJudgem
 from llmtrain_operator.kube.judgement import Outcome, Reviewed, Unshaped, key_of
 from llmtrain_operator.kube.metrics import Metrics
 from llmtrain_trainer.config import Model
+from llmtrain_trainer.config.listen import listeners
 
 log = logging.getLogger(__name__)
 
@@ -171,16 +172,19 @@ async def serving(directory: Path, host: str, port: int, app: web.Application) -
     keeper = asyncio.create_task(certificate.keep())
     assert runner.server is not None
     made = Doorkeeper(runner.server, app[BUSY])
-    server = await asyncio.get_running_loop().create_server(
-        made, host, port, ssl=certificate.context, ssl_handshake_timeout=10.0, ssl_shutdown_timeout=1.0, backlog=128
-    )
+    loop, sockets = asyncio.get_running_loop(), listeners(host, port)
+    servers = [
+        await loop.create_server(made, sock=one, ssl=certificate.context, ssl_handshake_timeout=10.0, ssl_shutdown_timeout=1.0)
+        for one in sockets
+    ]
     try:
-        yield int(server.sockets[0].getsockname()[1])
+        yield int(sockets[0].getsockname()[1])
     finally:
         keeper.cancel()
         with suppress(asyncio.CancelledError):
             await keeper
-        server.close()
+        for server in servers:
+            server.close()
         await runner.cleanup()
 
 

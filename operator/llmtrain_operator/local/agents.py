@@ -18,6 +18,7 @@ from pathlib import Path
 from llmtrain_operator.local.machine import core_count, free_ports
 from llmtrain_operator.local.workdir import Workdir
 from llmtrain_trainer.config import ExitCode, TrainerConfig
+from llmtrain_trainer.config.listen import joined, loopback
 
 PR_SET_PDEATHSIG = 1
 TRAINER = (sys.executable, "-m", "llmtrain_trainer")
@@ -71,7 +72,7 @@ def _start(
 ) -> Agent:
     run_dir = workdir.node(node_rank)
     command = [*TRAINER, "agent", "--config", str(run_dir / "config.json"), "--run-dir", str(run_dir), "--node-rank", str(node_rank)]
-    command += ["--rendezvous", f"127.0.0.1:{rendezvous}", "--host", "127.0.0.1", "--port", str(port), "--cache", str(cache)]
+    command += ["--rendezvous", joined(loopback(), rendezvous), "--host", "localhost", "--port", str(port), "--cache", str(cache)]
     log = workdir.agent_log(node_rank)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as out:

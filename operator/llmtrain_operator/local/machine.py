@@ -6,8 +6,9 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
+
+from llmtrain_trainer.config.listen import listeners
 
 
 def gpu_count() -> int:
@@ -29,13 +30,12 @@ def core_count() -> int:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports on the loopback that nobody listens on, all different."""
+    """Ports that nobody listens on at any loopback address, all different."""
     with ExitStack() as sockets:
-        return [sockets.enter_context(_bound()).getsockname()[1] for _ in range(count)]
+        return [_first(sockets, listeners("localhost", 0)).getsockname()[1] for _ in range(count)]
 
 
-@contextmanager
-def _bound() -> Iterator[socket.socket]:
-    with socket.socket() as open_socket:
-        open_socket.bind(("127.0.0.1", 0))
-        yield open_socket
+def _first(held: ExitStack, made: list[socket.socket]) -> socket.socket:
+    for one in made:
+        held.enter_context(one)
+    return made[0]

@@ -16,6 +16,7 @@ from statistics import median
 from llmtrain_operator.local.agents import Agent
 from llmtrain_operator.local.workdir import Tail, Workdir
 from llmtrain_trainer.config import CheckpointStatus, ExitCode, NodeStatus, Progress
+from llmtrain_trainer.config.listen import joined, loopback
 
 RECENT = 20
 """Steps that speed and remaining time are taken from."""
@@ -146,7 +147,7 @@ def _status(agent: Agent) -> NodeStatus | None:
     if not agent.alive:
         return None
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{agent.port}/status", timeout=1) as answer:
+        with urllib.request.urlopen(f"http://{joined(loopback(), agent.port)}/status", timeout=1) as answer:
             return NodeStatus.model_validate_json(answer.read())
     except (urllib.error.URLError, OSError):
         return None

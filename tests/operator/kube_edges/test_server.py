@@ -8,7 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
+import pytest
 
+from llmtrain_operator.__main__ import parser
 from llmtrain_operator.kube.freshness import Freshness
 from llmtrain_operator.kube.metrics import Metrics
 from llmtrain_operator.kube.queue import WorkQueue
@@ -16,6 +18,17 @@ from llmtrain_operator.kube.replica import _describe
 from llmtrain_operator.kube.server import application, serve
 
 INSTALL = Path(__file__).parents[3] / "docs" / "operations" / "install.md"
+
+
+@pytest.mark.parametrize("host", [parser().parse_args(["--trainer-image", "x"]).host, "localhost"])
+@pytest.mark.parametrize("asked", ["127.0.0.1", "[::1]"])
+async def test_probes_are_answered_on_ipv4_and_on_ipv6(host: str, asked: str) -> None:
+    runner, port = await serve(application(Metrics(), lambda: None, lambda: None), host, 0)
+    try:
+        async with aiohttp.ClientSession() as http, http.get(f"http://{asked}:{port}/healthz") as answer:
+            assert answer.status == 200
+    finally:
+        await runner.cleanup()
 
 
 async def test_probes_say_what_is_wrong_and_metrics_are_read_when_scraped() -> None:

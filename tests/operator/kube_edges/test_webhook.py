@@ -41,26 +41,28 @@ GOOD: dict[str, Any] = {
 
 
 def write_certificate(directory: Path) -> Path:
-    """A self-signed certificate for 127.0.0.1, as a Secret would be mounted; returns its path."""
+    """A self-signed certificate for the loopback addresses, as a Secret would be mounted; returns its path."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "webhook")])
     start = datetime.datetime.fromtimestamp(time.time() - 3600, datetime.UTC)
     made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
     made = made.serial_number(x509.random_serial_number()).not_valid_before(start).not_valid_after(start + datetime.timedelta(days=1))
-    made = made.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+    made = made.add_extension(
+        x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(one)) for one in ("127.0.0.1", "::1")]), critical=False
+    )
     plain = serialization.NoEncryption()
     (directory / "tls.key").write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
     (directory / "tls.crt").write_bytes(made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
     return directory / "tls.crt"
 
 
-async def post(port: int, authority: Path, body: Any) -> tuple[int, Any]:
+async def post(port: int, authority: Path, body: Any, host: str = "127.0.0.1") -> tuple[int, Any]:
     """The answer to one POST over a new connection that trusts `authority` alone."""
     connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=str(authority)))
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     async with (
         aiohttp.ClientSession(connector=connector) as http,
-        http.post(f"https://127.0.0.1:{port}{PATH}", data=data, headers={"Content-Type": "application/json"}) as answer,
+        http.post(f"https://{host}:{port}{PATH}", data=data, headers={"Content-Type": "application/json"}) as answer,
     ):
         return answer.status, await answer.json() if answer.status == 200 else await answer.text()
 
@@ -83,6 +85,14 @@ async def ask(tmp_path: Path, body: Any, shape_now: Callable[[Model], ModelShape
     authority = write_certificate(tmp_path)
     async with serving(tmp_path, "127.0.0.1", 0, application(shape_now, Metrics(), within, Here())) as port:
         return await post(port, authority, body)
+
+
+@pytest.mark.parametrize("asked", ["127.0.0.1", "[::1]"])
+async def test_a_review_is_answered_on_ipv4_and_on_ipv6(tmp_path: Path, asked: str) -> None:
+    authority = write_certificate(tmp_path)
+    async with serving(tmp_path, "::", 0, application(shape, Metrics(), 10, Here())) as port:
+        code, answer = await post(port, authority, review(GOOD), asked)
+    assert code == 200 and answer["response"]["allowed"] is True
 
 
 async def test_a_review_is_answered_over_https(tmp_path: Path) -> None:

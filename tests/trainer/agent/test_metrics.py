@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
+import urllib.request
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,13 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from llmtrain_trainer.__main__ import _parser
+from llmtrain_trainer.agent.board import Board
 from llmtrain_trainer.agent.catalog import METRICS, PREFIX, page
 from llmtrain_trainer.agent.metrics import Metrics
+from llmtrain_trainer.agent.server import Server
 from llmtrain_trainer.agent.timeline import Timeline
-from llmtrain_trainer.config import CheckpointStatus, GpuMemory, Heartbeat, Progress, RankSeconds, TrainerConfig
+from llmtrain_trainer.config import CheckpointStatus, GpuMemory, Heartbeat, NodeStatus, Progress, RankSeconds, TrainerConfig
 
 PAGE = Path(__file__).parents[3] / "docs" / "operations" / "metrics.md"
 
@@ -235,3 +240,14 @@ def test_a_clock_that_was_set_back_takes_nothing_away() -> None:
     line = Timeline(100.0, spent.add)
     line.row(row(1, time=50.0))
     assert spent == {}
+
+
+@pytest.mark.parametrize(
+    "host", ["::", str(_parser().parse_args(["agent", "--config", "c", "--run-dir", "r", "--rendezvous", "h:1"]).host)]
+)
+@pytest.mark.parametrize("asked", ["127.0.0.1", "[::1]"])
+def test_the_pages_are_answered_on_ipv4_and_on_ipv6(host: str, asked: str) -> None:
+    board = Board(NodeStatus(job="demo", attempt=1, node_rank=0, phase="preparing"))
+    server = Server(board, metrics_of(), host, 0)
+    with urllib.request.urlopen(f"http://{asked}:{server.port}/status", timeout=5) as answer:
+        assert json.loads(answer.read())["job"] == "demo"

@@ -15,7 +15,6 @@ that sees `asked` above its own round stops its ranks and joins.
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -26,6 +25,7 @@ from torch.distributed.elastic.rendezvous import RendezvousHandler, RendezvousIn
 
 from llmtrain_trainer.agent.outcome import GaveUpError, LostGangError, StoppedError
 from llmtrain_trainer.config import Verdict
+from llmtrain_trainer.config.listen import LOOPBACK, listeners, loopback
 
 _POLL_SECONDS = 0.03
 _FAREWELL_SECONDS = 15.0
@@ -210,7 +210,7 @@ class Gang(RendezvousHandler):
         patience = timedelta(seconds=self._timeout)
         if not self.leads:
             return TCPStore(self.host, self.port, is_master=False, timeout=patience)
-        listener = socket.create_server((_listen_address(self.host), self.port), backlog=1024)
+        listener = listeners(_listen_address(self.host), self.port, backlog=1024)[0]
         self.port = listener.getsockname()[1]
         return TCPStore(
             self.host,
@@ -235,7 +235,7 @@ class Gang(RendezvousHandler):
 
 def _listen_address(host: str) -> str:
     """A loopback rendezvous listens on loopback alone; any other on every address, since a pod's name may not resolve inside it yet."""
-    return host if host in ("127.0.0.1", "localhost") else ""
+    return loopback() if host == "localhost" else host if host in LOOPBACK else ""
 
 
 def _first_line(error: Exception) -> str:

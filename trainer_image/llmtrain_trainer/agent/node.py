@@ -32,6 +32,7 @@ from llmtrain_trainer.checkpoint.manifest import Name
 from llmtrain_trainer.checkpoint.restore import list_checkpoints, next_round
 from llmtrain_trainer.checkpoint.store import Store
 from llmtrain_trainer.config import CheckpointStatus, ExitCode, NodeStatus, TrainerConfig, Verdict
+from llmtrain_trainer.config.listen import LOOPBACK, parted
 from llmtrain_trainer.mounts import resolve
 from llmtrain_trainer.notices import forget
 from llmtrain_trainer.run_dir import RunDir, write_atomically
@@ -44,7 +45,7 @@ _TERMINATION_LOG = Path("/dev/termination-log")
 _TERMINATION_BYTES = 4096
 """Kubernetes cuts a termination message here."""
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_LOOPBACK = ("localhost", *LOOPBACK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,8 +301,7 @@ class _Agent:
         return max(0, here, there)
 
     def _host_port(self) -> tuple[str, int]:
-        host, _, port = self._options.rendezvous.rpartition(":")
-        return host, int(port)
+        return parted(self._options.rendezvous)
 
 
 def _modelling(config: TrainerConfig) -> tuple[str, ...]:

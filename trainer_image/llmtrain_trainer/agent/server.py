@@ -10,6 +10,7 @@ from aiohttp import web
 
 from llmtrain_trainer.agent.board import Board
 from llmtrain_trainer.agent.metrics import Metrics
+from llmtrain_trainer.config.listen import listeners
 
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -33,8 +34,8 @@ class Server:
         runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await runner.setup()
         try:
-            site = web.TCPSite(runner, host, port, reuse_address=True)
-            await site.start()
+            for one in listeners(host, port):
+                await web.SockSite(runner, one).start()
             self.port = runner.addresses[0][1]
         except OSError as error:
             self._failed = error

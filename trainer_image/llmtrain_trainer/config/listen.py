@@ -1,0 +1,98 @@
+"""Listening and addresses on IPv4 and IPv6 alike: of every server of operator and agent, and of local runs. Imported by its users alone."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from contextlib import suppress
+
+EVERYWHERE = "::"
+"""As a host to listen on: every address of the machine, of IPv4 and of IPv6."""
+
+LOOPBACK = ("127.0.0.1", "::1")
+_LACKING = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+"""What a machine says that has no such address, or no such family."""
+
+_TRIES = 20
+
+
+def listeners(host: str, port: int, backlog: int = 128) -> list[socket.socket]:
+    """Sockets that listen on `host`, all on one port; where `port` is 0, on one that is free on all of them.
+
+    Host "::" (also "" and "*") is every address, and "localhost" every loopback address, of the families that the machine has. Any other
+    name or address is itself alone. Raises OSError where nothing can be listened on.
+    """
+    if host in (EVERYWHERE, "", "*"):
+        return [_everywhere(port, backlog)]
+    for _ in range(_TRIES - 1):
+        try:
+            return _together(host, port, backlog)
+        except OSError as error:
+            if port != 0 or error.errno != errno.EADDRINUSE:
+                raise
+    return _together(host, port, backlog)
+
+
+def loopback() -> str:
+    """A loopback address of this machine: 127.0.0.1, or ::1 where there is no IPv4."""
+    for address in LOOPBACK:
+        with suppress(OSError):
+            _one(address, 0, 1).close()
+            return address
+    return LOOPBACK[0]
+
+
+def joined(host: str, port: int) -> str:
+    """host:port, with an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+
+
+def parted(text: str) -> tuple[str, int]:
+    """Host and port of host:port or [address]:port. Raises ValueError."""
+    host, separator, port = text.rpartition(":")
+    bare = host.removeprefix("[").removesuffix("]")
+    if not separator or not port.isdecimal() or not port.isascii() or (":" in bare and bare == host):
+        raise ValueError(f"{text!r} is not HOST:PORT; an IPv6 address is written [ADDRESS]:PORT.")
+    return bare, int(port)
+
+
+def _everywhere(port: int, backlog: int) -> socket.socket:
+    if socket.has_dualstack_ipv6():
+        try:
+            return socket.create_server((EVERYWHERE, port), family=socket.AF_INET6, backlog=backlog, dualstack_ipv6=True)
+        except OSError as error:  # IPv6 may be compiled in and turned off
+            if error.errno not in _LACKING:
+                raise
+    return socket.create_server(("0.0.0.0", port), backlog=backlog)
+
+
+def _together(host: str, port: int, backlog: int) -> list[socket.socket]:
+    """On every address of the host that this machine has."""
+    made: list[socket.socket] = []
+    missing: OSError | None = None
+    for address in _addresses(host):
+        try:
+            made.append(_one(address, port, backlog))
+            port = made[0].getsockname()[1]
+        except OSError as error:
+            if error.errno in _LACKING:
+                missing = error
+                continue
+            for one in made:
+                one.close()
+            raise
+    if not made:
+        raise missing or OSError(errno.EADDRNOTAVAIL, f"{host} has no address")
+    return made
+
+
+def _addresses(host: str) -> list[str]:
+    if host == "localhost":
+        return list(LOOPBACK)
+    found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+def _one(address: str, port: int, backlog: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return socket.create_server((address, port), family=family, backlog=backlog)
