@@ -189,6 +189,7 @@ def _meta(config: TrainerConfig, prepared: Prepared, round_number: int, course: 
         "global_size": config.batch.global_size,
         "config_hash": _sha256(config.model_dump_json(by_alias=True).encode()),
         "tokenizer_hash": prepared.tokenizer_digest,
+        "ends": list(prepared.ends),
         "record": record(config, prepared),
         "course": course.model_dump(mode="json", by_alias=True),
         "torch": torch.__version__,

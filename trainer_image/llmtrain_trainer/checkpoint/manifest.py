@@ -129,6 +129,9 @@ class Meta(Strict):
     course: Course | None = None
     """The order of samples that the save is a point of."""
 
+    ends: tuple[int, ...] = ()
+    """Tokens that documents and answers end in, as training taught."""
+
     diverged: bool = False
     """The loss was far above its lowest when it was made."""
 

@@ -26,6 +26,7 @@ from llmtrain_trainer.convert.adapters import link_adapter, write_adapter
 from llmtrain_trainer.convert.targets import publish, write_checkpoint, write_files
 from llmtrain_trainer.data.bad_data import BadData, Unreachable
 from llmtrain_trainer.data.cache import link
+from llmtrain_trainer.data.generation import end_in
 from llmtrain_trainer.data.model_files import SHAPE, WEIGHTS, local_files
 from llmtrain_trainer.parallel.materialize import ADAPTER
 from llmtrain_trainer.stored.open import open_source
@@ -72,6 +73,7 @@ def convert(config: TrainerConfig, source: Place, target: Place, step: int | Non
         else:
             fetched, meta = _fetched(source, step, root)
             stored, facts = (fetched, meta.format), _facts(meta)
+            end_in(root / "model", meta.ends)
         if target.format == HF and stored is not None:
             written = publish(_unpacked(config, *stored, root), open_store(target.uri))
             return f"Wrote {len(written)} files to {target.uri}."
@@ -152,6 +154,7 @@ def _facts(meta: Meta) -> dict[str, Any]:
         "target_steps",
         "seed",
         "tokenizer_hash",
+        "ends",
         "job",
         "global_size",
         "record",

@@ -41,6 +41,14 @@ def write_generation(model: Path, tokenizer: TokenizerFacts, ends: Sequence[int]
     return all_ends
 
 
+def end_in(model: Path, ends: Sequence[int]) -> None:
+    """Put `ends` before the end tokens that the model's files name. What they are called is in the tokenizer, which is not needed."""
+    if ends:
+        named = list(dict.fromkeys([*ends, *named_ends(model)]))
+        said = {**_read(model / FILE), "eos_token_id": named if len(named) > 1 else named[0]}
+        write_atomically(model / FILE, json.dumps(said, indent=2) + "\n")
+
+
 def sentences(config: TrainerConfig, before: Sequence[int], ends: Sequence[int], names: dict[int, str]) -> Iterator[str]:
     """What a person must know of an adapter: its base's own files say where generation ends."""
     new = [names.get(token, str(token)) for token in ends if token not in before]
