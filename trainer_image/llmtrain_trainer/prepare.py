@@ -21,6 +21,7 @@ from llmtrain_trainer.data.bad_data import BadData, Unreachable
 from llmtrain_trainer.data.cache import build_once, digest, link, locked, make_own
 from llmtrain_trainer.data.encoding import load_tokenizer
 from llmtrain_trainer.data.entries import Entry, listed, tail_of
+from llmtrain_trainer.data.installed import check_installed
 from llmtrain_trainer.data.model_facts import ModelFacts
 from llmtrain_trainer.data.model_files import place_model
 from llmtrain_trainer.data.prepared import Prepared, PreparedDataset
@@ -74,6 +75,7 @@ class _Preparation:
 
     def prepared(self) -> Prepared:
         _check_settings(self.config)
+        check_installed(self.config)
         model_vocabulary = self._place_model_and_tokenizer()
         train = [self._train(i, entry) for i, entry in enumerate(self._entries)]
         validation = [self._validation(i, entry) for i, entry in enumerate(self._evaluation)]

@@ -16,6 +16,11 @@ from transformers import PreTrainedConfig
 from llmtrain_trainer.config import Mesh, TrainerConfig
 from llmtrain_trainer.engines.megatron.names import FAMILIES
 
+WITH_ATTENTION_BIAS = ("llama", "qwen3", "qwen3_moe")
+"""Families whose models read attention_bias; in the config.json of another it says nothing."""
+
+WITH_EXPERTS = ("mixtral", "qwen3_moe")
+
 STATIC_ROPE = ("default", "linear", "llama3")
 """Rotary embeddings whose frequencies do not depend on the length and whose output is not scaled."""
 
@@ -81,6 +86,8 @@ def head_size(shape: PreTrainedConfig) -> int:
 
 def expert_count(shape: PreTrainedConfig) -> int:
     """0 for a dense model."""
+    if shape.model_type not in WITH_EXPERTS:
+        return 0
     return int(getattr(shape, "num_local_experts", None) or getattr(shape, "num_experts", None) or 0)
 
 
@@ -133,7 +140,7 @@ def _recomputation(config: TrainerConfig) -> dict[str, Any]:
 
 
 def _linear_bias(shape: PreTrainedConfig) -> bool:
-    return bool(getattr(shape, "attention_bias", False))
+    return shape.model_type in WITH_ATTENTION_BIAS and bool(shape.attention_bias)
 
 
 def problems_of(shape: PreTrainedConfig, config: TrainerConfig) -> Iterator[str]:
@@ -165,12 +172,12 @@ def _network_problems(shape: PreTrainedConfig, length: int) -> Iterator[str]:
         yield _problem("model.sliding_window", window, f"the sequences of {length} tokens must fit into it", f"{native}, or shorter ones")
     if shape.hidden_act != "silu":
         yield _problem("model.hidden_act", shape.hidden_act, "the megatron engine has gated silu networks", native)
-    if _linear_bias(shape) != bool(getattr(shape, "mlp_bias", False)):
+    if _linear_bias(shape) != (shape.model_type == "llama" and bool(shape.mlp_bias)):
         given = "attention_bias" if _linear_bias(shape) else "mlp_bias"
         yield _problem(f"model.{given}", True, "Megatron gives a bias to all linear layers or to none", native)
-    if getattr(shape, "router_jitter_noise", 0.0):
+    if shape.model_type == "mixtral" and shape.router_jitter_noise:
         yield _problem("model.router_jitter_noise", shape.router_jitter_noise, "the megatron engine adds no noise before routers", native)
-    if getattr(shape, "output_router_logits", False) and getattr(shape, "router_aux_loss_coef", 0.0):
+    if expert_count(shape) and shape.output_router_logits and shape.router_aux_loss_coef:
         yield _problem("model.output_router_logits", True, "the megatron engine does not balance experts as transformers does", native)
     if shape.model_type == "qwen3_moe" and (shape.mlp_only_layers or shape.decoder_sparse_step != 1):
         yield _problem("model.mlp_only_layers", shape.mlp_only_layers, "every layer must be a mixture", native)
@@ -182,7 +189,7 @@ def _run_problems(config: TrainerConfig) -> Iterator[str]:
         yield _problem("peft.method", config.peft.method, "the megatron engine trains all weights", "use engine native or deepspeed")
     if mesh.zero_stage > 1:
         yield _problem("mesh.zeroStage", mesh.zero_stage, "Megatron shares out the optimizer or nothing", "use 1 or 0")
-    if mesh.schedule == "gpipe":
+    if mesh.schedule == "gpipe" and mesh.pp > 1:
         yield _problem("mesh.schedule", mesh.schedule, "Megatron has 1f1b and interleaved", "use one of them")
     if training.compile:
         yield _problem("training.compile", True, "Megatron's layers are not compiled as a whole", "leave compile out")
