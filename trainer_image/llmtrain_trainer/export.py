@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 import torch.distributed as dist
@@ -24,6 +24,7 @@ from llmtrain_trainer.config.quantized import without_quantization
 from llmtrain_trainer.parallel.mesh import Layout
 from llmtrain_trainer.parallel.published import Index, split
 from llmtrain_trainer.parallel.stage import Stage
+from llmtrain_trainer.parallel.tell_all import from_each
 from llmtrain_trainer.peft import adapter_config
 
 FORMAT = {"format": "pt"}
@@ -49,13 +50,12 @@ class Gatherer:
         self._layout = layout
         logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)  # each rank's advice on gathers that come once
         self._held: dict[str, torch.Tensor] = {name: weight for stage in stages for name, weight in stage.names()}
-        held: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(held, {name: weight.shape for name, weight in self._held.items()})
+        held = from_each({name: list(weight.shape) for name, weight in self._held.items()})
         self.shapes: dict[str, torch.Size] = {}
         self._source: dict[str, int] = {}
         for rank, names in enumerate(held):
             for name, shape in names.items():
-                self.shapes.setdefault(name, shape)
+                self.shapes.setdefault(name, torch.Size(shape))
                 self._source.setdefault(name, rank)
 
     def take(self, name: str) -> torch.Tensor | None:

@@ -1,7 +1,7 @@
 """A rank from fork to exit: joins the others, builds the engine, loads the checkpoint, trains. Entered by agent/ranks.py.
 
-The environment gives RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT (the agents' own store); resume.json gives the round
-and the checkpoint. The exit code is an ExitCode.
+The environment gives RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT of the agents' own store, and its secret; resume.json
+gives the round and the checkpoint. The exit code is an ExitCode.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch._C._distributed_c10d import PrefixStore, TCPStore
+from torch._C._distributed_c10d import PrefixStore
 
 from llmtrain_trainer.checkpoint.continuation import record
 from llmtrain_trainer.checkpoint.fit import reads_itself
 from llmtrain_trainer.checkpoint.manifest import MANIFEST, Manifest
 from llmtrain_trainer.checkpoint.position import Position
 from llmtrain_trainer.checkpoint.writer import Writer
-from llmtrain_trainer.config import ExitCode, GpuMemory, TrainerConfig
+from llmtrain_trainer.config import RENDEZVOUS_SECRET, ExitCode, GpuMemory, TrainerConfig
 from llmtrain_trainer.data.course import Course
 from llmtrain_trainer.data.samples import open_samples
 from llmtrain_trainer.engines import build_engine
@@ -39,6 +39,7 @@ from llmtrain_trainer.loop import Loop
 from llmtrain_trainer.prepare import Prepared
 from llmtrain_trainer.progress import Rows
 from llmtrain_trainer.pulse import Pulse
+from llmtrain_trainer.rendezvous.client import SecretStore
 from llmtrain_trainer.run_dir import RunDir
 
 _CONNECT = timedelta(seconds=120)
@@ -140,7 +141,8 @@ def _join(config: TrainerConfig, round_number: int) -> None:
     else:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         backend = "cpu:gloo,cuda:nccl"
-    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=_CONNECT)
+    secret = os.environ[RENDEZVOUS_SECRET].encode()
+    store = SecretStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), secret, _CONNECT)
     dist.init_process_group(
         backend,
         store=PrefixStore(f"ranks/{config.job.attempt}/{round_number}", store),

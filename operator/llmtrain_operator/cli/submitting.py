@@ -33,6 +33,8 @@ def render(
 
     The objects of one attempt as YAML; nothing is sent anywhere.
     """
+    import secrets
+
     import yaml
 
     from llmtrain_operator.job.plan import plan
@@ -49,6 +51,7 @@ def render(
         Cluster(image=image or f"llmtrain-trainer:{_version()}"),
         uid=None,
         gang="operator" if chosen == "auto" else chosen,
+        secret=secrets.token_hex(32),
     )
     typer.echo(yaml.safe_dump_all(list(made), sort_keys=False, width=140).rstrip())
 

@@ -10,6 +10,7 @@ from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
 from llmtrain_operator.kube.client import ApiError, Client, Object, path_of, path_to
+from llmtrain_operator.kube.config_map import SECRET
 from llmtrain_operator.kube.names import LABEL_JOB_UID
 from llmtrain_operator.kube.ownership import holder, is_made_for, is_of, labelled
 from llmtrain_operator.life.decision import Deletion
@@ -92,13 +93,18 @@ async def _settle(client: Client, wanted: Object, found: Object, fresh: bool) ->
         if wanted["kind"] in _KEPT_UP:
             await client.apply(path_to(wanted), {**wanted, "metadata": {**meta, "uid": found_uid}})
             return
-        if wanted["kind"] == "Pod" or not fresh or found.get("data") == wanted.get("data"):
+        if wanted["kind"] == "Pod" or not fresh or _data(found) == _data(wanted):
             return
     elif not is_made_for(found, labelled(wanted) or ""):
         raise NotCreatedError(409, _taken(wanted, found), taken=True)
     await client.delete(path_to(wanted), found_uid)
     if not await _create(client, wanted):
         raise ApiError(409, "Conflict", f"the {_name(wanted)} of an earlier job with this name is still going away")
+
+
+def _data(config_map: Object) -> Object:
+    """What an attempt is told, but for its secret, which is another each time it is rendered: pods may have started with the first."""
+    return {key: value for key, value in (config_map.get("data") or {}).items() if key != SECRET}
 
 
 async def _create(client: Client, wanted: Object) -> bool:

@@ -14,10 +14,12 @@ from llmtrain_operator.job.spec import LLMTrainJob, Toleration
 from llmtrain_operator.kube import names
 from llmtrain_operator.kube.affinity import affinity, spread
 from llmtrain_operator.kube.cluster import HTTP_PORT, HTTP_PORT_NAME, RENDEZVOUS_PORT, Cluster
+from llmtrain_operator.kube.config_map import SECRET
 from llmtrain_operator.kube.pod_group import Marks, marks
 from llmtrain_operator.kube.volumes import CACHE, CONFIG, HOME, RUN_DIR, volumes
 from llmtrain_operator.life.objects import CONTAINER
 from llmtrain_operator.life.observed import GangKind
+from llmtrain_trainer.config import RENDEZVOUS_SECRET
 
 UPLOAD_BYTES_PER_SECOND = 100e6
 """What a node is expected to send to a store at the least."""
@@ -103,7 +105,7 @@ def _container(attempt: Attempt, index: int) -> dict[str, Any]:
         "image": job.spec.scheduling.image or cluster.image,
         "command": ["python", "-m", "llmtrain_trainer"],  # no shell: the agent is process 1 and gets the signals
         "args": _arguments(attempt, index),
-        "env": _environment(job, cluster),
+        "env": _environment(job, cluster, names.gang(job.metadata.name, attempt.number)),
         "ports": [
             {"name": HTTP_PORT_NAME, "containerPort": HTTP_PORT, "protocol": "TCP"},
             {"name": "rendezvous", "containerPort": RENDEZVOUS_PORT, "protocol": "TCP"},
@@ -143,7 +145,7 @@ def _arguments(attempt: Attempt, index: int) -> list[str]:
     return ["agent", *(word for option in told.items() for word in option), "--echo"]
 
 
-def _environment(job: LLMTrainJob, cluster: Cluster) -> list[dict[str, Any]]:
+def _environment(job: LLMTrainJob, cluster: Cluster, config_map: str) -> list[dict[str, Any]]:
     plain = {
         "HOME": HOME,
         "USER": "llmtrain",  # libraries ask for the user's name, and the image need not know the number
@@ -152,7 +154,8 @@ def _environment(job: LLMTrainJob, cluster: Cluster) -> list[dict[str, Any]]:
         **job.spec.scheduling.env,
     }
     node = {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}
-    return [node, *({"name": name, "value": value} for name, value in plain.items())]
+    secret = {"name": RENDEZVOUS_SECRET, "valueFrom": {"configMapKeyRef": {"name": config_map, "key": SECRET}}}
+    return [node, secret, *({"name": name, "value": value} for name, value in plain.items())]
 
 
 def _resources(job: LLMTrainJob) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -167,7 +168,15 @@ class Reconciler:
             avoid = observed.job.status.avoided_nodes
             left = restarts_left(Gang(observed))
             made = render(
-                job, plan, decision.attempt, self._cluster, uid=observed.job.uid, gang=observed.gang, avoid=avoid, restarts_left=left
+                job,
+                plan,
+                decision.attempt,
+                self._cluster,
+                uid=observed.job.uid,
+                gang=observed.gang,
+                avoid=avoid,
+                restarts_left=left,
+                secret=secrets.token_hex(32),
             )
             fresh = decision.attempt > Gang(observed).number or not Gang(observed).pods
             try:

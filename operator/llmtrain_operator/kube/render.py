@@ -49,16 +49,17 @@ def render(
     gang: GangKind,
     avoid: Sequence[str] = (),
     restarts_left: int | None = None,
+    secret: str,
 ) -> Objects:
     """Attempt `number`. `uid` is that of the job object, None where it is not in a cluster yet; `avoid` are nodes that failed it.
-    `restarts_left` of the budget of restarts; None for all of it.
+    `secret`: that its nodes meet by, drawn for this attempt. `restarts_left` of the budget of restarts; None for all of it.
 
     Raises PlanError where the model's layers are not known.
     """
     name = job.metadata.name
     attempt = Attempt(job=job, plan=plan, number=number, gang=gang, avoid=tuple(avoid), cluster=cluster)
     group = pod_group(job, number, gang, cluster)
-    own = [config_map(trainer_config(job, plan, number, restarts_left)), *([group] if group else [])]
+    own = [config_map(trainer_config(job, plan, number, restarts_left), secret), *([group] if group else [])]
     return Objects(
         shared=tuple(_owned(each, job, uid) for each in (service(name), network_policy(name, cluster))),
         own=tuple(_owned(each, job, uid) for each in own),

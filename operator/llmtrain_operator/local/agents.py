@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from llmtrain_operator.local.machine import core_count, free_ports
 from llmtrain_operator.local.workdir import Workdir
-from llmtrain_trainer.config import ExitCode, TrainerConfig
+from llmtrain_trainer.config import RENDEZVOUS_SECRET, ExitCode, TrainerConfig
 from llmtrain_trainer.config.listen import joined, loopback
 
 PR_SET_PDEATHSIG = 1
@@ -47,7 +48,7 @@ class Agent:
 def start_agents(config: TrainerConfig, workdir: Workdir, cache: Path, environment: Mapping[str, str] | None = None) -> list[Agent]:
     """One agent for each node of the mesh, with `environment` beside what each gets. Ports are taken from those free now."""
     rendezvous, *ports = free_ports(1 + config.mesh.nodes)
-    more = environment or {}
+    more = {**(environment or {}), RENDEZVOUS_SECRET: secrets.token_hex(32)}  # other users of this machine cannot read it there
     return [_start(config, workdir, cache, node_rank, port, rendezvous, more) for node_rank, port in enumerate(ports)]
 
 

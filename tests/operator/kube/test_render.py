@@ -43,7 +43,9 @@ def manifest(example: str, **changes: Any) -> str:
 
 def rendered(text: str, gang: GangKind = "operator", attempt: int = 1, avoid: tuple[str, ...] = ()) -> Objects:
     job = parse_manifest(text)
-    return render(job, plan(job, read_shape(job.spec.model)), attempt, CLUSTER, uid=UID, gang=gang, avoid=avoid)
+    return render(
+        job, plan(job, read_shape(job.spec.model)), attempt, CLUSTER, uid=UID, gang=gang, avoid=avoid, secret="drawn for this attempt"
+    )
 
 
 TWO_NODES = manifest("01-demo-2x2x2.yaml", resources={"nodes": 2, "procsPerNode": 4, "cpu": "500m", "memory": "4Gi"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 import threading
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from tiny_agent import free_port
+from torch.distributed.checkpoint.metadata import Metadata
 
 from llmtrain_trainer.agent.agreement import Agreement
 from llmtrain_trainer.agent.board import Events
@@ -37,6 +39,7 @@ class Nodes:
                 run_id="job",
                 host="127.0.0.1",
                 port=port,
+                secret="a secret of this test",
                 node_rank=node,
                 nodes=count,
                 first_round=first_round,
@@ -103,7 +106,17 @@ def test_a_node_that_came_anew_makes_the_others_start_again() -> None:
     nodes = Nodes(2)
     nodes.meet()
     first, second = nodes.gangs
-    anew = Gang(run_id="job", host="127.0.0.1", port=first.port, node_rank=1, nodes=2, first_round=0, timeout=20.0, stopping=lambda: False)
+    anew = Gang(
+        run_id="job",
+        host="127.0.0.1",
+        port=first.port,
+        secret=first.secret,
+        node_rank=1,
+        nodes=2,
+        first_round=0,
+        timeout=20.0,
+        stopping=lambda: False,
+    )
     anew.connect()
     joining = nodes.pool.submit(anew.next_rendezvous)
     while first.num_nodes_waiting() == 0:
@@ -190,7 +203,7 @@ def commit(store: Store, staging: Path, *names: str) -> None:
         directory = staging / name
         directory.mkdir(parents=True)
         (directory / "__0_0.distcp").write_bytes(name.encode() * 100)
-        (directory / METADATA).write_bytes(b"index")
+        (directory / METADATA).write_bytes(pickle.dumps(Metadata({}, storage_data={})))
         parsed = Name.parse(name)
         assert parsed is not None
         (directory / META).write_text(f'{{"step": {parsed.step}}}')

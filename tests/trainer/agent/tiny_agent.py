@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
-from llmtrain_trainer.config import TrainerConfig, Verdict
+from llmtrain_trainer.config import RENDEZVOUS_SECRET, TrainerConfig, Verdict
 from llmtrain_trainer.run_dir import RunDir, read_rows
 
 WORDS = ["the", "model", "reads", "one", "token", "and", "tells", "what", "comes", "next", "in", "every", "sentence", "of", "our", "text"]
@@ -86,7 +86,7 @@ class Agent:
         path.write_text(config.model_dump_json(by_alias=True))
         command = [sys.executable, "-m", "llmtrain_trainer", "agent", "--config", str(path), "--run-dir", str(root)]
         command += ["--node-rank", str(node), "--rendezvous", f"127.0.0.1:{port}", "--cache", str(cache), "--grace", str(grace)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", RENDEZVOUS_SECRET: "a secret of the tests"}
         with (root / "agent.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
 

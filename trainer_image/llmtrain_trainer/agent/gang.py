@@ -1,4 +1,4 @@
-"""Where the agents of all nodes meet: a rendezvous for torch.distributed.elastic on a c10d TCPStore that node 0 hosts.
+"""Where the agents of all nodes meet: a rendezvous for torch.distributed.elastic on a store that node 0 hosts (rendezvous/).
 
 Why not elastic's dynamic rendezvous: our nodes have fixed numbers and all of them take part, so nothing is to be elected; and ranks
 must keep their place (a node's rank follows from its number, not from the sort order of host names) and meet again within
@@ -19,13 +19,15 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-from torch._C._distributed_c10d import PrefixStore, Store, TCPStore  # torch.distributed has them too, but not for a type checker
+from torch._C._distributed_c10d import PrefixStore, Store  # torch.distributed has them too, but not for a type checker
 from torch.distributed import DistError
 from torch.distributed.elastic.rendezvous import RendezvousHandler, RendezvousInfo, RendezvousStoreInfo
 
 from llmtrain_trainer.agent.outcome import GaveUpError, LostGangError, StoppedError
 from llmtrain_trainer.config import Verdict
-from llmtrain_trainer.config.listen import LOOPBACK, listeners, loopback
+from llmtrain_trainer.config.listen import EVERYWHERE, LOOPBACK, listeners, loopback
+from llmtrain_trainer.rendezvous.client import SecretStore
+from llmtrain_trainer.rendezvous.server import Server
 
 _POLL_SECONDS = 0.03
 _FAREWELL_SECONDS = 15.0
@@ -46,15 +48,18 @@ class Gang(RendezvousHandler):
         run_id: str,
         host: str,
         port: int,
+        secret: str,
         node_rank: int,
         nodes: int,
         first_round: int,
         timeout: float,
         stopping: Callable[[], bool],
     ) -> None:
-        """`first_round`: no round up to this was used before; `timeout`: seconds to wait for the other nodes."""
+        """`secret`: of the attempt, the same on all nodes. `first_round`: no round up to this was used before. `timeout`: seconds to
+        wait for the other nodes."""
         self.node_rank, self.nodes, self.round = node_rank, nodes, 0
         self.host, self.port, self.first_round = host, port, first_round
+        self.secret = secret
         self._run_id, self._timeout, self._stopping = run_id, timeout, stopping
         self._evidence = ""
         self._gave_up = False
@@ -209,18 +214,11 @@ class Gang(RendezvousHandler):
     def _open(self) -> Store:
         patience = timedelta(seconds=self._timeout)
         if not self.leads:
-            return TCPStore(self.host, self.port, is_master=False, timeout=patience)
+            return SecretStore(self.host, self.port, self.secret.encode(), patience)
         listener = listeners(_listen_address(self.host), self.port, backlog=1024)[0]
         self.port = listener.getsockname()[1]
-        return TCPStore(
-            self.host,
-            self.port,
-            is_master=True,
-            timeout=patience,
-            wait_for_workers=False,
-            master_listen_fd=listener.detach(),
-            use_libuv=True,
-        )
+        Server(listener, self.secret.encode())
+        return SecretStore(_own_address(listener), self.port, self.secret.encode(), patience)
 
     def _opened(self) -> Store:
         assert self._store is not None, "connect() comes first"
@@ -236,6 +234,12 @@ class Gang(RendezvousHandler):
 def _listen_address(host: str) -> str:
     """A loopback rendezvous listens on loopback alone; any other on every address, since a pod's name may not resolve inside it yet."""
     return loopback() if host == "localhost" else host if host in LOOPBACK else ""
+
+
+def _own_address(listener: socket.socket) -> str:
+    """Under which this process reaches its own listener: an address that listens on all of them is reached by loopback."""
+    address = str(listener.getsockname()[0])
+    return loopback() if address in ("0.0.0.0", EVERYWHERE) else address
 
 
 def _first_line(error: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import time
 import traceback
 from collections.abc import Mapping
@@ -31,10 +32,11 @@ from llmtrain_trainer.checkpoint.errors import StoreError
 from llmtrain_trainer.checkpoint.manifest import Name
 from llmtrain_trainer.checkpoint.restore import list_checkpoints, next_round
 from llmtrain_trainer.checkpoint.store import Store
-from llmtrain_trainer.config import CheckpointStatus, ExitCode, NodeStatus, TrainerConfig, Verdict
+from llmtrain_trainer.config import RENDEZVOUS_SECRET, CheckpointStatus, ExitCode, NodeStatus, TrainerConfig, Verdict
 from llmtrain_trainer.config.listen import LOOPBACK, parted
 from llmtrain_trainer.mounts import resolve
 from llmtrain_trainer.notices import forget
+from llmtrain_trainer.rendezvous.wire import SHORTEST
 from llmtrain_trainer.run_dir import RunDir, write_atomically
 
 _RENDEZVOUS_SECONDS = 600.0
@@ -211,6 +213,7 @@ class _Agent:
             run_id=f"{config.job.namespace}/{config.job.name}/{config.job.attempt}",
             host=host,
             port=port,
+            secret=self._secret(),
             node_rank=rank,
             nodes=config.mesh.nodes,
             first_round=self._last_round(store),
@@ -299,6 +302,20 @@ class _Agent:
         here = json.loads(self._run.resume.read_text())["round"] if self._run.resume.exists() else 0
         there = next_round(store, self._config.job.attempt) - 1 if store is not None and self._options.node_rank == 0 else 0
         return max(0, here, there)
+
+    def _secret(self) -> str:
+        """Of the attempt. A node that is alone draws one itself. Raises UnfitError."""
+        given = os.environ.get(RENDEZVOUS_SECRET, "")
+        if not given and self._config.mesh.nodes == 1:
+            return secrets.token_hex(32)
+        if len(given) < SHORTEST:
+            message = (
+                f"{RENDEZVOUS_SECRET} has {len(given)} characters: nodes meet by a secret of at least {SHORTEST}, "
+                "so that nobody else joins them. "
+                "Draw one for each attempt and set it on all its nodes."
+            )
+            raise UnfitError(ExitCode.CONFIG, "BadConfig", message)
+        return given
 
     def _host_port(self) -> tuple[str, int]:
         return parted(self._options.rendezvous)

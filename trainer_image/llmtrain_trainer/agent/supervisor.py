@@ -27,7 +27,7 @@ from llmtrain_trainer.agent.ranks import Ranks, fork, server_processes
 from llmtrain_trainer.agent.uploads import Uploads
 from llmtrain_trainer.agent.watch import Node, Watch
 from llmtrain_trainer.checkpoint.position import Position
-from llmtrain_trainer.config import ExitCode, Verdict
+from llmtrain_trainer.config import RENDEZVOUS_SECRET, ExitCode, Verdict
 from llmtrain_trainer.orphans import reap
 from llmtrain_trainer.run_dir import write_atomically
 
@@ -225,6 +225,7 @@ class Supervisor(SimpleElasticAgent):
             "GROUP_RANK": str(group.group_rank),
             "MASTER_ADDR": str(group.master_addr),
             "MASTER_PORT": str(group.master_port),
+            RENDEZVOUS_SECRET: self._gear.gang.secret,
             **_KERNEL_ORDER.get(self._node.config.engine, {}),
         }
 

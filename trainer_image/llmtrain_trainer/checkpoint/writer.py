@@ -23,6 +23,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import DTensor
 
 from llmtrain_trainer.checkpoint.manifest import META, METADATA, RankPart, encode, rank_file
+from llmtrain_trainer.parallel.tell_all import from_first
 
 PATIENCE = timedelta(minutes=30)
 """How long a rank waits for the slowest disk of the gang before the save counts as failed."""
@@ -115,9 +116,7 @@ class Writer:
 
     def _draw(self) -> str:
         """The id of this save, equal on all ranks."""
-        save_id = [uuid.uuid4().hex]
-        dist.broadcast_object_list(save_id, src=0, group=self._group)
-        return save_id[0]
+        return str(from_first(uuid.uuid4().hex, self._group))
 
     def _mark(self, directory: Path, files: list[Path], save_id: str, meta: dict[str, Any]) -> None:
         """Say that this rank's files are whole."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -11,6 +10,7 @@ from deepspeed.runtime.zero import GatheredParameters
 from torch import nn
 
 from llmtrain_trainer.engines.deepspeed.place import Place
+from llmtrain_trainer.parallel.tell_all import from_each
 
 
 class Gatherer:
@@ -19,8 +19,7 @@ class Gatherer:
     def __init__(self, place: Place, weights: Mapping[str, nn.Parameter], cut: Mapping[str, int]) -> None:
         """Collective."""
         self._place, self._weights, self._cut = place, weights, cut
-        held: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(held, {name: self._whole_shape(name) for name in weights})
+        held = from_each({name: list(self._whole_shape(name)) for name in weights})
         self.shapes: dict[str, torch.Size] = {}
         self._stage: dict[str, int] = {}
         for stage in range(place.pp):

@@ -6,13 +6,13 @@ Made by engine.py for an export.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.distributed as dist
 
 from llmtrain_trainer.engines.megatron.names import Kind
 from llmtrain_trainer.engines.megatron.weights import Heads, Held, theirs_of
+from llmtrain_trainer.parallel.tell_all import from_each
 
 
 class Gatherer:
@@ -21,13 +21,12 @@ class Gatherer:
     def __init__(self, held: Sequence[Held], heads: Heads, degree: int) -> None:
         """`held`: this rank's weights. `degree`: of tensor parallelism, whose ranks are neighbours."""
         self._held, self._heads, self._degree = {weight.name: weight for weight in held}, heads, degree
-        every: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(every, {weight.name: (weight.kind, weight.theirs, weight.weight.shape) for weight in held})
+        every = from_each({weight.name: (weight.kind.name, weight.theirs, list(weight.weight.shape)) for weight in held})
         self._rows: dict[str, tuple[Kind, tuple[str, ...], torch.Size]] = {}
         self._sources: dict[str, dict[int, int]] = {}
         for rank, rows in enumerate(every):
-            for name, row in rows.items():
-                self._rows.setdefault(name, row)
+            for name, (kind, theirs, shape) in rows.items():
+                self._rows.setdefault(name, (Kind[kind], tuple(theirs), torch.Size(shape)))
                 self._sources.setdefault(name, {}).setdefault(rank % degree, rank)
         self._row_of = {their: name for name, (_, theirs, _) in self._rows.items() for their in theirs}
         self.shapes = {their: shape for name in self._rows for their, shape in self._shapes(name).items()}
