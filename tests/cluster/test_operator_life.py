@@ -115,7 +115,7 @@ def test_a_job_becomes_a_gang_and_when_its_pods_are_done_it_is_complete(life: Li
     life.apply()
     until(lambda: life.pods("Running") == {"job-a1-0", "job-a1-1"}, "both pods to run")
     assert life.get("service", "ltj-job")["spec"]["clusterIP"] == "None"
-    config = json.loads(next(iter(life.get("configmap", "job-a1")["data"].values())))
+    config = json.loads(life.get("configmap", "job-a1")["data"]["trainer.json"])
     assert config["job"]["attempt"] == 1
     status = life.status()
     assert status["attempt"] == 1 and status["plan"]["layout"] == "pp2 dp2 tp2" and condition(status, "Planned")["status"] == "True"

@@ -9,7 +9,7 @@ from llmtrain_trainer.config import TrainerConfig
 
 FILE = "trainer.json"
 
-SECRET = "rendezvous-secret"
+SECRET = "trainer.secret"
 """Key of what the nodes of an attempt meet by. It is drawn by whoever renders, so it says nothing of whether two attempts are alike."""
 
 

@@ -17,6 +17,7 @@ from llmtrain_operator.job.parse import parse_manifest
 from llmtrain_operator.job.plan import plan
 from llmtrain_operator.kube import names
 from llmtrain_operator.kube.cluster import Cluster
+from llmtrain_operator.kube.config_map import FILE, SECRET
 from llmtrain_operator.kube.pod import MARGIN, save_seconds
 from llmtrain_operator.kube.render import Objects, render
 from llmtrain_operator.kube.volumes import CLAIMS, claims
@@ -158,7 +159,8 @@ def test_the_pods_meet_at_the_name_of_pod_0_under_the_service(case: tuple[str, O
 def test_the_config_map_holds_the_trainers_config_of_this_attempt(case: tuple[str, Objects]) -> None:
     name, objects = case
     config_map = next(each for each in objects.own if each["kind"] == "ConfigMap")
-    (text,) = config_map["data"].values()
+    assert config_map["data"][SECRET] == "drawn for this attempt"
+    text = config_map["data"][FILE]
     config = TrainerConfig.model_validate_json(text)
     assert config.job.attempt == CASES[name][2]
     assert config.mesh.nodes == len(objects.pods)

@@ -9,6 +9,7 @@ import pytest
 
 from llmtrain_operator.kube.apply import NotCreatedError, create_gang, delete_pods, write_status
 from llmtrain_operator.kube.client import Client
+from llmtrain_operator.kube.config_map import SECRET
 from llmtrain_operator.kube.names import object_labels
 from llmtrain_operator.life.decision import Deletion
 
@@ -89,6 +90,12 @@ async def test_the_config_map_of_an_older_manifest_gives_way_while_no_pod_has_re
     there = There(server, made("ConfigMap", "job-a1", data={"a": "old"}))
     await create_gang(client, [made("ConfigMap", "job-a1", data={"a": "new"}), pod("job-a1-0")], fresh=fresh)
     assert ("DELETE" in there.asked) is replaced
+
+
+async def test_a_secret_that_is_drawn_again_leaves_the_config_map_alone(server: Any, client: Client) -> None:
+    there = There(server, made("ConfigMap", "job-a1", data={"a": "1", SECRET: "the first"}))
+    await create_gang(client, [made("ConfigMap", "job-a1", data={"a": "1", SECRET: "the second"}), pod("job-a1-0")], fresh=True)
+    assert "DELETE" not in there.asked, "a pod may have started with the first, unheard of as yet"
 
 
 KINDS = [made("ConfigMap", "job-a1", data={"trainer.json": "{}"}), made("Service", "ltj-job"), pod("job-a1-0"), pod("job-a1-1")]

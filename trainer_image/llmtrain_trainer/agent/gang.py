@@ -15,6 +15,7 @@ that sees `asked` above its own round stops its ranks and joins.
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta

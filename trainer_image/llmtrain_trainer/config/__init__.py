@@ -3,6 +3,7 @@
 from llmtrain_trainer.config.checkpoint import Cadence, Checkpoint, Output
 from llmtrain_trainer.config.dataset import Columns, Dataset, Evaluation
 from llmtrain_trainer.config.deepspeed import Offload
+from llmtrain_trainer.config.model import Model, Peft, Tokenizer, TokenizerTraining
 from llmtrain_trainer.config.place import MOUNTED, place
 from llmtrain_trainer.config.rendezvous import RENDEZVOUS_SECRET
 from llmtrain_trainer.config.status import CheckpointStatus, ExitCode, GpuMemory, Heartbeat, NodeStatus, Progress, RankSeconds, Verdict
@@ -11,8 +12,8 @@ from llmtrain_trainer.config.trainer import Batch, EngineName, Estimate, Identit
 from llmtrain_trainer.config.training import Optimizer, Schedule, Training
 
 __all__ = [
-    "MOUNTED",
     "RENDEZVOUS_SECRET",
+    "MOUNTED",
     "Batch",
     "Cadence",
     "Checkpoint",
