@@ -205,6 +205,7 @@ def test_columns_that_are_not_read_are_counted_unless_harmless_empty_or_named() 
     assert found("chatml", row, ignoreColumns=["label", "title"]) == {}
 
 
+ALPACA = {"instruction": "Add.", "input": "1 and 2", "output": "3"}
 SPOKEN = [user("What?"), assistant("four")]
 REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"messages": [{"from": "human", "value": "x"}]}, {}, "messages[1] is a turn in ShareGPT's form (from, value)"),
@@ -226,6 +227,8 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         {"format": "promptCompletion", "columns": {"prompt": "instruction", "completion": "output"}},
         "column input holds a part of the prompt that format promptCompletion does not read. Write its text into",
     ),
+    (ALPACA, {"format": "promptCompletion"}, "it is in Alpaca's form (instruction, input, output), which format promptCompletion"),
+    ({"conversations": [{"from": "human", "value": "x"}]}, {}, "conversations[1] is a turn in ShareGPT's form (from, value)"),
     ({"text": SPOKEN}, {"format": "text"}, "column text is a list, not text. Set dataset[0].format to messages and"),
 ]
 

@@ -63,7 +63,7 @@ def test_prompts_that_fill_the_row_are_cut_and_told_of_and_every_answer_is_learn
 
 def test_more_than_half_of_the_prompts_cut_is_refused_and_both_ways_out_work(job: Job) -> None:
     rows = long_prompts(12, 20)
-    with pytest.raises(BadData, match=r"training\.sequenceLength is 64: 12 of 20 conversations are longer .* all into (\d+)") as raised:
+    with pytest.raises(BadData, match=r"training\.sequenceLength is 64: 12 of 20 conversations have a prompt .* all into (\d+)") as raised:
         job.prepare(chat(job, rows))
     longest = int(str(raised.value).partition("all into ")[2].partition(")")[0])
     assert but_size(job.prepare(chat(job, rows, length=longest)).warnings) == ()

@@ -67,9 +67,9 @@ class Dataset(Strict):
     """Accept that the chat template drops the reasoning (<think>...</think>) of all answers. Without it such data is refused."""
 
     max_cut: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
-    """Refuse the data if more than this share of its conversations does not fit into training.sequenceLength.
+    """Refuse the data if more than this share of its conversations has a prompt that leaves no room for the answer.
 
-    Those that do not fit lose the beginning of their prompt, and the end of their answer where that alone is too long.
+    Such prompts lose their beginning, so that the answer fits into training.sequenceLength.
     """
 
     streaming: bool = False

@@ -17,8 +17,21 @@ from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.chat_template import Chat, ChatTemplate, TemplateError
 from llmtrain_trainer.data.columns import check_columns
 from llmtrain_trainer.data.control_tokens import ControlTokens
-from llmtrain_trainer.data.sources import Row
-from llmtrain_trainer.data.turns import Message, Turn, described, from_json, read_list, read_settings, read_tools, read_turns, spoken
+from llmtrain_trainer.data.sources import Row, wanted_columns
+from llmtrain_trainer.data.turns import (
+    SHAREGPT,
+    SHAREGPT_WAY_OUT,
+    Message,
+    Turn,
+    described,
+    from_json,
+    is_sharegpt,
+    read_list,
+    read_settings,
+    read_tools,
+    read_turns,
+    spoken,
+)
 
 PLAIN_TEMPLATE = (
     "{% if tools %}{{ 'Tools:\\n' + (tools | tojson) + '\\n' }}{% endif %}"
@@ -76,6 +89,8 @@ class Renderer:
 
     def __call__(self, row: Row) -> Rendered:
         """Raises BadData with the row, what was found in it, and the way out."""
+        if not set(wanted_columns(self._dataset)) <= row.values.keys():
+            _refuse_known_form(self._field, self._dataset, row)
         found = check_columns(self._field, self._dataset, row)
         rendered = self._render(row)
         rendered.found.update(found)
@@ -215,7 +230,19 @@ def _string(field: str, dataset: Dataset, row: Row, key: str) -> str:
 def _value(field: str, dataset: Dataset, row: Row, key: str) -> Any:
     column = getattr(dataset.columns, key)
     if column not in row.values:
+        _refuse_known_form(field, dataset, row)
         there = ", ".join(sorted(map(str, row.values))) or "none"
         rule = f"there is no such column in {row.place} (found {there})"
         raise BadData(f"{field}.columns.{key}", column, rule, f"Set {field}.columns.{key} to the column that holds it")
     return row.values[column]
+
+
+def _refuse_known_form(field: str, dataset: Dataset, row: Row) -> None:
+    """Forms that are known elsewhere: naming their columns one by one would be refused next."""
+    turns = row.values.get("conversations")
+    if isinstance(turns, list) and turns and is_sharegpt(turns[0]):
+        raise BadData(f"{field}.source", row.place, f"conversations[1] {SHAREGPT}", SHAREGPT_WAY_OUT)
+    if {"instruction", "input", "output"} <= row.values.keys():
+        rule = f"it is in Alpaca's form (instruction, input, output), which format {dataset.format} does not read"
+        way_out = "Write instruction and input as one column prompt and output as column completion, with format promptCompletion"
+        raise BadData(f"{field}.source", row.place, rule, way_out)

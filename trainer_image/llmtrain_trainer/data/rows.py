@@ -57,12 +57,11 @@ class SetStats(Strict):
     conversations: int = 0
     """Documents of which some is a prompt that is not learned, left out ones not counted."""
 
-    conversations_cut: int = 0
     longest: int = 0
     """Tokens of the longest document."""
 
-    fitting: int = 0
-    """The length with which no more conversations would be cut than dataset.maxCut allows by default."""
+    fitting: tuple[int, int] = (0, 0)
+    """Lengths with which half of the prompts would be cut at most, and none."""
 
     ends: tuple[int, ...] = ()
     """Tokens that answers end in, the most frequent first."""

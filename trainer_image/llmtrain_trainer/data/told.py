@@ -102,13 +102,12 @@ def check(field: str, dataset: Dataset, stats: SetStats) -> None:
         rule = f"the chat template drops the reasoning of all {lost} answers that have some, so that only what follows it would be learned"
         way_out = f"Give a tokenizer.chatTemplate that keeps it, or set {field}.dropReasoning: true to learn the rest alone"
         raise BadData(f"{field}.source", dataset.source, rule, way_out)
-    if stats.conversations_cut > dataset.max_cut * stats.conversations:
-        found = f"{stats.conversations_cut} of {stats.conversations} conversations are longer than that and would be cut"
-        lengths = f"half of them fit into {stats.fitting} tokens, all into {stats.longest}"
-        way_out = f"Raise training.sequenceLength, or set {field}.maxCut: 1 to train on what is left of them"
-        raise BadData(
-            "training.sequenceLength", stats.length, f"{found}, more than {field}.maxCut ({dataset.max_cut:g}) allows ({lengths})", way_out
-        )
+    if stats.prompts_cut > dataset.max_cut * stats.conversations:
+        found = f"{stats.prompts_cut} of {stats.conversations} conversations have a prompt that leaves no room for the answer"
+        lengths = f"half of them fit into {stats.fitting[0]} tokens, all into {stats.fitting[1]}"
+        rule = f"{found}, more than {field}.maxCut ({dataset.max_cut:g}) allows ({lengths})"
+        way_out = f"Raise training.sequenceLength, or set {field}.maxCut: 1 to cut their prompts from the left"
+        raise BadData("training.sequenceLength", stats.length, rule, way_out)
 
 
 def _no_rows(field: str, dataset: Dataset, stats: SetStats) -> BadData:

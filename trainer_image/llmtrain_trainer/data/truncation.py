@@ -16,7 +16,7 @@ PROMPT_SHARE = 0.25
 """The part of a row that a long prompt keeps where the answer alone would fill the row."""
 
 ALLOWED = 0.5
-"""The share of cut conversations that SetStats.fitting is about: the default of dataset.maxCut."""
+"""The share of cut prompts that SetStats.fitting is about: the default of dataset.maxCut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,9 @@ class Cut:
 
     answer: bool
     """Whether something that is learned is lost."""
+
+    needs: int
+    """The length with which the first answer would fit without a cut."""
 
 
 def fit(learned: NDArray[np.bool_], length: int, keep: int = 0) -> Cut | None:
@@ -52,7 +55,7 @@ def fit(learned: NDArray[np.bool_], length: int, keep: int = 0) -> Cut | None:
     head = min(head, prompt) if prompt < first else 0
     start = first - prompt + head if prompt < first else 0
     stop = min(total, start + length - head)
-    return Cut(head, start, stop, prompt=start > head, answer=bool(learned[stop:].any()))
+    return Cut(head, start, stop, prompt=start > head, answer=bool(learned[stop:].any()), needs=end)
 
 
 class Tally:
@@ -61,8 +64,8 @@ class Tally:
     def __init__(self, length: int) -> None:
         self._length = length
         self._tokens = self._targets = self._documents = self._dropped = 0
-        self._truncated = self._prompts = self._answers = self._cut = 0
-        self._sizes: list[int] = []
+        self._truncated = self._prompts = self._answers = 0
+        self._needs: list[int] = []
         self._longest = 0
         self._ends: Counter[int] = Counter()
         self._found: Counter[str] = Counter()
@@ -82,14 +85,13 @@ class Tally:
         self._answers += cut.answer
         self._longest = max(self._longest, size)
         if document.conversation:
-            self._cut += is_cut
-            self._sizes.append(size)
+            self._needs.append(cut.needs)
         if document.ends is not None:
             self._ends[document.ends] += 1
         self._found.update(document.found)
 
     def stats(self, rows: int) -> SetStats:
-        sizes = sorted(self._sizes)
+        needs = sorted(self._needs)
         return SetStats(
             form="table",
             rows=rows,
@@ -101,10 +103,9 @@ class Tally:
             truncated=self._truncated,
             prompts_cut=self._prompts,
             answers_cut=self._answers,
-            conversations=len(sizes),
-            conversations_cut=self._cut,
+            conversations=len(needs),
             longest=self._longest,
-            fitting=sizes[max(0, math.ceil(len(sizes) * (1 - ALLOWED)) - 1)] if sizes else 0,
+            fitting=(needs[max(0, math.ceil(len(needs) * (1 - ALLOWED)) - 1)], needs[-1]) if needs else (0, 0),
             ends=tuple(token for token, _ in self._ends.most_common()),
             found={kind: count for kind, count in sorted(self._found.items()) if count},
         )

@@ -15,9 +15,13 @@ from llmtrain_trainer.data.sources import Row
 
 Message = dict[str, Any]
 
+SHAREGPT = "is a turn in ShareGPT's form (from, value), which is not read yet"
+SHAREGPT_WAY_OUT = "Write each turn as role and content in a column messages: human becomes role user, gpt becomes role assistant"
+
 _TAKEN = {"messages", "conversation", "tools", "documents", "chat_template", "add_generation_prompt", "continue_final_message"}
 _TAKEN |= {"tokenize", "padding", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask"}
 _TAKEN |= {"tokenizer_kwargs", "sanitize_control_tokens", "conversations"}
+_TEXT = ("text", "input_text", "output_text")
 _NOT_TEXT = ("image", "audio", "video", "file", "document")
 
 
@@ -97,11 +101,8 @@ class _Place:
 
 
 def _turn(place: _Place, message: Any) -> Turn:
-    if isinstance(message, dict) and "role" not in message and {"from", "value"} <= message.keys():
-        raise place.wrong(
-            "is a turn in ShareGPT's form (from, value), which is not read yet",
-            "Write each turn as role and content: human becomes role user, gpt becomes role assistant",
-        )
+    if is_sharegpt(message):
+        raise place.wrong(SHAREGPT, SHAREGPT_WAY_OUT)
     if not isinstance(message, dict) or not isinstance(message.get("role"), str):
         raise place.wrong(f"is {described(message)}, not an object with role and content")
     kept = {key: value for key, value in message.items() if value is not None and key not in ("content", "weight")}
@@ -130,7 +131,7 @@ def _text(place: _Place, content: Any) -> str:
 def _part(place: _Place, number: int, part: Any) -> str:
     if isinstance(part, dict):
         kind, text = part.get("type", "text"), part.get("text")
-        if kind == "text" and isinstance(text, str):
+        if kind in _TEXT and isinstance(text, str):
             return text
         if any(word in str(kind) for word in _NOT_TEXT):
             rule = f"has content part {number} of type {kind}: models are trained on text alone here"
@@ -161,6 +162,11 @@ def _arguments(value: Any) -> Any:
     """As an object: templates write objects as JSON, and would write JSON text as a string in quotes. Text that is no object stays."""
     read = from_json({} if value is None else value)
     return read if isinstance(read, dict) else value
+
+
+def is_sharegpt(message: Any) -> bool:
+    """Whether a turn is written as {from, value}."""
+    return isinstance(message, dict) and "role" not in message and {"from", "value"} <= message.keys()
 
 
 def spoken(turns: Sequence[Turn]) -> list[str]:
