@@ -13,6 +13,8 @@ from datetime import date
 from functools import cached_property
 from typing import Any
 
+from llmtrain_trainer.data.blame import first_line
+from llmtrain_trainer.data.bounds import bounded
 from llmtrain_trainer.data.turns import Message
 
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
@@ -61,16 +63,18 @@ class ChatTemplate:
         from transformers.utils.chat_template_utils import render_jinja_template
 
         try:
-            texts, spans = render_jinja_template(
-                conversations=[[self._taken(message) for message in chat.messages]],
-                chat_template=self._source(chat),
-                return_assistant_tokens_mask=True,
-                **self._variables(chat),
-                **self._tokenizer.special_tokens_map,
-                **chat.settings,
-            )
+            messages = [self._taken(message) for message in chat.messages]
+            with bounded():
+                texts, spans = render_jinja_template(
+                    conversations=[messages],
+                    chat_template=self._source(chat),
+                    return_assistant_tokens_mask=True,
+                    **self._variables(chat),
+                    **self._tokenizer.special_tokens_map,
+                    **chat.settings,
+                )
         except Exception as error:  # a template raises what it likes
-            raise TemplateError(str(error)) from error
+            raise TemplateError(first_line(error)) from error
         return texts[0], list(spans[0])
 
     def has_marks(self, chat: Chat) -> bool:
@@ -93,18 +97,19 @@ class ChatTemplate:
 
     def _render(self, chat: Chat, messages: list[Message], ask: bool) -> str:
         try:
-            return str(
-                self._tokenizer.apply_chat_template(
-                    messages,
-                    chat_template=self._source(chat),
-                    tokenize=False,
-                    add_generation_prompt=ask,
-                    **self._variables(chat),
-                    **chat.settings,
+            with bounded():
+                return str(
+                    self._tokenizer.apply_chat_template(
+                        messages,
+                        chat_template=self._source(chat),
+                        tokenize=False,
+                        add_generation_prompt=ask,
+                        **self._variables(chat),
+                        **chat.settings,
+                    )
                 )
-            )
         except Exception as error:  # a template raises what it likes
-            raise TemplateError(str(error)) from error
+            raise TemplateError(first_line(error)) from error
 
     # Which forms it takes
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llmtrain_trainer.data.bounds import bounded
 from llmtrain_trainer.data.cache import digest
 
 GUARDS = 0x108000
@@ -110,7 +111,10 @@ class ControlTokens:
 def _written(tokenizer: Any) -> str:
     """What the template writes around turns that say nothing in particular."""
     try:
-        return str(tokenizer.apply_chat_template([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], tokenize=False))
+        with bounded():
+            return str(
+                tokenizer.apply_chat_template([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], tokenize=False)
+            )
     except Exception:  # no template, or one that wants more; then only special tokens are known
         return ""
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from llmtrain_trainer.config.model import Model
-from llmtrain_trainer.data.bad_data import BadData, Unreachable
+from llmtrain_trainer.data.bad_data import BadData
+from llmtrain_trainer.data.blame import blamed_on
 from llmtrain_trainer.data.cache import build_once, digest, link
 from llmtrain_trainer.data.files import File
 from llmtrain_trainer.data.fitting import check_model
@@ -53,11 +54,12 @@ def _fetched(field: str, files: Sequence[File], cache: Path) -> list[Path]:
 
 def _download(field: str, files: Sequence[File], directory: Path) -> None:
     for file in files:
-        try:
-            with file.open() as source, (directory / file.name).open("wb") as target:
-                shutil.copyfileobj(source, target, 16 << 20)
-        except Exception as error:  # botocore and aiohttp raise many types for one thing: no answer
-            raise Unreachable(field, file.uri, error) from error
+        with (
+            blamed_on(field, file.uri, "it cannot be read", "Check the file and the permissions"),
+            file.open() as source,
+            (directory / file.name).open("wb") as target,
+        ):
+            shutil.copyfileobj(source, target, 16 << 20)
 
 
 def place_model(

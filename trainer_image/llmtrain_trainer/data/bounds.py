@@ -1,0 +1,49 @@
+"""Bounds on what a chat template may take: it is a program, and it comes with a tokenizer that anybody may have made."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+SECONDS = 20.0
+"""Of the processor's time, for one conversation. A long one takes milliseconds."""
+
+MEMORY = 2 << 30
+"""Bytes beside what the process has."""
+
+
+class TooLongError(Exception):
+    """It is not done within its time."""
+
+
+@contextmanager
+def bounded(seconds: float = SECONDS, memory: int = MEMORY) -> Iterator[None]:
+    """Raises TooLongError or MemoryError where what runs here takes more. Counts on the main thread alone, where preparation works."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGVTALRM, _raise)
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    most = _mapped() + memory
+    resource.setrlimit(resource.RLIMIT_AS, (most if soft == resource.RLIM_INFINITY else min(most, soft), hard))
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0.0)
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+        signal.signal(signal.SIGVTALRM, before)
+
+
+def _raise(_: int, __: FrameType | None) -> None:
+    raise TooLongError(f"it takes more than {SECONDS:g} s of the processor's time")
+
+
+def _mapped() -> int:
+    """Bytes of address space that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
