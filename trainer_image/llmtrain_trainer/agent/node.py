@@ -20,7 +20,7 @@ from llmtrain_trainer.agent.board import Board, Events
 from llmtrain_trainer.agent.echo import Echo
 from llmtrain_trainer.agent.metrics import Metrics
 from llmtrain_trainer.agent.notice_watch import NoticeWatch
-from llmtrain_trainer.agent.outcome import EndedError, FencedError, GaveUpError, StoppedError, UnfitError
+from llmtrain_trainer.agent.outcome import EndedError, FencedError, GaveUpError, InUseError, StoppedError, UnfitError
 from llmtrain_trainer.agent.preflight import check_machine, check_rendezvous, check_store
 from llmtrain_trainer.agent.preparing import Streamer, prepare
 from llmtrain_trainer.agent.ranks import HEAVY, start_server
@@ -29,13 +29,13 @@ from llmtrain_trainer.agent.stop import Stop
 from llmtrain_trainer.agent.uploads import Uploads
 from llmtrain_trainer.checkpoint.destination import open_store
 from llmtrain_trainer.checkpoint.errors import StoreError
-from llmtrain_trainer.checkpoint.manifest import Name
+from llmtrain_trainer.checkpoint.owner import Claim, OwnedError, describe_self
 from llmtrain_trainer.checkpoint.restore import list_checkpoints, next_round
 from llmtrain_trainer.checkpoint.store import Store
 from llmtrain_trainer.config import RENDEZVOUS_SECRET, CheckpointStatus, ExitCode, NodeStatus, TrainerConfig, Verdict
 from llmtrain_trainer.config.listen import LOOPBACK, parted
 from llmtrain_trainer.mounts import resolve
-from llmtrain_trainer.notices import forget
+from llmtrain_trainer.notices import forget, tell
 from llmtrain_trainer.rendezvous.wire import SHORTEST
 from llmtrain_trainer.run_dir import RunDir, write_atomically
 
@@ -106,6 +106,7 @@ class _Agent:
         self._events = Events(run, f"[node {options.node_rank}] " if config.mesh.nodes > 1 else "", self._hear)
         self._notices = NoticeWatch(run, self._events, self._board)
         self._uploads: Uploads | None = None
+        self._claim: Claim | None = None
         self._streamer: Streamer | None = None
         self._echo = Echo(run) if options.echo else None
 
@@ -143,6 +144,8 @@ class _Agent:
         """The last lines: events, status. Returns the verdict with what was done last: nobody can ask for it any more."""
         if self._uploads is not None:
             self._uploads.close()
+        if self._claim is not None:
+            self._claim.release()
         if self._streamer is not None:
             self._streamer.close()
         if self._echo is not None:
@@ -190,12 +193,31 @@ class _Agent:
         check_store(store, self._options.node_rank)
         newest = next(iter(list_checkpoints(store)), None) if self._options.node_rank == 0 else None
         if newest is not None and newest.name.attempt > self._config.job.attempt:
-            raise self._fenced(newest.name)
+            raise FencedError(self._config.job.attempt, newest.name, self._config.checkpoint.destination)
+        if self._options.node_rank == 0:
+            self._take(store)
         return store
 
-    def _fenced(self, newest: Name) -> FencedError:
-        assert self._config.checkpoint is not None
-        return FencedError(self._config.job.attempt, newest, self._config.checkpoint.destination)
+    def _take(self, store: Store) -> None:
+        """Make the destination this run's. Raises InUseError where another run that lives has it."""
+        job, supervised = self._config.job, "NODE_NAME" in os.environ
+        owner = describe_self(job.namespace, job.name, job.attempt, supervised=supervised, workdir=str(self._run.root))
+        claim = Claim(store, owner, sleep=self._sleep)
+        try:
+            if said := claim.take():
+                tell(self._run, said)
+        except OwnedError as error:
+            raise InUseError(str(error)) from error
+        claim.keep()
+        self._claim = claim
+
+    def _sleep(self, seconds: float) -> None:
+        """Raises StoppedError when a stop is asked for."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            if self._stop.requested:
+                raise StoppedError
+            time.sleep(min(left, 0.1))
 
     def _train(self, store: Store | None) -> Verdict:
         # torch takes seconds to import; until here the agent did without, while the server imported it
@@ -223,7 +245,7 @@ class _Agent:
         gang.connect()
         agreement = Agreement(gang, run, store, config, self._events)
         if store is not None:
-            self._uploads = Uploads(config, run, store, rank, self._events, self._board, self._metrics)
+            self._uploads = Uploads(config, run, store, rank, self._events, self._board, self._metrics, self._claim)
         node = Node(
             config=config,
             run=run,
@@ -260,8 +282,8 @@ class _Agent:
         if code == ExitCode.DONE:
             self._board.update(phase="exporting", message="Uploading the last checkpoint, the exports and the report.")
         drained = self._uploads is None or self._uploads.drain(_DRAIN_SECONDS, self._stop)
-        if self._uploads is not None and self._uploads.superseded_by is not None:
-            raise self._fenced(self._uploads.superseded_by)
+        if self._uploads is not None and self._uploads.fenced is not None:
+            raise self._uploads.fenced
         if not drained:
             return self._undrained(step, restarts)
         last = self._uploads.last if self._uploads else None

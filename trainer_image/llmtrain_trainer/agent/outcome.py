@@ -40,5 +40,20 @@ class FencedError(EndedError):
         super().__init__(Verdict(exit_code=ExitCode.FENCED, reason="Fenced", message=message, stored_attempt=newest.attempt))
 
 
+class InUseError(EndedError):
+    """Another run that lives writes into the destination."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Verdict(exit_code=ExitCode.FENCED, reason="DestinationInUse", message=message))
+
+
+class DisownedError(EndedError):
+    """Another run has taken the destination, since this one was not heard of for a while."""
+
+    def __init__(self, other: str, where: str) -> None:
+        message = f"{where} was taken over by {other} while this run was not heard of there: this one ends and writes no more."
+        super().__init__(Verdict(exit_code=ExitCode.FENCED, reason="Fenced", message=message))
+
+
 class StoppedError(Exception):
     """A stop was asked for while nothing trained."""

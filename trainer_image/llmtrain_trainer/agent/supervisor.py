@@ -22,7 +22,7 @@ from llmtrain_trainer.agent.agreement import Agreement
 from llmtrain_trainer.agent.budget import Budget
 from llmtrain_trainer.agent.failure import Failure, first_failure, first_of
 from llmtrain_trainer.agent.gang import Gang, SupersededError
-from llmtrain_trainer.agent.outcome import EndedError, FencedError, GaveUpError, LostGangError, StoppedError
+from llmtrain_trainer.agent.outcome import EndedError, GaveUpError, LostGangError, StoppedError
 from llmtrain_trainer.agent.ranks import Ranks, fork, server_processes
 from llmtrain_trainer.agent.uploads import Uploads
 from llmtrain_trainer.agent.watch import Node, Watch
@@ -259,9 +259,8 @@ class Supervisor(SimpleElasticAgent):
         )
 
     def _end_if_fenced(self) -> None:
-        newest = self._gear.uploads.superseded_by if self._gear.uploads else None
-        if newest is not None and self._node.config.checkpoint is not None:
-            fenced = FencedError(self._node.config.job.attempt, newest, self._node.config.checkpoint.destination)
+        fenced = self._gear.uploads.fenced if self._gear.uploads else None
+        if fenced is not None:
             self._gear.gang.give_up(fenced.verdict)
             raise fenced
 

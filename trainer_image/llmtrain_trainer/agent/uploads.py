@@ -9,9 +9,11 @@ from typing import Any
 
 from llmtrain_trainer.agent.board import Board, Events
 from llmtrain_trainer.agent.metrics import Metrics
+from llmtrain_trainer.agent.outcome import DisownedError, EndedError, FencedError
 from llmtrain_trainer.agent.stop import Stop
 from llmtrain_trainer.checkpoint.errors import StoreError, StoreFullError
 from llmtrain_trainer.checkpoint.manifest import Name, RankPart
+from llmtrain_trainer.checkpoint.owner import Claim
 from llmtrain_trainer.checkpoint.store import Store
 from llmtrain_trainer.checkpoint.uploader import Uploader
 from llmtrain_trainer.config import CheckpointStatus, TrainerConfig
@@ -29,8 +31,19 @@ _GIVEN_UP = {"checkpoint_rejected": "rejected", "checkpoint_superseded": "supers
 class Uploads:
     """Polls the uploader until `close`; shows every commit on the board."""
 
-    def __init__(self, config: TrainerConfig, run: RunDir, store: Store, node_rank: int, events: Events, board: Board, metrics: Metrics):
+    def __init__(
+        self,
+        config: TrainerConfig,
+        run: RunDir,
+        store: Store,
+        node_rank: int,
+        events: Events,
+        board: Board,
+        metrics: Metrics,
+        claim: Claim | None = None,
+    ) -> None:
         assert config.checkpoint is not None
+        self._attempt, self._destination, self._claim = config.job.attempt, config.checkpoint.destination, claim
         first = node_rank * config.mesh.procs_per_node
         self._board, self._metrics, self._events = board, metrics, events
         self._uploader = Uploader(
@@ -43,6 +56,7 @@ class Uploads:
             config.checkpoint.keep_every_steps,
             self._on_event,
             attempt=config.job.attempt,
+            claim=claim,
         )
         self._staging, self._node_rank = run.staging, node_rank
         self._shown: CheckpointStatus | None = None
@@ -56,9 +70,12 @@ class Uploads:
         return self._uploader.last
 
     @property
-    def superseded_by(self) -> Name | None:
-        """On node 0: a save that a later gang began."""
-        return self._uploader.superseded_by
+    def fenced(self) -> EndedError | None:
+        """On node 0: that another run or a later gang writes here now."""
+        if self._claim is not None and self._claim.lost_to is not None:
+            return DisownedError(self._claim.lost_to, self._destination)
+        newest = self._uploader.superseded_by
+        return FencedError(self._attempt, newest, self._destination) if newest is not None else None
 
     @property
     def outage(self) -> StoreError | None:
@@ -87,7 +104,7 @@ class Uploads:
         began = time.monotonic()
         while not self._uploader.drain(0.5):
             limit = min(seconds, _FULL_SECONDS) if isinstance(self.outage, StoreFullError) else seconds
-            if time.monotonic() - began > limit or stop.expired() or self.superseded_by is not None:
+            if time.monotonic() - began > limit or stop.expired() or self.fenced is not None:
                 return False
         self._show()
         return True

@@ -41,11 +41,6 @@ RULES: tuple[Rule, ...] = (
     *_refused("adapters and whole weights are different checkpoints", "peft"),
     *_refused("the adapters would be others than those of the checkpoint", "peft.method", "peft.rank", "peft.targetModules"),
     *_refused("the adapters would change the model by another measure", "peft.alpha"),
-    *_refused("the prompt would be another than that of the checkpoint", "peft.virtualTokens"),
-    *_refused("the adapters were trained on a base of other precision", "quantization"),
-    *_refused(
-        "the adapters were trained on a base of other precision", "quantization.bits", "quantization.type", "quantization.doubleQuant"
-    ),
     *_told("the checkpoint counts samples, so no sequence is left out and none comes twice", "training.globalBatchSize"),
     *_told("the data is cut into other rows, and their order begins with the first", "training.sequenceLength", "training.packing"),
     *_told("the order of the data begins anew, so sequences of this pass may come twice", "training.seed"),

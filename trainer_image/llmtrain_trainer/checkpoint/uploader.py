@@ -18,6 +18,7 @@ from llmtrain_trainer.checkpoint import staging as disk
 from llmtrain_trainer.checkpoint.commit import Committer, read_or_none
 from llmtrain_trainer.checkpoint.errors import BadCheckpointError, StoreError, StoreFullError
 from llmtrain_trainer.checkpoint.manifest import BEGIN, COMMIT, MANIFEST, Begin, Commit, File, Manifest, Name, NodePart, encode, node_file
+from llmtrain_trainer.checkpoint.owner import Claim
 from llmtrain_trainer.checkpoint.restore import list_checkpoints
 from llmtrain_trainer.checkpoint.staging import Staged
 from llmtrain_trainer.checkpoint.store import Store, side_by_side
@@ -42,9 +43,11 @@ class Uploader:
         *,
         waiting_limit: int = 4,
         attempt: int = 0,
+        claim: Claim | None = None,
     ) -> None:
         """local_ranks: global numbers of this node's ranks. waiting_limit: finished saves that may wait before newer ones replace them.
-        attempt: of this gang; what an earlier one left in `staging` says nothing of it."""
+        attempt: of this gang; what an earlier one left in `staging` says nothing of it. claim: on node 0, to the destination."""
+        self._claim = claim
         self._staging, self._store, self._event = staging, store, event
         self._node, self._nodes, self._ranks = node_rank, nodes, tuple(local_ranks)
         self._waiting_limit, self._attempt = waiting_limit, attempt
@@ -66,6 +69,11 @@ class Uploader:
         self.superseded_by: Name | None = None
         """On node 0: a save that a later gang began here. Set once; from then on nothing is written."""
 
+    @property
+    def fenced(self) -> bool:
+        """Whether another gang or another run writes here now: this one writes nothing any more."""
+        return self.superseded_by is not None or (self._claim is not None and self._claim.lost_to is not None)
+
     def poll(self) -> None:
         """Do all that can be done now. Never raises for a store that fails: an event says so, and the next call tries again."""
         with self._turn:
@@ -84,7 +92,7 @@ class Uploader:
             self._drainer.join(max(0.0, deadline - time.monotonic()))
             if not self._drainer.is_alive() and not self._pending():
                 return True
-            if time.monotonic() >= deadline or self.superseded_by is not None:
+            if time.monotonic() >= deadline or self.fenced:
                 return False
             time.sleep(0.05)
 
@@ -110,7 +118,7 @@ class Uploader:
         return bool(self._pending())
 
     def _poll(self) -> None:
-        if self.superseded_by is not None:
+        if self.fenced:
             return
         while True:
             try:
@@ -210,7 +218,11 @@ class Uploader:
             own = max((self._attempt, 0), *((name.attempt, name.round) for name in names))
             if newest is not None and (newest.name.attempt, newest.name.round) > own:
                 self.superseded_by = newest.name
-        return self.superseded_by is not None
+        return self.fenced or not self._owned()
+
+    def _owned(self) -> bool:
+        """Is the destination still this run's? Asked of the store."""
+        return self._claim is None or self._claim.holds()
 
     def _taken(self, staged: Staged) -> bool:
         """Committed already: its files must not be touched."""
@@ -254,7 +266,7 @@ class Uploader:
     def _close(self, staged: Staged) -> None:
         """Node 0 commits; the others wait until it has."""
         if self._node == 0:
-            if sealed := self._committer.seal(staged):
+            if self._owned() and (sealed := self._committer.seal(staged)):
                 self._committed(staged.name, *sealed)
         elif data := read_or_none(self._store, f"{staged.name}/{COMMIT}"):
             self._committed(staged.name, Commit.model_validate_json(data), sum(staged.files.values()))
