@@ -59,7 +59,7 @@ class Access:
         return LenientClient(self.http, self.server)
 
     async def job(self, name: str) -> Object:
-        """The job as the API server has it. Raises ClusterError with the nearest name where there is none."""
+        """The job as the API server has it. Raises ClusterError with the nearest name where there is none, UsageError for no name."""
         from llmtrain_operator.kube.jobs import job_path
 
         found = await self.client.get(job_path(self.namespace, name))
@@ -90,6 +90,8 @@ def on_cluster(command: Callable[..., Awaitable[int | None]]) -> Callable[..., N
             async with access(namespace, context, kubeconfig) as found:
                 return await command(found, **given)
 
+        if given.get("job") is not None:
+            checked_name("JOB", given["job"])
         try:
             code = asyncio.run(whole())
         except KeyboardInterrupt:
@@ -109,6 +111,18 @@ def on_cluster(command: Callable[..., Awaitable[int | None]]) -> Callable[..., N
     return run
 
 
+def checked_name(what: str, name: str, longest: int = 253) -> str:
+    """A name that becomes part of a path. Raises UsageError for what is none."""
+    from llmtrain_operator.job.spec.kubernetes import SUBDOMAIN
+    from llmtrain_operator.job.words import shown
+
+    if len(name) > longest or not re.fullmatch(SUBDOMAIN, name):
+        raise UsageError(
+            f"{what} is {shown(name)}: it must be a name of small letters, digits, dashes and dots. `llmtrain get` lists the jobs."
+        )
+    return name
+
+
 @asynccontextmanager
 async def access(namespace: str | None, context: str | None, kubeconfig: str | None) -> AsyncIterator[Access]:
     """An open way to the cluster. What goes wrong on it is raised as ClusterError, one sentence."""
@@ -119,9 +133,16 @@ async def access(namespace: str | None, context: str | None, kubeconfig: str | N
 
     try:
         login = read_login(kubeconfig, context, os.environ)
+        checked_name("The namespace", namespace if namespace is not None else login.namespace, 63)
         async with open_session(login, lambda text: typer.echo(f"warning: {text}", err=True)) as http:
             client = Client(http, login.server, manager=MANAGER)
-            yield Access(client=client, http=http, server=login.server, namespace=namespace or login.namespace, given=namespace is not None)
+            yield Access(
+                client=client,
+                http=http,
+                server=login.server,
+                namespace=login.namespace if namespace is None else namespace,
+                given=namespace is not None,
+            )
     except (KubeconfigError, PluginError) as error:
         raise UsageError(str(error)) from error
     except ApiError as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 import typer
@@ -21,7 +23,10 @@ from llmtrain_operator.cli import (
     watching,
     why,
 )
-from llmtrain_operator.cli.refusal import refusal
+from llmtrain_operator.cli.refusal import FAULT, refusal
+from llmtrain_operator.job.plain import plain
+
+TRACEBACK = "LLMTRAIN_TRACEBACK"
 
 app = typer.Typer(
     name="llmtrain",
@@ -60,8 +65,17 @@ def invoke(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         known = refusal(error)
         if known is None:
-            raise
+            return _ours(error)
         for line in known.lines:
-            print(line, file=sys.stderr)
+            print(plain(line), file=sys.stderr)
         return known.exit_code
     return 0
+
+
+def _ours(error: Exception) -> int:
+    """A fault of llmtrain itself, in one line. The way to it is for whoever mends it."""
+    if os.environ.get(TRACEBACK):
+        traceback.print_exc()
+    said = plain(" ".join(f"{type(error).__name__}: {error}".split()))[:300]
+    print(f"llmtrain failed by a fault of its own ({said}). With {TRACEBACK}=1 it says where: please report that.", file=sys.stderr)
+    return FAULT

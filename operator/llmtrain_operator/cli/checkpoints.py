@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from llmtrain_operator.cli.access import ContextOption, KubeconfigOption, NamespaceOption, access
+from llmtrain_operator.cli.access import ContextOption, KubeconfigOption, NamespaceOption, access, checked_name
 from llmtrain_operator.cli.manifest import load_manifest
 from llmtrain_operator.cli.refusal import ClusterError, UsageError
+from llmtrain_operator.cli.say import say
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -89,17 +90,17 @@ def _read(verb: str, uri: str, known: dict[str, Any] | None) -> list[dict[str, A
     except (TrainerError, ClusterError) as error:
         if not known:
             raise
-        typer.echo(f"{error} Shown is what the job's status knows.", err=True)
+        say(f"{error} Shown is what the job's status knows.", err=True)
         return [known]
 
 
 def _show(rows: list[dict[str, Any]], output: str) -> None:
     if output == "json":
-        typer.echo(json.dumps(rows, indent=2))
+        say(json.dumps(rows, indent=2))
     elif rows:
         _print_table(rows)
     else:
-        typer.echo("There are no checkpoints.")
+        say("There are no checkpoints.")
 
 
 def _place(
@@ -123,6 +124,7 @@ def _place(
 
 
 async def _of_job(name: str, namespace: str | None, context: str | None, kubeconfig: str | None) -> tuple[str, dict[str, Any]]:
+    checked_name("JOB", name)
     async with access(namespace, context, kubeconfig) as cluster:
         found = await cluster.job(name)
     checkpoint = found["spec"].get("checkpoint")

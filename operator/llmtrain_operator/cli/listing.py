@@ -11,6 +11,7 @@ import typer
 
 from llmtrain_operator.cli.access import Access, on_cluster
 from llmtrain_operator.cli.refusal import UsageError
+from llmtrain_operator.cli.say import say
 
 SECONDS_BETWEEN_LOOKS = 2.0
 Jobs = list[dict[str, Any]]
@@ -35,16 +36,16 @@ async def get(
         raise UsageError(f"-w prints lines: leave out -o {output}, or use -o wide.")
     jobs = await _look(cluster, job, all_namespaces, selector)
     if output not in ("table", "wide"):
-        typer.echo(_whole(jobs, output, single=job is not None))
+        say(_whole(jobs, output, single=job is not None))
         return
-    typer.echo("\n".join(_lines(jobs, output, all_namespaces)) if jobs or watch else _nothing(cluster, all_namespaces))
+    say("\n".join(_lines(jobs, output, all_namespaces)) if jobs or watch else _nothing(cluster, all_namespaces))
     while watch:
         seen = {found["metadata"]["uid"]: found["metadata"]["resourceVersion"] for found in jobs}
         await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
         jobs = await _look(cluster, job, all_namespaces, selector)
         news = [found for found in jobs if seen.get(found["metadata"]["uid"]) != found["metadata"]["resourceVersion"]]
         for line in _lines(news, output, all_namespaces)[1:]:
-            typer.echo(line)
+            say(line)
 
 
 async def _look(cluster: Access, job: str | None, everywhere: bool, selector: str | None) -> Jobs:

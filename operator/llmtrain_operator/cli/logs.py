@@ -15,6 +15,7 @@ import typer
 
 from llmtrain_operator.cli.access import Access, JobArgument, on_cluster
 from llmtrain_operator.cli.refusal import ClusterError, UsageError
+from llmtrain_operator.cli.say import say
 
 if TYPE_CHECKING:
     from llmtrain_operator.kube.client import Object
@@ -57,7 +58,7 @@ async def logs(
         await asyncio.gather(*calls)
     elif not sum([await call for call in calls]):
         who = f"rank {rank} of " if rank is not None else f"node {node} of " if node is not None else ""
-        typer.echo(f"Nothing was printed by {who}{job} yet. With --follow it is waited for.", err=True)
+        say(f"Nothing was printed by {who}{job} yet. With --follow it is waited for.", err=True)
 
 
 async def _pods(cluster: Access, job: Object, attempt: int | None, previous: bool) -> list[Object]:
@@ -114,7 +115,7 @@ async def _print(cluster: Access, pod: Object, mark: str, prefix: str, follow: b
     count = 0
     async for line in lines:
         count += 1
-        typer.echo(prefix.encode() + line.removeprefix(prefix.encode()))  # an agent of several writes some lines with it
+        say(prefix + line.removeprefix(prefix.encode()).decode(errors="replace"))  # an agent of several writes some lines with it
     return count
 
 

@@ -26,6 +26,10 @@ SetOption = Annotated[
 ]
 
 
+MOST_BYTES = (4 << 20) + 1
+"""A manifest of as many characters as are read, in UTF-8, and one more, so that it is seen to be too long."""
+
+
 def load_manifest(file: str, settings: Sequence[str] | None = None) -> LLMTrainJob:
     """Read, change, parse. Raises ManifestError with every problem, UsageError for a bad --set, OSError where the file cannot be read."""
     from llmtrain_operator.job.document import read_document
@@ -60,7 +64,12 @@ def with_settings(tree: Any, settings: Sequence[str] | None) -> Any:
 
 def read_manifest(file: str) -> str:
     """The text of a file, or of standard input for -. Raises UsageError, OSError."""
-    return sys.stdin.read() if file == "-" else _read(Path(file))
+    if file != "-":
+        return _read(Path(file))
+    try:
+        return sys.stdin.read(MOST_BYTES)
+    except UnicodeDecodeError:
+        raise UsageError("standard input is no UTF-8 text. Save it as UTF-8.") from None
 
 
 def with_absolute_paths(value: Any, base: Path) -> Any:
@@ -76,13 +85,16 @@ def with_absolute_paths(value: Any, base: Path) -> Any:
 
 def with_setting(tree: Any, setting: str) -> Any:
     """The tree with one field changed by PATH=VALUE. The value is read as YAML; null takes the field out. Raises UsageError."""
-    from llmtrain_operator.job.document import read_document
+    from llmtrain_operator.job.document import ManifestError, read_document
 
     path, separator, text = setting.partition("=")
     steps = [step for step in re.split(r"[.\[\]]+", path) if step]
-    if not separator or not steps:
+    if not separator or not steps or len(steps) > 64:
         raise UsageError(f"--set {setting}: it must be PATH=VALUE, such as spec.training.maxSteps=20.")
-    value = None if text.strip() in ("", "null", "~") else with_absolute_paths(read_document(text).value, Path.cwd())
+    try:
+        value = None if text.strip() in ("", "null", "~") else with_absolute_paths(read_document(text).value, Path.cwd())
+    except ManifestError as error:
+        raise UsageError(f"--set {path}: {' '.join(map(str, error.problems))}") from None
     return _changed(tree, steps, value, path)
 
 
@@ -92,11 +104,11 @@ def _changed(place: Any, steps: Sequence[str], value: Any, path: str) -> Any:
         return value
     step, rest = steps[0], steps[1:]
     if isinstance(place, list):
-        if not step.isdigit() or int(step) >= len(place):
+        if not (step.isascii() and step.isdigit() and len(step) < 10) or int(step) >= len(place):
             raise UsageError(f"--set {path}: {step} must be an index below {len(place)}, as in spec.dataset[0].weight.")
         return [_changed(item, rest, value, path) if index == int(step) else item for index, item in enumerate(place)]
     if place is not None and not isinstance(place, dict):
-        raise UsageError(f"--set {path}: {step} is asked of {place!r}, which holds no fields.")
+        raise UsageError(f"--set {path}: {step} is asked of {place!r:.60}, which holds no fields.")
     fields = dict(place or {})
     if not rest and value is None:
         fields.pop(step, None)
@@ -121,4 +133,13 @@ def _local_files(tree: Any, path: str = "") -> Iterator[str]:
 def _read(path: Path) -> str:
     if not path.exists():
         raise UsageError(f"{path}: there is no such file. `llmtrain init` writes one to start from.")
-    return path.read_text(encoding="utf-8")
+    with path.open("rb") as given:  # what is longer is refused by its length, and /dev/zero has no end
+        return _text(str(path), given.read(MOST_BYTES))
+
+
+def _text(name: str, raw: bytes) -> str:
+    try:
+        return raw.decode().removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise UsageError(f"{name} is no UTF-8 text: line {line} holds a byte that none has. Save it as UTF-8.") from None

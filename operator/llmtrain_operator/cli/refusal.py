@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-FAILED, INVALID, TOO_LARGE, UNREACHABLE, NOT_ENDED, INTERRUPTED = 1, 2, 3, 4, 5, 130
+FAILED, INVALID, TOO_LARGE, UNREACHABLE, NOT_ENDED, FAULT, INTERRUPTED = 1, 2, 3, 4, 5, 70, 130
 """Exit codes, as docs/cli.md tells them."""
 
 

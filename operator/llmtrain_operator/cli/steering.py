@@ -10,6 +10,7 @@ import typer
 
 from llmtrain_operator.cli.access import Access, JobArgument, on_cluster
 from llmtrain_operator.cli.refusal import NOT_ENDED, ClusterError
+from llmtrain_operator.cli.say import say
 
 SECONDS_BETWEEN_LOOKS = 1.0
 
@@ -26,18 +27,18 @@ async def suspend(cluster: Access, job: JobArgument, wait: WaitOption = False, w
     found = await _want(cluster, await _changeable(cluster, job, suspend=True), suspend=True)
     if not wait:
         done = "is suspended already" if _is(found, "Suspended") else "saves and stops"
-        typer.echo(f"{job} {done}. `llmtrain resume {job}{cluster.here}` goes on from there.")
+        say(f"{job} {done}. `llmtrain resume {job}{cluster.here}` goes on from there.")
         return None
     until = _Deadline(within)
     while not _is(found := await cluster.job(job), "Suspended"):
         if phase := _final(found):
-            typer.echo(f"{job} is {phase}: it ended before it was suspended.")
+            say(f"{job} is {phase}: it ended before it was suspended.")
             return None
         if not await until.next_look():
-            typer.echo(f"{job} is not suspended yet: {_status(found).get('message') or 'the operator has not said anything.'}", err=True)
+            say(f"{job} is not suspended yet: {_status(found).get('message') or 'the operator has not said anything.'}", err=True)
             return NOT_ENDED
     step = (_status(found).get("checkpoint") or {}).get("step")
-    typer.echo(f"{job} is suspended; {f'step {step} is saved' if step is not None else 'no checkpoint is saved'}.")
+    say(f"{job} is suspended; {f'step {step} is saved' if step is not None else 'no checkpoint is saved'}.")
     return None
 
 
@@ -49,11 +50,11 @@ async def resume(cluster: Access, job: JobArgument) -> None:
     """
     before = await _changeable(cluster, job, suspend=False)
     if not before["spec"].get("suspend"):
-        typer.echo(f"{job} is not suspended: it is {_status(before).get('phase') or 'not seen by an operator yet'}.")
+        say(f"{job} is not suspended: it is {_status(before).get('phase') or 'not seen by an operator yet'}.")
         return
     found = await _want(cluster, before, suspend=False)
     step = (_status(found).get("checkpoint") or {}).get("step")
-    typer.echo(f"{job} goes on {f'after step {step}' if step is not None else 'from the start: it has no checkpoint'}.")
+    say(f"{job} goes on {f'after step {step}' if step is not None else 'from the start: it has no checkpoint'}.")
 
 
 @on_cluster
@@ -68,7 +69,7 @@ async def delete(cluster: Access, job: JobArgument, wait: WaitOption = False, wi
     found = await cluster.job(job)
     uid = found["metadata"]["uid"]
     await cluster.client.delete(path_to(found), uid)
-    typer.echo(f"{job} is deleted. {_remains(found)}")
+    say(f"{job} is deleted. {_remains(found)}")
     until = _Deadline(within)
     while wait:
         left = await cluster.client.get(job_path(cluster.namespace, job))
@@ -77,7 +78,7 @@ async def delete(cluster: Access, job: JobArgument, wait: WaitOption = False, wi
         if (left is None or left["metadata"]["uid"] != uid) and not owned:
             break
         if not await until.next_look():
-            typer.echo(f"{len(owned)} of its pods still run.", err=True)
+            say(f"{len(owned)} of its pods still run.", err=True)
             return NOT_ENDED
     return None
 

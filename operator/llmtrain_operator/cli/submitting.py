@@ -9,6 +9,7 @@ import typer
 from llmtrain_operator.cli.access import Access, on_cluster
 from llmtrain_operator.cli.manifest import ManifestOption, SetOption, load_for_cluster, load_manifest
 from llmtrain_operator.cli.refusal import TOO_LARGE, ClusterError, UsageError
+from llmtrain_operator.cli.say import say
 
 if TYPE_CHECKING:
     from llmtrain_operator.job.plan import Plan
@@ -53,7 +54,7 @@ def render(
         gang="operator" if chosen == "auto" else chosen,
         secret=secrets.token_hex(32),
     )
-    typer.echo(yaml.safe_dump_all(list(made), sort_keys=False, width=140).rstrip())
+    say(yaml.safe_dump_all(list(made), sort_keys=False, width=140).rstrip())
 
 
 @on_cluster
@@ -72,17 +73,17 @@ async def submit(
     """
     job, tree = load_for_cluster(file, settings)
     manifest = _placed(tree, cluster)
-    typer.echo(_plan(job, force))
+    say(_plan(job, force))
     name, namespace = job.metadata.name, manifest["metadata"]["namespace"]
     if dry_run == "client":
-        typer.echo(f"{name} would be submitted to namespace {namespace}.")
+        say(f"{name} would be submitted to namespace {namespace}.")
         return
     before = await _before(cluster, namespace, name)
     after = await _apply(cluster, manifest, keep=dry_run is None)
-    typer.echo(_said(before, after, namespace, keep=dry_run is None))
+    say(_said(before, after, namespace, keep=dry_run is None))
     if dry_run is None:
         here = "" if namespace == cluster.namespace and not cluster.given else f" -n {namespace}"
-        typer.echo(f"Next: llmtrain watch {name}{here}")
+        say(f"Next: llmtrain watch {name}{here}")
 
 
 def _placed(tree: Any, cluster: Access) -> dict[str, Any]:

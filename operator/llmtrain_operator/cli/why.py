@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import typer
-
 from llmtrain_operator.cli.access import Access, JobArgument, on_cluster
+from llmtrain_operator.cli.say import say
 
 if TYPE_CHECKING:
     from llmtrain_operator.kube.client import Object
@@ -30,7 +29,7 @@ async def why(cluster: Access, job: JobArgument) -> None:
     if seen is None:
         await cluster.job(job)  # raises, with the nearest name
     else:
-        typer.echo("\n".join(report(seen, time.time())))
+        say("\n".join(report(seen, time.time())))
 
 
 def report(seen: Testimony, now: float) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 
@@ -53,8 +54,15 @@ class ApiError(Exception):
 def path_of(api_version: str, kind: str, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
     """The path of a collection, of an object where `name` is given, or of its subresource."""
     root = f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
-    parts = (root, f"namespaces/{namespace}" if namespace else None, PLURALS[kind], name, subresource)
+    parts = (root, f"namespaces/{_part(namespace)}" if namespace else None, PLURALS[kind], _part(name) if name else None, subresource)
     return "/".join(part for part in parts if part)
+
+
+def _part(name: str) -> str:
+    """A name as one part of a path, whatever stands in it. Raises ValueError for what would lead elsewhere."""
+    if name in (".", ".."):
+        raise ValueError(f"{name} is no name")
+    return quote(name, safe="")
 
 
 def path_to(found: Object, subresource: str | None = None) -> str:
@@ -164,10 +172,20 @@ class Client:
             async with self._http.request(method, self._server + path, params=query, data=data, headers=headers, timeout=limit) as answer:
                 raw = await answer.read()
                 if answer.status < 300:
-                    return dict(read_json(raw))
+                    return _object(method, path, raw)
                 raise _refusal(answer.status, raw)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise ApiError(0, "NoAnswer", f"{method} {path}: {error or type(error).__name__}") from error
+
+
+def _object(method: str, path: str, raw: bytes) -> Object:
+    try:
+        found = read_json(raw)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ApiError(0, "NoAnswer", f"{method} {path}: the answer is no object in JSON")
+    return found
 
 
 def _refusal(code: int, raw: bytes) -> ApiError:

@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from llmtrain_operator.job.plain import plain
 from llmtrain_operator.local.watch import Happening, Snapshot
 from llmtrain_operator.local.words import loss, span, sparkline
 from llmtrain_trainer.config import NodeStatus
@@ -62,7 +63,7 @@ class PlainView:
             self._tell_line(snapshot)
 
     def say(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(plain(text), markup=False, highlight=False, soft_wrap=True)
 
     def _tell_messages(self, snapshot: Snapshot) -> None:
         for index, node in enumerate(snapshot.nodes):
@@ -97,11 +98,11 @@ class LiveView:
         for happening in snapshot.news:
             if happening.kind not in QUIET:
                 style = "red" if happening.kind in ALARMS else "cyan"
-                self.console.print(Text(f"  {_sentence(happening, len(snapshot.nodes))}", style=style))
+                self.console.print(Text(plain(f"  {_sentence(happening, len(snapshot.nodes))}"), style=style))
         self._live.update(panel(snapshot, self.title), refresh=True)
 
     def say(self, text: str) -> None:
-        self.console.print(Text(text))
+        self.console.print(Text(plain(text)))
 
 
 def state_line(snapshot: Snapshot) -> str:
@@ -126,13 +127,13 @@ def panel(snapshot: Snapshot, title: str) -> RenderableType:
     facts.add_column(style="dim", min_width=6)
     facts.add_column(no_wrap=not snapshot.state)
     if snapshot.state:
-        facts.add_row("state", Text(snapshot.state))
+        facts.add_row("state", Text(plain(snapshot.state)))
     facts.add_row("loss", _loss(snapshot))
     facts.add_row("speed", _speed(snapshot))
     facts.add_row("saved", _saved(snapshot))
     for index, node in enumerate(snapshot.nodes):
         facts.add_row(f"node {index}", _node(node))
-    return Group(Text(title, style="bold"), _progress(snapshot), facts)
+    return Group(Text(plain(title), style="bold"), _progress(snapshot), facts)
 
 
 def _progress(snapshot: Snapshot) -> RenderableType:
@@ -186,7 +187,7 @@ def _node(node: NodeStatus | None) -> Text:
     if node is None:
         return Text("not answering", style="dim")
     styles = {"training": "green", "done": "green", "restarting": "red", "failed": "red"}
-    return Text.assemble((f"{node.phase:<10}", styles.get(node.phase, "yellow")), "  ", (node.message, "dim"))
+    return Text.assemble((f"{node.phase:<10}", styles.get(node.phase, "yellow")), "  ", (plain(node.message), "dim"))
 
 
 def _sentence(happening: Happening, nodes: int) -> str:
