@@ -58,6 +58,9 @@ TEXTS += [
     "%s%n",
     "'\";--",
 ]
+SIZES = [0, -1, 7, 10**9, 720_720, 735_134_400, 9 * 10**18, 1e300, [7], "7", None]
+"""Of a config.json: over some of them one could count for hours."""
+
 NUMBERS = [0, -1, 1, 2, 3, 7, 4096, 2**31, 2**53, -(2**63), 2**63 - 1, 10**30, 0.5, -0.0, 1e-300, 1e300]
 OTHERS: list[Json] = [None, True, False, [], {}, [None], {"": None}, [[[]]], {"a": {"b": {"c": 1}}}]
 LARGEST_GANG = 3
@@ -75,8 +78,11 @@ def odd_job(good: Json, number: int, seed: int) -> Json:
         if kind < 0.06:
             _metadata(job, dice)
             continue
+        if kind < 0.12 and isinstance(config := (job["spec"].get("model") or {}).get("config"), dict):
+            config[dice.choice([*config, "mlp_only_layers", "num_experts", "x"])] = dice.choice([*SIZES, _odd(dice)])
+            continue
         path, schema = dice.choice(fields)
-        if kind < 0.10:
+        if kind < 0.16:
             _put(
                 job, (*path[:-1], dice.choice(["colour", "Nodes", path[-1] if isinstance(path[-1], str) else "x", "__proto__"])), _odd(dice)
             )
@@ -142,7 +148,7 @@ def odd(schema: Json, dice: random.Random) -> Json:
 
 def _odd(dice: random.Random) -> Json:
     deep: Json = "bottom"
-    for _ in range(dice.randint(2, 60)):
+    for _ in range(dice.choice([dice.randint(2, 60), 250])):
         deep = {"a": deep} if dice.random() < 0.5 else [deep]
     return copy.deepcopy(dice.choice([dice.choice(TEXTS), dice.choice(NUMBERS), dice.choice(OTHERS), deep]))
 

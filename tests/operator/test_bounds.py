@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from llmtrain_operator.job.feasible import feasible
 from llmtrain_operator.job.parse import ManifestError, parse_manifest, parse_object
-from llmtrain_operator.job.problem import PlanError
+from llmtrain_operator.job.problem import LONGEST, PlanError
+from llmtrain_operator.kube.judgement import Planned, planned
+from llmtrain_operator.life.objects import job_of
 from llmtrain_operator.sources import read_shape
 
 SECONDS = 1.0
@@ -224,3 +226,10 @@ def test_any_value_in_any_place_gets_an_answer(data: st.DataObject) -> None:
     if key is not None:
         place[key] = data.draw(JSON)
     assert answer(job)
+
+
+def test_a_refusal_fits_into_a_status_however_long_the_names_in_it() -> None:
+    names = {f"{index:02}" + "n" * 100_000: {"x": 1} for index in range(30)}
+    refused = planned(changed(**names), {})
+    assert isinstance(refused, Planned) and refused.refusal is not None and len(refused.refusal) <= LONGEST
+    assert len(job_of(changed(**names)).refusal or "") <= LONGEST

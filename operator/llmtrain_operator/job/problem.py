@@ -16,8 +16,23 @@ class Problem:
     way_out: str
 
     def __str__(self) -> str:
-        says = f"{self.field} is {self.value}" if self.value else self.field
+        field, value = cut(self.field), cut(self.value)
+        says = f"{field} is {value}" if value else field
         return f"{says}: {self.rule.rstrip('.')}. {self.way_out.rstrip('.')}."
+
+
+LONGEST_PART, LONGEST = 400, 12_000
+"""Characters of a field or a value, and of all problems of a manifest together, that a sentence shows."""
+
+
+def cut(text: str, longest: int = LONGEST_PART) -> str:
+    """A name in a manifest may have as many characters as a manifest; a status and a terminal take fewer."""
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def sentences(problems: Iterable[Problem]) -> str:
+    """All problems in one text, as a status shows them."""
+    return cut(" ".join(map(str, problems)), LONGEST)
 
 
 class PlanError(ValueError):

@@ -78,7 +78,9 @@ def _plain(s: Schema, path: str) -> Schema:
         if open_bound in s:
             s[bound], s[open_bound] = s[open_bound], True
     if FINE_TUNING in s:  # which default it is depends on the task: see `for_task`
-        s["description"] += f" Default: {json.dumps(s.pop('default'))} in task pretrain, {json.dumps(s[FINE_TUNING])} in every other."
+        default = s.pop("default")
+        s["examples"] = [default]
+        s["description"] += f" Default: {json.dumps(default)} in task pretrain, {json.dumps(s[FINE_TUNING])} in every other."
     if s.get("default", ...) is None:
         del s["default"]
     if "description" in s:

@@ -77,20 +77,30 @@ class Judge:
             sent = pickle.dumps((question, given))
         except Exception as error:  # nested beyond what can be pickled
             raise NoJudgementError(type(error).__name__) from error
-        async with self._turn:
-            process = await self._running()
-            try:
-                async with asyncio.timeout(self._seconds):
-                    failed, answer = await _exchange(process, sent)
-            except TimeoutError:
-                await self._end()
-                raise NoJudgementError(f"it took longer than {self._seconds:g} s") from None
-            except (OSError, asyncio.IncompleteReadError, pickle.UnpicklingError):
-                await self._end()
-                raise NoJudgementError("it ended the process that plans, as too large a manifest does") from None
-            except BaseException:  # who asked has gone; an answer that comes yet would be taken for that of the next
-                await self._end()
-                raise
+        await self._turn.acquire()
+        task = asyncio.create_task(self._answered(sent))
+        task.add_done_callback(self._next)
+        return await asyncio.shield(task)  # who asked may go: what has begun is ended, not the process
+
+    def _next(self, task: asyncio.Task[Any]) -> None:
+        self._turn.release()
+        if not task.cancelled():
+            task.exception()  # told to who asked, where that is still there
+
+    async def _answered(self, sent: bytes) -> Any:
+        process = await self._running()
+        try:
+            async with asyncio.timeout(self._seconds):
+                failed, answer = await _exchange(process, sent)
+        except TimeoutError:
+            await self._end()
+            raise NoJudgementError(f"it took longer than {self._seconds:g} s") from None
+        except (OSError, asyncio.IncompleteReadError, pickle.UnpicklingError):
+            await self._end()
+            raise NoJudgementError("it ended the process that plans, as too large a manifest does") from None
+        except BaseException:  # an answer that comes yet would be taken for that of the next
+            await self._end()
+            raise
         if failed:
             raise NoJudgementError(str(answer))
         return answer

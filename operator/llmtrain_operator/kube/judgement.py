@@ -14,7 +14,7 @@ from llmtrain_operator.job.families import shape_of
 from llmtrain_operator.job.feasible import feasible
 from llmtrain_operator.job.parse import ManifestError, parse_object
 from llmtrain_operator.job.plan import Plan
-from llmtrain_operator.job.problem import PlanError
+from llmtrain_operator.job.problem import PlanError, sentences
 from llmtrain_operator.job.shape import ModelShape
 from llmtrain_operator.job.spec import LLMTrainJob
 from llmtrain_operator.kube.admission import ShapeNow, response, verdict_on
@@ -68,7 +68,7 @@ def planned(manifest: Any, shapes: Shapes) -> Planned | Unshaped:
     except NeedsShapeError as needed:
         return Unshaped(needed.model)
     except (ManifestError, PlanError) as error:
-        return Planned(job=job, plan=None, refusal=" ".join(str(problem) for problem in error.problems))
+        return Planned(job=job, plan=None, refusal=sentences(error.problems))
     except Exception as error:
         return Planned(job=job, plan=None, refusal=not_planned(f"{type(error).__name__}: {error}"[:200]))
     return Planned(job=job, plan=made, refusal=None)

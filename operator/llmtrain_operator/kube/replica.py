@@ -134,8 +134,11 @@ async def _lead(
         try:
             async for observed in observer.all(options.namespaces):  # before any job is worked on: whose turn it is, who writes where
                 key = observed.job.namespace, observed.job.name
-                turns.note(key, observed)
-                destinations.note(key, observed)
+                try:
+                    turns.note(key, observed)
+                    destinations.note(key, observed)
+                except Exception:  # one job takes no other along
+                    log.exception("%s/%s is passed over at the start", *key)
             sessions.freshness.expect(collections_of(options.namespaces))
             watches = watch(queue, sessions, metrics, options.identity, options.namespaces)
             await first_of(stop.wait(), watches, sessions.freshness.guard(), lease, *workers)

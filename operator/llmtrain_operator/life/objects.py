@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from llmtrain_operator.job.parse import ManifestError, parse_object
+from llmtrain_operator.job.problem import cut, sentences
 from llmtrain_operator.job.spec import Spec, Status
 from llmtrain_operator.life.observed import Admission, Agent, Job, Node, Pod, Warned
 from llmtrain_operator.life.times import seconds_of
@@ -19,6 +20,7 @@ from llmtrain_trainer.config import NodeStatus, Verdict
 
 LABEL_JOB, LABEL_ATTEMPT, LABEL_INDEX = "llmtrain.io/job", "llmtrain.io/attempt", "llmtrain.io/index"
 CONTAINER = "trainer"
+LARGEST_COUNT = 10**18
 _OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 _TAKEN_AWAY = ("DisruptionTarget", "TerminationTarget")
 
@@ -29,9 +31,9 @@ def job_of(manifest: object, refusal: str | None = None, spec: Spec | None = Non
     try:
         spec = spec or parse_object(manifest).spec
     except ManifestError as error:
-        refusal = " ".join(str(problem) for problem in error.problems)
+        refusal = sentences(error.problems)
     except Exception as error:  # one that cannot be read takes no other along
-        refusal = f"The manifest cannot be read ({type(error).__name__}): {error}"
+        refusal = cut(f"The manifest cannot be read ({type(error).__name__}): {error}")
     return Job(
         name=_text(meta, "name") or "",
         namespace=_text(meta, "namespace") or "default",
@@ -109,11 +111,26 @@ def node_of(name: str, node: object | None) -> Node:
 
 
 def agent_of(answer: object, time: float) -> Agent | None:
-    """The answer of GET /status, as JSON already read. An image newer than this operator may say more."""
+    """The answer of GET /status, as JSON already read. An image newer than this operator may say more. None for what is no sound answer: it
+    comes from a pod that runs code of others."""
     try:
+        if not _has_sound_numbers(answer):
+            return None
         return Agent(status=NodeStatus.model_validate(answer, extra="ignore"), time=time)
     except (ValidationError, RecursionError):
         return None
+
+
+def _has_sound_numbers(answer: object) -> bool:
+    """Whether every whole number is one that can be counted with: time, steps and bytes stay far below."""
+    waiting = [answer]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, (dict, list)):
+            waiting += found.values() if isinstance(found, dict) else found
+        elif isinstance(found, int) and abs(found) > LARGEST_COUNT:
+            return False
+    return True
 
 
 def verdict_of(termination: str | None) -> Verdict | None:

@@ -110,7 +110,7 @@ def state_line(snapshot: Snapshot) -> str:
     last = snapshot.last
     if last is None:
         return "no step yet"
-    parts = [f"step {last.step}/{last.target_steps} ({last.step / last.target_steps:.0%})", f"loss {loss(last.loss)}"]
+    parts = [f"step {last.step}/{last.target_steps} ({last.step / max(1, last.target_steps):.0%})", f"loss {loss(last.loss)}"]
     if snapshot.tokens_per_second is not None:
         parts.append(f"{snapshot.tokens_per_second:,.0f} tokens/s")
     parts.append(f"eta {span(snapshot.remaining_seconds)}")
@@ -143,9 +143,9 @@ def _progress(snapshot: Snapshot) -> RenderableType:
     if total is None:
         bar.add_row(ProgressBar(total=100, completed=0, width=44), Text("waiting for the first step", style="dim"))
     else:
-        text = f"{done:,} of {total:,} steps, {done / total:.0%}"
+        text = f"{done:,} of {total:,} steps, {done / max(1, total):.0%}"
         bar.add_row(
-            ProgressBar(total=total, completed=done, width=44, complete_style="blue", finished_style="green"),
+            ProgressBar(total=max(1, total), completed=done, width=44, complete_style="blue", finished_style="green"),
             text,
             f"{span(snapshot.remaining_seconds)} to go" if done < total else "done",
         )

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from pydantic.alias_generators import to_camel
 from rich.console import Console
 from tests.operator.cli.test_on_cluster import MANIFEST
 from tests.operator.cli.test_watching import TRAINING
@@ -211,7 +212,11 @@ ROW = {
 }
 
 
+SPEAKS = {"job": "demo", "attempt": 1, "nodeRank": 0, "phase": "training"}
+
+
 @settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+@example(ROW, {})
 @example(ROW | {"target_steps": 0}, {})
 @example(ROW | {"step_seconds": 1e300, "tokens_per_second": 1e-300}, {})
 @example(ROW | {"step": 10**400}, {"phase": "training", "message": EVIL})
@@ -220,9 +225,9 @@ ROW = {
     st.dictionaries(st.sampled_from(["phase", "message", "attempt", "checkpoint"]), ANY),
 )
 def test_no_answer_of_an_agent_ends_the_view(row: dict[str, Any], more: dict[str, Any]) -> None:
-    camel = {name.split("_")[0] + "".join(word.title() for word in name.split("_")[1:]): value for name, value in row.items()}
-    answer = {"job": "demo", "namespace": "team", "attempt": 1, "node": 0, "phase": "training", "message": "", "progress": camel, **more}
+    answer = {**SPEAKS, "progress": {to_camel(name): value for name, value in row.items()}, **more}
     agent = agent_of(answer, 0.0)
+    assert agent is not None or row != ROW or more
     drawn(_job(TRAINING), agent.status if agent else None)
 
 

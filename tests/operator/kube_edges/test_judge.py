@@ -153,3 +153,20 @@ def test_a_loop_that_stands_still_is_told_to_the_probes() -> None:
     assert pulse.stopped() is None
     now[0] = STOPPED_SECONDS + 1
     assert "stood still" in (pulse.stopped() or "")
+
+
+async def test_who_goes_away_ends_neither_the_process_nor_what_others_asked() -> None:
+    judge = Judge()
+    try:
+        await judge.ask("planned", manifest(), {})
+        assert judge._process is not None
+        pid = judge._process.pid
+        gone = [asyncio.create_task(judge.ask("planned", manifest(), {})) for _ in range(5)]
+        await asyncio.sleep(0)
+        stays = asyncio.create_task(judge.ask("planned", manifest(), {}))
+        await asyncio.sleep(0.001)
+        for task in gone:
+            task.cancel()
+        assert (await stays).plan is not None and judge._process.pid == pid
+    finally:
+        await judge.close()

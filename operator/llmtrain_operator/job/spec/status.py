@@ -18,7 +18,7 @@ Time = Annotated[str, Field(max_length=64, json_schema_extra={"format": "date-ti
 
 Text = Annotated[str, Field(max_length=32768)]
 Short = Annotated[str, Field(max_length=1024)]
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=10**18)]
 
 
 class Condition(Strict):
