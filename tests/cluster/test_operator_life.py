@@ -41,12 +41,12 @@ def simulated(cluster: Any) -> Cluster:
 
 
 @pytest.fixture
-def start(simulated: Cluster, namespace: str, tmp_path: Path) -> Iterator[Callable[[], Operator]]:
-    """Starts replicas that watch the test's namespace and keep their lease there; ends what still runs."""
+def start(simulated: Cluster, namespace: str, tmp_path: Path) -> Iterator[Callable[..., Operator]]:
+    """Starts replicas that watch the test's namespace, and those named, and keep their lease there; ends what still runs."""
     made: list[Operator] = []
 
-    def begin() -> Operator:
-        made.append(Operator.start(simulated, tmp_path / f"operator-{len(made)}.log", namespace, watched=[namespace]))
+    def begin(*others: str) -> Operator:
+        made.append(Operator.start(simulated, tmp_path / f"operator-{len(made)}.log", namespace, watched=[namespace, *others]))
         return made[-1]
 
     yield begin
@@ -57,6 +57,15 @@ def start(simulated: Cluster, namespace: str, tmp_path: Path) -> Iterator[Callab
 def life(simulated: Cluster, namespace: str) -> Life:
     """The test's namespace."""
     return Life(simulated, namespace)
+
+
+@pytest.fixture
+def elsewhere(simulated: Cluster, namespace: str) -> Iterator[Life]:
+    """Another namespace."""
+    name = f"{namespace}-b"
+    simulated.kubectl("create", "namespace", name)
+    yield Life(simulated, name)
+    simulated.kubectl("delete", "namespace", name, "--wait=false")
 
 
 @dataclass
@@ -82,6 +91,11 @@ class Life:
         items = self.get("pods", "-l", "llmtrain.io/job")["items"]
         return {pod["metadata"]["name"] for pod in items if not phases or pod["status"]["phase"] in phases}
 
+    def told(self, name: str = "job") -> str:
+        """The messages of the events about a job."""
+        events = self.get("events", "--field-selector", f"involvedObject.kind=LLMTrainJob,involvedObject.name={name}")["items"]
+        return "\n".join(str(event.get("message")) for event in events)
+
     def patch(self, name: str = "job", **spec: Any) -> None:
         self.cluster.kubectl("patch", "ltj", name, "-n", self.namespace, "--type=merge", "-p", json.dumps({"spec": spec}))
 
@@ -104,6 +118,15 @@ def manifest(namespace: str, name: str, **spec: Any) -> dict[str, Any]:
     }
     metadata = {"name": name, "namespace": namespace}
     return {"apiVersion": "llmtrain.io/v1alpha1", "kind": "LLMTrainJob", "metadata": metadata, "spec": good | spec}
+
+
+def foreign_pod(namespace: str, name: str, labels: dict[str, str]) -> dict[str, Any]:
+    """A pod of somebody else, which finds no node."""
+    box = {"name": "c", "image": "x", "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}}
+    context = {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}}
+    meta = {"name": name, "namespace": namespace, "labels": labels}
+    spec = {"containers": [box], "securityContext": context, "nodeSelector": {"no": "such"}}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}
 
 
 def condition(status: dict[str, Any], kind: str) -> dict[str, Any]:
@@ -229,6 +252,64 @@ def test_two_gangs_are_placed_one_after_the_other_and_one_without_a_node_gives_w
     life.apply("first", scheduling={"nodeSelector": {"type": "nowhere"}})
     until(lambda: life.pods() == {"first-a1-0", "first-a1-1"}, "the first gang to wait for nodes")
     life.apply("second")
-    until(lambda: life.phase("second") == "Queued", "the second job to wait for its turn")
-    assert "first" in life.status("second")["message"]
-    until(lambda: life.pods("Running") == {"second-a1-0", "second-a1-1"}, "the second gang", seconds=60)
+    until(lambda: life.pods("Running") == {"second-a1-0", "second-a1-1"}, "the second gang", seconds=20)
+    until(lambda: "Waits for its turn: the pods of first are placed first" in life.told("second"), "the events to say so")
+    until(lambda: "Gives way to second" in life.told("first"), "and of the first job too")
+
+
+def test_a_job_whose_pods_a_quota_refuses_holds_up_no_gang_of_another_namespace(
+    life: Life, elsewhere: Life, start: Callable[..., Operator]
+) -> None:
+    start(elsewhere.namespace)
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q", "namespace": elsewhere.namespace}}
+    for name, most, nodes in (("none", "0", 1), ("half", "1", 2)):
+        hard = json.dumps({**quota, "spec": {"hard": {"pods": most}}})
+        life.cluster.kubectl("apply", "-f", "-", stdin=hard)
+        elsewhere.apply(name, resources={"nodes": nodes, "procsPerNode": 8 // nodes})
+        until(lambda name=name: condition(elsewhere.status(name), "Running")["reason"] == "QuotaExceeded", f"{name} to be refused")
+        life.apply(f"beside-{name}")
+        until(lambda name=name: {f"beside-{name}-a1-0", f"beside-{name}-a1-1"} <= life.pods("Running"), "the gang beside", seconds=20)
+        elsewhere.cluster.kubectl("delete", "ltj", name, "-n", elsewhere.namespace)
+
+
+def test_pods_and_objects_of_others_under_the_jobs_names_are_left_alone_and_named(life: Life, start: Callable[[], Operator]) -> None:
+    start()
+    life.apply()
+    until(lambda: life.pods("Running") == {"job-a1-0", "job-a1-1"}, "both pods to run")
+    borrowed = {"llmtrain.io/job": "job", "llmtrain.io/attempt": "999999999999", "llmtrain.io/index": "0"}
+    life.cluster.kubectl("create", "-f", "-", stdin=json.dumps(foreign_pod(life.namespace, "spoof", borrowed)))
+    life.cluster.kubectl("create", "configmap", "app-a1", "-n", life.namespace, "--from-literal=owner=me")
+    before = life.get("configmap", "app-a1")
+    life.apply("app")
+    until(
+        lambda: f"ConfigMap app-a1 of namespace {life.namespace} belongs to" in str(life.status("app").get("message")),
+        "the name to be told",
+    )
+    assert life.get("configmap", "app-a1") == before
+    assert life.pods() == {"job-a1-0", "job-a1-1", "spoof"} and life.status()["attempt"] == 1
+    life.cluster.kubectl("delete", "configmap", "app-a1", "-n", life.namespace)
+    until(lambda: {"app-a1-0", "app-a1-1"} <= life.pods("Running"), "the job to go on by itself", seconds=60)
+
+
+def test_a_job_created_anew_does_not_take_the_orphans_of_the_old_one(life: Life, start: Callable[[], Operator]) -> None:
+    start()
+    life.apply()
+    until(lambda: life.pods("Running") == {"job-a1-0", "job-a1-1"}, "both pods to run")
+    old = {pod["metadata"]["uid"] for pod in life.get("pods", "-l", "llmtrain.io/job")["items"]}
+    life.cluster.kubectl("delete", "ltj", "job", "-n", life.namespace, "--cascade=orphan")
+    life.apply(training={"globalBatchSize": 16, "microBatchSize": 1, "sequenceLength": 64, "maxSteps": 100, "precision": "fp32"})
+    new = lambda: {pod["metadata"]["uid"] for pod in life.get("pods", "-l", "llmtrain.io/job")["items"]}  # noqa: E731
+    until(lambda: len(new()) == 2 and not old & new(), "the pods of the new job")
+    until(lambda: '"globalBatchSize":16' in life.get("configmap", "job-a1")["data"]["trainer.json"], "the new configuration")
+    life.cluster.kubectl("delete", "ltj", "-n", life.namespace, "job")
+    until(lambda: set(life.versions()) == {"ConfigMap/kube-root-ca.crt"}, "everything to go with the job")
+
+
+def test_a_job_that_is_never_placed_holds_no_destination(life: Life, elsewhere: Life, start: Callable[..., Operator]) -> None:
+    start(elsewhere.namespace)
+    there = {"checkpoint": {"destination": "s3://team-b-bucket/prod-run"}}
+    elsewhere.apply("squat", scheduling={"nodeSelector": {"no": "such"}}, **there)
+    until(lambda: elsewhere.pods() == {"squat-a1-0", "squat-a1-1"}, "the first job to wait for nodes")
+    life.apply("prod", **there)
+    until(lambda: life.pods("Running") == {"prod-a1-0", "prod-a1-1"}, "the other job", seconds=120)
+    assert "squat" not in json.dumps(life.status("prod")) + life.told("prod")

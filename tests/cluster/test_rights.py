@@ -18,7 +18,7 @@ import yaml
 from tests.cluster.cluster import Cluster
 from tests.cluster.operators import Operator, end_all
 from tests.cluster.release import CRD, NAME, NAMESPACE, Object, of_kind, rendered
-from tests.cluster.test_operator_life import Life, manifest
+from tests.cluster.test_operator_life import Life, foreign_pod, manifest
 from tests.cluster.waiting import until
 
 pytestmark = pytest.mark.cluster
@@ -207,9 +207,7 @@ def test_with_named_namespaces_roles_are_enough(
 
 def take_what_is_in_the_way(life: Life) -> None:
     """Objects that earlier jobs left behind, of each kind, and a pod of somebody else."""
-    foreign = {"containers": [{"name": "web", "image": "web"}], "nodeSelector": {"no": "such"}}
-    meta = {"name": "taken-a1-0", "namespace": life.namespace}
-    life.cluster.kubectl("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": foreign}))
+    life.cluster.kubectl("create", "-f", "-", stdin=json.dumps(foreign_pod(life.namespace, "taken-a1-0", {})))
     life.apply("taken", scheduling=PLACED | {"gang": "none"})
     until(lambda: "Pod taken-a1-0 of namespace" in str(life.status("taken").get("message")), "the name to be told")
     for gang in ("volcano", "coscheduling"):

@@ -57,6 +57,9 @@ PRESSED = 2.0
 FIRST_RETRY, LONGEST_RETRY = 5.0, 300.0
 """Seconds until objects that the API server did not take are tried again: the first time, and at the most."""
 
+TAKEN_RETRY = 60.0
+"""The most where somebody else has the name: once they have deleted it, nothing tells."""
+
 _WARNINGS = ("Failed", "Restarting")
 _REFUSED = (400, 403, 404, 422)
 """Codes by which the API server says no to an object."""
@@ -110,8 +113,8 @@ class Reconciler:
     def _among_others(self, key: JobKey, seen: Observed) -> Observed:
         """With what is remembered of other jobs, and of what the API server did not take of this one's."""
         generation, refused = self._not_created.get(key, (0, None))
-        if refused is not None and generation != seen.job.generation:  # another manifest may be let in
-            refused = self._not_created.pop(key) and None
+        if generation != seen.job.generation:  # another manifest may be let in
+            refused = None
         place, rivals, writer = self._turns.place(key, seen), self._turns.others(key), self._destinations.writer(key, seen)
         contested = self._destinations.contested(key, seen)
         return replace(seen, rivals=rivals, place=place, writer=writer, contested=contested, not_created=refused)
@@ -124,7 +127,8 @@ class Reconciler:
             raise ApiError(error.code, "NotCreated", error.message)
         before = observed.not_created
         tries = before.tries + 1 if before else 1
-        until = observed.now + min(LONGEST_RETRY, FIRST_RETRY * 2.0 ** min(tries - 1, 10))
+        longest = TAKEN_RETRY if error.taken else LONGEST_RETRY
+        until = observed.now + min(longest, FIRST_RETRY * 2.0 ** min(tries - 1, 10))
         final = error.taken or error.code in _REFUSED
         refused = NotCreated(message=error.message, until=until, final=final, taken=error.taken, tries=tries)
         self._not_created[key] = observed.job.generation, refused

@@ -65,16 +65,26 @@ class Turns:
         """Remember what the job is from now on, the decision included that is about to be carried out."""
         rival, gang = rival_of(observed), Gang(observed)
         if observed.gang == "operator" and decision is not None:
-            if decision.action is Action.CREATE and gang.size > 1:
-                self._turn += gang.over
-                self._served[key[0]] = self._turn
-                rival = Rival(key=observed.job.key, placing=True, shape=shape_of(observed), size=gang.size)
-            elif decision.reason in WAITING and (rival is None or rival.waiting_since is None):
-                rival = Rival(key=observed.job.key, placing=False, waiting_since=observed.now, shape=shape_of(observed), size=gang.size)
-            if decision.reason == "GaveWay" and decision.ends is not None:
-                self._fits_nowhere(gang)
+            rival = self._about_to(key, gang, decision, rival)
         self._hold(key, gang)
         self._put(key, rival)
+
+    def _about_to(self, key: JobKey, gang: Gang, decision: Decision, rival: Rival | None) -> Rival | None:
+        """What the decision makes of the job; what its status says is from before."""
+        named = Rival(key=gang.job.key, placing=False, shape=shape_of(gang.observed), size=gang.size)
+        if decision.action is Action.CREATE:
+            if gang.size < 2:
+                return None
+            self._turn += gang.over
+            self._served[key[0]] = self._turn
+            return replace(named, placing=True)
+        if decision.reason == "GaveWay" and decision.ends is not None:
+            self._fits_nowhere(gang)
+        if decision.reason in WAITING:
+            since = rival.waiting_since if rival else None
+            return replace(named, waiting_since=gang.observed.now if since is None else since)
+        ended = decision.ends is not None and decision.ends >= gang.number
+        return replace(named, placing=True) if rival and rival.placing and not ended else None
 
     def forget(self, key: JobKey) -> None:
         """The job is gone. Its pods follow, and with each that is gone this is called again."""

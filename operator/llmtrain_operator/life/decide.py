@@ -267,8 +267,8 @@ POLICIES: tuple[Policy, ...] = (
     not_its_turn,
     _starts,
     yields_destination,
-    _completes_the_gang,
     gives_way,
+    _completes_the_gang,
     _under_way,
 )
 

@@ -119,3 +119,15 @@ def test_nobody_is_woken_while_another_gang_is_being_placed() -> None:
     assert third not in added
     turns.forget(SECOND)
     assert third in added
+
+
+def test_a_job_that_is_suspended_while_it_waits_holds_up_nobody() -> None:
+    """Its status still says that it waits when the decision is made, and nobody looks again before long."""
+    turns, queued = (
+        Turns(lambda _: None),
+        {"type": "Queued", "status": "True", "reason": "GangOrder", "lastTransitionTime": "1970-01-01T00:00:10Z"},
+    )
+    turns.note(FIRST, seen(FIRST, phase="Queued", conditions=[queued]), WAIT)
+    assert turns.others(SECOND) != ()
+    turns.note(FIRST, seen(FIRST, phase="Queued", conditions=[queued]), Decision(phase="Suspended", reason="Suspended", message=""))
+    assert turns.others(SECOND) == ()

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmtrain_operator.job.spec import Spec, Status
+from llmtrain_operator.kube.names import JobKey
+from llmtrain_operator.kube.turns import Turns
 from llmtrain_operator.life.decide import decide
 from llmtrain_operator.life.decision import Action
 from llmtrain_operator.life.observed import Agent, Job, Observed, Pod
 from llmtrain_operator.life.status import project
-from llmtrain_operator.life.turn import rival_of
 from llmtrain_trainer.config import NodeStatus
 
 TICK = 20.0
@@ -28,12 +29,14 @@ class Town:
         self.now, self.places, self.random = 1_800_000_000.0, places, random
         self.specs = [spec.model_copy(update={"resources": spec.resources.model_copy(update={"nodes": size})}) for size in sizes]
         self.status = [Status() for _ in sizes]
+        self.woken: list[JobKey] = []
+        self.turns = Turns(self.woken.append)
         self.pods: list[dict[str, Pod]] = [{} for _ in sizes]
 
-    def observed(self, number: int, rivals: bool = True) -> Observed:
+    def observed(self, number: int) -> Observed:
         job = Job(
             name=f"job{number}",
-            namespace="team",
+            namespace=f"team{number % 2}",
             uid=str(number),
             generation=1,
             created=self.now - 100,
@@ -48,13 +51,13 @@ class Town:
             for pod in pods
             if pod.running
         }
-        others = [other for other in range(len(self.specs)) if other != number] if rivals else []
-        found = tuple(rival for other in others if (rival := rival_of(self.observed(other, rivals=False))) is not None)
-        return Observed(now=self.now, job=job, pods=pods, agents=agents, rivals=found)
+        return Observed(now=self.now, job=job, pods=pods, agents=agents)
 
     def reconcile(self, number: int) -> None:
-        seen = self.observed(number)
+        key, seen = (f"team{number % 2}", f"job{number}"), self.observed(number)
+        seen = replace(seen, rivals=self.turns.others(key), place=self.turns.place(key, seen))
         decision = decide(seen)
+        self.turns.note(key, seen, decision)
         self.status[number] = project(seen, decision, None)
         for deletion in decision.delete:
             self.pods[number].pop(deletion.name, None)
@@ -70,7 +73,12 @@ class Town:
         waiting = [(number, pod) for number, pods in enumerate(self.pods) for pod in pods.values() if pod.node is None]
         free = self.places - sum(pod.node is not None and not pod.stopped for pods in self.pods for pod in pods.values())
         for number, pod in self.random.sample(waiting, min(free, len(waiting))):
-            self.pods[number][pod.name] = replace(pod, node="somewhere", phase="Running", started=self.now, running=True)
+            self.pods[number][pod.name] = replace(
+                pod, node="somewhere", phase="Running", started=self.now, running=True, unschedulable=None
+            )
+        for number, pod in waiting:
+            if self.pods[number][pod.name].node is None:
+                self.pods[number][pod.name] = replace(pod, unschedulable="0/9 nodes are available: 9 Insufficient cpu.")
 
     def train(self) -> None:
         """Whole gangs end once they have trained."""
