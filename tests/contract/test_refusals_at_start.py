@@ -78,7 +78,6 @@ PREPARATION = (
 
 OTHER = {
     "engines/__init__.py: engine is": "the schema holds what this version has",
-    "peft.py: peft.method is {}, but the native": "the same",
     "engines/megatron/settings.py: ": "all of the above in one",
     "engines/megatron/groups.py: mesh pp {} x dp {}": "the agent starts as many ranks as the mesh has",
     "engines/deepspeed/place.py: mesh pp {} x dp {}": "the same",

@@ -9,16 +9,9 @@ from transformers.pytorch_utils import Conv1D
 
 from llmtrain_trainer.config import Peft
 
-METHODS = ("lora", "rslora")
-
 
 def adapter_config(network: PreTrainedModel, peft: Peft, base: str | None = None) -> LoraConfig:
-    """peft's description of the adapter for a whole model; `base` is where the base weights came from.
-
-    Raises ValueError for a method that does not keep its result in every layout.
-    """
-    if peft.method not in METHODS:
-        raise ValueError(f"peft.method is {peft.method}, but the native engine has {' and '.join(METHODS)}: use one of them")
+    """peft's description of the adapter for a whole model; `base` is where the base weights came from."""
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=peft.rank,

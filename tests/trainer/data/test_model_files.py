@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from small_model import FAMILIES, SMALL, write_model
+from transformers import CONFIG_MAPPING
 
 from llmtrain_trainer.config import Model
 from llmtrain_trainer.data.bad_data import BadData
@@ -373,3 +374,22 @@ def test_scales_that_config_does_not_speak_of_or_that_lack_are_refused(place: Pl
     place.rewrite({key: weight.to(torch.int64) for key, weight in whole.items()})
     place.configure(quantization_config=None)
     assert "is stored as I64 without a scale" in place.refused()
+
+
+# config.json written by hand
+
+
+def test_a_key_that_the_model_does_not_know_is_told(place: Place) -> None:
+    more = {"num_hidden_layer": 9, "rope_theta": 5e5, "colour": 1, "rope_scaling": None, "torch_dtype": "bfloat16", "architectures": ["X"]}
+    place.prepare(source=None, config=SMALL | more)
+    assert place.notes == [
+        "model.config.colour: a model of type llama knows no such key, so it has no effect.",
+        "model.config.num_hidden_layer: a model of type llama knows no such key, so it has no effect, is num_hidden_layers meant?",
+    ]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_config_as_transformers_saves_it_is_taken_without_a_word(place: Place, family: str) -> None:
+    saved = json.loads(CONFIG_MAPPING[FAMILIES[family].get("model_type", "llama")]().to_json_string(use_diff=False))
+    place.prepare(source=None, config={key: value for key, value in saved.items() if value is not None})
+    assert place.notes == []

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 from megatron.core.transformer.transformer_config import TransformerConfig
-from transformers import AutoConfig
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.engines.megatron.groups import STAND_IN, device_of
+from llmtrain_trainer.engines.megatron.names import FAMILIES
 from llmtrain_trainer.engines.megatron.settings import transformer_config
 
 SHAPES = Path(__file__).parents[2] / "operator" / "shapes"
@@ -58,6 +59,9 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, {}, r"model\.rope_parameters is .*dynamic"),
     ({"model_type": "mistral", "sliding_window": 16}, {}, r"model\.sliding_window is 16, but the sequences of 32 tokens must fit into it"),
     ({"model_type": "mixtral", "output_router_logits": True}, {}, r"model\.output_router_logits is True"),
+    ({"model_type": "mixtral", "router_jitter_noise": 0.1}, {}, r"model\.router_jitter_noise is 0\.1"),
+    ({"mlp_bias": True}, {}, r"model\.mlp_bias is True, but Megatron gives a bias to all linear layers or to none"),
+    ({"vocab_size": 513}, {"tp": 2}, r"model\.vocab_size is 513, but tensor \(2\) must divide it"),
     ({"num_key_value_heads": 1}, {"tp": 2}, r"model\.num_key_value_heads is 1, but tensor x context \(2\) must divide it"),
     ({}, {"dp": 2, "ep": 2}, r"mesh\.ep is 2, but it must divide the 0 experts"),
     ({}, {"zero_stage": 3}, r"mesh\.zeroStage is 3, but Megatron shares out the optimizer or nothing: use 1 or 0"),
@@ -75,6 +79,30 @@ def test_what_megatron_cannot_express_is_refused_with_the_way_out(
     whole = parity.LLAMA | shape
     with pytest.raises(ValueError, match=message):
         transformer_config(AutoConfig.for_model(**whole), run(parity, shape, **case), transformer_engine=False)
+
+
+READ = {
+    "hidden_size, intermediate_size, num_hidden_layers, num_attention_heads, num_key_value_heads, head_dim, vocab_size",
+    "rms_norm_eps, attention_dropout, tie_word_embeddings, rope_parameters, attention_bias, mlp_bias, initializer_range",
+    "num_local_experts, num_experts_per_tok, moe_intermediate_size, norm_topk_prob, router_aux_loss_coef",
+}
+"""Keys that Megatron's configuration, its weights or its rotary table come from."""
+
+REFUSED_KEYS = {
+    "hidden_act, sliding_window, use_sliding_window, layer_types, max_window_layers, output_router_logits, router_jitter_noise",
+    "mlp_only_layers, decoder_sparse_step",
+}
+"""Keys that are refused where they ask for something."""
+
+WITHOUT_EFFECT = {"use_cache, pad_token_id, bos_token_id, eos_token_id, max_position_embeddings, pretraining_tp"}
+"""Keys that change nothing of training in transformers either: rotary positions go on, and a cache serves generation."""
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_key_of_a_family_is_read_or_refused_or_without_effect(family: str) -> None:
+    plain = PreTrainedConfig().to_dict()
+    known = {key for line in READ | REFUSED_KEYS | WITHOUT_EFFECT for key in line.split(", ")}
+    assert set(CONFIG_MAPPING[family]().to_dict()) - set(plain) <= known
 
 
 def test_several_problems_are_told_at_once(parity: ModuleType) -> None:

@@ -129,11 +129,6 @@ def test_adapters_reach_all_linear_layers_but_the_head(parity: ModuleType, tmp_p
     assert not any("lm_head" in name for name in trained)
 
 
-def test_a_method_that_is_not_exact_in_every_layout_is_refused(parity: ModuleType, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"peft\.method is dora, but the native engine has lora and rslora"):
-        network(parity, tmp_path, peft={"method": "dora"})
-
-
 def test_an_engine_that_is_not_built_names_what_is(parity: ModuleType, tmp_path: Path) -> None:
     config = parity.config_of(parity.Case(), 1).model_copy(update={"engine": "accelerate"})
     with pytest.raises(ValueError, match="engine is accelerate, but this version has native, deepspeed, megatron"):
@@ -154,3 +149,15 @@ def test_only_rows_that_see_all_before_go_without_a_mask(
     found = model.eval()(ids, use_cache=False).logits
     model.set_attn_implementation("sdpa")
     assert torch.equal(found, model(ids, use_cache=False).logits)
+
+
+@pytest.mark.parametrize("kind", ["LLAMA", "QWEN3", "MIXTRAL", "QWEN2_MOE", "QWEN3_MOE", "GPT2"])
+def test_a_model_is_its_base_and_its_head_and_nothing_between(parity: ModuleType, kind: str) -> None:
+    """A pipeline of deepspeed runs the two one after another: what a family did between them would be lost there."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**parity.LLAMA | getattr(parity, kind))).eval()
+    ids = torch.arange(8)[None]
+    with torch.no_grad():
+        whole, parts = model(ids).logits, model.get_output_embeddings()(model.base_model(ids).last_hidden_state)
+    assert torch.equal(whole, parts)

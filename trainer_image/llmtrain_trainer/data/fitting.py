@@ -5,6 +5,7 @@ The model is built without bytes, and of the files headers are read, by the code
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from llmtrain_trainer.config.model import Model
-from llmtrain_trainer.config.quantized import quantized
+from llmtrain_trainer.config.quantized import KEYS, quantized
 from llmtrain_trainer.data.bad_data import BadData
 
 KNOWN_BUFFERS = re.compile(r"(.*\.)?(rotary_emb\.inv_freq|attn\.(masked_)?bias|crossattention\.(masked_)?bias|position_ids)")
@@ -27,12 +28,17 @@ OF_QUANTIZATION = re.compile(
 )
 OF_ADAPTERS = re.compile(r".*(lora_|\.base_layer\.|base_model\.|modules_to_save).*")
 
+ELSEWHERE = ("rope_theta", "rope_scaling", "partial_rotary_factor", "torch_dtype", "auto_map", "head_dim", *KEYS)
+"""Keys of a config.json that are read under another name, by a model beside its configuration, or say nothing of the network."""
+
 Note = Callable[[str], None]
 
 
 def check_model(model: Model, directory: Path, note: Note) -> int:
     """Rows of the embedding of the model in `directory`. `note` takes what is passed over, a sentence each. Raises BadData."""
     network = _outline(model, directory)
+    if model.config is not None:
+        _tell_of_unknown_keys(model.config, network.config, note)
     if model.config is None and model.init == "pretrained":
         _check_weights(model, network, directory, note)
     return int(network.get_input_embeddings().num_embeddings)
@@ -54,6 +60,16 @@ def _outline(model: Model, directory: Path) -> Any:
             raise BadData("model.config", value, f"transformers does not accept it ({said})", "Correct that key") from error
         rule = f"transformers does not accept its config.json ({said})"
         raise BadData("model.source", model.source, rule, "Correct config.json in a copy, and name that directory") from error
+
+
+def _tell_of_unknown_keys(config: dict[str, Any], shape: Any, note: Note) -> None:
+    """transformers keeps a key that it does not know, and nothing reads it: a misspelt one would be the default."""
+    known = [key for key in dir(type(shape)()) if not key.startswith("_")]
+    unknown = sorted(key for key in config if key not in known and key not in ELSEWHERE and not key.startswith("_"))
+    for key in unknown:
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
+        meant = f", is {near[0]} meant?" if near else "."
+        note(f"model.config.{key}: a model of type {shape.model_type} knows no such key, so it has no effect{meant}")
 
 
 def _check_weights(model: Model, network: Any, directory: Path, note: Note) -> None:

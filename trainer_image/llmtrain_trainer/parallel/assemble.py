@@ -31,7 +31,7 @@ AttentionInterface.register(UNMASKED, sdpa_attention_forward)
 
 def skeleton(config: TrainerConfig, model_dir: Path) -> PreTrainedModel:
     """The whole model on the meta device, in fp32, adapters included: names and shapes, no bytes."""
-    shape = AutoConfig.from_pretrained(model_dir)
+    shape = AutoConfig.from_pretrained(model_dir, return_dict=True, output_attentions=False, output_hidden_states=False)
     attention = _attention(config, shape)
     with torch.device("meta"):
         network = AutoModelForCausalLM.from_config(shape, dtype=torch.float32, attn_implementation=attention)
