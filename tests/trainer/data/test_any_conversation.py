@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmtrain_trainer.config import Dataset
+from llmtrain_trainer.data import answers
 from llmtrain_trainer.data.encoding import Encoder
 from llmtrain_trainer.data.sources import Row
 
@@ -49,3 +50,17 @@ def test_every_answer_is_learned_once_and_whole(name: str, pairs: list[tuple[str
     assert [i for i in found.ids.tolist() if i in controls] == [i for i in plain.ids.tolist() if i in controls]
     ignored = squashed(made.decode(found.ids[~found.learned].tolist()))
     assert all(squashed(question) in ignored for question, _ in pairs)
+
+
+@pytest.mark.parametrize("name", kinds.ALL)
+@settings(deadline=None, max_examples=4)
+@given(pairs=st.lists(st.tuples(WORDS, WORDS), min_size=9, max_size=12))
+def test_a_long_conversation_is_read_alike_with_and_without_its_middle(name: str, pairs: list[tuple[str, str]]) -> None:
+    _, encode = encoder(name)
+    rows = [Row("f row 1", {"messages": turns_of(pairs)})]
+    quick = encode(rows)[0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(answers, "_FEW", 10**6)
+        slow = encode(rows)[0]
+    assert np.array_equal(quick.ids, slow.ids)
+    assert np.array_equal(quick.learned, slow.learned)

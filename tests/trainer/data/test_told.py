@@ -15,6 +15,7 @@ import pytest
 from small_job import Job, config_of
 
 from llmtrain_trainer.config import TrainerConfig
+from llmtrain_trainer.data.arrow import without_nulls
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.encoding import load_tokenizer
 from llmtrain_trainer.data.generation import end_in, name_end
@@ -121,6 +122,13 @@ def test_nulls_that_arrow_fills_in_become_no_text_and_columns_it_did_not_read_ar
     assert but_size(prepared.warnings) == (
         "dataset[0]: 9 rows have columns that are not read (notes); name them in dataset[0].ignoreColumns if that is meant",
     )
+
+
+def test_maps_of_arrow_become_objects() -> None:
+    assert without_nulls({"arguments": [("city", "Oslo"), ("unit", None)], "kept": [None, 1]}) == {
+        "arguments": {"city": "Oslo"},
+        "kept": [None, 1],
+    }
 
 
 def with_begin(job: Job) -> dict[str, Any]:

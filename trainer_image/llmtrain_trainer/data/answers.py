@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field, replace
 
 from llmtrain_trainer.data.chat_template import Chat, ChatTemplate, TemplateError
@@ -21,6 +21,9 @@ MARKS = 0x100000
 
 MOST_MESSAGES = 0x3FF0
 """Longer conversations are read without marks."""
+
+_FEW, _FIRST = 12, 3
+"""Messages that are rendered to find one in a long conversation, and how many of them are the conversation's first."""
 
 _BEGIN = chr(MARKS + 2 * MOST_MESSAGES)
 """Marks the beginning of the first message."""
@@ -118,13 +121,12 @@ class _Search:
         """After what the template writes to ask for this turn."""
         if turn == 0:
             return self._start_of_first()
-        before = self._template.render(self._chat.first(turn), ask=True)
-        anchor = next((mark for i in range(turn - 1, -1, -1) for mark in [self._mark(i, before)] if mark and mark in self._text), "")
-        opening, after = before.rpartition(anchor)[2] if anchor else before, self._after(anchor)
-        at = len(self._text) - len(after)
-        shared = _common_start(opening, after)
-        if shared == len(opening):
-            return at + shared
+        for history, whole in self._histories(turn):
+            before = self._rendered(history, whole, ask=True)
+            anchor, opening, after = self._behind(before, turn)
+            at, shared = len(self._text) - len(after), _common_start(opening, after)
+            if shared == len(opening) and (anchor or whole):
+                return at + shared
         quiet = len(self._stopped(turn, anchor).rstrip())
         if shared >= quiet:  # it asks in other words than it writes, such as with a <think> before the answer
             return at + max(quiet, *(opening.rfind(end, 0, shared) + 1 for end in (">", "]", "\n")))
@@ -132,6 +134,29 @@ class _Search:
         if found < 0:
             raise ChangedTurnError(turn + 1)
         return at + found + len(self._asking(turn))
+
+    def _histories(self, turn: int) -> Iterator[tuple[Chat, bool]]:
+        """The conversation before `turn`: without its middle, which most templates do not look at, then whole, which takes longer."""
+        messages = self._chat.messages
+        if turn > _FEW:
+            last = _FEW - _FIRST + (turn - _FEW) % 2  # an even number is left out, so that roles still alternate
+            yield replace(self._chat, messages=(*messages[:_FIRST], *messages[turn - last : turn])), False
+        yield self._chat.first(turn), True
+
+    def _rendered(self, history: Chat, whole: bool, ask: bool = False) -> str:
+        """ "" where a template refuses a conversation without its middle."""
+        try:
+            return self._template.render(history, ask)
+        except TemplateError:
+            if whole:
+                raise
+            return ""
+
+    def _behind(self, text: str, turn: int) -> tuple[str, str, str]:
+        """The mark of the last message before `turn` that is written, what follows it in `text`, and what in the whole conversation."""
+        marks = (self._mark(i, text) for i in range(turn - 1, -1, -1))
+        anchor = next((mark for mark in marks if mark and mark in self._text), "")
+        return anchor, text.rpartition(anchor)[2] if anchor else text, self._after(anchor)
 
     def _start_of_first(self) -> int:
         """Nothing comes before it, and most templates refuse to render nothing."""
@@ -156,13 +181,15 @@ class _Search:
 
     def _end(self, turn: int, start: int) -> tuple[int, bool]:
         """After the end of the turn, and whether the turn is written as if nothing followed."""
-        alone = self._template.render(self._chat.first(turn + 1)).rstrip()
-        mark = self._mark(turn, alone)
-        anchor = next((m for i in range(turn - 1, -1, -1) for m in [self._mark(i, alone)] if m and m in self._text), "")
-        expected, after = alone.rpartition(anchor)[2] if anchor else alone, self._after(anchor)
-        at = len(self._text) - len(after)
-        if after.startswith(expected) and at + len(expected) >= start:
-            return at + len(expected), True
+        for history, whole in self._histories(turn + 1):
+            alone = self._rendered(history, whole).rstrip()
+            anchor, expected, after = self._behind(alone, turn)
+            at = len(self._text) - len(after)
+            if after.startswith(expected) and at + len(expected) >= start and (anchor or whole):
+                return at + len(expected), True
+            mark = self._mark(turn, alone)
+            if mark and mark in self._text and self._after(mark).startswith(alone.rpartition(mark)[2]):
+                break
         if not mark or mark not in self._text:
             raise ChangedTurnError(turn + 1)
         tail, after = alone.rpartition(mark)[2], self._after(mark)

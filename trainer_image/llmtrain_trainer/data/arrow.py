@@ -7,7 +7,12 @@ from typing import Any
 
 
 def without_nulls(value: Any) -> Any:
-    """`value` without the null members of its objects: Arrow gives every object of a column the keys of all of them."""
+    """`value` without the null members of its objects: Arrow gives every object of a column the keys of all of them.
+
+    Maps, which pyarrow gives as lists of pairs, become objects.
+    """
+    if isinstance(value, list) and value and all(isinstance(item, tuple) and len(item) == 2 for item in value):
+        value = dict(value)
     if isinstance(value, dict):
         return {key: without_nulls(item) for key, item in value.items() if item is not None}
     return [without_nulls(item) for item in value] if isinstance(value, list) else value

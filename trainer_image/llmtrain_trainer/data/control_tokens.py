@@ -47,7 +47,7 @@ class ControlTokens:
         return set(self._all.findall(text))
 
     def guarded(self, value: Any, answer: bool = False) -> Any:
-        """Text, lists and objects with the letters replaced. `answer`: what an assistant says may hold marks of reasoning and tools."""
+        """Text, lists and objects with the letters replaced. `answer`: those of _WITHIN_ANSWERS stay."""
         if isinstance(value, str):
             return (self._outside if answer else self._all).sub(lambda found: chr(GUARDS + self._numbers[found.group()]), value)
         if isinstance(value, dict):

@@ -49,6 +49,9 @@ PLAIN_TEMPLATE = (
 """For a tokenizer without a chat template where the manifest gives none: a line with the role, then what was said."""
 
 _PRIVATE = re.compile(f"[{chr(MARKS)}-{chr(0x10FFFF)}]")
+_OWN_WORDS = ("assistant", "system", "developer")
+"""Roles whose text may hold marks of reasoning and tool calls as tokens."""
+
 _SAYS_NOTHING = {"role", "content", "tool_calls", "tool_call_id", "id", "index", "timestamp", "created_at", "model", "finish_reason"}
 _SAYS_NOTHING |= {"reasoning_content", "thinking", "reasoning"}  # counted where the answer is located
 
@@ -149,7 +152,7 @@ class Renderer:
             rule = "it holds characters of Unicode's plane 16 (private use), which mark places in conversations here"
             raise BadData(f"{self._field}.source", row.place, rule, "Replace them, or leave the row out")
         if not self._dataset.control_tokens:
-            messages = [self._control.guarded(message, answer=message["role"] == "assistant") for message in messages]
+            messages = [self._control.guarded(message, answer=message["role"] in _OWN_WORDS) for message in messages]
             tools, documents = self._control.guarded(tools), self._control.guarded(documents)
         return Chat(
             messages=tuple(messages),
