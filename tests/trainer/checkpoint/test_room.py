@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from gang import Gang, damage
 
+from llmtrain_trainer.agent.preflight import check_store
 from llmtrain_trainer.checkpoint.errors import StoreFullError
 from llmtrain_trainer.checkpoint.file_store import FileStore
 from llmtrain_trainer.checkpoint.manifest import Name
@@ -155,6 +156,17 @@ def test_a_draft_of_another_host_goes_after_a_day(tmp_path: Path) -> None:
     os.utime(old, (time.time() - 90_000,) * 2)
     Gang(tmp_path, FileStore(root)).save(FIRST)
     assert drafts(root) == []
+
+
+def test_a_store_that_is_full_at_the_start_is_told_and_no_reason_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("llmtrain_trainer.checkpoint.file_store._sync", full)
+    said = check_store(FileStore(tmp_path / "store"), 0)
+    assert said is not None and "is full" in said and "No space left on device" in said
+    monkeypatch.undo()
+    assert check_store(FileStore(tmp_path / "store"), 0) is None
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])

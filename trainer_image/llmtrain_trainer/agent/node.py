@@ -190,7 +190,8 @@ class _Agent:
             store = open_store(resolve(self._config.checkpoint.destination), traffic=self._metrics)
         except StoreError as error:
             raise UnfitError(ExitCode.CONFIG, "BadConfig", str(error)) from error
-        check_store(store, self._options.node_rank)
+        if full := check_store(store, self._options.node_rank):
+            tell(self._run, full)
         newest = next(iter(list_checkpoints(store)), None) if self._options.node_rank == 0 else None
         if newest is not None and newest.name.attempt > self._config.job.attempt:
             raise FencedError(self._config.job.attempt, newest.name, self._config.checkpoint.destination)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from llmtrain_trainer.agent.outcome import LostGangError, StoppedError, UnfitError
-from llmtrain_trainer.checkpoint.errors import StoreError
+from llmtrain_trainer.checkpoint.errors import StoreError, StoreFullError
 from llmtrain_trainer.checkpoint.store import Store
 from llmtrain_trainer.config import ExitCode, TrainerConfig
 from llmtrain_trainer.run_dir import RunDir
@@ -49,14 +49,17 @@ def check_machine(config: TrainerConfig, run: RunDir) -> None:
         )
 
 
-def check_store(store: Store, node_rank: int) -> None:
-    """Write and delete a small object. Raises UnfitError."""
+def check_store(store: Store, node_rank: int) -> str | None:
+    """Write and delete a small object. Returns a sentence where the store is full: room may be made. Raises UnfitError."""
     key = f".probe-node-{node_rank}"  # at the top: a directory of probes would go away under the other nodes
     try:
         store.put_bytes(key, b"ok")
         store.delete([key])
+    except StoreFullError as error:
+        return f"checkpoint.destination {store.uri()} is full: {error} Older checkpoints give way to the next save where they may."
     except StoreError as error:
         raise UnfitError(ExitCode.STORE, "StoreUnreachable", f"checkpoint.destination {store.uri()} cannot be written: {error}") from error
+    return None
 
 
 def check_rendezvous(host: str, port: int, timeout: float, stopping: Callable[[], bool]) -> None:
