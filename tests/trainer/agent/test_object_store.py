@@ -9,13 +9,14 @@ from fault_proxy import FaultProxy
 from s3_server import S3Server
 from tiny_agent import Job, Start
 
+from llmtrain_trainer.checkpoint.destination import DOUBT
 from llmtrain_trainer.config import ExitCode
 
 pytestmark = pytest.mark.processes
 
 
 def test_training_goes_on_through_an_outage_and_resumes_from_the_last_good_object(
-    job: Job, start: Start, tmp_path: Path, s3: S3Server, proxy: FaultProxy, undisturbed: dict[int, float]
+    job: Job, start: Start, tmp_path: Path, s3: S3Server, proxy: FaultProxy, undisturbed: dict[int, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket = s3.new_bucket()
     given = job.config(tmp_path, steps=40)
@@ -37,6 +38,7 @@ def test_training_goes_on_through_an_outage_and_resumes_from_the_last_good_objec
     newest = max(row["name"] for row in first.events("checkpoint_committed"))
     assert newest.startswith("step-00000040")
     damage(s3, bucket, f"tiny/{newest}/__0_0.distcp")
+    monkeypatch.setenv(DOUBT, "1")
 
     second = start(config, "second")
     assert second.wait() == ExitCode.DONE, second.log()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from gang import Gang
 
-from llmtrain_trainer.checkpoint.destination import open_store
+from llmtrain_trainer.checkpoint.destination import DOUBT, open_store
 from llmtrain_trainer.checkpoint.errors import NoneVerifiesError, StoreRefusedError, StoreUnreachableError
 from llmtrain_trainer.checkpoint.file_store import FileStore
 from llmtrain_trainer.checkpoint.restore import choose, obtain
@@ -125,6 +125,19 @@ def chosen(tmp_path: Path, doubt: float, events: list[dict[str, Any]]) -> str | 
     store = open_store("s3://b/ck", Backoff(first=0.01, longest=0.02, deadline=max(1.0, doubt), doubt=doubt))
     found = choose(store, "latest", events.append, into=tmp_path / "restore")
     return str(found.name) if found else None
+
+
+@pytest.mark.parametrize("odd", ["soon", "-1", "1e9", "٣", "9" * 400])
+def test_a_time_of_doubt_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch, odd: str) -> None:
+    monkeypatch.setenv(DOUBT, odd)
+    with pytest.raises(StoreRefusedError, match=f"{DOUBT} is .* whole number of seconds"):
+        open_store("s3://b/ck")
+
+
+def test_a_time_of_doubt_may_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert open_store("s3://b/ck").patience == 90.0
+    monkeypatch.setenv(DOUBT, "7")
+    assert open_store("s3://b/ck").patience == 7.0
 
 
 FOR_A_WHILE = [

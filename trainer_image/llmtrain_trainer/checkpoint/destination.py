@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from llmtrain_trainer.checkpoint.errors import StoreRefusedError
@@ -11,10 +12,13 @@ from llmtrain_trainer.checkpoint.store import Store, Traffic
 from llmtrain_trainer.config import place
 from llmtrain_trainer.mounts import resolve
 
+DOUBT = "LLMTRAIN_STORE_DOUBT_SECONDS"
+"""Environment variable: for how long a bucket's content that cannot be right is read again at a start. Default: 90."""
+
 
 def open_store(uri: str, backoff: Backoff | None = None, traffic: Traffic | None = None) -> Store:
     """Open file:///absolute/path, pvc://claim/path or s3://bucket/prefix. Creates nothing and sends nothing yet."""
-    backoff = backoff or Backoff()
+    backoff = backoff or Backoff(doubt=_doubt())
     try:
         scheme, _, rest = resolve(place(uri)).partition("://")
     except ValueError as error:
@@ -27,3 +31,11 @@ def open_store(uri: str, backoff: Backoff | None = None, traffic: Traffic | None
         bucket, _, prefix = rest.partition("/")
         return S3Store(bucket, prefix, backoff, traffic=traffic)
     raise StoreRefusedError(f"checkpoint.destination is {uri!r}; it must be s3://bucket/prefix, file:///absolute/path or pvc://claim/path.")
+
+
+def _doubt() -> float:
+    """Raises StoreRefusedError for what is no number of seconds."""
+    given = os.environ.get(DOUBT) or "90"
+    if not given.isascii() or not given.isdecimal() or len(given) > 6:
+        raise StoreRefusedError(f"{DOUBT} is {given!r}; it must be a whole number of seconds.")
+    return float(given)
