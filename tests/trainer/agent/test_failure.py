@@ -202,3 +202,11 @@ def test_a_hang_without_budget_has_its_own_exit_code() -> None:
 def test_the_memory_killers_count_is_read_from_either_cgroup_version(tmp_path: Path, text: str) -> None:
     (tmp_path / "counter").write_text(text)
     assert memory_killer.kills((tmp_path / "missing", tmp_path / "counter")) == 2
+
+
+def test_restarts_that_get_no_further_wait_ever_longer_and_progress_ends_the_wait() -> None:
+    budget, pauses = Budget(Restarts(max=100)), []
+    for step, number in [(5, 1), (5, 2), (3, 3), (5, 4), (6, 5), (6, 6), *((6, number) for number in range(7, 20))]:
+        assert budget.decide(failure(step=step, message=f"error {number}"), float(number)) is None
+        pauses.append(budget.pause)
+    assert pauses[:6] == [0.0, 1.0, 2.0, 4.0, 0.0, 1.0] and max(pauses) == pauses[-1] == 60.0

@@ -12,13 +12,18 @@ _AT_ONCE = {
 }
 
 
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+"""Seconds before the second restart in a row that got no further, and at the most; each is twice the one before."""
+
+
 class Budget:
-    """Counts restarts within the window and recognises a failure that will come again."""
+    """Counts restarts within the window, slows them down, and recognises a failure that will come again."""
 
     def __init__(self, restarts: Restarts) -> None:
         self._restarts = restarts
         self._times: list[float] = []
         self._last: Failure | None = None
+        self._furthest, self._streak = -1, 0
         self.spent = 0
         """Restarts so far, whenever they were."""
 
@@ -36,7 +41,14 @@ class Budget:
             return self._lost(failure, f"The budget of {self._restarts.max} restarts in {self._restarts.window_seconds:g} s is spent.")
         self._times.append(now)
         self.spent += 1
+        self._streak = 1 if failure.step > self._furthest else self._streak + 1
+        self._furthest = max(self._furthest, failure.step)
         return None
+
+    @property
+    def pause(self) -> float:
+        """Seconds to wait before the restart that was granted last: none where training had got further than ever."""
+        return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._streak - 2, 10)) if self._streak > 1 else 0.0
 
     def _lost(self, failure: Failure, why: str) -> Verdict:
         if failure.kind == "hang":

@@ -193,9 +193,17 @@ class Supervisor(SimpleElasticAgent):
         if cause.kind == "hang":
             self._watch.timeline.failed(cause.time)
         kind = "hang" if cause.kind == "hang" else "restart"
-        message = f"{cause.sentence().rstrip('.')}; starting the ranks again."
+        pause = self._budget.pause
+        message = f"{cause.sentence().rstrip('.')}; starting the ranks again{f' in {pause:.0f} s' if pause else ''}."
         node.events.record(kind, message, step=cause.step, rank=cause.rank, node=cause.node, reason=cause.kind)
         node.board.update(last_restart=message)
+        self._rest(pause)
+
+    def _rest(self, seconds: float) -> None:
+        """Ranks that fail again and again without getting further start ever later. A wish to stop is not kept waiting."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and not self._node.stop.requested:
+            time.sleep(0.05)
 
     def _wait_for_uploads(self) -> None:
         """Leader, before a restart: give a save that is on its way its time."""
