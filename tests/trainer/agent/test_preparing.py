@@ -39,11 +39,15 @@ def test_each_kind_of_error_has_its_verdict(tmp_path: Path, error: Exception, co
 
 @pytest.mark.parametrize(
     ("code", "oom_killed", "expected"),
-    [(-9, True, (12, "OutOfMemory", 1)), (-9, False, (1, "PreparationFailed", 3)), (-11, True, (1, "PreparationFailed", 3))],
+    [(-9, True, (12, "OutOfMemory", 1)), (-9, False, (1, "PreparationFailed", 3)), (-11, True, (2, "PreparationFailed", 2))],
 )
-def test_a_killed_preparation_is_told_from_one_that_starved(code: int, oom_killed: bool, expected: tuple[int, str, int]) -> None:
-    end = ending(code, None, oom_killed=oom_killed, log=Path("/log"))
+def test_a_killed_preparation_is_told_from_one_that_starved(
+    tmp_path: Path, code: int, oom_killed: bool, expected: tuple[int, str, int]
+) -> None:
+    (tmp_path / "prepare.log").write_text("tokenising file:///a.parquet\n\n")
+    end = ending(code, None, oom_killed=oom_killed, log=tmp_path / "prepare.log")
     assert (end.code, end.reason, end.tries) == expected
+    assert "(its last line: tokenising file:///a.parquet)" in end.message
 
 
 class Process:

@@ -27,6 +27,9 @@ TRIES = 3
 _PAUSE = (1.0, 5.0, 20.0, 60.0)
 """Seconds before it is tried again."""
 
+_FAULTS = (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
+"""By which a library ends on what it cannot read; another try meets the same."""
+
 _ENTRY = "llmtrain_trainer.agent.preparation:{}"
 
 
@@ -43,10 +46,15 @@ class Ending:
 
 def ending(code: int, words: Mapping[str, Any] | None, *, oom_killed: bool, log: Path) -> Ending:
     """From exit code (negative for a signal) and last words; `oom_killed`: the kernel's memory killer struck meanwhile."""
+    said_last = _last_line(log)
     if words is None:
         if oom_killed and code == -signal.SIGKILL:
-            return _starved("the kernel's memory killer took it")
+            return _starved(f"the kernel's memory killer took it{f' (its last line: {said_last})' if said_last else ''}")
         how = f"killed by {_name(-code)}" if code < 0 else f"ended with code {code} and without a word"
+        how += f" (its last line: {said_last})" if said_last else ""
+        if -code in _FAULTS:
+            message = f"Preparation was {how}. It came twice; see {log}."
+            return Ending(code=ExitCode.CONFIG, reason="PreparationFailed", message=message, tries=2)
         return Ending(code=ExitCode.RANK_FAILED, reason="PreparationFailed", message=f"Preparation was {how}; see {log}.", tries=TRIES)
     kind, said = words["kind"], str(words["message"])
     if kind in ("data", "config"):
@@ -60,6 +68,14 @@ def ending(code: int, words: Mapping[str, Any] | None, *, oom_killed: bool, log:
         return Ending(code=ExitCode.RANK_FAILED, reason="PreparationFailed", message=message, tries=TRIES)
     # An error that nobody foresaw: where it comes again at once it comes always.
     return Ending(code=ExitCode.CONFIG, reason="PreparationFailed", message=f"{message.rstrip('.')}. It came twice; see {log}.", tries=2)
+
+
+def _last_line(log: Path) -> str:
+    """What it was at when nobody could say more."""
+    if not log.is_file():
+        return ""
+    lines = log.read_text(errors="replace").splitlines()
+    return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
 
 
 def _starved(how: str) -> Ending:

@@ -36,7 +36,8 @@ class Dataset(Strict):
     source: Source
     """A file, a directory or a glob on file://, s3:// or pvc://, or a dataset repository on hf://.
 
-    Files end in .txt (a document a file), .jsonl, .json, .csv or .parquet, .gz and .zst read through; other endings are text.
+    Files end in .txt (a document a file), .jsonl, .ndjson, .json, .csv or .parquet, .gz and .zst read through; other endings are text, and
+    no data beside files with rows. Hidden files, _SUCCESS, README and LICENSE of a directory are passed over, and named.
     """
 
     format: Literal["text", "promptCompletion", "messages"] = "text"
@@ -83,7 +84,8 @@ class Evaluation(Strict):
     """Datasets of their own. Left out: `split` of the training data. Give one of the two."""
 
     split: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    """Share of the training documents held back, chosen by a hash of the document, so the choice never changes."""
+    """Share of the training documents held back, chosen by a hash of the document, so the choice never changes. Of a few text files: the
+    end of each."""
 
     every_steps: PositiveInt = 100
     """Evaluate after every this many steps, and at the end."""

@@ -73,7 +73,11 @@ class Place:
         destination = self.config.checkpoint.destination
         try:
             kept = TokenizerStore(open_store(resolve(destination)))
-            name = kept.of_checkpoint(self.config.checkpoint.resume, recipe) or kept.of_data(key)
+            of_data, of_checkpoint = kept.of_data(key), kept.of_checkpoint(self.config.checkpoint.resume, recipe)
+            if of_checkpoint is not None and of_checkpoint != of_data:
+                short = of_checkpoint[:12]
+                self.told(f"The tokenizer is the one of the checkpoints ({short}), which was trained on other data than there is now.")
+            name = of_checkpoint or of_data
             if name is None:
                 directory = build_once(self.cache / "tokenizers" / key, self._train, self.told)
                 name = kept.keep(directory, TokenizerFacts.load(directory).digest, recipe, key)
