@@ -17,7 +17,15 @@ from llmtrain_trainer.run_dir import RunDir, read_rows
 
 def step(number: int, **result: Any) -> Step:
     given = StepResult(loss=2.0, grad_norm=1.0, stop=False, **result)
-    return Step(number=number, learning_rate=1e-3, result=given, seconds=1.0, data_seconds=0.25)
+    return Step(
+        number=number,
+        consumed_samples=8 * number,
+        consumed_tokens=512 * number,
+        learning_rate=1e-3,
+        result=given,
+        seconds=1.0,
+        data_seconds=0.25,
+    )
 
 
 @pytest.fixture

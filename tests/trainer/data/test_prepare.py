@@ -226,8 +226,3 @@ def test_settings_that_do_not_go_together_are_refused(job: Job, dataset: dict[st
         job.prepare(config_of([{"source": job.text_file(), **dataset}], **changes))
     assert message in str(raised.value)
     assert not (job.run.prepared / "prepared.json").exists()
-
-
-def test_a_task_this_version_lacks_is_refused(job: Job) -> None:
-    with pytest.raises(ValueError, match="task is dpo: this version trains pretrain and sft"):
-        job.prepare(config_of([{"source": job.text_file()}], task="dpo"))
