@@ -39,7 +39,7 @@ class Runs:
 
     def config(self, **changes: Any) -> TrainerConfig:
         training = {"maxSteps": 10, "schedule": {"name": "cosine"}, **changes.pop("training", {})}
-        given = {"dataset": self.text, "model": {"config": SHAPE}, **changes}
+        given = {"dataset": self.text, "model": {"config": SHAPE}, "evaluation": {"split": 0.2}, **changes}
         return config_of(given.pop("dataset"), training=training, **given)
 
     def save(self, config: TrainerConfig, *, step: int = 3) -> Manifest:
@@ -100,6 +100,7 @@ TOLD = {
     "rate": ({"training": {"optimizer": {"learningRate": 1e-2}}}, "spec.training.optimizer.learningRate is 0.01 and was 0.0003"),
     "decay": ({"training": {"optimizer": {"weightDecay": 0.5}}}, "spec.training.optimizer.weightDecay is 0.5"),
     "clipping": ({"training": {"gradientClipping": 2}}, "spec.training.gradientClipping is 2.0 and was 1.0"),
+    "held back": ({"evaluation": {"split": 0.4}}, "spec.evaluation.split is 0.4 and was 0.2"),
     "length of the schedule": (
         {"training": {"maxSteps": 20}},
         "the schedule runs to step 20 instead of 10: the learning rate of step 4 is",
@@ -118,9 +119,10 @@ def test_what_changes_the_result_is_told(runs: Runs, changes: dict[str, Any], se
 @pytest.mark.parametrize("changes, sentence", TOLD.values(), ids=list(TOLD))
 def test_a_finished_run_is_not_called_complete_with_what_it_never_trained_with(runs: Runs, changes: dict[str, Any], sentence: str) -> None:
     found = runs.go_on(runs.save(runs.config(), step=10), runs.config(**changes))
-    if "maxSteps" in changes["training"]:
+    training = changes.get("training", {})
+    if "maxSteps" in training:
         assert found.refused is None, "there is more to train"
-    elif "schedule" not in changes["training"]:
+    elif "schedule" not in training:
         assert found.refused is not None and sentence in found.refused
         assert "Raise spec.training.maxSteps to train on, or train anew with another" in found.refused
 

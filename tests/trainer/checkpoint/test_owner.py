@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +11,15 @@ import psutil
 import pytest
 from gang import Gang
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
+
+from small_job import config_of
+
 from llmtrain_trainer.checkpoint.machine import Process, here
 from llmtrain_trainer.checkpoint.owner import KEY, Claim, OwnedError, Owner, describe_self
 from llmtrain_trainer.checkpoint.store import Store
+from llmtrain_trainer.convert.targets import claimed
+from llmtrain_trainer.data.bad_data import BadData
 
 ELSEWHERE = Process(host="other", machine="", pid=1, started=0.0)
 GONE = here().model_copy(update={"pid": 2**22 + 1})
@@ -135,3 +142,10 @@ def test_a_run_that_lost_its_destination_commits_nothing_more(tmp_path: Path, st
     gang.poll()
     assert gang.committed() == ["step-00000010-a1-r0"]
     assert gang.uploaders[0].fenced and not gang.uploaders[0].drain(5)
+
+
+def test_a_conversion_does_not_write_where_a_run_lives(store: Store, tmp_path: Path) -> None:
+    claim(store, owner()).take()
+    config = config_of([{"source": "file:///data"}])
+    with pytest.raises(BadData, match=r"^--to is .*: a run that lives writes there"), claimed(store, config, tmp_path):
+        raise AssertionError("it went on")

@@ -46,7 +46,9 @@ def from_start(config: TrainerConfig, prepared: Prepared) -> Resumption:
 
 def record(config: TrainerConfig, prepared: Prepared) -> dict[str, Any]:
     """What meta.json says of a run, so that the next can be compared with it."""
-    said = config.model_dump(mode="json", by_alias=True, include={"task", "training", "peft"})
+    said = config.model_dump(
+        mode="json", by_alias=True, include={"task": True, "training": True, "peft": True, "evaluation": {"split": True}}
+    )
     model = config.model.model_dump(mode="json", by_alias=True, include={"source", "revision", "init"})
     facts = prepared.model
     return said | {"model": model, "shape": facts.shape, "weights": facts.weights, "tokenizer": prepared.tokenizer_digest}

@@ -14,6 +14,7 @@ from torch._C._distributed_c10d import HashStore
 
 from llmtrain_trainer.checkpoint.fit import FORMATS
 from llmtrain_trainer.checkpoint.manifest import Name
+from llmtrain_trainer.checkpoint.owner import Claim, OwnedError, describe_self
 from llmtrain_trainer.checkpoint.restore import find, next_attempt, verify
 from llmtrain_trainer.checkpoint.store import Store, verify_object
 from llmtrain_trainer.checkpoint.uploader import Uploader
@@ -65,6 +66,36 @@ def write_checkpoint(
     optimizer is fresh. `facts`: of the manifest's meta; the step among them. Raises BadData, StoreError.
     """
     local = _on_this_machine(config, model_dir, drawn=stored is not None)
+    with claimed(store, config, staging) as claim:
+        return _write(config, local, model_dir, stored, staging, store, facts, claim)
+
+
+@contextlib.contextmanager
+def claimed(store: Store, config: TrainerConfig, staging: Path) -> Iterator[Claim]:
+    """Own the store meanwhile: a run that trains there would end, as a newer checkpoint than its own came in. Raises BadData."""
+    job = config.job
+    claim = Claim(store, describe_self(job.namespace, job.name, job.attempt, supervised=False, workdir=str(staging)))
+    try:
+        claim.take()
+    except OwnedError as error:
+        raise BadData("--to", store.uri(), f"a run that lives writes there ({error})", "Give another place, or wait") from error
+    claim.keep()
+    try:
+        yield claim
+    finally:
+        claim.release()
+
+
+def _write(
+    config: TrainerConfig,
+    local: TrainerConfig,
+    model_dir: Path,
+    stored: tuple[Path, str] | None,
+    staging: Path,
+    store: Store,
+    facts: Mapping[str, Any],
+    claim: Claim,
+) -> str:
     name = Name(attempt=next_attempt(store), round=0, step=int(facts["step"]))
     meta = {
         **facts,
@@ -81,7 +112,7 @@ def write_checkpoint(
     launch(script, "write", world, *arguments, timeout=PATIENCE, backend=backend)
     said: list[str] = []
     uploader = Uploader(
-        staging, store, 0, 1, range(world), KEEP_ALL, None, lambda event: said.append(event["message"]), attempt=name.attempt
+        staging, store, 0, 1, range(world), KEEP_ALL, None, lambda event: said.append(event["message"]), attempt=name.attempt, claim=claim
     )
     if not uploader.drain(PATIENCE) or uploader.last is None:
         raise BadData("--to", store.uri(), f"the checkpoint was not committed there ({'; '.join(said)})", "Look at the store and try again")
