@@ -23,8 +23,10 @@ ROOT = Path(__file__).parents[2]
 CRD = ROOT / "crds" / "llmtrain.io_llmtrainjobs.yaml"
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 MANIFESTS = sorted((ROOT / "tests" / "operator" / "bad").glob("*.yaml"))
-BAD = [path for path in MANIFESTS if not path.name.startswith("plan-")]
-PLAN_LEVEL = [path for path in MANIFESTS if path.name.startswith("plan-")]
+BAD = [path for path in MANIFESTS if not path.name.startswith(("plan-", "name-"))]
+PLAN_LEVEL = [path for path in MANIFESTS if path.name.startswith(("plan-", "name-"))]
+"""Beside those of the plan: names in a map, for which a schema has no words and CEL no budget."""
+
 RESOURCE = "llmtrainjobs.llmtrain.io"
 
 

@@ -27,7 +27,7 @@ ANSWER_SECONDS = 2.0
 WAITED_SECONDS = 0.3
 """How long a look waits for one that was silent when it was asked last."""
 
-LARGEST_ANSWER = 1 << 20
+LARGEST_ANSWER = 1 << 18
 """Bytes of an agent's answer that are read: it comes from a pod that runs code of others."""
 
 CONNECTIONS = 1000

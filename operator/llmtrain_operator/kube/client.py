@@ -20,8 +20,8 @@ Object = dict[str, Any]
 MANAGER = "llmtrain-operator"
 """The one field manager of everything this operator writes."""
 
-PAGE = 500
-"""Objects of one answer to a list."""
+PAGE, PAGE_OF_JOBS = 500, 50
+"""Objects of one answer to a list: a job may be as large as its API server takes objects."""
 
 PLURALS = {
     "ConfigMap": "configmaps",
@@ -36,6 +36,11 @@ PLURALS = {
     "Workload": "workloads",
 }
 """Kind -> its word in a path, for the kinds that are read and written here."""
+
+
+def pages(path: str) -> int:
+    """How many objects of a collection are asked for at once."""
+    return PAGE_OF_JOBS if path.endswith(f"/{PLURALS['LLMTrainJob']}") else PAGE
 
 
 class ApiError(Exception):
@@ -92,7 +97,8 @@ class Client:
 
     async def each(self, path: str, **query: str) -> AsyncIterator[Object]:
         """The same, one after the other: no more than a page of them is held."""
-        more = {"limit": str(PAGE), **query}
+        limit = str(pages(path))
+        more = {"limit": limit, **query}
         while True:
             answer = await self._send("GET", path, query=more)
             for item in answer.pop("items", None) or ():
@@ -100,7 +106,7 @@ class Client:
             token = (answer.get("metadata") or {}).get("continue")
             if not token:
                 return
-            more = {**query, "limit": str(PAGE), "continue": token}
+            more = {**query, "limit": limit, "continue": token}
             more.pop("resourceVersion", None)  # a continued list has that of its first page
 
     async def create(self, path: str, body: Object, within: float | None = None) -> Object:
