@@ -124,6 +124,10 @@ def test_a_tied_head_may_be_there_left_out_or_stand_alone(place: Place, family: 
     table = next(name for name in expected if name.endswith(("wte.weight", "embed_tokens.weight")))
     headless = {name: weight for name, weight in place.weights.items() if name != "lm_head.weight"}
     alone = {name: weight for name, weight in headless.items() if name != table} | {"lm_head.weight": expected[table]}
+    short = {name: weight.bfloat16().float() for name, weight in expected.items()}
+    place.rewrite({name: short[name] for name in headless} | {"lm_head.weight": short[table].bfloat16()})
+    place.prepare()
+    assert same(place.read(), short)
     for files in (headless, headless | {"lm_head.weight": expected[table]}, alone):
         place.rewrite(files)
         place.prepare()
@@ -254,6 +258,8 @@ def test_a_config_that_transformers_does_not_accept_is_refused_before_ranks_star
     write_model({}, place.source)
     place.configure(hidden_act="nothing")
     assert "transformers does not accept its config.json" in place.refused()
+    place.configure(hidden_act="silu", _attn_implementation="flash_attention_2", return_dict=False)
+    assert place.prepare() == 512
     bad = SMALL | {"vocab_size": "512"}
     assert "model.config is llama: transformers does not accept it" in place.refused(source=None, config=bad)
 
@@ -264,6 +270,8 @@ def test_ids_with_a_gap_beyond_the_embedding_are_refused_with_the_id(place: Plac
     said = place.refused(facts=gap)
     assert "the tokenizer's highest token id is 600 (<|far|>), and the embedding has 512 rows" in said
     assert "resize_token_embeddings(601)" in said and "tokenizer.source" in said
+    escapes = FACTS.model_copy(update={"highest_id": 600, "highest_token": "\x1b[2J\n"})
+    assert "(?[2J )" in place.refused(facts=escapes)
     assert "Set vocab_size to at least 601" in place.refused(facts=gap, source=None, config=SMALL)
     assert place.prepare(facts=FACTS.model_copy(update={"highest_id": 511})) == 512
 

@@ -8,7 +8,7 @@ class BadData(ValueError):  # noqa: N818 (the name says what is wrong, as the ve
 
     def __init__(self, field: str, value: object, rule: str, way_out: str) -> None:
         self.field, self.value, self.rule, self.way_out = field, str(value), rule, way_out
-        super().__init__(f"{_in_manifest(field)} is {value}: {rule.rstrip('.')}. {way_out.rstrip('.')}.")
+        super().__init__(_printable(f"{_in_manifest(field)} is {value}: {rule.rstrip('.')}. {way_out.rstrip('.')}."))
 
 
 class Unreachable(ConnectionError):  # noqa: N818 (the same)
@@ -33,6 +33,11 @@ class Interrupted(Unreachable):
 
     def __init__(self, message: str) -> None:
         Exception.__init__(self, f"Streaming stopped: {message}")
+
+
+def _printable(text: str) -> str:
+    """Files name tokens and tensors as they like, terminals obey control characters: none is passed on."""
+    return "".join(letter if letter.isprintable() else " " if letter.isspace() else "?" for letter in text)
 
 
 def _in_manifest(field: str) -> str:

@@ -52,9 +52,9 @@ def _outline(model: Model, directory: Path) -> Any:
     try:
         shape = AutoConfig.from_pretrained(directory)
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(shape, dtype=torch.float32)
+            return AutoModelForCausalLM.from_config(shape, dtype=torch.float32, attn_implementation="eager")
     except Exception as error:  # transformers raises many types for one thing: a config.json that is none of a decoder's
-        said = " ".join(str(error).split())[:300] or type(error).__name__
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         if model.config is not None:
             value = str(model.config.get("model_type"))
             raise BadData("model.config", value, f"transformers does not accept it ({said})", "Correct that key") from error

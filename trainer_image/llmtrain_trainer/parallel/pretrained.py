@@ -83,7 +83,9 @@ class Pretrained:
         with safe_open(self.entries[one].file, framework="pt") as left, safe_open(self.entries[other].file, framework="pt") as right:
             ours, theirs = left.get_slice(one), right.get_slice(other)
             rows = self.shapes[one][0]
-            return all(torch.equal(ours[first : first + ROWS], theirs[first : first + ROWS]) for first in range(0, rows, ROWS))
+            return all(
+                torch.equal(ours[first : first + ROWS].float(), theirs[first : first + ROWS].float()) for first in range(0, rows, ROWS)
+            )
 
     def _candidates(self, name: str) -> Iterator[str]:
         """What the files may call a weight, itself or the one it is tied to."""
