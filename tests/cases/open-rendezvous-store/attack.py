@@ -15,9 +15,9 @@ LLMTRAIN = str(Path(sys.executable).with_name("llmtrain"))
 STRANGER = """
 import json, os, sys
 from datetime import timedelta
+from torch._C._distributed_c10d import PrefixStore, TCPStore
 if os.getuid() == 0:
     os.setgid(65534); os.setuid(65534)
-from torch._C._distributed_c10d import PrefixStore, TCPStore
 try:
     store = TCPStore("127.0.0.1", int(sys.argv[1]), is_master=False, timeout=timedelta(seconds=5), wait_for_workers=False)
     verdict = json.dumps({"exitCode": 2, "reason": "BadConfig", "message": "set by a stranger"})
@@ -52,10 +52,11 @@ run = subprocess.Popen([LLMTRAIN, "run", "-f", "job.yaml", "--nodes", "2", "--pl
 port = port_of(run)
 environment = {**os.environ, "HOME": "/"}
 command = [sys.executable, "-c", STRANGER, str(port)]
-said = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=60).stdout
+stranger = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=60)
+said = stranger.stdout + stranger.stderr
 crowd = [socket.create_connection(("127.0.0.1", port), timeout=5) for _ in range(50)]
-for stranger in crowd:
-    stranger.sendall(b"\0" * 200)
+for one in crowd:
+    one.sendall(b"\0" * 200)
 print(said)
 code = run.wait(200)
 assert "turned away" in said, said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -88,5 +89,16 @@ def test_a_name_is_read_back_as_it_was_written(name: Name) -> None:
 
 
 def test_what_is_no_name_is_none() -> None:
-    for text in ("export", "step-1-a0-r0", "step-00000001-a0", "step-00000001-a0-r0.part", "xstep-00000001-a0-r0"):
+    for text in ("export", "step-1-a0-r0", "step-00000001-a0", "step-00000001-a0-r0.part", "xstep-00000001-a0-r0", "step-00000001-a01-r0"):
         assert Name.parse(text) is None
+
+
+@pytest.mark.parametrize("digits", ["9" * 5000, "٣" * 8, "²" * 8])
+def test_whatever_somebody_calls_a_key_it_is_no_reason_to_fail(digits: str) -> None:
+    for text in (f"step-{digits}-a0-r0", f"step-00000001-a{digits}-r0", f"step-00000001-a0-r{digits}"):
+        assert Name.parse(text) is None
+
+
+def test_an_attempt_beyond_all_ours_is_none_of_ours() -> None:
+    assert Name.parse("step-00000001-a1000000-r0") is not None
+    assert Name.parse("step-00000001-a1000001-r0") is None

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
+from llmtrain_trainer.checkpoint.commit import STALE_UPLOAD
 from llmtrain_trainer.checkpoint.destination import open_store
+from llmtrain_trainer.checkpoint.errors import StoreError
 from llmtrain_trainer.checkpoint.store import Store
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.mounts import resolve
@@ -29,6 +32,8 @@ def publish(config: TrainerConfig, run: RunDir) -> str | None:
     store = open_store(uri)
     for directory in (run.export, run.report):
         _copy(directory, store)
+    with suppress(StoreError):  # what an earlier run left half written; training is complete without it
+        store.abort_stale_uploads(STALE_UPLOAD)
     return uri
 
 

@@ -26,7 +26,10 @@ META = "meta.json"
 METADATA = ".metadata"
 """DCP's own index of tensors, written by rank 0 after all shards."""
 
-NAME = re.compile(r"step-(\d{8,})-a(\d+)-r(\d+)")
+NAME = re.compile(r"step-([0-9]{8,12})-a(0|[1-9][0-9]{0,6})-r(0|[1-9][0-9]{0,8})")
+
+_MOST_ATTEMPTS = 1_000_000
+"""As a verdict says it. A higher number is none of ours: whoever can write to the store would fence the job for ever."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -44,7 +47,7 @@ class Name:
         if not match:
             return None
         step, attempt, round_ = (int(group) for group in match.groups())
-        return cls(attempt, round_, step)
+        return cls(attempt, round_, step) if attempt <= _MOST_ATTEMPTS else None
 
     def __str__(self) -> str:
         return f"step-{self.step:08d}-a{self.attempt}-r{self.round}"

@@ -1,0 +1,47 @@
+"""The norm of the whole model before the optimizer's step, and what becomes of a step whose norm is not finite."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from llmtrain_trainer.engines.deepspeed.norm import Clipper
+from llmtrain_trainer.engines.deepspeed.place import Place
+
+ALONE = Place(device=torch.device("cpu"), pp=1, dp=1, tp=1, pp_rank=0, dp_rank=0, tp_rank=0, tensor=None)
+
+
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """A process group of this process."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("limit", [0.0, 1.0])
+def test_a_step_whose_norm_is_not_finite_leaves_weights_and_moments_as_they_were(odd: float, limit: float) -> None:
+    weights = {"a": nn.Parameter(torch.ones(3)), "b": nn.Parameter(torch.ones(2))}
+    optimizer = torch.optim.AdamW(weights.values(), lr=0.1, weight_decay=0.1)
+    clipper = Clipper(ALONE, weights, {}, frozenset(), limit)
+    optimizer.register_step_pre_hook(clipper)
+    for weight in weights.values():
+        weight.grad = torch.ones_like(weight)
+    optimizer.step()
+    assert clipper.norm == pytest.approx(5**0.5)
+    before = [weight.detach().clone() for weight in weights.values()]
+    for weight in weights.values():
+        weight.grad = torch.ones_like(weight)
+    assert weights["b"].grad is not None
+    weights["b"].grad[1] = odd
+    optimizer.step()
+    assert not math.isfinite(clipper.norm)
+    assert all(torch.equal(weight, old) for weight, old in zip(weights.values(), before, strict=True))
+    assert all(torch.isfinite(state["exp_avg"]).all() for state in optimizer.state.values())
