@@ -51,7 +51,7 @@ ACTED = 15.0
 PLACED = 0.1
 """The same after pods were created whose gang holds up another: on an idle cluster they have their nodes by then."""
 
-PRESSED = 2.0
+PRESSED = 1.0
 """The same while a gang has its turn that may have to give way."""
 
 FIRST_RETRY, LONGEST_RETRY = 5.0, 300.0

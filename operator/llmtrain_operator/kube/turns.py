@@ -24,8 +24,18 @@ MOST_UNFIT, MOST_LEAVING = 10_000, 1000
 class Unfit:
     """Pods of a shape, of which no node took so many."""
 
+    made: float
     until: float
     tries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Nodes that a gang has, all or a part of them."""
+
+    since: float
+    too_few: tuple[str, int] | None
+    """Shape and size of a gang that has a part."""
 
 
 class Turns:
@@ -35,7 +45,7 @@ class Turns:
         self._add, self._known = add, dict[JobKey, Rival]()
         self._served, self._turn = dict[str, int](), 0
         self._unfit = dict[str, dict[int, Unfit]]()  # by shape and size of the gang; 1: not even one pod
-        self._whole, self._leaving = set[JobKey](), dict[JobKey, None]()
+        self._holds, self._leaving = dict[JobKey, Held](), dict[JobKey, Held]()
         self._now = 0.0
 
     def others(self, key: JobKey) -> tuple[Rival, ...]:
@@ -89,11 +99,10 @@ class Turns:
     def forget(self, key: JobKey) -> None:
         """The job is gone. Its pods follow, and with each that is gone this is called again."""
         self._put(key, None)
-        if key in self._whole:
-            self._whole.discard(key)
-            self._leaving[key] = None
+        if key in self._holds:
+            self._leaving[key] = self._holds.pop(key)
         if key in self._leaving:
-            self._free(key)
+            self._free(key, self._leaving[key])
         while len(self._leaving) > MOST_LEAVING:
             self._leaving.pop(next(iter(self._leaving)))
 
@@ -109,29 +118,35 @@ class Turns:
 
     def _fits_nowhere(self, gang: Gang) -> None:
         """Until nodes become free, jobs alike are tried less and less often."""
-        shape, least = shape_of(gang.observed), gang.size if gang.scheduled else 1
+        shape, least = self._unfit_of(gang)
         known = self._unfit.setdefault(shape, {})
         tries = known[least].tries + 1 if least in known else 1
-        known[least] = Unfit(gang.observed.now + min(LONGEST_BACK, FIRST_BACK * 2.0 ** min(tries - 1, 10)), tries)
+        now = gang.observed.now
+        known[least] = Unfit(now, now + min(LONGEST_BACK, FIRST_BACK * 2.0 ** min(tries - 1, 10)), tries)
         while len(self._unfit) > MOST_UNFIT:
             self._unfit.pop(next(iter(self._unfit)))
 
+    def _unfit_of(self, gang: Gang) -> tuple[str, int]:
+        """Shape, and the smallest size that fits no better than this gang; 1: not even one pod does."""
+        return shape_of(gang.observed), gang.size if gang.scheduled else 1
+
     def _hold(self, key: JobKey, gang: Gang) -> None:
-        """Remember gangs that have all their nodes, until their pods are gone from them."""
+        """Remember who has nodes, until its pods are gone from them."""
         self._now = gang.observed.now
-        if not gang.over and gang.scheduled == gang.size > 0:
-            self._whole.add(key)
-        elif not any(pod.node for pod in gang.may_run_now):
-            self._released(key)
+        if not gang.over and gang.scheduled:
+            since = self._holds[key].since if key in self._holds else self._now
+            self._holds[key] = Held(since, self._unfit_of(gang) if gang.scheduled < gang.size else None)
+        elif key in self._holds and not any(pod.node for pod in gang.may_run_now):
+            self._free(key, self._holds.pop(key))
 
-    def _released(self, key: JobKey) -> None:
-        if key in self._whole:
-            self._whole.discard(key)
-            self._free(key)
-
-    def _free(self, key: JobKey) -> None:
-        """A gang that ran leaves its nodes: each job may fit anew."""
-        self._unfit.clear()
+    def _free(self, key: JobKey, held: Held) -> None:
+        """Nodes are free: who was tried while they were held may fit now, but for jobs alike to one that had too few of them."""
+        shape, size = held.too_few or ("", 0)
+        for other, known in list(self._unfit.items()):
+            kept = {least: one for least, one in known.items() if one.made < held.since or (other == shape and least >= size)}
+            self._unfit[other] = kept
+            if not kept:
+                del self._unfit[other]
         self._wake(key)
 
     def _put(self, key: JobKey, rival: Rival | None) -> None:

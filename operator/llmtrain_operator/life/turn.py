@@ -24,7 +24,7 @@ PART_PLACED_PATIENCE = 40.0
 UNHEARD_PATIENCE = 30.0
 """The same for one without any node, of which the scheduler said nothing."""
 
-UNPLACED_PATIENCE = 3.0
+UNPLACED_PATIENCE = 1.0
 """The same for one without any node, where the scheduler said of all its pods that there is none: what it lacks may never come."""
 
 WAITING = ("GangOrder", "GaveWay")

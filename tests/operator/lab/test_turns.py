@@ -133,3 +133,10 @@ async def test_many_gangs_that_fit_are_all_placed_one_after_the_other() -> None:
     await lab.run(60)
     assert {lab.status(key)["phase"] for key in keys} == {"Running"}
     assert {lab.status(key)["attempt"] for key in keys} == {1}
+
+
+async def test_gangs_larger_than_the_cluster_that_wait_for_each_other_are_tried_less_and_less_often() -> None:
+    lab = Lab(nodes=4)
+    keys = [lab.submit(f"large{number}", "a", resources={"nodes": 8, "cpu": str(number + 1)}) for number in range(3)]
+    await lab.run(1800, tick=10)
+    assert max(lab.status(key)["attempt"] for key in keys) <= 12
