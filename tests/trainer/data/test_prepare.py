@@ -183,8 +183,15 @@ def test_data_and_model_come_from_a_store_of_objects(job: Job, s3: S3Server) -> 
     prepared = job.prepare(config)
     assert (prepared.digest, prepared.tokens) == (expected.digest, expected.tokens)
     assert (job.run.prepared / "model" / "model.safetensors").read_bytes() == (local / "model.safetensors").read_bytes()
-    job.prepare(config)
-    assert not any("tokenising" in line for line in job.said)
+    for key in ("files/", "files/sub/", "files/sub_$folder$", "files/_SUCCESS", "files/README.md"):
+        client.put_object(Bucket=bucket, Key=key, Body=b"")
+    for source in ("files/*.jsonl", "files", "files/", "fil*", "files/**"):
+        again = job.prepare(config_of([{"source": f"s3://{bucket}/{source}"}], model={"source": f"s3://{bucket}/model"}, tokenizer=None))
+        assert again.digest == expected.digest
+        assert not any("tokenising" in line for line in job.said) or source != "files/*.jsonl"
+    client.put_object(Bucket=bucket, Key="odd [1]/a*.jsonl", Body=(job.root / "files" / "text.jsonl").read_bytes())
+    for source in ("odd [1]/a*.jsonl", "odd [1]", "odd [1]/*.jsonl"):
+        assert job.prepare(config_of([{"source": f"s3://{bucket}/{source}"}], model=config.model.model_dump(), tokenizer=None)).tokens
     with pytest.raises(BadData, match=rf"dataset\[0\].source is s3://{bucket}/none/: there is no file"):
         job.prepare(config_of([{"source": f"s3://{bucket}/none/"}]))
 
