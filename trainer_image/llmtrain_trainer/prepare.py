@@ -174,7 +174,7 @@ class _Preparation:
         make_own(directory.parent)
         make_own(directory)
         link(directory, self.run.prepared / "train" / str(index))
-        next(write_chunks(entry.field, entry.dataset, self.config, directory, self._tokenizer_directory), None)
+        next(write_chunks(entry.field, entry.dataset, self.config, directory, self._tokenizer_directory, self._tell), None)
         first = directory / chunk_name(0)
         if not first.exists():
             raise BadData(f"{entry.field}.source", entry.dataset.source, "there is no document in it", "Check the files")

@@ -92,6 +92,17 @@ def test_readers_are_told_of_bad_data_further_on(job: Job, config: TrainerConfig
         open_samples(job.run.prepared, config, 0).step_batch(8 * 199)
 
 
+def test_what_reading_a_stream_comes_across_is_told(job: Job, config: TrainerConfig) -> None:
+    source = job.root / "files" / "s.jsonl"
+    rows = source.read_text()
+    source.write_text(rows.replace("\n", '\n{"text": null}\n', 1) + '{"text": "\\ud83d"}\n')
+    job.prepare(config)
+    assert any("1 of " in line and "rows are null and were passed over" in line for line in told(job.run))
+    assert not any("surrogate" in line for line in told(job.run))
+    write_all(job, config)
+    assert any("1 row holds halves of surrogate pairs" in line for line in told(job.run))
+
+
 def test_sft_streams_too(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streaming, "CHUNK_DOCUMENTS", 10)
     rows = [{"prompt": f"Question {i}? ", "completion": f"Answer {i}."} for i in range(100)]

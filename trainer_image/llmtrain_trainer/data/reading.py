@@ -26,10 +26,16 @@ class Reading:
 
     def sentences(self, field: str) -> Iterator[str]:
         """For whoever started the job."""
+        yield from self.by_kind(field).values()
+
+    def by_kind(self, field: str) -> dict[str, str]:
+        """The same, by what it is of."""
+        said = {}
         if self.nulls:
-            yield f"{field}: {self.nulls} of {self.rows} rows are null and were passed over (the first: {self.first_null})."
+            said["nulls"] = f"{field}: {self.nulls} of {self.rows} rows are null and were passed over (the first: {self.first_null})."
         if self.halves:
             rows = "row holds" if self.halves == 1 else "rows hold"
-            yield f"{field}: {self.halves} {rows} halves of surrogate pairs; each half became U+FFFD."
+            said["halves"] = f"{field}: {self.halves} {rows} halves of surrogate pairs; each half became U+FFFD."
         if self.empty_files:
-            yield f"{field}: {self.empty_files} {'file is' if self.empty_files == 1 else 'files are'} empty."
+            said["empty"] = f"{field}: {self.empty_files} {'file is' if self.empty_files == 1 else 'files are'} empty."
+        return said

@@ -2,7 +2,7 @@
 
 A chunk is so many documents in the order of the source, whoever writes it and whenever, so the stream stays a function of the seed and
 what was consumed. Chunks are kept: a second epoch or a resume reads them again. Preparation writes the first one, the agent runs
-`stream_chunks` in a thread for the others, ranks read through `Chunks` and wait for what is not there yet.
+`stream_chunks` in a process for the others, ranks read through `Chunks` and wait for what is not there yet.
 
 <stream>/chunk-00000/ ...   end.json {"chunks": n} once the source is read to its end
 """
@@ -13,7 +13,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Set
-from functools import cache
+from functools import cache, partial
 from itertools import zip_longest
 from pathlib import Path
 
@@ -24,7 +24,9 @@ from llmtrain_trainer.config.trainer import TrainerConfig
 from llmtrain_trainer.data.bad_data import BadData, Interrupted
 from llmtrain_trainer.data.cache import build_once, is_whole
 from llmtrain_trainer.data.encoding import load_tokenizer
+from llmtrain_trainer.data.listing import Told, untold
 from llmtrain_trainer.data.order import permute
+from llmtrain_trainer.data.reading import Reading
 from llmtrain_trainer.data.row_encoder import RowEncoder
 from llmtrain_trainer.data.rows import Ints, Rows, open_rows, read_stats
 from llmtrain_trainer.data.sources import Row, dataset_files, in_batches, read_rows
@@ -45,8 +47,13 @@ def chunk_name(number: int) -> str:
     return f"chunk-{number:05d}"
 
 
-def write_chunks(field: str, dataset: Dataset, config: TrainerConfig, directory: Path, tokenizer: Path) -> Iterator[int]:
-    """Write the chunks of one dataset one by one, yielding the number of each; those that are whole already are passed over."""
+def write_chunks(
+    field: str, dataset: Dataset, config: TrainerConfig, directory: Path, tokenizer: Path, told: Told = untold
+) -> Iterator[int]:
+    """Write the chunks of one dataset one by one, yielding the number of each; those that are whole already are passed over.
+
+    `told` takes what reading comes across, each kind of it once.
+    """
 
     @cache
     def encoder() -> RowEncoder:
@@ -58,9 +65,14 @@ def write_chunks(field: str, dataset: Dataset, config: TrainerConfig, directory:
         writer.finish()
 
     number = -1
-    rows = read_rows(field, dataset, dataset_files(field, dataset))
+    reading, known = Reading(), set[str]()
+    rows = read_rows(field, dataset, dataset_files(field, dataset), reading)
     for number, batch in enumerate(in_batches(rows, CHUNK_CHARACTERS, CHUNK_DOCUMENTS)):
         build_once(directory / chunk_name(number), lambda draft, batch=batch: build(batch, draft))  # type: ignore[misc]
+        for kind, sentence in reading.by_kind(field).items():
+            if kind not in known:
+                told(f"{sentence} Later ones are not counted: the dataset is streamed.")
+                known.add(kind)
         yield number
     write_atomically(directory / "end.json", json.dumps({"chunks": number + 1}))
 
@@ -71,7 +83,7 @@ def stream_chunks(config: TrainerConfig, run: RunDir, say: Callable[[str], None]
     For the agent to run in a process after `prepare`. Of bad data the ranks that wait are told; other errors a later call may not meet.
     """
     writers = {
-        i: write_chunks(f"dataset[{i}]", dataset, config, run.prepared / "train" / str(i), run.prepared / "tokenizer")
+        i: write_chunks(f"dataset[{i}]", dataset, config, run.prepared / "train" / str(i), run.prepared / "tokenizer", partial(tell, run))
         for i, dataset in enumerate(config.dataset)
         if dataset.streaming and not (run.prepared / "train" / str(i) / "end.json").exists()
     }
