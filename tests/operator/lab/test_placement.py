@@ -11,7 +11,7 @@ async def test_a_gang_waits_for_its_last_node_for_hours_and_trains_when_it_comes
     lab = Lab(nodes=size - 1)
     training = {"globalBatchSize": 6, "sequenceLength": 64, "maxSteps": 1_000_000, "precision": "fp32"}
     one = lab.submit("one", resources={"nodes": size}, training=training, startupDeadlineSeconds=1800)
-    await lab.run(3 * 3600, tick=10)
+    await lab.run(5400, tick=10)
     status = lab.status(one)
     assert (status["restarts"]["inWindow"], status["restarts"]["streak"]) == (0, 0)
     assert status["failure"]["reason"] == "GangIncomplete" and "had no node" in status["failure"]["message"]
