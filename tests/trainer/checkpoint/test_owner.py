@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -149,3 +150,10 @@ def test_a_conversion_does_not_write_where_a_run_lives(store: Store, tmp_path: P
     config = config_of([{"source": "file:///data"}])
     with pytest.raises(BadData, match=r"^--to is .*: a run that lives writes there"), claimed(store, config, tmp_path):
         raise AssertionError("it went on")
+
+
+def test_a_store_that_hangs_does_not_hold_up_the_end(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = claim(store, owner())
+    first.take()
+    monkeypatch.setattr(first, "_give_back", threading.Event().wait)
+    first.release(timeout=0.1)

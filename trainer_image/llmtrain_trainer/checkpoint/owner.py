@@ -106,9 +106,14 @@ class Claim:
                 self._owner = self._owner.model_copy(update={"beat": self._owner.beat + 1})
                 self._store.put_bytes(KEY, encode(self._owner))
 
-    def release(self) -> None:
+    def release(self, timeout: float = 5.0) -> None:
         """Give it back, if it is still this run's. A store that is away keeps it until the next taker finds that nobody renews it."""
         self._closed.set()
+        giving = threading.Thread(target=self._give_back, name="give the destination back", daemon=True)
+        giving.start()
+        giving.join(timeout)
+
+    def _give_back(self) -> None:
         with suppress(StoreError):
             if self.holds():
                 self._store.delete([KEY])
