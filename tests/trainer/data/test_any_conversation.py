@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from llmtrain_trainer.config import Dataset
 from llmtrain_trainer.data import answers
+from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.encoding import Encoder
 from llmtrain_trainer.data.sources import Row
 
@@ -64,3 +65,28 @@ def test_a_long_conversation_is_read_alike_with_and_without_its_middle(name: str
         slow = encode(rows)[0]
     assert np.array_equal(quick.ids, slow.ids)
     assert np.array_equal(quick.learned, slow.learned)
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["", "a", "[1]", '{"a": 1}', "<|im_end|>", "assistant"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["type", "text", "function", "name", "arguments"]), inner),
+    max_leaves=8,
+)
+KEYS = {"role": st.sampled_from(["user", "assistant", "tool", "system", "function", "x"]) | ANYTHING, "content": WORDS | ANYTHING}
+OTHERS = {"weight": ANYTHING, "tool_calls": ANYTHING, "function_call": ANYTHING, "reasoning_content": ANYTHING, "name": ANYTHING}
+MESSAGE = st.fixed_dictionaries(KEYS, optional=OTHERS) | ANYTHING
+ROW = st.fixed_dictionaries(
+    {"messages": st.lists(MESSAGE, max_size=4) | ANYTHING},
+    optional={"tools": ANYTHING, "functions": ANYTHING, "documents": ANYTHING, "chat_template_kwargs": ANYTHING, "images": ANYTHING},
+)
+
+
+@pytest.mark.parametrize("name", ["hybrid", "brackets", "marked", "parts"])
+@settings(deadline=None, max_examples=100)
+@given(row=ROW)
+def test_whatever_a_row_holds_it_is_read_or_refused_by_name(name: str, row: dict[str, Any]) -> None:
+    _, encode = encoder(name)
+    try:
+        encode([Row("f row 1", row)])
+    except BadData as error:
+        assert "f row 1" in str(error)

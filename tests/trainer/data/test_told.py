@@ -21,6 +21,7 @@ from llmtrain_trainer.data.encoding import load_tokenizer
 from llmtrain_trainer.data.generation import end_in, name_end
 from llmtrain_trainer.data.prepared import Prepared
 from llmtrain_trainer.data.rows import open_rows
+from llmtrain_trainer.data.tokenizer_facts import TokenizerFacts
 from llmtrain_trainer.notices import told
 
 
@@ -221,3 +222,14 @@ def test_the_source_of_a_model_stays_as_it_was(job: Job, tmp_path: Path) -> None
     assert said["eos_token_id"] == [*ends, kinds.tokenizer(None).eos_token_id, 7, 8]
     assert said["temperature"] == 0.6
     assert json.loads((model / "generation_config.json").read_text())["eos_token_id"] == [7, 8]
+
+
+def test_another_template_for_tools_makes_another_tokenizer(tmp_path: Path) -> None:
+    found = set()
+    for name, template in (("a", kinds.HYBRID), ("b", kinds.HEADERS)):
+        made = kinds.tokenizer(None)
+        made.chat_template = {"default": kinds.CHATML, "tool_use": template}
+        made.save_pretrained(tmp_path / name)
+        TokenizerFacts.save(made, tmp_path / name)
+        found.add(TokenizerFacts.load(tmp_path / name).digest)
+    assert len(found) == 2

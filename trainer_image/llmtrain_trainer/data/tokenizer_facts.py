@@ -32,7 +32,7 @@ class TokenizerFacts(Strict):
     @classmethod
     def save(cls, tokenizer: Any, directory: Path) -> None:
         """Of a tokenizer that was saved to `directory`."""
-        names = sorted(path for path in directory.iterdir() if path.name in ("tokenizer.json", "chat_template.jinja"))
+        names = sorted(path for path in directory.rglob("*") if path.name == "tokenizer.json" or path.suffix == ".jinja")
         highest = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
         facts = cls(
             size=len(tokenizer),

@@ -48,7 +48,7 @@ _SENTENCES: dict[str, Sentence] = {
     ),
     "control tokens": lambda field, names, count: (
         f"{field}: {count} documents hold the letters of control tokens ({names}), which stay ordinary text; "
-        f"set {field}.controlTokens: true if a chat template has written them"
+        f"set {field}.controlTokens: true if they are meant as control tokens"
     ),
 }
 _APART = ("reasoning", "reasoning lost")
