@@ -123,4 +123,4 @@ def capacity_of(job: LLMTrainJob, gpu: Gpu | None) -> int | None:
     resources = job.spec.resources
     if gpu:
         return gpu.memory_bytes
-    return int(quantity(resources.memory) / (resources.procs_per_node or 1)) if resources.memory else None
+    return max(1, int(quantity(resources.memory) / (resources.procs_per_node or 1))) if resources.memory else None

@@ -115,7 +115,8 @@ def _wrong_type(value: Any, schema: Schema, name: str) -> tuple[str, str]:
         return rule, f"YAML reads on, off, yes and no as booleans: write {name}: {shown(example(schema))}"
     if kind in ("string", "int-or-string") and not isinstance(value, (list, dict)) and _fits(str(value), schema):
         return rule, f'Put it in quotes: "{value}"'
-    return rule, f"Write {name}: {shown(round(value) if isinstance(value, float) and kind == 'integer' else example(schema))}"
+    whole = round(value) if isinstance(value, float) and kind == "integer" else None
+    return rule, f"Write {name}: {shown(whole if _fits(whole, schema) else example(schema))}"
 
 
 def _unquoted(text: str) -> Any:

@@ -165,6 +165,8 @@ def _yaml(value: Any) -> str:
         (".".join(["a"] * 5000) + "=1", "must be PATH=VALUE"),
         ("spec.training.maxSteps=" + "9" * 5000, "spec.training.maxSteps"),
         ("spec.resources.memory=1e300", "spec.resources.memory"),
+        ("spec.resources.memory=500m", "Write it like 512Mi"),
+        ("spec.activeDeadlineSeconds=1e300", "Write activeDeadlineSeconds: 1"),
         ("spec.model.config.mlp_only_layers=7", None),
     ],
     ids=lambda value: str(value)[:24],
@@ -255,3 +257,9 @@ def drawn(job: dict[str, Any], leader: Any) -> None:
             for now in (1_800_000_000.0, 1_800_000_100.0):
                 view.show(Story().go_on(job, leader, now))
     assert not obeys(said.getvalue())
+
+
+def test_a_rank_with_hardly_a_byte_does_not_fit(tmp_path: Path) -> None:
+    path = tmp_path / "job.json"
+    path.write_text(json.dumps(MANIFEST))
+    assert invoke(["plan", "-f", str(path), "--set", "spec.resources.memory=1"]) == 3

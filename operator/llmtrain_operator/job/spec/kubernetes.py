@@ -47,7 +47,8 @@ Image = Annotated[
 ]
 """host/path:tag or host/path@digest; the path in small letters."""
 
-_AMOUNT = r"^([0-9]*[1-9][0-9]*(\.[0-9]+)?|[0-9]+\.[0-9]*[1-9][0-9]*)(m|k|Ki|M|Mi|G|Gi|T|Ti)?$"
+_ABOVE_ZERO = r"([0-9]*[1-9][0-9]*(\.[0-9]+)?|[0-9]+\.[0-9]*[1-9][0-9]*)"
+_CORES, _BYTES = rf"^{_ABOVE_ZERO}(m|k)?$", rf"^{_ABOVE_ZERO}(k|Ki|M|Mi|G|Gi|T|Ti)?$"
 
 
 def _as_text(value: object) -> object:
@@ -55,13 +56,21 @@ def _as_text(value: object) -> object:
     return str(value) if type(value) is int else value
 
 
-Quantity = Annotated[
+Cores = Annotated[
     str,
-    Field(pattern=_AMOUNT, max_length=32),
+    Field(pattern=_CORES, max_length=32),
     BeforeValidator(_as_text),
-    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": _AMOUNT, "examples": ["500m", "64Gi"]}]}),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": _CORES, "examples": ["500m", "1.5"]}]}),
 ]
-"""A Kubernetes quantity above zero, such as 500m, 16 or 64Gi."""
+"""A Kubernetes quantity of cores above zero, such as 500m, 1.5 or 16."""
+
+Bytes = Annotated[
+    str,
+    Field(pattern=_BYTES, max_length=32),
+    BeforeValidator(_as_text),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": _BYTES, "examples": ["512Mi", "64Gi"]}]}),
+]
+"""A Kubernetes quantity of bytes above zero, such as 512Mi or 64Gi. Kubernetes takes 500m too, which is half a byte and never meant."""
 
 PageSize = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,3}(Ki|Mi|Gi)$", max_length=8, examples=["2Mi", "1Gi"])]
 

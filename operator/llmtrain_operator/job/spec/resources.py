@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from llmtrain_operator.job.spec.kubernetes import DeviceName, PageSize, Quantity, ResourceName
+from llmtrain_operator.job.spec.kubernetes import Bytes, Cores, DeviceName, PageSize, ResourceName
 from llmtrain_trainer.config import PositiveInt, Strict
 
 
@@ -28,19 +28,19 @@ class Resources(Strict):
     gpu_resource: ResourceName = "nvidia.com/gpu"
     """Name under which the device plugin offers the GPU."""
 
-    cpu: Quantity | None = None
+    cpu: Cores | None = None
     """CPU request of a pod, in cores. Without cpuLimit no limit is set, since throttled ranks hold up the others."""
 
-    cpu_limit: Quantity | None = None
+    cpu_limit: Cores | None = None
     """CPU limit of a pod. Equal to cpu, whole, and with memory, it gives the pod cores of its own where the kubelet hands them out."""
 
-    memory: Quantity | None = None
+    memory: Bytes | None = None
     """Memory request and limit of a pod."""
 
-    shared_memory: Quantity | None = None
+    shared_memory: Bytes | None = None
     """Size of /dev/shm. Default: a share of memory that NCCL and data loading need."""
 
-    hugepages: Annotated[dict[PageSize, Quantity], Field(max_length=4)] = {}
+    hugepages: Annotated[dict[PageSize, Bytes], Field(max_length=4)] = {}
     """Huge pages of a pod by page size, such as {2Mi: 10Gi}: some RDMA stacks pin them. Needs memory or cpu."""
 
     rdma: Annotated[dict[DeviceName, PositiveInt], Field(max_length=8)] = {}
