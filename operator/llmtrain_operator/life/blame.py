@@ -26,10 +26,11 @@ def in_its_gang(gang: Gang, failure: Failure | None) -> Failure | None:
 
 def _waited_in_vain(gang: Gang, failure: Failure) -> Failure | None:
     """An agent gave up waiting for pods that had no node, or were not started: that is no failure of anything that ran."""
-    if failure.reason != "PeerLost" or (gang.missing and gang.was_whole) or gang.trained:
+    if failure.reason != "PeerLost" or (gang.missing and gang.was_whole):
         return None
     late = [pod for pod in gang.pods.values() if pod.started is None or failure.time - pod.started < TOGETHER]
-    if not late and not gang.missing:
+    whole = not gang.missing and all(pod.started is not None for pod in gang.pods.values())
+    if whole and (gang.trained or not late):
         return None
     here = gang.size - len(late) - len(gang.missing)
     message = f"{here} of {gang.size} pods waited for the others until their agents gave up: {_lacks(gang, late, failure.time)}."

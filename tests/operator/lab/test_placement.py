@@ -55,3 +55,17 @@ async def test_the_startup_deadline_begins_with_the_last_node() -> None:
     assert lab.status(one)["attempt"] == 1
     await lab.run(100)
     assert lab.status(one)["failure"]["reason"] == "StartupDeadline"
+
+
+async def test_a_job_that_lost_a_node_waits_for_another_as_long_as_it_takes() -> None:
+    lab = Lab(nodes=2)
+    one = lab.submit("one")
+    await lab.run(300, tick=5)
+    lab.kubelets.dead.add("n1")
+    lab.kubelets.set_ready("n1", False)
+    await lab.run(5400, tick=10)
+    assert (lab.status(one)["restarts"]["inWindow"], lab.status(one)["failure"]["reason"]) == (1, "GangIncomplete")
+    lab.kubelets.add_node("spare")
+    await lab.run(1200, tick=10)
+    status = lab.status(one)
+    assert (status["phase"], status["avoidedNodes"]) == ("Running", ["n1"]) and status["progress"]["step"] > 300

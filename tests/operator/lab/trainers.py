@@ -33,6 +33,9 @@ class Trainers:
         self.step_seconds = 1.0
         """0: no step is ever done."""
 
+        self._trained: set[str] = set()
+        """uids of pods of which node 0 did a step."""
+
         self.steps: dict[JobKey, float] = {}
         """Steps done of each job; every one of them is stored."""
 
@@ -40,6 +43,7 @@ class Trainers:
         """Training goes on in every gang that is whole; then pods begin and end."""
         for pod in self._server.find("Pod"):
             if label(pod, LABEL_INDEX) == "0" and self.step_seconds and self._kubelets.runs(pod) and self.whole(pod):
+                self._trained.add(pod["metadata"]["uid"])
                 self.steps[key_of(pod)] = self.steps.get(key_of(pod), 0.0) + seconds / self.step_seconds
         self._kubelets.step(self._end)
 
@@ -65,7 +69,7 @@ class Trainers:
     def _end(self, pod: Object) -> Exit | None:
         """How it ends; what node 0 leaves tells of progress."""
         how, step = self._ended(pod), int(self.steps.get(key_of(pod), 0))
-        if how is None or how.verdict is None or label(pod, LABEL_INDEX) != "0" or not step:
+        if how is None or how.verdict is None or pod["metadata"]["uid"] not in self._trained or not step:
             return how
         return replace(how, verdict={"step": step, "progress": self._row(pod, step)} | how.verdict)
 
