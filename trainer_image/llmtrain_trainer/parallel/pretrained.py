@@ -82,10 +82,8 @@ class Pretrained:
             return False
         with safe_open(self.entries[one].file, framework="pt") as left, safe_open(self.entries[other].file, framework="pt") as right:
             ours, theirs = left.get_slice(one), right.get_slice(other)
-            rows = self.shapes[one][0]
-            return all(
-                torch.equal(ours[first : first + ROWS].float(), theirs[first : first + ROWS].float()) for first in range(0, rows, ROWS)
-            )
+            parts = (slice(first, first + ROWS) for first in range(0, self.shapes[one][0], ROWS))
+            return all(torch.equal(ours[part].float(), theirs[part].float()) for part in parts)
 
     def _candidates(self, name: str) -> Iterator[str]:
         """What the files may call a weight, itself or the one it is tied to."""
