@@ -161,3 +161,13 @@ def test_a_model_is_its_base_and_its_head_and_nothing_between(parity: ModuleType
     with torch.no_grad():
         whole, parts = model(ids).logits, model.get_output_embeddings()(model.base_model(ids).last_hidden_state)
     assert torch.equal(whole, parts)
+
+
+@pytest.mark.parametrize("kind", ["LLAMA", "QWEN3", "MIXTRAL"])
+def test_the_row_of_the_pad_token_is_trained_like_any_other_in_every_engine(parity: ModuleType, tmp_path: Path, kind: str) -> None:
+    from llmtrain_trainer.engines.megatron.model import outline
+
+    model = network(parity, tmp_path, shape=getattr(parity, kind) | {"pad_token_id": 2, "return_dict": False})
+    outlined = outline(tmp_path)
+    for found in (model, outlined):
+        assert found.get_input_embeddings().padding_idx is None and found.config.return_dict

@@ -47,10 +47,12 @@ def check_model(model: Model, directory: Path, note: Note) -> int:
 def _outline(model: Model, directory: Path) -> Any:
     """The model on the meta device: names and shapes."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
+
+    from llmtrain_trainer.parallel.assemble import shape_of
 
     try:
-        shape = AutoConfig.from_pretrained(directory)
+        shape = shape_of(directory)
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(shape, dtype=torch.float32, attn_implementation="eager")
     except Exception as error:  # transformers raises many types for one thing: a config.json that is none of a decoder's

@@ -29,9 +29,18 @@ for samples packed into a row, which on a GPU would wait for the device."""
 AttentionInterface.register(UNMASKED, sdpa_attention_forward)
 
 
+def shape_of(model_dir: Path) -> PreTrainedConfig:
+    """The model's config as it is trained: what config.json says of outputs is ours to choose, and no row of the embedding is left out.
+
+    With a pad_token_id transformers never trains that token's row, also where it is the token that ends an answer; and neither tensor
+    parallelism nor Megatron know of such a row.
+    """
+    return AutoConfig.from_pretrained(model_dir, return_dict=True, output_attentions=False, output_hidden_states=False, pad_token_id=None)
+
+
 def skeleton(config: TrainerConfig, model_dir: Path) -> PreTrainedModel:
     """The whole model on the meta device, in fp32, adapters included: names and shapes, no bytes."""
-    shape = AutoConfig.from_pretrained(model_dir, return_dict=True, output_attentions=False, output_hidden_states=False)
+    shape = shape_of(model_dir)
     attention = _attention(config, shape)
     with torch.device("meta"):
         network = AutoModelForCausalLM.from_config(shape, dtype=torch.float32, attn_implementation=attention)

@@ -10,17 +10,18 @@ import torch
 from megatron.core import parallel_state
 from megatron.core.models.gpt.gpt_model import GPTModel
 from megatron.core.transformer.transformer_config import TransformerConfig
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.engines.megatron.groups import Place
 from llmtrain_trainer.engines.megatron.layers import block_spec
 from llmtrain_trainer.engines.megatron.weights import fill, heads_of, held_by, source_of
+from llmtrain_trainer.parallel.assemble import shape_of
 
 
 def outline(model_dir: Path) -> PreTrainedModel:
     """Hugging Face's model on the meta device: names and shapes, no bytes."""
-    shape = AutoConfig.from_pretrained(model_dir)
+    shape = shape_of(model_dir)
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(shape, dtype=torch.float32)
 
