@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from llmtrain_operator.job.feasible import feasible
 from llmtrain_operator.job.parse import ManifestError, parse_manifest, parse_object
 from llmtrain_operator.job.problem import LONGEST, PlanError
+from llmtrain_operator.job.spec.resources import MOST_NODES
 from llmtrain_operator.kube.judgement import Planned, planned
 from llmtrain_operator.life.objects import job_of
 from llmtrain_operator.sources import read_shape
@@ -233,3 +234,11 @@ def test_a_refusal_fits_into_a_status_however_long_the_names_in_it() -> None:
     refused = planned(changed(**names), {})
     assert isinstance(refused, Planned) and refused.refusal is not None and len(refused.refusal) <= LONGEST
     assert len(job_of(changed(**names)).refusal or "") <= LONGEST
+
+
+def test_what_would_fit_is_a_job_that_can_be_written() -> None:
+    size = {"num_hidden_layers": 9000, "hidden_size": 16384, "num_attention_heads": 64, "intermediate_size": 65536, "vocab_size": 512}
+    wide = changed(config=size, training={"globalBatchSize": 720_720}, resources=GPUS | {"nodes": 1, "gpusPerNode": 1})
+    job = parse_object(wide)
+    for other in feasible(job, read_shape(job.spec.model)).alternatives:
+        assert dict(other.changes).get("spec.resources.nodes", 1) <= MOST_NODES

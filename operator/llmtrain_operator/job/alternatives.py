@@ -12,6 +12,7 @@ from llmtrain_operator.job.edit import Changes, edited
 from llmtrain_operator.job.hardware import PRODUCTS
 from llmtrain_operator.job.settle import Settled, valid
 from llmtrain_operator.job.spec import LLMTrainJob
+from llmtrain_operator.job.spec.resources import MOST_NODES
 from llmtrain_trainer.config import EngineName, Offload, Peft
 
 MOST = 3
@@ -136,6 +137,8 @@ def _more(settled: Settled, savings: Changes) -> Iterator[Changes]:
     spec, mesh = settled.job.spec, settled.mesh
     passes = settled.job.spec.training.global_batch_size
     for factor in divisors(max(1, passes // mesh.dp))[1:]:
+        if mesh.nodes * factor > MOST_NODES:
+            break
         nodes: dict[str, Any] = {"spec.resources.nodes": mesh.nodes * factor} | (
             {"spec.parallelism.data": None} if spec.parallelism.data else {}
         )

@@ -46,12 +46,16 @@ class JudgeAwayError(Exception):
 class Judges(Protocol):
     """Who answers a question of judgement.py by its name. Raises NoJudgementError, JudgeAwayError."""
 
+    async def start(self) -> None: ...
     async def ask(self, question: str, *given: Any) -> Any: ...
     async def close(self) -> None: ...
 
 
 class Here:
     """In this process: for commands of a person, who judges what is the person's own."""
+
+    async def start(self) -> None:
+        """There is nothing to start."""
 
     async def ask(self, question: str, *given: Any) -> Any:
         try:
@@ -70,6 +74,12 @@ class Judge:
         self._seconds, self._memory = seconds, memory
         self._process: Process | None = None
         self._turn = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Start the process, so that the first question need not wait for it. Where it does not start now, a question tries again."""
+        async with self._turn:
+            with suppress(JudgeAwayError):
+                await self._running()
 
     async def ask(self, question: str, *given: Any) -> Any:
         """The answer. Raises NoJudgementError where it did not come in time, or the process died of the question."""

@@ -118,6 +118,7 @@ def application(shape_now: ShapeNow, metrics: Metrics, within: float = ANSWER_SE
     app = web.Application(client_max_size=LARGEST_REVIEW)
     app[BUSY] = busy
     app.add_routes([web.post(PATH, validate)])
+    app.on_startup.append(lambda _: judges.start())
     app.on_cleanup.append(lambda _: judges.close())
     return app
 

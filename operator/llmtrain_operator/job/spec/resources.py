@@ -9,11 +9,13 @@ from pydantic import Field
 from llmtrain_operator.job.spec.kubernetes import Bytes, Cores, DeviceName, PageSize, ResourceName
 from llmtrain_trainer.config import PositiveInt, Strict
 
+MOST_NODES = 4096
+
 
 class Resources(Strict):
     """One pod a node; one rank a GPU, or one a CPU process."""
 
-    nodes: Annotated[int, Field(ge=1, le=4096)] = 1
+    nodes: Annotated[int, Field(ge=1, le=MOST_NODES)] = 1
     """Number of nodes, one pod each."""
 
     gpus_per_node: Annotated[int, Field(ge=0, le=64)] = 0
