@@ -124,7 +124,7 @@ class S3Store:
         while True:
             page = self._call("list_objects_v2", prefix, prefixed="Prefix", **more)
             found = [self._entry(row, prefix) for row in page.get("Contents") or ()]
-            new = [entry for entry in found if entry.key not in entries]
+            new = [entry for entry in found if entry.key not in entries and entry.key.startswith(prefix)]  # some servers list more
             entries |= {entry.key: entry for entry in new}
             if not page.get("IsTruncated"):
                 return sorted(entries.values(), key=lambda entry: entry.key)
@@ -224,7 +224,7 @@ class S3Store:
     def _entry(self, row: Mapping[str, Any], prefix: str) -> Entry:
         """Raises StoreUnreachableError for a row that is no answer to what was asked."""
         key, size = row.get("Key"), row.get("Size")
-        if not isinstance(key, str) or not isinstance(size, int) or not key.startswith(self._prefix + prefix):
+        if not isinstance(key, str) or not isinstance(size, int) or not key.startswith(self._prefix):
             raise StoreUnreachableError(f"list_objects_v2 of {self.uri(prefix)} lists {str(key)[:200]}, which was not asked for.")
         return Entry(key=key[len(self._prefix) :], bytes=size)
 
