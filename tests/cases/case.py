@@ -121,7 +121,7 @@ def _wrong(step: Step, here: Path, code: int, output: str) -> Iterator[str]:
     if code != step.exit:
         yield f"exit {code} instead of {step.exit}"
     flat = _flat(output)
-    yield from (f"not said: {text}" for text in step.says if _flat(text) not in flat)
+    yield from (f"not said: {text}" for text in step.says if _flat(text.replace("{here}", str(here))) not in flat)
     yield from (f"said, and must not be: {text}" for text in step.never if _flat(text) in flat)
     if step.last is not None and _flat(step.last) not in _flat("\n".join(_closing(output))):
         yield f"not in the closing lines: {step.last}"

@@ -101,7 +101,7 @@ def _write_adapter(config: TrainerConfig, model_dir: Path, weights: Weights, dir
     if dist.get_rank() == 0:
         tensors = {f"base_model.model.{name.replace('.default.', '.')}": weight for name, weight in taken.items() if weight is not None}
         save_file(tensors, directory / "adapter_model.safetensors", metadata=FORMAT)
-        adapter_config(network, config.peft, base=config.model.source).save_pretrained(str(directory))
+        adapter_config(network, config.peft, base=config.model).save_pretrained(str(directory))
 
 
 def _write_model(config: TrainerConfig, model_dir: Path, weights: Weights, directory: Path) -> None:

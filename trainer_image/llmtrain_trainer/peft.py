@@ -7,11 +7,11 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from llmtrain_trainer.config import Peft
+from llmtrain_trainer.config import Model, Peft
 
 
-def adapter_config(network: PreTrainedModel, peft: Peft, base: str | None = None) -> LoraConfig:
-    """peft's description of the adapter for a whole model; `base` is where the base weights came from."""
+def adapter_config(network: PreTrainedModel, peft: Peft, base: Model | None = None) -> LoraConfig:
+    """peft's description of the adapter for a whole model; `base` says where the base weights came from."""
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=peft.rank,
@@ -19,8 +19,14 @@ def adapter_config(network: PreTrainedModel, peft: Peft, base: str | None = None
         lora_dropout=peft.dropout,
         use_rslora=peft.method == "rslora",
         target_modules=sorted(targets(network)) if "all-linear" in peft.target_modules else list(peft.target_modules),
-        base_model_name_or_path=base,
+        base_model_name_or_path=_opened_by_peft(base.source) if base is not None and base.source is not None else None,
+        revision=base.revision if base is not None else None,
     )
+
+
+def _opened_by_peft(source: str) -> str:
+    """What from_pretrained takes: a directory, or owner/name on the hub. A store it does not know: the plan says so."""
+    return source.removeprefix("file://").removeprefix("hf://")
 
 
 def targets(network: PreTrainedModel) -> set[str]:

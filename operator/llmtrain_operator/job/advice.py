@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from llmtrain_operator.job.divisors import divisors
+from llmtrain_operator.job.divisors import divisors, listed
 from llmtrain_operator.job.host_memory import offloaded_bytes
 from llmtrain_operator.job.layout import crossing
 from llmtrain_operator.job.settle import Settled
@@ -54,6 +54,26 @@ def adapters_for_little_data(settled: Settled) -> str | None:
         return None
     share = trainable_parameters(shape, spec.peft) / shape.parameters
     return f"The adapters train {share:.0%} of the parameters; a lower rank is usually enough." if share > 0.1 else None
+
+
+def frozen_experts(settled: Settled) -> str | None:
+    """Experts are no linear layers in transformers: adapters sit on the others alone."""
+    peft, shape = settled.job.spec.peft, settled.shape
+    if peft is None or shape is None or not shape.experts:
+        return None
+    layer, _ = shape.kinds()[-1]
+    every = "all-linear" in peft.target_modules
+    adapted = [matrix.name for matrix in shape.linears("all-linear" if every else peft.target_modules, layer)]
+    share = sum(matrix.parameters for matrix in shape.matrices(layer) if matrix.name not in adapted) / shape.layer_parameters(layer)
+    return f"Adapters sit on {listed(adapted, 'and')}; the router and the experts, {share:.0%} of a layer, stay frozen."
+
+
+def adapter_base(settled: Settled) -> str | None:
+    spec = settled.job.spec
+    source = spec.model.source or ""
+    if spec.peft is None or "adapter" not in spec.output.export or not source.startswith(("s3://", "pvc://")):
+        return None
+    return f"The adapter will name {source} as its base, which peft cannot open: load the base from a copy, then PeftModel.from_pretrained."
 
 
 def pipeline_bubble(settled: Settled) -> str | None:
@@ -195,6 +215,8 @@ ADVICE: tuple[Advice, ...] = (
     tokens_to_pretrain,
     samples_to_fine_tune,
     adapters_for_little_data,
+    frozen_experts,
+    adapter_base,
     no_checkpoint,
     other_name,
     moving_branch,

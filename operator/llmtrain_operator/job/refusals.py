@@ -18,6 +18,9 @@ from llmtrain_trainer.config.shares import distortion
 MOST_OFF = 0.05
 """How far the share of a dataset may be from what its weight says."""
 
+EXPERTS = ("w1", "w2", "w3", "gate_proj", "up_proj", "down_proj", "gate_up_proj", "gate", "experts")
+"""Names under which routers and experts are published."""
+
 TENSOR, PIPELINE = "spec.parallelism.tensor", "spec.parallelism.pipeline"
 
 
@@ -199,6 +202,9 @@ def adapter_targets(case: Case) -> Problem | None:
     wrong = [target for target in peft.target_modules if target not in names]
     if not wrong:
         return None
+    if shape.experts and any(target in EXPERTS for target in wrong):
+        rule = "the router and the experts of a mixture get no adapters in this version"
+        return Problem("spec.peft.targetModules", ", ".join(wrong), rule, f"Use {listed(names)}, or all-linear")
     near = difflib.get_close_matches(wrong[0], names, n=1, cutoff=0.5)
     way_out = f"Use {near[0]}" if near else f"Use {listed(names)}, or all-linear"
     return Problem("spec.peft.targetModules", ", ".join(wrong), f"a {shape.model_type} layer has {', '.join(names)}", way_out)

@@ -60,4 +60,5 @@ def estimate_of(plan: Plan) -> Estimate:
         peak_flops_per_device=expected.peak_flops_per_device if expected else None,
         memory_bytes_per_rank=plan.memory.peak if plan.memory else None,
         tokens_per_second=expected.tokens_per_second if expected else None,
+        advice=plan.advice,
     )

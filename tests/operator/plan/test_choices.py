@@ -195,3 +195,16 @@ def test_every_product_is_named_once_and_has_sane_numbers() -> None:
     for gpu in PRODUCTS:
         assert 10 * 2**30 < gpu.memory_bytes < 400 * 2**30
         assert gpu.bf16_flops is None or gpu.fp32_flops < gpu.bf16_flops < 5e15
+
+
+@pytest.mark.parametrize(("targets", "share"), [(["all-linear"], "97%"), (["q_proj"], "99%")])
+def test_what_an_adapter_leaves_frozen_in_a_mixture_is_told(planned: Planned, targets: list[str], share: str) -> None:
+    found = planned(
+        "mixtral-8x7b", task="sft", peft={"targetModules": targets}, resources={"nodes": 4, "gpusPerNode": 8, "gpu": "H100-80GB"}
+    )
+    assert any(f"the router and the experts, {share} of a layer, stay frozen" in line for line in found.advice)
+
+
+def test_adapters_on_experts_are_refused_by_what_has_adapters(planned: Planned) -> None:
+    with pytest.raises(PlanError, match=r"spec\.peft\.targetModules is w1, w3: the router and the experts of a mixture get no adapters"):
+        planned("mixtral-8x7b", task="sft", peft={"targetModules": ["w1", "w3"]})

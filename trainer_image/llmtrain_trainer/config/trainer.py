@@ -108,6 +108,9 @@ class Estimate(Strict):
     tokens_per_second: float | None = None
     """Expected training speed, all devices together."""
 
+    advice: tuple[str, ...] = ()
+    """What the plan told, one sentence each."""
+
 
 class Restarts(Strict):
     """The agent's budget for restarting ranks in place."""
