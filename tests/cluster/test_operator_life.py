@@ -96,6 +96,10 @@ class Life:
         events = self.get("events", "--field-selector", f"involvedObject.kind=LLMTrainJob,involvedObject.name={name}")["items"]
         return "\n".join(str(event.get("message")) for event in events)
 
+    def uids(self) -> set[str]:
+        """Of the pods of jobs."""
+        return {pod["metadata"]["uid"] for pod in self.get("pods", "-l", "llmtrain.io/job")["items"]}
+
     def patch(self, name: str = "job", **spec: Any) -> None:
         self.cluster.kubectl("patch", "ltj", name, "-n", self.namespace, "--type=merge", "-p", json.dumps({"spec": spec}))
 
@@ -266,7 +270,7 @@ def test_a_job_whose_pods_a_quota_refuses_holds_up_no_gang_of_another_namespace(
         hard = json.dumps({**quota, "spec": {"hard": {"pods": most}}})
         life.cluster.kubectl("apply", "-f", "-", stdin=hard)
         elsewhere.apply(name, resources={"nodes": nodes, "procsPerNode": 8 // nodes})
-        until(lambda name=name: condition(elsewhere.status(name), "Running")["reason"] == "QuotaExceeded", f"{name} to be refused")
+        until(lambda name=name: "QuotaExceeded" in json.dumps(elsewhere.status(name)), f"{name} to be refused")
         life.apply(f"beside-{name}")
         until(lambda name=name: {f"beside-{name}-a1-0", f"beside-{name}-a1-1"} <= life.pods("Running"), "the gang beside", seconds=20)
         elsewhere.cluster.kubectl("delete", "ltj", name, "-n", elsewhere.namespace)
@@ -295,12 +299,11 @@ def test_a_job_created_anew_does_not_take_the_orphans_of_the_old_one(life: Life,
     start()
     life.apply()
     until(lambda: life.pods("Running") == {"job-a1-0", "job-a1-1"}, "both pods to run")
-    old = {pod["metadata"]["uid"] for pod in life.get("pods", "-l", "llmtrain.io/job")["items"]}
+    old = life.uids()
     life.cluster.kubectl("delete", "ltj", "job", "-n", life.namespace, "--cascade=orphan")
     life.apply(training={"globalBatchSize": 16, "microBatchSize": 1, "sequenceLength": 64, "maxSteps": 100, "precision": "fp32"})
-    new = lambda: {pod["metadata"]["uid"] for pod in life.get("pods", "-l", "llmtrain.io/job")["items"]}  # noqa: E731
-    until(lambda: len(new()) == 2 and not old & new(), "the pods of the new job")
-    until(lambda: '"globalBatchSize":16' in life.get("configmap", "job-a1")["data"]["trainer.json"], "the new configuration")
+    until(lambda: len(life.uids() - old) == 2, "the pods of the new job")
+    assert not life.uids() & old and '"globalBatchSize":16' in life.get("configmap", "job-a1")["data"]["trainer.json"]
     life.cluster.kubectl("delete", "ltj", "-n", life.namespace, "job")
     until(lambda: set(life.versions()) == {"ConfigMap/kube-root-ca.crt"}, "everything to go with the job")
 
