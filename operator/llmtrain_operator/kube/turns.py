@@ -12,7 +12,7 @@ from llmtrain_operator.kube.names import JobKey
 from llmtrain_operator.life.decision import Action, Decision
 from llmtrain_operator.life.gang import Gang
 from llmtrain_operator.life.observed import Observed, Place, Rival
-from llmtrain_operator.life.turn import WAITING, eligible, rank, rival_of, shape_of
+from llmtrain_operator.life.turn import WAITING, Rank, eligible, order, rival_of, shape_of
 
 FIRST_BACK, LONGEST_BACK = 30.0, 300.0
 """Seconds for which jobs whose pods fit on no node go behind the others: after the first try, and at the most."""
@@ -107,14 +107,16 @@ class Turns:
             self._leaving.pop(next(iter(self._leaving)))
 
     def _place(self, namespace: str, shape: str, size: int) -> Place:
-        known = [one.until for least, one in self._unfit.get(shape, {}).items() if size >= least]
-        return Place(after=max(known, default=0.0), served=self._served.get(namespace, 0))
+        served, known = self._served.get(namespace, 0), self._unfit.get(shape) if self._unfit else None
+        if known is None:
+            return Place(served=served)
+        return Place(after=max((one.until for least, one in known.items() if size >= least), default=0.0), served=served)
 
     def _placed(self, key: JobKey, rival: Rival) -> Rival:
         return replace(rival, place=self._place(key[0], rival.shape, rival.size))
 
-    def _rank(self, key: JobKey, rival: Rival) -> tuple[bool, int, float, str]:
-        return rank(self._placed(key, rival), self._now)
+    def _rank(self, key: JobKey, rival: Rival) -> Rank:
+        return order(self._place(key[0], rival.shape, rival.size), rival.waiting_since or self._now, rival.key, self._now)
 
     def _fits_nowhere(self, gang: Gang) -> None:
         """Until nodes become free, jobs alike are tried less and less often."""
@@ -162,9 +164,10 @@ class Turns:
 
     def _wake(self, key: JobKey) -> None:
         """Who has the turn looks, for it may have to give way; where nobody has it, the first in line does."""
-        placing = [other for other, one in self._known.items() if one.placing]
-        waiting = [(other, one) for other, one in self._known.items() if one.waiting_since is not None]
-        first = [min(waiting, key=lambda one: self._rank(*one))[0]] if waiting else []
-        for other in placing or first:
+        looks = [other for other, one in self._known.items() if one.placing]
+        if not looks:
+            waiting = [(other, one) for other, one in self._known.items() if one.waiting_since is not None]
+            looks = [min(waiting, key=lambda one: self._rank(*one))[0]] if waiting else []
+        for other in looks:
             if other != key:
                 self._add(other)

@@ -12,7 +12,7 @@ from llmtrain_operator.job.uris import uris
 from llmtrain_operator.life.decision import Decision
 from llmtrain_operator.life.ends import FAILED_GRACE, created, ended_as, pods_word, stopping
 from llmtrain_operator.life.gang import Gang
-from llmtrain_operator.life.observed import Observed, Rival
+from llmtrain_operator.life.observed import Observed, Place, Rival
 from llmtrain_operator.life.times import seconds_of, span
 
 PLACING_PATIENCE = 300.0
@@ -29,6 +29,9 @@ UNPLACED_PATIENCE = 1.0
 
 WAITING = ("GangOrder", "GaveWay")
 """Reasons of a job that waits for its turn."""
+
+
+Rank = tuple[bool, int, float, str]
 
 
 def rival_of(observed: Observed) -> Rival | None:
@@ -50,7 +53,7 @@ def shape_of(observed: Observed) -> str:
 
 
 def not_its_turn(gang: Gang) -> Decision | None:
-    """One at a time is placed, in the order of `rank`."""
+    """One at a time is placed, in the order of `order`."""
     if not gang.over or gang.observed.gang != "operator" or gang.size < 2:
         return None
     rivals = [rival for rival in gang.observed.rivals if rival.key != gang.job.key]
@@ -98,9 +101,14 @@ def known_as(key: str, gang: Gang) -> str:
     return name if namespace == gang.job.namespace else "a job of another namespace"
 
 
-def rank(rival: Rival, now: float) -> tuple[bool, int, float, str]:
+def rank(rival: Rival, now: float) -> Rank:
+    """See `order`."""
+    return order(rival.place, rival.waiting_since or now, rival.key, now)
+
+
+def order(place: Place, since: float, key: str, now: float) -> Rank:
     """Who goes first: pods not known to fit nowhere, the namespace that has not had a turn for longest, who waited longest."""
-    return rival.place.after > now, rival.place.served, rival.waiting_since or now, rival.key
+    return place.after > now, place.served, since, key
 
 
 def _patience(gang: Gang) -> float:
