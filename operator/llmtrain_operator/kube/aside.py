@@ -9,7 +9,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -31,8 +31,12 @@ class Aside:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        with suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(_ended(), self._loop).result(timeout=5.0)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=5.0)
+        if not self._thread.is_alive():
+            self._loop.close()
 
     async def run(self, call: Coroutine[Any, Any, Result]) -> Result:
         """Await it in the thread; where this is cancelled, so is that."""
@@ -51,6 +55,14 @@ class Aside:
         manager, entered = await self.run(begin())
         stack.push_async_callback(lambda: self.run(end()))
         return entered
+
+
+async def _ended() -> None:
+    """Cancel all other tasks of this loop and wait for them."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 class Pulse:

@@ -66,7 +66,7 @@ def settings_of(identity: str) -> kopf.OperatorSettings:
     settings.posting.enabled = False
     settings.posting.reporting_instance = identity
     settings.watching.label_selectors["v1", "pods"] = JOB_LABEL  # on the server; a handler's own labels= filters only here
-    settings.watching.chunk_size = 100  # of metadata, which may hold a quarter of a MiB of annotations each
+    settings.watching.chunk_size = 50  # kopf lists whole objects, each as large as an API server takes them
     settings.watching.server_timeout = WATCH_SECONDS
     settings.watching.connect_timeout = settings.networking.connect_timeout = 10.0
     settings.networking.request_timeout = 60.0
