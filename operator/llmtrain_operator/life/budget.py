@@ -7,7 +7,7 @@ from llmtrain_operator.job.spec import Restarts
 from llmtrain_operator.job.spec.status import RecentRestarts, RestartCounts
 from llmtrain_operator.life.diagnose import same_again
 from llmtrain_operator.life.failure import Failure
-from llmtrain_operator.life.gang import Gang
+from llmtrain_operator.life.gang import HEARD_WITHIN, Gang
 from llmtrain_operator.life.times import seconds_of, span, text_of
 from llmtrain_trainer.config import seconds
 
@@ -26,7 +26,7 @@ def refusal(gang: Gang, failure: Failure) -> tuple[str, str] | None:
         return failure.reason, f"{_sentence(failure.message)} Starting again will not help."
     if spec is None or not failure.charged:
         return None
-    if same_again(failure, failure.step if failure.step is not None else gang.step(), status.failure):
+    if _progress_is_known(gang, failure) and same_again(failure, failure.step if failure.step is not None else gang.step(), status.failure):
         return failure.reason, f"{_sentence(failure.message)} The attempt before ended in the same way, and training got no further."
     budget = spec.resilience.restarts
     counted = in_window(status.restarts or RestartCounts(), gang.observed.now, budget) + new_in_place(gang)
@@ -34,6 +34,17 @@ def refusal(gang: Gang, failure: Failure) -> tuple[str, str] | None:
         spent = f"{_sentence(failure.message)} The budget of {budget.max} restarts in {budget.window} is spent."
         return "RestartBudgetSpent", spent
     return None
+
+
+def _progress_is_known(gang: Gang, failure: Failure) -> bool:
+    """Whether it is known how far the attempt got: node 0 said so as it ended, or was heard until then, or nothing ran for long unheard."""
+    if failure.step is not None or gang.verdict is not None:
+        return True
+    began = [pod.started for pod in gang.pods.values() if pod.started is not None]
+    if len(began) < gang.size:
+        return True  # without all of its pods it cannot have trained
+    heard = max(*began, gang.leader.time if gang.leader else 0.0)
+    return failure.time - heard < HEARD_WITHIN
 
 
 def wait(gang: Gang) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.operator.lab.kubelets import Exit
 from tests.operator.lab.lab import Lab
 from tests.operator.lab.trainers import label
 
@@ -135,3 +136,14 @@ async def test_a_node_object_that_is_gone_ends_no_gang_whose_agent_answers() -> 
     await lab.delete(next(node for node in lab.server.find("Node") if node["metadata"]["name"] == name))
     await lab.run(300)
     assert lab.status(one)["attempt"] == 1
+
+
+@pytest.mark.parametrize(("silent", "attempts"), [(False, 2), (True, 4)])
+async def test_nobody_who_was_not_heard_is_said_to_have_got_no_further(silent: bool, attempts: int) -> None:
+    lab = Lab(ends=lambda pod: Exit(code=139) if lab.kubelets.age(pod) > 600 else None)
+    lab.trainers.silent, lab.trainers.step_seconds = silent, 0
+    one = lab.submit("one", resilience={"restarts": {"max": 3}})
+    await lab.run(4000, tick=10)
+    status = lab.status(one)
+    assert (status["phase"], status["attempt"], status["failure"]["reason"]) == ("Failed", attempts, "Crashed")
+    assert ("got no further" in status["message"]) == (not silent)
