@@ -13,7 +13,7 @@ import logging
 import re
 import ssl
 from collections.abc import AsyncIterator, Container
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import cast
 
@@ -39,8 +39,9 @@ JUDGE_SECONDS = 2.0
 LARGEST_REVIEW = (3 << 20) + (1 << 19)
 """Bytes: an API server takes requests of 3 MiB and stores objects of half of it, and a review carries the new and the old one."""
 
-MOST_REVIEWS = 8
-"""Reviews whose bodies are held at a time; others wait, and are told to come again."""
+MOST_REVIEWS, SMALL_REVIEW = 8, 1 << 17
+"""Large reviews whose bodies are held at a time, others wait and are told to come again; and the bytes of one that waits for none of them,
+so that bodies which come slowly hold up no job of usual size."""
 
 MOST_CONNECTIONS = 256
 """Open connections. For one more the oldest that asks nothing goes: the API server keeps a few, and uses them."""
@@ -102,7 +103,7 @@ def application(shape_now: ShapeNow, metrics: Metrics, within: float = ANSWER_SE
             return web.Response(status=413, text=_TOO_LARGE, headers={"Connection": "close"})
         busy.add(request.protocol)
         try:
-            async with asyncio.timeout(within), room:
+            async with asyncio.timeout(within), room if _is_large(request) else nullcontext():
                 answer = await _judged(await request.read(), judges, shape_now)
         except TimeoutError:
             return web.Response(status=503, text="too many reviews at once\n", headers={"Connection": "close"})
@@ -121,6 +122,10 @@ def application(shape_now: ShapeNow, metrics: Metrics, within: float = ANSWER_SE
     app.on_startup.append(lambda _: judges.start())
     app.on_cleanup.append(lambda _: judges.close())
     return app
+
+
+def _is_large(request: web.Request) -> bool:
+    return request.content_length is None or request.content_length > SMALL_REVIEW
 
 
 async def _judged(body: bytes, judges: Judges, shape_now: ShapeNow) -> Reviewed:

@@ -23,7 +23,7 @@ from cryptography.x509.oid import NameOID
 from llmtrain_operator.job.shape import ModelShape
 from llmtrain_operator.kube.judge import Here, Judges, NoJudgementError
 from llmtrain_operator.kube.metrics import Metrics
-from llmtrain_operator.kube.webhook import LARGEST_REVIEW, PATH, Certificate, Doorkeeper, application, serving
+from llmtrain_operator.kube.webhook import LARGEST_REVIEW, MOST_REVIEWS, PATH, Certificate, Doorkeeper, application, serving
 from llmtrain_operator.sources import read_shape
 from llmtrain_trainer.config import Model
 
@@ -194,6 +194,21 @@ async def test_many_large_bodies_take_no_memory_of_the_operator_and_a_review_is_
 def resident() -> int:
     """Bytes that this process had at its largest."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+
+async def test_large_bodies_that_never_end_hold_up_no_review_of_usual_size(tmp_path: Path) -> None:
+    authority = write_certificate(tmp_path)
+    trust = ssl.create_default_context(cafile=str(authority))
+    async with serving(tmp_path, "127.0.0.1", 0, application(shape, Metrics(), within=20, judge=Here())) as port:
+        slow = [await asyncio.open_connection("127.0.0.1", port, ssl=trust) for _ in range(MOST_REVIEWS + 2)]
+        for _, writer in slow:
+            writer.write(f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: {LARGEST_REVIEW}\r\n\r\n{{".encode())
+            await writer.drain()
+        await asyncio.sleep(0.1)
+        code, answer = await asyncio.wait_for(post(port, authority, review(GOOD)), 10)
+        assert code == 200 and answer["response"]["allowed"] is True
+        for _, writer in slow:
+            writer.transport.abort()
 
 
 async def test_where_too_many_connect_the_oldest_that_asks_nothing_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
