@@ -119,9 +119,16 @@ def application(shape_now: ShapeNow, metrics: Metrics, within: float = ANSWER_SE
     app = web.Application(client_max_size=LARGEST_REVIEW)
     app[BUSY] = busy
     app.add_routes([web.post(PATH, validate)])
-    app.on_startup.append(lambda _: judges.start())
-    app.on_cleanup.append(lambda _: judges.close())
+    app.cleanup_ctx.append(lambda _: _at_work(judges))
     return app
+
+
+async def _at_work(judges: Judges) -> AsyncIterator[None]:
+    """The judge while the server runs. It starts meanwhile: a review that comes before waits for it."""
+    starting = asyncio.create_task(judges.start())
+    yield
+    await asyncio.gather(starting, return_exceptions=True)
+    await judges.close()
 
 
 def _is_large(request: web.Request) -> bool:
