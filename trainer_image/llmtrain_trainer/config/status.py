@@ -28,7 +28,7 @@ class ExitCode(IntEnum):
     """Training diverged: loss, gradient norm or weights are not finite. Starting again repeats it (EX_DATAERR)."""
 
     FENCED = 73
-    """A later gang of this job writes to the destination, or has written there: this one ended without writing (EX_CANTCREAT)."""
+    """Another run owns the destination, or a later gang of this job has written there: this one ended without writing (EX_CANTCREAT)."""
 
     STORE = 74
     """The checkpoint store cannot be read at start (EX_IOERR)."""
