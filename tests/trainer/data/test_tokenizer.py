@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -68,3 +70,17 @@ def test_wordpiece_spends_at_most_half_of_its_tokens_on_single_characters() -> N
     trained = tokenizers.train(TokenizerTraining(algorithm="wordpiece", vocab_size=200), lambda: [*TEXTS, rare])
     assert len(trained) <= 200
     assert trained.unk_token_id not in trained("return first")["input_ids"]
+
+
+def test_code_that_comes_with_a_tokenizer_is_not_run_and_nobody_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person at a terminal, or a pipe that says yes, would have been asked."""
+    trained = tokenizers.train(TokenizerTraining(vocab_size=300), lambda: TEXTS)
+    trained.save_pretrained(tmp_path)
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    code = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["tokenizer_own.Own", None]}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings | code))
+    (tmp_path / "tokenizer_own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Own: pass\n")
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    with pytest.raises(BadData, match="no tokenizer can be loaded from it"):
+        tokenizers.load(tmp_path, "tokenizer.source", "file:///t")
+    assert not (tmp_path / "ran").exists()

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from llmtrain_trainer.config.model import TokenizerTraining
 from llmtrain_trainer.data.bad_data import BadData
+from llmtrain_trainer.data.blame import first_line
 
 Texts = Callable[[], Iterable[str]]
 """Gives all texts from the start at each call."""
@@ -36,11 +37,12 @@ def load(directory: Path, field: str, source: str) -> Any:
     """The tokenizer of a local directory. Raises BadData where there is none that the library can read."""
     try:
         if (directory / "tokenizer_config.json").exists():
-            return AutoTokenizer.from_pretrained(directory, use_fast=True)
+            # Left out, trust_remote_code makes it ask at a terminal.
+            return AutoTokenizer.from_pretrained(directory, use_fast=True, trust_remote_code=False)
         return PreTrainedTokenizerFast(tokenizer_file=str(directory / "tokenizer.json"))
     except Exception as error:  # the library raises many types for one thing
         raise BadData(
-            field, source, f"no tokenizer can be loaded from it ({error})", "Give a directory or repository with tokenizer.json"
+            field, source, f"no tokenizer can be loaded from it ({first_line(error)})", "Give a directory or repository with tokenizer.json"
         ) from error
 
 
