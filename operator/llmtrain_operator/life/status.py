@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from llmtrain_operator.job.layout import degrees
@@ -21,12 +22,16 @@ WRITE_EVERY = 15.0
 """Seconds between two writes that change numbers alone."""
 
 MOST_AVOIDED = 64
+LONGEST_WORD, LONGEST_TEXT = 1024, 32_768
+"""Characters that the API server takes; agents may say more."""
+
 _NUMBERS = ("progress", "goodput", "checkpoint", "message")
 """Fields that change all the time; a change of theirs alone can wait. Sentences count how many of hundreds of pods are there yet."""
 
 
 def project(observed: Observed, decision: Decision, plan: Plan | None) -> Status:
     """The whole new status. `plan` is None where the job is refused, or was not planned anew; the summary then stays."""
+    decision = replace(decision, reason=_cut(decision.reason, LONGEST_WORD), message=_cut(decision.message, LONGEST_TEXT))
     gang, old = Gang(observed), observed.job.status
     final = decision.phase in ("Complete", "Failed")
     attempt = decision.attempt or gang.number or None
@@ -50,6 +55,12 @@ def project(observed: Observed, decision: Decision, plan: Plan | None) -> Status
         notices=_notices(gang),
         artifacts=old.artifacts or _artifacts(gang, decision),
     )
+
+
+def _cut(text: str, most: int) -> str:
+    """As UTF-8 can say it, which knows no half of a pair, and no longer than `most`."""
+    text = text.encode(errors="replace").decode()
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def as_dict(status: Status) -> dict[str, Any]:
@@ -291,11 +302,11 @@ def _failure(gang: Gang, decision: Decision) -> record.Failure | None:
         return gang.job.status.failure
     step = failure.step if failure.step is not None else gang.step()
     return record.Failure(
-        reason=failure.reason[:1024],
-        message=failure.message[:32768],
+        reason=_cut(failure.reason, LONGEST_WORD),
+        message=_cut(failure.message, LONGEST_TEXT),
         attempt=gang.number,
         first_failing_rank=failure.rank if failure.rank is not None and failure.rank >= 0 else None,
-        node=failure.node[:1024] if failure.node else None,
+        node=_cut(failure.node, LONGEST_WORD) if failure.node else None,
         exit_code=failure.exit_code,
         step=max(0, step) if step is not None else None,
         time=text_of(gang.observed.now),

@@ -47,7 +47,7 @@ def test_an_agent_may_say_anything(row: dict[str, Any], saved: dict[str, Any], m
         "attempt": 1,
         "nodeRank": index,
         "phase": "training",
-        "progress": W.progress(**row),
+        "progress": W.progress() | row,
         "checkpoint": SAVED | saved,
     }
     agent = agent_of(answer | more, NOW)

@@ -292,3 +292,11 @@ def test_what_agents_told_stands_in_the_status_from_then_on(w: Any) -> None:
     assert after(silent).notices == told.notices
     ended = w.observed(w.ended(0, verdict={"notices": ["one more"]}), w.ended(0, 1), job=w.job(told))
     assert after(ended).notices == ("dataset[0]: 2 rows were cut.", "one more")
+
+
+def test_words_longer_than_the_api_server_takes_are_cut_and_say_so(w: Any) -> None:
+    """Also where the sentence on what follows makes them so."""
+    said = {"exitCode": 2, "reason": "R" * 2000, "message": "x" * 32_768}
+    status = after(w.observed(w.ended(2, 0, verdict=said), w.ended(2, 1, verdict=said), agents={}))
+    assert status.phase == "Failed" and status.message is not None and len(status.message) == 32_768 and status.message.endswith("x…")
+    assert all(len(found.message) <= 32_768 and len(found.reason) <= 1024 for found in status.conditions)
