@@ -11,7 +11,6 @@ from torch.distributed.checkpoint.state_dict_saver import save
 
 from llmtrain_trainer.engines import build_engine
 from llmtrain_trainer.parallel.launch import load_script
-from llmtrain_trainer.parallel.tell_all import from_each
 
 engine_jobs = load_script(Path(__file__).parents[1] / "engine_jobs.py")
 parity, built, steps, STEPS = engine_jobs.parity, engine_jobs.built, engine_jobs.steps, engine_jobs.STEPS
@@ -24,18 +23,6 @@ def stop_asked_by_one(directory: Path) -> list[bool]:
     last = torch.distributed.get_rank() == torch.distributed.get_world_size() - 1
     batch = parity.batch_of(1, engine.replica, 1, packed=False)
     return [engine.train_step(batch, learning_rate=1e-3, step=1, stop=wish and last).stop for wish in (False, True)]
-
-
-def nan_on_one_stage(directory: Path) -> list[list[bool]]:
-    """A NaN in the last stage alone. By rank: the step is left out, its loss is NaN, the weights are as they were, they are finite."""
-    engine = built({"pp": 2}, directory / "model")
-    last = torch.distributed.get_rank() == torch.distributed.get_world_size() - 1
-    if last:
-        engine._shards[-1].local.detach().view(-1)[0] = float("nan")
-    before = [shard.local.detach().clone() for shard in engine._shards]
-    result = engine.train_step(parity.batch_of(1, engine.replica, 1, packed=False), learning_rate=1e-3, step=1, stop=False)
-    kept = all(torch.equal(shard.local, old) or last for shard, old in zip(engine._shards, before, strict=True))
-    return from_each([result.skipped, result.loss != result.loss, kept, engine.finite()])
 
 
 def save_and_go_on(case: dict[str, Any], directory: Path) -> list[float]:

@@ -66,10 +66,6 @@ def test_a_stop_that_one_rank_wishes_is_heard_by_all(jobs: Path, tmp_path: Path)
     assert launch(jobs, "stop_asked_by_one", 2, tmp_path) == [False, True]
 
 
-def test_a_nan_on_one_stage_leaves_the_step_out_on_all(jobs: Path, tmp_path: Path) -> None:
-    assert launch(jobs, "nan_on_one_stage", 2, tmp_path) == [[True, True, True, True], [True, True, True, False]]
-
-
 def test_a_resume_in_the_same_layout_repeats_dropout_exactly(jobs: Path, parity: ModuleType, tmp_path: Path) -> None:
     dropout = {"shape": parity.GPT2 | {"resid_pdrop": 0.2}, "pp": 2}
     expected = launch(jobs, "save_and_go_on", 2, dropout, tmp_path)
