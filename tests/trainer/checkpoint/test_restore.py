@@ -8,6 +8,7 @@ import pytest
 from gang import Gang, content, damage
 
 from llmtrain_trainer.checkpoint.errors import BadCheckpointError, NoneVerifiesError, ResumeError
+from llmtrain_trainer.checkpoint.file_store import FileStore
 from llmtrain_trainer.checkpoint.restore import choose, fetch, find, list_checkpoints, next_attempt, next_round
 from llmtrain_trainer.checkpoint.store import Store
 
@@ -140,7 +141,16 @@ def test_what_this_node_wrote_is_used_only_where_its_digest_is_right(gang: Gang,
         own.write_bytes(b"x" * 1000)
     directory = fetch(find(gang.store, FIRST), gang.store, gang.runs[0] / "restore")
     assert (directory / "__0_0.distcp").read_bytes() == content(FIRST, 0, 1000)
-    assert (directory / "__0_0.distcp").samefile(own) == (local == "good")
+    in_place = gang.store.local(f"{FIRST}/__0_0.distcp") is not None
+    assert (directory / "__0_0.distcp").samefile(own) == (local == "good" and not in_place), "a directory's own file is what is judged"
+
+
+def test_a_whole_copy_of_this_node_does_not_hide_a_damaged_file_of_a_directory(tmp_path: Path) -> None:
+    gang = Gang(tmp_path, FileStore(tmp_path / "store"))
+    gang.save(FIRST)
+    damage(gang.store, f"{FIRST}/__0_0.distcp", change="flip")
+    with pytest.raises(BadCheckpointError, match="has sha256"):
+        fetch(find(gang.store, FIRST), gang.store, gang.runs[0] / "restore")
 
 
 def test_files_fetched_before_are_used_again_and_older_checkpoints_removed(saved: Gang, tmp_path: Path) -> None:

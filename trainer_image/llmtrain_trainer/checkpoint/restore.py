@@ -220,8 +220,8 @@ def verify(found: Found, store: Store) -> Found:
 def fetch(found: Found, store: Store, into: Path, staging: Path | None = None) -> Path:
     """The checkpoint as a local directory into/<name>, every file verified; older ones beside it are removed.
 
-    A file that is already there, or in `staging` (default: beside `into`) because this node wrote it, is used if its digest is right.
-    A store that is a local directory is linked to. Raises BadCheckpointError, StoreError.
+    A file that is already there, or in `staging` (default: beside `into`) because this node wrote it, is used if its digest is right; but
+    a store that is a local directory is judged by what it holds, and linked to. Raises BadCheckpointError, StoreError.
     """
     manifest = read(found, store)
     directory = into / str(found.name)
@@ -250,7 +250,7 @@ def _obtain(file: File, found: Found, store: Store, target: Path, own: Path) -> 
     target.unlink(missing_ok=True)
     key = f"{found.name}/{file.path}"
     local = store.local(key)
-    if _is(own, expected) and not file.path.endswith(INDEX):
+    if local is None and _is(own, expected) and not file.path.endswith(INDEX):
         _link(own, target)
     elif local is None or file.path.endswith(INDEX):  # an index is copied: who can write to a link's other end could change it later
         verify_object(store, key, expected, into=target)
