@@ -117,13 +117,14 @@ def test_torchs_own_store_is_no_way_in(port: int, store: SecretStore) -> None:
     "said",
     [
         wire.pack([wire.SET, b"verdict", b"theirs"]),
-        os.urandom(wire.NONCE + wire.PROOF) + wire.pack([wire.SET, b"verdict", b"theirs"]),
+        bytes(range(1, 1 + wire.NONCE + wire.PROOF)) + wire.pack([wire.SET, b"verdict", b"theirs"]),
         bytes(wire.NONCE + wire.PROOF) + wire.pack([wire.DELETE, b"verdict"]),
         pickle.dumps({"verdict": "theirs"}) * 20,
         b"\xff" * 100_000,
         b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 10,
         b"",
     ],
+    ids=["no proof", "a wrong proof", "a proof of zeros", "a pickle", "noise", "http", "nothing"],
 )
 def test_whatever_a_stranger_says_changes_nothing_and_ends_its_connection(port: int, store: SecretStore, said: bytes) -> None:
     stranger = next(attempts(port))
