@@ -100,7 +100,7 @@ def files_of_two_ranks(staging: Path, clash: bool) -> str | None:
 
     from llmtrain_trainer.checkpoint.writer import Writer
 
-    name = "weights.pt" if clash else f"weights-{dist.get_rank()}.pt"
+    name = "weights.txt" if clash else f"weights-{dist.get_rank()}.txt"
     writer = Writer(staging)
     if clash and dist.get_rank() == 0:
         (staging / "step-00000001-a0-r0").mkdir(parents=True, exist_ok=True)
@@ -123,9 +123,9 @@ def test_files_that_an_engine_wrote_go_through_the_store(tmp_path: Path) -> None
     found = choose(store, "latest", lambda _row: None)
     assert found is not None
     fetched = fetch(found, store, tmp_path / "run" / "restore")
-    assert [(fetched / f"weights-{rank}.pt").read_text() for rank in range(2)] == ["weights-0.pt", "weights-1.pt"]
+    assert [(fetched / f"weights-{rank}.txt").read_text() for rank in range(2)] == ["weights-0.txt", "weights-1.txt"]
 
 
 @pytest.mark.processes
 def test_a_file_that_is_there_already_is_not_overwritten(tmp_path: Path) -> None:
-    assert "weights.pt was written by two ranks" in launch(Path(__file__), "files_of_two_ranks", 2, tmp_path, True)
+    assert "weights.txt was written by two ranks" in launch(Path(__file__), "files_of_two_ranks", 2, tmp_path, True)

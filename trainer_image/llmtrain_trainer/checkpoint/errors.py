@@ -46,6 +46,8 @@ class NoneVerifiesError(ResumeError):
 
     def __init__(self, where: str, reasons: list[str], most: int = 3) -> None:
         told = "; ".join(reasons[:most]) + (f"; and {len(reasons) - most} more" if len(reasons) > most else "")
+        self.told = told
+        """Why each is passed over."""
         super().__init__(
             f"{where} holds committed checkpoints to go on from ({len(reasons)}), and none verifies: {told}. None was deleted. "
             "Bring their files back, or set checkpoint.resume to none to begin at step 0."

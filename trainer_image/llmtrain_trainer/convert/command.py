@@ -17,7 +17,7 @@ import torch
 from pydantic import ValidationError
 
 from llmtrain_trainer.checkpoint.destination import open_store
-from llmtrain_trainer.checkpoint.errors import BadCheckpointError, ResumeError, StoreError
+from llmtrain_trainer.checkpoint.errors import BadCheckpointError, NoneVerifiesError, ResumeError, StoreError
 from llmtrain_trainer.checkpoint.fit import FORMATS
 from llmtrain_trainer.checkpoint.manifest import MANIFEST, Manifest, Meta
 from llmtrain_trainer.checkpoint.restore import choose, fetch
@@ -32,6 +32,7 @@ from llmtrain_trainer.parallel.materialize import ADAPTER
 from llmtrain_trainer.stored.open import open_source
 
 HF = "hf"
+VERIFY = "`llmtrain checkpoints verify` says what is there"
 Format = Literal["hf", "native", "deepspeed", "megatron"]
 
 
@@ -123,9 +124,12 @@ def _published(config: TrainerConfig, source: Place, root: Path) -> None:
 def _fetched(source: Place, step: int | None, root: Path) -> tuple[Path, Meta]:
     """The source checkpoint, verified, and what its manifest says of it."""
     store = open_store(source.uri)
-    found = choose(store, "latest" if step is None else step, lambda _: None, into=root / "fetched")
+    try:
+        found = choose(store, "latest" if step is None else step, lambda _: None, into=root / "fetched")
+    except NoneVerifiesError as error:
+        raise BadData("--from", source.uri, f"there is no good checkpoint: {error.told}", VERIFY) from error
     if found is None:
-        raise BadData("--from", source.uri, "there is no good checkpoint", "`llmtrain checkpoints verify` says what is there")
+        raise BadData("--from", source.uri, "there is no checkpoint", VERIFY)
     directory = fetch(found, store, root / "fetched")
     meta = Manifest.model_validate_json((directory / MANIFEST).read_bytes()).meta
     if meta.format != FORMATS[source.format]:
