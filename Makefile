@@ -21,8 +21,8 @@ test: .venv/ready  ## The pure and the process tiers, at most 10 minutes on 2 co
 	$(PYTHON) tests/servers/s3_server.py
 	$(PYTHON) -m pytest -q -n 2 --dist loadscope -m "processes and not cluster and not gpu" --durations=10
 
-test-fast: .venv/ready  ## The pure tier, under a minute
-	$(PYTHON) -m pytest -q -n auto -m "not processes and not cluster and not gpu"
+test-fast: .venv/ready  ## The pure tier but its long tests, under a minute
+	$(PYTHON) -m pytest -q -n auto -m "not long and not processes and not cluster and not gpu"
 
 test-cluster: .venv/ready  ## The Kubernetes tier: a real two-node cluster, built once from Go modules
 	$(PYTHON) -m tests.cluster build

@@ -22,6 +22,8 @@ from llmtrain_operator.job.rules import RULES
 from llmtrain_operator.job.trainer_config import trainer_config
 from llmtrain_trainer.config import TrainerConfig
 
+pytestmark = pytest.mark.long
+
 TRAINER = Path(__file__).parents[2] / "trainer_image" / "llmtrain_trainer"
 SCANNED = ("engines", "parallel", "peft.py", "export.py")
 

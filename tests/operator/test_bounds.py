@@ -19,6 +19,8 @@ from llmtrain_operator.kube.judgement import Planned, planned
 from llmtrain_operator.life.objects import job_of
 from llmtrain_operator.sources import read_shape
 
+pytestmark = pytest.mark.long
+
 SECONDS = 1.0
 """Of CPU: what one job may cost an operator that has thousands."""
 

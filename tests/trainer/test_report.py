@@ -16,6 +16,8 @@ from llmtrain_trainer.report.facts import gather
 from llmtrain_trainer.report.words import amount, bytes_text, duration_text
 from llmtrain_trainer.run_dir import RunDir, append_row
 
+pytestmark = pytest.mark.long
+
 START = 1_700_000_000.0
 
 

@@ -98,7 +98,7 @@ def closing_lines(ready: Ready, outcome: Outcome) -> list[str]:
         lines.append(outcome.verdict.message)
     lines += [f"notice    {sentence}" for sentence in outcome.notices]
     rows = outcome.last.rows
-    if rows:
+    if outcome.trained:
         lines.append(f"loss      {loss(rows[0].loss)} at step {rows[0].step} -> {loss(rows[-1].loss)} at step {rows[-1].step}")
     export = ready.workdir.node(0) / "export"
     if outcome.exit_code == 0 and export.exists():

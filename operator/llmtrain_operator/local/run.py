@@ -52,10 +52,18 @@ class Outcome:
     exit_code: int
     verdict: Verdict | None
     last: Snapshot
+    began: float
+    """When the agents started, seconds since the epoch: rows before it are of an earlier run that this one went on from."""
+
     notices: tuple[str, ...]
     """What was dropped, cut, changed or guessed on any node."""
 
     report: Path | None
+
+    @property
+    def trained(self) -> bool:
+        """Whether a step of this run was done."""
+        return self.last.last is not None and self.last.last.time >= self.began
 
 
 def get_ready(job: LLMTrainJob, workdir: Workdir, nodes: int | None = None) -> Ready:
@@ -75,6 +83,7 @@ def get_ready(job: LLMTrainJob, workdir: Workdir, nodes: int | None = None) -> R
 
 def run(ready: Ready, view: View, observe: Callable[[Snapshot], None] = lambda _: None) -> Outcome:
     """Start the agents, draw until they end, make the report. `observe` sees every snapshot too."""
+    began = time.time()
     agents = start_agents(ready.config, ready.workdir, _cache(), ready.environment)
     try:
         with view:
@@ -85,7 +94,7 @@ def run(ready: Ready, view: View, observe: Callable[[Snapshot], None] = lambda _
     report = _report(ready, view) if last.rows and ready.config.output.report else None
     said = [verdict for agent in agents if (verdict := ready.workdir.verdict(agent.node_rank)) is not None]
     notices = tuple(dict.fromkeys(sentence for verdict in said for sentence in verdict.notices))
-    return Outcome(exit_code=code, verdict=_decisive(said), last=last, notices=notices, report=report)
+    return Outcome(exit_code=code, verdict=_decisive(said), last=last, began=began, notices=notices, report=report)
 
 
 def _attend(agents: list[Agent], workdir: Workdir, view: View, observe: Callable[[Snapshot], None]) -> Snapshot:

@@ -26,6 +26,8 @@ from llmtrain_operator.kube.client import path_of
 from llmtrain_operator.life.objects import agent_of
 from llmtrain_operator.local.view import LiveView, PlainView
 
+pytestmark = pytest.mark.long
+
 Run = Callable[..., Any]
 UP = "../../../../../../api/v1/namespaces/kube-system/configmaps/coredns"
 NO_NAMES = (UP, "..", ".", "a/b", "a?b=c", "a#b", "a%2Fb", "A", "", "a b", "-a", "a..b", "\x1b[31ma", "ä", "x" * 300)

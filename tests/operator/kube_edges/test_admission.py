@@ -157,6 +157,7 @@ anything = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(["model", "training", "resources", "parallelism", "dataset", "suspend"]), anything), anything)
+@pytest.mark.long
 def test_no_object_makes_a_review_fail(spec: dict[str, Any], metadata: Any) -> None:
     odd = job() | {"spec": job()["spec"] | spec, "metadata": metadata if isinstance(metadata, dict) else {"name": metadata}}
     for request in (create(odd), create(metadata), update(job(), odd)):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from tests.operator.lab.lab import Lab
 
+pytestmark = pytest.mark.long
+
 NOWHERE = {"nodeSelector": {"no": "such"}}
 
 

@@ -8,6 +8,8 @@ from tests.operator.lab.lab import Lab
 
 from llmtrain_operator.kube.client import ApiError, Object
 
+pytestmark = pytest.mark.long
+
 TRAINED = {"globalBatchSize": 8, "sequenceLength": 64, "maxSteps": 100, "precision": "fp32"}
 
 

@@ -6,6 +6,8 @@ import pytest
 from tests.operator.lab.kubelets import Exit
 from tests.operator.lab.lab import Lab
 
+pytestmark = pytest.mark.long
+
 OWN = [
     "Pod ephemeral local storage usage exceeds the total limit of containers 10Gi. ",
     'Container trainer exceeded its local ephemeral storage limit "10Gi". ',

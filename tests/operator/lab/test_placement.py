@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from tests.operator.lab.lab import Lab
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("size", [3])
 async def test_a_gang_waits_for_its_last_node_for_hours_and_trains_when_it_comes(size: int) -> None:

@@ -10,6 +10,8 @@ from tests.operator.lab.trainers import label
 from llmtrain_operator.kube.client import Object
 from llmtrain_operator.life.objects import LABEL_INDEX
 
+pytestmark = pytest.mark.long
+
 SHORT = {"globalBatchSize": 8, "sequenceLength": 64, "maxSteps": 100, "precision": "fp32"}
 EVICTED = Exit(code=75, verdict=SAVED.verdict, disruption="EvictionByEvictionAPI")
 KINDS = {

@@ -9,6 +9,8 @@ from tests.operator.lab.trainers import label
 
 from llmtrain_operator.kube.client import Object
 
+pytestmark = pytest.mark.long
+
 SHORT = {"globalBatchSize": 8, "sequenceLength": 64, "maxSteps": 100, "precision": "fp32"}
 SIDECAR = {"name": "istio-proxy", "image": "proxy"}
 

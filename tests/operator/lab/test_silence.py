@@ -11,6 +11,8 @@ from llmtrain_operator.kube.client import Object
 from llmtrain_operator.kube.names import JobKey
 from llmtrain_operator.life.objects import LABEL_INDEX
 
+pytestmark = pytest.mark.long
+
 
 def many(size: int) -> Object:
     training = {"globalBatchSize": size, "sequenceLength": 64, "maxSteps": 1_000_000, "precision": "fp32"}

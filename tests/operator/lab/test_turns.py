@@ -10,6 +10,8 @@ from tests.operator.lab.lab import Lab
 from llmtrain_operator.kube.client import ApiError, Object
 from llmtrain_operator.kube.names import JobKey
 
+pytestmark = pytest.mark.long
+
 GPUS = {
     "resources": {"nodes": 2, "gpusPerNode": 8, "gpu": "H100-80GB"},
     "training": {"globalBatchSize": 16, "sequenceLength": 64, "maxSteps": 100, "precision": "fp32"},

@@ -11,6 +11,8 @@ from tests.operator.lab.lab import Lab
 
 from llmtrain_operator.kube.client import Object
 
+pytestmark = pytest.mark.long
+
 OTHERS: dict[str, list[Object]] = {
     "nobody's": [],
     "a ReplicaSet's": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "tb", "uid": "rs", "controller": True}],

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -21,6 +22,8 @@ from llmtrain_operator.life.decision import Action, Decision
 from llmtrain_operator.life.observed import Agent, Job, Node, Observed, Pod
 from llmtrain_operator.life.status import as_dict, project
 from llmtrain_trainer.config import ExitCode, NodeStatus, Progress
+
+pytestmark = pytest.mark.long
 
 SIZE = 3
 NODES = ("n0", "n1", "n2", "n3")

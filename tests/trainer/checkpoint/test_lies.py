@@ -18,6 +18,8 @@ from llmtrain_trainer.checkpoint.file_store import FileStore
 from llmtrain_trainer.checkpoint.restore import choose, obtain
 from llmtrain_trainer.checkpoint.retry import Backoff
 
+pytestmark = pytest.mark.long
+
 FIRST, SECOND = "step-00000010-a0-r0", "step-00000020-a0-r0"
 
 

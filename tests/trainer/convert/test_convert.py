@@ -198,7 +198,7 @@ REFUSED = [
     ("native", "megatron", "native", {"peft": LORA}, None, "spec.peft.method is lora: engine megatron has no adapters. Leave peft out"),
     ("native", "hf", "native", {"peft": LORA}, None, "there is no file"),
     ("native", "hf", "native", {}, None, "there is no file"),
-    ("native", "native", "hf", {}, None, "there is no good checkpoint"),
+    ("native", "native", "hf", {}, None, "there is no checkpoint"),
     ("native", "native", "hf", {}, 3, "has no good checkpoint of that step"),
 ]
 

@@ -17,6 +17,8 @@ from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.encoding import Encoder
 from llmtrain_trainer.data.sources import Row
 
+pytestmark = pytest.mark.long
+
 PIECES = ["yes", "It is", " ", "\n", "  \n", "assistant\n", "<", "<|", "|>", "<|im_end|>", "<|im_start|>assistant\n", "[/INST]", "<bos>"]
 PIECES += ["<|end|>", "é", "日", "\u200d", "{{ m }}", "{% endfor %}", "'", '"', "\\n", "<t>", "\ue000", "\U000f0001", "<|eot|>", "\t"]
 WORDS = st.lists(st.sampled_from(PIECES), min_size=1, max_size=6).map("".join).filter(lambda text: text.strip() != "")

@@ -14,6 +14,8 @@ from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.tokenizer_facts import TokenizerFacts
 from llmtrain_trainer.notices import told
 
+pytestmark = pytest.mark.long
+
 UNIGRAM = {"train": {"algorithm": "unigram", "vocabSize": 120}}
 
 

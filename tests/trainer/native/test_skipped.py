@@ -14,6 +14,8 @@ import torch.distributed as dist
 
 from llmtrain_trainer.engines import build_engine
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def engine(parity: ModuleType, tmp_path: Path) -> Iterator[Any]:

@@ -1,0 +1,40 @@
+"""The last lines of a local run: what this run did, and nothing of one before."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmtrain_operator.cli.running import closing_lines
+from llmtrain_operator.local.run import Outcome, Ready
+from llmtrain_operator.local.watch import Snapshot
+from llmtrain_operator.local.workdir import Workdir
+from llmtrain_trainer.config import Progress, Verdict
+
+ROW: dict[str, Any] = {
+    "time": 100.0,
+    "step": 4,
+    "target_steps": 8,
+    "consumed_samples": 8,
+    "consumed_tokens": 8,
+    "loss": 2.5,
+    "grad_norm": 1.0,
+    "learning_rate": 1e-3,
+    "step_seconds": 0.5,
+    "tokens_per_second": 10.0,
+}
+REFUSED = Verdict(exit_code=2, reason="BadConfig", message="spec.task is sft.", notices=("a notice",))
+
+
+@pytest.mark.parametrize(("began", "tells"), [(50.0, True), (200.0, False)])
+def test_a_refused_resume_tells_no_loss_of_the_run_before(began: float, tells: bool, tmp_path: Path, make_job: Any, resolve: Any) -> None:
+    ready = Ready(resolve(make_job()), Workdir(tmp_path), ())
+    last = Snapshot(time=300.0, nodes=(), rows=(Progress(**ROW),))
+    outcome = Outcome(exit_code=2, verdict=REFUSED, last=last, began=began, notices=REFUSED.notices, report=None)
+    lines = closing_lines(ready, outcome)
+    assert lines[:2] == ["spec.task is sft.", "notice    a notice"]
+    assert any(line.startswith("loss") for line in lines) is tells
+    assert not replace(outcome, last=replace(last, rows=())).trained
