@@ -21,21 +21,21 @@ def test_a_step_that_is_not_finite_is_not_sound_and_is_told(bad: StepResult) -> 
     health = Health(limit=3)
     said = health.judge(7, bad, None)
     assert said is not None and "Step 7" in said and not health.sound
-    assert health.over(7) is None
+    assert health.over(7, last=False) is None
 
 
 def test_as_many_in_a_row_as_the_limit_end_training() -> None:
     health = Health(limit=3)
     for number in (1, 2, 3):
         health.judge(number, result(loss=math.nan), None)
-    assert "last 3 steps up to step 3" in (health.over(3) or "")
+    assert "last 3 steps up to step 3" in (health.over(3, last=False) or "")
 
 
 def test_a_good_step_between_begins_the_count_anew() -> None:
     health = Health(limit=2)
     for number, loss in enumerate([math.nan, 2.0, math.nan, 2.0], 1):
         health.judge(number, result(loss=loss), None)
-        assert health.over(number) is None
+        assert health.over(number, last=False) is None
     assert health.sound
 
 
@@ -46,7 +46,7 @@ def test_a_step_that_was_left_out_is_told_as_such() -> None:
 def test_an_evaluation_that_is_not_finite_is_not_saved() -> None:
     health = Health(limit=3)
     assert "evaluation after step 4" in (health.judge(4, result(), math.nan) or "")
-    assert not health.sound and health.over(4) is None
+    assert not health.sound and health.over(4, last=False) is None
     health.judge(5, result(), None)
     assert health.sound
 
@@ -75,3 +75,11 @@ def test_one_odd_element_of_any_type_is_found(dtype: torch.dtype, odd: float) ->
 
 def test_the_largest_finite_number_is_finite() -> None:
     assert all_finite([torch.full((9,), torch.finfo(dtype).max, dtype=dtype) for dtype in (torch.float32, torch.bfloat16, torch.float16)])
+
+
+def test_training_that_ends_far_above_its_lowest_loss_exports_nothing() -> None:
+    health = Health(limit=3)
+    for number, loss in enumerate([5.8, 5.5, 5.6, 430.0, 900.0, 3000.0], start=1):
+        health.judge(number, result(loss), None)
+    assert health.over(6, last=False) is None
+    assert "Training diverged: the loss is 868.2 at step 6, the last, and was 5.633" in (health.over(6, last=True) or "")

@@ -50,8 +50,11 @@ class Health:
             return f"The evaluation after step {number} had a loss of {validation:.4g}; what training made up to there is not saved."
         return self._compare(number, result.loss)
 
-    def over(self, number: int) -> str | None:
-        """Why training has to end, where it has; `number` is the step that was judged last."""
+    def over(self, number: int, *, last: bool) -> str | None:
+        """Why training has to end, or what it made must not be exported; `number` is the step that was judged last."""
+        if last and self.diverged:
+            mean = statistics.fmean(self._losses)
+            return f"Training diverged: the loss is {mean:.4g} at step {number}, the last, and was {self._lowest:.4g} at its lowest."
         if self.streak < self.limit:
             return None
         count = "step" if self.streak == 1 else f"{self.streak} steps"

@@ -93,9 +93,9 @@ class Loop:
             last, stopped = self.step == self.target_steps, step.result.stop
             validation = self._evaluate(last=last) if not stopped or last else None
             self._tell(self.health.judge(self.step, step.result, validation))
-            blocked, spoilt = 0.0, self.health.over(self.step)
+            blocked, spoilt = 0.0, self.health.over(self.step, last=last)
             owed = owed or (cadence is not None and cadence.due(self.step, step.seconds)) or last or stopped
-            if owed and self.health.sound:
+            if owed and self.health.sound and spoilt is None:
                 spoilt = self._spoilt_weights()
             if cadence is not None and owed and self.health.sound and spoilt is None:
                 blocked, owed = self._save(), False

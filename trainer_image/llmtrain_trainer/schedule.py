@@ -10,7 +10,8 @@ from llmtrain_trainer.config import Training
 def learning_rate(training: Training, step: int, target_steps: int) -> float:
     """Rate of optimizer step `step` (1 to target_steps).
 
-    Rises linearly over the warm-up and reaches the peak at its last step; the decay ends at min_ratio x peak at target_steps.
+    Rises linearly over the warm-up and reaches the peak at its last step. The decay begins at the peak one step later and would be at
+    min_ratio x peak one step after the last, as in Hugging Face's Trainer: no step is taken at a rate of 0.
     """
     schedule = training.schedule
     peak = training.optimizer.learning_rate
@@ -24,7 +25,7 @@ def learning_rate(training: Training, step: int, target_steps: int) -> float:
 
 def _progress(step: int, start: int, end: int) -> float:
     """Share of the decay that is over, 0 to 1."""
-    return min(1.0, max(0.0, (step - start) / max(1, end - start)))
+    return min(1.0, max(0.0, (step - 1 - start) / max(1, end - start)))
 
 
 def _share(name: str, progress: float, floor: float) -> float:

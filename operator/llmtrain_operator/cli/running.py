@@ -106,12 +106,22 @@ def closing_lines(ready: Ready, outcome: Outcome) -> list[str]:
     if outcome.report is not None:
         lines.append(f"report    {outcome.report}")
     if outcome.exit_code == 75:
-        lines.append("The same command goes on from there.")
+        lines += _going_on(ready, outcome)
     elif outcome.exit_code and outcome.verdict is None:
         lines += _tail(ready.workdir.agent_log(0))
     if outcome.exit_code not in (0, 75):
         lines.append(f"logs      {ready.workdir.node(0) / 'logs'}")
     return lines
+
+
+def _going_on(ready: Ready, outcome: Outcome) -> list[str]:
+    """How to go on from what was saved; nothing where nothing was."""
+    checkpoint = ready.config.checkpoint
+    if checkpoint is None or outcome.verdict is None or outcome.verdict.checkpoint is None:
+        return []
+    if checkpoint.resume == "latest":
+        return ["The same command goes on from there."]
+    return ["With --set spec.checkpoint.resume=latest the same command goes on from there; as it is, it does not."]
 
 
 def _tail(log: Path, count: int = 12) -> list[str]:

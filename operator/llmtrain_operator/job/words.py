@@ -166,12 +166,23 @@ def _wrong_word(value: Any, schema: Schema) -> tuple[str, str]:
 def _wrong_text(text: str, schema: Schema) -> tuple[str, str]:
     if not text:
         return "it must not be empty", f"Write {shown(example(schema))}, or leave the field out"
+    if beside := _beside(text, schema):
+        return _looks(schema), f"Write {beside} for a path beside the manifest, or an absolute path"
     near = difflib.get_close_matches(text.lower(), schema["examples"], n=1) if "anyOf" in schema else []
     repaired = next((each for each in [*near, *_repairs(text, schema.get("maxLength", 0))] if _fits(each, schema)), None)
     way_out = f"Write {repaired}" if repaired else f"Write it like {shown(example(schema))}"
     if len(text) > schema.get("maxLength", len(text)):
         return f"it must have at most {schema['maxLength']} characters", way_out if "pattern" in schema else "Shorten it"
     return _looks(schema), way_out
+
+
+def _beside(text: str, schema: Schema) -> str | None:
+    """A relative path where a URI is wanted, as the commands on a laptop take it. owner/name may as well be a repository."""
+    if not any(str(one).startswith("file:///") for one in schema.get("examples", ())):
+        return None
+    path = re.fullmatch(r"(?:file:/?/?)?((?:\.{1,2}/)*[\w][\w .-]*(?:/[\w .-]+)*/?)", text)
+    repository = re.fullmatch(r"[\w.-]+/[\w.-]+", text) and not text.startswith(".")
+    return f"file://./{path[1].removeprefix('./')}" if path and ("/" in text or "." in text) and not repository else None
 
 
 def _looks(schema: Schema) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from llmtrain_operator.job.plan import plan
@@ -91,10 +91,11 @@ def run(ready: Ready, view: View, observe: Callable[[Snapshot], None] = lambda _
     finally:
         kill(agents)
     code = exit_code(agents)
-    report = _report(ready, view) if last.rows and ready.config.output.report else None
     said = [verdict for agent in agents if (verdict := ready.workdir.verdict(agent.node_rank)) is not None]
     notices = tuple(dict.fromkeys(sentence for verdict in said for sentence in verdict.notices))
-    return Outcome(exit_code=code, verdict=_decisive(said), last=last, began=began, notices=notices, report=report)
+    outcome = Outcome(exit_code=code, verdict=_decisive(said), last=last, began=began, notices=notices, report=None)
+    wanted = outcome.trained and ready.config.output.report  # else the report of an earlier run stays as it is
+    return replace(outcome, report=_report(ready, view)) if wanted else outcome
 
 
 def _attend(agents: list[Agent], workdir: Workdir, view: View, observe: Callable[[Snapshot], None]) -> Snapshot:

@@ -95,6 +95,10 @@ class Watch:
     _rows: dict[int, Progress] = field(default_factory=dict)
     _answers: dict[int, NodeStatus] = field(default_factory=dict)
     _checkpoint: CheckpointStatus | None = None
+    _began: float = field(default_factory=time.time)
+    _trains: bool = False
+    """Whether a step of this run was seen: rows of an earlier one are shown from then on, as the curve that it goes on with."""
+
     _metrics: Tail = field(init=False)
     _events: list[Tail] = field(init=False)
 
@@ -108,11 +112,12 @@ class Watch:
         for row in self._metrics.rows():
             progress = Progress.model_validate(row)
             self._rows[progress.step] = progress
+            self._trains = self._trains or progress.time >= self._began
         news, newest = self._news(), self._newest_step()
         return Snapshot(
             time=time.time(),
             nodes=tuple(self._node(agent) for agent in self.agents),
-            rows=tuple(self._rows[step] for step in sorted(self._rows) if step <= newest),
+            rows=tuple(self._rows[step] for step in sorted(self._rows) if step <= newest) if self._trains else (),
             checkpoint=self._checkpoint,
             news=tuple(news),
         )

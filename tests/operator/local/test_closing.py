@@ -12,7 +12,7 @@ from llmtrain_operator.cli.running import closing_lines
 from llmtrain_operator.local.run import Outcome, Ready
 from llmtrain_operator.local.watch import Snapshot
 from llmtrain_operator.local.workdir import Workdir
-from llmtrain_trainer.config import Progress, Verdict
+from llmtrain_trainer.config import CheckpointStatus, Progress, Verdict
 
 ROW: dict[str, Any] = {
     "time": 100.0,
@@ -38,3 +38,21 @@ def test_a_refused_resume_tells_no_loss_of_the_run_before(began: float, tells: b
     assert lines[:2] == ["spec.task is sft.", "notice    a notice"]
     assert any(line.startswith("loss") for line in lines) is tells
     assert not replace(outcome, last=replace(last, rows=())).trained
+
+
+@pytest.mark.parametrize(
+    ("resume", "saved", "said"),
+    [
+        ("latest", True, ["The same command goes on from there."]),
+        ("none", True, ["With --set spec.checkpoint.resume=latest the same command goes on from there; as it is, it does not."]),
+        ("latest", False, []),
+    ],
+)
+def test_going_on_is_promised_where_it_holds(
+    resume: str, saved: bool, said: list[str], tmp_path: Path, make_job: Any, resolve: Any
+) -> None:
+    ready = Ready(resolve(make_job(checkpoint={"destination": "file:///c", "resume": resume})), Workdir(tmp_path), ())
+    newest = CheckpointStatus(name="step-00000004-a1-r0", step=4, uri="file:///c", bytes=1, committed_at=150.0) if saved else None
+    verdict = Verdict(exit_code=75, reason="Saved", message="Told to stop.", checkpoint=newest)
+    outcome = Outcome(exit_code=75, verdict=verdict, last=Snapshot(time=300.0, nodes=()), began=50.0, notices=(), report=None)
+    assert closing_lines(ready, outcome)[1:] == said

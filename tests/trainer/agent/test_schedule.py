@@ -29,8 +29,32 @@ def test_the_warm_up_rises_linearly_to_the_peak(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["linear", "cosine", "wsd"])
-def test_the_decay_ends_at_the_floor(name: str) -> None:
-    assert learning_rate(training(name, warmup=4), 100, 100) == pytest.approx(0.1)
+def test_the_decay_begins_at_the_peak_and_would_be_at_the_floor_after_the_last_step(name: str) -> None:
+    assert learning_rate(training(name, warmup=4), 5, 100) == 1.0
+    assert learning_rate(training(name, warmup=4), 101, 100) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_single_step_is_taken_at_the_peak(name: str) -> None:
+    assert learning_rate(training(name, floor=0.0), 1, 1) == 1.0
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine"])
+@pytest.mark.parametrize("warmup", [0, 3])
+def test_after_the_warm_up_the_rate_is_that_of_hugging_faces_trainer(name: str, warmup: int) -> None:
+    import torch
+    from transformers import get_scheduler
+
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    theirs = get_scheduler(name, optimizer, num_warmup_steps=warmup, num_training_steps=10)
+    rates = []
+    for _ in range(10):
+        rates.append(theirs.get_last_lr()[0])
+        optimizer.step()
+        theirs.step()
+    ours = [learning_rate(training(name, warmup=warmup, floor=0.0), step, 10) for step in range(1, 11)]
+    assert ours[warmup:] == pytest.approx(rates[warmup:])
+    assert ours[-1] > 0
 
 
 def test_a_constant_rate_stays() -> None:
@@ -38,13 +62,13 @@ def test_a_constant_rate_stays() -> None:
 
 
 def test_linear_and_cosine_are_half_way_down_in_the_middle() -> None:
-    assert learning_rate(training("linear", floor=0.0), 50, 100) == pytest.approx(0.5)
-    assert learning_rate(training("cosine", floor=0.0), 50, 100) == pytest.approx(0.5)
+    assert learning_rate(training("linear", floor=0.0), 51, 100) == pytest.approx(0.5)
+    assert learning_rate(training("cosine", floor=0.0), 51, 100) == pytest.approx(0.5)
 
 
 def test_wsd_stays_at_the_peak_until_its_last_share() -> None:
-    assert learning_rate(training("wsd", warmup=4), 80, 100) == 1.0
-    assert learning_rate(training("wsd", warmup=4), 90, 100) == pytest.approx(0.55)
+    assert learning_rate(training("wsd", warmup=4), 81, 100) == 1.0
+    assert learning_rate(training("wsd", warmup=4), 91, 100) == pytest.approx(0.55)
 
 
 @given(st.sampled_from(NAMES), st.integers(0, 50), st.integers(1, 200), st.integers(1, 200))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import enum
 import io
 import json
 import os
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
+from deepspeed.runtime.zero.config import ZeroStageEnum
 from deepspeed.utils.tensor_fragment import fragment_address
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import BytesStorageMetadata
@@ -81,6 +83,40 @@ def test_what_the_engine_wrote_is_read_as_it_was(directory: Path, tmp_path: Path
             assert torch.equal(empty[part][key], value)
 
 
+class WithGetattr(pickle.Pickler):
+    """Writes members of enumerations as Python 3.11.0 to 3.11.3 does."""
+
+    def reducer_override(self, given: Any) -> Any:
+        return (getattr, (type(given), given.name)) if isinstance(given, enum.Enum) else NotImplemented
+
+
+def with_getattr(given: Any) -> bytes:
+    packed = io.BytesIO()
+    WithGetattr(packed).dump(given)
+    return packed.getvalue()
+
+
+def test_an_index_that_an_older_python_wrote_is_read(directory: Path, tmp_path: Path) -> None:
+    index = pickle.loads((directory / ".metadata").read_bytes())
+    (directory / ".metadata").write_bytes(with_getattr(index))
+    assert b"getattr" in (directory / ".metadata").read_bytes()
+    test_what_the_engine_wrote_is_read_as_it_was(directory, tmp_path)
+
+
+def test_a_file_of_torch_that_an_older_python_wrote_is_read(tmp_path: Path) -> None:
+    class Pickle:
+        Pickler, dump, dumps = WithGetattr, staticmethod(pickle.dump), staticmethod(pickle.dumps)
+
+    torch.save({"stage": ZeroStageEnum.weights, "w": torch.ones(2)}, tmp_path / "mp_rank_00_model_states.pt", pickle_module=Pickle)
+    assert b"getattr" in (tmp_path / "mp_rank_00_model_states.pt").read_bytes()
+    refuse_code(tmp_path, ["mp_rank_00_model_states.pt"])
+    assert _open(str(tmp_path / "mp_rank_00_model_states.pt"))["stage"] is ZeroStageEnum.weights
+
+
+def by_getattr_of_another_class(directory: Path, canary: Path) -> None:
+    (directory / ".metadata").write_bytes(b"\x80\x02cbuiltins\ngetattr\n(ctorch\nSize\nV__init__\ntR.")
+
+
 def in_index(directory: Path, canary: Path) -> None:
     (directory / ".metadata").write_bytes(pickle.dumps(Payload(canary)))
 
@@ -134,7 +170,7 @@ def without_any_pickle(directory: Path, canary: Path) -> None:
     "put",
     [
         in_index, beside_a_whole_index, in_the_index_of_a_rank, as_an_object_of_the_index, by_a_path_outside,
-        by_a_class_of_torch_that_runs, by_building_a_class, without_any_pickle,
+        by_a_class_of_torch_that_runs, by_getattr_of_another_class, by_building_a_class, without_any_pickle,
     ],
 )  # fmt: skip
 def test_a_sealed_index_that_holds_more_than_tensors_is_refused_everywhere(

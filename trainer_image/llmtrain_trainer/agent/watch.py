@@ -79,7 +79,11 @@ class Watch:
         self._listening = Listening(time.monotonic())
         self.first_start = False
         self.timeline.starts(step)
-        self._node.board.update(phase="starting", message=f"Starting {len(ranks)} ranks after step {step}.", resumed_from_step=step or None)
+        self._node.board.update(
+            phase="starting",
+            message=f"Starting {len(ranks)} {'rank' if len(ranks) == 1 else 'ranks'} after step {step}.",
+            resumed_from_step=step or None,
+        )
 
     def failed(self) -> None:
         """The ranks are gone."""

@@ -54,6 +54,10 @@ TORCH_NAMES: Mapping[str, Collection[str]] = {
 }
 
 
+ENUMS = ("_MEM_FORMAT_ENCODING", "ZeroStageEnum")
+"""Enumerations among these names. Python 3.11.0 to 3.11.3 writes a member of one as a call of getattr on its class."""
+
+
 class Record:
     """What a pickle would have made: the class it names, the arguments it gives, the state it sets. Does nothing."""
 
@@ -154,6 +158,13 @@ class _ForeignError(Exception):
     """A name that is not listed."""
 
 
+def _member(owner: Any, name: Any) -> Record:
+    """What stands for getattr: a member of an enumeration, and nothing else."""
+    if not (isinstance(owner, type) and issubclass(owner, Record) and owner.named in ENUMS):
+        raise _ForeignError("builtins.getattr")
+    return owner(name)
+
+
 class _Inert(pickle.Unpickler):
     """Every class is one of our own that does nothing, made anew for this pickle."""
 
@@ -162,7 +173,9 @@ class _Inert(pickle.Unpickler):
         self._names = names
         self._made: dict[tuple[str, str], type] = {}
 
-    def find_class(self, module: str, name: str) -> type:
+    def find_class(self, module: str, name: str) -> Any:
+        if name == "getattr" and module in ("builtins", "__builtin__"):  # the second in protocol 2, which torch.save writes
+            return _member
         if name not in self._names.get(module, ()):
             raise _ForeignError(f"{module}.{name}"[:200])
         if name == "OrderedDict":

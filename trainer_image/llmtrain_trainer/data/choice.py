@@ -37,7 +37,8 @@ def data_files(field: str, dataset: Dataset, files: Sequence[File], told: Told) 
 
     Raises BadData where there are none, or one that may be data and cannot be read.
     """
-    candidates = [file for file in files if file.asked or not _is_marker(file)]
+    plain = {file.kind for file in files if file.kind and not PurePosixPath(file.name).name.startswith("_")}
+    candidates = [file for file in files if file.asked or not _is_marker(file, plain)]
     structured = any(file.kind in ROWS for file in candidates)
     chosen = [file for file in candidates if file.asked or _is_data(dataset, file, structured=structured)]
     unread = [file for file in candidates if _UNREAD.fullmatch(file.kind)]
@@ -54,8 +55,11 @@ def data_files(field: str, dataset: Dataset, files: Sequence[File], told: Told) 
     return chosen
 
 
-def _is_marker(file: File) -> bool:
+def _is_marker(file: File, plain: set[str]) -> bool:
+    """`plain`: endings of the files beside it whose names begin otherwise. One of them, such as __init__.py among .py, is no marker."""
     name = PurePosixPath(file.name).name
+    if name.startswith("_") and file.kind in plain and name not in _CARDS:
+        return False
     return _MARKERS.fullmatch(name) is not None or name in _CARDS
 
 

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -185,9 +186,16 @@ def _paths(directory: Path, rank: int, kind: str) -> list[str]:
 
 def _open(path: str) -> dict[str, Any]:
     """Mapped. Raises UnpicklingError for a file that names more than TORCH_NAMES of checkpoint/pickles.py does."""
-    with torch.serialization.safe_globals([fragment_address, LossScaler, ZeroStageEnum]):
+    with torch.serialization.safe_globals([fragment_address, LossScaler, ZeroStageEnum, (_member, "builtins.getattr")]):
         opened: dict[str, Any] = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     return opened
+
+
+def _member(owner: Any, name: str) -> ZeroStageEnum:
+    """What stands for getattr, by which Python 3.11.0 to 3.11.3 writes members of enumerations."""
+    if owner is not ZeroStageEnum:
+        raise UnpicklingError("builtins.getattr")
+    return ZeroStageEnum[name]
 
 
 def _adam(held: Mapping[str, Any]) -> Mapping[int, Mapping[str, torch.Tensor]]:
