@@ -82,6 +82,13 @@ def test_a_turn_of_weight_0_is_shown_and_not_learned(name: str) -> None:
     assert "wrong" not in learned
 
 
+@pytest.mark.parametrize("key", ["train", "training", "weight"])
+def test_a_turn_that_another_key_leaves_out_is_not_learned(key: str) -> None:
+    turns = [user("What?"), assistant("wrong", **{key: False}), user("And?"), assistant("right", **{key: True})]
+    learned, ignored = kinds.learned_and_ignored(kinds.ALL["chatml"], {"messages": turns})
+    assert "wrong" in ignored and "right" in learned and "wrong" not in learned
+
+
 @pytest.mark.parametrize("name", kinds.ALL)
 def test_answers_equal_to_their_questions_are_told_apart(name: str) -> None:
     learned, ignored = kinds.learned_and_ignored(kinds.ALL[name], {"messages": [user("yes"), assistant("yes")] * 2})
@@ -209,7 +216,18 @@ ALPACA = {"instruction": "Add.", "input": "1 and 2", "output": "3"}
 SPOKEN = [user("What?"), assistant("four")]
 REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"messages": [{"from": "human", "value": "x"}]}, {}, "messages[1] is a turn in ShareGPT's form (from, value)"),
-    ({"messages": [user("x"), assistant("y", weight=0.5)]}, {}, "messages[2] has weight 0.5: a turn is learned (1) or not (0)"),
+    ({"messages": [user("x"), assistant("y", weight=0.5)]}, {}, "messages[2] has weight 0.5: a turn is learned (1 or true) or not (0 or"),
+    (
+        {
+            "messages": [
+                user("x"),
+                {"role": "assistant", "tool_calls": [{**CALL, "function": {"name": "get", "arguments": '{"city": "Os'}}]},
+            ]
+        },
+        {},
+        "messages[2] has a tool call whose arguments are no JSON object",
+    ),
+    ({"messages": [user("x"), assistant("y", weight=1, train=False)]}, {}, "messages[2] has weight and train, which say different things"),
     (
         {"messages": [user([{"type": "image_url", "image_url": {"url": "x"}}]), assistant("y")]},
         {},

@@ -401,3 +401,10 @@ def test_a_config_as_transformers_saves_it_is_taken_without_a_word(place: Place,
     saved = json.loads(CONFIG_MAPPING[FAMILIES[family].get("model_type", "llama")]().to_json_string(use_diff=False))
     place.prepare(source=None, config={key: value for key, value in saved.items() if value is not None})
     assert place.notes == []
+
+
+def test_scales_without_elements_do_not_fit() -> None:
+    from llmtrain_trainer.parallel.dequantize import spans
+
+    assert spans((32, 32), (0, 1), (16, 16)) is None
+    assert spans((32, 32), (2, 2), (16, 16)) == (16, 16)

@@ -59,6 +59,10 @@ def read_list(field: str, row: Row, column: str, value: Any) -> list[dict[str, A
     raise _Place(field, row, column, f"Write {column} as a list of objects").wrong(f"is {described(value)}, not a list of objects")
 
 
+LEARNED = ("weight", "train", "training")
+"""Keys of a message that say whether it is learned: OpenAI's, and the two that other trainers use."""
+
+
 def read_settings(field: str, row: Row, column: str, value: Any) -> dict[str, Any]:
     """Variables for the chat template, {} where there are none. It cannot bring a template or change how it is asked."""
     value = from_json(value)
@@ -105,18 +109,22 @@ def _turn(place: _Place, message: Any) -> Turn:
         raise place.wrong(SHAREGPT, SHAREGPT_WAY_OUT)
     if not isinstance(message, dict) or not isinstance(message.get("role"), str):
         raise place.wrong(f"is {described(message)}, not an object with role and content")
-    kept = {key: value for key, value in message.items() if value is not None and key not in ("content", "weight")}
+    kept = {key: value for key, value in message.items() if value is not None and key not in ("content", *LEARNED)}
     calls = _tool_calls(place, kept.pop("tool_calls", None), kept.pop("function_call", None))
     role = "tool" if kept["role"] == "function" else kept["role"]
     kept = {**kept, "role": role, "content": _text(place, message.get("content")), **({"tool_calls": calls} if calls else {})}
-    return Turn(kept, _weight(place, message) and role == "assistant")
+    return Turn(kept, _learned(place, message) and role == "assistant")
 
 
-def _weight(place: _Place, message: Mapping[str, Any]) -> bool:
-    weight = message.get("weight")
-    if weight is None or weight in (0, 1):
-        return weight != 0
-    raise place.wrong(f"has weight {weight!r}: a turn is learned (1) or not (0)", "Write weight 0 or 1")
+def _learned(place: _Place, message: Mapping[str, Any]) -> bool:
+    """Whether an answer is learned, as whichever key of LEARNED says; without one it is."""
+    said = {key: message[key] for key in LEARNED if message.get(key) is not None}
+    for key, value in said.items():
+        if value not in (0, 1):  # False and True as well
+            raise place.wrong(f"has {key} {value!r}: a turn is learned (1 or true) or not (0 or false)", f"Write {key} 0 or 1")
+    if len({bool(value) for value in said.values()}) > 1:
+        raise place.wrong(f"has {' and '.join(said)}, which say different things", "Keep one of them")
+    return all(said.values())
 
 
 def _text(place: _Place, content: Any) -> str:
@@ -155,13 +163,17 @@ def _tool_call(place: _Place, call: Any) -> dict[str, Any]:
         raise place.wrong(
             f"has a tool call that is {described(call)} without a name", 'Write {"function": {"name": ..., "arguments": {...}}}'
         )
-    return {**wrapped, "function": {**function, "arguments": _arguments(function.get("arguments"))}}
+    return {**wrapped, "function": {**function, "arguments": _arguments(place, function.get("arguments"))}}
 
 
-def _arguments(value: Any) -> Any:
-    """As an object: templates write objects as JSON, and would write JSON text as a string in quotes. Text that is no object stays."""
-    read = from_json({} if value is None else value)
-    return read if isinstance(read, dict) else value
+def _arguments(place: _Place, value: Any) -> dict[str, Any]:
+    """As an object: templates write objects as JSON, and would write text as a string in quotes, which no caller of tools can read."""
+    read = from_json({} if value in (None, "") else value)
+    if not isinstance(read, dict):
+        raise place.wrong(
+            "has a tool call whose arguments are no JSON object", 'Correct them, such as {"city": "Oslo"}, or leave the row out'
+        )
+    return read
 
 
 def is_sharegpt(message: Any) -> bool:

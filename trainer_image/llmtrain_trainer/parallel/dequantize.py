@@ -16,6 +16,8 @@ def spans(shape: tuple[int, ...], scale: tuple[int, ...], block: tuple[int, int]
     One scale for all; one a row; or one for each block, of `block` rows and columns or of what divides evenly. Blocks at the end may be
     smaller than the others where `block` says how large those are.
     """
+    if 0 in scale:
+        return None
     if all(size == 1 for size in scale):
         return shape
     if len(scale) == 1 and len(shape) == 2 and scale[0] == shape[0]:
