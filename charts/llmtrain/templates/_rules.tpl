@@ -27,7 +27,7 @@
   verbs: [get]
 - apiGroups: [scheduling.volcano.sh, scheduling.x-k8s.io]
   resources: [podgroups]
-  verbs: [get, list, create, patch, delete]
+  verbs: [get, list, create, delete]
 {{- end -}}
 
 {{/* Of the whole cluster alone: whether the node of a pod that is not well is still there. */}}

@@ -18,8 +18,8 @@ from llmtrain_operator.life.decision import Deletion
 IN_FLIGHT = 32
 """Writes of one job at a time; more does not make the API server faster."""
 
-_KEPT_UP = ("NetworkPolicy", "PodGroup", "Service")
-"""Kinds that are written anew where the job has one already; a ConfigMap cannot be changed, and a pod may run."""
+_KEPT_UP = ("NetworkPolicy", "Service")
+"""Kinds that are written anew where the job has one already. ConfigMaps cannot be changed, pods may run, PodGroups are of one attempt."""
 
 Result = TypeVar("Result")
 
@@ -93,13 +93,21 @@ async def _settle(client: Client, wanted: Object, found: Object, fresh: bool) ->
         if wanted["kind"] in _KEPT_UP:
             await client.apply(path_to(wanted), {**wanted, "metadata": {**meta, "uid": found_uid}})
             return
-        if wanted["kind"] == "Pod" or not fresh or _data(found) == _data(wanted):
+        if wanted["kind"] == "Pod" or not fresh or _same(found, wanted):
             return
     elif not is_made_for(found, labelled(wanted) or ""):
         raise NotCreatedError(409, _taken(wanted, found), taken=True)
     await client.delete(path_to(wanted), found_uid)
     if not await _create(client, wanted):
         raise ApiError(409, "Conflict", f"the {_name(wanted)} of an earlier job with this name is still going away")
+
+
+def _same(found: Object, wanted: Object) -> bool:
+    """Whether an object of an attempt says what is wanted; what a server added to a PodGroup does not count."""
+    if wanted["kind"] == "PodGroup":
+        given = found.get("spec") or {}
+        return all(given.get(key) == value for key, value in wanted["spec"].items())
+    return _data(found) == _data(wanted)
 
 
 def _data(config_map: Object) -> Object:
