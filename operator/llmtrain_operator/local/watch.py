@@ -92,10 +92,12 @@ class Watch:
 
     agents: Sequence[Agent]
     workdir: Workdir
+    began: float = field(default_factory=time.time)
+    """When the run began, seconds since the epoch."""
+
     _rows: dict[int, Progress] = field(default_factory=dict)
     _answers: dict[int, NodeStatus] = field(default_factory=dict)
     _checkpoint: CheckpointStatus | None = None
-    _began: float = field(default_factory=time.time)
     _trains: bool = False
     """Whether a step of this run was seen: rows of an earlier one are shown from then on, as the curve that it goes on with."""
 
@@ -112,7 +114,7 @@ class Watch:
         for row in self._metrics.rows():
             progress = Progress.model_validate(row)
             self._rows[progress.step] = progress
-            self._trains = self._trains or progress.time >= self._began
+            self._trains = self._trains or progress.time >= self.began
         news, newest = self._news(), self._newest_step()
         return Snapshot(
             time=time.time(),

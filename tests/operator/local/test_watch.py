@@ -77,7 +77,7 @@ def agent() -> Iterator[Agent]:
 
 def test_rows_beyond_a_resume_are_not_shown_until_they_are_computed_again(tmp_path: Path, agent: Agent) -> None:
     place = Workdir(tmp_path)
-    watch = Watch([agent], place)
+    watch = Watch([agent], place, began=0.0)
     metrics = place.node(0) / "metrics.jsonl"
     write(metrics, *(row(step, time=step) for step in range(1, 11)))
     assert watch.look().last is not None
@@ -92,7 +92,7 @@ def test_news_are_told_once_and_an_earlier_attempts_never(tmp_path: Path, agent:
     place = Workdir(tmp_path)
     events = place.node(0) / "events.jsonl"
     write(events, event(1, "restart"), event(2, "checkpoint_committed", name="step-00000004-a1-r1", step=4, bytes=7))
-    watch = Watch([agent], place)
+    watch = Watch([agent], place, began=0.0)
     first = watch.look()
     assert first.news == ()
     assert first.checkpoint is not None
@@ -104,7 +104,7 @@ def test_news_are_told_once_and_an_earlier_attempts_never(tmp_path: Path, agent:
 
 def test_an_agent_that_has_ended_is_shown_with_its_verdict(tmp_path: Path, agent: Agent) -> None:
     place = Workdir(tmp_path)
-    watch = Watch([agent], place)
+    watch = Watch([agent], place, began=0.0)
     (alive,) = watch.look().nodes
     assert alive is not None
     assert alive.phase == "training"
