@@ -67,6 +67,12 @@ LARGEST_GANG = 3
 """Nodes of a job that may be sound: its pods are made."""
 
 
+def _config(job: Json) -> Json:
+    """spec.model.config, as far as an earlier change left one."""
+    model = job["spec"].get("model")
+    return model.get("config") if isinstance(model, dict) else None
+
+
 def odd_job(good: Json, number: int, seed: int) -> Json:
     """Job number `number` of the seed. `good` is a whole manifest."""
     dice = random.Random(f"{seed}/{number}")
@@ -78,7 +84,7 @@ def odd_job(good: Json, number: int, seed: int) -> Json:
         if kind < 0.06:
             _metadata(job, dice)
             continue
-        if kind < 0.12 and isinstance(config := (job["spec"].get("model") or {}).get("config"), dict):
+        if kind < 0.12 and isinstance(config := _config(job), dict):
             config[dice.choice([*config, "mlp_only_layers", "num_experts", "x"])] = dice.choice([*SIZES, _odd(dice)])
             continue
         path, schema = dice.choice(fields)

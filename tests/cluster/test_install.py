@@ -49,8 +49,9 @@ def apply(life: Life, name: str, **spec: Any) -> str:
 
 
 def test_two_replicas_run_on_two_nodes_and_one_leads(installed: Release) -> None:
+    until(lambda: len(installed.pods()) == 2, "the replicas of an earlier release to be gone")
     pods = installed.pods()
-    assert len(pods) == 2 and len({pod["spec"]["nodeName"] for pod in pods}) == 2
+    assert len({pod["spec"]["nodeName"] for pod in pods}) == 2
     assert all(each["ready"] and each["restartCount"] == 0 for pod in pods for each in pod["status"]["containerStatuses"])
     until(lambda: bool(installed.leader()), "a leader")
 

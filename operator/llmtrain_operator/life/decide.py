@@ -184,11 +184,12 @@ def _waits_to_retry(gang: Gang) -> Decision | None:
 def _being_created(gang: Gang) -> Decision | None:
     """The status of a moment ago names an attempt of which there is no pod: another operator that leads, too, is about to create them.
 
-    A second attempt beside that one would have to be ended again.
+    A second attempt beside that one would have to be ended again. Where they were refused the status says so, and no longer this.
     """
     status = gang.job.status
     written = seconds_of(status.goodput.accounted_until) if status.goodput else None
-    begun = gang.over and gang.number > (status.ended_attempt or 0) and gang.observed.not_created is None
+    says = next((condition.reason for condition in status.conditions if condition.type == "Running"), None)
+    begun = gang.over and gang.number > (status.ended_attempt or 0) and says in (None, "CreatingPods")
     if not begun or written is None:
         return None
     left = written + CREATION_PATIENCE - gang.observed.now
