@@ -189,7 +189,8 @@ def _being_created(gang: Gang) -> Decision | None:
     status = gang.job.status
     written = seconds_of(status.goodput.accounted_until) if status.goodput else None
     says = next((condition.reason for condition in status.conditions if condition.type == "Running"), None)
-    begun = gang.over and gang.number > (status.ended_attempt or 0) and says in (None, "CreatingPods")
+    refused = gang.observed.not_created is not None or says not in (None, "CreatingPods")
+    begun = gang.over and gang.number > (status.ended_attempt or 0) and not refused
     if not begun or written is None:
         return None
     left = written + CREATION_PATIENCE - gang.observed.now
