@@ -69,7 +69,8 @@ LARGEST_GANG = 3
 
 def _config(job: Json) -> Json:
     """spec.model.config, as far as an earlier change left one."""
-    model = job["spec"].get("model")
+    spec = job.get("spec")
+    model = spec.get("model") if isinstance(spec, dict) else None
     return model.get("config") if isinstance(model, dict) else None
 
 

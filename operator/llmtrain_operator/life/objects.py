@@ -83,7 +83,7 @@ def pod_of(pod: object) -> Pod:
         nominated=_text(status, "nominatedNodeName") is not None,
         waiting=_text(waiting, "reason"),
         waiting_message=_text(waiting, "message"),
-        started=seconds_of(_map(state, "running").get("startedAt")) or seconds_of(_map(state, "terminated").get("startedAt")),
+        started=seconds_of(_map(state, "running").get("startedAt")) or seconds_of(_map(state, "terminated").get("startedAt")) or None,
         running=isinstance(running, Mapping) and not isinstance(ended, Mapping),
         beside=_beside(status),
         finished=seconds_of(_map(state, "terminated").get("finishedAt")),

@@ -131,3 +131,13 @@ def test_the_newest_warning_of_a_pod_is_kept() -> None:
 
     events = [event("new", "2027-01-15T08:00:02Z"), event("old", "2027-01-15T08:00:01Z"), event("well", "2027-01-15T08:00:03Z", "Normal")]
     assert objects.warnings_of(events)["demo-a1-0"].message == "new"
+
+
+def test_a_container_that_could_not_start_began_at_no_time() -> None:
+    """Its runtime says that it started in 1970."""
+    ended = {"exitCode": 128, "reason": "StartError", "startedAt": "1970-01-01T00:00:00Z", "finishedAt": "2027-01-15T08:00:00Z"}
+    pod = {
+        "metadata": {"name": "demo-a1-0", "uid": "u", "creationTimestamp": "2027-01-15T07:59:00Z"},
+        "status": {"phase": "Failed", "containerStatuses": [{"name": "trainer", "state": {"terminated": ended}}]},
+    }
+    assert objects.pod_of(pod).started is None
