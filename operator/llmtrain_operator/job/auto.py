@@ -7,8 +7,10 @@ than it costs. Relative cost says so in one number.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from math import log2
 
@@ -164,12 +166,13 @@ def _degrees(job: LLMTrainJob, shape: ModelShape, gpu: Gpu | None) -> Iterator[W
             yield Ways(tp=tp, pp=pp, cp=cp, ep=ep, zero=zero, micros=micros, exchange=cost)
 
 
+@cache
 def _micros(most: int) -> tuple[int, ...]:
     """Micro-batches that divide a replica's share of the batch; of very many the largest below each power of two."""
     found = divisors(most)
     if len(found) <= MOST_MICROS:
         return found
-    below = (max(micro for micro in found if micro <= 2**power) for power in range(MOST_MICROS))
+    below = (found[bisect_right(found, 2**power) - 1] for power in range(MOST_MICROS))
     return tuple(dict.fromkeys(below))
 
 
