@@ -79,9 +79,10 @@ class _Preparation:
         model_vocabulary = self._place_model_and_tokenizer()
         train = [self._train(i, entry) for i, entry in enumerate(self._entries)]
         validation = [self._validation(i, entry) for i, entry in enumerate(self._evaluation)]
-        if self._split:
+        if self.config.validation_share:
             validation = [
-                self._link_rows("validation", i, self._rows(entry, self._split) / "validation") for i, entry in enumerate(self._entries)
+                self._link_rows("validation", i, self._rows(entry, self.config.validation_share) / "validation")
+                for i, entry in enumerate(self._entries)
             ]
         return self._sum_up(train, validation, model_vocabulary)
 
@@ -92,11 +93,6 @@ class _Preparation:
     @cached_property
     def _evaluation(self) -> list[Entry]:
         return listed("evaluation.dataset", self.config.evaluation.dataset if self.config.evaluation else (), self._tell)
-
-    @property
-    def _split(self) -> float:
-        evaluation = self.config.evaluation
-        return evaluation.split if evaluation and not evaluation.dataset else 0.0
 
     # The tokenizer and the model
 
@@ -125,7 +121,7 @@ class _Preparation:
     def _train(self, index: int, entry: Entry) -> SetStats:
         if entry.dataset.streaming:
             return self._stream(index, entry)
-        return self._link_rows("train", index, self._rows(entry, self._split) / "train", entry)
+        return self._link_rows("train", index, self._rows(entry, self.config.validation_share) / "train", entry)
 
     def _validation(self, index: int, entry: Entry) -> SetStats:
         return self._link_rows("validation", index, self._rows(entry, 0.0) / "train", entry)
@@ -221,7 +217,7 @@ class _Preparation:
     def _sentences(self, train: Sequence[SetStats], validation: Sequence[SetStats]) -> Iterator[str]:
         """What a person must know of the data. Documents held back are told of with those of their dataset."""
         made = [*zip(self._entries, train, strict=True)]
-        if not self._split:
+        if not self.config.validation_share:
             made += zip(self._evaluation, validation, strict=True)
         return (sentence for entry, stats in made for sentence in sentences(entry.field, stats))
 

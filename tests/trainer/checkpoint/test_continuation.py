@@ -2,70 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from pydantic import BaseModel
-from transformers import AutoConfig, AutoModelForCausalLM
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
+sys.path.insert(0, str(Path(__file__).parent))
 
-from small_job import Job, config_of
+from resuming import LORA, SHAPE, Runs, manifest_of, pretrained
 
-from llmtrain_trainer.checkpoint.continuation import Resumption, record, resumption
-from llmtrain_trainer.checkpoint.manifest import File, Manifest, Meta
+from llmtrain_trainer.checkpoint.continuation import resumption
+from llmtrain_trainer.checkpoint.manifest import Meta
 from llmtrain_trainer.checkpoint.rules import RULES
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.data.prepared import Prepared
 from llmtrain_trainer.data.samples import open_samples
-
-SHAPE = {"model_type": "llama", "vocab_size": 512, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4}
-SHAPE |= {"num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": True}
-LORA = {"method": "lora", "rank": 8, "alpha": 16}
-
-
-class Runs:
-    """A run of 10 steps that saved after step 3, and what another run makes of it."""
-
-    def __init__(self, root: Path) -> None:
-        self.job = Job(root)
-        self.text = [{"source": self.job.text_file()}]
-
-    def config(self, **changes: Any) -> TrainerConfig:
-        training = {"maxSteps": 10, "schedule": {"name": "cosine"}, **changes.pop("training", {})}
-        given = {"dataset": self.text, "model": {"config": SHAPE}, "evaluation": {"split": 0.2}, **changes}
-        return config_of(given.pop("dataset"), training=training, **given)
-
-    def save(self, config: TrainerConfig, *, step: int = 3) -> Manifest:
-        prepared = self.job.prepare(config)
-        meta = Meta(
-            step=step,
-            consumed_samples=8 * step,
-            target_steps=prepared.target_steps,
-            record=json.loads(json.dumps(record(config, prepared))),
-            course=prepared.course(config.training.seed),
-        )
-        return _manifest(meta)
-
-    def kept_tokenizer(self) -> dict[str, Any]:
-        """One that does not follow the data."""
-        self.job.prepare(self.config())
-        place = shutil.copytree(self.job.run.prepared / "tokenizer", self.job.root / "kept")
-        return {"tokenizer": {"source": f"file://{place}"}}
-
-    def go_on(self, manifest: Manifest, config: TrainerConfig) -> Resumption:
-        return resumption(manifest, config, self.job.prepare(config))
-
-
-def _manifest(meta: Meta) -> Manifest:
-    name = f"step-{meta.step:08d}-a1-r1"
-    return Manifest(name=name, save_id="s", created=0.0, meta=meta, files=(File(path="f", bytes=0, sha256="0" * 64, node=0),))
 
 
 @pytest.fixture
@@ -76,20 +30,6 @@ def runs(tmp_path: Path) -> Runs:
 def test_the_same_run_goes_on_without_a_word(runs: Runs) -> None:
     found = runs.go_on(runs.save(runs.config()), runs.config())
     assert (found.refused, found.told, found.consumed_samples, found.target_steps) == (None, (), 24, 10)
-
-
-EXACT = {
-    "another layout": {"mesh": {"dp": 1, "tp": 2, "stages": [[0, 2]]}},
-    "another engine": {"engine": "deepspeed"},
-    "other cadences": {"training": {"microBatchSize": 4, "logEverySteps": 7, "activationCheckpointing": "full"}},
-    "another export": {"output": {"export": []}},
-}
-
-
-@pytest.mark.parametrize("changes", EXACT.values(), ids=list(EXACT))
-def test_what_changes_no_result_goes_on_without_a_word(runs: Runs, changes: dict[str, Any]) -> None:
-    found = runs.go_on(runs.save(runs.config()), runs.config(**changes))
-    assert (found.refused, found.told) == (None, ())
 
 
 TOLD = {
@@ -122,7 +62,8 @@ def test_a_finished_run_is_not_called_complete_with_what_it_never_trained_with(r
     training = changes.get("training", {})
     if "maxSteps" in training:
         assert found.refused is None, "there is more to train"
-    elif "schedule" not in training:
+    else:
+        sentence = "spec.training.schedule.warmupSteps is 5 and was 0" if "schedule" in training else sentence
         assert found.refused is not None and sentence in found.refused
         assert "Raise spec.training.maxSteps to train on, or train anew with another" in found.refused
 
@@ -170,15 +111,9 @@ def test_what_makes_another_model_is_refused(runs: Runs, before: dict[str, Any],
     )
 
 
-def _pretrained(root: Path, seed: int) -> dict[str, Any]:
-    torch.manual_seed(seed)
-    AutoModelForCausalLM.from_config(AutoConfig.for_model(**SHAPE)).save_pretrained(root)
-    return {"source": f"file://{root}"}
-
-
 def test_another_base_model_of_the_same_shape_is_refused(runs: Runs, tmp_path: Path) -> None:
-    one, other = _pretrained(tmp_path / "one", 1), _pretrained(tmp_path / "other", 2)
-    copy = _pretrained(tmp_path / "copy", 1)
+    one, other = pretrained(tmp_path / "one", 1), pretrained(tmp_path / "other", 2)
+    copy = pretrained(tmp_path / "copy", 1)
     tokenizer = {"tokenizer": {"train": {"algorithm": "bpe", "vocabSize": 300}}}
     for more in ({}, {"peft": LORA}):
         manifest = runs.save(runs.config(model=one, **tokenizer, **more))
@@ -221,7 +156,7 @@ def test_a_dataset_that_stays_goes_on_where_it_was_beside_one_that_is_new(runs: 
     more = [*runs.text, {"source": runs.job.text_file("more.jsonl", 50, 500), "weight": 3}]
     found = runs.go_on(manifest, runs.config(dataset=more, **kept))
     assert [part.before for part in found.course.parts] == [24, 0]
-    assert "1 of its 2 datasets go on where they were, 1 begin with their first sample, 0 of before are gone" in found.told[0]
+    assert "1 of 2 datasets go on where they were, 1 begin with their first sample." in found.told[0]
     again = found.course.followed_by(runs.job.prepare(runs.config(**kept)).course(1), 24 + 40)
     assert (again.start, again.parts[0].before, again.parts[0].key) == (64, 34, 0), "a quarter of 40 samples came from it"
 
@@ -239,10 +174,10 @@ def test_a_checkpoint_of_an_earlier_version_is_compared_as_far_as_it_goes(runs: 
     runs.job.prepare(config)
     digest = Prepared.load(runs.job.run.prepared).tokenizer_digest
     meta = Meta(step=3, consumed_samples=24, seed=2, tokenizer_hash=digest, global_size=4)  # type: ignore[call-arg]
-    found = runs.go_on(_manifest(meta), config)
+    found = runs.go_on(manifest_of(meta), config)
     assert found.refused is None and "records neither data nor training settings" in found.told[0]
     assert [field in " ".join(found.told) for field in ("training.seed is 1 and was 2", "globalBatchSize is 8 and was 4")] == [True, True]
-    other = runs.go_on(_manifest(meta.model_copy(update={"tokenizer_hash": "x"})), config)
+    other = runs.go_on(manifest_of(meta.model_copy(update={"tokenizer_hash": "x"})), config)
     assert other.refused is not None and f"spec.tokenizer is {digest} and was x" in other.refused
 
 
@@ -269,3 +204,51 @@ def test_every_field_of_the_configuration_has_its_rule() -> None:
     sections = ("training.", "peft.")
     named = [leaf for leaf in _leaves(TrainerConfig) if leaf.startswith(sections)]
     assert [leaf for leaf in named if leaf.startswith("peft.") and leaf not in told] == [], "a section's own rule is about its presence"
+
+
+def test_what_changes_at_once_is_told_without_contradiction(runs: Runs) -> None:
+    """Of samples one sentence, whatever decided them; of the batch alone that none is left out."""
+    manifest = runs.save(runs.config(evaluation=None))
+    batch, length = {"globalBatchSize": 4}, {"sequenceLength": 8}
+    (alone,) = runs.go_on(manifest, runs.config(evaluation=None, training=batch)).told
+    assert "no sequence is left out and none comes twice" in alone
+    (both,) = runs.go_on(manifest, runs.config(evaluation=None, training=batch | length)).told
+    assert "spec.training.sequenceLength is 8 and was 16 and spec.training.globalBatchSize is 4 and was 8: the rows are others" in both
+    assert "spec.dataset" not in both and "none comes twice" not in both
+
+
+def test_evaluation_that_is_added_says_what_it_does_to_the_data(runs: Runs) -> None:
+    manifest = runs.save(runs.config(evaluation=None))
+    told = runs.go_on(manifest, runs.config(evaluation={"split": 0.2})).told
+    assert told[0].startswith("spec.evaluation.split is 0.2 and was 0.0: the rows are others than before and begin with the first")
+    assert "some of the documents that are held back now were trained on before" in told[1] and len(told) == 2
+    assert runs.go_on(manifest, runs.config(evaluation={"dataset": runs.text})).told == (), "data of its own takes nothing away"
+    back = runs.go_on(runs.save(runs.config()), runs.config(evaluation=None)).told
+    assert len(back) == 1, "nothing is held back any more"
+
+
+def test_a_dataset_that_is_left_out_is_not_called_lost(runs: Runs) -> None:
+    more = [*runs.text, {"source": runs.job.text_file("more.jsonl", 50, 500), "weight": 3}]
+    kept = runs.kept_tokenizer()
+    (told,) = runs.go_on(runs.save(runs.config(dataset=more, **kept)), runs.config(**kept)).told
+    assert (
+        "1 of 1 datasets go on where they were, 0 begin" in told and "1 that it was trained on until now is left out from here on" in told
+    )
+
+
+def test_a_base_that_was_replaced_in_place_is_named_once(runs: Runs, tmp_path: Path) -> None:
+    tokenizer = {"tokenizer": {"train": {"algorithm": "bpe", "vocabSize": 300}}}
+    for more in ({}, {"peft": LORA}):
+        one = pretrained(tmp_path / "one", 1)
+        manifest = runs.save(runs.config(model=one, **tokenizer, **more))
+        pretrained(tmp_path / "one", 2)
+        found = runs.go_on(manifest, runs.config(model=one, **tokenizer, **more))
+        said = found.refused or found.told[0]
+        assert (found.refused is not None) == bool(more)
+        assert said.count(one["source"]) == 1 and "holds other weights than" in said
+
+
+def test_training_that_is_declared_done_at_the_checkpoint_says_so(runs: Runs) -> None:
+    found = runs.go_on(runs.save(runs.config()), runs.config(training={"maxSteps": 3}))
+    assert found.refused is None and "spec.training.maxSteps ends the training at step 3" in found.told[0]
+    assert "schedule of 10 steps: nothing more is trained." in found.told[0]

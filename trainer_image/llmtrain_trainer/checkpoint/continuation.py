@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from llmtrain_trainer.checkpoint.data_changes import data_changes
 from llmtrain_trainer.checkpoint.manifest import Manifest, Meta
-from llmtrain_trainer.checkpoint.rules import RULES, Rule
+from llmtrain_trainer.checkpoint.rules import RULES, Kind, Rule
 from llmtrain_trainer.checkpoint.shape_differences import shape_differences
-from llmtrain_trainer.config import TrainerConfig, Training
+from llmtrain_trainer.config import Schedule, TrainerConfig, Training
 from llmtrain_trainer.data.course import Course
 from llmtrain_trainer.data.prepared import Prepared
 from llmtrain_trainer.data.target import target_steps
@@ -46,9 +47,8 @@ def from_start(config: TrainerConfig, prepared: Prepared) -> Resumption:
 
 def record(config: TrainerConfig, prepared: Prepared) -> dict[str, Any]:
     """What meta.json says of a run, so that the next can be compared with it."""
-    said = config.model_dump(
-        mode="json", by_alias=True, include={"task": True, "training": True, "peft": True, "evaluation": {"split": True}}
-    )
+    said = config.model_dump(mode="json", by_alias=True, include={"task", "training", "peft"})
+    said["evaluation"] = {"split": config.validation_share}
     model = config.model.model_dump(mode="json", by_alias=True, include={"source", "revision", "init"})
     facts = prepared.model
     return said | {"model": model, "shape": facts.shape, "weights": facts.weights, "tokenizer": prepared.tokenizer_digest}
@@ -63,11 +63,12 @@ def resumption(manifest: Manifest, config: TrainerConfig, prepared: Prepared) ->
     course = _course(meta, fresh, consumed)
     target = target_steps(config, prepared.train_samples, done=meta.step, passed=course.passed(consumed))
     refused = [*_refused(before, now), *_model(before, now, config)]
-    told = [*_changed(before, now, manifest), *_schedule(before, config, meta, target), *_data(meta, course, fresh)]
+    told = [*_changed(before, now, manifest), *_data(before, now, meta.course, course, fresh)]
+    told += [*_weights_in_place(before, now, config, manifest), *_schedule(before, config, meta, target)]
     tokens = consumed * config.training.sequence_length if meta.consumed_tokens is None else meta.consumed_tokens
     return Resumption(
         refused=_refusal(manifest.name, refused) or _at_the_end(manifest, config, target, told),
-        told=(*_not_recorded(manifest), *(f"{sentence}." for sentence in told)),
+        told=(*_not_recorded(manifest), *(f"{sentence}." for sentence in (*told, *_shortened(manifest, config, target)))),
         consumed_samples=consumed,
         consumed_tokens=tokens,
         target_steps=target,
@@ -78,7 +79,7 @@ def resumption(manifest: Manifest, config: TrainerConfig, prepared: Prepared) ->
 def _recorded(meta: Meta) -> Mapping[str, Any]:
     """Earlier versions recorded less."""
     if meta.record is not None:
-        return meta.record
+        return meta.record | {"evaluation": meta.record.get("evaluation") or {"split": 0.0}}
     size = (meta.model_extra or {}).get("global_size", _ABSENT)
     training = {"seed": meta.seed, "globalBatchSize": size}
     return {
@@ -119,7 +120,7 @@ def _at(values: Mapping[str, Any], field: str) -> Any:
     return sorted(found) if isinstance(found, list) and field == "peft.targetModules" else found
 
 
-def _differing(before: Mapping[str, Any], now: Mapping[str, Any], kind: Literal["told", "refused"]) -> Iterator[tuple[Rule, str]]:
+def _differing(before: Mapping[str, Any], now: Mapping[str, Any], kind: Kind) -> Iterator[tuple[Rule, str]]:
     """Rules of a kind whose field changed, with the clause that says from what to what."""
     for rule in RULES:
         was, is_ = _at(before, rule.field), _at(now, rule.field)
@@ -140,6 +141,17 @@ def _whole_section(field: str, before: Mapping[str, Any], now: Mapping[str, Any]
     return bool(section) and (_at(before, section) is None) != (_at(now, section) is None)
 
 
+def _data(before: Mapping[str, Any], now: Mapping[str, Any], was: Course | None, course: Course, fresh: Course) -> Iterator[str]:
+    """Which samples come next; and of a larger share that is held back, that some of it was trained on."""
+    yield from data_changes([(rule.field, clause) for rule, clause in _differing(before, now, "data")], was, course, fresh)
+    shares = _at(before, "evaluation.split"), _at(now, "evaluation.split")
+    if _ABSENT not in shares and shares[0] < shares[1] and course != was:
+        yield (
+            f"spec.evaluation.split is {_shown(shares[1])} and was {_shown(shares[0])}: some of the documents that are held back now were "
+            "trained on before, so the validation loss is lower than that of unseen data"
+        )
+
+
 def _refused(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     for rule, clause in _differing(before, now, "refused"):
         yield f"{clause}: {rule.why}"
@@ -157,13 +169,29 @@ def _model(before: Mapping[str, Any], now: Mapping[str, Any], config: TrainerCon
         differences = ", ".join(f"{key} is {_shown(is_)} and was {_shown(was)}" for key, was, is_ in found)
         yield f"{field} describes another model ({differences}): the weights of the checkpoint do not fit it"
         return
-    was, is_ = before.get("weights"), now["weights"]
-    if was is None or is_ is None or was == is_:
+    if not _other_weights(before, now):
         return
     if config.peft is not None:
-        yield f"{_origin(now)} is another base than the adapters were trained on ({_origin(before)}): they are corrections of its weights"
+        yield f"{_origin(now)} {_another_base(before, now)}: they are corrections of its weights"
     elif _origin(before) != _origin(now) and not (_drawn(before) and _drawn(now)):
         yield f"{_origin(now)} is another base model than {_origin(before)}: none of its weights would be used"
+
+
+def _another_base(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    if _origin(before) == _origin(now):
+        return "holds other weights than those that the adapters were trained on"
+    return f"is another base than the adapters were trained on ({_origin(before)})"
+
+
+def _weights_in_place(before: Mapping[str, Any], now: Mapping[str, Any], config: TrainerConfig, manifest: Manifest) -> Iterator[str]:
+    """The same source holds other weights than training began with: what was trained goes on from those of the checkpoint."""
+    if config.peft is None and _other_weights(before, now) and _origin(before) == _origin(now) and not _drawn(now):
+        yield f"{_origin(now)} holds other weights than training began with: it goes on from those of {manifest.name}"
+
+
+def _other_weights(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    was, is_ = before.get("weights"), now["weights"]
+    return was is not None and is_ is not None and was != is_
 
 
 def _origin(said: Mapping[str, Any]) -> str:
@@ -184,8 +212,10 @@ def _schedule(before: Mapping[str, Any], config: TrainerConfig, meta: Meta, targ
     if meta.target_steps is None or meta.record is None or not isinstance(said, Mapping):
         return
     earlier = Training.model_validate({key: value for key, value in said.items() if key in _TRAINING})
-    same = earlier.schedule == training.schedule and (target == meta.target_steps or training.schedule.name == "constant")
-    if same or meta.step >= target:
+    if meta.step >= target:
+        yield from _other_schedule(earlier.schedule, training.schedule)
+        return
+    if earlier.schedule == training.schedule and (target == meta.target_steps or training.schedule.name == "constant"):
         return
     step = meta.step + 1
     rates = learning_rate(training, step, target), learning_rate(earlier, step, meta.target_steps)
@@ -196,16 +226,23 @@ def _schedule(before: Mapping[str, Any], config: TrainerConfig, meta: Meta, targ
 _TRAINING = {field.alias or name for name, field in Training.model_fields.items()}
 
 
-def _data(meta: Meta, course: Course, fresh: Course) -> Iterator[str]:
-    if meta.course is None or course == meta.course or meta.course.seed != fresh.seed:
-        return
-    known = {part.digest for part in meta.course.parts}
-    on, new = sum(part.digest in known for part in fresh.parts), sum(part.digest not in known for part in fresh.parts)
-    gone = sum(part.digest not in {part.digest for part in fresh.parts} for part in meta.course.parts)
-    yield (
-        f"spec.dataset gives other rows or weights than before: {on} of its {len(fresh.parts)} datasets go on where they were, "
-        f"{new} begin with their first sample, {gone} of before are gone"
-    )
+def _other_schedule(was: Schedule, is_: Schedule) -> Iterator[str]:
+    """Of a training that is over: there is no next step whose rate could be told."""
+    before, now = was.model_dump(by_alias=True), is_.model_dump(by_alias=True)
+    for key in now:
+        if before[key] != now[key]:
+            yield f"spec.training.schedule.{key} is {_shown(now[key])} and was {_shown(before[key])}"
+
+
+def _shortened(manifest: Manifest, config: TrainerConfig, target: int) -> Iterator[str]:
+    """A training that is declared done: its schedule was made for more steps."""
+    meant = manifest.meta.target_steps
+    if meant is not None and manifest.meta.step == target < meant:
+        field = "maxSteps" if config.training.max_steps is not None else "epochs"
+        yield (
+            f"spec.training.{field} ends the training at step {target}, where {manifest.name} stands, and the learning rate followed a "
+            f"schedule of {meant} steps: nothing more is trained"
+        )
 
 
 def _refusal(name: str, reasons: list[str]) -> str | None:

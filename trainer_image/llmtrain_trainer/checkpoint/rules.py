@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+Kind = Literal["exactly", "told", "data", "refused"]
+"""exactly: whatever it is, the run goes on as if it had been so from the start. data: told, by data_changes.py for all of them at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`field` as in the manifest below spec. exactly: whatever it is, the run goes on as if it had been so from the start."""
+    """`field` as in the manifest below spec."""
 
     field: str
-    kind: Literal["exactly", "told", "refused"]
+    kind: Kind
     why: str
 
 
@@ -21,6 +24,10 @@ def _exactly(why: str, *fields: str) -> tuple[Rule, ...]:
 
 def _told(why: str, *fields: str) -> tuple[Rule, ...]:
     return tuple(Rule(field, "told", why) for field in fields)
+
+
+def _data(why: str, *fields: str) -> tuple[Rule, ...]:
+    return tuple(Rule(field, "data", why) for field in fields)
 
 
 def _refused(why: str, *fields: str) -> tuple[Rule, ...]:
@@ -41,10 +48,8 @@ RULES: tuple[Rule, ...] = (
     *_refused("adapters and whole weights are different checkpoints", "peft"),
     *_refused("the adapters would be others than those of the checkpoint", "peft.method", "peft.rank", "peft.targetModules"),
     *_refused("the adapters would change the model by another measure", "peft.alpha"),
-    *_told("the checkpoint counts samples, so no sequence is left out and none comes twice", "training.globalBatchSize"),
-    *_told("the data is cut into other rows, and their order begins with the first", "training.sequenceLength", "training.packing"),
-    *_told("other documents are held back, so the data is cut into other rows", "evaluation.split"),
-    *_told("the order of the data begins anew, so sequences of this pass may come twice", "training.seed"),
+    *_data("which samples come next is told", "training.globalBatchSize", "training.sequenceLength", "training.packing"),
+    *_data("which samples come next is told", "evaluation.split", "training.seed"),
     *_told("steps compute in it from here on; weights and moments stay in fp32", "training.precision"),
     *_told("it holds from here on, with the moments of before", "training.optimizer.name", "training.optimizer.learningRate"),
     *_told("it holds from here on, with the moments of before", "training.optimizer.betas", "training.optimizer.epsilon"),

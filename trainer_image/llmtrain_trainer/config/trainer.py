@@ -184,3 +184,8 @@ class TrainerConfig(Strict):
 
     hang_seconds: Annotated[float, Field(gt=0)] | None = None
     """Restart the ranks when no step ended for this long; None: learned from the step time (10 x median, at least 300 s)."""
+
+    @property
+    def validation_share(self) -> float:
+        """Share of the training documents that is held back."""
+        return self.evaluation.split if self.evaluation and not self.evaluation.dataset else 0.0
