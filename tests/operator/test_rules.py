@@ -21,6 +21,7 @@ SPEC: Section = {
 }
 RANDOM: Section = {**SPEC, "model": {"config": {"model_type": "llama"}}}
 STREAM: Section = {**SPEC, "dataset": [{"source": "file:///a"}, {"source": "file:///b", "streaming": True}]}
+CHAT: Section = {**SPEC, "task": "sft", "dataset": [{"source": "file:///a", "format": "messages"}]}
 EPOCHS: Section = {"globalBatchSize": 8, "sequenceLength": 128, "epochs": 1.5}
 STEPS: Section = SPEC["training"]
 STORE: Section = {"destination": "s3://bucket/job"}
@@ -62,6 +63,19 @@ EXAMPLES: dict[tuple[str, str], tuple[list[Section], list[Section]]] = {
             {**SPEC, "model": {"source": "hf://a/b", "init": "random"}, "tokenizer": {"train": {"vocabSize": 512}}},
         ],
         [{**SPEC, "tokenizer": {"train": {"vocabSize": 512}}}],
+    ),
+    ("spec", "dataset"): (
+        [SPEC, CHAT, {**SPEC, "task": "sft"}, {**CHAT, "dataset": [{"source": "file:///a", "format": "promptCompletion"}]}],
+        [{**CHAT, "task": "pretrain"}, {**SPEC, "dataset": [*SPEC["dataset"], *CHAT["dataset"]]}],
+    ),
+    ("spec", "evaluation.dataset"): (
+        [SPEC, {**SPEC, "evaluation": {"split": 0.1}}, {**CHAT, "evaluation": {"dataset": CHAT["dataset"]}}],
+        [{**SPEC, "evaluation": {"dataset": CHAT["dataset"]}}],
+    ),
+    ("spec.evaluation.dataset[]", "streaming"): ([{"source": "file:///a"}], [{"source": "file:///a", "streaming": True}]),
+    ("spec", "evaluation.split"): (
+        [SPEC, STREAM, {**SPEC, "evaluation": {"split": 0.1}}, {**STREAM, "evaluation": {"dataset": [{"source": "file:///c"}]}}],
+        [{**STREAM, "evaluation": {"split": 0.1}}],
     ),
     ("spec", "training.maxSteps"): ([SPEC, STREAM, {**SPEC, "training": EPOCHS}], [{**STREAM, "training": EPOCHS}]),
     ("spec.training", "maxSteps"): (

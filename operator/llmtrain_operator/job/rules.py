@@ -47,6 +47,17 @@ def _names_nothing(section: Section) -> bool:
     return not section.get("source") and not section.get("train")
 
 
+def _formats_suit(field: str) -> Callable[[Section], bool]:
+    """Whether the task reads the format of each dataset of a field of spec."""
+    evaluated = field.startswith("evaluation.")
+
+    def holds(spec: Section) -> bool:
+        datasets = spec.get("evaluation", {}).get("dataset", []) if evaluated else spec["dataset"]
+        return spec["task"] != "pretrain" or all(dataset["format"] == "text" for dataset in datasets)
+
+    return holds
+
+
 RULES: tuple[Rule, ...] = (
     Rule(
         at="spec.model",
@@ -114,6 +125,36 @@ RULES: tuple[Rule, ...] = (
         holds=lambda self: "train" not in self.get("tokenizer", {}) or "config" in self["model"] or self["model"]["init"] == "random",
         rule="pretrained weights know only the tokens of their own tokenizer",
         way_out="Leave tokenizer.train out, or start from random weights with model.init: random",
+    ),
+    *(
+        Rule(
+            at="spec",
+            field=datasets,
+            reads=("task", datasets.partition(".")[0]),
+            cel=f"{given}self.{datasets}.all(d, d.format == 'text' || self.task != 'pretrain')",
+            holds=_formats_suit(datasets),
+            rule="task pretrain reads format text alone, and learns every token",
+            way_out="Write task: sft to learn from conversations or answers, or format: text",
+        )
+        for datasets, given in (("dataset", ""), ("evaluation.dataset", "!has(self.evaluation) || "))
+    ),
+    Rule(
+        at="spec.evaluation.dataset[]",
+        field="streaming",
+        reads=("streaming",),
+        cel="!self.streaming",
+        holds=lambda self: not self["streaming"],
+        rule="validation data is read many times",
+        way_out="Leave streaming out",
+    ),
+    Rule(
+        at="spec",
+        field="evaluation.split",
+        reads=("dataset", "evaluation"),
+        cel="!has(self.evaluation) || self.evaluation.split == 0.0 || !self.dataset.exists(d, d.streaming)",
+        holds=lambda self: not self.get("evaluation", {}).get("split") or not any(d["streaming"] for d in self["dataset"]),
+        rule="a streaming dataset is not whole before training, so none of it can be held back",
+        way_out="Give evaluation.dataset instead of split, or set streaming to false",
     ),
     Rule(
         at="spec",
