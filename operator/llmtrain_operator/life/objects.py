@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from llmtrain_operator.job.parse import ManifestError, parse_object
 from llmtrain_operator.job.problem import cut, sentences
@@ -114,16 +114,16 @@ def agent_of(answer: object, time: float) -> Agent | None:
     """The answer of GET /status, as JSON already read. An image newer than this operator may say more. None for what is no sound answer: it
     comes from a pod that runs code of others."""
     try:
-        if not _has_sound_numbers(answer):
-            return None
-        return Agent(status=NodeStatus.model_validate(answer, extra="ignore"), time=time)
+        status = NodeStatus.model_validate(answer, extra="ignore")
     except (ValidationError, RecursionError):
         return None
+    return Agent(status=status, time=time) if _has_sound_numbers(status) else None
 
 
-def _has_sound_numbers(answer: object) -> bool:
-    """Whether every whole number is one that can be counted with: time, steps and bytes stay far below."""
-    waiting = [answer]
+def _has_sound_numbers(read: BaseModel) -> bool:
+    """Whether every whole number is one that can be counted with: time, steps and bytes stay far below. Of what was read, not of the
+    JSON: there a number may also be a text or end in `.0`."""
+    waiting: list[object] = [read.model_dump(mode="json")]
     while waiting:
         found = waiting.pop()
         if isinstance(found, (dict, list)):
@@ -134,11 +134,12 @@ def _has_sound_numbers(answer: object) -> bool:
 
 
 def verdict_of(termination: str | None) -> Verdict | None:
-    """A termination message that is a verdict."""
+    """A termination message that is a sound verdict: it too comes from a pod that runs code of others."""
     try:
-        return Verdict.model_validate(json.loads(termination or ""), extra="ignore")
+        verdict = Verdict.model_validate(json.loads(termination or ""), extra="ignore")
     except (ValueError, RecursionError):
         return None
+    return verdict if _has_sound_numbers(verdict) else None
 
 
 def workload_of(workload: object) -> Admission:

@@ -150,7 +150,7 @@ def plan_summary(plan: Plan) -> record.PlanSummary:
     model = plan.job.spec.model
     return record.PlanSummary(
         engine=plan.engine,
-        engine_reason=plan.engine_reason[:1024] if plan.engine_reason else None,
+        engine_reason=_cut(plan.engine_reason, LONGEST_WORD) if plan.engine_reason else None,
         layout=" ".join(f"{axis}{size}" for axis, size in degrees(mesh)) or "one device",
         nodes=mesh.nodes,
         gpus=mesh.world_size if plan.gpu else 0,
@@ -160,8 +160,8 @@ def plan_summary(plan: Plan) -> record.PlanSummary:
         tokens_per_second=float(round(plan.throughput.tokens_per_second))
         if plan.throughput and plan.throughput.tokens_per_second
         else None,
-        advice=tuple(sentence[:1024] for sentence in plan.advice[:64]),
-        model=(model.source or (plan.shape.model_type if plan.shape else None) or "config")[:1024],
+        advice=tuple(_cut(sentence, LONGEST_WORD) for sentence in plan.advice[:64]),
+        model=_cut(model.source or (plan.shape.model_type if plan.shape else None) or "config", LONGEST_WORD),
     )
 
 
@@ -236,7 +236,11 @@ def _checkpoint(gang: Gang) -> record.CheckpointSummary | None:
     if new is None or (old is not None and (seconds_of(old.time) or 0.0) > new.committed_at):
         return old
     return record.CheckpointSummary(
-        name=new.name[:1024], step=max(0, new.step), uri=new.uri[:2048], bytes=max(0, new.bytes), time=text_of(new.committed_at)
+        name=_cut(new.name, LONGEST_WORD),
+        step=max(0, new.step),
+        uri=_cut(new.uri, 2 * LONGEST_WORD),
+        bytes=max(0, new.bytes),
+        time=text_of(new.committed_at),
     )
 
 
@@ -245,7 +249,7 @@ MOST_NOTICES = 64
 
 def _notices(gang: Gang) -> tuple[str, ...]:
     """What the agents told so far; what an earlier attempt told goes as the newest tells anything."""
-    said = dict.fromkeys(sentence[:1024] for told in gang.notices for sentence in told)
+    said = dict.fromkeys(_cut(sentence, LONGEST_WORD) for told in gang.notices for sentence in told)
     old = gang.job.status
     kept = old.notices if old.attempt == gang.number or not said else ()
     return tuple(dict.fromkeys((*kept, *said)))[-MOST_NOTICES:]
@@ -326,4 +330,4 @@ def _avoided(gang: Gang, decision: Decision) -> tuple[str, ...]:
     before = gang.job.status.failure
     if failure.reason in _FOLLOW_THE_JOB and before is not None and before.reason == failure.reason and before.node != failure.node:
         return tuple(node for node in old if node != before.node)  # what befalls the job on one node after another is not the nodes'
-    return (*(node for node in old if node != failure.node), failure.node[:1024])[-MOST_AVOIDED:]
+    return (*(node for node in old if node != failure.node), _cut(failure.node, LONGEST_WORD))[-MOST_AVOIDED:]

@@ -19,8 +19,8 @@ def seconds_of(text: object) -> float | None:
 
 
 def text_of(seconds: float) -> str:
-    """RFC 3339 in UTC, whole seconds, as Kubernetes writes it: 2026-01-31T12:00:00Z."""
-    return datetime.fromtimestamp(min(max(0, int(seconds)), _LAST), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """RFC 3339 in UTC, whole seconds, as Kubernetes writes it: 2026-01-31T12:00:00Z. What is no time becomes the nearest that is one."""
+    return datetime.fromtimestamp(int(min(max(0, seconds), _LAST)), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def span(seconds: float) -> str:

@@ -13,13 +13,15 @@ from pathlib import Path
 
 LLMTRAIN = str(Path(sys.executable).with_name("llmtrain"))
 STRANGER = """
-import json, os, sys
+import json, os
 from datetime import timedelta
 from torch._C._distributed_c10d import PrefixStore, TCPStore
+print("ready", flush=True)
+port = int(input())
 if os.getuid() == 0:
     os.setgid(65534); os.setuid(65534)
 try:
-    store = TCPStore("127.0.0.1", int(sys.argv[1]), is_master=False, timeout=timedelta(seconds=5), wait_for_workers=False)
+    store = TCPStore("127.0.0.1", port, is_master=False, timeout=timedelta(seconds=5), wait_for_workers=False)
     verdict = json.dumps({"exitCode": 2, "reason": "BadConfig", "message": "set by a stranger"})
     PrefixStore("gang/default/open-rendezvous-store/1", store).set("verdict", verdict)
     print("the store took it")
@@ -48,15 +50,19 @@ def port_of(run: subprocess.Popen) -> int:
     raise AssertionError("no agent listens")
 
 
+# The stranger has torch at hand before the run begins, so that it comes while ranks still start, however slow the machine is.
+environment = {**os.environ, "HOME": "/"}
+command = [sys.executable, "-c", STRANGER]
+stranger = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+stranger.stdout.readline()
 run = subprocess.Popen([LLMTRAIN, "run", "-f", "job.yaml", "--nodes", "2", "--plain", "--workdir", "w"])
 port = port_of(run)
-environment = {**os.environ, "HOME": "/"}
-command = [sys.executable, "-c", STRANGER, str(port)]
-stranger = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=60)
-said = stranger.stdout + stranger.stderr
+stranger.stdin.write(f"{port}\n")
+stranger.stdin.flush()
 crowd = [socket.create_connection(("127.0.0.1", port), timeout=5) for _ in range(50)]
 for one in crowd:
     one.sendall(b"\0" * 200)
+said, _ = stranger.communicate(timeout=100)
 print(said)
 code = run.wait(200)
 assert "turned away" in said, said

@@ -20,6 +20,8 @@ from llmtrain_operator.kube.planner import FAILED_SECONDS, Planner
 from llmtrain_operator.life.objects import job_of
 
 pytestmark = pytest.mark.processes
+PATIENCE = 60.0
+"""Seconds for what a busy machine may take its time over."""
 
 
 class Hostile(Judge):
@@ -46,7 +48,7 @@ class _Bomb:
 
 
 async def test_what_takes_too_long_or_too_much_fails_alone_and_the_next_is_judged() -> None:
-    judge = Hostile(seconds=3.0)
+    judge = Hostile(seconds=PATIENCE)
     try:
         assert isinstance(await judge.ask("planned", manifest(), {}), Planned)
         with pytest.raises(NoJudgementError, match="MemoryError"):
@@ -56,7 +58,7 @@ async def test_what_takes_too_long_or_too_much_fails_alone_and_the_next_is_judge
         judge._seconds = 0.2
         with pytest.raises(NoJudgementError, match=r"longer than 0\.2 s"):
             await judge.hang()
-        judge._seconds = 3.0
+        judge._seconds = PATIENCE
         found = await judge.ask("planned", manifest(), {})
         assert found.plan is not None and found.refusal is None
         assert judge._process is not None and not any(name.startswith(("AWS", "HF")) for name in _environment(judge._process.pid))
@@ -69,7 +71,7 @@ def _environment(pid: int) -> list[str]:
 
 
 async def test_a_judge_that_was_killed_is_started_again() -> None:
-    judge = Judge()
+    judge = Judge(PATIENCE)
     try:
         await judge.ask("planned", manifest(), {})
         assert judge._process is not None
@@ -125,23 +127,21 @@ def test_one_object_that_is_nested_too_deeply_takes_no_other_of_its_list_along()
     assert read_json(json.dumps(manifest()).encode()) == manifest()
 
 
+@pytest.mark.timeout(60)
 async def test_what_runs_aside_is_held_up_by_nothing_in_this_loop() -> None:
-    import time
-
-    ticks: list[float] = []
+    ticks: list[int] = []
 
     async def tick() -> None:
         while True:
-            ticks.append(time.monotonic())
-            await asyncio.sleep(0.01)
+            ticks.append(1)
+            await asyncio.sleep(0.001)
 
     with Aside() as aside:
         task = asyncio.create_task(aside.run(tick()))
         await asyncio.sleep(0.05)
-        before, end = len(ticks), time.monotonic() + 0.5
-        while time.monotonic() < end:  # this loop stands still
+        before = len(ticks)
+        while len(ticks) < before + 5:  # this loop stands still until the other one went on
             sum(range(1000))
-        assert len(ticks) > before + 5
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -156,7 +156,7 @@ def test_a_loop_that_stands_still_is_told_to_the_probes() -> None:
 
 
 async def test_who_goes_away_ends_neither_the_process_nor_what_others_asked() -> None:
-    judge = Judge()
+    judge = Judge(PATIENCE)
     try:
         await judge.ask("planned", manifest(), {})
         assert judge._process is not None

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from llmtrain_operator.job.shape import ModelShape
-from llmtrain_operator.kube.judge import Here, Judges, NoJudgementError
+from llmtrain_operator.kube.judge import Here, Judge, Judges, NoJudgementError
 from llmtrain_operator.kube.metrics import Metrics
 from llmtrain_operator.kube.webhook import LARGEST_REVIEW, MOST_REVIEWS, PATH, Certificate, Doorkeeper, application, serving
 from llmtrain_operator.sources import read_shape
@@ -81,7 +81,7 @@ def broken(_: Model) -> ModelShape | None:
     raise ZeroDivisionError("a bug")
 
 
-async def ask(tmp_path: Path, body: Any, shape_now: Callable[[Model], ModelShape | None] = shape, within: float = 10) -> tuple[int, Any]:
+async def ask(tmp_path: Path, body: Any, shape_now: Callable[[Model], ModelShape | None] = shape, within: float = 60) -> tuple[int, Any]:
     authority = write_certificate(tmp_path)
     async with serving(tmp_path, "127.0.0.1", 0, application(shape_now, Metrics(), within, Here())) as port:
         return await post(port, authority, body)
@@ -90,7 +90,7 @@ async def ask(tmp_path: Path, body: Any, shape_now: Callable[[Model], ModelShape
 @pytest.mark.parametrize("asked", ["127.0.0.1", "[::1]"])
 async def test_a_review_is_answered_on_ipv4_and_on_ipv6(tmp_path: Path, asked: str) -> None:
     authority = write_certificate(tmp_path)
-    async with serving(tmp_path, "::", 0, application(shape, Metrics(), 10, Here())) as port:
+    async with serving(tmp_path, "::", 0, application(shape, Metrics(), 60, Here())) as port:
         code, answer = await post(port, authority, review(GOOD), asked)
     assert code == 200 and answer["response"]["allowed"] is True
 
@@ -119,7 +119,7 @@ class Broken(Here):
         raise NoJudgementError("it took longer than 2 s")
 
 
-async def asked_of(tmp_path: Path, body: Any, judge: Judges, within: float = 10) -> tuple[int, Any]:
+async def asked_of(tmp_path: Path, body: Any, judge: Judges, within: float = 60) -> tuple[int, Any]:
     authority = write_certificate(tmp_path)
     async with serving(tmp_path, "127.0.0.1", 0, application(shape, Metrics(), within, judge)) as port:
         return await post(port, authority, body)
@@ -165,7 +165,7 @@ async def test_a_manifest_nested_however_deep_is_refused_when_it_comes_and_can_b
     config = {"model_type": "llama", "x": "DEEP"}
     nested = GOOD | {"spec": GOOD["spec"] | {"model": {"config": config}}}
     authority = write_certificate(tmp_path)
-    async with serving(tmp_path, "127.0.0.1", 0, application(shape, Metrics())) as port:
+    async with serving(tmp_path, "127.0.0.1", 0, application(shape, Metrics(), within=60, judge=Judge(60))) as port:
         for depth in (70, 250, 950, 5000, 9990):
             _, created = await post(port, authority, of_text(nested, depth, "CREATE"))
             _, changed = await post(port, authority, of_text(nested, depth, "UPDATE"))
@@ -184,7 +184,7 @@ async def test_many_large_bodies_take_no_memory_of_the_operator_and_a_review_is_
     body = b'{"request":{"uid":"u","operation":"CREATE","object":[' + b"{}," * (LARGEST_REVIEW // 3 - 100) + b"{}]}}"
     authority = write_certificate(tmp_path)
     before = resident()
-    async with serving(tmp_path, "127.0.0.1", 0, application(shape, Metrics(), within=60)) as port:
+    async with serving(tmp_path, "127.0.0.1", 0, application(shape, Metrics(), within=60, judge=Judge(60))) as port:
         answers = await asyncio.gather(*(post(port, authority, body) for _ in range(6)))
         assert {code for code, _ in answers} <= {200, 503} and (await post(port, authority, review(GOOD)))[0] == 200
     assert all(not said["response"]["allowed"] for code, said in answers if code == 200)
@@ -199,13 +199,13 @@ def resident() -> int:
 async def test_large_bodies_that_never_end_hold_up_no_review_of_usual_size(tmp_path: Path) -> None:
     authority = write_certificate(tmp_path)
     trust = ssl.create_default_context(cafile=str(authority))
-    async with serving(tmp_path, "127.0.0.1", 0, application(shape, Metrics(), within=20, judge=Here())) as port:
+    async with serving(tmp_path, "127.0.0.1", 0, application(shape, Metrics(), within=60, judge=Here())) as port:
         slow = [await asyncio.open_connection("127.0.0.1", port, ssl=trust) for _ in range(MOST_REVIEWS + 2)]
         for _, writer in slow:
             writer.write(f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: {LARGEST_REVIEW}\r\n\r\n{{".encode())
             await writer.drain()
         await asyncio.sleep(0.1)
-        code, answer = await asyncio.wait_for(post(port, authority, review(GOOD)), 10)
+        code, answer = await asyncio.wait_for(post(port, authority, review(GOOD)), 30)
         assert code == 200 and answer["response"]["allowed"] is True
         for _, writer in slow:
             writer.transport.abort()

@@ -5,14 +5,13 @@ from __future__ import annotations
 import pickle
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_agent import free_port
+from tiny_agent import PATIENCE, free_port
 from torch.distributed.checkpoint.metadata import Metadata
 
 from llmtrain_trainer.agent.agreement import Agreement
@@ -56,7 +55,7 @@ class Nodes:
         return [self.pool.submit(act, gang) for gang in self.gangs]
 
     def all(self, act: Callable[[Gang], Any]) -> list[Any]:
-        return [future.result(30) for future in self.begin(act)]
+        return [future.result(PATIENCE) for future in self.begin(act)]
 
     def meet(self) -> None:
         self.all(lambda gang: gang.next_rendezvous())
@@ -91,7 +90,7 @@ def test_a_node_that_wants_a_round_is_seen_by_the_others(nodes: Nodes) -> None:
     while first.num_nodes_waiting() == 0:
         assert not joining.done()
     first.next_rendezvous()
-    joining.result(10)
+    joining.result(PATIENCE)
     assert [gang.round for gang in nodes.gangs] == [2, 2]
 
 
@@ -122,7 +121,7 @@ def test_a_node_that_came_anew_makes_the_others_start_again() -> None:
     while first.num_nodes_waiting() == 0:
         assert not joining.done()
     first.next_rendezvous()
-    joining.result(10)
+    joining.result(PATIENCE)
     assert (first.round, anew.round, second.round) == (2, 2, 1)
 
 
@@ -131,7 +130,7 @@ def test_a_wait_ends_when_another_node_fails_meanwhile(nodes: Nodes) -> None:
     waiting = nodes.pool.submit(nodes.gangs[0].wait, "round/1/never")
     nodes.pool.submit(nodes.gangs[1].next_rendezvous)
     with pytest.raises(SupersededError):
-        waiting.result(10)
+        waiting.result(PATIENCE)
     nodes.gangs[0].next_rendezvous()
 
 
@@ -141,7 +140,7 @@ def test_a_verdict_ends_every_wait_on_every_node(nodes: Nodes) -> None:
     nodes.gangs[1].give_up(Verdict(exit_code=12, reason="OutOfMemory", message="Rank 3 ran out of memory."))
     for wait in waits:
         with pytest.raises(GaveUpError, match="Rank 3"):
-            wait.result(10)
+            wait.result(PATIENCE)
 
 
 def test_a_wish_to_stop_ends_a_wait(nodes: Nodes) -> None:
@@ -164,20 +163,33 @@ def test_a_node_that_does_not_come_to_a_round_is_absent(nodes: Nodes) -> None:
         assert not waiting.done()
     nodes.stop.set()
     with pytest.raises(StoppedError):
-        waiting.result(10)
+        waiting.result(PATIENCE)
     assert nodes.gangs[0].absent() == {1}
 
 
 OVER = Verdict(exit_code=ExitCode.SAVED, reason="Saved", message="Told to stop.")
 
 
-def test_a_gang_that_gave_up_and_is_told_to_stop_waits_for_no_dead_node(nodes: Nodes) -> None:
+class Clock:
+    """Seconds that pass by sleeping alone."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_a_gang_that_gave_up_and_is_told_to_stop_waits_for_no_dead_node(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
     nodes.meet()
     nodes.stop.set()
     nodes.gangs[0].give_up(OVER)
-    began = time.monotonic()
+    clock = Clock()
+    monkeypatch.setattr("llmtrain_trainer.agent.gang.time", clock)
     nodes.gangs[0].leave()
-    assert 0.5 < time.monotonic() - began < 5
+    assert 0.5 < clock.now < 5
 
 
 @pytest.mark.parametrize("stop", [True, False], ids=["a stop in order", "a verdict"])
@@ -189,9 +201,9 @@ def test_nodes_that_live_are_waited_for(nodes: Nodes, stop: bool) -> None:
         nodes.gangs[0].give_up(OVER)
     leaving = nodes.pool.submit(nodes.gangs[0].leave)
     with pytest.raises(TimeoutError):
-        leaving.result(2)
+        leaving.result(0.5)
     nodes.gangs[1].leave()
-    leaving.result(10)
+    leaving.result(PATIENCE)
 
 
 # -- the agreement on a checkpoint
@@ -234,7 +246,7 @@ class Agreeing:
     def settle(self, *, first: bool) -> list[str | None]:
         self.nodes.meet()
         settling = [self.nodes.pool.submit(agreement.settle, first=first) for agreement in self.agreements]
-        return [future.result(30).checkpoint for future in settling]
+        return [future.result(PATIENCE).checkpoint for future in settling]
 
 
 OLD, NEW = "step-00000010-a0-r1", "step-00000020-a0-r1"
