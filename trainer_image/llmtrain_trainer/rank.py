@@ -40,6 +40,7 @@ from llmtrain_trainer.prepare import Prepared
 from llmtrain_trainer.progress import Rows
 from llmtrain_trainer.pulse import Pulse
 from llmtrain_trainer.rendezvous.client import SecretStore
+from llmtrain_trainer.rendezvous.objects import restrict
 from llmtrain_trainer.run_dir import RunDir
 
 _CONNECT = timedelta(seconds=120)
@@ -141,6 +142,7 @@ def _join(config: TrainerConfig, round_number: int) -> None:
     else:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         backend = "cpu:gloo,cuda:nccl"
+    restrict()
     secret = os.environ[RENDEZVOUS_SECRET].encode()
     store = SecretStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), secret, _CONNECT)
     dist.init_process_group(

@@ -27,7 +27,7 @@ _DTYPES = frozenset(
 )
 _STORAGES = frozenset(f"{kind}Storage" for kind in ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool"))
 
-_INDEX_NAMES: Mapping[str, Collection[str]] = {
+INDEX_NAMES: Mapping[str, Collection[str]] = {
     "torch": {"Size", *_DTYPES},
     "torch.serialization": {"_get_layout"},
     "torch.distributed.checkpoint.metadata": {
@@ -96,7 +96,7 @@ def load(data: bytes, names: Mapping[str, Collection[str]], place: str) -> Any:
 
 def load_index(path: Path) -> Any:
     """DCP's index as a Record of class Metadata. Raises BadCheckpointError."""
-    return load(path.read_bytes(), _INDEX_NAMES, f"{path.parent.name}/{path.name}")
+    return load(path.read_bytes(), INDEX_NAMES, f"{path.parent.name}/{path.name}")
 
 
 def is_pickle(name: str) -> bool:

@@ -96,12 +96,15 @@ def _rank(script: Path, function: str, rank: int, world: int, meeting: str, back
     import torch
     import torch.distributed as dist
 
+    from llmtrain_trainer.rendezvous.objects import restrict
+
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
     try:
         module = load_script(script)
         if "nccl" in backend:
             torch.cuda.set_device(rank)
+        restrict()
         dist.init_process_group(backend, init_method=f"file://{meeting}/store", rank=rank, world_size=world)
         result = getattr(module, function)(*pickle.loads(arguments))
         dist.barrier()
