@@ -67,6 +67,8 @@ def ways(problem: Problem) -> Iterator[Change]:
         yield from ({field: value} for value in ([found] if found.startswith("[") else re.split(r", | or ", found)))
     elif found := re.match(rf"Write (spec\.{WORD})$", text):
         yield {field: None, found[1]: problem.value}
+    elif found := re.match(rf"Write (spec\.{WORD}(?:\[\d+\][\w.]*)?): (.*)$", text):
+        yield {field: None, found[1]: found[2]}
     elif found := re.match(rf"(?:Write|Add) ({WORD}): (\{{.*\}}|\[.*\]|{WORD}|'[^']*')", text):
         yield {f"{section}.{found[1]}" if section else found[1]: found[2]}
     elif text.startswith(("Remove it", "Leave it out")):

@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from llmtrain_operator.cli.access import ContextOption, KubeconfigOption, NamespaceOption, access, checked_name
-from llmtrain_operator.cli.manifest import load_manifest
+from llmtrain_operator.cli.manifest import load_manifest, typed_uri
 from llmtrain_operator.cli.refusal import ClusterError, UsageError
 from llmtrain_operator.cli.say import say
 
@@ -112,11 +112,7 @@ def _place(
     if job is not None:
         return asyncio.run(_of_job(job, *cluster))
     if destination is not None:
-        from pathlib import Path
-
-        from llmtrain_operator.cli.manifest import with_absolute_paths
-
-        return str(with_absolute_paths(destination, Path.cwd())), None
+        return typed_uri(destination), None
     manifest = load_manifest(file or "")
     if manifest.spec.checkpoint is None:
         raise UsageError(f"{manifest.metadata.name} keeps no checkpoints: spec.checkpoint is missing.")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from llmtrain_operator.cli.manifest import ManifestOption, SetOption, load_manifest, with_absolute_paths
+from llmtrain_operator.cli.manifest import ManifestOption, SetOption, load_manifest, typed_uri
 
 Format = Literal["hf", "native", "deepspeed", "megatron"]
 
@@ -34,7 +34,7 @@ def convert(
 
     job = load_manifest(file, settings)
     config = trainer_config(job, plan(job, read_shape(job.spec.model)), attempt=1)
-    sides = [(str(with_absolute_paths(uri, Path.cwd())), kind) for uri, kind in ((source, source_format), (target, target_format))]
+    sides = [(typed_uri(uri), kind) for uri, kind in ((source, source_format), (target, target_format))]
     with tempfile.TemporaryDirectory() as directory:
         document = Path(directory, "config.json")
         document.write_text(config.model_dump_json(by_alias=True))

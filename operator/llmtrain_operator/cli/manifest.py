@@ -1,7 +1,8 @@
 """From -f and --set to a job. Called by every command that takes a manifest.
 
 A laptop's manifest may name files beside itself: file://./data.jsonl and file://../out are taken from the manifest's directory, in --set
-from the current one. A cluster has no such directory, so the job itself only knows absolute paths.
+from the current one, and file://~/data.jsonl from the home directory. A cluster has none of these, so the job itself only knows absolute
+paths.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ SetOption = Annotated[
     typer.Option("--set", help="Change one field, such as spec.training.maxSteps=20. May be given again.", metavar="PATH=VALUE"),
 ]
 
+
+BESIDE = re.compile(r"file://(\.\.?|/?~)(/|$)")
+"""How a path of this machine begins that is not absolute."""
 
 MOST_BYTES = (4 << 20) + 1
 """A manifest of as many characters as are read, in UTF-8, and one more, so that it is seen to be too long."""
@@ -73,14 +77,21 @@ def read_manifest(file: str) -> str:
 
 
 def with_absolute_paths(value: Any, base: Path) -> Any:
-    """The same tree, with every file://./... and file://../... in it taken from `base`."""
+    """The same tree, with every file://./... and file://../... in it taken from `base`, and every file://~/... from the home directory."""
     if isinstance(value, dict):
         return {name: with_absolute_paths(child, base) for name, child in value.items()}
     if isinstance(value, list):
         return [with_absolute_paths(child, base) for child in value]
-    if isinstance(value, str) and re.match(r"file://\.\.?(/|$)", value):
-        return f"file://{(base / value.removeprefix('file://')).resolve()}"
+    if isinstance(value, str) and BESIDE.match(value):
+        path = Path(re.sub(r"^/~", "~", value.removeprefix("file://")))
+        return f"file://{(base / path.expanduser()).resolve()}"
     return value
+
+
+def typed_uri(text: str) -> str:
+    """A URI as it is typed in an option: a path that begins with a slash, a dot or ~ is a file's, taken from the current directory."""
+    uri = f"file://{text}" if re.match(r"/(?!/)|\.{1,2}(/|$)|~(/|$)", text) else text
+    return str(with_absolute_paths(uri, Path.cwd()))
 
 
 def with_setting(tree: Any, setting: str) -> Any:
@@ -125,7 +136,7 @@ def _local_files(tree: Any, path: str = "") -> Iterator[str]:
     elif isinstance(tree, list):
         for index, child in enumerate(tree):
             yield from _local_files(child, f"{path}[{index}]")
-    elif isinstance(tree, str) and re.match(r"file://\.\.?(/|$)", tree):
+    elif isinstance(tree, str) and BESIDE.match(tree):
         places = "s3:// or pvc://" if path.endswith(".destination") else "s3://, hf:// or pvc://"
         yield f"{path} is {tree}, a path on this machine that no pod can reach. Put it on {places}."
 

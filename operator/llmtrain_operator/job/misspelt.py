@@ -3,71 +3,71 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterator
+from typing import Any
 
 from llmtrain_operator.job.document import Path, dotted
+from llmtrain_operator.job.peers import bare, field_of, saying, translated
 from llmtrain_operator.job.schema import Schema, below
-from llmtrain_operator.job.words import either
+from llmtrain_operator.job.words import either, fitting, shown, wrong
 
-_OTHER_WORDS = {
-    "lr": "spec.training.optimizer.learningRate",
-    "batchsize": "spec.training.globalBatchSize",
-    "trainbatchsize": "spec.training.globalBatchSize",
-    "pertrainbatchsize": "spec.training.microBatchSize",
-    "perdevicetrainbatchsize": "spec.training.microBatchSize",
-    "numtrainepochs": "spec.training.epochs",
-    "maxlength": "spec.training.sequenceLength",
-    "dtype": "spec.training.precision",
-    "gradientcheckpointing": "spec.training.activationCheckpointing",
-    "tp": "spec.parallelism.tensor",
-    "pp": "spec.parallelism.pipeline",
-    "dp": "spec.parallelism.data",
-    "cp": "spec.parallelism.context",
-    "ep": "spec.parallelism.expert",
-    "gpus": "spec.resources.gpusPerNode",
-    "numnodes": "spec.resources.nodes",
-    "replicas": "spec.resources.nodes",
-    "nprocpernode": "spec.resources.procsPerNode",
-    "maxrestarts": "spec.resilience.restarts.max",
-}
-"""What other trainers call it, as `_bare` writes it."""
-
-_DERIVED = {
-    "gradientaccumulationsteps": "Leave it out: it follows from globalBatchSize, microBatchSize and the layout",
-    "worldsize": "Leave it out: it follows from nodes and the devices of each",
-}
+RULE = "there is no such field"
 
 
-def unknown(path: Path, schema: Schema) -> tuple[str, str, Path | None]:
+def unknown(path: Path, value: Any, schema: Schema) -> tuple[str, str, Path | None]:
     """Rule, way out, and the known field that was probably meant, for a field that does not exist. `schema` is the whole manifest's."""
     *section, name = path
-    properties: Schema = (below(schema, tuple(section)) or {}).get("properties", {})
-    here = {_bare(each): (*section, each) for each in properties if each != "status"}
+    here, everywhere = _names(schema, tuple(section))
+    plain = bare(str(name))
+    if plain in here:
+        return RULE, f"Write {dotted(here[plain])}", here[plain]
+    places = everywhere.get(plain, [])
+    if inside := [place for place in places if len(section) > 1 and place[: len(section)] == tuple(section)]:
+        return _elsewhere(inside, value, schema)
+    if other := field_of(tuple(section), str(name)):
+        return RULE, _moved(other, value, schema), other
+    if way_out := saying(tuple(section), str(name)):
+        return RULE, way_out, None
+    return _elsewhere(places, value, schema) if places else _nearest(tuple(section), plain, here, everywhere)
+
+
+def _names(schema: Schema, section: Path) -> tuple[dict[str, Path], dict[str, list[Path]]]:
+    """Fields by their bare names: of the section, and of the whole manifest."""
+    properties: Schema = (below(schema, section) or {}).get("properties", {})
     everywhere: dict[str, list[Path]] = {}
     for known in _fields(schema, ()):
-        everywhere.setdefault(_bare(str(known[-1])), []).append(known)
-    bare = _bare(str(name))
-    rule = "there is no such field"
-    if bare in _DERIVED:
-        return rule, _DERIVED[bare], None
-    if bare in here:
-        return rule, f"Write {dotted(here[bare])}", here[bare]
-    if places := everywhere.get(bare):
-        return f"{rule} here", f"It belongs to {either([dotted(place[:-1]) for place in places[:3]])}", places[0]
-    if other := _OTHER_WORDS.get(bare):
-        return rule, f"Write {other}", tuple(other.split("."))
-    if near := difflib.get_close_matches(bare, here, n=1, cutoff=0.7):
-        return rule, f"Write {dotted(here[near[0]])}", here[near[0]]
-    if near := difflib.get_close_matches(bare, everywhere, n=1, cutoff=0.8):
+        everywhere.setdefault(bare(str(known[-1])), []).append(known)
+    return {bare(each): (*section, each) for each in properties if each != "status"}, everywhere
+
+
+def _elsewhere(places: list[Path], value: Any, schema: Schema) -> tuple[str, str, Path]:
+    """The field under its right name in other sections; [0] stands for an item of a list."""
+    way_out = _moved(places[0], value, schema) if len(places) == 1 else f"Write {either([dotted(place) for place in places[:3]])}"
+    return f"{RULE} here", way_out, places[0]
+
+
+def _moved(target: Path, value: Any, schema: Schema) -> str:
+    """Where a name of another trainer stands, with its value in the words of here."""
+    given, takes = translated(target, value), below(schema, target) or {}
+    if given is None:
+        return "Leave it out"
+    if (fits := fitting(given, takes)) is not None:
+        return f"Write {dotted(target)}: {shown(fits)}"
+    if isinstance(given, dict) and takes.get("type") not in ("object", "array"):
+        return f"Write {dotted(target[:-1])}"
+    if takes.get("type") in ("object", "array"):
+        return f"Write {dotted(target)}"
+    rule, _ = wrong(given, takes, str(target[-1]))
+    return f"Write {dotted(target)}; {rule}"
+
+
+def _nearest(section: Path, plain: str, here: dict[str, Path], everywhere: dict[str, list[Path]]) -> tuple[str, str, Path | None]:
+    if near := difflib.get_close_matches(plain, here, n=1, cutoff=0.7):
+        return RULE, f"Write {dotted(here[near[0]])}", here[near[0]]
+    if near := difflib.get_close_matches(plain, everywhere, n=1, cutoff=0.8):
         found = everywhere[near[0]][0]
-        return rule, f"The nearest is {dotted(found)}", found
-    return rule, f"Remove it; {dotted(tuple(section)) or 'a manifest'} has {either([str(each[-1]) for each in here.values()])}", None
-
-
-def _bare(name: str) -> str:
-    """Case and word breaks aside: max_steps, max-steps and maxsteps all mean maxSteps."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+        return RULE, f"The nearest is {dotted(found)}", found
+    return RULE, f"Remove it; {dotted(section) or 'a manifest'} has {either([str(each[-1]) for each in here.values()])}", None
 
 
 def _fields(schema: Schema, path: Path) -> Iterator[Path]:

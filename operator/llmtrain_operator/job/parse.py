@@ -112,7 +112,7 @@ def _of_fields(errors: list[ErrorDetails], manifest: Given, seen: Given) -> tupl
             return list(found.items()), {()}
         path = _known(error["loc"], schema, error["type"] == "extra_forbidden")
         if error["type"] == "extra_forbidden":
-            rule, way_out, target = unknown(path, schema)
+            rule, way_out, target = unknown(path, error["input"], schema)
             found[path] = Problem(dotted(path), words.shown(error["input"]), rule, way_out)
             touched |= {target} if target else set()
         elif error["type"] == "missing":
@@ -121,7 +121,7 @@ def _of_fields(errors: list[ErrorDetails], manifest: Given, seen: Given) -> tupl
             found[path] = _of_value(path, error, _given(manifest, seen, path), schema)
             touched.add(path)
     for path in required:
-        if path not in touched:  # a misspelt field says it already
+        if not any(meant[: len(path)] == path for meant in touched):  # a misspelt field says it already
             found[path] = Problem(dotted(path), "missing", *words.missing(path, below(schema, path) or {}))
     return list(found.items()), touched | set(required)
 

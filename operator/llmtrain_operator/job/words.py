@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from llmtrain_operator.job.document import Path
+from llmtrain_operator.job.numerals import is_scalar, meanings
 from llmtrain_operator.job.schema import Schema
 
 _TAKES = {
@@ -105,8 +106,8 @@ def _wrong_type(value: Any, schema: Schema, name: str) -> tuple[str, str]:
     rule = f"it must be {_TAKES[kind]}" if kind in _TAKES else _looks(schema)
     if kind == "string" and ("enum" in schema or "examples" in schema):
         rule = _looks(schema)
-    if isinstance(value, str) and kind in ("integer", "number", "boolean") and _fits(unquoted := _unquoted(value), schema):
-        return rule, f"Write {shown(unquoted)} without quotes"
+    if isinstance(value, str) and kind in ("integer", "number", "boolean"):
+        return _text_for_number(value, rule, schema, name)
     if kind == "array":
         return rule, f"Write {name}: {shown([value])}"
     if kind == "object":
@@ -115,18 +116,14 @@ def _wrong_type(value: Any, schema: Schema, name: str) -> tuple[str, str]:
         return rule, f"YAML reads on, off, yes and no as booleans: write {name}: {shown(example(schema))}"
     if kind in ("string", "int-or-string") and not isinstance(value, (list, dict)) and _fits(str(value), schema):
         return rule, f'Put it in quotes: "{value}"'
-    whole = round(value) if isinstance(value, float) and kind == "integer" else None
-    return rule, f"Write {name}: {shown(whole if _fits(whole, schema) else example(schema))}"
+    meant = _meant_by_number(value, kind)
+    return rule, f"Write {name}: {shown(meant if _fits(meant, schema) else example(schema))}"
 
 
-def _unquoted(text: str) -> Any:
-    if len(text) > 64:
+def _meant_by_number(value: Any, kind: str) -> int | bool | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or kind not in ("integer", "boolean"):
         return None
-    try:
-        value = yaml.safe_load(text)
-        return float(text) if isinstance(value, str) else value
-    except (ValueError, yaml.YAMLError):
-        return None
+    return bool(value) if kind == "boolean" else round(value)
 
 
 def _as_section(value: Any, schema: Schema, name: str) -> str:
@@ -167,22 +164,63 @@ def _wrong_text(text: str, schema: Schema) -> tuple[str, str]:
     if not text:
         return "it must not be empty", f"Write {shown(example(schema))}, or leave the field out"
     if beside := _beside(text, schema):
-        return _looks(schema), f"Write {beside} for a path beside the manifest, or an absolute path"
-    near = difflib.get_close_matches(text.lower(), schema["examples"], n=1) if "anyOf" in schema else []
-    repaired = next((each for each in [*near, *_repairs(text, schema.get("maxLength", 0))] if _fits(each, schema)), None)
+        return _looks(
+            schema
+        ), f"Write {beside} for a path {'in your home directory' if '~' in beside else 'beside the manifest'}, or an absolute path"
+    repaired = _repaired(text, schema)
     way_out = f"Write {repaired}" if repaired else f"Write it like {shown(example(schema))}"
     if len(text) > schema.get("maxLength", len(text)):
         return f"it must have at most {schema['maxLength']} characters", way_out if "pattern" in schema else "Shorten it"
     return _looks(schema), way_out
 
 
+def fitting(value: Any, schema: Schema) -> Any:
+    """The value itself where the field takes it, or what was probably meant; None where that is not known."""
+    if isinstance(value, list) and schema.get("type") == "array":
+        return value if all(_fits(item, schema["items"]) for item in value) else None
+    if _fits(value, schema):
+        return value
+    if not isinstance(value, str):
+        return None
+    if schema.get("type") in ("integer", "number", "boolean"):
+        return next((meant for meant in meanings(value) if _fits(meant, schema)), None)
+    return (_beside(value, schema) or _repaired(value, schema)) if schema.get("type") == "string" else None
+
+
+def _repaired(text: str, schema: Schema) -> str | None:
+    near = difflib.get_close_matches(text.lower(), schema["examples"], n=1) if "anyOf" in schema else []
+    return next((each for each in [*near, *_repairs(text, schema.get("maxLength", 0))] if _fits(each, schema)), None)
+
+
+def _text_for_number(text: str, rule: str, schema: Schema, name: str) -> tuple[str, str]:
+    """Text where a number or a truth value is wanted: most often in quotes, or as people write numbers."""
+    meant = next((each for each in meanings(text) if _fits(each, schema)), None)
+    if meant is None:
+        return rule, f"Write {name}: {shown(example(schema))}"
+    if re.fullmatch(r"[-+]?0[0-9]+", text):
+        return f"{rule}, and one that begins with 0 is octal to YAML", f"Write {shown(meant)}"
+    return rule, f"Write {shown(meant)} without quotes" if is_scalar(text) else f"Write {name}: {shown(meant)}"
+
+
 def _beside(text: str, schema: Schema) -> str | None:
     """A relative path where a URI is wanted, as the commands on a laptop take it. owner/name may as well be a repository."""
     if not any(str(one).startswith("file:///") for one in schema.get("examples", ())):
         return None
-    path = re.fullmatch(r"(?:file:/?/?)?((?:\.{1,2}/)*[\w][\w .-]*(?:/[\w .-]+)*/?)", text)
-    repository = re.fullmatch(r"[\w.-]+/[\w.-]+", text) and not text.startswith(".")
-    return f"file://./{path[1].removeprefix('./')}" if path and ("/" in text or "." in text) and not repository else None
+    path = re.fullmatch(r"(file:|file://)?((?:\.{1,2}/|~/)*[\w*?\[][^:\n]*/?|~/?|\.{1,2}/?)", text.strip())
+    hub = any(str(one).startswith("hf://") for one in schema["examples"])
+    if path is None or (hub and path[1] is None and _may_be_elsewhere(text)):
+        return None
+    return f"file://{path[2]}" if path[2].startswith((".", "~")) else f"file://./{path[2]}"
+
+
+def _may_be_elsewhere(text: str) -> bool:
+    """owner/name may be a repository, and a word anything."""
+    repository = re.fullmatch(r"[\w.-]+/[\w.-]+", text) and not text.startswith((".", "~")) and not _FILE.search(text)
+    return bool(repository) or not ("/" in text or "." in text or text == "~")
+
+
+_FILE = re.compile(r"\.(txt|json|jsonl|ndjson|csv|tsv|parquet|gz|zst|safetensors|bin|md)$", re.IGNORECASE)
+"""A name that ends so is a file's, not a repository's."""
 
 
 def _looks(schema: Schema) -> str:
@@ -196,6 +234,8 @@ def _looks(schema: Schema) -> str:
 
 def _repairs(text: str, longest: int) -> Iterator[str]:
     """What was probably meant: an address without its scheme, a name with capitals, a span with blanks."""
+    yield text.strip()
+    yield from _addresses(text.strip())
     yield "-".join(text.split())
     yield "".join(text.split())
     yield "".join(text.split()).lower()
@@ -206,6 +246,17 @@ def _repairs(text: str, longest: int) -> Iterator[str]:
     name = re.sub(r"[^a-z0-9]+", "-", text.lower())[: longest or None].strip("-")
     if "/" not in text:
         yield name
+
+
+def _addresses(text: str) -> Iterator[str]:
+    """An address under another name of its scheme, or as a browser shows it."""
+    if page := re.fullmatch(r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/(?:datasets/)?([\w.-]+/[\w.-]+)(?:/.*)?/?", text):
+        yield f"hf://{page[1]}"
+    if store := re.fullmatch(r"https?://([\w.-]+)\.s3[\w.-]*\.amazonaws\.com/(.*)", text):
+        yield f"s3://{store[1]}/{store[2]}"
+    if given := re.fullmatch(r"([A-Za-z0-9]+):/{0,2}(.+)", text):
+        scheme = {"s3a": "s3", "s3n": "s3", "huggingface": "hf", "hub": "hf", "pvcs": "pvc"}.get(given[1].lower(), given[1].lower())
+        yield f"{scheme}://{'/' if scheme == 'file' else ''}{given[2].lstrip('/')}"
 
 
 def _wrong_number(value: float, schema: Schema) -> tuple[str, str]:

@@ -1,0 +1,106 @@
+"""A value that is nearly right is refused with the value that was meant, which is then taken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmtrain_operator.cli.manifest import typed_uri, with_absolute_paths
+from llmtrain_operator.job.numerals import meanings
+from llmtrain_operator.job.parse import manifest_schema
+from llmtrain_operator.job.schema import below
+from llmtrain_operator.job.words import wrong
+
+ADDRESSES = [
+    ("./m", "file://./m"),
+    ("../m", "file://../m"),
+    ("~/m", "file://~/m"),
+    ("file:m", "file://./m"),
+    ("file:./m", "file://./m"),
+    ("file:/m", "file:///m"),
+    ("file://m/x.jsonl", "file://./m/x.jsonl"),
+    ("data/*.jsonl", "file://./data/*.jsonl"),
+    ("train.jsonl", "file://./train.jsonl"),
+    ("a/b.jsonl", "file://./a/b.jsonl"),
+    ("/abs/x", "file:///abs/x"),
+    ("owner/name", "hf://owner/name"),
+    ("hf:owner/name", "hf://owner/name"),
+    ("https://huggingface.co/datasets/owner/name/tree/main", "hf://owner/name"),
+    ("S3://bucket/x", "s3://bucket/x"),
+    ("s3a://bucket/x", "s3://bucket/x"),
+    ("https://bucket.s3.eu-west-1.amazonaws.com/x.jsonl", "s3://bucket/x.jsonl"),
+    ("pvc:claim/x", "pvc://claim/x"),
+    (" s3://bucket/x ", "s3://bucket/x"),
+]
+NUMBERS = [
+    ("010", 10),
+    ("1,000", 1000),
+    ("1 000", 1000),
+    ("1_000", 1000),
+    ("10k", 10_000),
+    ("1.5k", 1500),
+    ("1e3", 1000),
+    ("0,1", 0.1),
+    ("1,5e-4", 0.00015),
+    ("5%", 0.05),
+    ("'2e-5'", 2e-5),
+    ("y", True),
+    ("Off", False),
+]
+
+
+def way_out(field: str, value: Any) -> str:
+    path: list[str | int] = []
+    for step in field.split("."):
+        path += [step.removesuffix("[]"), 0] if step.endswith("[]") else [step]
+    schema = below(manifest_schema(), tuple(path))
+    assert schema is not None
+    return wrong(value, schema, str(path[-1]))[1]
+
+
+@pytest.mark.parametrize(("given", "meant"), ADDRESSES, ids=[given for given, _ in ADDRESSES])
+def test_an_address_of_another_form_leads_to_the_right_one(given: str, meant: str) -> None:
+    said = way_out("spec.dataset[].source", given)
+    assert said.removeprefix("Write ").split(" for ")[0] == meant
+    at = str(with_absolute_paths(meant, Path("/here")))
+    assert at.startswith(("file:///", "hf://", "s3://", "pvc://"))
+
+
+def test_a_word_is_a_directory_where_no_repository_can_be_meant() -> None:
+    assert way_out("spec.checkpoint.destination", "out").startswith("Write file://./out ")
+    assert way_out("spec.checkpoint.destination", "saves/run-1").startswith("Write file://./saves/run-1 ")
+    assert way_out("spec.model.source", "llama") == "Write it like hf://owner/name"
+
+
+@pytest.mark.parametrize(("given", "meant"), NUMBERS, ids=[given for given, _ in NUMBERS])
+def test_a_number_as_people_write_it_is_understood(given: str, meant: Any) -> None:
+    assert next(meanings(given)) == meant
+
+
+@pytest.mark.parametrize(
+    ("field", "given", "said"),
+    [
+        ("spec.training.maxSteps", "010", "Write 10"),
+        ("spec.training.maxSteps", "1,000", "Write maxSteps: 1000"),
+        ("spec.training.maxSteps", "10", "Write 10 without quotes"),
+        ("spec.training.maxSteps", 1e3, "Write maxSteps: 1000"),
+        ("spec.training.optimizer.learningRate", "1e-4", "Write 0.0001 without quotes"),
+        ("spec.training.packing", "yes", "Write true without quotes"),
+        ("spec.training.packing", "n", "Write packing: false"),
+        ("spec.training.packing", 0, "Write packing: false"),
+    ],
+)
+def test_the_way_out_names_the_number_that_was_meant(field: str, given: Any, said: str) -> None:
+    assert way_out(field, given) == said
+
+
+def test_a_path_of_the_home_directory_is_found_in_manifest_and_option(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    wanted = f"file://{tmp_path}/m"
+    assert [with_absolute_paths(uri, Path("/here")) for uri in ("file://~/m", "file:///~/m")] == [wanted, wanted]
+    assert [typed_uri(text) for text in ("~/m", "./m", f"{tmp_path}/m", "file://./m")] == [wanted] * 4
+    assert with_absolute_paths("file://./a/~b", Path("/here")) == "file:///here/a/~b"
+    assert [typed_uri(text) for text in ("s3://b/x", "hf://a/b", "out")] == ["s3://b/x", "hf://a/b", "out"]
