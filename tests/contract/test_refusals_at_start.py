@@ -75,6 +75,7 @@ PREPARATION = (
     "parallel/weight_files.py: ",
     "parallel/pretrained.py: ",
     "parallel/dequantize.py: ",
+    "parallel/stored_matrix.py: ",
 )
 """What files show, or what is installed."""
 

@@ -13,7 +13,7 @@ def losses(run: str) -> list[float]:
 
 
 whole = losses("whole")
-for kind in ("fp8", "int8"):
+for kind in ("fp8", "int8", "gptq"):
     print(kind, losses(kind), "whole", whole)
     assert all(abs(a - b) < 0.05 for a, b in zip(losses(kind), whole, strict=True))
     (exported,) = [path.parent for path in Path(f"out-{kind}").rglob("config.json")]

@@ -1,5 +1,5 @@
-"""A small Qwen3 with its tokenizer: whole, in fp8 with blocks as Qwen publishes it, in int8 as compressed-tensors does, without a word of
-its scales, and said to be of gptq."""
+"""A small Qwen3 with its tokenizer: whole, in fp8 with blocks as Qwen publishes it, in int8 as compressed-tensors does, in 8 bits of GPTQ,
+without a word of its scales, and said to be of hqq."""
 
 import json
 import shutil
@@ -34,7 +34,8 @@ SAID = {
     "fp8": {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "weight_block_size": [BLOCK, BLOCK]},
     "int8": {"quant_method": "compressed-tensors", "format": "int-quantized", "quantization_status": "compressed"},
     "unspoken": None,
-    "gptq": {"quant_method": "gptq", "bits": 4},
+    "gptq": {"quant_method": "gptq", "bits": 8, "group_size": 16},
+    "hqq": {"quant_method": "hqq", "bits": 4},
 }
 
 
@@ -44,12 +45,23 @@ def stored(name: str, weight: torch.Tensor, kind: str) -> dict[str, torch.Tensor
     if kind == "int8":
         scale = weight.abs().amax(1, keepdim=True) / 127
         return {name: (weight / scale).round().to(torch.int8), f"{name}_scale": scale}
+    if kind == "gptq":
+        return gptq(name.removesuffix("weight"), weight)
     rows, columns = (-(-size // BLOCK) for size in weight.shape)
     padded = torch.zeros(rows * BLOCK, columns * BLOCK)
     padded[: weight.shape[0], : weight.shape[1]] = weight
     scale = padded.view(rows, BLOCK, columns, BLOCK).abs().amax((1, 3)) / 448
     spread = scale.repeat_interleave(BLOCK, 0).repeat_interleave(BLOCK, 1)[: weight.shape[0], : weight.shape[1]]
     return {name: (weight / spread).to(torch.float8_e4m3fn), f"{name}_scale_inv": scale}
+
+
+def gptq(module: str, weight: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Symmetric: each zero point is 128, stored less one; four numbers a word."""
+    scales = weight.unflatten(1, (-1, BLOCK)).abs().amax(2).T / 127
+    numbers = (weight / scales.T.repeat_interleave(BLOCK, 1)).round().to(torch.int16) + 128
+    words = numbers.to(torch.uint8).contiguous().view(torch.int32).T
+    zeros = torch.full((scales.shape[0], len(weight)), 127, dtype=torch.uint8).view(torch.int32)
+    return {f"{module}qweight": words.contiguous(), f"{module}qzeros": zeros, f"{module}scales": scales.contiguous()}
 
 
 for kind, said in SAID.items():

@@ -165,10 +165,20 @@ def test_a_vocabulary_that_tensor_does_not_divide_stays_whole_and_is_counted_who
 QUANTIZED: dict[str, dict[str, Any]] = {
     method: {"quantization_config": {"quant_method": method.removesuffix("_4bit").removesuffix("_8bit"), "bits": 4}}
     for method in AUTO_QUANTIZATION_CONFIG_MAPPING
-    if method not in ("fp8", "fbgemm_fp8")
+    if method not in ("fp8", "mxfp8", "fbgemm_fp8", "bitsandbytes_4bit", "bitsandbytes_8bit", "gptq", "awq", "metal")
 } | {
-    "bnb without a method": {"quantization_config": {"load_in_4bit": True}},
-    "packed": {"quantization_config": {"quant_method": "compressed-tensors", "format": "pack-quantized"}},
+    "bits without a method": {"quantization_config": {"bits": 4}},
+    "packed for one kernel": {"quantization_config": {"quant_method": "compressed-tensors", "format": "marlin-24"}},
+    "one group of another kind": {
+        "quantization_config": {
+            "quant_method": "compressed-tensors",
+            "format": "mixed-precision",
+            "config_groups": {"a": {"format": "pack-quantized"}, "b": {"format": "mxfp6-pack-quantized"}},
+        }
+    },
+    "turned": {"quantization_config": {"quant_method": "compressed-tensors", "format": "pack-quantized", "transform_config": {"a": 1}}},
+    "gptq for one kernel": {"quantization_config": {"quant_method": "gptq", "bits": 4, "checkpoint_format": "marlin"}},
+    "awq in another order": {"quantization_config": {"quant_method": "awq", "bits": 4, "version": "gemv"}},
     "sparse": {
         "quantization_config": {
             "quant_method": "compressed-tensors",
@@ -177,8 +187,9 @@ QUANTIZED: dict[str, dict[str, Any]] = {
         }
     },
     "modelopt": {"quantization_config": {"quant_method": "modelopt", "quant_algo": "FP8"}},
-    "older key": {"compression_config": {"quant_method": "compressed-tensors", "format": "pack-quantized"}},
-    "mlx": {"quantization": {"group_size": 64, "bits": 4}},
+    "older key": {"compression_config": {"quant_method": "compressed-tensors", "format": "sparse-bitmask"}},
+    "mlx with layers of other groups": {"quantization": {"group_size": 64, "bits": 4, "lm_head": {"group_size": 32, "bits": 8}}},
+    "mlx in floats": {"quantization": {"group_size": 32, "bits": 4, "mode": "mxfp4"}},
     "unknown": {"quantization_config": {"quant_method": "of-tomorrow"}},
     "no mapping": {"quantization_config": "int4"},
     "a list": {"quantization_config": [1]},
@@ -196,6 +207,18 @@ def test_weights_of_few_bits_are_refused_by_the_plan(job: Callable[..., LLMTrain
 
 
 READABLE: list[dict[str, Any]] = [
+    {"quant_method": "bitsandbytes", "load_in_4bit": True, "load_in_8bit": False},
+    {"quant_method": "gptq", "bits": 4, "group_size": 128},
+    {"quant_method": "gptq", "bits": 3, "checkpoint_format": "gptq_v2"},
+    {"quant_method": "awq", "bits": 4, "version": "GEMM", "zero_point": True},
+    {"quant_method": "mxfp8"},
+    {"quant_method": "compressed-tensors", "format": "pack-quantized"},
+    {
+        "quant_method": "compressed-tensors",
+        "format": "mixed-precision",
+        "config_groups": {"a": {"format": "pack-quantized"}, "b": {"format": "float-quantized"}},
+    },
+    {"quant_method": "compressed-tensors", "format": "nvfp4-pack-quantized"},
     {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "weight_block_size": [128, 128]},
     {"quant_method": "fp8"},
     {"quant_method": "fbgemm_fp8"},

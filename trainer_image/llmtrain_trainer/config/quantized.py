@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+Way = Literal["scaled", "bnb_4bit", "bnb_8bit", "packed", "fp4", "gptq", "awq", "affine"]
+"""How a matrix is stored: one number a weight with scales beside it; bitsandbytes in 4 and 8 bits; integers packed into words, and two
+4-bit floats a byte, both of compressed-tensors; GPTQ; AWQ; integers with a scale and a bias a group, of MLX."""
 
 KEYS = ("quantization_config", "compression_config", "quantization")
 """Where config.json files say it: transformers' key, an older one of compressed-tensors, and MLX's."""
 
-PLAIN_FORMATS = ("float-quantized", "int-quantized", "naive-quantized")
-"""compressed-tensors formats of one number a weight, with its scales beside it."""
+FORMATS: Mapping[str, tuple[Way, ...]] = {
+    "float-quantized": ("scaled",),
+    "int-quantized": ("scaled",),
+    "naive-quantized": ("scaled",),
+    "mxfp8-quantized": ("scaled",),
+    "pack-quantized": ("packed",),
+    "nvfp4-pack-quantized": ("fp4",),
+    "mxfp4-pack-quantized": ("fp4",),
+    "dense": (),
+}
+"""Of compressed-tensors."""
+
+READ = "fp32, bf16, fp16, fp8, bitsandbytes, GPTQ, AWQ, or compressed-tensors"
+"""What may be named instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,27 +36,46 @@ class Quantized:
     method: str
     """As config.json names it, such as fp8 or bitsandbytes 4 bits."""
 
-    readable: bool
-    """Whether weight times scale gives the matrices back."""
+    ways: tuple[Way, ...] = ()
+    """Of those the matrices may be stored in; none: they cannot be read."""
 
     block: tuple[int, int] | None = None
     """Rows and columns that share a scale, where config.json says so."""
+
+    group: int | None = None
+    """Inputs that share a scale; None: all, or the files say it."""
+
+    zeros_less_one: bool = False
+    """GPTQ's first format stores each zero point less one."""
+
+    @property
+    def readable(self) -> bool:
+        """Whether the matrices can be made whole."""
+        return bool(self.ways)
 
     @property
     def refusal(self) -> tuple[str, str]:
         """Rule and way out where they cannot be read."""
         rule = f"its config.json says that the weights are stored as {self.method}, which no engine trains"
-        return rule, "Name the model that it was made from, in fp32, bf16, fp16, or fp8 with scales"
+        return rule, f"Name the model that it was made from, or a version of it in {READ}"
 
 
 def quantized(config: Mapping[str, Any]) -> Quantized | None:
     """None where the weights are stored as they are computed with."""
-    found = next((config[key] for key in KEYS if config.get(key)), None)
-    if found is None:
+    key = next((key for key in KEYS if config.get(key)), None)
+    if key is None:
         return None
+    found = config[key]
     if not isinstance(found, Mapping):
-        return Quantized(method=str(found)[:80], readable=False)
-    return Quantized(method=_method(found), readable=_readable(found), block=_block(found))
+        return Quantized(method=str(found)[:80])
+    ways = _of_mlx(found) if key == "quantization" or "quant_method" not in found else _ways(found)
+    return Quantized(
+        method=_method(found),
+        ways=ways,
+        block=_block(found),
+        group=_size(found.get("group_size", found.get("q_group_size", 64 if found.get("quant_method") == "metal" else None))),
+        zeros_less_one=_format(found, "gptq") == "gptq",
+    )
 
 
 def without_quantization(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,19 +91,65 @@ def _method(found: Mapping[str, Any]) -> str:
     return " ".join(part for part in (named, detail) if part) or "a method without a name"
 
 
-def _readable(found: Mapping[str, Any]) -> bool:
-    method = found.get("quant_method")
-    if method in ("fp8", "fbgemm_fp8"):
-        return found.get("fmt", "e4m3") in ("e4m3", "e5m2", "float8_e4m3fn")
-    if method != "compressed-tensors" or found.get("format") not in PLAIN_FORMATS:
-        return False
+def _ways(found: Mapping[str, Any]) -> tuple[Way, ...]:
+    """By transformers' methods. What makes the meaning of the numbers another one than is read counts as unreadable."""
+    match found.get("quant_method"):
+        case "fp8" | "fbgemm_fp8" | "mxfp8":
+            return ("scaled",) if found.get("fmt", "e4m3") in ("e4m3", "e5m2", "float8_e4m3fn") else ()
+        case "bitsandbytes" | "bitsandbytes_4bit" | "bitsandbytes_8bit":
+            return ("bnb_4bit", "bnb_8bit")
+        case "gptq":
+            return ("gptq",) if _format(found, "gptq") in ("gptq", "gptq_v2") else ()
+        case "awq":
+            return ("awq",) if _format(found, "gemm") == "gemm" and found.get("bits", found.get("w_bit", 4)) == 4 else ()
+        case "metal":
+            return ("affine",)
+        case "compressed-tensors":
+            return _of_compressed_tensors(found)
+    return ()
+
+
+def _format(found: Mapping[str, Any], default: str) -> str:
+    """How the words are laid out; each library has a key of its own for it."""
+    return str(found.get("checkpoint_format") or found.get("version") or found.get("format") or default).lower()
+
+
+def _of_compressed_tensors(found: Mapping[str, Any]) -> tuple[Way, ...]:
+    """Each group of layers may have a format of its own. Not read: sparse ones, and weights that a transform has turned."""
     sparsity = found.get("sparsity_config")
-    dense = not sparsity or (isinstance(sparsity, Mapping) and sparsity.get("format", "dense") == "dense")
-    return dense and found.get("quantization_status", "compressed") == "compressed"
+    sparse = sparsity and not (isinstance(sparsity, Mapping) and sparsity.get("format", "dense") == "dense")
+    if sparse or found.get("transform_config") or found.get("quantization_status", "compressed") != "compressed":
+        return ()
+    groups = found.get("config_groups")
+    own = [group.get("format") for group in groups.values() if isinstance(group, Mapping)] if isinstance(groups, Mapping) else []
+    named = {str(name) for name in own if name} or {str(found.get("format"))}
+    if not named <= FORMATS.keys():
+        return ()
+    return tuple(dict.fromkeys(way for name in sorted(named) for way in FORMATS[name]))
+
+
+def _of_mlx(found: Mapping[str, Any]) -> tuple[Way, ...]:
+    """MLX names no method. A layer may have more or fewer bits than the others, which its files show, but no other groups."""
+    if "group_size" not in found or "bits" not in found or found.get("mode", "affine") != "affine":
+        return ()
+    layers = [value for value in found.values() if isinstance(value, Mapping)]
+    same = all(layer.get("group_size", found["group_size"]) == found["group_size"] for layer in layers)
+    return ("affine",) if same and all(layer.get("mode", "affine") == "affine" for layer in layers) else ()
 
 
 def _block(found: Mapping[str, Any]) -> tuple[int, int] | None:
-    given = found.get("weight_block_size")
-    if not isinstance(given, list | tuple) or len(given) != 2 or not all(type(part) is int and part > 0 for part in given):
-        return None
-    return given[0], given[1]
+    """One for all matrices: where groups differ, none is known."""
+    given = set(_blocks(found))
+    return next(iter(given)) if len(given) == 1 else None
+
+
+def _blocks(found: Mapping[str, Any]) -> Iterator[tuple[int, int]]:
+    groups = found.get("config_groups")
+    weights = [group.get("weights") for group in groups.values() if isinstance(group, Mapping)] if isinstance(groups, Mapping) else []
+    for given in (found.get("weight_block_size"), *(each.get("block_structure") for each in weights if isinstance(each, Mapping))):
+        if isinstance(given, list | tuple) and len(given) == 2 and all(_size(part) for part in given):
+            yield given[0], given[1]
+
+
+def _size(value: object) -> int | None:
+    return value if type(value) is int and value > 0 else None

@@ -88,7 +88,7 @@ def _check_weights(model: Model, network: Any, directory: Path, note: Note) -> N
         _check_tied(source, tied_names(network))
     except WrongWeightsError as error:
         raise BadData("model.source", model.source, error.rule, error.way_out) from error
-    left = [name for name in source.entries if name not in used and not KNOWN_BUFFERS.fullmatch(name)]
+    left = [name for name in source.entries if name not in used and not KNOWN_BUFFERS.fullmatch(name) and not source.adds_nothing(name)]
     passed = [name for name in left if _serves_something_else(name, network, bool(found))]
     if wrong := [name for name in left if name not in passed]:
         raise BadData("model.source", model.source, *_refusal(wrong))
@@ -103,7 +103,7 @@ def _used(network: Any, source: Any) -> set[str]:
     used: set[str] = set()
     for name, parameter in network.named_parameters(remove_duplicate=False):  # a tied head may be in the files too
         recipe = source.find(name)
-        used |= {*recipe.names, *filter(None, map(source.scale_of, recipe.names))}
+        used.update(tensor for weight in recipe.names for tensor in source.tensors_of(weight))
         there, wanted = recipe.shape(source.shapes), tuple(parameter.shape)
         if there != wanted:
             rule = f"{recipe.names[0]} makes a weight of {list(there)} where config.json asks for {list(wanted)} ({name})"

@@ -32,19 +32,28 @@ def spans(shape: tuple[int, ...], scale: tuple[int, ...], block: tuple[int, int]
     return tuple(whole // parts for whole, parts in zip(shape, scale, strict=True))
 
 
-def dequantized(name: str, weight: torch.Tensor, scale: torch.Tensor, block: tuple[int, int] | None) -> torch.Tensor:
-    """The matrix in fp32. Raises WrongWeightsError where weight and scale do not belong together."""
+def dequantized(
+    name: str, weight: torch.Tensor, scale: torch.Tensor, block: tuple[int, int] | None, zeros: torch.Tensor | None = None
+) -> torch.Tensor:
+    """The matrix in fp32, [...]: (weight - zero point) x scale. Raises WrongWeightsError where the shapes do not belong together."""
     sizes = spans(tuple(weight.shape), tuple(scale.shape), block)
     if sizes is None:
         rule = f"the scale of {name} has shape {list(scale.shape)}, which does not fit a weight of {list(weight.shape)}"
         raise WrongWeightsError(rule, "Fetch the files again, or name the model before quantization")
-    factor = _factor(scale)
-    if scale.ndim == 1 and weight.ndim == 2 and scale.numel() > 1:
-        factor = factor.unsqueeze(1)
-    if factor.numel() > 1:
-        for axis, size in enumerate(sizes):
-            factor = factor.repeat_interleave(size, axis).narrow(axis, 0, weight.shape[axis]) if factor.shape[axis] > 1 else factor
-    return weight.float() * factor.reshape(()) if factor.numel() == 1 else weight.float() * factor
+    whole = weight.float() if zeros is None else weight.float() - _spread(zeros.float(), tuple(weight.shape), sizes)
+    return whole * _spread(_factor(scale), tuple(weight.shape), sizes)
+
+
+def _spread(of_parts: torch.Tensor, shape: tuple[int, ...], sizes: tuple[int, ...]) -> torch.Tensor:
+    """One number for each part of a weight -> for each element, or what broadcasts to that."""
+    if of_parts.numel() == 1:
+        return of_parts.reshape(())
+    if of_parts.ndim == 1 and len(shape) == 2:
+        return of_parts.unsqueeze(1)
+    for axis, size in enumerate(sizes):
+        if of_parts.shape[axis] > 1:
+            of_parts = of_parts.repeat_interleave(size, axis).narrow(axis, 0, shape[axis])
+    return of_parts
 
 
 def _factor(scale: torch.Tensor) -> torch.Tensor:
