@@ -193,6 +193,8 @@ class Loop:
             self.writer.finish()
         if not done:
             return ExitCode.SAVED if self.writer is not None and self.health.sound else ExitCode.STOPPED_UNSAVED
+        if self.rank == 0:  # which alone writes there
+            shutil.rmtree(self.run.export, ignore_errors=True)
         for kind in self.config.output.export:
             self.pulse.beat("export")
             self._export(kind)

@@ -27,6 +27,7 @@ def said_it_itself(evidence: Evidence) -> Failure | None:
         return None
     retryable, charged, repeats, suspect = _BY_CODE.get(pod.exit_code, _UNKNOWN)
     lost_peer = verdict.reason == "NodeLost"
+    waits = verdict.reason == "DestinationInUse"
     return Failure(
         reason="PeerLost" if lost_peer else verdict.reason,
         message=verdict.message,
@@ -37,7 +38,7 @@ def said_it_itself(evidence: Evidence) -> Failure | None:
         step=verdict.step,
         exit_code=pod.exit_code,
         retryable=retryable,
-        charged=charged,
+        charged=charged and not waits,
         repeats=repeats and verdict.reason not in ("PreparationFailed", "NodeLost"),
         suspect=suspect and not lost_peer,
         graceful=not charged,

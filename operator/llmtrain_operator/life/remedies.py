@@ -11,7 +11,7 @@ _REMEDIES = {
     "PodSecurity": "Ask whoever keeps the namespace; the operator's own pods keep to the restricted standard.",
     "PodsRefused": "Put right what it names; the pods are tried again by themselves.",
     "NameInUse": "Wait until they are gone, or choose another name.",
-    "DestinationInUse": "Wait, or submit it again with a spec.checkpoint.destination of its own.",
+    "DestinationInUse": "Wait, or submit it again with a destination of its own, for its checkpoints or its exports as the sentence says.",
     "NameTaken": "Have what bears that name renamed or removed, or submit the job under another name.",
     "Unseen": "Look whether the operator runs and watches this namespace: `kubectl get pods -A -l app.kubernetes.io/name=llmtrain`.",
     "NoOperator": "Ask whoever runs the operator: `kubectl get pods -A -l app.kubernetes.io/name=llmtrain` shows its pods.",

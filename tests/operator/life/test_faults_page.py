@@ -45,6 +45,7 @@ SAMPLES: list[tuple[str, dict[str, Any]]] = [
     ("PodDeleted", {"deleting": 1_800_000_020.0, "grace": 30.0}),
     ("StoreUnreachable", ended(ExitCode.STORE, "StoreUnreachable")),
     ("Fenced", ended(ExitCode.FENCED, "Fenced")),
+    ("DestinationInUse", ended(ExitCode.FENCED, "DestinationInUse")),
     ("Drained", {"disruption": "EvictionByEvictionAPI"}),
     ("Preempted", {"disruption": "PreemptionByScheduler"}),
     ("BadConfig", ended(ExitCode.CONFIG, "BadConfig")),

@@ -17,10 +17,11 @@ from pydantic import ValidationError
 
 from llmtrain_trainer.agent import outputs
 from llmtrain_trainer.agent.board import Board, Events
+from llmtrain_trainer.agent.claims import Claims
 from llmtrain_trainer.agent.echo import Echo
 from llmtrain_trainer.agent.metrics import Metrics
 from llmtrain_trainer.agent.notice_watch import NoticeWatch
-from llmtrain_trainer.agent.outcome import EndedError, FencedError, GaveUpError, InUseError, StoppedError, UnfitError
+from llmtrain_trainer.agent.outcome import EndedError, FencedError, GaveUpError, StoppedError, UnfitError
 from llmtrain_trainer.agent.preflight import check_machine, check_rendezvous, check_store
 from llmtrain_trainer.agent.preparing import Streamer, prepare
 from llmtrain_trainer.agent.ranks import HEAVY, start_server
@@ -29,7 +30,6 @@ from llmtrain_trainer.agent.stop import Stop
 from llmtrain_trainer.agent.uploads import Uploads
 from llmtrain_trainer.checkpoint.destination import open_store
 from llmtrain_trainer.checkpoint.errors import StoreError
-from llmtrain_trainer.checkpoint.owner import Claim, OwnedError, describe_self
 from llmtrain_trainer.checkpoint.restore import list_checkpoints, next_round
 from llmtrain_trainer.checkpoint.store import Store
 from llmtrain_trainer.config import RENDEZVOUS_SECRET, CheckpointStatus, ExitCode, NodeStatus, TrainerConfig, Verdict
@@ -106,7 +106,7 @@ class _Agent:
         self._events = Events(run, f"[node {options.node_rank}] " if config.mesh.nodes > 1 else "", self._hear)
         self._notices = NoticeWatch(run, self._events, self._board)
         self._uploads: Uploads | None = None
-        self._claim: Claim | None = None
+        self._claims = Claims(config, run, self._sleep)
         self._streamer: Streamer | None = None
         self._echo = Echo(run) if options.echo else None
 
@@ -124,6 +124,8 @@ class _Agent:
         write_atomically(run.config, config.model_dump_json(by_alias=True, indent=1))
         self._settings()
         store = self._open_store()
+        if self._options.node_rank == 0:
+            self._claims.take_output()
         start_server((*HEAVY, f"llmtrain_trainer.engines.{config.engine}", *_modelling(config)))
         prepare(run, self._options.cache, self._events, lambda: self._stop.requested, self._notices.look)
         if any(dataset.streaming for dataset in config.dataset):
@@ -144,8 +146,7 @@ class _Agent:
         """The last lines: events, status. Returns the verdict with what was done last: nobody can ask for it any more."""
         if self._uploads is not None:
             self._uploads.close()
-        if self._claim is not None:
-            self._claim.release()
+        self._claims.release()
         if self._streamer is not None:
             self._streamer.close()
         if self._echo is not None:
@@ -196,21 +197,8 @@ class _Agent:
         if newest is not None and newest.name.attempt > self._config.job.attempt:
             raise FencedError(self._config.job.attempt, newest.name, self._config.checkpoint.destination)
         if self._options.node_rank == 0:
-            self._take(store)
+            self._claims.take_checkpoints(store)
         return store
-
-    def _take(self, store: Store) -> None:
-        """Make the destination this run's. Raises InUseError where another run that lives has it."""
-        job, supervised = self._config.job, "NODE_NAME" in os.environ
-        owner = describe_self(job.namespace, job.name, job.attempt, supervised=supervised, workdir=str(self._run.root))
-        claim = Claim(store, owner, sleep=self._sleep)
-        try:
-            if said := claim.take():
-                tell(self._run, said)
-        except OwnedError as error:
-            raise InUseError(str(error)) from error
-        claim.keep()
-        self._claim = claim
 
     def _sleep(self, seconds: float) -> None:
         """Raises StoppedError when a stop is asked for."""
@@ -246,7 +234,7 @@ class _Agent:
         gang.connect()
         agreement = Agreement(gang, run, store, config, self._events)
         if store is not None:
-            self._uploads = Uploads(config, run, store, rank, self._events, self._board, self._metrics, self._claim)
+            self._uploads = Uploads(config, run, store, rank, self._events, self._board, self._metrics, self._claims.checkpoints)
         node = Node(
             config=config,
             run=run,
@@ -316,6 +304,7 @@ class _Agent:
 
     def _publish(self) -> str | None:
         outputs.write_report(self._config, self._run)
+        self._claims.check_output()
         where = outputs.publish(self._config, self._run)
         self._events.record("export", f"What training made is in {where or self._run.root}.")
         return where

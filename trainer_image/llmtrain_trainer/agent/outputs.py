@@ -1,20 +1,43 @@
-"""What is left when training is over: the report, and its and the exports' way to their destination. Called by node.py on node 0."""
+"""What is left when training is over: the report, and its and the exports' way to their destination. Called by node.py and claims.py on
+node 0.
+
+    <destination>/published.json    whose export/ and report/ are, and every file of them
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from llmtrain_trainer.checkpoint.commit import STALE_UPLOAD
 from llmtrain_trainer.checkpoint.destination import open_store
-from llmtrain_trainer.checkpoint.errors import StoreError
+from llmtrain_trainer.checkpoint.errors import MissingError, StoreError
+from llmtrain_trainer.checkpoint.manifest import Written, encode
 from llmtrain_trainer.checkpoint.store import Store
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.mounts import resolve
 from llmtrain_trainer.run_dir import RunDir
 
 _FILES_AT_ONCE = 4
+_RECORD = "published.json"
+_UNRECORDED = f"holds files in export/ of which no {_RECORD} tells: those that this run exports too are replaced, the others stay."
+
+
+class Published(Written):
+    """The content of published.json."""
+
+    namespace: str
+    job: str
+    workdir: str | None
+    """Of a run without an operator: runs of one name in two places are two."""
+
+    files: tuple[str, ...]
+    """Keys below the destination."""
 
 
 def destination(config: TrainerConfig) -> str | None:
@@ -24,14 +47,38 @@ def destination(config: TrainerConfig) -> str | None:
     return resolve(config.checkpoint.destination) if config.checkpoint is not None else None
 
 
+def field(config: TrainerConfig) -> str:
+    """The field of the manifest that says so."""
+    return "spec.output.destination" if config.output.destination is not None else "spec.checkpoint.destination"
+
+
+def to_be_replaced(config: TrainerConfig, run: RunDir, store: Store) -> str | None:
+    """One sentence where exports of another run stand at the destination. Raises StoreError."""
+    there, ours = _published(store), _record(config, run, ())
+    if not config.output.export or (there is not None and _whose(there) == _whose(ours)):
+        return None
+    if there is None:
+        return f"{field(config)} {store.uri()} {_UNRECORDED}" if store.entries("export/") else None
+    return f"{field(config)} {store.uri()} holds what {_named(there, ours)} exported: this run replaces it when training is complete."
+
+
 def publish(config: TrainerConfig, run: RunDir) -> str | None:
-    """Copy export/ and report/ to the destination and return it. Raises StoreError."""
+    """Copy export/ and report/ to the destination and return it. What an earlier run published there and this one has not goes, or two
+    models would lie side by side. Raises StoreError."""
     uri = destination(config)
     if uri is None:
         return None
     store = open_store(uri)
-    for directory in (run.export, run.report):
-        _copy(directory, store)
+    files = {f"{root.name}/{path.relative_to(root)}": path for root in (run.export, run.report) for path in _files(root)}
+    before = _published(store)
+    stale = sorted(set(before.files if before else ()) - set(files))
+    store.put_bytes(_RECORD, encode(_record(config, run, (*files, *stale))))
+    with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
+        for future in [pool.submit(store.put_file, path, key) for key, path in files.items()]:
+            future.result()
+    if stale:
+        store.delete(stale)
+        store.put_bytes(_RECORD, encode(_record(config, run, tuple(files))))
     with suppress(StoreError):  # what an earlier run left half written; training is complete without it
         store.abort_stale_uploads(STALE_UPLOAD)
     return uri
@@ -46,8 +93,35 @@ def write_report(config: TrainerConfig, run: RunDir) -> None:
     write(run, [run], run.report)
 
 
-def _copy(directory: Path, store: Store) -> None:
-    files = [path for path in sorted(directory.rglob("*")) if path.is_file()] if directory.is_dir() else []
-    with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
-        for future in [pool.submit(store.put_file, path, f"{directory.name}/{path.relative_to(directory)}") for path in files]:
-            future.result()
+def _files(directory: Path) -> list[Path]:
+    return [path for path in sorted(directory.rglob("*")) if path.is_file()] if directory.is_dir() else []
+
+
+def _record(config: TrainerConfig, run: RunDir, files: Sequence[str]) -> Published:
+    workdir = None if "NODE_NAME" in os.environ else str(run.root)
+    return Published(namespace=config.job.namespace, job=config.job.name, workdir=workdir, files=tuple(files))
+
+
+def _whose(published: Published) -> tuple[str, str, str | None]:
+    return published.namespace, published.job, published.workdir
+
+
+def _named(other: Published, ours: Published) -> str:
+    """What another namespace runs is not told to this one."""
+    if other.namespace != ours.namespace:
+        return "a job of another namespace"
+    return f"{other.namespace}/{other.job}{f' (run in {other.workdir})' if other.workdir else ''}"
+
+
+def _published(store: Store) -> Published | None:
+    """None where nothing was published, or it does not say what. Only keys that `publish` could have written are believed."""
+    try:
+        found = Published.model_validate_json(store.get_bytes(_RECORD))
+    except (MissingError, ValidationError):
+        return None
+    return found.model_copy(update={"files": tuple(key for key in found.files if _ours(key))})
+
+
+def _ours(key: str) -> bool:
+    parts = key.split("/")
+    return parts[0] in ("export", "report") and len(parts) > 1 and not {"", ".", ".."} & set(parts)

@@ -1,4 +1,5 @@
-"""Who writes into a destination: owner.json at its root. Two runs there would each go on from the other's checkpoints and delete them.
+"""Who writes into a destination: owner.json at its root. Two runs there would each go on from the other's checkpoints and delete them, or
+replace each other's exports.
 
 Node 0 takes it before it prepares anything (put if absent), renews it while it runs, asks before each save whether it still has it, and
 gives it back at the end. A run that died gives nothing back. Its destination can be taken at once where its process is known to be gone,
@@ -13,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 from pydantic import ValidationError
 
@@ -49,6 +51,19 @@ class Owner(Written):
     """Raised at each renewal."""
 
 
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """What a run wants a destination for, in the words of a refusal."""
+
+    field: str
+    harm: str
+    """What the other does there, and what two of them would do."""
+
+
+CHECKPOINTS = Purpose("spec.checkpoint.destination", "writes its checkpoints there, and each would go on from the other's")
+OUTPUT = Purpose("spec.output.destination", "writes there, and each would replace what the other exports")
+
+
 class OwnedError(Exception):
     """Another run that lives has the destination."""
 
@@ -62,9 +77,17 @@ def describe_self(namespace: str, name: str, attempt: int, *, supervised: bool, 
 class Claim:
     """One on node 0."""
 
-    def __init__(self, store: Store, owner: Owner, *, patience: float = PATIENCE, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        store: Store,
+        owner: Owner,
+        *,
+        purpose: Purpose = CHECKPOINTS,
+        patience: float = PATIENCE,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         """`sleep` may raise, which ends a wait."""
-        self._store, self._owner = store, owner
+        self._store, self._owner, self._purpose = store, owner, purpose
         self._patience, self._sleep = patience, sleep
         self._turn = threading.Lock()
         self._closed = threading.Event()
@@ -155,8 +178,8 @@ class Claim:
     def _refusal(self, other: Owner, where: str) -> str:
         place = f", {where}, in {other.workdir}" if self._may_name(other) else ""
         return (
-            f"spec.checkpoint.destination is {self._store.uri()}: {self._name(other)}{place} writes its checkpoints there, and each would "
-            "go on from the other's. Wait until it ends or stop it, or give this one a destination of its own."
+            f"{self._purpose.field} is {self._store.uri()}: {self._name(other)}{place} {self._purpose.harm}. "
+            "Wait until it ends or stop it, or give this one a destination of its own."
         )
 
     def _name(self, other: Owner) -> str:

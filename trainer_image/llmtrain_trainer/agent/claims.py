@@ -1,0 +1,76 @@
+"""What this run holds while it lives: the destination of its checkpoints, and that of its exports where it is another. Used by node.py."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from llmtrain_trainer.agent import outputs
+from llmtrain_trainer.agent.outcome import DisownedError, InUseError, UnfitError
+from llmtrain_trainer.checkpoint.destination import open_store
+from llmtrain_trainer.checkpoint.errors import StoreError
+from llmtrain_trainer.checkpoint.owner import CHECKPOINTS, OUTPUT, Claim, OwnedError, Purpose, describe_self
+from llmtrain_trainer.checkpoint.store import Store
+from llmtrain_trainer.config import ExitCode, TrainerConfig, place
+from llmtrain_trainer.mounts import resolve
+from llmtrain_trainer.notices import tell
+from llmtrain_trainer.run_dir import RunDir
+
+
+class Claims:
+    """One on node 0. Everything is taken before anything is prepared."""
+
+    def __init__(self, config: TrainerConfig, run: RunDir, sleep: Callable[[float], None]) -> None:
+        """`sleep` may raise, which ends a wait."""
+        self._config, self._run, self._sleep = config, run, sleep
+        self.checkpoints: Claim | None = None
+        self._output: Claim | None = None
+
+    def take_checkpoints(self, store: Store) -> None:
+        """Raises InUseError where another run that lives has it, and StoreError."""
+        self.checkpoints = self._take(store, CHECKPOINTS)
+
+    def take_output(self) -> None:
+        """Tells of what other jobs have left there. Raises InUseError, and UnfitError where the place cannot be used."""
+        where = outputs.destination(self._config)
+        if where is None:
+            return
+        try:
+            store = open_store(where)
+        except StoreError as error:
+            raise UnfitError(ExitCode.CONFIG, "BadConfig", str(error)) from error
+        try:
+            if self._apart(where):
+                self._output = self._take(store, OUTPUT)
+            if said := outputs.to_be_replaced(self._config, self._run, store):
+                tell(self._run, said)
+        except StoreError as error:
+            message = f"{outputs.field(self._config)} {store.uri()} cannot be used: {error}"
+            raise UnfitError(ExitCode.STORE, "StoreUnreachable", message) from error
+
+    def check_output(self) -> None:
+        """Before anything is published. Raises DisownedError."""
+        if self._output is not None and not self._output.holds():
+            raise DisownedError(self._output.lost_to or "another run", str(self._config.output.destination))
+
+    def release(self) -> None:
+        """Give everything back."""
+        for claim in (self.checkpoints, self._output):
+            if claim is not None:
+                claim.release()
+
+    def _apart(self, where: str) -> bool:
+        checkpoint = self._config.checkpoint
+        return checkpoint is None or place(where) != place(resolve(checkpoint.destination))
+
+    def _take(self, store: Store, purpose: Purpose) -> Claim:
+        job, supervised = self._config.job, "NODE_NAME" in os.environ
+        owner = describe_self(job.namespace, job.name, job.attempt, supervised=supervised, workdir=str(self._run.root))
+        claim = Claim(store, owner, purpose=purpose, sleep=self._sleep)
+        try:
+            if said := claim.take():
+                tell(self._run, said)
+        except OwnedError as error:
+            raise InUseError(str(error)) from error
+        claim.keep()
+        return claim
