@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import textwrap
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
@@ -12,6 +13,9 @@ from pydantic.fields import FieldInfo
 
 from llmtrain_operator.cli.refusal import UsageError
 from llmtrain_trainer.config.training import FINE_TUNING
+
+WIDTH = 120
+"""Characters of a line."""
 
 MOST_MEANT = 3
 """Fields that a hint names at most."""
@@ -46,11 +50,12 @@ def explanation(path: str) -> list[str]:
         model = inside[0]
         found = _field(model, name, ".".join(names[:depth]))
     assert found is not None  # split gives at least one name
-    lines = [f"{path}: {type_text(found.annotation, found.metadata)}", "", f"  {found.description or (model.__doc__ or '').strip()}"]
+    meaning = found.description or model.__doc__ or ""
+    lines = [f"{path}: {type_text(found.annotation, found.metadata)}", "", *_wrapped("  ", meaning)]
     if not found.is_required():
         lines.append(f"  Default: {_default(found)}")
     for section in _models(found.annotation):
-        lines += ["", "Fields:", *(_child(name, child) for name, child in _children(section).items())]
+        lines += ["", "Fields:", *(line for name, child in _children(section).items() for line in _child(name, child))]
     return lines
 
 
@@ -140,6 +145,11 @@ def _value(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value) or '""'
 
 
-def _child(name: str, field: FieldInfo) -> str:
+def _child(name: str, field: FieldInfo) -> list[str]:
     required = " (required)" if field.is_required() else ""
-    return f"  {name:<26} {(field.description or '').splitlines()[0] if field.description else ''}{required}"
+    return _wrapped(f"  {name:<26} ", f"{field.description or ''}{required}")
+
+
+def _wrapped(first: str, text: str) -> list[str]:
+    """The whole text, in lines of a page's width below each other. Paragraphs become one."""
+    return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=" " * len(first), break_on_hyphens=False)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from llmtrain_operator.cli.manifest import ManifestOption, SetOption, load_manifest
 from llmtrain_operator.cli.refusal import TOO_LARGE
+
+if TYPE_CHECKING:
+    from llmtrain_operator.job.spec import LLMTrainJob
 
 
 def validate(file: ManifestOption, settings: SetOption = None) -> None:
@@ -22,6 +25,7 @@ def validate(file: ManifestOption, settings: SetOption = None) -> None:
     job = load_manifest(file, settings)
     plan(job, read_shape(job.spec.model))
     typer.echo(f"{job.metadata.name} is valid.")
+    _tell_what_is_not_here(job)
 
 
 def show_plan(
@@ -47,5 +51,16 @@ def show_plan(
         from llmtrain_operator.cli.plan_table import render_plan
 
         Console().print(render_plan(result))
+    _tell_what_is_not_here(job)
     if not result.fits:
         raise typer.Exit(TOO_LARGE)
+
+
+def _tell_what_is_not_here(job: LLMTrainJob) -> None:
+    """Paths that this machine lacks: the manifest may be for other machines, and `llmtrain run` refuses it on this one."""
+    from llmtrain_operator.local.there import not_here
+
+    if problems := not_here(job):
+        for problem in problems:
+            typer.echo(f"Not here: {problem}", err=True)
+        typer.echo("`llmtrain run` refuses that on this machine. Pods have files of their own, which cannot be seen from here.", err=True)

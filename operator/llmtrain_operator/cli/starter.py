@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from llmtrain_operator.cli.refusal import UsageError
+from llmtrain_operator.job.words import shown
 
 
 def init(
-    file: Annotated[Path, typer.Option("--file", "-f", help="Where to write it.", metavar="FILE")] = Path("job.yaml"),
-    name: Annotated[str, typer.Option(help="Name of the job.")] = "my-job",
+    file: Annotated[Path, typer.Option("--file", "-f", help="Where to write it; - writes to standard output.", metavar="FILE")] = Path(
+        "job.yaml"
+    ),
+    name: Annotated[str | None, typer.Option(help="Name of the job. Default: that of the file, my-job for job.yaml.")] = None,
     task: Annotated[Literal["pretrain", "sft"], typer.Option(help="What the model learns from the data.")] = "pretrain",
     model: Annotated[
         str | None, typer.Option(help="Pretrained model, such as hf://Qwen/Qwen3-0.6B. Default: a small one from scratch.")
@@ -22,40 +26,109 @@ def init(
     ] = None,
     lora: Annotated[bool, typer.Option("--lora", help="Train a LoRA adapter instead of all weights; needs --model.")] = False,
     nodes: Annotated[int, typer.Option(help="Number of nodes.", min=1)] = 1,
-    gpus_per_node: Annotated[int, typer.Option(help="GPUs a node; 0 trains on CPU processes.", min=0)] = 0,
-    gpu: Annotated[str, typer.Option(help="GPU product.")] = "H100-80GB",
+    gpus_per_node: Annotated[
+        int | None, typer.Option(help="GPUs a node; 0 trains on CPU processes. Default: 0, or 8 with --gpu.", min=0)
+    ] = None,
+    gpu: Annotated[str | None, typer.Option(help="GPU product. Default with --gpus-per-node: H100-80GB.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
 ) -> None:
-    """Write a commented manifest to start from."""
+    """Write a commented manifest to start from.
+
+    It is planned before it is written, so that `llmtrain plan` takes it as it stands.
+    """
     if lora and model is None:
         raise UsageError("--lora adapts a pretrained model: name one with --model.")
-    if file.exists() and not force:
-        raise UsageError(f"{file} is there already. Choose another name with -f, or replace it with --force.")
-    file.write_text(starter(name, task, model, data or _default_data(task), lora, nodes, gpus_per_node, gpu))
-    typer.echo(f"{file} is written. Next: llmtrain plan -f {file}")
+    if gpu and gpus_per_node == 0:
+        raise UsageError(f"--gpu is {gpu}, and --gpus-per-node is 0: leave one of them out.")
+    named = name or _name_of(file)
+    if not force:
+        _check_free(file, named)
+    count = (8 if gpu else 0) if gpus_per_node is None else gpus_per_node
+    text = starter(named, task, _typed(model), _typed(data) or _DATA[task], lora, nodes, count, gpu or "H100-80GB")
+    _check(text)
+    if str(file) == "-":
+        typer.echo(text, nl=False)
+        return
+    _write(file, text)
+    typer.echo(f"{file} is written. Next: {_data_first(file, data, task)}llmtrain plan -f {file}")
 
 
 def starter(name: str, task: str, model: str | None, data: str, lora: bool, nodes: int, gpus_per_node: int, gpu: str) -> str:
     """The text of the manifest."""
     devices = nodes * max(1, gpus_per_node)
     return (
-        HEAD.format(name=name, task=task)
-        + (PRETRAINED.format(model=model) if model else FROM_SCRATCH)
-        + DATA.format(data=data, format=_FORMATS[task], shape=_SHAPES[task])
+        HEAD.format(name=shown(name), task=task)
+        + (PRETRAINED.format(model=shown(model, LONGEST)) if model else FROM_SCRATCH)
+        + DATA.format(data=shown(data, LONGEST), format=_FORMATS[task], shape=_SHAPES[task])
         + (LORA if lora else "")
         + TRAINING.format(
-            batch=8 * devices, rate="2e-4" if lora else "2e-5" if model else "1e-3", precision="bf16" if gpus_per_node else "fp32"
+            batch=8 * devices, rate="2e-4" if lora else "2e-5" if model else "1e-3", precision=_precision(gpu) if gpus_per_node else "fp32"
         )
-        + CHECKPOINT
-        + (GPUS.format(nodes=nodes, gpus=gpus_per_node, gpu=gpu) if gpus_per_node else CPUS.format(nodes=nodes))
+        + CHECKPOINT.format(name=name)
+        + (GPUS.format(nodes=nodes, gpus=gpus_per_node, gpu=shown(gpu)) if gpus_per_node else CPUS.format(nodes=nodes))
         + OUTPUT.format(exports="[adapter, merged]" if lora else "[full]")
     )
 
 
-def _default_data(task: str) -> str:
-    return {"pretrain": "file://./text.jsonl", "sft": "file://./chat.jsonl"}[task]
+def _check(text: str) -> None:
+    """Raises ManifestError or PlanError where an option makes a manifest that cannot work; a model's files are not looked at."""
+    from llmtrain_operator.cli.manifest import with_absolute_paths
+    from llmtrain_operator.job.document import read_document
+    from llmtrain_operator.job.families import shape_of
+    from llmtrain_operator.job.parse import parse_object
+    from llmtrain_operator.job.plan import plan
+
+    job = parse_object(with_absolute_paths(read_document(text).value, Path.cwd()))
+    plan(job, shape_of(job.spec.model.config) if job.spec.model.config else None)
 
 
+def _precision(gpu: str) -> str:
+    """bf16 where the product has it; a product that is not known is refused by the plan."""
+    from llmtrain_operator.job.hardware import Gpu, find_gpu
+
+    found = find_gpu(gpu)
+    return "fp32" if isinstance(found, Gpu) and found.bf16_flops is None else "bf16"
+
+
+def _name_of(file: Path) -> str:
+    """The file's, as Kubernetes takes a name."""
+    stem = re.sub(r"[^a-z0-9]+", "-", file.stem.lower())[:NAME_LENGTH].strip("-")
+    return stem if stem not in ("", "job") else "my-job"
+
+
+def _check_free(file: Path, name: str) -> None:
+    """Two jobs of one name in a directory would share their checkpoints, so that one goes on from the other's. Raises UsageError."""
+    if file.exists() and str(file) != "-":
+        raise UsageError(f"{file} is there already. Choose another name with -f, or replace it with --force.")
+    for other in sorted(file.parent.glob("*.yaml")):
+        if other.is_file() and re.search(rf"^  name: {re.escape(name)}$", other.read_text(errors="replace")[:LONGEST], re.MULTILINE):
+            raise UsageError(f"{other} is a job named {name} already, and would share its checkpoints. Choose another --name, or --force.")
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text)
+    except OSError as error:
+        raise UsageError(f"{file} cannot be written: {error.strerror}. Choose another path with -f.") from error
+
+
+def _typed(uri: str | None) -> str | None:
+    """A path that begins with a slash, a dot or ~ is a file's; one with a dot is taken from the manifest's directory."""
+    return f"file://{uri}" if uri and re.match(r"/(?!/)|\.{1,2}(/|$)|~(/|$)", uri) else uri
+
+
+def _data_first(file: Path, data: str | None, task: str) -> str:
+    """What has to be there before it trains, where the data is the file beside the manifest."""
+    there = file.parent / _DATA[task].removeprefix("file://./")
+    return "" if data or there.exists() else f"put your data into {there} ({_SHAPES[task]}, one a line), then "
+
+
+LONGEST = 4096
+"""Characters of a path, and of a manifest that is looked into."""
+
+NAME_LENGTH = 40
+
+_DATA = {"pretrain": "file://./text.jsonl", "sft": "file://./chat.jsonl"}
 _FORMATS = {"pretrain": "text", "sft": "messages"}
 _SHAPES = {
     "pretrain": 'rows of {"text": "..."}',
@@ -116,8 +189,8 @@ TRAINING = """\
 """
 CHECKPOINT = """\
   checkpoint:
-    destination: file://./checkpoints           # or s3://bucket/prefix
-    every: {steps: 100}
+    destination: file://./checkpoints/{name}    # this job's alone; or s3://bucket/prefix
+    every: {{steps: 100}}
     keep: 3
 """
 GPUS = """\
@@ -128,5 +201,5 @@ CPUS = """\
 """
 OUTPUT = """\
   output:
-    export: {exports}
+    export: {exports}               # in Hugging Face's format; its path is the last thing that `llmtrain run` says
 """

@@ -18,6 +18,7 @@ from llmtrain_operator.local.agents import Agent, exit_code, kill, start_agents
 from llmtrain_operator.local.environment import environment_here
 from llmtrain_operator.local.lock import Lock, lock
 from llmtrain_operator.local.shutdown import Shutdown
+from llmtrain_operator.local.there import not_here
 from llmtrain_operator.local.view import View
 from llmtrain_operator.local.watch import Snapshot, Watch
 from llmtrain_operator.local.words import size
@@ -125,6 +126,8 @@ def _resolve(job: LLMTrainJob, nodes: int | None) -> tuple[TrainerConfig, tuple[
     if config.device == "cuda" and not asked.fits:
         raise DoesNotFitError("The job does not fit in the memory of its GPUs. `llmtrain plan` shows what would.")
     _fits_in_memory(config)
+    if problems := not_here(job):
+        raise PlanError(problems)
     return config, adapted.notes + asked.advice
 
 

@@ -11,6 +11,7 @@ from llmtrain_operator.cli.app import invoke
 from llmtrain_operator.cli.fields import explanation, type_text
 from llmtrain_operator.cli.refusal import UsageError
 from llmtrain_operator.job.spec import LLMTrainJob
+from llmtrain_trainer.config import Dataset
 
 
 def test_a_field_is_explained_with_type_meaning_and_default() -> None:
@@ -23,6 +24,13 @@ def test_a_field_is_explained_with_type_meaning_and_default() -> None:
 def test_a_section_lists_its_fields() -> None:
     lines = explanation("spec.checkpoint.every")
     assert any(line.startswith("  interval ") for line in lines)
+
+
+def test_no_text_of_a_field_is_cut() -> None:
+    said = " ".join(" ".join(explanation("spec.dataset")).split())
+    for field in Dataset.model_fields.values():
+        assert " ".join((field.description or "").split()) in said
+    assert all(len(line) <= 120 for line in explanation("spec.dataset"))
 
 
 def test_items_of_a_list_are_reached_with_or_without_an_index() -> None:

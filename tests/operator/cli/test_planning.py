@@ -18,7 +18,7 @@ spec:
     config:
       {model_type: llama, hidden_size: 64, intermediate_size: 128, num_hidden_layers: 4, num_attention_heads: 4, vocab_size: 512}
   tokenizer: {train: {vocabSize: 512}}
-  dataset: [{source: file:///data/text.jsonl}]
+  dataset: [{source: file://./text.jsonl}]
   training: {globalBatchSize: 8, sequenceLength: 64, maxSteps: 10, precision: fp32}
   parallelism: {tensor: 2}
   resources: {procsPerNode: 4}
@@ -35,6 +35,7 @@ HUGE = [
 def manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "job.yaml").write_text(SMALL)
+    (tmp_path / "text.jsonl").write_text('{"text": "one"}\n')
     return "job.yaml"
 
 

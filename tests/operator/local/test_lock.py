@@ -17,22 +17,24 @@ from llmtrain_operator.local.workdir import Workdir
 Make = Callable[..., LLMTrainJob]
 
 
-def small(make_job: Make) -> LLMTrainJob:
-    return make_job(parallelism={}, resources={"procsPerNode": 1})
+def small(make_job: Make, place: Path) -> LLMTrainJob:
+    data = place / "text.jsonl"
+    data.write_text('{"text": "one"}\n')
+    return make_job(parallelism={}, resources={"procsPerNode": 1}, dataset=[{"source": f"file://{data}"}])
 
 
 def test_a_second_run_in_a_workdir_is_refused_with_pid_and_way_out_and_changes_nothing(tmp_path: Path, make_job: Make) -> None:
-    first = get_ready(small(make_job), Workdir(tmp_path / "w"))
+    first = get_ready(small(make_job, tmp_path), Workdir(tmp_path / "w"))
     (tmp_path / "w" / "node-0" / "metrics.jsonl").write_text("rows\n")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "w").rglob("*")}
     with pytest.raises(InUseError) as caught:
-        get_ready(small(make_job), Workdir(tmp_path / "w"))
+        get_ready(small(make_job, tmp_path), Workdir(tmp_path / "w"))
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "w").rglob("*")} == before
     told = refusal(caught.value)
     assert told is not None and told.exit_code == 2
     assert f"process {os.getpid()}" in told.lines[0] and "give --workdir another directory" in told.lines[0]
     del first, caught
-    get_ready(small(make_job), Workdir(tmp_path / "w"))
+    get_ready(small(make_job, tmp_path), Workdir(tmp_path / "w"))
 
 
 def test_a_workdir_under_another_name_is_the_same_workdir(tmp_path: Path) -> None:
