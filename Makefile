@@ -47,7 +47,7 @@ check: .venv/ready  ## Lint, types, import layers, generated files in step
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	$(PYTHON) -m llmtrain_operator.job.crd | diff -u crds/llmtrain.io_llmtrainjobs.yaml - || { echo "crds/ is out of step: run make generate"; exit 1; }
+	$(PYTHON) -m llmtrain_operator.manifest.crd | diff -u crds/llmtrain.io_llmtrainjobs.yaml - || { echo "crds/ is out of step: run make generate"; exit 1; }
 	$(PYTHON) scripts/chart_files.py --check
 	$(PYTHON) scripts/sbom.py "$$(scripts/audit_tools.sh)/cyclonedx-py" --check
 
@@ -57,8 +57,8 @@ format: .venv/ready  ## Format and fix what the linter can
 
 generate: .venv/ready  ## Write the generated files anew
 	mkdir -p crds
-	$(PYTHON) -m llmtrain_operator.job.crd > crds/llmtrain.io_llmtrainjobs.yaml
-	$(PYTHON) -m llmtrain_trainer.agent.catalog > docs/operations/metrics.md
+	$(PYTHON) -m llmtrain_operator.manifest.crd > crds/llmtrain.io_llmtrainjobs.yaml
+	$(PYTHON) -m llmtrain_trainer.agent.telemetry.catalog > docs/operations/metrics.md
 	$(PYTHON) scripts/chart_files.py
 
 parity: .venv/ready  ## Every small layout against one process and HF Trainer -> out/parity.json, docs/parity.md

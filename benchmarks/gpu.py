@@ -21,14 +21,14 @@ from typing import Any
 
 import yaml
 
-from llmtrain_operator.job.families import shape_of
-from llmtrain_operator.job.hardware import Gpu, find_gpu
-from llmtrain_operator.job.parse import parse_manifest
-from llmtrain_operator.job.plan import Plan, plan
-from llmtrain_operator.job.shape import flops_per_token
-from llmtrain_operator.job.trainer_config import trainer_config
+from llmtrain_operator.manifest.parse import parse_manifest
+from llmtrain_operator.plan.layout.hardware import Gpu, find_gpu
+from llmtrain_operator.plan.model.families import shape_of
+from llmtrain_operator.plan.model.shape import flops_per_token
+from llmtrain_operator.plan.plan import Plan, plan
+from llmtrain_operator.plan.trainer_config import trainer_config
 from llmtrain_trainer.config import TrainerConfig
-from llmtrain_trainer.parallel.launch import launch, load_script
+from llmtrain_trainer.convert.launch import launch, load_script
 
 OUT = Path("out/bench-gpu.json")
 ENGINES = ("native", "deepspeed", "megatron")
@@ -147,7 +147,7 @@ def time_engine(config_text: str) -> dict[str, Any]:
     """Seconds of each timed step of an engine of the product, its losses, and its peak."""
     import torch
 
-    from llmtrain_trainer.step_batch import StepBatch
+    from llmtrain_trainer.data.step_batch import StepBatch
 
     config = TrainerConfig.model_validate_json(config_text)
     engine = load_script(Path(__file__).with_name("building.py")).engine_of(config)

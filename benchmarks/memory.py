@@ -16,12 +16,12 @@ from typing import Any
 
 import yaml
 
-from llmtrain_operator.job.families import shape_of
-from llmtrain_operator.job.parse import parse_manifest
-from llmtrain_operator.job.plan import plan
-from llmtrain_operator.job.trainer_config import trainer_config
+from llmtrain_operator.manifest.parse import parse_manifest
+from llmtrain_operator.plan.model.families import shape_of
+from llmtrain_operator.plan.plan import plan
+from llmtrain_operator.plan.trainer_config import trainer_config
 from llmtrain_trainer.config import TrainerConfig
-from llmtrain_trainer.parallel.launch import launch, load_script
+from llmtrain_trainer.convert.launch import launch, load_script
 
 PAGE = Path(__file__).parents[1] / "docs" / "memory.md"
 PROCESS = ("process", "heap", "CUDA context", "communicators")
@@ -163,7 +163,7 @@ def train(config_text: str) -> list[int]:
     """On every rank: two steps; the peaks of all ranks in bytes."""
     import torch
 
-    from llmtrain_trainer.step_batch import StepBatch
+    from llmtrain_trainer.data.step_batch import StepBatch
 
     config = TrainerConfig.model_validate_json(config_text)
     length, rows = config.training.sequence_length, config.batch.micro_size * config.batch.accumulation

@@ -24,7 +24,7 @@ from simulated import API, Simulated, counting, job, simulated_cluster
 from tests.cluster.odd_jobs import odd_job
 from tests.cluster.operators import Samples
 
-from llmtrain_operator.kube.client import path_of
+from llmtrain_operator.kube.api.client import path_of
 
 ROUNDS = ("latency", "turns", "odd", "burst", "idle")
 OUT = ROOT / "out" / "bench-operator.json"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from llmtrain_trainer.config import TrainerConfig
-from llmtrain_trainer.parallel.launch import launch, load_script
+from llmtrain_trainer.convert.launch import launch, load_script
 
 TOLERANCE = 1e-5
 """Of a loss, in nats. A gradient norm, where a few elements' rounding shows, may differ ten times as much, as a share of it."""
@@ -138,7 +138,7 @@ def batch_of(step: int, replica: int, replicas: int, packed: bool) -> Any:
     """One replica's rows of a step: tokens drawn from the step, with unequal numbers of targets a row."""
     import torch
 
-    from llmtrain_trainer.step_batch import StepBatch
+    from llmtrain_trainer.data.step_batch import StepBatch
 
     draw = torch.Generator().manual_seed(step)
     # A skewed distribution, so that there is something to learn; row i of the global batch goes to replica i mod dp.

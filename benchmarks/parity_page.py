@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmtrain_trainer.parallel.launch import load_script
+from llmtrain_trainer.convert.launch import load_script
 
 PAGE = Path(__file__).parents[1] / "docs" / "parity.md"
 Row = dict[str, Any]

@@ -27,9 +27,9 @@ from tests.cluster.cluster import Cluster, free_index, simulated_node
 from tests.cluster.odd_jobs import lift_finalizers
 from tests.cluster.operators import Operator, Samples, samples_of
 
-from llmtrain_operator.kube.client import ApiError, Client, path_of
+from llmtrain_operator.kube.api.client import ApiError, Client, path_of
+from llmtrain_operator.kube.api.session import Sessions, credentials
 from llmtrain_operator.kube.metrics import Metrics
-from llmtrain_operator.kube.session import Sessions, credentials
 
 API = "llmtrain.io/v1alpha1"
 IN_FLIGHT = 32

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from llmtrain_trainer.config import TrainerConfig
-from llmtrain_trainer.parallel.launch import launch, load_script
+from llmtrain_trainer.convert.launch import launch, load_script
 
 MICRO, ACCUMULATION = 4, 2
 
@@ -95,7 +95,7 @@ def native(size: Size) -> Any:
     """Steps of the product's engine: loss, norm, clipping, optimizer, everything a training step does."""
     import torch
 
-    from llmtrain_trainer.step_batch import StepBatch
+    from llmtrain_trainer.data.step_batch import StepBatch
 
     rows = MICRO * ACCUMULATION
     config = TrainerConfig.model_validate(

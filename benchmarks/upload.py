@@ -16,9 +16,9 @@ from typing import Any
 
 from loading import load
 
-from llmtrain_trainer.checkpoint.destination import open_store
+from llmtrain_trainer.checkpoint.store.destination import open_store
 from llmtrain_trainer.checkpoint.uploader import Uploader
-from llmtrain_trainer.parallel.launch import launch
+from llmtrain_trainer.convert.launch import launch
 
 MEGABYTES, ROUNDS = 768, 5
 NAME = "step-00000001-a0-r0"

@@ -19,12 +19,12 @@ from pathlib import Path
 import kopf
 import uvloop
 
-from llmtrain_operator.kube.client import ApiError
+from llmtrain_operator.kube.api.client import ApiError
+from llmtrain_operator.kube.api.freshness import WatchLostError
 from llmtrain_operator.kube.cluster import Cluster
-from llmtrain_operator.kube.freshness import WatchLostError
-from llmtrain_operator.kube.lease import LeaseLostError
-from llmtrain_operator.kube.replica import Options, run
-from llmtrain_operator.kube.shapes import EVERYWHERE
+from llmtrain_operator.kube.judging.shapes import EVERYWHERE
+from llmtrain_operator.kube.process.lease import LeaseLostError
+from llmtrain_operator.kube.process.operator_process import Options, run
 
 log = logging.getLogger("llmtrain_operator")
 

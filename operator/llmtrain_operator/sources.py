@@ -1,4 +1,4 @@
-"""The edge that reads a model's config.json, so that the plan knows its shape. Called by the CLI, the local run and the operator."""
+"""The edge that reads a model's config.json, so that the plan knows its shape."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmtrain_operator.job.families import shape_of
-from llmtrain_operator.job.problem import PlanError, Problem
-from llmtrain_operator.job.shape import ModelShape
+from llmtrain_operator.manifest.problem import PlanError, Problem
+from llmtrain_operator.plan.model.families import shape_of
+from llmtrain_operator.plan.model.shape import ModelShape
 
 if TYPE_CHECKING:
     from llmtrain_trainer.config import Model

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from llmtrain_operator.kube.client import Client, path_of
+from llmtrain_operator.kube.api.client import Client, path_of
 
 Json = Any
 Path = tuple[str | int, ...]

@@ -105,7 +105,7 @@ def test_a_person_sees_a_job_train_reads_each_rank_and_finds_its_checkpoints(
     assert any(line.startswith("Complete: Training is complete after 400 steps") for line in lines), said
 
     stacks = followed.communicate(timeout=30)[0]
-    assert followed.returncode == 0 and "llmtrain_trainer/rank.py" in stacks and "[rank" not in stacks, stacks
+    assert followed.returncode == 0 and "llmtrain_trainer/rank/main.py" in stacks and "[rank" not in stacks, stacks
     whole = command("logs", "demo").communicate(timeout=30)[0]
     assert "[node 0] step 400 of 400, loss " in whole and "[node 1] [prepare] " in whole and "[node 1] [rank 3] " in whole, whole
     stored = json.loads(command("checkpoints", "demo", "-o", "json").communicate(timeout=60)[0])

@@ -23,7 +23,7 @@ from tests.cluster.test_training import GENERATE, run
 from tests.cluster.trained_job import TrainedJob, make_bucket, manifest, processes_of, shows_training
 from tests.cluster.waiting import until
 
-from llmtrain_operator.job.document import read_document
+from llmtrain_operator.manifest.document import read_document
 
 pytestmark = pytest.mark.cluster
 

@@ -22,9 +22,9 @@ from tests.cluster.cluster import ON_SIMULATED, Cluster
 from tests.cluster.odd_jobs import lift_finalizers, odd_job, odd_patch
 from tests.cluster.operators import Operator
 
-from llmtrain_operator.kube.client import Client, Object, path_of
+from llmtrain_operator.kube.api.client import Client, Object, path_of
+from llmtrain_operator.kube.api.session import Sessions, credentials
 from llmtrain_operator.kube.metrics import Metrics
-from llmtrain_operator.kube.session import Sessions, credentials
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(560)]
 

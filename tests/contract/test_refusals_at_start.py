@@ -13,19 +13,19 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmtrain_operator.job.families import shape_of
-from llmtrain_operator.job.parse import parse_manifest
-from llmtrain_operator.job.plan import plan
-from llmtrain_operator.job.problem import PlanError
-from llmtrain_operator.job.refusals import REFUSALS
-from llmtrain_operator.job.rules import RULES
-from llmtrain_operator.job.trainer_config import trainer_config
+from llmtrain_operator.manifest.parse import parse_manifest
+from llmtrain_operator.manifest.problem import PlanError
+from llmtrain_operator.manifest.rules import RULES
+from llmtrain_operator.plan.checks.layout_checks import REFUSALS
+from llmtrain_operator.plan.model.families import shape_of
+from llmtrain_operator.plan.plan import plan
+from llmtrain_operator.plan.trainer_config import trainer_config
 from llmtrain_trainer.config import TrainerConfig
 
 pytestmark = pytest.mark.long
 
 TRAINER = Path(__file__).parents[2] / "trainer_image" / "llmtrain_trainer"
-SCANNED = ("engines", "parallel", "peft.py", "export.py")
+SCANNED = ("engines", "model")
 
 PLAN = {
     "engines/megatron/groups.py: device is cpu, but Megatron-core runs on": "on_gpus",
@@ -48,34 +48,34 @@ PLAN = {
     "engines/deepspeed/place.py: mesh.{} is {}, but engine deepspeed has": "context",  # and expert
     "engines/deepspeed/place.py: mesh.stages has {} ranges for": "pipeline_schedule",
     "engines/deepspeed/settings.py: parallelism.deepspeed holds {}, which": "raw_keys",
-    "parallel/experts.py: mesh.ep is {}, but model_type": "expert_divides",
-    "parallel/experts.py: the model has {} experts, which": "experts_over_tensor",
-    "parallel/mesh.py: mesh.ep is {}, but it must": "expert_divides",
-    "parallel/tensor.py: model_type {} has no tensor-parallel plan: set": "tensor_plan",
-    "parallel/tensor.py: model_type {} splits {} as {}, which": "family",
-    "parallel/tensor.py: model.{} is {}, which tensor {}": "tensor_divides",
-    "parallel/context.py: model.attention is {}, but sequences are": "context_attention",
-    "parallel/context.py: model.num_attention_heads is {}, but context x": "context_heads",
-    "parallel/context.py: model_type {} has none of {}": "family",
-    "parallel/stage.py: model_type {} has no split into": "family",
-    "parallel/stage.py: model_type {} keeps its layers in": "family",
+    "engines/native/experts.py: mesh.ep is {}, but model_type": "expert_divides",
+    "engines/native/experts.py: the model has {} experts, which": "experts_over_tensor",
+    "engines/native/mesh.py: mesh.ep is {}, but it must": "expert_divides",
+    "engines/native/tensor.py: model_type {} has no tensor-parallel plan: set": "tensor_plan",
+    "engines/native/tensor.py: model_type {} splits {} as {}, which": "family",
+    "engines/native/tensor.py: model.{} is {}, which tensor {}": "tensor_divides",
+    "engines/native/context.py: model.attention is {}, but sequences are": "context_attention",
+    "engines/native/context.py: model.num_attention_heads is {}, but context x": "context_heads",
+    "engines/native/context.py: model_type {} has none of {}": "family",
+    "model/stage.py: model_type {} has no split into": "family",
+    "model/stage.py: model_type {} keeps its layers in": "family",
 }
 """Where and how a message begins -> the refusal of the plan that comes before it."""
 
 RULE = {
-    "parallel/schedule.py: mesh.schedule is {}, but there are": "spec.parallelism schedule",
-    "parallel/schedule.py: mesh.schedule is interleaved, but there is": "spec.parallelism virtualStages",
-    "export.py: output.export is {}, but a run": "spec output.export",
+    "engines/native/pipeline.py: mesh.schedule is {}, but there are": "spec.parallelism schedule",
+    "engines/native/pipeline.py: mesh.schedule is interleaved, but there is": "spec.parallelism virtualStages",
+    "model/export.py: output.export is {}, but a run": "spec output.export",
 }
 """Rules of single sections, which validate and the API server ask."""
 
 PREPARATION = (
     "engines/deepspeed/engine.py: parallelism.offload: nvme reads and writes by",
-    "parallel/materialize.py: weight {} has shape {} in",
-    "parallel/weight_files.py: ",
-    "parallel/pretrained.py: ",
-    "parallel/dequantize.py: ",
-    "parallel/stored_matrix.py: ",
+    "model/materialize.py: weight {} has shape {} in",
+    "model/weight_files.py: ",
+    "model/pretrained.py: ",
+    "model/dequantize.py: ",
+    "model/stored_matrix.py: ",
 )
 """What files show, or what is installed."""
 
@@ -84,14 +84,14 @@ OTHER = {
     "engines/megatron/settings.py: ": "all of the above in one",
     "engines/megatron/groups.py: mesh pp {} x dp {}": "the agent starts as many ranks as the mesh has",
     "engines/deepspeed/place.py: mesh pp {} x dp {}": "the same",
-    "parallel/mesh.py: mesh {} needs {} ranks, but": "the same",
-    "parallel/mesh.py: mesh.stages has {} ranges, but pp": "the plan makes the stages",
-    "parallel/stage.py: mesh.stages is {}, but it must": "the plan makes the stages",
+    "engines/native/mesh.py: mesh {} needs {} ranks, but": "the same",
+    "engines/native/mesh.py: mesh.stages has {} ranges, but pp": "the plan makes the stages",
+    "model/stage.py: mesh.stages is {}, but it must": "the plan makes the stages",
     "engines/deepspeed/micro.py: a batch of {} rows is": "the plan makes the batches",
-    "parallel/schedule.py: a batch of {} rows is": "the plan makes the batches",
-    "parallel/loss.py: the loss was differentiated twice, but": "a mistake of ours",
-    "parallel/launch.py: ": "of tests and benchmarks",
-    "parallel/materialize.py: adapter {} of {} is not": "a conversion's adapter",
+    "engines/native/pipeline.py: a batch of {} rows is": "the plan makes the batches",
+    "model/loss.py: the loss was differentiated twice, but": "a mistake of ours",
+    "model/materialize.py: adapter {} of {} is not": "a conversion's adapter",
+    "engines/open_checkpoint.py: ": "a checkpoint's",
     **dict.fromkeys([f"engines/deepspeed/{file}.py: " for file in ("holders", "files")], "a checkpoint's"),
     **dict.fromkeys([f"engines/megatron/{file}.py: " for file in ("checkpoint", "files")], "a checkpoint's"),
 }
@@ -254,7 +254,8 @@ def start(config: dict[str, Any], told: TrainerConfig) -> None:
         assert list(problems_of(shape, told)) == []
         return
     from llmtrain_trainer.engines.deepspeed.settings import settings_of
-    from llmtrain_trainer.parallel import context, experts, stage, tensor
+    from llmtrain_trainer.engines.native import context, experts, tensor
+    from llmtrain_trainer.model import stage
 
     with torch.device("meta"):
         network = AutoModelForCausalLM.from_config(shape)

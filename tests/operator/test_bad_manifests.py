@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from llmtrain_operator.job.parse import ManifestError, parse_manifest
-from llmtrain_operator.job.problem import PlanError, Problem
+from llmtrain_operator.manifest.parse import ManifestError, parse_manifest
+from llmtrain_operator.manifest.problem import PlanError, Problem
 
 BAD = sorted((Path(__file__).parent / "bad").glob("*.yaml"))
 
@@ -25,8 +25,8 @@ def refusals(manifest: Path) -> tuple[Problem, ...]:
         assert not manifest.name.startswith("plan-"), f"a plan-level manifest must parse: {error}"
         return error.problems
     assert manifest.name.startswith("plan-"), "parsing found nothing wrong"
-    from llmtrain_operator.job.families import shape_of
-    from llmtrain_operator.job.plan import plan
+    from llmtrain_operator.plan.model.families import shape_of
+    from llmtrain_operator.plan.plan import plan
 
     try:
         config = job.spec.model.config

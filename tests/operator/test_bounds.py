@@ -13,12 +13,12 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from llmtrain_operator.job.feasible import feasible
-from llmtrain_operator.job.parse import ManifestError, parse_manifest, parse_object
-from llmtrain_operator.job.problem import LONGEST, PlanError
-from llmtrain_operator.job.spec.resources import MOST_NODES
-from llmtrain_operator.kube.judgement import Planned, planned
-from llmtrain_operator.life.objects import job_of
+from llmtrain_operator.api.job.resources import MOST_NODES
+from llmtrain_operator.kube.judging.judgement import Planned, planned
+from llmtrain_operator.life.from_objects import job_of
+from llmtrain_operator.manifest.parse import ManifestError, parse_manifest, parse_object
+from llmtrain_operator.manifest.problem import LONGEST, PlanError
+from llmtrain_operator.plan.feasible import feasible
 from llmtrain_operator.sources import read_shape
 
 pytestmark = pytest.mark.long

@@ -12,11 +12,12 @@ import yaml
 from pydantic import BaseModel, Field
 
 import llmtrain_trainer.config as trainer_config
-from llmtrain_operator.job import crd, spec
-from llmtrain_operator.job.parse import manifest_schema, parse_object
-from llmtrain_operator.job.schema import defaulted, structural
-from llmtrain_operator.job.spec import LLMTrainJob
-from llmtrain_operator.job.spec import status as status_module
+from llmtrain_operator.api import job as spec
+from llmtrain_operator.api.job import LLMTrainJob
+from llmtrain_operator.api.job import status as status_module
+from llmtrain_operator.manifest import crd
+from llmtrain_operator.manifest.parse import manifest_schema, parse_object
+from llmtrain_operator.manifest.schema import defaulted, structural
 from llmtrain_trainer.config import Strict
 
 SCHEMA = crd.object_schema()

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from llmtrain_operator.cli.manifest import typed_uri, with_absolute_paths
-from llmtrain_operator.job.numerals import meanings
-from llmtrain_operator.job.parse import manifest_schema
-from llmtrain_operator.job.schema import below
-from llmtrain_operator.job.words import wrong
+from llmtrain_operator.manifest.numerals import meanings
+from llmtrain_operator.manifest.parse import manifest_schema
+from llmtrain_operator.manifest.schema import below
+from llmtrain_operator.manifest.suggestions import wrong
 
 ADDRESSES = [
     ("./m", "file://./m"),

@@ -10,10 +10,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmtrain_operator.job.document import read_document
-from llmtrain_operator.job.parse import ManifestError, manifest_schema, parse_manifest, parse_object
-from llmtrain_operator.job.schema import defaulted
-from llmtrain_operator.job.spec import LLMTrainJob
+from llmtrain_operator.api.job import LLMTrainJob
+from llmtrain_operator.manifest.document import read_document
+from llmtrain_operator.manifest.parse import ManifestError, manifest_schema, parse_manifest, parse_object
+from llmtrain_operator.manifest.schema import defaulted
 
 GOOD = """
 apiVersion: llmtrain.io/v1alpha1

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from llmtrain_operator.job import crd
-from llmtrain_operator.job.parse import manifest_schema
-from llmtrain_operator.job.rules import RULES, Rule
-from llmtrain_operator.job.schema import below, defaulted
+from llmtrain_operator.manifest import crd
+from llmtrain_operator.manifest.parse import manifest_schema
+from llmtrain_operator.manifest.rules import RULES, Rule
+from llmtrain_operator.manifest.schema import below, defaulted
 
 Section = dict[str, Any]
 SPEC: Section = {

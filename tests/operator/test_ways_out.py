@@ -16,11 +16,11 @@ import pytest
 import yaml
 
 from llmtrain_operator.cli.manifest import with_setting
-from llmtrain_operator.job.document import read_document
-from llmtrain_operator.job.families import shape_of
-from llmtrain_operator.job.parse import ManifestError, parse_object
-from llmtrain_operator.job.plan import plan
-from llmtrain_operator.job.problem import PlanError, Problem
+from llmtrain_operator.manifest.document import read_document
+from llmtrain_operator.manifest.parse import ManifestError, parse_object
+from llmtrain_operator.manifest.problem import PlanError, Problem
+from llmtrain_operator.plan.model.families import shape_of
+from llmtrain_operator.plan.plan import plan
 
 HERE = Path(__file__).parent
 BAD = sorted((HERE / "bad").glob("*.yaml"))

@@ -13,9 +13,9 @@ from typing import Any
 import torch.distributed as dist
 
 from llmtrain_trainer.checkpoint.writer import Writer
+from llmtrain_trainer.convert.launch import load_script
 from llmtrain_trainer.engines import build_engine
-from llmtrain_trainer.parallel.launch import load_script
-from llmtrain_trainer.stored.open import open_source
+from llmtrain_trainer.engines.open_checkpoint import open_source
 from llmtrain_trainer.stored.source import Source
 
 parity = load_script(Path(__file__).parents[2] / "benchmarks" / "parity.py")

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from llmtrain_trainer.engines.engine import StepResult
-from llmtrain_trainer.health import Health
-from llmtrain_trainer.parallel.gradients import all_finite
+from llmtrain_trainer.engines.native.gradients import all_finite
+from llmtrain_trainer.rank.health import Health
 
 
 def result(loss: float = 2.0, norm: float = 1.0, skipped: bool = False) -> StepResult:

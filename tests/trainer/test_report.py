@@ -14,7 +14,7 @@ from llmtrain_trainer.config import Batch, Checkpoint, Dataset, Estimate, Identi
 from llmtrain_trainer.report import write_report
 from llmtrain_trainer.report.facts import gather
 from llmtrain_trainer.report.words import amount, bytes_text, duration_text
-from llmtrain_trainer.run_dir import RunDir, append_row
+from llmtrain_trainer.run_dir.layout import RunDir, append_row
 
 pytestmark = pytest.mark.long
 

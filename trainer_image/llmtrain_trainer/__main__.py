@@ -88,8 +88,8 @@ def _agent(options: argparse.Namespace) -> NoReturn:
 
 def _prepare(options: argparse.Namespace) -> int:
     from llmtrain_trainer.config import ExitCode, TrainerConfig
-    from llmtrain_trainer.prepare import Unreachable, prepare
-    from llmtrain_trainer.run_dir import RunDir
+    from llmtrain_trainer.prepare.prepare import Unreachable, prepare
+    from llmtrain_trainer.run_dir.layout import RunDir
 
     try:
         config = TrainerConfig.model_validate_json(options.config.read_text())
@@ -118,7 +118,7 @@ def _convert(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     from llmtrain_trainer.report import write_report
-    from llmtrain_trainer.run_dir import RunDir
+    from llmtrain_trainer.run_dir.layout import RunDir
 
     run = RunDir(options.run_dir.absolute())
     nodes = [run, *(RunDir(path.absolute()) for path in options.node_dir)]

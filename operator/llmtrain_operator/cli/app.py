@@ -1,4 +1,4 @@
-"""Every command of `llmtrain` in one place, and what its errors look like. Called by cli.main; tests/operator/cli freezes this surface."""
+"""Every command of `llmtrain` in one place, and what its errors look like."""
 
 from __future__ import annotations
 
@@ -9,22 +9,10 @@ from collections.abc import Sequence
 
 import typer
 
-from llmtrain_operator.cli import (
-    checkpoints,
-    converting,
-    fields,
-    listing,
-    logs,
-    planning,
-    running,
-    starter,
-    steering,
-    submitting,
-    watching,
-    why,
-)
+from llmtrain_operator.cli import converting, fields, planning, running, starter
+from llmtrain_operator.cli.on_cluster import checkpoints, listing, logs, steering, submitting, watching, why
 from llmtrain_operator.cli.refusal import FAULT, refusal
-from llmtrain_operator.job.plain import plain
+from llmtrain_operator.terminal import plain
 
 TRACEBACK = "LLMTRAIN_TRACEBACK"
 

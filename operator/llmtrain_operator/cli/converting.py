@@ -27,9 +27,9 @@ def convert(
 
     Hugging Face's files, and the checkpoints of engines native, deepspeed and megatron. Between checkpoints the optimizer goes along.
     """
-    from llmtrain_operator.job.plan import plan
-    from llmtrain_operator.job.trainer_config import trainer_config
     from llmtrain_operator.local.trainer import convert as converted
+    from llmtrain_operator.plan.plan import plan
+    from llmtrain_operator.plan.trainer_config import trainer_config
     from llmtrain_operator.sources import read_shape
 
     job = load_manifest(file, settings)

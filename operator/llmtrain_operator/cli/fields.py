@@ -38,7 +38,7 @@ def version() -> None:
 
 def explanation(path: str) -> list[str]:
     """The lines of `llmtrain explain`. Raises UsageError, with the nearest name, for a field that there is not."""
-    from llmtrain_operator.job.spec import LLMTrainJob
+    from llmtrain_operator.api.job import LLMTrainJob
 
     model: type[BaseModel] = LLMTrainJob
     found: FieldInfo | None = None
@@ -99,7 +99,7 @@ def _field(model: type[BaseModel], name: str, parent: str) -> FieldInfo:
 
 def _elsewhere(name: str) -> list[str]:
     """Fields of that name, or of one like it, anywhere in the spec: people leave out where a field stands. None where many have it."""
-    from llmtrain_operator.job.spec import LLMTrainJob
+    from llmtrain_operator.api.job import LLMTrainJob
 
     paths = [path for path in _paths(LLMTrainJob) if path.startswith("spec.")]
     leaves = {path.rpartition(".")[2] for path in paths}

@@ -1,4 +1,4 @@
-"""From -f and --set to a job. Called by every command that takes a manifest.
+"""From -f and --set to a job.
 
 A laptop's manifest may name files beside itself: file://./data.jsonl and file://../out are taken from the manifest's directory, in --set
 from the current one, and file://~/data.jsonl from the home directory. A cluster has none of these, so the job itself only knows absolute
@@ -18,7 +18,7 @@ import typer
 from llmtrain_operator.cli.refusal import UsageError
 
 if TYPE_CHECKING:
-    from llmtrain_operator.job.spec import LLMTrainJob
+    from llmtrain_operator.api.job import LLMTrainJob
 
 ManifestOption = Annotated[str, typer.Option("--file", "-f", help="The manifest; - reads standard input.", metavar="FILE")]
 SetOption = Annotated[
@@ -36,8 +36,8 @@ MOST_BYTES = (4 << 20) + 1
 
 def load_manifest(file: str, settings: Sequence[str] | None = None) -> LLMTrainJob:
     """Read, change, parse. Raises ManifestError with every problem, UsageError for a bad --set, OSError where the file cannot be read."""
-    from llmtrain_operator.job.document import read_document
-    from llmtrain_operator.job.parse import parse_manifest, parse_object
+    from llmtrain_operator.manifest.document import read_document
+    from llmtrain_operator.manifest.parse import parse_manifest, parse_object
 
     text = read_manifest(file)
     written = read_document(text).value
@@ -48,8 +48,8 @@ def load_manifest(file: str, settings: Sequence[str] | None = None) -> LLMTrainJ
 def load_for_cluster(file: str, settings: Sequence[str] | None = None) -> tuple[LLMTrainJob, dict[str, Any]]:
     """The job, and the manifest as it was written: what a cluster is sent holds no default that nobody chose. Raises as load_manifest,
     and UsageError for a path beside the manifest, which no pod has."""
-    from llmtrain_operator.job.document import read_document
-    from llmtrain_operator.job.parse import parse_manifest, parse_object
+    from llmtrain_operator.manifest.document import read_document
+    from llmtrain_operator.manifest.parse import parse_manifest, parse_object
 
     text = read_manifest(file)
     written = read_document(text).value
@@ -96,7 +96,7 @@ def typed_uri(text: str) -> str:
 
 def with_setting(tree: Any, setting: str) -> Any:
     """The tree with one field changed by PATH=VALUE. The value is read as YAML; null takes the field out. Raises UsageError."""
-    from llmtrain_operator.job.document import ManifestError, read_document
+    from llmtrain_operator.manifest.document import ManifestError, read_document
 
     path, separator, text = setting.partition("=")
     steps = [step for step in re.split(r"[.\[\]]+", path) if step]

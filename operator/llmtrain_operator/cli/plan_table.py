@@ -1,4 +1,4 @@
-"""Plan -> what a person reads: summary, layout and rank grid, batch, memory by term, speed, advice. Called by `llmtrain plan`."""
+"""Plan -> what a person reads: summary, layout and rank grid, batch, memory by term, speed, advice."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from llmtrain_operator.job.layout import Coordinates, crossing, degrees, rank_grid
-from llmtrain_operator.job.memory import FILL
-from llmtrain_operator.job.plan import Plan
-from llmtrain_operator.job.shape import ModelShape
+from llmtrain_operator.plan.layout.layout import Coordinates, crossing, degrees, rank_grid
+from llmtrain_operator.plan.memory.estimate import FILL
+from llmtrain_operator.plan.model.shape import ModelShape
+from llmtrain_operator.plan.plan import Plan
 from llmtrain_trainer.config import Mesh
 
 BAR = 40

@@ -11,7 +11,7 @@ from llmtrain_operator.cli.manifest import ManifestOption, SetOption, load_manif
 from llmtrain_operator.cli.refusal import TOO_LARGE
 
 if TYPE_CHECKING:
-    from llmtrain_operator.job.spec import LLMTrainJob
+    from llmtrain_operator.api.job import LLMTrainJob
 
 
 def validate(file: ManifestOption, settings: SetOption = None) -> None:
@@ -19,7 +19,7 @@ def validate(file: ManifestOption, settings: SetOption = None) -> None:
 
     Prints every problem, one a line; the exit code is then 2.
     """
-    from llmtrain_operator.job.plan import plan
+    from llmtrain_operator.plan.plan import plan
     from llmtrain_operator.sources import read_shape
 
     job = load_manifest(file, settings)
@@ -37,8 +37,8 @@ def show_plan(
 
     That is its layout, batch, memory and speed. Exit codes: 0 it fits, 2 it is invalid, 3 it does not fit.
     """
-    from llmtrain_operator.job.plan import plan
-    from llmtrain_operator.job.plan_dict import plan_dict
+    from llmtrain_operator.plan.plan import plan
+    from llmtrain_operator.plan.plan_dict import plan_dict
     from llmtrain_operator.sources import read_shape
 
     job = load_manifest(file, settings)

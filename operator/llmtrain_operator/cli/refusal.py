@@ -1,4 +1,4 @@
-"""Errors that a user can put right, as lines and an exit code. Called by app.py."""
+"""Errors that a user can put right, as lines and an exit code."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Refusal:
 
 def refusal(error: Exception) -> Refusal | None:
     """None: the error is ours, and its traceback is wanted."""
-    from llmtrain_operator.job.parse import ManifestError
-    from llmtrain_operator.job.problem import PlanError
     from llmtrain_operator.local.lock import InUseError
     from llmtrain_operator.local.trainer import TrainerError
+    from llmtrain_operator.manifest.parse import ManifestError
+    from llmtrain_operator.manifest.problem import PlanError
 
     if isinstance(error, (ManifestError, PlanError)):
         return Refusal(tuple(str(problem) for problem in error.problems), INVALID)

@@ -77,7 +77,7 @@ def view_titled(title: str, *, plain: bool) -> View:
 
 def title(ready: Ready) -> str:
     """llama-demo: pretrain with native, pp 2 × dp 2 × tp 2, 8 CPU processes on 1 node"""
-    from llmtrain_operator.job.layout import degrees
+    from llmtrain_operator.plan.layout.layout import degrees
 
     config = ready.config
     mesh = config.mesh
@@ -91,7 +91,7 @@ def title(ready: Ready) -> str:
 
 def closing_lines(ready: Ready, outcome: Outcome) -> list[str]:
     """The last words of a run: verdict, loss, export, report; and where to look when it failed."""
-    from llmtrain_operator.local.words import loss
+    from llmtrain_operator.formats import loss
 
     lines = []
     if outcome.verdict is not None:

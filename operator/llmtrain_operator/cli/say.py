@@ -1,10 +1,10 @@
-"""How commands print what a cluster or a pod says: see job/plain.py."""
+"""How commands print what a cluster or a pod says: see terminal.py."""
 
 from __future__ import annotations
 
 import typer
 
-from llmtrain_operator.job.plain import plain
+from llmtrain_operator.terminal import plain
 
 
 def say(text: str, *, err: bool = False) -> None:

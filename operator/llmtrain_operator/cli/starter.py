@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from llmtrain_operator.cli.refusal import UsageError
-from llmtrain_operator.job.words import shown
+from llmtrain_operator.manifest.suggestions import shown
 
 
 def init(
@@ -73,10 +73,10 @@ def starter(name: str, task: str, model: str | None, data: str, lora: bool, node
 def _check(text: str) -> None:
     """Raises ManifestError or PlanError where an option makes a manifest that cannot work; a model's files are not looked at."""
     from llmtrain_operator.cli.manifest import with_absolute_paths
-    from llmtrain_operator.job.document import read_document
-    from llmtrain_operator.job.families import shape_of
-    from llmtrain_operator.job.parse import parse_object
-    from llmtrain_operator.job.plan import plan
+    from llmtrain_operator.manifest.document import read_document
+    from llmtrain_operator.manifest.parse import parse_object
+    from llmtrain_operator.plan.model.families import shape_of
+    from llmtrain_operator.plan.plan import plan
 
     job = parse_object(with_absolute_paths(read_document(text).value, Path.cwd()))
     plan(job, shape_of(job.spec.model.config) if job.spec.model.config else None)
@@ -84,7 +84,7 @@ def _check(text: str) -> None:
 
 def _precision(gpu: str) -> str:
     """bf16 where the product has it; a product that is not known is refused by the plan."""
-    from llmtrain_operator.job.hardware import Gpu, find_gpu
+    from llmtrain_operator.plan.layout.hardware import Gpu, find_gpu
 
     found = find_gpu(gpu)
     return "fp32" if isinstance(found, Gpu) and found.bf16_flops is None else "bf16"

@@ -1,4 +1,4 @@
-"""Names and labels of everything a job has in the cluster: the one place that makes them. Used by render and by who looks for them.
+"""Names and labels of everything a job has in the cluster: the one place that makes them.
 
 Kubernetes allows 63 characters in a host name, a Service's name and a label's value.
 """
@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 
-from llmtrain_operator.life.objects import LABEL_ATTEMPT, LABEL_INDEX, LABEL_JOB
+from llmtrain_operator.life.from_objects import LABEL_ATTEMPT, LABEL_INDEX, LABEL_JOB
 
 JobKey = tuple[str, str]
 """Namespace and name of a job."""

@@ -1,4 +1,4 @@
-"""What a failure means in its gang: one pod alone cannot tell who told it to stop, or whom it waited for. Called by decide.py.
+"""What a failure means in its gang: one pod alone cannot tell who told it to stop, or whom it waited for.
 
 Pods of a gang stop together when one of them is told to. Only the whole gang shows whether anybody told it, or whether it ever was whole.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from llmtrain_operator.life.failure import Failure
-from llmtrain_operator.life.gang import Gang
+from llmtrain_operator.life.attempt import Gang
+from llmtrain_operator.life.failures.failure import Failure
 from llmtrain_operator.life.observed import STOPPED, Pod
 
 TOGETHER = 60.0

@@ -1,4 +1,4 @@
-"""Observed -> Decision: an ordered tuple of policies, of which the first that speaks decides. Called by the operator's reconcile.
+"""Observed -> Decision: an ordered tuple of policies, of which the first that speaks decides.
 
 The caller keeps what no pure function can: it reads and decides a job on one worker at a time, holds one lock from reading the rivals to
 creating pods, writes the status before it acts, and deletes with the uid of the pod as precondition.
@@ -9,19 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from llmtrain_operator.job.spec import Phase
-from llmtrain_operator.life import budget, why
+from llmtrain_operator.api.job import Phase
+from llmtrain_operator.life import why
+from llmtrain_operator.life.attempt import Gang
 from llmtrain_operator.life.blame import in_its_gang
 from llmtrain_operator.life.decision import Action, Decision, stop
-from llmtrain_operator.life.diagnose import diagnose
-from llmtrain_operator.life.ends import FAILED_GRACE, deletions, ended_as, pods_word, stopping, tidied
-from llmtrain_operator.life.failure import Failure
-from llmtrain_operator.life.gang import Gang
+from llmtrain_operator.life.failures.diagnose import diagnose
+from llmtrain_operator.life.failures.failure import Failure
 from llmtrain_operator.life.ledger import active_seconds
 from llmtrain_operator.life.observed import Observed
-from llmtrain_operator.life.others import destination_in_use, gives_back, name_in_use, refused_lately, yields_destination
+from llmtrain_operator.life.policies import restart_budget
+from llmtrain_operator.life.policies.contention import destination_in_use, gives_back, name_in_use, refused_lately, yields_destination
+from llmtrain_operator.life.policies.placement import gives_way, not_its_turn
+from llmtrain_operator.life.policies.stopping import FAILED_GRACE, deletions, ended_as, pods_word, stopping, tidied
 from llmtrain_operator.life.times import seconds_of, span
-from llmtrain_operator.life.turn import gives_way, not_its_turn
 
 MANAGER = "llmtrain.io/operator"
 """spec.managedBy that means this operator, as does none."""
@@ -150,7 +151,7 @@ def _failed(gang: Gang) -> Decision | None:
         return None
     grace = None if failure.graceful else FAILED_GRACE
     over = max(gang.number, failure.stored_attempt or 0)  # a status restored from the past may not know of the latest attempt
-    if refused := budget.refusal(gang, failure):
+    if refused := restart_budget.refusal(gang, failure):
         reason, message = refused
         said = Decision(phase="Failed", reason=reason, message=message, ends=over, failure=failure)
     else:
@@ -175,10 +176,10 @@ def _refused(gang: Gang) -> Decision | None:
 
 
 def _waits_to_retry(gang: Gang) -> Decision | None:
-    left = budget.wait(gang) if gang.over else 0.0
+    left = restart_budget.wait(gang) if gang.over else 0.0
     if left <= 0:
         return None
-    return Decision(phase="Restarting", reason="Backoff", message=budget.waiting_sentence(left), again_in=left)
+    return Decision(phase="Restarting", reason="Backoff", message=restart_budget.waiting_sentence(left), again_in=left)
 
 
 def _being_created(gang: Gang) -> Decision | None:

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-from llmtrain_operator.job.spec import Phase
-from llmtrain_operator.life.failure import Failure
+from llmtrain_operator.api.job import Phase
+from llmtrain_operator.life.failures.failure import Failure
 from llmtrain_operator.life.observed import Pod
 
 

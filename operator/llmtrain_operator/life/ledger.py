@@ -1,13 +1,15 @@
-"""Where the time went: seconds and GPU-hours by cause, from one observation to the next. Called by status.py; decide.py asks for the active
-time. The account lives in .status.goodput, so it survives the operator."""
+"""Where the time went: seconds and GPU-hours by cause, from one observation to the next.
+
+The account lives in .status.goodput, so it survives the operator.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from llmtrain_operator.job.spec import Status
-from llmtrain_operator.job.spec.status import Goodput
-from llmtrain_operator.life.gang import Gang
+from llmtrain_operator.api.job import Status
+from llmtrain_operator.api.job.status import Goodput
+from llmtrain_operator.life.attempt import Gang
 from llmtrain_operator.life.times import seconds_of, text_of
 
 HUNG_STEPS, HUNG_FLOOR = 10.0, 60.0

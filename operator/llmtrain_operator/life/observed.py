@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from llmtrain_operator.job.spec import Spec, Status
+from llmtrain_operator.api.job import Spec, Status
 from llmtrain_trainer.config import ExitCode, NodeStatus, place
 
 STOPPED = (ExitCode.SAVED, ExitCode.STOPPED_UNSAVED)

@@ -1,4 +1,4 @@
-"""Decision + Observed -> .status, and whether it is worth a write. Called once by every reconcile."""
+"""Decision + Observed -> .status, and whether it is worth a write."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from llmtrain_operator.job.layout import degrees
-from llmtrain_operator.job.plan import Plan
-from llmtrain_operator.job.spec import Condition, Phase, Restarts, Status
-from llmtrain_operator.job.spec import status as record
-from llmtrain_operator.life import budget, ledger
+from llmtrain_operator.api.job import Condition, Phase, Restarts, Status
+from llmtrain_operator.api.job import status as record
+from llmtrain_operator.life import ledger
+from llmtrain_operator.life.attempt import Gang
 from llmtrain_operator.life.decision import Decision
-from llmtrain_operator.life.gang import Gang
 from llmtrain_operator.life.observed import Observed
+from llmtrain_operator.life.policies import restart_budget
 from llmtrain_operator.life.times import seconds_of, span, text_of
 from llmtrain_operator.life.why import ORDINARY
+from llmtrain_operator.plan.layout.layout import degrees
+from llmtrain_operator.plan.plan import Plan
 
 WRITE_EVERY = 15.0
 """Seconds between two writes that change numbers alone."""
@@ -274,11 +275,11 @@ def _artifacts(gang: Gang, decision: Decision) -> tuple[record.Artifact, ...]:
 def _restarts(gang: Gang, decision: Decision, attempt: int | None) -> record.RestartCounts:
     old = gang.job.status.restarts or record.RestartCounts()
     window = gang.job.spec.resilience.restarts if gang.job.spec else Restarts()
-    now, in_place = gang.observed.now, budget.new_in_place(gang)
+    now, in_place = gang.observed.now, restart_budget.new_in_place(gang)
     gangs = 1 if decision.restart else 0
     charged = gangs if decision.failure is not None and decision.failure.charged else 0
     taken = gangs - charged + (decision.phase == "Suspending" and decision.ends is not None)
-    recent = budget.charge(old, charged + in_place, now, window)
+    recent = restart_budget.charge(old, charged + in_place, now, window)
     same = gang.job.status.attempt == attempt or attempt == gang.number
     counted = old.attempt_in_place if gang.job.status.attempt == gang.number else 0
     return record.RestartCounts(
@@ -287,7 +288,7 @@ def _restarts(gang: Gang, decision: Decision, attempt: int | None) -> record.Res
         in_window=sum(entry.count for entry in recent),
         preemptions=old.preemptions + taken,
         streak=_streak(gang, old.streak) + charged,
-        interruptions=budget.interruptions(gang, decision.failure if decision.restart else None, old.interruptions),
+        interruptions=restart_budget.interruptions(gang, decision.failure if decision.restart else None, old.interruptions),
         attempt_in_place=counted + in_place if same else 0,
         recent=recent,
     )

@@ -1,4 +1,4 @@
-"""Seconds since the epoch <-> RFC 3339, and spans as people write them. Used by all of life/."""
+"""Seconds since the epoch <-> RFC 3339, and spans as people write them."""
 
 from __future__ import annotations
 

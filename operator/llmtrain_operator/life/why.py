@@ -1,4 +1,4 @@
-"""Why a gang does not train yet, in one sentence. Called by decide.py for every attempt under way; `llmtrain why` shows what it wrote."""
+"""Why a gang does not train yet, in one sentence."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from llmtrain_operator.job.spec import Phase
-from llmtrain_operator.life.gang import Gang
+from llmtrain_operator.api.job import Phase
+from llmtrain_operator.life.attempt import Gang
 from llmtrain_operator.life.observed import Pod
 from llmtrain_operator.life.times import span
 

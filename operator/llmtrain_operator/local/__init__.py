@@ -1,1 +1,1 @@
-"""The same plan on this machine: agents and ranks as processes, with a live view. Called by cli/ and by the demo."""
+"""The same plan on this machine: agents and ranks as processes, with a live view."""

@@ -1,12 +1,12 @@
-"""A job as it can run here: its nodes on the loopback, its GPUs as CPU processes where there are none. Called by run.py. Pure."""
+"""A job as it can run here: its nodes on the loopback, its GPUs as CPU processes where there are none. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llmtrain_operator.job.problem import PlanError, Problem
-from llmtrain_operator.job.spec import LLMTrainJob, Parallelism, Resources
-from llmtrain_operator.job.uris import uris
+from llmtrain_operator.api.job import LLMTrainJob, Parallelism, Resources
+from llmtrain_operator.manifest.problem import PlanError, Problem
+from llmtrain_operator.manifest.uris import uris
 from llmtrain_trainer.config import Mesh, TrainerConfig
 
 MOST_CPU_RANKS = 16

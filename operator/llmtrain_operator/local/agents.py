@@ -1,4 +1,4 @@
-"""The agents of a local run as child processes, one a node. Called by run.py.
+"""The agents of a local run as child processes, one a node.
 
 An agent starts in a session of its own, so that a Ctrl-C at the terminal reaches the command alone, which then asks the agents to save.
 It never outlives the command: the kernel kills it when the command dies.

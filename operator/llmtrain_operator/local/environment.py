@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from llmtrain_operator.job.pods import for_the_network
-from llmtrain_operator.job.spec import LLMTrainJob
+from llmtrain_operator.api.job import LLMTrainJob
+from llmtrain_operator.plan.checks.pods import for_the_network
 
 
 def environment_here(job: LLMTrainJob) -> tuple[dict[str, str], tuple[str, ...]]:

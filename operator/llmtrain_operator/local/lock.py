@@ -1,4 +1,4 @@
-"""A workdir belongs to one run at a time, by a lock of the kernel that ends with the process however it ends. Called by run.py."""
+"""A workdir belongs to one run at a time, by a lock of the kernel that ends with the process however it ends."""
 
 from __future__ import annotations
 

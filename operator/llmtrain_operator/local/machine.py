@@ -1,4 +1,4 @@
-"""What this machine has. Called by run.py. Asks without importing torch, which would take seconds."""
+"""What this machine has. Asks without importing torch, which would take seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`llmtrain run`: parse was done; plan, write run directories, start agents, watch, report. Called by cli/running.py and by the demo."""
+"""`llmtrain run`: parse was done; plan, write run directories, start agents, watch, report."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from llmtrain_operator.job.plan import plan
-from llmtrain_operator.job.problem import PlanError
-from llmtrain_operator.job.spec import LLMTrainJob
-from llmtrain_operator.job.trainer_config import trainer_config
+from llmtrain_operator.api.job import LLMTrainJob
+from llmtrain_operator.formats import size
 from llmtrain_operator.local import machine, trainer
 from llmtrain_operator.local.adapt import adapt, claims
 from llmtrain_operator.local.agents import Agent, exit_code, kill, start_agents
@@ -21,8 +19,10 @@ from llmtrain_operator.local.shutdown import Shutdown
 from llmtrain_operator.local.there import not_here
 from llmtrain_operator.local.view import View
 from llmtrain_operator.local.watch import Snapshot, Watch
-from llmtrain_operator.local.words import size
 from llmtrain_operator.local.workdir import Workdir
+from llmtrain_operator.manifest.problem import PlanError
+from llmtrain_operator.plan.plan import plan
+from llmtrain_operator.plan.trainer_config import trainer_config
 from llmtrain_operator.sources import read_shape
 from llmtrain_trainer.config import TrainerConfig, Verdict, place
 

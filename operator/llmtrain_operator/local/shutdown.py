@@ -1,4 +1,4 @@
-"""How a local run ends early: told once, the agents save; told twice, or when saving takes too long, they are killed. Called by run.py."""
+"""How a local run ends early: told once, the agents save; told twice, or when saving takes too long, they are killed."""
 
 from __future__ import annotations
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from glob import glob, has_magic
 from pathlib import Path
 
-from llmtrain_operator.job.problem import Problem
-from llmtrain_operator.job.spec import LLMTrainJob, Spec
-from llmtrain_operator.job.uris import Place, uris
+from llmtrain_operator.api.job import LLMTrainJob, Spec
+from llmtrain_operator.manifest.problem import Problem
+from llmtrain_operator.manifest.uris import Place, uris
 
 TOKENIZER = ("tokenizer.json", "*.model", "vocab.*")
 """Files of which a tokenizer has one at least."""

@@ -1,4 +1,4 @@
-"""Questions to the trainer that are asked in a process of its own, since the operator imports none of it. Called by run.py and cli/."""
+"""Questions to the trainer that are asked in a process of its own, since the operator imports none of it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The run on the screen: a live panel on a terminal, a line now and then elsewhere. Called by run.py, and by `llmtrain watch`, with one
-Snapshot after another."""
+"""The run on the screen: a live panel on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -12,9 +11,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from llmtrain_operator.job.plain import plain
+from llmtrain_operator.formats import loss, span, sparkline
 from llmtrain_operator.local.watch import Happening, Snapshot
-from llmtrain_operator.local.words import loss, span, sparkline
+from llmtrain_operator.terminal import plain
 from llmtrain_trainer.config import NodeStatus
 
 SECONDS_BETWEEN_LINES = 10.0

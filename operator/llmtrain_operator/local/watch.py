@@ -1,4 +1,4 @@
-"""What the run looks like right now. Called by run.py, several times a second; view.py draws the answer.
+"""What the run looks like right now.
 
 A job on a cluster is drawn from the same Snapshot, which `llmtrain watch` makes from other sources.
 """

@@ -1,4 +1,4 @@
-"""Where a local run keeps its files: one run directory a node, as each pod has one. Called by run.py and by `llmtrain report`."""
+"""Where a local run keeps its files: one run directory a node, as each pod has one."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from llmtrain_trainer.data.encoding import load_tokenizer
+from llmtrain_trainer.data.formats.encoding import load_tokenizer
 from llmtrain_trainer.data.rows import open_rows
 
 prepared, texts = Path(sys.argv[1], "node-0", "prepared"), sys.argv[3:]

@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import BaseModel, Field
 
+from llmtrain_operator.api.job import LLMTrainJob
 from llmtrain_operator.cli.app import invoke
 from llmtrain_operator.cli.fields import explanation, type_text
 from llmtrain_operator.cli.refusal import UsageError
-from llmtrain_operator.job.spec import LLMTrainJob
 from llmtrain_trainer.config import Dataset
 
 

@@ -18,13 +18,13 @@ from tests.operator.cli.test_on_cluster import MANIFEST
 from tests.operator.cli.test_watching import TRAINING
 
 from llmtrain_operator.cli.app import invoke
-from llmtrain_operator.cli.job_snapshot import Story, title
-from llmtrain_operator.cli.job_table import table
+from llmtrain_operator.cli.on_cluster.job_snapshot import Story, title
+from llmtrain_operator.cli.on_cluster.job_table import table
 from llmtrain_operator.cli.refusal import FAULT
-from llmtrain_operator.job.plain import plain
-from llmtrain_operator.kube.client import path_of
-from llmtrain_operator.life.objects import agent_of
+from llmtrain_operator.kube.api.client import path_of
+from llmtrain_operator.life.from_objects import agent_of
 from llmtrain_operator.local.view import LiveView, PlainView
+from llmtrain_operator.terminal import plain
 
 pytestmark = pytest.mark.long
 

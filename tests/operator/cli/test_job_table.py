@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmtrain_operator.cli.job_table import table
+from llmtrain_operator.cli.on_cluster.job_table import table
 
 NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 

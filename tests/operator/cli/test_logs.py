@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llmtrain_operator.cli import logs
+from llmtrain_operator.cli.on_cluster import logs
 
 PODS = "/api/v1/namespaces/team/pods"
 Run = Callable[..., Any]

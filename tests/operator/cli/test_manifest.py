@@ -9,7 +9,7 @@ import pytest
 
 from llmtrain_operator.cli.manifest import load_manifest, with_absolute_paths, with_setting
 from llmtrain_operator.cli.refusal import UsageError
-from llmtrain_operator.job.parse import ManifestError
+from llmtrain_operator.manifest.parse import ManifestError
 
 MANIFEST = """\
 apiVersion: llmtrain.io/v1alpha1

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from llmtrain_operator.cli import listing
+from llmtrain_operator.cli.on_cluster import listing
 
 JOB = "/apis/llmtrain.io/v1alpha1/namespaces/team/llmtrainjobs/demo"
 MANIFEST: dict[str, Any] = {

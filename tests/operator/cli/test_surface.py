@@ -73,7 +73,7 @@ def test_a_missing_manifest_is_told_in_one_line(capsys: pytest.CaptureFixture[st
 
 
 def test_planning_imports_neither_torch_nor_transformers() -> None:
-    parts = ["cli.app", "cli.plan_table", "job.plan", "sources", "local.run"]
+    parts = ["cli.app", "cli.plan_table", "plan.plan", "sources", "local.run"]
     imports = "; ".join(f"import llmtrain_operator.{part}" for part in parts)
     code = f"import sys; {imports}; print({{'torch', 'transformers', 'kubernetes', 'kopf'}} & set(sys.modules))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -87,7 +87,7 @@ def test_the_page_on_commands_names_each_of_them() -> None:
 
 
 def test_no_command_imports_what_only_a_cluster_needs_before_it_is_run() -> None:
-    heavy = {"aiohttp", "kopf", "rich.live", "fsspec", "llmtrain_operator.job.spec"}
+    heavy = {"aiohttp", "kopf", "rich.live", "fsspec", "llmtrain_operator.api.job", "llmtrain_operator.plan"}
     code = f"import sys, llmtrain_operator.cli.app; print({heavy} & set(sys.modules))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "set()"

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from llmtrain_operator.cli import watching
-from llmtrain_operator.cli.job_snapshot import Story, row_of, title
-from llmtrain_operator.job.spec.status import TrainingProgress
+from llmtrain_operator.api.job.status import TrainingProgress
+from llmtrain_operator.cli.on_cluster import watching
+from llmtrain_operator.cli.on_cluster.job_snapshot import Story, row_of, title
 from llmtrain_operator.local.view import state_line
 from llmtrain_trainer.config import NodeStatus, Progress
 

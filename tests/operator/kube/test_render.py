@@ -13,20 +13,19 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from llmtrain_operator.job.parse import parse_manifest
-from llmtrain_operator.job.plan import plan
 from llmtrain_operator.kube import names
 from llmtrain_operator.kube.cluster import Cluster
-from llmtrain_operator.kube.config_map import FILE, SECRET
-from llmtrain_operator.kube.pod import MARGIN, save_seconds
-from llmtrain_operator.kube.render import Objects, render
-from llmtrain_operator.kube.volumes import CLAIMS, claims
-from llmtrain_operator.life.objects import pod_of
+from llmtrain_operator.kube.render.config_map import FILE, SECRET
+from llmtrain_operator.kube.render.pod import MARGIN, save_seconds
+from llmtrain_operator.kube.render.render import Objects, render
+from llmtrain_operator.kube.render.volumes import CLAIMS, claims
+from llmtrain_operator.life.from_objects import pod_of
 from llmtrain_operator.life.observed import GangKind
+from llmtrain_operator.manifest.parse import parse_manifest
+from llmtrain_operator.plan.plan import plan
 from llmtrain_operator.sources import read_shape
-from llmtrain_trainer import mounts
 from llmtrain_trainer.__main__ import _parser as trainer_parser
-from llmtrain_trainer.config import TrainerConfig
+from llmtrain_trainer.config import TrainerConfig, mounts
 
 ROOT = Path(__file__).parents[3]
 GOLDEN = ROOT / "tests/operator/golden"

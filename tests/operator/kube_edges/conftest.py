@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from llmtrain_operator.kube.client import Client
+from llmtrain_operator.kube.api.client import Client
 
 
 @dataclass

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmtrain_operator.job.document import ManifestError, read_document
-from llmtrain_operator.job.feasible import feasible
-from llmtrain_operator.job.parse import parse_object
-from llmtrain_operator.job.problem import NotKnownError, PlanError
-from llmtrain_operator.job.shape import ModelShape
-from llmtrain_operator.kube.admission import LONGEST_WARNING, Verdict, is_exempt, response, verdict_on
+from llmtrain_operator.kube.judging.admission import LONGEST_WARNING, Verdict, is_exempt, response, verdict_on
+from llmtrain_operator.manifest.document import ManifestError, read_document
+from llmtrain_operator.manifest.parse import parse_object
+from llmtrain_operator.manifest.problem import NotKnownError, PlanError
+from llmtrain_operator.plan.feasible import feasible
+from llmtrain_operator.plan.model.shape import ModelShape
 from llmtrain_operator.sources import read_shape
 from llmtrain_trainer.config import Model
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from llmtrain_operator.kube.apply import NotCreatedError, create_gang, delete_pods, write_status
-from llmtrain_operator.kube.client import Client
-from llmtrain_operator.kube.config_map import SECRET
+from llmtrain_operator.kube.api.client import Client
 from llmtrain_operator.kube.names import object_labels
+from llmtrain_operator.kube.process.apply import NotCreatedError, create_gang, delete_pods, write_status
+from llmtrain_operator.kube.render.config_map import SECRET
 from llmtrain_operator.life.decision import Deletion
 
 JOB: dict[str, Any] = {

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llmtrain_operator.kube.client import ApiError, Client, path_of, path_to
+from llmtrain_operator.kube.api.client import ApiError, Client, path_of, path_to
 
 
 def refusal(code: int, reason: str) -> tuple[int, dict[str, Any]]:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from llmtrain_operator.kube.destinations import LATELY, Destinations
+from llmtrain_operator.kube.process.checkpoint_owners import LATELY, Destinations
 from llmtrain_operator.life.decide import decide
 from llmtrain_operator.life.decision import Action, Decision
-from llmtrain_operator.life.objects import job_of
+from llmtrain_operator.life.from_objects import job_of
 from llmtrain_operator.life.observed import Observed
 
 FIRST, SECOND, ELSEWHERE = ("team", "first"), ("team", "second"), ("other", "third")

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from llmtrain_operator.kube.client import Client
-from llmtrain_operator.kube.events import BURST, QUIET_SECONDS, REFILL_SECONDS, Recorder
+from llmtrain_operator.kube.api.client import Client
 from llmtrain_operator.kube.metrics import Metrics
+from llmtrain_operator.kube.process.events import BURST, QUIET_SECONDS, REFILL_SECONDS, Recorder
 
 JOB: dict[str, Any] = {"metadata": {"name": "job", "namespace": "team", "uid": "u1"}}
 

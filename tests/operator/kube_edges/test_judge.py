@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from tests.operator.kube_edges.test_planner import manifest
 
-from llmtrain_operator.kube.aside import STOPPED_SECONDS, Aside, Pulse
-from llmtrain_operator.kube.deep_json import CUT, read_json
-from llmtrain_operator.kube.judge import Here, Judge, NoJudgementError
-from llmtrain_operator.kube.judgement import Planned
-from llmtrain_operator.kube.planner import FAILED_SECONDS, Planner
-from llmtrain_operator.life.objects import job_of
+from llmtrain_operator.kube.api.deep_json import CUT, read_json
+from llmtrain_operator.kube.judging.judge import Here, Judge, NoJudgementError
+from llmtrain_operator.kube.judging.judgement import Planned
+from llmtrain_operator.kube.judging.planner import FAILED_SECONDS, Planner
+from llmtrain_operator.kube.process.aside import STOPPED_SECONDS, Aside, Pulse
+from llmtrain_operator.life.from_objects import job_of
 
 pytestmark = pytest.mark.processes
 PATIENCE = 60.0
@@ -111,7 +111,7 @@ def test_no_error_of_reading_a_manifest_leaves_it(error: Exception, monkeypatch:
     def broken(_: object) -> None:
         raise error
 
-    monkeypatch.setattr("llmtrain_operator.life.objects.parse_object", broken)
+    monkeypatch.setattr("llmtrain_operator.life.from_objects.parse_object", broken)
     assert "cannot be read" in (job_of(manifest()).refusal or "")
 
 

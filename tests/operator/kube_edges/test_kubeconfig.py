@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
-from llmtrain_operator.kube.client import ApiError, Client
-from llmtrain_operator.kube.credential_plugin import PluginError
-from llmtrain_operator.kube.kubeconfig import KubeconfigError, read_login
-from llmtrain_operator.kube.login_session import open_session
+from llmtrain_operator.access.credential_plugin import PluginError
+from llmtrain_operator.access.kubeconfig import KubeconfigError, read_login
+from llmtrain_operator.access.login_session import open_session
+from llmtrain_operator.kube.api.client import ApiError, Client
 
 
 def config(user: dict[str, Any] | None = None, **cluster: Any) -> dict[str, Any]:

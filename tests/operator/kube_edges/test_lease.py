@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmtrain_operator.kube.client import ApiError
-from llmtrain_operator.kube.lease import Election, LeaseLostError, Timing
+from llmtrain_operator.kube.api.client import ApiError
+from llmtrain_operator.kube.process.lease import Election, LeaseLostError, Timing
 
 TIMING = Timing()
 

@@ -11,13 +11,13 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from llmtrain_operator.kube.agents import LARGEST_ANSWER, Agents
-from llmtrain_operator.kube.client import ApiError, Client
-from llmtrain_operator.kube.gangs import GangApis, gang_of
-from llmtrain_operator.kube.observe import Observer
-from llmtrain_operator.kube.planner import Planner
-from llmtrain_operator.kube.shared_read import FRESH_SECONDS, SharedRead
-from llmtrain_operator.life.objects import job_of
+from llmtrain_operator.kube.api.client import ApiError, Client
+from llmtrain_operator.kube.api.shared_read import FRESH_SECONDS, SharedRead
+from llmtrain_operator.kube.gangs.detect import GangApis, gang_of
+from llmtrain_operator.kube.judging.planner import Planner
+from llmtrain_operator.kube.observe.agents import LARGEST_ANSWER, Agents
+from llmtrain_operator.kube.observe.observe import Observer
+from llmtrain_operator.life.from_objects import job_of
 
 TRAINING = {"globalBatchSize": 8, "sequenceLength": 64, "maxSteps": 10}
 JOB: dict[str, Any] = {

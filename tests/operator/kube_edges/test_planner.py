@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from llmtrain_operator.job.problem import NotKnownError, PlanError, Problem
-from llmtrain_operator.job.shape import ModelShape
-from llmtrain_operator.kube.planner import REFUSED_SECONDS, Planner, StillReadingError
-from llmtrain_operator.kube.shapes import Shapes
+from llmtrain_operator.kube.judging.planner import REFUSED_SECONDS, Planner, StillReadingError
+from llmtrain_operator.kube.judging.shapes import Shapes
+from llmtrain_operator.manifest.problem import NotKnownError, PlanError, Problem
+from llmtrain_operator.plan.model.shape import ModelShape
 from llmtrain_operator.sources import read_shape
 from llmtrain_trainer.config import Model
 

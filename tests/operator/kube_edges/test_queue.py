@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from llmtrain_operator.kube.queue import LONGEST_SOON, SHARE, SOON, WorkQueue
+from llmtrain_operator.kube.process.queue import LONGEST_SOON, SHARE, SOON, WorkQueue
 
 
 class Clock:

@@ -11,11 +11,11 @@ import aiohttp
 import pytest
 
 from llmtrain_operator.__main__ import parser
-from llmtrain_operator.kube.freshness import Freshness
+from llmtrain_operator.kube.api.freshness import Freshness
 from llmtrain_operator.kube.metrics import Metrics
-from llmtrain_operator.kube.queue import WorkQueue
-from llmtrain_operator.kube.replica import _describe
-from llmtrain_operator.kube.server import application, serve
+from llmtrain_operator.kube.process.operator_process import _describe
+from llmtrain_operator.kube.process.queue import WorkQueue
+from llmtrain_operator.kube.process.server import application, serve
 
 INSTALL = Path(__file__).parents[3] / "docs" / "operations" / "install.md"
 

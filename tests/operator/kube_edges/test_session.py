@@ -8,8 +8,8 @@ from typing import Any
 import kopf
 import pytest
 
+from llmtrain_operator.kube.api.session import BRAKE_SECONDS, TOKEN_SECONDS, Sessions, resource_of
 from llmtrain_operator.kube.metrics import Metrics
-from llmtrain_operator.kube.session import BRAKE_SECONDS, TOKEN_SECONDS, Sessions, resource_of
 
 PODS = "/api/v1/namespaces/team/pods"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmtrain_operator.kube.turns import Turns
+from llmtrain_operator.kube.process.placement_order import Turns
 from llmtrain_operator.life.decision import Action, Decision
-from llmtrain_operator.life.objects import job_of
+from llmtrain_operator.life.from_objects import job_of
 from llmtrain_operator.life.observed import Observed
 
 FIRST, SECOND = ("team", "first"), ("team", "second")

@@ -13,13 +13,13 @@ import kopf
 import pytest
 from aiohttp import web
 
-from llmtrain_operator.kube import session
-from llmtrain_operator.kube.freshness import STALE_SECONDS, Freshness, WatchLostError
-from llmtrain_operator.kube.handlers import collections_of, watch
+from llmtrain_operator.kube.api import session
+from llmtrain_operator.kube.api.freshness import STALE_SECONDS, Freshness, WatchLostError
+from llmtrain_operator.kube.api.session import Sessions
 from llmtrain_operator.kube.metrics import Metrics
 from llmtrain_operator.kube.names import JobKey
-from llmtrain_operator.kube.queue import WorkQueue
-from llmtrain_operator.kube.session import Sessions
+from llmtrain_operator.kube.process.handlers import collections_of, watch
+from llmtrain_operator.kube.process.queue import WorkQueue
 
 PODS, JOBS = "/api/v1/pods", "/apis/llmtrain.io/v1alpha1/llmtrainjobs"
 VERBS = ["get", "list", "watch", "patch"]

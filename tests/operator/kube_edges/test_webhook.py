@@ -20,10 +20,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from llmtrain_operator.job.shape import ModelShape
-from llmtrain_operator.kube.judge import Here, Judge, Judges, NoJudgementError
+from llmtrain_operator.kube.judging.judge import Here, Judge, Judges, NoJudgementError
 from llmtrain_operator.kube.metrics import Metrics
-from llmtrain_operator.kube.webhook import LARGEST_REVIEW, MOST_REVIEWS, PATH, Certificate, Doorkeeper, application, serving
+from llmtrain_operator.kube.webhook.server import LARGEST_REVIEW, MOST_REVIEWS, PATH, Certificate, Doorkeeper, application, serving
+from llmtrain_operator.plan.model.shape import ModelShape
 from llmtrain_operator.sources import read_shape
 from llmtrain_trainer.config import Model
 
@@ -246,7 +246,7 @@ async def test_a_renewed_certificate_is_used_without_a_restart(tmp_path: Path) -
 
 
 async def test_a_running_server_shows_the_renewed_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmtrain_operator.kube.webhook.RELOAD_SECONDS", 0.02)
+    monkeypatch.setattr("llmtrain_operator.kube.webhook.server.RELOAD_SECONDS", 0.02)
     authority = write_certificate(tmp_path)
     async with serving(tmp_path, "127.0.0.1", 0, application(shape, Metrics(), judge=Here())) as port:
         assert (await post(port, authority, review(GOOD)))[0] == 200

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from llmtrain_operator.kube import witness
-from llmtrain_operator.kube.client import ApiError
-from llmtrain_operator.kube.lease import LABELS, ApiLease
+from llmtrain_operator.access import inspect_job
+from llmtrain_operator.kube.api.client import ApiError
+from llmtrain_operator.kube.process.lease import LABELS, ApiLease
 
 
 class Leases:
@@ -42,7 +42,7 @@ async def hold(leases: Any, seconds_ago: float = 0.0, holder: str = "pod-1", **m
 
 
 async def said(leases: Any) -> str | None:
-    return await witness._operator(leases)
+    return await inspect_job._operator(leases)
 
 
 async def test_an_operator_is_found_whatever_its_lease_is_called() -> None:

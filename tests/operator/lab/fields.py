@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmtrain_operator.kube.client import ApiError, Object
+from llmtrain_operator.kube.api.client import ApiError, Object
 
 Path = tuple[str, ...]
 _NOT_OWNED = {("metadata", "name"), ("metadata", "namespace"), ("metadata", "uid"), ("apiVersion",), ("kind",)}

@@ -9,8 +9,8 @@ from typing import Any
 
 from tests.operator.lab.server import ENDED, ApiServer, stamp
 
-from llmtrain_operator.kube.client import Object
-from llmtrain_operator.life.objects import CONTAINER
+from llmtrain_operator.kube.api.client import Object
+from llmtrain_operator.life.from_objects import CONTAINER
 from llmtrain_trainer.config import ExitCode
 
 

@@ -11,21 +11,21 @@ from tests.operator.lab.kubelets import Ends, Exit, Fits, Kubelets, anywhere
 from tests.operator.lab.server import ApiServer
 from tests.operator.lab.trainers import Http, Trainers, key_of
 
-from llmtrain_operator.job.spec import GROUP, KIND, VERSION
-from llmtrain_operator.kube.agents import Agents
-from llmtrain_operator.kube.client import ApiError, Object
+from llmtrain_operator.api.job import GROUP, KIND, VERSION
+from llmtrain_operator.kube.api.client import ApiError, Object
 from llmtrain_operator.kube.cluster import Cluster
-from llmtrain_operator.kube.destinations import Destinations
-from llmtrain_operator.kube.events import Recorder
-from llmtrain_operator.kube.gangs import GangApis
+from llmtrain_operator.kube.gangs.detect import GangApis
+from llmtrain_operator.kube.judging.planner import Planner
 from llmtrain_operator.kube.metrics import Metrics
 from llmtrain_operator.kube.names import JobKey
-from llmtrain_operator.kube.observe import Observer
-from llmtrain_operator.kube.planner import Planner
-from llmtrain_operator.kube.queue import WorkQueue
-from llmtrain_operator.kube.reconcile import Reconciler
-from llmtrain_operator.kube.turns import Turns
-from llmtrain_operator.life.objects import LABEL_JOB
+from llmtrain_operator.kube.observe.agents import Agents
+from llmtrain_operator.kube.observe.observe import Observer
+from llmtrain_operator.kube.process.checkpoint_owners import Destinations
+from llmtrain_operator.kube.process.events import Recorder
+from llmtrain_operator.kube.process.placement_order import Turns
+from llmtrain_operator.kube.process.queue import WorkQueue
+from llmtrain_operator.kube.process.reconcile import Reconciler
+from llmtrain_operator.life.from_objects import LABEL_JOB
 
 T0 = 1_800_000_000.0
 
@@ -161,7 +161,7 @@ class Lab:
                     self.queue.forget(key)
                 else:
                     self.queue.add_after(key, again)
-            except ApiError as error:  # as kube/reconcile.py's work: tried again, later each time
+            except ApiError as error:  # as kube/process/reconcile.py's work: tried again, later each time
                 self.queue.failed(key)
                 self.errors.append((self.now - T0, key, str(error)))
             finally:
@@ -169,7 +169,7 @@ class Lab:
         raise AssertionError("the operator never comes to rest")
 
     def _watched(self, kind: str, found: Object) -> None:
-        """As kube/handlers.py: of pods those that carry the label, of jobs what somebody else changed."""
+        """As kube/process/handlers.py: of pods those that carry the label, of jobs what somebody else changed."""
         meta = found["metadata"]
         if found["kind"] == "Pod" and (job := (meta.get("labels") or {}).get(LABEL_JOB)):
             self.queue.add_soon((meta["namespace"], job))

@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.operator.lab.fields import Owners, applied
 
-from llmtrain_operator.kube.client import MANAGER, PLURALS, ApiError, Client, Object, path_to
+from llmtrain_operator.kube.api.client import MANAGER, PLURALS, ApiError, Client, Object, path_to
 
 _PATH = re.compile(r"^/(?:api/(v1)|apis/([^/]+/[^/]+))(?:/namespaces/([^/]+))?/([a-z]+)(?:/([^/]+))?(?:/(status))?$")
 _KINDS = {plural: kind for kind, plural in PLURALS.items()}

@@ -6,7 +6,7 @@ import pytest
 from tests.operator.lab.kubelets import Exit, said
 from tests.operator.lab.lab import Lab
 
-from llmtrain_operator.kube.client import ApiError, Object
+from llmtrain_operator.kube.api.client import ApiError, Object
 
 pytestmark = pytest.mark.long
 

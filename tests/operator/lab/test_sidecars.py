@@ -7,7 +7,7 @@ from tests.operator.lab.kubelets import said
 from tests.operator.lab.lab import Lab
 from tests.operator.lab.trainers import label
 
-from llmtrain_operator.kube.client import Object
+from llmtrain_operator.kube.api.client import Object
 
 pytestmark = pytest.mark.long
 

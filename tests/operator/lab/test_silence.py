@@ -7,9 +7,9 @@ from tests.operator.lab.kubelets import Exit
 from tests.operator.lab.lab import Lab
 from tests.operator.lab.trainers import label
 
-from llmtrain_operator.kube.client import Object
+from llmtrain_operator.kube.api.client import Object
 from llmtrain_operator.kube.names import JobKey
-from llmtrain_operator.life.objects import LABEL_INDEX
+from llmtrain_operator.life.from_objects import LABEL_INDEX
 
 pytestmark = pytest.mark.long
 

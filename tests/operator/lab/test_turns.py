@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from tests.operator.lab.lab import Lab
 
-from llmtrain_operator.kube.client import ApiError, Object
+from llmtrain_operator.kube.api.client import ApiError, Object
 from llmtrain_operator.kube.names import JobKey
 
 pytestmark = pytest.mark.long

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.operator.lab.lab import Lab
 
-from llmtrain_operator.kube.client import Object
+from llmtrain_operator.kube.api.client import Object
 
 pytestmark = pytest.mark.long
 

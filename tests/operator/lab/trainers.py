@@ -12,9 +12,9 @@ import aiohttp
 from tests.operator.lab.kubelets import DONE, LOST, SAVED, Ends, Exit, Kubelets
 from tests.operator.lab.server import ApiServer
 
-from llmtrain_operator.kube.client import Object
+from llmtrain_operator.kube.api.client import Object
 from llmtrain_operator.kube.names import JobKey
-from llmtrain_operator.life.objects import CONTAINER, LABEL_ATTEMPT, LABEL_INDEX, LABEL_JOB
+from llmtrain_operator.life.from_objects import CONTAINER, LABEL_ATTEMPT, LABEL_INDEX, LABEL_JOB
 from llmtrain_trainer.config import ExitCode
 
 RENDEZVOUS_SECONDS = 600.0
@@ -117,7 +117,7 @@ class Http:
 
 
 class Answer:
-    """As aiohttp's response, as far as kube/agents.py reads it."""
+    """As aiohttp's response, as far as kube/observe/agents.py reads it."""
 
     def __init__(self, raw: bytes) -> None:
         self.content, self._raw = self, raw

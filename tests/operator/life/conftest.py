@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from llmtrain_operator.job.parse import parse_object
-from llmtrain_operator.job.spec import Spec, Status
+from llmtrain_operator.api.job import Spec, Status
 from llmtrain_operator.life.observed import Agent, Job, Node, Observed, Pod
+from llmtrain_operator.manifest.parse import parse_object
 from llmtrain_trainer.config import NodeStatus
 
 NOW = 1_800_000_000.0

@@ -10,8 +10,8 @@ import pytest
 from llmtrain_operator.life.decide import decide
 from llmtrain_operator.life.decision import Action
 from llmtrain_operator.life.observed import Admission, NotCreated, Observed, Warned
+from llmtrain_operator.life.policies.placement import rival_of
 from llmtrain_operator.life.times import text_of
-from llmtrain_operator.life.turn import rival_of
 from llmtrain_trainer.config import ExitCode
 
 NOW = 1_800_000_000.0

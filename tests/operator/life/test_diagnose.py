@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from llmtrain_operator.job.spec.status import Failure as Recorded
-from llmtrain_operator.life.diagnose import diagnose, of_pod, same_again
-from llmtrain_operator.life.failure import Evidence, Failure
+from llmtrain_operator.api.job.status import Failure as Recorded
+from llmtrain_operator.life.failures.diagnose import diagnose, of_pod, same_again
+from llmtrain_operator.life.failures.failure import Evidence, Failure
 from llmtrain_operator.life.observed import Node, Pod
 from llmtrain_trainer.config import ExitCode
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmtrain_operator.life.evidence import pods, rows, state_of
+from llmtrain_operator.life.explain import pods, rows, state_of
+from llmtrain_operator.life.failures.remedies import remedy
 from llmtrain_operator.life.observed import Observed, Warned
-from llmtrain_operator.life.remedies import remedy
 
 AWAY = "No operator is at work: its lease llmtrain-operator was last renewed 5m00s ago."
 NO_NODE = "0/2 nodes are available: 2 Insufficient nvidia.com/gpu. no new claims to deallocate, preemption: 0/2 nodes are available."

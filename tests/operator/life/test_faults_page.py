@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llmtrain_operator.life.decide import decide
-from llmtrain_operator.life.failure import Failure
+from llmtrain_operator.life.failures.failure import Failure
 from llmtrain_trainer.config import ExitCode
 
 PAGE = Path(__file__).parents[3] / "docs" / "operations" / "faults.md"

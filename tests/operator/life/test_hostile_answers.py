@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.operator.life.conftest import NOW, World
 
-from llmtrain_operator.job.spec import Status
+from llmtrain_operator.api.job import Status
 from llmtrain_operator.life.decide import decide
-from llmtrain_operator.life.objects import agent_of
+from llmtrain_operator.life.from_objects import agent_of
 from llmtrain_operator.life.status import as_dict, project
 
 W = World()

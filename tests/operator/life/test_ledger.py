@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llmtrain_operator.life.gang import Gang
+from llmtrain_operator.life.attempt import Gang
 from llmtrain_operator.life.ledger import account, active_seconds
 
 SINCE = {"accountedUntil": "2027-01-15T07:58:20Z"}  # 100 s before now

@@ -12,13 +12,14 @@ import pytest
 
 import llmtrain_operator.life
 import llmtrain_trainer.agent
-from llmtrain_operator.job.spec import Phase
-from llmtrain_operator.life.remedies import remedy
+from llmtrain_operator.api.job import Phase
+from llmtrain_operator.life.failures.remedies import remedy
 
 LIFE, AGENT = Path(llmtrain_operator.life.__file__).parent, Path(llmtrain_trainer.agent.__file__).parent
 WHERE = [
-    *(LIFE / f"{name}.py" for name in ("blame", "budget", "decide", "ended", "ends", "evidence", "others", "taken", "turn", "why")),
-    *sorted(AGENT.glob("*.py")),
+    path
+    for path in (*sorted(LIFE.rglob("*.py")), *sorted(AGENT.rglob("*.py")))
+    if path.stem not in ("from_objects", "observed", "ledger", "status", "remedies", "catalog")
 ]
 HEALTHY = {"CreatingPods", "Scheduling", "CreatingContainers", "Preparing", "Training", "Saving", "Exporting", "Finishing", "Deleting"}
 """Nothing is the matter, and nothing is to be done."""

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from llmtrain_operator.job.parse import parse_object
-from llmtrain_operator.job.spec import Status
+from llmtrain_operator.api.job import Status
 from llmtrain_operator.life.decide import decide
 from llmtrain_operator.life.decision import Action, Decision
 from llmtrain_operator.life.observed import Agent, Job, Node, Observed, Pod
 from llmtrain_operator.life.status import as_dict, project
+from llmtrain_operator.manifest.parse import parse_object
 from llmtrain_trainer.config import ExitCode, NodeStatus, Progress
 
 pytestmark = pytest.mark.long

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 import yaml
 
-from llmtrain_operator.job.parse import parse_object
-from llmtrain_operator.job.plan import plan
-from llmtrain_operator.job.spec import Status
-from llmtrain_operator.life.budget import said_in_place
+from llmtrain_operator.api.job import Status
+from llmtrain_operator.life.attempt import Gang
 from llmtrain_operator.life.decide import decide
 from llmtrain_operator.life.decision import Decision
-from llmtrain_operator.life.gang import Gang
 from llmtrain_operator.life.observed import Observed
+from llmtrain_operator.life.policies.restart_budget import said_in_place
 from llmtrain_operator.life.status import as_dict, plan_summary, project, worth_writing
+from llmtrain_operator.manifest.parse import parse_object
+from llmtrain_operator.plan.plan import plan
 from llmtrain_trainer.config import Output
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from llmtrain_operator.job.parse import parse_object
-from llmtrain_operator.job.plan import plan
-from llmtrain_operator.job.spec import LLMTrainJob
-from llmtrain_operator.job.trainer_config import trainer_config
+from llmtrain_operator.api.job import LLMTrainJob
+from llmtrain_operator.manifest.parse import parse_object
+from llmtrain_operator.plan.plan import plan
+from llmtrain_operator.plan.trainer_config import trainer_config
 from llmtrain_operator.sources import read_shape
 from llmtrain_trainer.config import TrainerConfig
 

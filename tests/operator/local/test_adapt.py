@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from llmtrain_operator.job.problem import PlanError
-from llmtrain_operator.job.spec import LLMTrainJob
+from llmtrain_operator.api.job import LLMTrainJob
 from llmtrain_operator.local.adapt import adapt, claims
+from llmtrain_operator.manifest.problem import PlanError
 from llmtrain_trainer.config import TrainerConfig
 
 Make = Callable[..., LLMTrainJob]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import yaml
 
-from llmtrain_operator.job.parse import parse_manifest
 from llmtrain_operator.local.environment import environment_here
+from llmtrain_operator.manifest.parse import parse_manifest
 
 JOB = """
 apiVersion: llmtrain.io/v1alpha1

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from llmtrain_operator.cli.manifest import load_manifest
-from llmtrain_operator.job.plan import plan
+from llmtrain_operator.plan.plan import plan
 from llmtrain_operator.sources import read_shape
 
 EXAMPLES = Path(__file__).parents[3] / "examples"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from llmtrain_operator.api.job import LLMTrainJob
 from llmtrain_operator.cli.refusal import refusal
-from llmtrain_operator.job.spec import LLMTrainJob
 from llmtrain_operator.local.lock import InUseError, lock
 from llmtrain_operator.local.run import get_ready
 from llmtrain_operator.local.workdir import Workdir

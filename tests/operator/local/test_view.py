@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from llmtrain_operator.formats import size, span, sparkline
 from llmtrain_operator.local.view import LiveView, PlainView, panel, state_line
 from llmtrain_operator.local.watch import Happening, Snapshot
-from llmtrain_operator.local.words import size, span, sparkline
 from llmtrain_trainer.config import CheckpointStatus, NodeStatus, Progress, Verdict
 
 NOW = 1_700_000_100.0

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from llmtrain_operator.job.spec import LLMTrainJob
+from llmtrain_operator.api.job import LLMTrainJob
 from llmtrain_operator.local.workdir import Tail, Workdir
 from llmtrain_trainer.config import TrainerConfig, Verdict
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from llmtrain_operator.job.families import shape_of
-from llmtrain_operator.job.parse import parse_manifest
-from llmtrain_operator.job.plan import Plan, plan
-from llmtrain_operator.job.spec import LLMTrainJob
+from llmtrain_operator.api.job import LLMTrainJob
+from llmtrain_operator.manifest.parse import parse_manifest
+from llmtrain_operator.plan.model.families import shape_of
+from llmtrain_operator.plan.plan import Plan, plan
 
 BASE: dict[str, Any] = {
     "tokenizer": {"source": "file:///models/tokenizer"},

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from llmtrain_operator.job.auto_engine import ENGINES
-from llmtrain_operator.job.edit import edited
-from llmtrain_operator.job.families import shape_of
-from llmtrain_operator.job.plan import Plan, plan
-from llmtrain_operator.job.problem import PlanError
 from llmtrain_operator.life.status import plan_summary
+from llmtrain_operator.manifest.edit import edited
+from llmtrain_operator.manifest.problem import PlanError
+from llmtrain_operator.plan.model.families import shape_of
+from llmtrain_operator.plan.plan import Plan, plan
+from llmtrain_operator.plan.search.auto_engine import ENGINES
 from llmtrain_trainer.config import Offload
 
 Planned = Callable[..., Plan]

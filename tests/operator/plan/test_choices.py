@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmtrain_operator.job.auto import choose, relative_cost
-from llmtrain_operator.job.edit import edited
-from llmtrain_operator.job.families import shape_of
-from llmtrain_operator.job.hardware import PRODUCTS, Gpu, find_gpu
-from llmtrain_operator.job.plan import Plan, plan
-from llmtrain_operator.job.problem import PlanError, Problem
-from llmtrain_operator.job.settle import Settled, valid
-from llmtrain_operator.job.spec import LLMTrainJob
+from llmtrain_operator.api.job import LLMTrainJob
+from llmtrain_operator.manifest.edit import edited
+from llmtrain_operator.manifest.problem import PlanError, Problem
+from llmtrain_operator.plan.layout.hardware import PRODUCTS, Gpu, find_gpu
+from llmtrain_operator.plan.model.families import shape_of
+from llmtrain_operator.plan.plan import Plan, plan
+from llmtrain_operator.plan.search.auto_layout import choose, relative_cost
+from llmtrain_operator.plan.search.candidate import Settled, valid
 
 Planned = Callable[..., Plan]
 Job = Callable[..., LLMTrainJob]
@@ -101,7 +101,7 @@ def test_the_choice_is_the_cheapest_of_those_that_fit(model: str, nodes: int, ba
     import json
     from pathlib import Path
 
-    from llmtrain_operator.job.parse import parse_manifest
+    from llmtrain_operator.manifest.parse import parse_manifest
 
     config = json.loads((Path(__file__).parents[1] / "shapes" / f"{model}.json").read_text())
     spec = {

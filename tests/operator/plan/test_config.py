@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from llmtrain_operator.job.plan import Plan, plan
-from llmtrain_operator.job.problem import PlanError
-from llmtrain_operator.job.quantity import quantity
-from llmtrain_operator.job.spec import LLMTrainJob
-from llmtrain_operator.job.trainer_config import hang_seconds, trainer_config
+from llmtrain_operator.api.job import LLMTrainJob
+from llmtrain_operator.manifest.problem import PlanError
+from llmtrain_operator.manifest.quantity import quantity
+from llmtrain_operator.plan.plan import Plan, plan
+from llmtrain_operator.plan.trainer_config import hang_seconds, trainer_config
 from llmtrain_operator.sources import LARGEST, read_shape
 from llmtrain_trainer.config import Model, TrainerConfig
 

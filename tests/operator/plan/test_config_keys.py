@@ -12,11 +12,11 @@ import pytest
 from transformers import CONFIG_MAPPING, AutoConfig
 from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
-from llmtrain_operator.job.families import ALIASES, FAMILIES, shape_of
-from llmtrain_operator.job.plan import Plan, plan
-from llmtrain_operator.job.problem import PlanError
-from llmtrain_operator.job.spec import LLMTrainJob
-from llmtrain_operator.job.traits import PLAIN
+from llmtrain_operator.api.job import LLMTrainJob
+from llmtrain_operator.manifest.problem import PlanError
+from llmtrain_operator.plan.model.families import ALIASES, FAMILIES, shape_of
+from llmtrain_operator.plan.model.traits import PLAIN
+from llmtrain_operator.plan.plan import Plan, plan
 
 TRAINED = ("llama", "mistral", "qwen2", "qwen3", "gpt2", "mixtral", "qwen2_moe", "qwen3_moe")
 SHAPES = sorted((Path(__file__).parents[1] / "shapes").glob("*.json"))

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from llmtrain_operator.job.layout import coordinates
-from llmtrain_operator.job.plan import Plan
-from llmtrain_operator.job.problem import PlanError
-from llmtrain_operator.job.weights import held
+from llmtrain_operator.manifest.problem import PlanError
+from llmtrain_operator.plan.layout.layout import coordinates
+from llmtrain_operator.plan.model.weights import held
+from llmtrain_operator.plan.plan import Plan
 
 Planned = Callable[..., Plan]
 Term = Callable[[Plan, str], int]
@@ -35,8 +35,8 @@ def test_attention_s_mask_is_of_whole_sequences(planned: Planned, term: Term) ->
 
 
 def test_keys_are_kept_once_more_for_each_rank_beyond_the_key_value_heads() -> None:
-    from llmtrain_operator.job.activations import context_values
-    from llmtrain_operator.job.families import shape_of
+    from llmtrain_operator.plan.memory.activations import context_values
+    from llmtrain_operator.plan.model.families import shape_of
 
     config = {"model_type": "llama", "hidden_size": 512, "num_hidden_layers": 1, "num_attention_heads": 8, "num_key_value_heads": 2}
     shape = shape_of(config | {"intermediate_size": 8, "vocab_size": 8})

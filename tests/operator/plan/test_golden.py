@@ -11,10 +11,10 @@ import pytest
 from rich.console import Console
 
 from llmtrain_operator.cli.plan_table import render_plan
-from llmtrain_operator.job.families import shape_of
-from llmtrain_operator.job.parse import parse_manifest
-from llmtrain_operator.job.plan import Plan, plan
-from llmtrain_operator.job.plan_dict import plan_dict
+from llmtrain_operator.manifest.parse import parse_manifest
+from llmtrain_operator.plan.model.families import shape_of
+from llmtrain_operator.plan.plan import Plan, plan
+from llmtrain_operator.plan.plan_dict import plan_dict
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "03-llama3-8b-2x4x4.yaml"
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmtrain_operator.job.batch import batch_of
-from llmtrain_operator.job.divisors import divisors
-from llmtrain_operator.job.families import shape_of
-from llmtrain_operator.job.layout import AXES, Axis, coordinates, crossing, groups, rank_grid, rank_of, split_layers
-from llmtrain_operator.job.problem import Problem
+from llmtrain_operator.manifest.divisors import divisors
+from llmtrain_operator.manifest.problem import Problem
+from llmtrain_operator.plan.layout.batch import batch_of
+from llmtrain_operator.plan.layout.layout import AXES, Axis, coordinates, crossing, groups, rank_grid, rank_of, split_layers
+from llmtrain_operator.plan.model.families import shape_of
 from llmtrain_trainer.config import Mesh, Training
 
 SMALL = st.integers(1, 4)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from llmtrain_operator.job.families import shape_of
-from llmtrain_operator.job.plan import Plan, plan
-from llmtrain_operator.job.problem import PlanError
+from llmtrain_operator.manifest.problem import PlanError
+from llmtrain_operator.plan.model.families import shape_of
+from llmtrain_operator.plan.plan import Plan, plan
 
 MEGATRON: dict[str, Any] = {"parallelism": {"engine": "megatron", "tensor": 2}}
 

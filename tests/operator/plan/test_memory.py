@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from llmtrain_operator.job.host_memory import offloaded_bytes
-from llmtrain_operator.job.plan import Plan
-from llmtrain_operator.job.states import trained
+from llmtrain_operator.plan.engines.offload import offloaded_bytes
+from llmtrain_operator.plan.memory.bytes_per_parameter import trained
+from llmtrain_operator.plan.plan import Plan
 
 Planned = Callable[..., Plan]
 Term = Callable[[Plan, str], int]
@@ -40,7 +40,7 @@ def test_tensor_parallelism_splits_matrices_and_not_norms(planned: Planned, term
 
 
 def test_the_stages_together_hold_every_weight_once(planned: Planned) -> None:
-    from llmtrain_operator.job.weights import held
+    from llmtrain_operator.plan.model.weights import held
 
     found = planned(parallelism={"pipeline": 4, "virtualStages": 2})
     assert found.shape
@@ -48,7 +48,7 @@ def test_the_stages_together_hold_every_weight_once(planned: Planned) -> None:
 
 
 def test_a_tied_table_stands_on_both_ends_of_a_pipeline(planned: Planned) -> None:
-    from llmtrain_operator.job.weights import held
+    from llmtrain_operator.plan.model.weights import held
 
     found = planned("qwen2.5-0.5b", parallelism={"pipeline": 2})
     assert found.shape
@@ -93,7 +93,7 @@ def test_a_stage_has_gradients_once_more_micro_batches_come_than_it_holds(
 
 
 def test_eager_attention_keeps_the_scores(planned: Planned, term: Term) -> None:
-    from llmtrain_operator.job.activations import layer_bytes
+    from llmtrain_operator.plan.memory.activations import layer_bytes
 
     shape = planned().shape
     assert shape
@@ -103,7 +103,7 @@ def test_eager_attention_keeps_the_scores(planned: Planned, term: Term) -> None:
 
 @pytest.mark.parametrize(("rank", "flight"), [(0, 4), (1, 3), (3, 1)])
 def test_1f1b_keeps_one_micro_batch_for_each_stage_behind(rank: int, flight: int) -> None:
-    from llmtrain_operator.job.activations import chunks_in_flight
+    from llmtrain_operator.plan.memory.activations import chunks_in_flight
 
     assert chunks_in_flight("1f1b", pp=4, rank=rank, virtual=1, accumulation=16) == flight
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from llmtrain_operator.job.divisors import listed
-from llmtrain_operator.job.families import TRAINED, shape_of
-from llmtrain_operator.job.problem import PlanError
-from llmtrain_operator.job.shape import flops_per_token
+from llmtrain_operator.manifest.divisors import listed
+from llmtrain_operator.manifest.problem import PlanError
+from llmtrain_operator.plan.model.families import TRAINED, shape_of
+from llmtrain_operator.plan.model.shape import flops_per_token
 
 SHAPES = sorted((Path(__file__).parents[1] / "shapes").glob("*.json"))
 SMALL = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from llmtrain_trainer.cadence import SaveCadence
 from llmtrain_trainer.config import Cadence
+from llmtrain_trainer.rank.cadence import SaveCadence
 
 
 class Clock:

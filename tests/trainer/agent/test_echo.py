@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from llmtrain_trainer.agent.echo import LONGEST_LINE, Echo
+from llmtrain_trainer.agent.telemetry.echo import LONGEST_LINE, Echo
 from llmtrain_trainer.config import Progress
-from llmtrain_trainer.progress import row_text
-from llmtrain_trainer.run_dir import RunDir, append_row
+from llmtrain_trainer.rank.progress import row_text
+from llmtrain_trainer.run_dir.layout import RunDir, append_row
 
 
 class Out:

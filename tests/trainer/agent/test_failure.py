@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from llmtrain_trainer.agent import memory_killer
-from llmtrain_trainer.agent.budget import Budget
-from llmtrain_trainer.agent.failure import Failure, first_failure, first_of
+from llmtrain_trainer.agent.gang.failure import Failure, first_failure, first_of
+from llmtrain_trainer.agent.gang.restart_budget import Budget
+from llmtrain_trainer.agent.processes import oom_killer
 from llmtrain_trainer.config import ExitCode, Restarts
 from llmtrain_trainer.data.bad_data import BadData, Unreachable
-from llmtrain_trainer.last_words import classify, write_last_words
+from llmtrain_trainer.run_dir.last_words import classify, write_last_words
 
 PEER = {"kind": "peer", "type": "RuntimeError", "message": "Connection closed by peer [127.0.0.1]:1", "step": 7, "time": 10.0}
 CRASH = {"kind": "crash", "type": "KeyError", "message": "'x'", "step": 7, "time": 10.5}
@@ -201,7 +201,7 @@ def test_a_hang_without_budget_has_its_own_exit_code() -> None:
 @pytest.mark.parametrize("text", ["low 0\nhigh 0\noom 3\noom_kill 2\n", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"])
 def test_the_memory_killers_count_is_read_from_either_cgroup_version(tmp_path: Path, text: str) -> None:
     (tmp_path / "counter").write_text(text)
-    assert memory_killer.kills((tmp_path / "missing", tmp_path / "counter")) == 2
+    assert oom_killer.kills((tmp_path / "missing", tmp_path / "counter")) == 2
 
 
 def test_restarts_that_get_no_further_wait_ever_longer_and_progress_ends_the_wait() -> None:

@@ -13,7 +13,7 @@ import pytest
 from tiny_agent import Job, Start, free_port
 
 from llmtrain_trainer.config import ExitCode
-from llmtrain_trainer.run_dir import read_rows
+from llmtrain_trainer.run_dir.layout import read_rows
 
 pytestmark = pytest.mark.processes
 

@@ -14,17 +14,17 @@ import pytest
 from tiny_agent import PATIENCE, free_port
 from torch.distributed.checkpoint.metadata import Metadata
 
-from llmtrain_trainer.agent.agreement import Agreement
-from llmtrain_trainer.agent.board import Events
-from llmtrain_trainer.agent.gang import Gang, SupersededError
+from llmtrain_trainer.agent.gang.agreement import Agreement
+from llmtrain_trainer.agent.gang.rendezvous import Gang, SupersededError
 from llmtrain_trainer.agent.outcome import GaveUpError, LostGangError, StoppedError
-from llmtrain_trainer.checkpoint.destination import open_store
+from llmtrain_trainer.agent.telemetry.board import Events
 from llmtrain_trainer.checkpoint.manifest import META, METADATA, Name, RankPart, encode, rank_file
-from llmtrain_trainer.checkpoint.store import Store
+from llmtrain_trainer.checkpoint.store.destination import open_store
+from llmtrain_trainer.checkpoint.store.store import Store
 from llmtrain_trainer.checkpoint.uploader import Uploader
 from llmtrain_trainer.config import ExitCode, TrainerConfig, Verdict
 from llmtrain_trainer.data.prepared import Prepared
-from llmtrain_trainer.run_dir import RunDir, read_rows
+from llmtrain_trainer.run_dir.layout import RunDir, read_rows
 
 
 class Nodes:
@@ -187,7 +187,7 @@ def test_a_gang_that_gave_up_and_is_told_to_stop_waits_for_no_dead_node(nodes: N
     nodes.stop.set()
     nodes.gangs[0].give_up(OVER)
     clock = Clock()
-    monkeypatch.setattr("llmtrain_trainer.agent.gang.time", clock)
+    monkeypatch.setattr("llmtrain_trainer.agent.gang.rendezvous.time", clock)
     nodes.gangs[0].leave()
     assert 0.5 < clock.now < 5
 

@@ -14,11 +14,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from llmtrain_trainer.__main__ import _parser
-from llmtrain_trainer.agent.board import Board
-from llmtrain_trainer.agent.catalog import METRICS, PREFIX, page
-from llmtrain_trainer.agent.metrics import Metrics
-from llmtrain_trainer.agent.server import Server
-from llmtrain_trainer.agent.timeline import Timeline
+from llmtrain_trainer.agent.telemetry.board import Board
+from llmtrain_trainer.agent.telemetry.catalog import METRICS, PREFIX, page
+from llmtrain_trainer.agent.telemetry.metrics import Metrics
+from llmtrain_trainer.agent.telemetry.server import Server
+from llmtrain_trainer.agent.telemetry.timeline import Timeline
 from llmtrain_trainer.config import CheckpointStatus, GpuMemory, Heartbeat, NodeStatus, Progress, RankSeconds, TrainerConfig
 
 PAGE = Path(__file__).parents[3] / "docs" / "operations" / "metrics.md"

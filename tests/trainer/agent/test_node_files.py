@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from llmtrain_operator.life.objects import verdict_of
+from llmtrain_operator.life.from_objects import verdict_of
 from llmtrain_operator.local.workdir import Tail
 from llmtrain_trainer.agent import node
-from llmtrain_trainer.agent.board import Events, RowTail, read_heartbeats
+from llmtrain_trainer.agent.telemetry.board import Events, RowTail, read_heartbeats
 from llmtrain_trainer.config import Progress, Verdict
-from llmtrain_trainer.progress import row_text
-from llmtrain_trainer.pulse import Pulse
-from llmtrain_trainer.run_dir import RunDir, append_row, read_rows
+from llmtrain_trainer.rank.progress import row_text
+from llmtrain_trainer.run_dir.heartbeat import Pulse
+from llmtrain_trainer.run_dir.layout import RunDir, append_row, read_rows
 
 ROW = Progress(
     time=1.0,

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from llmtrain_trainer.agent.board import Board, Events
 from llmtrain_trainer.agent.node import _fit
-from llmtrain_trainer.agent.notice_watch import NoticeWatch
+from llmtrain_trainer.agent.telemetry.board import Board, Events
+from llmtrain_trainer.agent.telemetry.notice_watch import NoticeWatch
 from llmtrain_trainer.config import NodeStatus, Verdict
-from llmtrain_trainer.notices import MOST, forget, tell, told
-from llmtrain_trainer.run_dir import RunDir, read_rows
+from llmtrain_trainer.run_dir.layout import RunDir, read_rows
+from llmtrain_trainer.run_dir.notices import MOST, forget, tell, told
 
 
 @pytest.fixture

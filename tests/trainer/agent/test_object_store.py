@@ -9,7 +9,7 @@ from fault_proxy import FaultProxy
 from s3_server import S3Server
 from tiny_agent import Job, Start
 
-from llmtrain_trainer.checkpoint.destination import DOUBT
+from llmtrain_trainer.checkpoint.store.destination import DOUBT
 from llmtrain_trainer.config import ExitCode
 
 pytestmark = pytest.mark.processes

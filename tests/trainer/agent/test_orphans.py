@@ -9,7 +9,7 @@ import pytest
 
 ADOPT = """
 import ctypes, subprocess, time, psutil
-from llmtrain_trainer.orphans import reap
+from llmtrain_trainer.agent.processes.orphans import reap
 ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: orphans come to this process, as they come to PID 1
 own = subprocess.Popen(["true"])
 subprocess.run(["sh", "-c", "sleep 0.05 & true"], check=True)

@@ -17,8 +17,8 @@ from llmtrain_trainer.agent.claims import Claims
 from llmtrain_trainer.agent.outcome import DisownedError, InUseError, UnfitError
 from llmtrain_trainer.checkpoint.owner import KEY
 from llmtrain_trainer.config import TrainerConfig
-from llmtrain_trainer.notices import told
-from llmtrain_trainer.run_dir import RunDir
+from llmtrain_trainer.run_dir.layout import RunDir
+from llmtrain_trainer.run_dir.notices import told
 
 
 class Machine:
@@ -67,7 +67,7 @@ def test_a_second_run_with_the_same_output_is_refused_while_the_first_lives(mach
 
 
 def test_an_output_that_is_the_place_of_another_ones_checkpoints_is_refused_too(machine: Machine) -> None:
-    from llmtrain_trainer.checkpoint.destination import open_store
+    from llmtrain_trainer.checkpoint.store.destination import open_store
 
     trains = machine.claims("one", checkpoint={"destination": f"file://{machine.place}/"}, output={})
     trains.take_checkpoints(open_store(f"file://{machine.place}"))

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from llmtrain_trainer.agent import preparing
-from llmtrain_trainer.agent.board import Events
 from llmtrain_trainer.agent.outcome import StoppedError, UnfitError
-from llmtrain_trainer.agent.preparing import ending
+from llmtrain_trainer.agent.processes import preparing
+from llmtrain_trainer.agent.processes.preparing import ending
+from llmtrain_trainer.agent.telemetry.board import Events
 from llmtrain_trainer.data.bad_data import BadData, Unreachable
-from llmtrain_trainer.last_words import write_last_words
-from llmtrain_trainer.run_dir import RunDir, read_rows
+from llmtrain_trainer.run_dir.last_words import write_last_words
+from llmtrain_trainer.run_dir.layout import RunDir, read_rows
 
 BAD = BadData("dataset[0].source", "file:///a.jsonl row 3", "it is not JSON", "Write one JSON object a line")
 AWAY = Unreachable("dataset[0].source", "s3://b/a.jsonl", ConnectionResetError("reset"))

@@ -10,9 +10,9 @@ import pytest
 from tiny_agent import Job
 
 from llmtrain_trainer.engines.engine import StepResult
-from llmtrain_trainer.progress import Aside, Rows, Step
-from llmtrain_trainer.pulse import Pulse
-from llmtrain_trainer.run_dir import RunDir, read_rows
+from llmtrain_trainer.rank.progress import Aside, Rows, Step
+from llmtrain_trainer.run_dir.heartbeat import Pulse
+from llmtrain_trainer.run_dir.layout import RunDir, read_rows
 
 
 def step(number: int, **result: Any) -> Step:

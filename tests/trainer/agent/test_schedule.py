@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmtrain_trainer.config import Optimizer, Schedule, Training
-from llmtrain_trainer.schedule import learning_rate
+from llmtrain_trainer.config.learning_rate import learning_rate
 
 NAMES = ["constant", "linear", "cosine", "wsd"]
 

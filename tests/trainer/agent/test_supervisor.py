@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from torch.distributed.elastic.agent.server.api import WorkerState
 
-from llmtrain_trainer.agent.ranks import Ranks
+from llmtrain_trainer.agent.processes.ranks import Ranks
 from llmtrain_trainer.agent.supervisor import Supervisor
 
 

@@ -18,7 +18,7 @@ import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from llmtrain_trainer.config import RENDEZVOUS_SECRET, TrainerConfig, Verdict
-from llmtrain_trainer.run_dir import RunDir, read_rows
+from llmtrain_trainer.run_dir.layout import RunDir, read_rows
 
 WORDS = ["the", "model", "reads", "one", "token", "and", "tells", "what", "comes", "next", "in", "every", "sentence", "of", "our", "text"]
 MODEL = {

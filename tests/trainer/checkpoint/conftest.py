@@ -11,9 +11,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from gang import Gang
 
-from llmtrain_trainer.checkpoint.destination import open_store
-from llmtrain_trainer.checkpoint.retry import Backoff
-from llmtrain_trainer.checkpoint.store import Store
+from llmtrain_trainer.checkpoint.store.destination import open_store
+from llmtrain_trainer.checkpoint.store.retry import Backoff
+from llmtrain_trainer.checkpoint.store.store import Store
 
 
 @pytest.fixture(params=["file", pytest.param("s3", marks=pytest.mark.processes)])

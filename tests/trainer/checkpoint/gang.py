@@ -10,7 +10,7 @@ from typing import Any
 from torch.distributed.checkpoint.metadata import Metadata
 
 from llmtrain_trainer.checkpoint.manifest import META, METADATA, Name, RankPart, encode, rank_file
-from llmtrain_trainer.checkpoint.store import Store
+from llmtrain_trainer.checkpoint.store.store import Store
 from llmtrain_trainer.checkpoint.uploader import Uploader
 
 INDEX = pickle.dumps(Metadata({}, storage_data={}))

@@ -15,9 +15,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 
 from small_job import Job, config_of
 
-from llmtrain_trainer.checkpoint.continuation import Resumption, record, resumption
 from llmtrain_trainer.checkpoint.manifest import File, Manifest, Meta
 from llmtrain_trainer.config import TrainerConfig
+from llmtrain_trainer.resume.continuation import Resumption, record, resumption
 
 SHAPE = {"model_type": "llama", "vocab_size": 512, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4}
 SHAPE |= {"num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": True}

@@ -72,7 +72,7 @@ def test_a_store_that_cannot_be_opened_is_an_error_of_the_store() -> None:
 
 
 def test_the_agents_side_never_imports_torch() -> None:
-    modules = "commands uploader restore store s3_store file_store staging commit"
+    modules = "commands uploader restore store.store store.s3_store store.file_store staging commit"
     code = (
         "import sys; "
         + "; ".join(f"import llmtrain_trainer.checkpoint.{name}" for name in modules.split())

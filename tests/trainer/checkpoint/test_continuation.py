@@ -14,12 +14,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from resuming import LORA, SHAPE, Runs, manifest_of, pretrained
 
-from llmtrain_trainer.checkpoint.continuation import resumption
 from llmtrain_trainer.checkpoint.manifest import Meta
-from llmtrain_trainer.checkpoint.rules import RULES
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.data.prepared import Prepared
 from llmtrain_trainer.data.samples import open_samples
+from llmtrain_trainer.resume.continuation import resumption
+from llmtrain_trainer.resume.rules import RULES
 
 
 @pytest.fixture

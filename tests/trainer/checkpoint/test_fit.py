@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from llmtrain_trainer.checkpoint.fit import reads_itself
 from llmtrain_trainer.checkpoint.manifest import Meta
 from llmtrain_trainer.config import TrainerConfig
+from llmtrain_trainer.resume.own_format import reads_itself
 
 LAYERS = 4
 

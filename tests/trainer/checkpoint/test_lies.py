@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from gang import Gang
 
-from llmtrain_trainer.checkpoint.destination import DOUBT, open_store
-from llmtrain_trainer.checkpoint.errors import NoneVerifiesError, StoreRefusedError, StoreUnreachableError
-from llmtrain_trainer.checkpoint.file_store import FileStore
 from llmtrain_trainer.checkpoint.restore import choose, obtain
-from llmtrain_trainer.checkpoint.retry import Backoff
+from llmtrain_trainer.checkpoint.store.destination import DOUBT, open_store
+from llmtrain_trainer.checkpoint.store.errors import NoneVerifiesError, StoreRefusedError, StoreUnreachableError
+from llmtrain_trainer.checkpoint.store.file_store import FileStore
+from llmtrain_trainer.checkpoint.store.retry import Backoff
 
 pytestmark = pytest.mark.long
 

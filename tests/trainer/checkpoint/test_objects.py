@@ -16,10 +16,10 @@ import torch
 from torch.distributed.checkpoint.metadata import MetadataIndex
 from torch.distributed.checkpoint.planner import SavePlan, WriteItem, WriteItemType
 
-from llmtrain_trainer.checkpoint.errors import BadCheckpointError
-from llmtrain_trainer.parallel.launch import launch
-from llmtrain_trainer.rendezvous import objects
-from llmtrain_trainer.rendezvous.objects import ForeignError
+from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError
+from llmtrain_trainer.convert.launch import launch
+from llmtrain_trainer.rank import objects
+from llmtrain_trainer.rank.objects import ForeignError
 
 
 def received(data: bytes) -> Any:
@@ -57,7 +57,7 @@ def test_a_plan_arrives_as_it_was(pickler: Callable[..., pickle.Pickler]) -> Non
 
 def test_a_failure_elsewhere_keeps_its_sentence_whatever_its_class() -> None:
     assert told(OSError(28, "No space left on device")).endswith("OSError: [Errno 28] No space left on device\n")
-    assert told(BadCheckpointError("step-1 is torn")) == "llmtrain_trainer.checkpoint.errors.BadCheckpointError: step-1 is torn\n"
+    assert told(BadCheckpointError("step-1 is torn")) == "llmtrain_trainer.checkpoint.store.errors.BadCheckpointError: step-1 is torn\n"
     assert "KeyboardInterrupt" in told(KeyboardInterrupt())
 
 

@@ -18,7 +18,7 @@ from small_job import config_of
 
 from llmtrain_trainer.checkpoint.machine import Process, here
 from llmtrain_trainer.checkpoint.owner import KEY, Claim, OwnedError, Owner, describe_self
-from llmtrain_trainer.checkpoint.store import Store
+from llmtrain_trainer.checkpoint.store.store import Store
 from llmtrain_trainer.convert.targets import claimed
 from llmtrain_trainer.data.bad_data import BadData
 

@@ -21,13 +21,13 @@ from deepspeed.utils.tensor_fragment import fragment_address
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import BytesStorageMetadata
 
-from llmtrain_trainer.checkpoint.errors import BadCheckpointError
-from llmtrain_trainer.checkpoint.file_store import FileStore
 from llmtrain_trainer.checkpoint.manifest import COMMIT, MANIFEST, File, Manifest, Meta, commit_of, encode
 from llmtrain_trainer.checkpoint.pickles import refuse_code
 from llmtrain_trainer.checkpoint.restore import choose, fetch, find, verify
 from llmtrain_trainer.checkpoint.signature import KEY
-from llmtrain_trainer.checkpoint.store import digest_file
+from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError
+from llmtrain_trainer.checkpoint.store.file_store import FileStore
+from llmtrain_trainer.checkpoint.store.store import digest_file
 from llmtrain_trainer.engines.deepspeed.files import _open
 from llmtrain_trainer.stored.index import IndexReader, TensorPlanner
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from gang import Gang, content, damage
 
-from llmtrain_trainer.checkpoint.errors import BadCheckpointError, NoneVerifiesError, ResumeError
-from llmtrain_trainer.checkpoint.file_store import FileStore
 from llmtrain_trainer.checkpoint.restore import choose, fetch, find, list_checkpoints, next_attempt, next_round
-from llmtrain_trainer.checkpoint.store import Store
+from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError, NoneVerifiesError, ResumeError
+from llmtrain_trainer.checkpoint.store.file_store import FileStore
+from llmtrain_trainer.checkpoint.store.store import Store
 
 FIRST, SECOND = "step-00000010-a0-r0", "step-00000020-a0-r0"
 SHARD = f"{SECOND}/__1_0.distcp"

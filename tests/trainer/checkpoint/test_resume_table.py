@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from resuming import LORA, SHAPE, Runs, pretrained
 
-from llmtrain_trainer.checkpoint.rules import RULES
+from llmtrain_trainer.resume.rules import RULES
 
 PAGE = Path(__file__).parents[3] / "docs" / "operations" / "resume.md"
 

@@ -14,10 +14,10 @@ import pytest
 from gang import Gang, damage
 
 from llmtrain_trainer.agent.preflight import check_store
-from llmtrain_trainer.checkpoint.errors import StoreFullError
-from llmtrain_trainer.checkpoint.file_store import FileStore
 from llmtrain_trainer.checkpoint.manifest import Name
 from llmtrain_trainer.checkpoint.restore import choose
+from llmtrain_trainer.checkpoint.store.errors import StoreFullError
+from llmtrain_trainer.checkpoint.store.file_store import FileStore
 
 FIRST, SECOND, THIRD, FOURTH = (f"step-{step:08d}-a0-r0" for step in (10, 20, 30, 40))
 
@@ -137,7 +137,7 @@ def drafts(root: Path) -> list[str]:
 
 
 def test_a_draft_of_a_dead_process_is_swept_after_the_next_commit(tmp_path: Path, dead: int) -> None:
-    from llmtrain_trainer.checkpoint.file_store import _HOST
+    from llmtrain_trainer.checkpoint.store.file_store import _HOST
 
     root = tmp_path / "store"
     gang = Gang(tmp_path, FileStore(root))
@@ -165,7 +165,7 @@ def test_a_store_that_is_full_at_the_start_is_told_and_no_reason_to_end(tmp_path
     def full(_descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("llmtrain_trainer.checkpoint.file_store._sync", full)
+    monkeypatch.setattr("llmtrain_trainer.checkpoint.store.file_store._sync", full)
     said = check_store(FileStore(tmp_path / "store"), 0)
     assert said is not None and "is full" in said and "No space left on device" in said
     monkeypatch.undo()
@@ -177,7 +177,7 @@ def test_a_write_that_fails_leaves_no_draft(tmp_path: Path, monkeypatch: pytest.
     def full(_descriptor: int) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("llmtrain_trainer.checkpoint.file_store._sync", full)
+    monkeypatch.setattr("llmtrain_trainer.checkpoint.store.file_store._sync", full)
     store, source = FileStore(tmp_path / "store"), tmp_path / "in"
     source.write_bytes(b"data")
     for act in (lambda: store.put_file(source, "a/b"), lambda: store.put_bytes("a/b", b"x"), lambda: store.put_if_absent("a/b", b"x")):

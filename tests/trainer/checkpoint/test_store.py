@@ -10,11 +10,11 @@ import pytest
 from fault_proxy import FaultProxy
 from s3_server import S3Server
 
-from llmtrain_trainer.checkpoint.destination import open_store
-from llmtrain_trainer.checkpoint.errors import BadCheckpointError, MissingError, StoreRefusedError, StoreUnreachableError
-from llmtrain_trainer.checkpoint.retry import Backoff, persist
-from llmtrain_trainer.checkpoint.s3_store import S3Store
-from llmtrain_trainer.checkpoint.store import Digest, Store, delete_prefix, verify_object
+from llmtrain_trainer.checkpoint.store.destination import open_store
+from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError, MissingError, StoreRefusedError, StoreUnreachableError
+from llmtrain_trainer.checkpoint.store.retry import Backoff, persist
+from llmtrain_trainer.checkpoint.store.s3_store import S3Store
+from llmtrain_trainer.checkpoint.store.store import Digest, Store, delete_prefix, verify_object
 
 QUICK = Backoff(first=0.01, longest=0.05, deadline=60.0)
 HASTY = Backoff(first=0.01, longest=0.05, deadline=0.2)

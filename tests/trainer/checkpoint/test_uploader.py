@@ -15,10 +15,10 @@ from fault_proxy import FaultProxy
 from gang import INDEX, Gang, content, damage
 from s3_server import S3Server
 
-from llmtrain_trainer.checkpoint.destination import open_store
 from llmtrain_trainer.checkpoint.restore import choose, list_checkpoints
-from llmtrain_trainer.checkpoint.retry import Backoff
-from llmtrain_trainer.checkpoint.store import Store
+from llmtrain_trainer.checkpoint.store.destination import open_store
+from llmtrain_trainer.checkpoint.store.retry import Backoff
+from llmtrain_trainer.checkpoint.store.store import Store
 
 FIRST, SECOND, THIRD, FOURTH = (f"step-{step:08d}-a0-r0" for step in (10, 20, 30, 40))
 HASTY = Backoff(first=0.01, longest=0.02, deadline=0.1)
@@ -272,7 +272,7 @@ class TestOutage:
 UPLOAD = """
 import sys
 from pathlib import Path
-from llmtrain_trainer.checkpoint.destination import open_store
+from llmtrain_trainer.checkpoint.store.destination import open_store
 from llmtrain_trainer.checkpoint.uploader import Uploader
 root, uri = sys.argv[1:]
 Uploader(Path(root), open_store(uri), 0, 1, (0, 1), 2, None, print).drain(120)

@@ -13,11 +13,11 @@ import pytest
 import torch
 from s3_server import free_port
 
-from llmtrain_trainer.checkpoint.destination import open_store
 from llmtrain_trainer.checkpoint.restore import choose, fetch
+from llmtrain_trainer.checkpoint.store.destination import open_store
 from llmtrain_trainer.checkpoint.uploader import Uploader
 from llmtrain_trainer.checkpoint.writer import snapshot
-from llmtrain_trainer.parallel.launch import launch
+from llmtrain_trainer.convert.launch import launch
 
 SCRIPT = Path(__file__).with_name("save_and_load.py")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from llmtrain_trainer.checkpoint.destination import open_store
-from llmtrain_trainer.checkpoint.errors import StoreRefusedError
+from llmtrain_trainer.checkpoint.store.destination import open_store
+from llmtrain_trainer.checkpoint.store.errors import StoreRefusedError
 from llmtrain_trainer.config import place
 
 SAME = [

@@ -20,8 +20,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from llmtrain_trainer.checkpoint.manifest import MANIFEST
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.convert.command import Place, convert
+from llmtrain_trainer.convert.launch import load_script
 from llmtrain_trainer.data.bad_data import BadData
-from llmtrain_trainer.parallel.launch import load_script
 
 ROOT = Path(__file__).parents[3]
 STAND_IN = ROOT / "tests" / "trainer" / "megatron"

@@ -14,11 +14,11 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.convert.adapters import write_adapter
+from llmtrain_trainer.convert.launch import launch, load_script
 from llmtrain_trainer.convert.targets import write_files
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.engines.deepspeed.files import NOTES
-from llmtrain_trainer.parallel.launch import launch, load_script
-from llmtrain_trainer.stored.open import open_source
+from llmtrain_trainer.engines.open_checkpoint import open_source
 from llmtrain_trainer.stored.source import Source
 
 ROOT = Path(__file__).parents[3]

@@ -16,12 +16,12 @@ from safetensors.torch import load_file
 from tiny_agent import MODEL, Agent, Job, free_port
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from llmtrain_trainer.checkpoint.destination import open_store
 from llmtrain_trainer.checkpoint.restore import list_checkpoints
+from llmtrain_trainer.checkpoint.store.destination import open_store
 from llmtrain_trainer.config import ExitCode, TrainerConfig
 from llmtrain_trainer.convert.command import Place, convert
 from llmtrain_trainer.convert.targets import publish
-from llmtrain_trainer.data.model_files import SHAPE, WEIGHTS, local_files
+from llmtrain_trainer.prepare.model_files import SHAPE, WEIGHTS, local_files
 
 pytestmark = pytest.mark.processes
 ALONE = {"procsPerNode": 1, "dp": 1}

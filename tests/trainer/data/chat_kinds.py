@@ -7,9 +7,9 @@ from functools import cache
 from typing import Any
 
 from llmtrain_trainer.config import Dataset, TokenizerTraining
-from llmtrain_trainer.data.encoding import Encoded, Encoder
-from llmtrain_trainer.data.sources import Row
-from llmtrain_trainer.tasks import tokenizer as tokenizers
+from llmtrain_trainer.data.formats.encoding import Encoded, Encoder
+from llmtrain_trainer.data.sources.dataset import Row
+from llmtrain_trainer.prepare import tokenizer as tokenizers
 
 SPECIAL = [
     "<bos>",

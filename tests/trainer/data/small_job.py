@@ -8,8 +8,8 @@ from random import Random
 from typing import Any
 
 from llmtrain_trainer.config import TrainerConfig
-from llmtrain_trainer.prepare import Prepared, prepare
-from llmtrain_trainer.run_dir import RunDir
+from llmtrain_trainer.prepare.prepare import Prepared, prepare
+from llmtrain_trainer.run_dir.layout import RunDir
 
 WORDS = ["the", "model", "reads", "a", "token", "and", "tells", "what", "comes", "next", "in", "every", "sentence", "of", "our", "text"]
 

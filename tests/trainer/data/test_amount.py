@@ -7,7 +7,7 @@ from small_job import Job, config_of, sentence
 
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.rows import read_stats
-from llmtrain_trainer.notices import told
+from llmtrain_trainer.run_dir.notices import told
 
 
 def test_a_warm_up_beyond_the_last_epoch_is_refused_and_its_way_out_works(job: Job) -> None:

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmtrain_trainer.config import Dataset
-from llmtrain_trainer.data import answers
 from llmtrain_trainer.data.bad_data import BadData
-from llmtrain_trainer.data.encoding import Encoder
-from llmtrain_trainer.data.sources import Row
+from llmtrain_trainer.data.formats import answers
+from llmtrain_trainer.data.formats.encoding import Encoder
+from llmtrain_trainer.data.sources.dataset import Row
 
 pytestmark = pytest.mark.long
 

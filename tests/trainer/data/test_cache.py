@@ -9,7 +9,7 @@ import pytest
 from small_job import Job, config_of
 
 from llmtrain_trainer.data.cache import DONE, UntrustedCacheError, build_once, is_whole, make_own
-from llmtrain_trainer.notices import told
+from llmtrain_trainer.run_dir.notices import told
 
 
 def build(draft: Path) -> None:

@@ -14,10 +14,10 @@ import pytest
 
 from llmtrain_trainer.config import Dataset
 from llmtrain_trainer.data.bad_data import BadData, Changed
-from llmtrain_trainer.data.contents import content_of, unchanged
-from llmtrain_trainer.data.files import File
-from llmtrain_trainer.data.reading import Reading
-from llmtrain_trainer.data.sources import dataset_files, read_rows
+from llmtrain_trainer.data.sources.contents import content_of, unchanged
+from llmtrain_trainer.data.sources.dataset import dataset_files, read_rows
+from llmtrain_trainer.data.sources.files import File
+from llmtrain_trainer.data.sources.reading import Reading
 
 LINE = b'{"text": "a"}\n'
 
@@ -130,7 +130,7 @@ def test_a_name_that_cannot_be_printed_is_escaped(tmp_path: Path) -> None:
 
 
 def test_a_packed_file_that_unpacks_without_bounds_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmtrain_trainer.data.files.UNPACKED_FREELY", 1 << 20)
+    monkeypatch.setattr("llmtrain_trainer.data.sources.files.UNPACKED_FREELY", 1 << 20)
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"text": "' + b"0" * (3 << 20) + b'"}\n'))
     (tmp_path / "a.txt.zst").write_bytes(pa.compress(b"0" * (3 << 20), codec="zstd", asbytes=True))
     for name in ("a.jsonl.gz", "a.txt.zst"):
@@ -138,15 +138,15 @@ def test_a_packed_file_that_unpacks_without_bounds_is_refused(tmp_path: Path, mo
 
 
 def test_a_parquet_column_that_unpacks_without_bounds_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmtrain_trainer.data.readers.UNPACKED_FREELY", 1 << 20)
+    monkeypatch.setattr("llmtrain_trainer.data.sources.readers.UNPACKED_FREELY", 1 << 20)
     table = pa.table({"text": ["0" * (4 << 20)], "other": ["0" * (4 << 20)]})
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet", compression="zstd", use_dictionary=False)
     assert "its column text unpacks to over 500 times its own size" in refusal(tmp_path / "a.parquet")
 
 
 def test_a_line_or_a_file_that_cannot_be_held_in_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmtrain_trainer.data.readers.LONGEST_LINE", 100)
-    monkeypatch.setattr("llmtrain_trainer.data.readers.LONGEST_DOCUMENT", 100)
+    monkeypatch.setattr("llmtrain_trainer.data.sources.readers.LONGEST_LINE", 100)
+    monkeypatch.setattr("llmtrain_trainer.data.sources.readers.LONGEST_DOCUMENT", 100)
     put(tmp_path, "a.jsonl", content=LINE + b"x" * 200)
     put(tmp_path, "a.txt", content=b"x" * 200)
     assert "a.jsonl row 2: the line is longer than" in refusal(tmp_path / "a.jsonl")

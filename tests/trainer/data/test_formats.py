@@ -8,10 +8,10 @@ import pytest
 
 from llmtrain_trainer.config import Dataset, TokenizerTraining
 from llmtrain_trainer.data.bad_data import BadData
-from llmtrain_trainer.data.encoding import LONGEST_PIECE, Encoder, in_pieces
-from llmtrain_trainer.data.formats import PLAIN_TEMPLATE
-from llmtrain_trainer.data.sources import Row
-from llmtrain_trainer.tasks import tokenizer as tokenizers
+from llmtrain_trainer.data.formats.encoding import LONGEST_PIECE, Encoder, in_pieces
+from llmtrain_trainer.data.formats.rendering import PLAIN_TEMPLATE
+from llmtrain_trainer.data.sources.dataset import Row
+from llmtrain_trainer.prepare import tokenizer as tokenizers
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}"

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from small_job import Job, config_of
 
-from llmtrain_trainer.data import installed
 from llmtrain_trainer.data.bad_data import BadData
+from llmtrain_trainer.prepare import installed
 
 NEEDED: list[tuple[dict[str, Any], str]] = [
     ({"engine": "deepspeed"}, r"parallelism.engine is deepspeed: the package deepspeed is not in this image. .* or engine native"),

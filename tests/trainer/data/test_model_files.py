@@ -15,12 +15,12 @@ from transformers import CONFIG_MAPPING
 
 from llmtrain_trainer.config import Model
 from llmtrain_trainer.data.bad_data import BadData
-from llmtrain_trainer.data.model_files import place_model
-from llmtrain_trainer.data.tokenizer_facts import TokenizerFacts
-from llmtrain_trainer.parallel.assemble import AutoConfig, AutoModelForCausalLM
-from llmtrain_trainer.parallel.pretrained import Pretrained
-from llmtrain_trainer.parallel.published import split
-from llmtrain_trainer.parallel.stage import tied_names
+from llmtrain_trainer.model.pretrained import Pretrained
+from llmtrain_trainer.model.published_names import split
+from llmtrain_trainer.model.skeleton import AutoConfig, AutoModelForCausalLM
+from llmtrain_trainer.model.stage import tied_names
+from llmtrain_trainer.model.tokenizer_facts import TokenizerFacts
+from llmtrain_trainer.prepare.model_files import place_model
 
 Tensors = dict[str, torch.Tensor]
 FACTS = TokenizerFacts(size=300, highest_id=299, highest_token="z", eos_token_id=0, bos_token_id=None, digest="")
@@ -404,7 +404,7 @@ def test_a_config_as_transformers_saves_it_is_taken_without_a_word(place: Place,
 
 
 def test_scales_without_elements_do_not_fit() -> None:
-    from llmtrain_trainer.parallel.dequantize import spans
+    from llmtrain_trainer.model.dequantize import spans
 
     assert spans((32, 32), (0, 1), (16, 16)) is None
     assert spans((32, 32), (2, 2), (16, 16)) == (16, 16)

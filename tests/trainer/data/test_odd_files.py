@@ -17,7 +17,7 @@ import pytest
 
 from llmtrain_trainer.config import Dataset
 from llmtrain_trainer.data.bad_data import BadData
-from llmtrain_trainer.data.sources import dataset_files, read_rows
+from llmtrain_trainer.data.sources.dataset import dataset_files, read_rows
 
 COUNT = int(os.environ.get("LLMTRAIN_ODD_FILES", "40"))
 ROWS = [{"text": f"row {i}: the model reads “text” and \U0001f600\n", "messages": [{"role": "user", "content": str(i)}]} for i in range(60)]

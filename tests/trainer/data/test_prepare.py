@@ -14,7 +14,7 @@ from small_job import Job, config_of, sentence
 from small_model import write_model
 
 from llmtrain_trainer.data.bad_data import BadData
-from llmtrain_trainer.data.encoding import load_tokenizer
+from llmtrain_trainer.data.formats.encoding import load_tokenizer
 from llmtrain_trainer.data.prepared import Prepared
 from llmtrain_trainer.data.rows import open_rows, read_stats
 from llmtrain_trainer.data.samples import open_samples

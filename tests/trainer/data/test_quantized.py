@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from small_model import write_model
 from test_model_files import Place
 
-from llmtrain_trainer.parallel.packed import unpacked
+from llmtrain_trainer.model.packed import unpacked
 
 Tensors = dict[str, torch.Tensor]
 FILE = Path(__file__).with_name("quantized.safetensors")

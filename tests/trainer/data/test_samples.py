@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from small_job import Job, config_of, sentence
 
 from llmtrain_trainer.config import TrainerConfig
-from llmtrain_trainer.data.encoding import load_tokenizer
+from llmtrain_trainer.data.formats.encoding import load_tokenizer
 from llmtrain_trainer.data.samples import Samples, open_samples
-from llmtrain_trainer.step_batch import StepBatch
+from llmtrain_trainer.data.step_batch import StepBatch
 
 
 def in_layout(config: TrainerConfig, dp: int, micro: int) -> TrainerConfig:

@@ -12,9 +12,9 @@ import pyarrow.parquet
 import pytest
 
 from llmtrain_trainer.config import Dataset
+from llmtrain_trainer.config.mounts import resolve
 from llmtrain_trainer.data.bad_data import BadData, Unreachable
-from llmtrain_trainer.data.sources import Row, dataset_files, held_back, in_batches, read_rows
-from llmtrain_trainer.mounts import resolve
+from llmtrain_trainer.data.sources.dataset import Row, dataset_files, held_back, in_batches, read_rows
 
 
 def rows_of(source: Path | str, **settings: Any) -> list[dict[str, Any]]:

@@ -10,10 +10,10 @@ import torch
 from small_job import Job, config_of
 
 from llmtrain_trainer.config import TrainerConfig
-from llmtrain_trainer.data import streaming
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.samples import open_samples
-from llmtrain_trainer.notices import told
+from llmtrain_trainer.prepare.prepare import chunks as writing
+from llmtrain_trainer.run_dir.notices import told
 
 TOKENIZER = {"train": {"vocabSize": 300, "maxSamples": 50}}
 
@@ -21,13 +21,13 @@ TOKENIZER = {"train": {"vocabSize": 300, "maxSamples": 50}}
 @pytest.fixture
 def config(job: Job, monkeypatch: pytest.MonkeyPatch) -> TrainerConfig:
     """Two datasets, one streaming in ten chunks."""
-    monkeypatch.setattr(streaming, "CHUNK_DOCUMENTS", 10)
+    monkeypatch.setattr(writing, "CHUNK_DOCUMENTS", 10)
     stream = {"source": job.text_file("s.jsonl", 100), "streaming": True}
     return config_of([stream, {"source": job.text_file("a.jsonl", 30, 500)}], training={"maxSteps": 200}, tokenizer=TOKENIZER)
 
 
 def write_all(job: Job, config: TrainerConfig) -> None:
-    streaming.stream_chunks(config, job.run, job.said.append, threading.Event())
+    writing.stream_chunks(config, job.run, job.said.append, threading.Event())
 
 
 def chunks(job: Job) -> list[str]:
@@ -74,7 +74,7 @@ def test_a_stopped_writer_goes_on_where_it_was(job: Job, config: TrainerConfig) 
         if "chunk 4" in line:
             stop.set()
 
-    streaming.stream_chunks(config, job.run, stop_at_four, stop)
+    writing.stream_chunks(config, job.run, stop_at_four, stop)
     assert len(chunks(job)) < 10
     kept = {name: (job.run.prepared / "train" / "0" / name).stat().st_ino for name in chunks(job)}
     write_all(job, config)
@@ -104,7 +104,7 @@ def test_what_reading_a_stream_comes_across_is_told(job: Job, config: TrainerCon
 
 
 def test_sft_streams_too(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streaming, "CHUNK_DOCUMENTS", 10)
+    monkeypatch.setattr(writing, "CHUNK_DOCUMENTS", 10)
     rows = [{"prompt": f"Question {i}? ", "completion": f"Answer {i}."} for i in range(100)]
     dataset = {"source": job.rows_file("p.jsonl", rows), "format": "promptCompletion", "streaming": True}
     config = config_of([dataset], task="sft", training={"sequenceLength": 64})
@@ -116,7 +116,7 @@ def test_sft_streams_too(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_a_later_chunk_brings_is_told_once(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streaming, "CHUNK_DOCUMENTS", 10)
+    monkeypatch.setattr(writing, "CHUNK_DOCUMENTS", 10)
     rows = [{"prompt": "one two ", "completion": "three" if i < 25 else "three " * 200} for i in range(60)]
     dataset = {"source": job.rows_file("s.jsonl", rows), "streaming": True, "format": "promptCompletion"}
     config = config_of([dataset], task="sft", training={"maxSteps": 200, "sequenceLength": 64}, tokenizer=TOKENIZER)

@@ -11,8 +11,8 @@ import pytest
 
 from llmtrain_trainer.config import TokenizerTraining
 from llmtrain_trainer.data.bad_data import BadData
-from llmtrain_trainer.data.encoding import load_tokenizer
-from llmtrain_trainer.tasks import tokenizer as tokenizers
+from llmtrain_trainer.data.formats.encoding import load_tokenizer
+from llmtrain_trainer.prepare import tokenizer as tokenizers
 
 TEXTS = [f"def add_{i}(first, second):\n    return first + second + {i}  # grüße\n" for i in range(40)]
 
@@ -44,7 +44,7 @@ def test_an_unknown_character_becomes_the_unknown_token(algorithm: str) -> None:
 SCRIPT = """
 import hashlib, sys
 from llmtrain_trainer.config import TokenizerTraining
-from llmtrain_trainer.tasks import tokenizer
+from llmtrain_trainer.prepare import tokenizer
 texts = [f"word{i % 13} and thing{i % 7} are {i}" for i in range(200)]
 for algorithm in ("bpe", "wordpiece"):
     trained = tokenizer.train(TokenizerTraining(algorithm=algorithm, vocab_size=320), lambda: texts)

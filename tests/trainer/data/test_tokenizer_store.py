@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from small_job import Job, config_of
 
-from llmtrain_trainer.checkpoint.destination import open_store
 from llmtrain_trainer.checkpoint.manifest import COMMIT, MANIFEST, File, Manifest, Meta, commit_of, encode
+from llmtrain_trainer.checkpoint.store.destination import open_store
 from llmtrain_trainer.data.bad_data import BadData
-from llmtrain_trainer.data.tokenizer_facts import TokenizerFacts
-from llmtrain_trainer.notices import told
+from llmtrain_trainer.model.tokenizer_facts import TokenizerFacts
+from llmtrain_trainer.run_dir.notices import told
 
 pytestmark = pytest.mark.long
 
@@ -58,8 +58,8 @@ def test_nodes_that_trained_at_the_same_time_agree_on_the_first(job: Job, monkey
     job.prepare(config(job, source))
     other = elsewhere(job, "other")
     looks = iter([None])
-    of_data = "llmtrain_trainer.data.tokenizer_store.TokenizerStore.of_data"
-    real = pytest.importorskip("llmtrain_trainer.data.tokenizer_store").TokenizerStore.of_data
+    of_data = "llmtrain_trainer.prepare.tokenizer_store.TokenizerStore.of_data"
+    real = pytest.importorskip("llmtrain_trainer.prepare.tokenizer_store").TokenizerStore.of_data
     monkeypatch.setattr(of_data, lambda self, key: next(looks, real(self, key)))
     other.prepare(config(job, source))
     assert any("training a" in line for line in other.said)

@@ -15,14 +15,14 @@ import pytest
 from small_job import Job, config_of
 
 from llmtrain_trainer.config import TrainerConfig
-from llmtrain_trainer.data.arrow import without_nulls
 from llmtrain_trainer.data.bad_data import BadData
-from llmtrain_trainer.data.encoding import load_tokenizer
-from llmtrain_trainer.data.generation import end_in, name_end
+from llmtrain_trainer.data.formats.encoding import load_tokenizer
 from llmtrain_trainer.data.prepared import Prepared
 from llmtrain_trainer.data.rows import open_rows
-from llmtrain_trainer.data.tokenizer_facts import TokenizerFacts
-from llmtrain_trainer.notices import told
+from llmtrain_trainer.data.sources.arrow import without_nulls
+from llmtrain_trainer.model.generation import end_in, name_end
+from llmtrain_trainer.model.tokenizer_facts import TokenizerFacts
+from llmtrain_trainer.run_dir.notices import told
 
 
 def chat(job: Job, rows: list[dict[str, Any]], template: str | None = kinds.CHATML, length: int = 64, **changes: Any) -> TrainerConfig:

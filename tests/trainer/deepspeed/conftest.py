@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from llmtrain_trainer.parallel.launch import load_script
+from llmtrain_trainer.convert.launch import load_script
 
 
 @pytest.fixture(scope="session")

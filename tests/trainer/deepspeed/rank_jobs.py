@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from llmtrain_trainer.parallel.launch import load_script
+from llmtrain_trainer.convert.launch import load_script
 
 engine_jobs = load_script(Path(__file__).parents[1] / "engine_jobs.py")
 Case = dict[str, Any]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llmtrain_trainer.parallel.launch import launch
+from llmtrain_trainer.convert.launch import launch
 
 pytestmark = pytest.mark.processes
 TOLERANCE = 1e-5

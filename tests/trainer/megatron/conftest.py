@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from llmtrain_trainer.parallel.launch import load_script
+from llmtrain_trainer.convert.launch import load_script
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "agent"))

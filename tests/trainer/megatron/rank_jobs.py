@@ -13,8 +13,8 @@ import torch
 import torch.distributed as dist
 
 from llmtrain_trainer.config import TrainerConfig
+from llmtrain_trainer.convert.launch import load_script
 from llmtrain_trainer.engines import build_engine
-from llmtrain_trainer.parallel.launch import load_script
 
 sys.path.insert(0, str(Path(__file__).parent))
 os.environ["LLMTRAIN_CUDA_STAND_IN"] = "cuda_stand_in"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tiny_agent import Agent, Job, free_port
 
-from llmtrain_trainer.run_dir import read_rows
+from llmtrain_trainer.run_dir.layout import read_rows
 
 pytestmark = pytest.mark.processes
 STEPS = 40

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llmtrain_trainer.parallel.launch import load_script
+from llmtrain_trainer.convert.launch import load_script
 
 ROOT = Path(__file__).parents[3]
 

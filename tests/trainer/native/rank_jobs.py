@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch.distributed.checkpoint.state_dict_saver import save
 
+from llmtrain_trainer.convert.launch import load_script
 from llmtrain_trainer.engines import build_engine
-from llmtrain_trainer.parallel.launch import load_script
 
 engine_jobs = load_script(Path(__file__).parents[1] / "engine_jobs.py")
 parity, built, steps, STEPS = engine_jobs.parity, engine_jobs.built, engine_jobs.steps, engine_jobs.STEPS

@@ -12,9 +12,10 @@ import torch
 import torch.distributed as dist
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from llmtrain_trainer.parallel.assemble import build_stages, skeleton
-from llmtrain_trainer.parallel.mesh import build_layout
-from llmtrain_trainer.parallel.shards import shards_of
+from llmtrain_trainer.engines.native.assemble import build_stages
+from llmtrain_trainer.engines.native.mesh import build_layout
+from llmtrain_trainer.engines.native.shards import shards_of
+from llmtrain_trainer.model.skeleton import skeleton
 
 MESHES: list[dict[str, int]] = [
     {"dp": 2, "cp": 2},

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from llmtrain_trainer.parallel import context, experts, published
-from llmtrain_trainer.parallel.balance import loss_sum
-from llmtrain_trainer.parallel.launch import launch
-from llmtrain_trainer.parallel.pretrained import Pretrained
+from llmtrain_trainer.convert.launch import launch
+from llmtrain_trainer.engines.native import context, experts
+from llmtrain_trainer.engines.native.router_balance import loss_sum
+from llmtrain_trainer.model import published_names
+from llmtrain_trainer.model.pretrained import Pretrained
 
 TOLERANCE = 1e-5
 CLIP = {"gradientClipping": 0.5, "activationCheckpointing": "full"}
@@ -86,7 +87,7 @@ def test_published_files_of_a_mixture_are_read_and_written(parity: ModuleType, t
     ours: dict[str, torch.Tensor] = {}
     for name, weight in model.named_parameters():
         assert torch.equal(source.read(name), weight)
-        ours |= {public: weight[index] for public, index in published.split(shape["model_type"], name, weight.shape)}
+        ours |= {public: weight[index] for public, index in published_names.split(shape["model_type"], name, weight.shape)}
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 

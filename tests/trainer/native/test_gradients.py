@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from llmtrain_trainer.parallel.gradients import clip, square_sum
-from llmtrain_trainer.parallel.loss import CHUNK, token_loss
-from llmtrain_trainer.parallel.shards import Shard
+from llmtrain_trainer.engines.native.gradients import clip, square_sum
+from llmtrain_trainer.engines.native.shards import Shard
+from llmtrain_trainer.model.loss import CHUNK, token_loss
 
 
 def shard(values: list[float], *, counted: bool = True) -> Shard:

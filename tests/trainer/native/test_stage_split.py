@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from llmtrain_trainer.engines import build_engine
-from llmtrain_trainer.parallel import tensor
-from llmtrain_trainer.parallel.assemble import UNMASKED, skeleton
-from llmtrain_trainer.parallel.materialize import materialize
-from llmtrain_trainer.parallel.pretrained import Pretrained
-from llmtrain_trainer.parallel.stage import cut
+from llmtrain_trainer.engines.native import tensor
+from llmtrain_trainer.model.materialize import materialize
+from llmtrain_trainer.model.pretrained import Pretrained
+from llmtrain_trainer.model.skeleton import UNMASKED, skeleton
+from llmtrain_trainer.model.stage import cut
 
 
 def network(parity: ModuleType, directory: Path, **case: Any) -> Any:

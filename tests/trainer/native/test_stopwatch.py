@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from llmtrain_trainer.parallel import stopwatch
-from llmtrain_trainer.parallel.stopwatch import Stopwatch
+from llmtrain_trainer.engines import stopwatch
+from llmtrain_trainer.engines.stopwatch import Stopwatch
 
 
 @pytest.fixture

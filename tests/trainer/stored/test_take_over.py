@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from llmtrain_trainer.convert.launch import launch, load_script
 from llmtrain_trainer.data.bad_data import BadData
-from llmtrain_trainer.parallel.launch import launch, load_script
 from llmtrain_trainer.stored.native import Native
 from llmtrain_trainer.stored.source import MOMENTS, WEIGHT
 

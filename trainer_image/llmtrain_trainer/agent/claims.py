@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 from llmtrain_trainer.agent import outputs
 from llmtrain_trainer.agent.outcome import DisownedError, InUseError, UnfitError
-from llmtrain_trainer.checkpoint.destination import open_store
-from llmtrain_trainer.checkpoint.errors import StoreError
 from llmtrain_trainer.checkpoint.owner import CHECKPOINTS, OUTPUT, Claim, OwnedError, Purpose, describe_self
-from llmtrain_trainer.checkpoint.store import Store
+from llmtrain_trainer.checkpoint.store.destination import open_store
+from llmtrain_trainer.checkpoint.store.errors import StoreError
+from llmtrain_trainer.checkpoint.store.store import Store
 from llmtrain_trainer.config import ExitCode, TrainerConfig, place
-from llmtrain_trainer.mounts import resolve
-from llmtrain_trainer.notices import tell
-from llmtrain_trainer.run_dir import RunDir
+from llmtrain_trainer.config.mounts import resolve
+from llmtrain_trainer.run_dir.layout import RunDir
+from llmtrain_trainer.run_dir.notices import tell
 
 
 class Claims:

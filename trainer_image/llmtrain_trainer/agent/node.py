@@ -16,28 +16,28 @@ from typing import Any
 from pydantic import ValidationError
 
 from llmtrain_trainer.agent import outputs
-from llmtrain_trainer.agent.board import Board, Events
 from llmtrain_trainer.agent.claims import Claims
-from llmtrain_trainer.agent.echo import Echo
-from llmtrain_trainer.agent.metrics import Metrics
-from llmtrain_trainer.agent.notice_watch import NoticeWatch
 from llmtrain_trainer.agent.outcome import EndedError, FencedError, GaveUpError, StoppedError, UnfitError
 from llmtrain_trainer.agent.preflight import check_machine, check_rendezvous, check_store
-from llmtrain_trainer.agent.preparing import Streamer, prepare
-from llmtrain_trainer.agent.ranks import HEAVY, start_server
-from llmtrain_trainer.agent.server import Server
+from llmtrain_trainer.agent.processes.preparing import Streamer, prepare
+from llmtrain_trainer.agent.processes.ranks import HEAVY, start_server
 from llmtrain_trainer.agent.stop import Stop
+from llmtrain_trainer.agent.telemetry.board import Board, Events
+from llmtrain_trainer.agent.telemetry.echo import Echo
+from llmtrain_trainer.agent.telemetry.metrics import Metrics
+from llmtrain_trainer.agent.telemetry.notice_watch import NoticeWatch
+from llmtrain_trainer.agent.telemetry.server import Server
 from llmtrain_trainer.agent.uploads import Uploads
-from llmtrain_trainer.checkpoint.destination import open_store
-from llmtrain_trainer.checkpoint.errors import StoreError
 from llmtrain_trainer.checkpoint.restore import list_checkpoints, next_round
-from llmtrain_trainer.checkpoint.store import Store
+from llmtrain_trainer.checkpoint.store.destination import open_store
+from llmtrain_trainer.checkpoint.store.errors import StoreError
+from llmtrain_trainer.checkpoint.store.store import Store
 from llmtrain_trainer.config import RENDEZVOUS_SECRET, CheckpointStatus, ExitCode, NodeStatus, TrainerConfig, Verdict
 from llmtrain_trainer.config.listen import LOOPBACK, parted
-from llmtrain_trainer.mounts import resolve
-from llmtrain_trainer.notices import forget, tell
+from llmtrain_trainer.config.mounts import resolve
 from llmtrain_trainer.rendezvous.wire import SHORTEST
-from llmtrain_trainer.run_dir import RunDir, write_atomically
+from llmtrain_trainer.run_dir.layout import RunDir, write_atomically
+from llmtrain_trainer.run_dir.notices import forget, tell
 
 _RENDEZVOUS_SECONDS = 600.0
 _DRAIN_SECONDS = 3600.0
@@ -210,8 +210,8 @@ class _Agent:
 
     def _train(self, store: Store | None) -> Verdict:
         # torch takes seconds to import; until here the agent did without, while the server imported it
-        from llmtrain_trainer.agent.agreement import Agreement
-        from llmtrain_trainer.agent.gang import Gang
+        from llmtrain_trainer.agent.gang.agreement import Agreement
+        from llmtrain_trainer.agent.gang.rendezvous import Gang
         from llmtrain_trainer.agent.supervisor import Gear, Supervisor
         from llmtrain_trainer.agent.watch import Node
 

@@ -15,13 +15,13 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from llmtrain_trainer.checkpoint.commit import STALE_UPLOAD
-from llmtrain_trainer.checkpoint.destination import open_store
-from llmtrain_trainer.checkpoint.errors import MissingError, StoreError
 from llmtrain_trainer.checkpoint.manifest import Written, encode
-from llmtrain_trainer.checkpoint.store import Store
+from llmtrain_trainer.checkpoint.store.destination import open_store
+from llmtrain_trainer.checkpoint.store.errors import MissingError, StoreError
+from llmtrain_trainer.checkpoint.store.store import Store
 from llmtrain_trainer.config import TrainerConfig
-from llmtrain_trainer.mounts import resolve
-from llmtrain_trainer.run_dir import RunDir
+from llmtrain_trainer.config.mounts import resolve
+from llmtrain_trainer.run_dir.layout import RunDir
 
 _FILES_AT_ONCE = 4
 _RECORD = "published.json"

@@ -1,4 +1,4 @@
-"""Looks at the node before anything starts, so that what is missing is said in one sentence. Called by node.py."""
+"""Looks at the node before anything starts, so that what is missing is said in one sentence."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from llmtrain_trainer.agent.outcome import LostGangError, StoppedError, UnfitError
-from llmtrain_trainer.checkpoint.errors import StoreError, StoreFullError
-from llmtrain_trainer.checkpoint.store import Store
+from llmtrain_trainer.checkpoint.store.errors import StoreError, StoreFullError
+from llmtrain_trainer.checkpoint.store.store import Store
 from llmtrain_trainer.config import ExitCode, TrainerConfig
-from llmtrain_trainer.run_dir import RunDir
+from llmtrain_trainer.run_dir.layout import RunDir
 
 _MIB = 1024 * 1024
 _SHARED_MEMORY = Path("/dev/shm")

@@ -7,7 +7,7 @@ import signal
 import time
 from types import FrameType
 
-from llmtrain_trainer.run_dir import RunDir
+from llmtrain_trainer.run_dir.layout import RunDir
 
 
 class Stop:

@@ -17,21 +17,21 @@ from typing import Any
 
 from torch.distributed.elastic.agent.server.api import RunResult, SimpleElasticAgent, WorkerGroup, WorkerSpec, WorkerState
 
-from llmtrain_trainer.agent import memory_killer
-from llmtrain_trainer.agent.agreement import Agreement
-from llmtrain_trainer.agent.budget import Budget
-from llmtrain_trainer.agent.failure import Failure, first_failure, first_of
-from llmtrain_trainer.agent.gang import Gang, SupersededError
+from llmtrain_trainer.agent.gang.agreement import Agreement
+from llmtrain_trainer.agent.gang.failure import Failure, first_failure, first_of
+from llmtrain_trainer.agent.gang.rendezvous import Gang, SupersededError
+from llmtrain_trainer.agent.gang.restart_budget import Budget
 from llmtrain_trainer.agent.outcome import EndedError, GaveUpError, LostGangError, StoppedError
-from llmtrain_trainer.agent.ranks import Ranks, fork, server_processes
+from llmtrain_trainer.agent.processes import oom_killer
+from llmtrain_trainer.agent.processes.orphans import reap
+from llmtrain_trainer.agent.processes.ranks import Ranks, fork, server_processes
 from llmtrain_trainer.agent.uploads import Uploads
 from llmtrain_trainer.agent.watch import Node, Watch
 from llmtrain_trainer.checkpoint.position import Position
 from llmtrain_trainer.config import RENDEZVOUS_SECRET, ExitCode, Verdict
-from llmtrain_trainer.orphans import reap
-from llmtrain_trainer.run_dir import write_atomically
+from llmtrain_trainer.run_dir.layout import write_atomically
 
-_ENTRY = "llmtrain_trainer.rank:main"
+_ENTRY = "llmtrain_trainer.rank.main:main"
 _LEFT_IN_ORDER = (ExitCode.DONE, ExitCode.SAVED, ExitCode.STOPPED_UNSAVED, ExitCode.DIVERGED)
 _MONITOR_SECONDS = 0.1
 _LEAST_UPLOAD_WAIT = 3.0
@@ -110,7 +110,7 @@ class Supervisor(SimpleElasticAgent):
         self._gear.gang.fail("")  # all nodes agree: what happened before is dealt with
         self._say_where_it_begins(position, lost)
         write_atomically(node.run.resume, position.text())
-        self._killed_before = memory_killer.kills()
+        self._killed_before = oom_killer.kills()
         ranks = [worker.global_rank for worker in worker_group.workers]
         self._clear(ranks)
         self._ranks = Ranks(
@@ -263,7 +263,7 @@ class Supervisor(SimpleElasticAgent):
             {beat.rank: beat.step for beat in self._watch.beats},
             node=self._node.name,
             now=time.time(),
-            oom_killed=memory_killer.kills() > self._killed_before,
+            oom_killed=oom_killer.kills() > self._killed_before,
         )
 
     def _end_if_fenced(self) -> None:

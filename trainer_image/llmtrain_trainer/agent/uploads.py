@@ -1,4 +1,4 @@
-"""The uploader in a thread of its own, off the training path. Started and drained by node.py."""
+"""The uploader in a thread of its own, off the training path."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from llmtrain_trainer.agent.board import Board, Events
-from llmtrain_trainer.agent.metrics import Metrics
 from llmtrain_trainer.agent.outcome import DisownedError, EndedError, FencedError
 from llmtrain_trainer.agent.stop import Stop
-from llmtrain_trainer.checkpoint.errors import StoreError, StoreFullError
+from llmtrain_trainer.agent.telemetry.board import Board, Events
+from llmtrain_trainer.agent.telemetry.metrics import Metrics
 from llmtrain_trainer.checkpoint.manifest import Name, RankPart
 from llmtrain_trainer.checkpoint.owner import Claim
-from llmtrain_trainer.checkpoint.store import Store
+from llmtrain_trainer.checkpoint.store.errors import StoreError, StoreFullError
+from llmtrain_trainer.checkpoint.store.store import Store
 from llmtrain_trainer.checkpoint.uploader import Uploader
 from llmtrain_trainer.config import CheckpointStatus, TrainerConfig
-from llmtrain_trainer.run_dir import RunDir
+from llmtrain_trainer.run_dir.layout import RunDir
 
 _POLL_SECONDS = 0.3
 _AFTER_AN_ERROR = 5.0

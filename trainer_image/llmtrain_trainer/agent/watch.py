@@ -1,4 +1,4 @@
-"""Looks at the round that runs: heartbeats and rows, what they say of progress, and of silence. Used by supervisor.py."""
+"""Looks at the round that runs: heartbeats and rows, what they say of progress, and of silence."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 
 import psutil
 
-from llmtrain_trainer.agent.board import Board, Events, RowTail, read_heartbeats
-from llmtrain_trainer.agent.failure import Failure
+from llmtrain_trainer.agent.gang.failure import Failure
 from llmtrain_trainer.agent.hang import Listening, patience, silent_rank
-from llmtrain_trainer.agent.metrics import Metrics
-from llmtrain_trainer.agent.notice_watch import NoticeWatch
-from llmtrain_trainer.agent.ranks import Ranks
+from llmtrain_trainer.agent.processes.ranks import Ranks
 from llmtrain_trainer.agent.stop import Stop
-from llmtrain_trainer.agent.timeline import Timeline
+from llmtrain_trainer.agent.telemetry.board import Board, Events, RowTail, read_heartbeats
+from llmtrain_trainer.agent.telemetry.metrics import Metrics
+from llmtrain_trainer.agent.telemetry.notice_watch import NoticeWatch
+from llmtrain_trainer.agent.telemetry.timeline import Timeline
 from llmtrain_trainer.config import Heartbeat, TrainerConfig
-from llmtrain_trainer.run_dir import RunDir
+from llmtrain_trainer.run_dir.layout import RunDir
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""`python -m llmtrain_trainer checkpoints list|verify`: what is in a store and whether it is good. Called by __main__; imports no torch."""
+"""`python -m llmtrain_trainer checkpoints list|verify`: what is in a store and whether it is good."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from llmtrain_trainer.checkpoint.destination import open_store
-from llmtrain_trainer.checkpoint.errors import BadCheckpointError, StoreError
 from llmtrain_trainer.checkpoint.restore import Found, list_checkpoints, read, verify
-from llmtrain_trainer.checkpoint.store import Store
+from llmtrain_trainer.checkpoint.store.destination import open_store
+from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError, StoreError
+from llmtrain_trainer.checkpoint.store.store import Store
 from llmtrain_trainer.config import ExitCode
 
 

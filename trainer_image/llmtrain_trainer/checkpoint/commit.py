@@ -1,11 +1,10 @@
-"""Node 0's part of the protocol: join what the nodes sent, look at it again, seal it, and let old checkpoints go. Called by uploader."""
+"""Node 0's part of the protocol: join what the nodes sent, look at it again, seal it, and let old checkpoints go."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
 
-from llmtrain_trainer.checkpoint.errors import BadCheckpointError, MissingError
 from llmtrain_trainer.checkpoint.manifest import (
     COMMIT,
     MANIFEST,
@@ -22,7 +21,8 @@ from llmtrain_trainer.checkpoint.manifest import (
 from llmtrain_trainer.checkpoint.restore import find, verify
 from llmtrain_trainer.checkpoint.retention import expired, for_room
 from llmtrain_trainer.checkpoint.staging import Staged
-from llmtrain_trainer.checkpoint.store import Store, delete_prefix
+from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError, MissingError
+from llmtrain_trainer.checkpoint.store.store import Store, delete_prefix
 
 STALE_UPLOAD = 86_400.0
 """Seconds after which an unfinished multipart upload is taken for dead; far beyond any clock skew."""

@@ -1,4 +1,4 @@
-"""A process as another one on the same machine can find it again, or know that it is gone. Used by owner.py."""
+"""A process as another one on the same machine can find it again, or know that it is gone."""
 
 from __future__ import annotations
 

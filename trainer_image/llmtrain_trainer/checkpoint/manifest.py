@@ -1,4 +1,4 @@
-"""What is written beside the shards, as frozen types, and the names of checkpoints. Pure. Used by uploader, restore and commands.
+"""What is written beside the shards, as frozen types, and the names of checkpoints. Pure.
 
 Readers ignore fields they do not know, so that a checkpoint of a newer version can still be told from a broken one; a manifest of
 an unknown `version` is refused.
@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from llmtrain_trainer.checkpoint.errors import BadCheckpointError
 from llmtrain_trainer.checkpoint.signature import objection, sign
+from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError
 from llmtrain_trainer.config import Strict
 from llmtrain_trainer.data.course import Course
 

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from llmtrain_trainer.checkpoint.errors import MissingError, StoreError
 from llmtrain_trainer.checkpoint.machine import Process, here
 from llmtrain_trainer.checkpoint.manifest import Written, encode
-from llmtrain_trainer.checkpoint.store import Store
+from llmtrain_trainer.checkpoint.store.errors import MissingError, StoreError
+from llmtrain_trainer.checkpoint.store.store import Store
 
 KEY = "owner.json"
 RENEW_SECONDS = 10.0

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from llmtrain_trainer.checkpoint.errors import BadCheckpointError
+from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError
 
 INDEX, TORCH = ".metadata", ".pt"
 """How names of pickles end: DCP's index of tensors, and files that torch.save wrote."""

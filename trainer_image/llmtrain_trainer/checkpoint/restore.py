@@ -1,4 +1,4 @@
-"""From the store back to a directory the engine can load: which checkpoint, is it whole, and its files, verified. Called by the agent.
+"""From the store back to a directory the engine can load: which checkpoint, is it whole, and its files, verified.
 
 A checkpoint is chosen only after every byte of it was read and compared; the first good one, newest first, is taken.
 """
@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from llmtrain_trainer.checkpoint.errors import BadCheckpointError, MissingError, NoneVerifiesError, ResumeError
 from llmtrain_trainer.checkpoint.manifest import COMMIT, MANIFEST, File, Manifest, Name, read_manifest
 from llmtrain_trainer.checkpoint.pickles import INDEX, is_pickle, refuse_code
-from llmtrain_trainer.checkpoint.store import Digest, Store, describe_mismatch, digest_file, side_by_side, verify_object
+from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError, MissingError, NoneVerifiesError, ResumeError
+from llmtrain_trainer.checkpoint.store.store import Digest, Store, describe_mismatch, digest_file, side_by_side, verify_object
 
 Event = Callable[[dict[str, Any]], None]
 T = TypeVar("T")

@@ -1,7 +1,7 @@
 """A signature of manifests with a key that only the job's Secret holds: who can write to the store alone cannot make a checkpoint.
 
 Digests show damage; whoever writes to the store can compute them anew. With a key, COMMIT carries an HMAC of the manifest, and a
-checkpoint without the right one is never loaded. Used by commit.py, which signs, and manifest.py, which compares.
+checkpoint without the right one is never loaded.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The node's own disk: which saves its ranks have finished, and which may be removed. Called by uploader; filled by writer.
+"""The node's own disk: which saves its ranks have finished, and which may be removed.
 
 staging/<name>/ holds the files of this node's ranks and, as the last thing each of them writes, rank-<r>.json.
 """
@@ -12,8 +12,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from llmtrain_trainer.checkpoint.errors import BadCheckpointError
 from llmtrain_trainer.checkpoint.manifest import META, Meta, Name, RankPart, rank_file
+from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,12 +16,12 @@ from typing import Any
 
 from llmtrain_trainer.checkpoint import staging as disk
 from llmtrain_trainer.checkpoint.commit import Committer, read_or_none
-from llmtrain_trainer.checkpoint.errors import BadCheckpointError, StoreError, StoreFullError
 from llmtrain_trainer.checkpoint.manifest import BEGIN, COMMIT, MANIFEST, Begin, Commit, File, Manifest, Name, NodePart, encode, node_file
 from llmtrain_trainer.checkpoint.owner import Claim
 from llmtrain_trainer.checkpoint.restore import list_checkpoints
 from llmtrain_trainer.checkpoint.staging import Staged
-from llmtrain_trainer.checkpoint.store import Store, side_by_side
+from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError, StoreError, StoreFullError
+from llmtrain_trainer.checkpoint.store.store import Store, side_by_side
 from llmtrain_trainer.config import CheckpointStatus
 
 Event = Callable[[dict[str, Any]], None]

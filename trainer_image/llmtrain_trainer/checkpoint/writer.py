@@ -1,4 +1,4 @@
-"""A rank's side of a checkpoint: copy the state to host memory, go on training, write the shards behind its back. Called by loop.py.
+"""A rank's side of a checkpoint: copy the state to host memory, go on training, write the shards behind its back.
 
 The shards go to local disk; the agent of the node uploads them. A rank never speaks to the store.
 """
@@ -23,7 +23,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import DTensor
 
 from llmtrain_trainer.checkpoint.manifest import META, METADATA, RankPart, encode, rank_file
-from llmtrain_trainer.parallel.tell_all import from_first
+from llmtrain_trainer.rendezvous.tell_all import from_first
 
 PATIENCE = timedelta(minutes=30)
 """How long a rank waits for the slowest disk of the gang before the save counts as failed."""

@@ -1,4 +1,4 @@
-"""Which place a destination is: many texts name one prefix of a bucket, or one directory. Used by who opens or compares destinations."""
+"""Which place a destination is: many texts name one prefix of a bucket, or one directory."""
 
 from __future__ import annotations
 

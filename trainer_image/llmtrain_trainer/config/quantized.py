@@ -1,4 +1,4 @@
-"""What a model's config.json says of weights stored in few bits. Asked by the plan and, of the same file, by preparation."""
+"""What a model's config.json says of weights stored in few bits."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The base of every type that text becomes: frozen, camelCase outside, unknown fields refused.
-
-Used by the sections below and by the operator's spec, so that both speak of a field in the same way.
-"""
+"""The base of every type that text becomes: frozen, camelCase outside, unknown fields refused."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """TrainerConfig: everything a pod is told, as one JSON document. THE contract between whoever plans and whoever trains.
 
-Written by the operator's `job/trainer_config.py` from a Spec and its Plan; read by the agent and the ranks.
+Written by the operator's `plan/trainer_config.py` from a Spec and its Plan; read by the agent and the ranks.
 It takes text, touches no file and imports no torch.
 """
 

@@ -1,4 +1,4 @@
-"""Adapters in peft's files: taken from there, and written from a checkpoint. Used by command.py."""
+"""Adapters in peft's files: taken from there, and written from a checkpoint."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from llmtrain_trainer.config import Peft, TrainerConfig
 from llmtrain_trainer.convert.targets import alone
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.cache import link
-from llmtrain_trainer.data.model_files import local_files
-from llmtrain_trainer.export import write_export
-from llmtrain_trainer.parallel.materialize import ADAPTER
+from llmtrain_trainer.model.export import write_export
+from llmtrain_trainer.model.materialize import ADAPTER
+from llmtrain_trainer.prepare.model_files import local_files
 from llmtrain_trainer.stored.source import Source
 
 CONFIG = "adapter_config.json"

@@ -1,4 +1,4 @@
-"""`python -m llmtrain_trainer convert`: weights of one format as another, between checkpoints the optimizer too. Called by __main__.
+"""`python -m llmtrain_trainer convert`: weights of one format as another, between checkpoints the optimizer too.
 
 Every file is compared with its digest when it is read and after it is written.
 """
@@ -16,20 +16,20 @@ from typing import Any, Literal
 import torch
 from pydantic import ValidationError
 
-from llmtrain_trainer.checkpoint.destination import open_store
-from llmtrain_trainer.checkpoint.errors import BadCheckpointError, NoneVerifiesError, ResumeError, StoreError
-from llmtrain_trainer.checkpoint.fit import FORMATS
 from llmtrain_trainer.checkpoint.manifest import MANIFEST, Manifest, Meta
 from llmtrain_trainer.checkpoint.restore import choose, fetch
+from llmtrain_trainer.checkpoint.store.destination import open_store
+from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError, NoneVerifiesError, ResumeError, StoreError
 from llmtrain_trainer.config import ExitCode, TrainerConfig
 from llmtrain_trainer.convert.adapters import link_adapter, write_adapter
 from llmtrain_trainer.convert.targets import publish, write_checkpoint, write_files
 from llmtrain_trainer.data.bad_data import BadData, Unreachable
 from llmtrain_trainer.data.cache import link
-from llmtrain_trainer.data.generation import end_in
-from llmtrain_trainer.data.model_files import SHAPE, WEIGHTS, local_files
-from llmtrain_trainer.parallel.materialize import ADAPTER
-from llmtrain_trainer.stored.open import open_source
+from llmtrain_trainer.engines.open_checkpoint import open_source
+from llmtrain_trainer.model.generation import end_in
+from llmtrain_trainer.model.materialize import ADAPTER
+from llmtrain_trainer.prepare.model_files import SHAPE, WEIGHTS, local_files
+from llmtrain_trainer.resume.own_format import FORMATS
 
 HF = "hf"
 VERIFY = "`llmtrain checkpoints verify` says what is there"

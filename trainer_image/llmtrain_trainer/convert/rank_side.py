@@ -1,4 +1,4 @@
-"""What each rank does to write a checkpoint. Loaded by path in ranks that targets.py starts."""
+"""What each rank does to write a checkpoint."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch.distributed as dist
 from llmtrain_trainer.checkpoint.writer import Writer
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.engines import build_engine
-from llmtrain_trainer.stored.open import open_source
+from llmtrain_trainer.engines.open_checkpoint import open_source
 
 
 def write(config_text: str, model_dir: Path, stored: tuple[Path, str] | None, staging: Path, name: str, meta: dict[str, Any]) -> None:

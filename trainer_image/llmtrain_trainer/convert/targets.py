@@ -1,4 +1,4 @@
-"""Writes weights as Hugging Face's files, and as a checkpoint of a layout. Used by command.py."""
+"""Writes weights as Hugging Face's files, and as a checkpoint of a layout."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import HashStore
 
-from llmtrain_trainer.checkpoint.fit import FORMATS
 from llmtrain_trainer.checkpoint.manifest import Name
 from llmtrain_trainer.checkpoint.owner import Claim, OwnedError, describe_self
 from llmtrain_trainer.checkpoint.restore import find, next_attempt, verify
-from llmtrain_trainer.checkpoint.store import Store, verify_object
+from llmtrain_trainer.checkpoint.store.store import Store, verify_object
 from llmtrain_trainer.checkpoint.uploader import Uploader
 from llmtrain_trainer.config import TrainerConfig
+from llmtrain_trainer.convert.launch import launch
 from llmtrain_trainer.data.bad_data import BadData
-from llmtrain_trainer.export import write_weights
-from llmtrain_trainer.parallel.launch import launch
+from llmtrain_trainer.model.export import write_weights
+from llmtrain_trainer.resume.own_format import FORMATS
 from llmtrain_trainer.stored.source import Source
 
 KEEP_ALL = 10**9

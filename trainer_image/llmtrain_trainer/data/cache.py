@@ -1,4 +1,4 @@
-"""Directories made once and kept by content: their name is a digest of all that shapes them. Called by preparation and streaming."""
+"""Directories made once and kept by content: their name is a digest of all that shapes them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """In which order a run consumes its samples, and how far it is: what a checkpoint says of the data, so that a resume goes on from there.
 
 The order is a function of the seed, the datasets and their weights. Where these change between two attempts, a new course begins: each
-dataset that was there before goes on where it was, a new one begins with its first sample. Used by samples.py and the agent.
+dataset that was there before goes on where it was, a new one begins with its first sample.
 """
 
 from __future__ import annotations

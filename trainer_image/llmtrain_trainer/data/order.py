@@ -1,7 +1,7 @@
 """Which row is the k-th consumed sample: a pure function of (seed, k), so any layout and any resume see the same stream.
 
 Two steps, both O(1) in k: `Mixture` says which dataset the k-th sample comes from and how many of that dataset came before it;
-`shuffled` turns that ordinal into a row of the dataset's current epoch. Used by data/samples.py.
+`shuffled` turns that ordinal into a row of the dataset's current epoch.
 """
 
 from __future__ import annotations

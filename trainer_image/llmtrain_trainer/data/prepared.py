@@ -9,7 +9,7 @@ from llmtrain_trainer.data.cache import digest
 from llmtrain_trainer.data.course import Course, Part
 from llmtrain_trainer.data.model_facts import ModelFacts
 from llmtrain_trainer.data.rows import SetStats
-from llmtrain_trainer.run_dir import write_atomically
+from llmtrain_trainer.run_dir.layout import write_atomically
 
 FILE = "prepared.json"
 

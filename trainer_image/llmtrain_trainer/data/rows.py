@@ -67,7 +67,7 @@ class SetStats(Strict):
     """Tokens that answers end in, the most frequent first."""
 
     found: dict[str, int] = {}
-    """What a person should know, as kinds of data/told.py, with how many documents or turns."""
+    """What a person should know, as kinds of prepare/told.py, with how many documents or turns."""
 
     digest: str = ""
     """Of the arrays."""

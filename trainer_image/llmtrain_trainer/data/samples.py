@@ -1,4 +1,4 @@
-"""Micro-batches for the ranks, straight from memory-mapped rows. Called by the training loop.
+"""Micro-batches for the ranks, straight from memory-mapped rows.
 
 Sample j of a step belongs to micro-batch j // (micro * dp), replica (j // micro) % dp. The loss is divided by the target tokens of the
 whole global batch, so this assignment changes nothing but who computes what.
@@ -14,12 +14,12 @@ import numpy as np
 import torch
 
 from llmtrain_trainer.config.trainer import TrainerConfig
+from llmtrain_trainer.data.chunks import FAILED, Chunks
 from llmtrain_trainer.data.course import Course
 from llmtrain_trainer.data.order import Mixture, permute, shuffled
 from llmtrain_trainer.data.prepared import Prepared
 from llmtrain_trainer.data.rows import NO_TARGET, Ints, Rows, open_rows
-from llmtrain_trainer.data.streaming import FAILED, Chunks
-from llmtrain_trainer.step_batch import StepBatch
+from llmtrain_trainer.data.step_batch import StepBatch
 
 
 class Source(Protocol):

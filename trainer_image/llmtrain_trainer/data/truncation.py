@@ -1,4 +1,4 @@
-"""What of a document fits into a row, and the count of what did not. Called by the task sft."""
+"""What of a document fits into a row, and the count of what did not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from llmtrain_trainer.data.encoding import Encoded
+from llmtrain_trainer.data.formats.encoding import Encoded
 from llmtrain_trainer.data.rows import SetStats
 
 PROMPT_SHARE = 0.25

@@ -1,4 +1,4 @@
-"""The engines by name. Called by the rank's loop once the process group stands."""
+"""The engines by name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from llmtrain_trainer.engines.engine import Engine
 
 BUILDERS = {
-    "native": "llmtrain_trainer.engines.native:NativeEngine",
+    "native": "llmtrain_trainer.engines.native.engine:NativeEngine",
     "deepspeed": "llmtrain_trainer.engines.deepspeed:DeepSpeedEngine",
     "megatron": "llmtrain_trainer.engines.megatron:build",
 }

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from llmtrain_trainer.step_batch import StepBatch
+from llmtrain_trainer.data.step_batch import StepBatch
 
 if TYPE_CHECKING:
     from llmtrain_trainer.stored.source import Source
@@ -57,7 +57,7 @@ class Steps(Protocol):
         ...
 
     def load_checkpoint(self, directory: Path) -> None:
-        """Load a checkpoint that checkpoint/fit.py calls this engine's own, from a directory of its files."""
+        """Load a checkpoint that resume/own_format.py calls this engine's own, from a directory of its files."""
         ...
 
     def adopt(self, source: Source) -> None:

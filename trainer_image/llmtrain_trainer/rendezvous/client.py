@@ -1,4 +1,4 @@
-"""The rendezvous as a torch Store, for agents and ranks. Opened by agent/gang.py and rank.py."""
+"""The rendezvous as a torch Store, for agents and ranks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Node 0's side of the rendezvous: an event loop in a thread of its own. Opened by agent/gang.py."""
+"""Node 0's side of the rendezvous: an event loop in a thread of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run was, on one page: report.html and loss.png from the files of a run directory. Called by the agent and by `report`."""
+"""What a run was, on one page: report.html and loss.png from the files of a run directory."""
 
 from llmtrain_trainer.report.page import write_report
 

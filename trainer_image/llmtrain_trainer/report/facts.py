@@ -1,4 +1,4 @@
-"""What the files of a run say, as one frozen value. Called by page.py; the figures and the page are made from it alone."""
+"""What the files of a run say, as one frozen value."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from statistics import median
 from typing import Any
 
 from llmtrain_trainer.config import Progress, TrainerConfig, Verdict
-from llmtrain_trainer.notices import told
-from llmtrain_trainer.run_dir import RunDir, read_rows
+from llmtrain_trainer.run_dir.layout import RunDir, read_rows
+from llmtrain_trainer.run_dir.notices import told
 
 RESTARTS = ("restart", "hang")
 CHECKPOINT_FAILURES = ("checkpoint_rejected", "checkpoint_superseded", "upload_failed")

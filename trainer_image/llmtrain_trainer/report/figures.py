@@ -1,4 +1,4 @@
-"""The curves of the report, drawn by matplotlib. Called by page.py; takes Facts, returns SVG text or writes a PNG."""
+"""The curves of the report, drawn by matplotlib."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""report.html and loss.png. Called by the agent when training is complete and by `python -m llmtrain_trainer report`."""
+"""report.html and loss.png."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from llmtrain_trainer.report import figures
 from llmtrain_trainer.report.facts import Facts, gather
 from llmtrain_trainer.report.words import amount, bytes_text, clock_text, duration_text, loss_text, percent, ratio_text
-from llmtrain_trainer.run_dir import RunDir, write_atomically
+from llmtrain_trainer.run_dir.layout import RunDir, write_atomically
 
 
 @dataclass(frozen=True, slots=True)

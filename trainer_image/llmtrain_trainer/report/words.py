@@ -1,4 +1,4 @@
-"""Numbers as the report writes them. Called by page.py. A missing number is a dash."""
+"""Numbers as the report writes them. A missing number is a dash."""
 
 from __future__ import annotations
 

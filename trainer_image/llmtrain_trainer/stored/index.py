@@ -1,7 +1,4 @@
-"""DCP's index and files, read without unpickling: the index is built from inert records, and an entry that is no tensor is refused.
-
-Used by every reader of files that torch.distributed.checkpoint wrote: engine native, and stored/parts.py.
-"""
+"""DCP's index and files, read without unpickling: the index is built from inert records, and an entry that is no tensor is refused."""
 
 from __future__ import annotations
 
@@ -23,8 +20,8 @@ from torch.distributed.checkpoint.metadata import (
 )
 from torch.distributed.checkpoint.planner import ReadItem
 
-from llmtrain_trainer.checkpoint.errors import BadCheckpointError
 from llmtrain_trainer.checkpoint.pickles import Record, load_index
+from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError
 
 
 class IndexReader(FileSystemReader):

@@ -1,4 +1,4 @@
-"""Checkpoints of engine native: DCP, which knows no layout. Opened by open.py."""
+"""Checkpoints of engine native: DCP, which knows no layout."""
 
 from __future__ import annotations
 

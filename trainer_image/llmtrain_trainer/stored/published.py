@@ -1,4 +1,4 @@
-"""A Source under the names of published files, which hold the experts of a mixture apart. Used by engine megatron."""
+"""A Source under the names of published files, which hold the experts of a mixture apart."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import torch
 
-from llmtrain_trainer.parallel.published import split
+from llmtrain_trainer.model.published_names import split
 from llmtrain_trainer.stored.source import Source
 
 

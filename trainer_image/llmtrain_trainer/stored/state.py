@@ -1,4 +1,4 @@
-"""A Source as a storage that torch.distributed.checkpoint loads from, which knows what each rank needs. Used by engine native."""
+"""A Source as a storage that torch.distributed.checkpoint loads from, which knows what each rank needs."""
 
 from __future__ import annotations
 

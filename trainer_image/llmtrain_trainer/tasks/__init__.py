@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from llmtrain_trainer.config.training import Training
-from llmtrain_trainer.data.encoding import Encoded
+from llmtrain_trainer.data.formats.encoding import Encoded
 from llmtrain_trainer.data.rows import SetStats
 from llmtrain_trainer.tasks import pretrain, sft
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from llmtrain_trainer.config.training import Training
-from llmtrain_trainer.data.encoding import Encoded
+from llmtrain_trainer.data.formats.encoding import Encoded
 from llmtrain_trainer.data.rows import Appender, Ints, SetStats, count_tokens
 
 FORMATS = ("text",)

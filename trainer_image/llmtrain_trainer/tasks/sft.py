@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtrain_trainer.config.training import Training
-from llmtrain_trainer.data.encoding import Encoded
+from llmtrain_trainer.data.formats.encoding import Encoded
 from llmtrain_trainer.data.packing import pack
 from llmtrain_trainer.data.rows import NO_TARGET, Appender, Ints, SetStats, count_tokens
 from llmtrain_trainer.data.truncation import Tally, fit

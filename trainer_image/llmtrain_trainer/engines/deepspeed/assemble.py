@@ -1,4 +1,4 @@
-"""The model of one rank, layer by layer: weights, split over tp, shared out over dp. Called by replica.py and pipeline.py.
+"""The model of one rank, layer by layer: weights, split over tp, shared out over dp.
 
 A layer is whole on this rank only while it is made, so that a model needs not fit into one process.
 """
@@ -16,12 +16,12 @@ from transformers import PreTrainedModel
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.engines.deepspeed import tensor
 from llmtrain_trainer.engines.deepspeed.place import Place
-from llmtrain_trainer.parallel import balance
-from llmtrain_trainer.parallel.assemble import skeleton
-from llmtrain_trainer.parallel.materialize import materialize, read_adapter
-from llmtrain_trainer.parallel.pretrained import Pretrained
-from llmtrain_trainer.parallel.stage import Elsewhere, Nothing, Stage, cut, tied_names
-from llmtrain_trainer.parallel.tensor import check, styles
+from llmtrain_trainer.engines.native import router_balance
+from llmtrain_trainer.engines.native.tensor import check, styles
+from llmtrain_trainer.model.materialize import materialize, read_adapter
+from llmtrain_trainer.model.pretrained import Pretrained
+from llmtrain_trainer.model.skeleton import skeleton
+from llmtrain_trainer.model.stage import Elsewhere, Nothing, Stage, cut, tied_names
 
 Share = Callable[[nn.Module], None]
 """Hands the weights of a module out over the replicas."""
@@ -43,7 +43,7 @@ def make(config: TrainerConfig, model_dir: Path, place: Place, index: int, *, sh
     """
     network = skeleton(config, model_dir)
     tied = tied_names(network)
-    balance.attach(config, network, replicas=place.dp)
+    router_balance.attach(config, network, replicas=place.dp)
     stage = cut(network, index, config.mesh.stages)
     if table_outside:
         _take_out(network, _tied_modules(tied))

@@ -1,4 +1,4 @@
-"""Optimizer states and weights on a disk, into a checkpoint. Called by engine.py where offload names nvme; holders.py puts them back.
+"""Optimizer states and weights on a disk, into a checkpoint.
 
 DeepSpeed 0.19 copies its swap files beside a checkpoint. Here the files of a checkpoint are those of a run without a disk.
 """

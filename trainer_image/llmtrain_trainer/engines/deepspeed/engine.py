@@ -20,6 +20,7 @@ import torch
 import torch.distributed as dist
 
 from llmtrain_trainer.config import TrainerConfig
+from llmtrain_trainer.data.step_batch import StepBatch
 from llmtrain_trainer.engines.deepspeed import disk
 from llmtrain_trainer.engines.deepspeed.files import Files, Weight, notes, weights_of
 from llmtrain_trainer.engines.deepspeed.holders import holder_of, load
@@ -30,10 +31,9 @@ from llmtrain_trainer.engines.deepspeed.replica import Replica
 from llmtrain_trainer.engines.deepspeed.settings import clips_itself, settings_of
 from llmtrain_trainer.engines.deepspeed.weights import Gatherer
 from llmtrain_trainer.engines.engine import StepResult
-from llmtrain_trainer.export import write_export
-from llmtrain_trainer.parallel.gradients import all_finite
-from llmtrain_trainer.parallel.materialize import seed_of
-from llmtrain_trainer.step_batch import StepBatch
+from llmtrain_trainer.engines.native.gradients import all_finite
+from llmtrain_trainer.model.export import write_export
+from llmtrain_trainer.model.materialize import seed_of
 from llmtrain_trainer.stored.source import Source
 
 

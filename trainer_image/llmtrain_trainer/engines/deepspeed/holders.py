@@ -1,4 +1,4 @@
-"""Where DeepSpeed's optimizer keeps weights and moments on this rank, and how a checkpoint's get there. Used by engine.py.
+"""Where DeepSpeed's optimizer keeps weights and moments on this rank, and how a checkpoint's get there.
 
 A flat is a vector that the optimizer trains: a weight of its own, or parts of several and padding.
 """

@@ -1,4 +1,4 @@
-"""A batch as micro-batches on this rank's device. Used by replica.py and pipeline.py."""
+"""A batch as micro-batches on this rank's device."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from llmtrain_trainer.step_batch import StepBatch
+from llmtrain_trainer.data.step_batch import StepBatch
 
 Micro = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
 """Ids, labels, and positions where rows are packed; each [micro_size, length]."""

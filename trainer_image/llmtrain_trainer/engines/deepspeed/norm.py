@@ -1,4 +1,4 @@
-"""Gradient norm and clipping of a run without ZeRO, where DeepSpeed would take one stage's norm for the model's. Used by engine.py."""
+"""Gradient norm and clipping of a run without ZeRO, where DeepSpeed would take one stage's norm for the model's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import nn
 
 from llmtrain_trainer.engines.deepspeed.place import Place
-from llmtrain_trainer.parallel.gradients import clip
+from llmtrain_trainer.engines.native.gradients import clip
 
 
 class Clipper:

@@ -18,14 +18,14 @@ from torch import nn
 from torch.nn.functional import linear
 
 from llmtrain_trainer.config import TrainerConfig
+from llmtrain_trainer.data.step_batch import StepBatch
 from llmtrain_trainer.engines.deepspeed.assemble import as_computed, make, nobody, optimizer_of, pretrained
 from llmtrain_trainer.engines.deepspeed.micro import count, micro_batches
 from llmtrain_trainer.engines.deepspeed.place import Place
-from llmtrain_trainer.parallel.assemble import skeleton
-from llmtrain_trainer.parallel.loss import token_loss
-from llmtrain_trainer.parallel.materialize import materialize
-from llmtrain_trainer.parallel.stage import tied_names
-from llmtrain_trainer.step_batch import StepBatch
+from llmtrain_trainer.model.loss import token_loss
+from llmtrain_trainer.model.materialize import materialize
+from llmtrain_trainer.model.skeleton import skeleton
+from llmtrain_trainer.model.stage import tied_names
 
 TABLE = "table"
 

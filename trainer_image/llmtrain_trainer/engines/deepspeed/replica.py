@@ -12,10 +12,10 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from llmtrain_trainer.config import TrainerConfig
+from llmtrain_trainer.data.step_batch import StepBatch
 from llmtrain_trainer.engines.deepspeed.assemble import Share, make, nobody, optimizer_of
 from llmtrain_trainer.engines.deepspeed.micro import micro_batches
 from llmtrain_trainer.engines.deepspeed.place import Place
-from llmtrain_trainer.step_batch import StepBatch
 
 
 class Replica:

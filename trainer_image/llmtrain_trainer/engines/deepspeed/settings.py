@@ -1,4 +1,4 @@
-"""TrainerConfig -> the configuration that deepspeed.initialize takes. Pure; the only place that writes it. Called by engine.py."""
+"""TrainerConfig -> the configuration that deepspeed.initialize takes. Pure; the only place that writes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tensor parallelism by AutoTP's own layers, put in by us from the plan that Hugging Face ships with a model. Called by assemble.py.
+"""Tensor parallelism by AutoTP's own layers, put in by us from the plan that Hugging Face ships with a model.
 
 AutoTP's search for layers takes a layer with an adapter for a plain one and loses the adapter, and it does not work inside a pipeline;
 its layers do both.
@@ -14,7 +14,7 @@ from deepspeed.module_inject.layers import LinearAllreduce, LinearLayer, VocabPa
 from torch import nn
 from transformers import PreTrainedModel
 
-from llmtrain_trainer.parallel.tensor import COLUMN, EMBEDDING, HEAD, ROW, SUMMED
+from llmtrain_trainer.engines.native.tensor import COLUMN, EMBEDDING, HEAD, ROW, SUMMED
 
 
 def begin() -> None:

@@ -1,4 +1,4 @@
-"""Whole weights out of any layout, one at a time, for exports. Used by engine.py."""
+"""Whole weights out of any layout, one at a time, for exports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from deepspeed.runtime.zero import GatheredParameters
 from torch import nn
 
 from llmtrain_trainer.engines.deepspeed.place import Place
-from llmtrain_trainer.parallel.tell_all import from_each
+from llmtrain_trainer.rendezvous.tell_all import from_each
 
 
 class Gatherer:

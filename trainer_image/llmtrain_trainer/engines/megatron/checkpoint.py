@@ -1,4 +1,4 @@
-"""Checkpoints in Megatron's own torch_dist format, which megatron.core.dist_checkpointing reads in other layouts too. Called by engine.py.
+"""Checkpoints in Megatron's own torch_dist format, which megatron.core.dist_checkpointing reads in other layouts too.
 
 Each rank writes one shard into a directory of its own; the agent uploads all of them as one checkpoint (checkpoint/writer.py).
 """

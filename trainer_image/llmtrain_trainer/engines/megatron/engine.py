@@ -11,6 +11,7 @@ import torch.distributed as dist
 from megatron.core.tensor_parallel import model_parallel_cuda_manual_seed
 
 from llmtrain_trainer.config import TrainerConfig
+from llmtrain_trainer.data.step_batch import StepBatch
 from llmtrain_trainer.engines.engine import StepResult
 from llmtrain_trainer.engines.megatron.checkpoint import load_files, write_files
 from llmtrain_trainer.engines.megatron.gather import Gatherer
@@ -22,11 +23,10 @@ from llmtrain_trainer.engines.megatron.settings import transformer_config
 from llmtrain_trainer.engines.megatron.steps import run_batch
 from llmtrain_trainer.engines.megatron.timers import Timers
 from llmtrain_trainer.engines.megatron.weights import heads_of, held_by
-from llmtrain_trainer.export import write_export
-from llmtrain_trainer.parallel.gradients import all_finite
-from llmtrain_trainer.parallel.materialize import seed_of
-from llmtrain_trainer.parallel.stopwatch import Stopwatch
-from llmtrain_trainer.step_batch import StepBatch
+from llmtrain_trainer.engines.native.gradients import all_finite
+from llmtrain_trainer.engines.stopwatch import Stopwatch
+from llmtrain_trainer.model.export import write_export
+from llmtrain_trainer.model.materialize import seed_of
 from llmtrain_trainer.stored.published import Published
 from llmtrain_trainer.stored.source import MOMENTS, WEIGHT, Source
 

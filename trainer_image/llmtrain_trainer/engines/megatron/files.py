@@ -1,7 +1,4 @@
-"""Checkpoints of engine megatron, which hold tensors of the whole model: all layers of a kind as one, and all experts of them.
-
-Opened by stored/open.py.
-"""
+"""Checkpoints of engine megatron, which hold tensors of the whole model: all layers of a kind as one, and all experts of them."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.engines.megatron.names import FAMILIES, FUSED, Kind
 from llmtrain_trainer.engines.megatron.weights import heads_of, theirs_of
-from llmtrain_trainer.parallel.published import split
+from llmtrain_trainer.model.published_names import split
 from llmtrain_trainer.stored.parts import Parts
 from llmtrain_trainer.stored.source import WEIGHT
 

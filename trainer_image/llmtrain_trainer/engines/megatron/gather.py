@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from llmtrain_trainer.engines.megatron.names import Kind
 from llmtrain_trainer.engines.megatron.weights import Heads, Held, theirs_of
-from llmtrain_trainer.parallel.tell_all import from_each
+from llmtrain_trainer.rendezvous.tell_all import from_each
 
 
 class Gatherer:

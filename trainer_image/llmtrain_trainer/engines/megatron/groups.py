@@ -1,4 +1,4 @@
-"""Megatron's process groups for a mesh, and the device it works on. Called by engine.py."""
+"""Megatron's process groups for a mesh, and the device it works on."""
 
 from __future__ import annotations
 

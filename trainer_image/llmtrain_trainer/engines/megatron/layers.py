@@ -1,4 +1,4 @@
-"""What a Megatron layer is made of here: transformer-engine's modules where it is installed, Megatron's own otherwise. Called by model.py.
+"""What a Megatron layer is made of here: transformer-engine's modules where it is installed, Megatron's own otherwise.
 
 Megatron's own norm refuses sequence parallelism and its own attention keeps every score: the two classes here take their places.
 """

@@ -1,4 +1,4 @@
-"""This rank's stages of a model as Megatron's GPTModel, with their weights in place. Called by engine.py."""
+"""This rank's stages of a model as Megatron's GPTModel, with their weights in place."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.engines.megatron.groups import Place
 from llmtrain_trainer.engines.megatron.layers import block_spec
 from llmtrain_trainer.engines.megatron.weights import fill, heads_of, held_by, source_of
-from llmtrain_trainer.parallel.assemble import shape_of
+from llmtrain_trainer.model.skeleton import shape_of
 
 
 def outline(model_dir: Path) -> PreTrainedModel:

@@ -1,4 +1,4 @@
-"""Megatron's data parallelism and AdamW around this rank's stages. Called by engine.py."""
+"""Megatron's data parallelism and AdamW around this rank's stages."""
 
 from __future__ import annotations
 

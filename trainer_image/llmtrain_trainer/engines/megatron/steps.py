@@ -1,4 +1,4 @@
-"""One pass over the micro-batches of a step through Megatron's pipeline schedules. Called by engine.py."""
+"""One pass over the micro-batches of a step through Megatron's pipeline schedules."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from megatron.core.distributed import DistributedDataParallel
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from megatron.core.utils import get_batch_on_this_cp_rank
 
-from llmtrain_trainer.parallel.loss import IGNORED
-from llmtrain_trainer.step_batch import StepBatch
+from llmtrain_trainer.data.step_batch import StepBatch
+from llmtrain_trainer.model.loss import IGNORED
 
 MicroBatch = dict[str, Any]
 

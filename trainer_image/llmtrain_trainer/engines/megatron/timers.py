@@ -1,11 +1,11 @@
-"""Megatron's timers as phases of our stopwatch: its schedules start and stop them around what they do. Called by engine.py."""
+"""Megatron's timers as phases of our stopwatch: its schedules start and stop them around what they do."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
 from typing import Any
 
-from llmtrain_trainer.parallel.stopwatch import Stopwatch
+from llmtrain_trainer.engines.stopwatch import Stopwatch
 
 _PHASES = {"forward-compute": "forward", "backward-compute": "backward"}
 

@@ -1,7 +1,4 @@
-"""Weights between Hugging Face's names and Megatron's: how the tensors of a row of names.py are joined, cut and taken apart again.
-
-Called by model.py, which fills a model, and gather.py, which takes one apart for an export.
-"""
+"""Weights between Hugging Face's names and Megatron's: how the tensors of a row of names.py are joined, cut and taken apart again."""
 
 from __future__ import annotations
 
@@ -19,10 +16,10 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.engines.megatron.names import FAMILIES, FUSED, Kind
 from llmtrain_trainer.engines.megatron.settings import head_size
-from llmtrain_trainer.parallel.materialize import materialize
-from llmtrain_trainer.parallel.pretrained import Pretrained
-from llmtrain_trainer.parallel.published import split
-from llmtrain_trainer.parallel.stage import tied_names
+from llmtrain_trainer.model.materialize import materialize
+from llmtrain_trainer.model.pretrained import Pretrained
+from llmtrain_trainer.model.published_names import split
+from llmtrain_trainer.model.stage import tied_names
 
 EMBEDDING, HEAD = "embedding.word_embeddings.weight", "output_layer.weight"
 _NUMBERS = re.compile(

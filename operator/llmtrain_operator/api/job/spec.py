@@ -1,0 +1,124 @@
+"""The manifest: one LLMTrainJob."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from llmtrain_operator.api.job.kubernetes import Namespace
+from llmtrain_operator.api.job.parallelism import Parallelism
+from llmtrain_operator.api.job.resilience import Resilience
+from llmtrain_operator.api.job.resources import Resources
+from llmtrain_operator.api.job.scheduling import Scheduling
+from llmtrain_operator.api.job.status import Status
+from llmtrain_trainer.config import (
+    Checkpoint,
+    Dataset,
+    Evaluation,
+    Model,
+    Output,
+    Peft,
+    PositiveInt,
+    Strict,
+    Task,
+    Tokenizer,
+    Training,
+)
+
+GROUP = "llmtrain.io"
+VERSION = "v1alpha1"
+KIND = "LLMTrainJob"
+PLURAL = "llmtrainjobs"
+
+
+class Spec(Strict):
+    """What is wanted."""
+
+    task: Task = "pretrain"
+    """What the model learns from the data."""
+
+    model: Annotated[Model, Field(examples=[{"source": "hf://owner/name"}])]
+    """The network: existing weights from a source, or a shape with random weights."""
+
+    tokenizer: Tokenizer | None = None
+    """How text becomes tokens. Default: the tokenizer beside the model's weights."""
+
+    dataset: Annotated[tuple[Dataset, ...], Field(min_length=1, max_length=256)]
+    """Training data, mixed by weight."""
+
+    peft: Peft | None = None
+    """Adapters instead of full training."""
+
+    parallelism: Parallelism = Parallelism()
+    """How the model is cut over the devices; {auto: true} chooses."""
+
+    training: Annotated[Training, Field(examples=[{"globalBatchSize": 64, "sequenceLength": 2048, "maxSteps": 1000}])]
+    """Batch, length, precision, optimizer, schedule."""
+
+    evaluation: Evaluation | None = None
+    """Loss on held-out data."""
+
+    checkpoint: Checkpoint | None = None
+    """Where training is kept. Without it a failure starts again from nothing, and the plan says so."""
+
+    resources: Resources = Resources()
+    """Nodes, devices and what a pod asks for."""
+
+    scheduling: Scheduling = Scheduling()
+    """Queue, gang and placement of the pods, and the image they run."""
+
+    resilience: Resilience = Resilience()
+    """What happens when ranks die or hang, the loss is not a number or a node is bad."""
+
+    output: Output = Output()
+    """What is written when training is complete: exports and a report."""
+
+    suspend: bool = False
+    """true saves a checkpoint, stops and frees the devices; false goes on from there."""
+
+    managed_by: (
+        Annotated[str, Field(pattern=r"^[a-z0-9.-]+/[A-Za-z0-9/._-]+$", max_length=63, examples=["kueue.x-k8s.io/multikueue"])] | None
+    ) = None
+    """Another controller that runs this job, such as kueue.x-k8s.io/multikueue. Immutable."""
+
+    active_deadline_seconds: PositiveInt | None = None
+    """The job fails when it was active for this long."""
+
+    startup_deadline_seconds: PositiveInt | None = None
+    """An attempt fails when its first step does not come within this time of its pods all having their nodes. Where the operator cannot
+    hear the pods' agents, this is not judged."""
+
+    ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = None
+    """The job is deleted this long after it finished. Default: kept."""
+
+
+class Metadata(Strict):
+    """The part of metadata that this project reads; the rest is Kubernetes' and is left alone."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=52, examples=["llama3-8b-sft"])]
+    """RFC 1123 label; at most 52 characters, so that pod names have room for attempt and index."""
+
+    namespace: Namespace = "default"
+    """Kubernetes namespace of the job."""
+
+
+class LLMTrainJob(Strict):
+    """apiVersion llmtrain.io/v1alpha1, kind LLMTrainJob."""
+
+    api_version: Literal["llmtrain.io/v1alpha1"]
+    """API group and version of this schema."""
+
+    kind: Literal["LLMTrainJob"]
+    """Kind of the object, LLMTrainJob."""
+
+    metadata: Annotated[Metadata, Field(examples=[{"name": "llama3-8b-sft"}])]
+    """Name and namespace of the job."""
+
+    spec: Spec
+    """What is wanted."""
+
+    status: Status | None = None
+    """What the operator saw last. It is written by the operator alone; in a manifest it is not read."""

@@ -1,0 +1,70 @@
+"""`llmtrain why`: one sentence on the state of a job, then the evidence. It reads the objects itself: it needs no operator at work."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from llmtrain_operator.cli.on_cluster.access import Access, JobArgument, on_cluster
+from llmtrain_operator.cli.say import say
+
+if TYPE_CHECKING:
+    from llmtrain_operator.access.inspect_job import Testimony
+    from llmtrain_operator.kube.api.client import Object
+
+MOST_EVENTS = 8
+LONGEST = 300
+"""Characters of an event or of what a pod says."""
+
+
+@on_cluster
+async def why(cluster: Access, job: JobArgument) -> None:
+    """Say why a job is not running.
+
+    One sentence, what to do, then the evidence: failures, pods, queue, events.
+    """
+    from llmtrain_operator.access.inspect_job import testify
+
+    seen = await testify(cluster.lenient(), cluster.http, cluster.server, cluster.namespace, job)
+    if seen is None:
+        await cluster.job(job)  # raises, with the nearest name
+    else:
+        say("\n".join(report(seen, time.time())))
+
+
+def report(seen: Testimony, now: float) -> list[str]:
+    """All lines."""
+    from llmtrain_operator.cli.on_cluster.job_table import aligned
+    from llmtrain_operator.life.explain import pods, rows, state_of
+
+    observed = seen.sight.observed
+    state = state_of(observed, seen.operator)
+    lines = [f"{observed.job.name} is {state.phase}: {state.sentence}", ""]
+    head, listed = pods(observed)
+    lines += aligned([*rows(observed, state, seen.operator), ("pods", head)])
+    lines += _indented([(name, phase, node, short(said)) for name, phase, node, said in listed])
+    if seen.events:
+        lines.append("events")
+        lines += _indented([_event(event, now) for event in seen.events[-MOST_EVENTS:]])
+    return lines
+
+
+def short(text: str) -> str:
+    """On one line, and not too long."""
+    line = " ".join(text.split())
+    return line if len(line) <= LONGEST else line[: LONGEST - 3] + "..."
+
+
+def _event(event: Object, now: float) -> tuple[str, ...]:
+    from llmtrain_operator.access.inspect_job import time_of
+    from llmtrain_operator.life.times import span
+
+    at = time_of(event)
+    about = str(event["involvedObject"].get("name"))
+    return (f"{span(now - at)} ago" if at else "-", str(event.get("reason")), about, short(str(event.get("message") or "")))
+
+
+def _indented(rows: list[tuple[str, ...]]) -> list[str]:
+    from llmtrain_operator.cli.on_cluster.job_table import aligned
+
+    return [f"  {line}" for line in aligned(rows)] if rows else []

@@ -1,0 +1,112 @@
+"""What the validating webhook answers: a manifest that cannot work is refused by `kubectl apply` with the plan's sentences. Pure.
+ The judgement is the reconcile's own (`feasible`), so that a job that was admitted while the webhook was off is
+told the same in its condition Planned. A shape that cannot be known here admits with a warning, and reconcile judges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from llmtrain_operator.api.job import LLMTrainJob
+from llmtrain_operator.manifest.parse import ManifestError, parse_object
+from llmtrain_operator.manifest.problem import NotKnownError, PlanError, Problem
+from llmtrain_operator.plan.feasible import feasible
+from llmtrain_operator.plan.model.shape import ModelShape
+from llmtrain_operator.plan.plan import Plan, plan
+from llmtrain_trainer.config import Model
+
+Object = dict[str, Any]
+
+ShapeNow = Callable[[Model], ModelShape | None]
+"""The shape without waiting; as `Shapes.now`."""
+
+LONGEST_WARNING = 256
+"""Characters; the API server cuts what is longer once there are many."""
+
+GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """`problems` refuse the manifest; `warnings` are shown and change nothing."""
+
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def is_exempt(request: Object) -> bool:
+    """Whether there is nothing to judge: the spec stays as it is (labels, finalizers), or the job is being deleted."""
+    if request.get("operation") == "CREATE":
+        return False
+    new, old = request.get("object") or {}, request.get("oldObject") or {}
+    deleting = bool((new.get("metadata") or {}).get("deletionTimestamp"))
+    return request.get("operation") != "UPDATE" or deleting or new.get("spec") == old.get("spec")
+
+
+def verdict_on(request: Object, shape_now: ShapeNow) -> Verdict:
+    """Of a request for admission. An update is refused only for what it brings: a job that was never fit can still be suspended.
+
+    Nor is advice given again to whoever suspends or resumes.
+    """
+    if is_exempt(request):
+        return Verdict()
+    found = judge(request.get("object"), shape_now)
+    if found.problems and request.get("operation") == "UPDATE":
+        before = judge(request.get("oldObject"), shape_now).problems
+        kept = tuple(str(problem) for problem in found.problems if problem in before)
+        return Verdict(problems=tuple(problem for problem in found.problems if problem not in before), warnings=found.warnings + kept)
+    return Verdict() if _suspends(request) else found
+
+
+def _suspends(request: Object) -> bool:
+    """Whether the job is suspended or resumed, and nothing else of its spec changes."""
+    if request.get("operation") != "UPDATE":
+        return False
+    new, old = ((request.get(which) or {}).get("spec") for which in ("object", "oldObject"))
+    return isinstance(new, dict) and isinstance(old, dict) and {**new, "suspend": None} == {**old, "suspend": None}
+
+
+def judge(manifest: Any, shape_now: ShapeNow) -> Verdict:
+    """Of a manifest, as reconcile will see it."""
+    try:
+        job = parse_object(manifest)
+        try:
+            made: Plan | None = feasible(job, shape_now(job.spec.model))
+        except NotKnownError as unknown:
+            made = _without_shape(job)
+            return Verdict(warnings=(f"{unknown} The layout is checked when it is known; see the condition Planned.", *_advice(made)))
+    except (ManifestError, PlanError) as error:
+        return Verdict(problems=error.problems)
+    return Verdict(warnings=_advice(made))
+
+
+def response(review: Object, verdict: Verdict) -> Object:
+    """The AdmissionReview that answers `review`."""
+    answer: Object = {"uid": (review.get("request") or {}).get("uid", ""), "allowed": not verdict.problems}
+    if verdict.problems:
+        message = "\n".join(str(problem) for problem in verdict.problems)
+        answer["status"] = {"code": 422, "reason": "Invalid", "message": message}
+    if verdict.warnings:
+        answer["warnings"] = [_cut(warning) for warning in verdict.warnings]
+    return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": answer}
+
+
+def _without_shape(job: LLMTrainJob) -> Plan | None:
+    """What can be said before the model is known. auto chooses by the model, so nothing can. Raises PlanError."""
+    return None if job.spec.parallelism.auto else plan(job, None)
+
+
+def _advice(made: Plan | None) -> tuple[str, ...]:
+    if made is None:
+        return ()
+    memory = made.memory
+    if memory is None or memory.fits or not memory.budget:
+        return made.advice
+    needs = f"The fullest rank needs about {memory.peak / GIB:.1f} GiB and may use {memory.budget / GIB:.1f} GiB."
+    return (f"{needs} `llmtrain plan` shows what would fit.", *made.advice)
+
+
+def _cut(warning: str) -> str:
+    return warning if len(warning) <= LONGEST_WARNING else warning[: LONGEST_WARNING - 3] + "..."

@@ -1,0 +1,121 @@
+"""What is made of a manifest: its plan for reconcile, or the answer to a review. Pure, and run in a process apart by judge.py.
+
+A model's shape may lie where only the operator can read it: then the answer is `Unshaped`, and the same is asked again with the shape.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from llmtrain_operator.api.job import LLMTrainJob
+from llmtrain_operator.kube.judging.admission import ShapeNow, response, verdict_on
+from llmtrain_operator.manifest.parse import ManifestError, parse_object
+from llmtrain_operator.manifest.problem import PlanError, sentences
+from llmtrain_operator.plan.feasible import feasible
+from llmtrain_operator.plan.model.families import shape_of
+from llmtrain_operator.plan.model.shape import ModelShape
+from llmtrain_operator.plan.plan import Plan
+from llmtrain_trainer.config import Model
+
+Outcome = ModelShape | Exception | None
+"""What was read of a source: the shape, why there is none, or None where it cannot be known here."""
+
+Shapes = Mapping[tuple[str, str | None], Outcome]
+"""By source and revision."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A plan, or the sentences that say why there is none."""
+
+    job: LLMTrainJob | None
+    plan: Plan | None
+    refusal: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unshaped:
+    """The shape of this model must be known first."""
+
+    model: Model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reviewed:
+    """The AdmissionReview that answers one, as JSON, and whether it refuses. `body` is None for what is no review."""
+
+    body: bytes | None
+    refuses: bool
+
+
+class NeedsShapeError(Exception):
+    """Raised where a shape is asked for that is not at hand."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        super().__init__(model.source)
+
+
+def planned(manifest: Any, shapes: Shapes) -> Planned | Unshaped:
+    """The plan of a job as the API server returned it. Whatever goes wrong is a refusal of this job alone."""
+    job = None
+    try:
+        job = parse_object(manifest)
+        made = feasible(job, shape_at(shapes)(job.spec.model))
+    except NeedsShapeError as needed:
+        return Unshaped(needed.model)
+    except (ManifestError, PlanError) as error:
+        return Planned(job=job, plan=None, refusal=sentences(error.problems))
+    except Exception as error:
+        return Planned(job=job, plan=None, refusal=not_planned(f"{type(error).__name__}: {error}"[:200]))
+    return Planned(job=job, plan=made, refusal=None)
+
+
+def reviewed(body: bytes, shapes: Shapes) -> Reviewed | Unshaped:
+    """Of the body of a request for admission. Raises whatever goes wrong in a judgement: see webhook.py."""
+    try:
+        review = json.loads(body)
+        asked = dict(review["request"])
+    except (ValueError, TypeError, KeyError):
+        return Reviewed(body=None, refuses=True)
+    try:
+        verdict = verdict_on(asked, shape_at(shapes))
+    except NeedsShapeError as needed:
+        return Unshaped(needed.model)
+    return Reviewed(body=json.dumps(response(review, verdict)).encode(), refuses=bool(verdict.problems))
+
+
+def shape_at(shapes: Shapes) -> ShapeNow:
+    """A reader of shapes that were read before, and of those that stand in the manifest. A file:// or pvc:// source is the pod's."""
+
+    def shape(model: Model) -> ModelShape | None:
+        if model.config is not None:
+            return shape_of(model.config)
+        if not is_remote(model):
+            return None
+        key = key_of(model)
+        if key not in shapes:
+            raise NeedsShapeError(model)
+        found = shapes[key]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    return shape
+
+
+def is_remote(model: Model) -> bool:
+    """Whether the shape lies where the operator can read it, and where that may fail."""
+    return model.config is None and (model.source or "").startswith(("hf://", "s3://"))
+
+
+def key_of(model: Model) -> tuple[str, str | None]:
+    return model.source or "", model.revision
+
+
+def not_planned(why: str) -> str:
+    """The sentence for a manifest over which planning itself failed."""
+    return f"This manifest could not be planned ({why}). Other jobs are not affected. Change spec, or report it with the manifest."

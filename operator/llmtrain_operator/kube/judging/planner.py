@@ -1,0 +1,118 @@
+"""The plan of each job, made once a generation.
+
+Planning is pure and done in a process apart (judge.py); the model's shape may have to be read from a hub or a store: shapes.py does that
+in threads and with a deadline. A job whose plan or source hangs holds up no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from llmtrain_operator.kube.api.client import Object
+from llmtrain_operator.kube.judging.judge import Here, Judges, NoJudgementError
+from llmtrain_operator.kube.judging.judgement import Outcome, Planned, Unshaped, key_of, not_planned
+from llmtrain_operator.kube.judging.shapes import Shapes
+from llmtrain_operator.manifest.problem import PlanError
+from llmtrain_trainer.config import Model
+
+__all__ = ["Planned", "Planner", "StillReadingError"]
+
+READ_SECONDS = 20.0
+"""How long a source may take."""
+
+REFUSED_SECONDS = 60.0
+"""A refusal that rests on a source outside the manifest is thought over after this long."""
+
+FAILED_SECONDS = (60.0, 600.0, 6 * 3600.0)
+"""A manifest over which planning failed is tried again after so long, the first time and later: the machine may have been busy."""
+
+REMEMBERED = 10_000
+
+
+class StillReadingError(Exception):
+    """The source of the model has not answered yet. The job is woken when it has, or when its time is up."""
+
+
+class Planner:
+    """Remembers plans by the job's uid and generation. `wake` is told the namespace and name of a job whose source has answered."""
+
+    def __init__(
+        self,
+        shapes: Shapes | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        within: float = READ_SECONDS,
+        wake: Callable[[tuple[str, str]], None] = lambda _: None,
+        judges: Judges | None = None,
+    ) -> None:
+        self._judges = judges or Here()
+        self._shapes, self._clock, self._within, self._wake = shapes or Shapes(), clock, within, wake
+        self._reading: dict[str, asyncio.Task[None]] = {}
+        self._known: dict[str, tuple[int, float, Planned]] = {}  # uid -> generation, valid until, plan
+        self._failed: dict[str, int] = {}  # uid -> judgements that failed in a row
+
+    async def plan(self, manifest: Object) -> Planned:
+        """The plan of a job as the API server returned it. Never raises for what stands in the manifest."""
+        uid, generation = _version(manifest)
+        known = self._known.pop(uid, None)
+        if known is None or not self._holds(known, generation):
+            planned, lasts = await self._make(manifest)
+            known = (generation, self._clock() + lasts, planned)
+        self._known[uid] = known
+        while len(self._known) > REMEMBERED:
+            gone = next(iter(self._known))
+            self._known.pop(gone)
+            self._failed.pop(gone, None)
+        return known[2]
+
+    async def plan_now(self, manifest: Object) -> Planned:
+        """The same without waiting. Raises StillReadingError where the source must be read first: that is begun, and holds up no worker."""
+        uid, generation = _version(manifest)
+        known = self._known.get(uid)
+        if (known is None or not self._holds(known, generation)) and _model_is_remote(manifest):
+            if uid not in self._reading:
+                self._reading[uid] = asyncio.create_task(self._read(uid, manifest))
+            raise StillReadingError
+        return await self.plan(manifest)
+
+    async def _read(self, uid: str, manifest: Object) -> None:
+        try:
+            await self.plan(manifest)
+        finally:
+            del self._reading[uid]
+            self._wake((manifest["metadata"].get("namespace") or "", manifest["metadata"]["name"]))
+
+    def _holds(self, known: tuple[int, float, Planned], generation: int) -> bool:
+        return known[0] == generation and known[1] >= self._clock()
+
+    async def _make(self, manifest: Object) -> tuple[Planned, float]:
+        """The plan and for how many seconds it holds."""
+        uid = _version(manifest)[0]
+        shapes: dict[tuple[str, str | None], Outcome] = {}
+        try:
+            while isinstance(found := await self._judges.ask("planned", manifest, shapes), Unshaped):
+                shapes[key_of(found.model)] = await self._outcome(found.model)
+        except NoJudgementError as error:
+            tries = self._failed[uid] = min(self._failed.get(uid, 0) + 1, len(FAILED_SECONDS))
+            return Planned(job=None, plan=None, refusal=not_planned(str(error))), FAILED_SECONDS[tries - 1]
+        self._failed.pop(uid, None)
+        return found, REFUSED_SECONDS if found.refusal is not None and shapes else float("inf")
+
+    async def _outcome(self, model: Model) -> Outcome:
+        try:
+            return await self._shapes.within(model, self._within)
+        except PlanError as error:
+            return error
+
+
+def _version(manifest: Object) -> tuple[str, int]:
+    return str(manifest["metadata"].get("uid")), int(manifest["metadata"].get("generation") or 0)
+
+
+def _model_is_remote(manifest: Object) -> bool:
+    """By its source alone: a manifest that is wrong elsewhere waits for nothing longer than it must."""
+    spec = manifest.get("spec")
+    model = spec.get("model") if isinstance(spec, dict) else None
+    source = model.get("source") if isinstance(model, dict) and model.get("config") is None else None
+    return isinstance(source, str) and source.startswith(("hf://", "s3://"))

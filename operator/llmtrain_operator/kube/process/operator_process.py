@@ -1,0 +1,176 @@
+"""One replica of the operator, from its probes to the end of its watches."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from llmtrain_operator.kube.api.client import Client
+from llmtrain_operator.kube.api.freshness import Freshness
+from llmtrain_operator.kube.api.session import Sessions, credentials
+from llmtrain_operator.kube.cluster import Cluster
+from llmtrain_operator.kube.gangs.detect import GangApis
+from llmtrain_operator.kube.judging.judge import Judge
+from llmtrain_operator.kube.judging.planner import Planner
+from llmtrain_operator.kube.judging.shapes import EVERYWHERE, Shapes
+from llmtrain_operator.kube.metrics import Metrics
+from llmtrain_operator.kube.names import JobKey
+from llmtrain_operator.kube.observe.agents import CONNECTIONS, Agents
+from llmtrain_operator.kube.observe.observe import Observer
+from llmtrain_operator.kube.process.aside import Aside, Pulse
+from llmtrain_operator.kube.process.checkpoint_owners import Destinations
+from llmtrain_operator.kube.process.events import Recorder
+from llmtrain_operator.kube.process.handlers import collections_of, watch
+from llmtrain_operator.kube.process.lease import ApiLease, Election
+from llmtrain_operator.kube.process.placement_order import Turns
+from llmtrain_operator.kube.process.queue import WorkQueue
+from llmtrain_operator.kube.process.reconcile import Reconciler, work
+from llmtrain_operator.kube.process.server import application, serve
+from llmtrain_operator.kube.webhook import server as webhook
+from llmtrain_operator.manifest.parse import manifest_schema
+
+log = logging.getLogger(__name__)
+
+WORKERS = 32
+STUCK_SECONDS = 600.0
+"""A job that waits this long for a worker means that none works any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the command line says."""
+
+    namespaces: tuple[str, ...]
+    """To watch; none: all."""
+
+    cluster: Cluster
+    lease_name: str
+    identity: str
+    host: str
+    port: int
+    sources: tuple[str, ...] = EVERYWHERE
+    """Prefixes below which the operator reads the config.json of models."""
+
+    webhook_certificates: Path | None = None
+    """Directory with tls.crt and tls.key; None: no webhook."""
+
+    webhook_port: int = 9443
+
+
+async def run(options: Options, stop: asyncio.Event) -> None:
+    """Serve, lead, watch, until `stop` is set. Raises LeaseLostError, kopf.LoginError, and whatever ended the watches."""
+    metrics, queue, shapes, pulse = Metrics(), WorkQueue[JobKey](), Shapes(below=options.sources), Pulse()
+    info, token = credentials()
+    sessions = Sessions(info, metrics, token)
+
+    freshness = sessions.freshness
+    manifest_schema()  # half a second that the first job would wait for
+
+    def alive() -> str | None:
+        age = queue.age
+        return pulse.stopped() or (f"A job has waited {age:.0f} s for a worker." if age > STUCK_SECONDS else freshness.stale())
+
+    def ready() -> str | None:
+        return alive() or freshness.unready()
+
+    async with AsyncExitStack() as stack:  # left from the last to the first: the lease is given back before the pages close
+        http = await stack.enter_async_context(sessions.open())
+        aside = stack.enter_context(Aside())
+        apart = await aside.enter(stack, lambda: sessions.open(connections=1))  # a renewal waits behind no job
+        client, lease = (
+            Client(http, info.server),
+            ApiLease(Client(apart, info.server), options.cluster.operator_namespace, options.lease_name),
+        )
+        election = Election(lease, options.identity)
+        _describe(metrics, queue, election, freshness)
+        stack.callback(shapes.close)
+        await _serve_webhook(options, shapes, metrics, stack)  # before the probes: a replica that is ready takes reviews
+        runner, port = await aside.run(serve(application(metrics, alive, ready), options.host, options.port))
+        stack.push_async_callback(lambda: aside.run(runner.cleanup()))
+        stack.push_async_callback(lambda: aside.run(election.release()))
+        beat = asyncio.create_task(pulse.beat())
+        stack.callback(beat.cancel)
+        log.info("%s serves on port %d and waits for the lease %s", options.identity, port, options.lease_name)
+        if await first_of(aside.run(election.acquire()), stop.wait()) == 0:
+            log.info("%s leads", options.identity)
+            await _lead(options, client, sessions, metrics, queue, election, stop, shapes, aside)
+
+
+async def _serve_webhook(options: Options, shapes: Shapes, metrics: Metrics, stack: AsyncExitStack) -> None:
+    """Where there are certificates for it. Raises OSError where they or the port cannot be used."""
+    if options.webhook_certificates is not None:
+        app = webhook.application(shapes.now, metrics)
+        port = await stack.enter_async_context(webhook.serving(options.webhook_certificates, options.host, options.webhook_port, app))
+        log.info("%s takes reviews on port %d", options.identity, port)
+
+
+async def _lead(
+    options: Options,
+    client: Client,
+    sessions: Sessions,
+    metrics: Metrics,
+    queue: WorkQueue[JobKey],
+    election: Election,
+    stop: asyncio.Event,
+    shapes: Shapes,
+    aside: Aside,
+) -> None:
+    """Watch and reconcile until told to stop."""
+    judge = Judge()
+    planner, turns, destinations = Planner(shapes, wake=queue.add, judges=judge), Turns(queue.add), Destinations(queue.add)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONNECTIONS)) as http:
+        observer = Observer(client, Agents(http, wake=queue.add), planner, await GangApis.of(client))
+        recorder = Recorder(client, metrics, options.identity)
+        reconciler = Reconciler(client, observer, recorder, metrics, options.cluster, turns, destinations)
+        lease = asyncio.create_task(aside.run(election.hold()))
+        workers = [asyncio.create_task(work(queue, reconciler, metrics, lambda: election.leads)) for _ in range(WORKERS)]
+        try:
+            async for observed in observer.all(options.namespaces):  # before any job is worked on: whose turn it is, who writes where
+                key = observed.job.namespace, observed.job.name
+                try:
+                    turns.note(key, observed)
+                    destinations.note(key, observed)
+                except Exception:  # one job takes no other along
+                    log.exception("%s/%s is passed over at the start", *key)
+            sessions.freshness.expect(collections_of(options.namespaces))
+            watches = watch(queue, sessions, metrics, options.identity, options.namespaces)
+            await first_of(stop.wait(), watches, sessions.freshness.guard(), lease, *workers)
+        finally:
+            queue.close()
+            await ended(lease, *workers)
+            await judge.close()
+
+
+def _describe(metrics: Metrics, queue: WorkQueue[JobKey], election: Election, freshness: Freshness) -> None:
+    """The gauges that are read when scraped."""
+    metrics.watch_value("llmtrain_leader", "1 while this replica leads", lambda: float(election.leads))
+    metrics.watch_value("llmtrain_queue_depth", "Jobs that wait for a worker", lambda: float(len(queue)))
+    metrics.watch_value("llmtrain_queue_active", "Jobs that are worked on", lambda: float(queue.active))
+    metrics.watch_value("llmtrain_queue_age_seconds", "How long the first of them has waited", lambda: queue.age)
+    metrics.watch_value("llmtrain_watch_age_seconds", "Since the collection that was listed or watched anew longest ago", freshness.seconds)
+
+
+async def first_of(*calls: Coroutine[Any, Any, Any] | asyncio.Task[Any]) -> int:
+    """Wait for the first to end, end the others, raise what it raised; returns which it was."""
+    tasks = [call if isinstance(call, asyncio.Task) else asyncio.create_task(call) for call in calls]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await ended(*(task for task in tasks if not task.done()))
+    first = next(index for index, task in enumerate(tasks) if task in done)
+    tasks[first].result()
+    return first
+
+
+async def ended(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks and wait for them."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,1 @@
+"""Plan -> the Kubernetes objects of one attempt, as dicts. Pure."""

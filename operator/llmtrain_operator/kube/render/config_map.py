@@ -1,0 +1,25 @@
+"""ConfigMap with the TrainerConfig of one attempt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmtrain_operator.kube import names
+from llmtrain_trainer.config import TrainerConfig
+
+FILE = "trainer.json"
+
+SECRET = "trainer.secret"
+"""Key of what the nodes of an attempt meet by. It is drawn by whoever renders, so it says nothing of whether two attempts are alike."""
+
+
+def config_map(config: TrainerConfig, secret: str) -> dict[str, Any]:
+    """Immutable: an attempt is told one thing, and the kubelets need not watch it."""
+    job = config.job
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": names.gang(job.name, job.attempt), "labels": dict(names.attempt_labels(job.name, job.attempt))},
+        "immutable": True,
+        "data": {FILE: config.model_dump_json(by_alias=True, exclude_none=True), SECRET: secret},
+    }

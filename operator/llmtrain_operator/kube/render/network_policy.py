@@ -1,0 +1,34 @@
+"""NetworkPolicy of a job: who may speak to its pods.
+
+Ranks speak without authentication on ports that NCCL and gloo choose, so only pods of the same job reach them. What the pods may reach is
+left open: the addresses of a hub or an object store are not known to a policy.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmtrain_operator.kube import names
+from llmtrain_operator.kube.cluster import HTTP_PORT_NAME, Cluster
+
+
+def network_policy(job: str, cluster: Cluster) -> dict[str, Any]:
+    """All ports to the pods of the job, the agents' HTTP to the operator and to who reads metrics; nothing else comes in."""
+    readers = [_namespace(name) for name in dict.fromkeys((cluster.operator_namespace, *cluster.metrics_namespaces))]
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": names.service(job)},
+        "spec": {
+            "podSelector": {"matchLabels": dict(names.job_labels(job))},
+            "policyTypes": ["Ingress"],
+            "ingress": [
+                {"from": [{"podSelector": {"matchLabels": dict(names.job_labels(job))}}]},
+                {"from": readers, "ports": [{"protocol": "TCP", "port": HTTP_PORT_NAME}]},
+            ],
+        },
+    }
+
+
+def _namespace(name: str) -> dict[str, Any]:
+    return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}

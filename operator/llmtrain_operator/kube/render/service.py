@@ -1,0 +1,27 @@
+"""Headless Service under which the pods of a job find each other, one for all attempts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmtrain_operator.kube import names
+from llmtrain_operator.kube.cluster import HTTP_PORT, HTTP_PORT_NAME, RENDEZVOUS_PORT
+
+
+def service(job: str) -> dict[str, Any]:
+    """Names resolve before the pods are ready: the ranks meet before anything could call them ready."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": names.service(job)},
+        "spec": {
+            "clusterIP": "None",
+            "ipFamilyPolicy": "PreferDualStack",
+            "publishNotReadyAddresses": True,
+            "selector": dict(names.job_labels(job)),
+            "ports": [
+                {"name": "rendezvous", "port": RENDEZVOUS_PORT, "targetPort": "rendezvous", "protocol": "TCP"},
+                {"name": HTTP_PORT_NAME, "port": HTTP_PORT, "targetPort": HTTP_PORT_NAME, "protocol": "TCP"},
+            ],
+        },
+    }

@@ -1,0 +1,124 @@
+"""What a failure is, and what it is concluded from. The rules are in ended.py and taken.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from llmtrain_operator.life.from_objects import verdict_of
+from llmtrain_operator.life.observed import Node, Pod, Warned
+from llmtrain_trainer.config import Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why an attempt is over."""
+
+    reason: str
+    """Class, one CamelCase word."""
+
+    message: str
+    """One sentence with the evidence."""
+
+    time: float
+    """When it happened, seconds since the epoch."""
+
+    pod: str | None = None
+    node: str | None = None
+    """Node of the first failing rank, or of the pod."""
+
+    rank: int | None = None
+    """Global rank that failed first."""
+
+    step: int | None = None
+    """Newest step that was done, where the pod said so."""
+
+    exit_code: int | None = None
+    retryable: bool = True
+    """Whether starting again may help."""
+
+    charged: bool = True
+    """Whether a restart counts against the budget."""
+
+    repeats: bool = False
+    """Whether the job itself may have done it, so that the same again without progress ends the job."""
+
+    suspect: bool = False
+    """Whether the node may have done it, so that the next attempt keeps away from it."""
+
+    graceful: bool = False
+    """Whether the gang was told to stop in order, so that it may still be saving."""
+
+    stored_attempt: int | None = None
+    """The attempt that the store's newest checkpoint names, where that is later than the one that failed."""
+
+    weight: int = 1
+    """Worth of the evidence: 0 a cause, 1 a consequence, such as a lost peer or a pod that is gone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """One pod and what is known of the place it ran on."""
+
+    pod: Pod
+    node: Node | None
+    lost: bool
+    """Whether its node is given up for dead."""
+
+    now: float
+    warned: Warned | None = None
+    """The newest warning event about the pod, where it was asked for."""
+
+    @property
+    def verdict(self) -> Verdict | None:
+        return verdict_of(self.pod.termination) if self.pod.exit_code is not None else None
+
+    @property
+    def time(self) -> float:
+        """When the pod failed, as far as that is known."""
+        pod = self.pod
+        known = (pod.finished, pod.disrupted, pod.deleting, self.now)
+        return next(time for time in known if time is not None)
+
+    @property
+    def where(self) -> str:
+        return f"Pod {self.pod.name}" + (f" on {self.pod.node}" if self.pod.node else "")
+
+
+Rule = Callable[[Evidence], Failure | None]
+
+
+def failed(
+    evidence: Evidence,
+    reason: str,
+    message: str,
+    *,
+    time: float | None = None,
+    retryable: bool = True,
+    charged: bool = True,
+    repeats: bool = False,
+    suspect: bool = False,
+    graceful: bool = False,
+) -> Failure:
+    """The failure of a pod whose evidence says so by itself."""
+    pod = evidence.pod
+    return Failure(
+        reason=reason,
+        message=message,
+        time=evidence.time if time is None else time,
+        pod=pod.name,
+        node=pod.node,
+        step=evidence.verdict.step if evidence.verdict else None,
+        exit_code=pod.exit_code,
+        retryable=retryable,
+        charged=charged,
+        repeats=repeats,
+        suspect=suspect,
+        graceful=graceful,
+        weight=0,
+    )
+
+
+def clause(text: str | None, otherwise: str) -> str:
+    """On one line, without the full stop."""
+    return " ".join((text or otherwise).split()).rstrip(".")[:2000]

@@ -1,0 +1,84 @@
+"""Rules on pods that were taken away, refused, or lost with their nodes."""
+
+from __future__ import annotations
+
+import re
+
+from llmtrain_operator.life.failures.failure import Evidence, Failure, clause, failed
+from llmtrain_operator.life.times import span
+
+
+def node_lost(evidence: Evidence) -> Failure | None:
+    pod, node = evidence.pod, evidence.node
+    if not evidence.lost or pod.stopped or node is None:
+        return None
+    if not node.exists:
+        how = "is gone from the cluster"
+    elif node.out_of_service:
+        how = "is marked out of service"
+    else:
+        how = f"has not been ready for {span(evidence.now - (node.not_ready_since or evidence.now))}"
+    since = node.not_ready_since if node.not_ready_since is not None else evidence.now
+    return failed(evidence, "NodeLost", f"Node {node.name} {how}; pod {pod.name} ran on it.", time=since, suspect=True)
+
+
+def evicted(evidence: Evidence) -> Failure | None:
+    """By the kubelet: the node ran short of something, or the pod passed a limit of its own, as it would on every node."""
+    if evidence.pod.reason != "Evicted":
+        return None
+    said = clause(evidence.pod.message, "no reason is given")
+    message = f"{evidence.where} was evicted by the kubelet: {said}."
+    if _OWN_LIMIT.search(said) and "low on resource" not in said:
+        return failed(evidence, "LimitExceeded", message, repeats=True)
+    return failed(evidence, "Evicted", message, suspect=True)
+
+
+_OWN_LIMIT = re.compile(r"exceed", re.IGNORECASE)
+"""The kubelet's words for a volume, a container or a pod above its limit, such as `Usage of EmptyDir volume "x" exceeds the limit`."""
+
+
+def disrupted(evidence: Evidence) -> Failure | None:
+    """Somebody with the right to do so took the pod away: a scheduler, a queue, a drain, a node that shuts down."""
+    pod = evidence.pod
+    if pod.disruption is None:
+        return None
+    reason, verb = _DISRUPTIONS.get(pod.disruption, ("Preempted", "was taken away"))
+    message = f"{evidence.where} {verb}: {clause(pod.disruption_message, pod.disruption)}."
+    gone = reason == "NodeLost"
+    return failed(evidence, reason, message, charged=gone, suspect=gone, graceful=not gone)
+
+
+_DISRUPTIONS = {
+    "PreemptionByScheduler": ("Preempted", "gave way to a pod of higher priority"),
+    "EvictionByEvictionAPI": ("Drained", "was evicted, as a drain does"),
+    "DeletionByTaintManager": ("Drained", "does not tolerate a taint of its node"),
+    "DeletionByPodGC": ("NodeLost", "was on a node that is gone"),
+    "TerminationByKubelet": ("Drained", "was ended by its kubelet, as a node does that shuts down"),
+}
+
+
+def shut_down(evidence: Evidence) -> Failure | None:
+    """By its kubelet, which says so in the pod's own reason: older ones set no condition."""
+    pod = evidence.pod
+    if (reason := SHUT_DOWN.get(pod.reason or "")) is None or pod.started is None:
+        return None
+    message = f"{evidence.where} was ended by its kubelet: {clause(pod.message, pod.reason or '')}."
+    return failed(evidence, reason, message, charged=False, graceful=True)
+
+
+SHUT_DOWN = {"Terminated": "Drained", "Shutdown": "Drained", "NodeShutdown": "Drained", "Preempting": "Preempted"}
+
+
+def refused_by_node(evidence: Evidence) -> Failure | None:
+    """The kubelet would not take it: a device is broken or given twice, or the node is too small after all."""
+    pod = evidence.pod
+    if pod.phase != "Failed" or pod.exit_code is not None or pod.started is not None or pod.reason is None:
+        return None
+    return failed(evidence, "RefusedByNode", f"{evidence.where} was refused: {pod.reason}: {clause(pod.message, '')}.", suspect=True)
+
+
+def deleted(evidence: Evidence) -> Failure | None:
+    """By a person, or by a controller that is not ours."""
+    if evidence.pod.deleting is None:
+        return None
+    return failed(evidence, "PodDeleted", f"{evidence.where} was deleted.", graceful=True)

@@ -1,0 +1,125 @@
+"""Whether an attempt that failed is followed by another: budget in a window, the same error twice, how long to wait."""
+
+from __future__ import annotations
+
+from llmtrain_operator.api.job import Restarts
+from llmtrain_operator.api.job.status import RecentRestarts, RestartCounts
+from llmtrain_operator.life.attempt import HEARD_WITHIN, Gang
+from llmtrain_operator.life.failures.diagnose import same_again
+from llmtrain_operator.life.failures.failure import Failure
+from llmtrain_operator.life.times import seconds_of, span, text_of
+from llmtrain_trainer.config import seconds
+
+FIRST_WAIT, LONGEST_WAIT = 10.0, 300.0
+STEADY = 600.0
+"""Seconds after which a gang that is taken away had its time: it comes back at once."""
+
+_SLOTS = 24
+"""Restarts within a 24th of the window are remembered as one entry, so that a history of thousands stays short."""
+
+
+def refusal(gang: Gang, failure: Failure) -> tuple[str, str] | None:
+    """Why there is no further attempt, as reason and sentence; None: start again."""
+    spec, status = gang.job.spec, gang.job.status
+    if not failure.retryable:
+        return failure.reason, f"{_sentence(failure.message)} Starting again will not help."
+    if spec is None or not failure.charged:
+        return None
+    if _progress_is_known(gang, failure) and same_again(failure, failure.step if failure.step is not None else gang.step(), status.failure):
+        return failure.reason, f"{_sentence(failure.message)} The attempt before ended in the same way, and training got no further."
+    budget = spec.resilience.restarts
+    counted = in_window(status.restarts or RestartCounts(), gang.observed.now, budget) + new_in_place(gang)
+    if counted >= budget.max:
+        spent = f"{_sentence(failure.message)} The budget of {budget.max} restarts in {budget.window} is spent."
+        return "RestartBudgetSpent", spent
+    return None
+
+
+def _progress_is_known(gang: Gang, failure: Failure) -> bool:
+    """Whether it is known how far the attempt got: node 0 said so as it ended, or was heard until then, or nothing ran for long unheard."""
+    if failure.step is not None or gang.verdict is not None:
+        return True
+    began = [pod.started for pod in gang.pods.values() if pod.started is not None]
+    if len(began) < gang.size:
+        return True  # without all of its pods it cannot have trained
+    heard = max(*began, gang.leader.time if gang.leader else 0.0)
+    return failure.time - heard < HEARD_WITHIN
+
+
+def wait(gang: Gang) -> float:
+    """Seconds until the next attempt may start: none after a first restart, then 10 s, doubling up to five minutes.
+
+    Restarts that the budget does not count slow down just so: each takes pods, nodes and a write to the store of the API server.
+    """
+    status = gang.job.status
+    streak = max(status.restarts.streak, status.restarts.interruptions) if status.restarts else 0
+    ended = seconds_of(status.failure.time) if status.failure and status.failure.attempt == status.ended_attempt else None
+    if streak < 2 or ended is None:
+        return 0.0
+    delay = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(streak - 2, 10))
+    return min(delay, max(0.0, ended + delay - gang.observed.now))
+
+
+def waiting_sentence(seconds_left: float) -> str:
+    return f"The next attempt starts in {span(seconds_left)}, since the last ones ended soon or without getting further."
+
+
+def interruptions(gang: Gang, failure: Failure | None, before: int) -> int:
+    """The new count of uncharged restarts in a row; `failure` is what leads to a restart now, if anything does."""
+    if failure is None:
+        return before
+    began = [pod.started for pod in gang.pods.values()]
+    steady = bool(began) and all(at is not None and gang.observed.now - at >= STEADY for at in began)
+    return (0 if steady else before) + (not failure.charged)
+
+
+def in_window(restarts: RestartCounts, now: float, budget: Restarts) -> int:
+    """Charged restarts that count now."""
+    return sum(entry.count for entry in _recent(restarts, now, budget))
+
+
+def left(gang: Gang) -> int:
+    """Restarts in place that a new attempt may make: what the window has not used up."""
+    spec = gang.job.spec
+    if spec is None:
+        return 0
+    budget = spec.resilience.restarts
+    return max(0, budget.max - in_window(gang.job.status.restarts or RestartCounts(), gang.observed.now, budget))
+
+
+def charge(restarts: RestartCounts, count: int, now: float, budget: Restarts) -> tuple[RecentRestarts, ...]:
+    """The history with `count` restarts more."""
+    kept = _recent(restarts, now, budget)
+    if count <= 0:
+        return kept
+    newest = seconds_of(kept[-1].time) if kept else None
+    if newest is not None and 0 <= now - newest < seconds(budget.window) / _SLOTS:
+        return (*kept[:-1], RecentRestarts(time=kept[-1].time, count=kept[-1].count + count))
+    return (*kept, RecentRestarts(time=text_of(now), count=count))[-64:]
+
+
+def new_in_place(gang: Gang) -> int:
+    """Restarts in place of the newest attempt that are not counted yet. All ranks start again together, so the nodes' counts are one."""
+    restarts = gang.job.status.restarts or RestartCounts()
+    counted = restarts.attempt_in_place if gang.job.status.attempt == gang.number else 0
+    told = [agent.status.restarts for index in gang.pods if (agent := gang.agent(index)) is not None]
+    said = [evidence.verdict.restarts for evidence in gang.evidence() if evidence.verdict is not None]
+    return max(0, max((*told, *said), default=0) - counted)
+
+
+def said_in_place(gang: Gang) -> str | None:
+    """One sentence on restarts in place that are not counted yet; None where there are none."""
+    new = new_in_place(gang)
+    if not new:
+        return None
+    cause = gang.leader.status.last_restart if gang.leader else None
+    counted = "" if new == 1 else f" It was the last of {new} restarts in place."
+    return f"{cause or 'The ranks were started again in their pods.'}{counted}"
+
+
+def _recent(restarts: RestartCounts, now: float, budget: Restarts) -> tuple[RecentRestarts, ...]:
+    return tuple(entry for entry in restarts.recent if now - (seconds_of(entry.time) or 0.0) < seconds(budget.window))
+
+
+def _sentence(text: str) -> str:
+    return text.rstrip(". ") + "."

@@ -1,0 +1,249 @@
+"""Sentences about a plan that trains, and could do better: an ordered tuple of small functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from llmtrain_operator.manifest.divisors import divisors, listed
+from llmtrain_operator.manifest.uris import uris
+from llmtrain_operator.plan.engines.offload import offloaded_bytes
+from llmtrain_operator.plan.layout.layout import crossing
+from llmtrain_operator.plan.layout.throughput import trainable_parameters
+from llmtrain_operator.plan.search.candidate import Settled
+from llmtrain_trainer.config import place
+
+TOKENS_PER_PARAMETER = 20
+"""Compute-optimal tokens a parameter: Hoffmann et al. 2022 (Chinchilla)."""
+
+FEWEST_SAMPLES = 1000
+"""Samples of fine-tuning below which results are seldom good: Zhou et al. 2023 (LIMA) used 1,000 chosen by hand."""
+
+MOST_BUBBLE = 0.20
+
+Advice = Callable[[Settled], str | None]
+
+
+def tokens_to_pretrain(settled: Settled) -> str | None:
+    training, shape, model = settled.job.spec.training, settled.shape, settled.job.spec.model
+    scratch = model.config is not None or model.init == "random"
+    if shape is None or training.max_steps is None or settled.job.spec.task != "pretrain" or not scratch:
+        return None
+    tokens = training.max_steps * training.global_batch_size * training.sequence_length
+    wanted = TOKENS_PER_PARAMETER * shape.parameters
+    if tokens >= wanted:
+        return None
+    ratio = tokens / shape.parameters
+    steps = -(-wanted // (training.global_batch_size * training.sequence_length))
+    return (
+        f"{_count(tokens)} tokens are {ratio:.2g} a parameter; about {TOKENS_PER_PARAMETER} a parameter make the best of the compute: "
+        f"{_count(wanted)} tokens, or {steps:,} steps."
+    )
+
+
+def samples_to_fine_tune(settled: Settled) -> str | None:
+    training = settled.job.spec.training
+    if settled.job.spec.task == "pretrain" or training.max_steps is None:
+        return None
+    seen = training.max_steps * training.global_batch_size
+    return f"Fine-tuning sees {seen} sequences; below about {FEWEST_SAMPLES} results are seldom good." if seen < FEWEST_SAMPLES else None
+
+
+def adapters_for_little_data(settled: Settled) -> str | None:
+    spec, shape = settled.job.spec, settled.shape
+    if shape is None or spec.peft is None:
+        return None
+    share = trainable_parameters(shape, spec.peft) / shape.parameters
+    return f"The adapters train {share:.0%} of the parameters; a lower rank is usually enough." if share > 0.1 else None
+
+
+def frozen_experts(settled: Settled) -> str | None:
+    """Experts are no linear layers in transformers: adapters sit on the others alone."""
+    peft, shape = settled.job.spec.peft, settled.shape
+    if peft is None or shape is None or not shape.experts:
+        return None
+    layer, _ = shape.kinds()[-1]
+    every = "all-linear" in peft.target_modules
+    adapted = [matrix.name for matrix in shape.linears("all-linear" if every else peft.target_modules, layer)]
+    share = sum(matrix.parameters for matrix in shape.matrices(layer) if matrix.name not in adapted) / shape.layer_parameters(layer)
+    return f"Adapters sit on {listed(adapted, 'and')}; the router and the experts, {share:.0%} of a layer, stay frozen."
+
+
+def adapter_base(settled: Settled) -> str | None:
+    spec = settled.job.spec
+    source = spec.model.source or ""
+    if spec.peft is None or "adapter" not in spec.output.export or not source.startswith(("s3://", "pvc://")):
+        return None
+    return f"The adapter will name {source} as its base, which peft cannot open: load the base from a copy, then PeftModel.from_pretrained."
+
+
+def pipeline_bubble(settled: Settled) -> str | None:
+    mesh, bubble = settled.mesh, settled.throughput.bubble if settled.throughput else 0.0
+    if bubble <= MOST_BUBBLE:
+        return None
+    count = settled.batch.accumulation
+    return (
+        f"The pipeline waits for {bubble:.0%} of each step: {count} micro-batches for {mesh.pp} stages. "
+        f"{4 * mesh.pp} or more (a larger globalBatchSize or a smaller microBatchSize) keep it under {MOST_BUBBLE:.0%}."
+    )
+
+
+def no_checkpoint(settled: Settled) -> str | None:
+    if settled.job.spec.checkpoint:
+        return None
+    return "Without spec.checkpoint a failure starts again from nothing."
+
+
+def tensor_across_nodes(settled: Settled) -> str | None:
+    across, groups = crossing(settled.mesh).get("tp", (0, 0))
+    return f"{across} of {groups} tensor groups cross nodes, where every layer's exchange is slow." if across else None
+
+
+def context_across_nodes(settled: Settled) -> str | None:
+    across, groups = crossing(settled.mesh).get("cp", (0, 0))
+    return f"{across} of {groups} context groups cross nodes, where every layer's heads change ranks." if across else None
+
+
+def experts_across_nodes(settled: Settled) -> str | None:
+    across, groups = crossing(settled.mesh).get("ep", (0, 0))
+    return f"{across} of {groups} expert groups cross nodes, where every layer's tokens change ranks." if across else None
+
+
+def gathered_experts(settled: Settled) -> str | None:
+    """Sharing weights out makes every rank gather all experts, of which a token uses few."""
+    mesh, shape = settled.mesh, settled.shape
+    if settled.engine != "native" or shape is None or not shape.experts or mesh.ep > 1 or mesh.zero_stage < 3:
+        return None
+    degree = max(d for d in divisors(shape.experts // mesh.tp) if mesh.dp * mesh.cp % d == 0)
+    if degree == 1:
+        return None
+    each = shape.experts // mesh.tp
+    return f"Each pass gathers {each} experts a layer on every rank; expert: {degree} leaves them where they are and sends tokens instead."
+
+
+def host_memory(settled: Settled) -> str | None:
+    """Where resources.memory is given it is checked: see deepspeed.py."""
+    if settled.gpu is None or settled.shape is None or settled.job.spec.resources.memory:
+        return None
+    needed = offloaded_bytes(settled.job, settled.shape)
+    if not needed:
+        return None
+    return f"Offload keeps {needed / 2**30:.0f} GiB in the host memory of each node; resources.memory is not given, so it is not checked."
+
+
+def tensor_without_link(settled: Settled) -> str | None:
+    gpu, tp = settled.gpu, settled.mesh.tp
+    if gpu is None or tp <= gpu.domain:
+        return None
+    speed = gpu.link_bytes_per_second / 1e9
+    return f"tensor {tp} on {gpu.name} exchanges every layer over PCIe ({speed:.0f} GB/s); zeroStage 3 or a pipeline is usually faster."
+
+
+def fp32_on_gpu(settled: Settled) -> str | None:
+    gpu = settled.gpu
+    if gpu is None or gpu.bf16_flops is None or settled.job.spec.training.precision == "bf16":
+        return None
+    return f"fp32 reaches {gpu.fp32_flops / gpu.bf16_flops:.0%} of what {gpu.name} does in bf16."
+
+
+def other_name(settled: Settled) -> str | None:
+    """A destination is a directory, whatever else its text says."""
+    odd = [(found, place(found.uri)) for found in uris(settled.job.spec) if found.written]
+    said = [f"{found.field} {found.uri} is {there}" for found, there in odd if there not in (found.uri, found.uri.rstrip("/"))]
+    return f"{'; '.join(said)}: case, empty and dot segments, and what follows ? or # do not count." if said else None
+
+
+def moving_branch(settled: Settled) -> str | None:
+    model = settled.job.spec.model
+    if not (model.source or "").startswith("hf://") or model.revision:
+        return None
+    return "spec.model.revision is not given: the branch can move between two attempts. Pin a commit."
+
+
+def longer_than_trained(settled: Settled) -> str | None:
+    shape, length = settled.shape, settled.job.spec.training.sequence_length
+    if shape is None or not shape.max_positions or shape.learned_positions or length <= shape.max_positions:
+        return None
+    return f"sequenceLength {length} is beyond the model's {shape.max_positions} positions; rotary positions go on, yet untrained."
+
+
+def uneven_stages(settled: Settled) -> str | None:
+    sizes = {last - first for first, last in settled.mesh.stages}
+    if len(sizes) == 1:
+        return None
+    return f"The stages hold {min(sizes)} to {max(sizes)} layers; the lighter ones wait for the others."
+
+
+def odd_vocabulary(settled: Settled) -> str | None:
+    shape = settled.shape
+    if (
+        settled.gpu is None
+        or shape is None
+        or (shape.vocab // shape.vocabulary_parts(settled.mesh.tp)) % 8 == 0
+        or settled.job.spec.model.source
+    ):
+        return None
+    return f"A vocabulary of {shape.vocab} is no multiple of {8 * settled.mesh.tp}, which the GPU's matrix units work best with."
+
+
+def whole_vocabulary(settled: Settled) -> str | None:
+    tp, shape = settled.mesh.tp, settled.shape
+    if shape is None or shape.vocabulary_parts(tp) == tp:
+        return None
+    return f"tensor {tp} does not divide the vocabulary of {shape.vocab}: every tensor rank holds the whole embedding and output matrix."
+
+
+def dequantized(settled: Settled) -> str | None:
+    model, found = settled.job.spec.model, settled.shape and settled.shape.traits.quantized
+    if not found:
+        return None
+    if model.config is not None or model.init == "random":
+        return f"config.json speaks of weights stored as {found.method}; these are drawn at random, and trained and exported whole."
+    return f"The weights are stored as {found.method}: they are read with their scales, and trained and exported whole."
+
+
+def balanced_experts(settled: Settled) -> str | None:
+    shape = settled.shape
+    if shape is None or not shape.experts or not shape.traits.router_loss:
+        return None
+    return (
+        f"The experts are balanced as config.json asks (router_aux_loss_coef {shape.traits.router_loss:g}); "
+        "the loss that is shown is the cross-entropy alone."
+    )
+
+
+ADVICE: tuple[Advice, ...] = (
+    tokens_to_pretrain,
+    samples_to_fine_tune,
+    adapters_for_little_data,
+    frozen_experts,
+    adapter_base,
+    no_checkpoint,
+    other_name,
+    moving_branch,
+    pipeline_bubble,
+    uneven_stages,
+    tensor_across_nodes,
+    context_across_nodes,
+    experts_across_nodes,
+    gathered_experts,
+    host_memory,
+    tensor_without_link,
+    fp32_on_gpu,
+    longer_than_trained,
+    odd_vocabulary,
+    whole_vocabulary,
+    dequantized,
+    balanced_experts,
+)
+
+
+def advice_on(settled: Settled) -> tuple[str, ...]:
+    return tuple(sentence for advise in ADVICE if (sentence := advise(settled)))
+
+
+def _count(number: int) -> str:
+    """1.2B, 350M, 12k."""
+    for unit, size in (("T", 10**12), ("B", 10**9), ("M", 10**6), ("k", 10**3)):
+        if number >= size:
+            return f"{number / size:.3g}{unit}"
+    return str(number)

@@ -1,0 +1,1 @@
+"""Refusals of what no engine, layout or pod can do."""

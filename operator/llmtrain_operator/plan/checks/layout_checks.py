@@ -1,0 +1,251 @@
+"""Every reason to refuse a layout, as an ordered tuple of small functions."""
+
+from __future__ import annotations
+
+import difflib
+
+from llmtrain_operator.manifest.divisors import divisors, listed
+from llmtrain_operator.manifest.problem import Problem
+from llmtrain_operator.manifest.uris import uris
+from llmtrain_operator.plan.checks.supported import AVAILABLE, WITHOUT_TENSOR
+from llmtrain_operator.plan.engines.deepspeed import DEEPSPEED
+from llmtrain_operator.plan.engines.megatron import MEGATRON
+from llmtrain_operator.plan.layout.request import Case, Refusal
+from llmtrain_operator.plan.model.shape import ModelShape
+from llmtrain_trainer.config import place
+from llmtrain_trainer.config.shares import distortion
+
+MOST_OFF = 0.05
+"""How far the share of a dataset may be from what its weight says."""
+
+EXPERTS = ("w1", "w2", "w3", "gate_proj", "up_proj", "down_proj", "gate_up_proj", "gate", "experts")
+"""Names under which routers and experts are published."""
+
+TENSOR, PIPELINE = "spec.parallelism.tensor", "spec.parallelism.pipeline"
+
+
+def destinations(case: Case) -> Problem | None:
+    """Where is written must be a place, and inside the bucket or claim that it names."""
+    for found in uris(case.job.spec):
+        if found.written:
+            try:
+                place(found.uri)
+            except ValueError as error:
+                return Problem(found.field, repr(found.uri), str(error), "Write the place itself, such as s3://bucket/prefix")
+    return None
+
+
+def devices(case: Case) -> Problem | None:
+    """The degrees multiply to the devices."""
+    degrees = case.degrees
+    if case.whole:
+        return None
+    value = f"pipeline {degrees.pp} x context {degrees.cp} x tensor {degrees.tp} = {degrees.model_parallel}"
+    rule = f"it must divide the {degrees.world} devices ({degrees.nodes} x {degrees.procs_per_node})"
+    return Problem("spec.parallelism", value, rule, f"Choose degrees whose product is {listed(divisors(degrees.world))}")
+
+
+def data_degree(case: Case) -> Problem | None:
+    """data, where it is given, is what the other degrees leave."""
+    given = case.job.spec.parallelism.data
+    if given is None or not case.whole or given == case.degrees.dp:
+        return None
+    rule = f"{case.degrees.world} devices over pipeline x context x tensor ({case.degrees.model_parallel}) leave {case.degrees.dp}"
+    return Problem("spec.parallelism.data", str(given), rule, f"Use {case.degrees.dp}, or leave data out")
+
+
+def tensor_in_node(case: Case) -> Problem | None:
+    """Tensor neighbours exchange every layer's activations: on GPUs they share a node."""
+    tp, local = case.degrees.tp, case.degrees.procs_per_node
+    if case.gpu is None or local % tp == 0:
+        return None
+    rule = f"it must divide the {local} GPUs of a node, so that no group crosses nodes"
+    return Problem(TENSOR, str(tp), rule, f"Use {listed(_tensor_degrees(case))}")
+
+
+def tensor_plan(case: Case) -> Problem | None:
+    if case.degrees.tp == 1 or case.shape is None or case.shape.model_type not in WITHOUT_TENSOR:
+        return None
+    rule = f"model_type {case.shape.model_type} has no tensor-parallel plan"
+    return Problem(TENSOR, str(case.degrees.tp), rule, "Leave tensor out; use pipeline and data parallelism")
+
+
+def tensor_divides(case: Case) -> Problem | None:
+    """Heads, key-value heads and feed-forward width are split evenly. A vocabulary that does not divide stays whole: see megatron.py."""
+    tp, shape = case.degrees.tp, case.shape
+    if shape is None or tp == 1 or shape.model_type in WITHOUT_TENSOR:
+        return None
+    wrong = [f"the {name} ({count})" for name, count in _split(shape).items() if count % tp]
+    if not wrong:
+        return None
+    return Problem(TENSOR, str(tp), f"it must divide {listed(wrong, 'and')}", f"Use {listed(_tensor_degrees(case))}")
+
+
+def _split(shape: ModelShape) -> dict[str, int]:
+    """What tensor parallelism splits evenly."""
+    return {"attention heads": shape.heads, "key-value heads": shape.kv_heads, "feed-forward width": shape.ffn}
+
+
+def _tensor_degrees(case: Case) -> list[int]:
+    """Degrees that stay within a node and split the model evenly."""
+    counts = [] if case.shape is None or case.shape.model_type in WITHOUT_TENSOR else [*_split(case.shape).values()]
+    local = [case.degrees.procs_per_node] if case.gpu is not None else []
+    return [degree for degree in divisors(min((*counts, *local))) if all(count % degree == 0 for count in (*counts, *local))]
+
+
+def enough_layers(case: Case) -> Problem | None:
+    shape, degrees = case.shape, case.degrees
+    if shape is None or degrees.stages <= shape.layers:
+        return None
+    field, value = (
+        (PIPELINE, str(degrees.pp)) if degrees.virtual == 1 else (f"{PIPELINE} x virtualStages", f"{degrees.pp} x {degrees.virtual}")
+    )
+    return Problem(field, value, f"a stage holds at least one of the {shape.layers} layers", f"Use at most {shape.layers} stages")
+
+
+def virtual_needs_pipeline(case: Case) -> Problem | None:
+    if case.degrees.virtual == 1 or case.degrees.pp > 1:
+        return None
+    way_out = "Set pipeline to 2 or more, or leave virtualStages out"
+    return Problem("spec.parallelism.virtualStages", str(case.degrees.virtual), "only a pipeline has stages to interleave", way_out)
+
+
+def batch_divides(case: Case) -> Problem | None:
+    if not case.whole:
+        return None
+    return case.batch if isinstance(case.batch, Problem) else None
+
+
+def pipeline_is_filled(case: Case) -> Problem | None:
+    """1F1B starts with as many micro-batches as there are stages; interleaving goes in rounds of them."""
+    degrees, count = case.degrees, case.accumulation
+    if degrees.pp == 1 or count is None:
+        return None
+    passes = case.job.spec.training.micro_batch_size * degrees.dp
+    if degrees.schedule == "1f1b" and count < degrees.pp:
+        rule = f"schedule 1f1b needs at least {degrees.pp} micro-batches a step, and this gives {count}"
+        way_out = f"Use at least {degrees.pp * passes}, a smaller microBatchSize, or schedule: gpipe"
+    elif degrees.schedule == "interleaved" and count % degrees.pp:
+        rule = f"schedule interleaved needs a multiple of {degrees.pp} micro-batches a step, and this gives {count}"
+        way_out = f"Use a multiple of {degrees.pp * passes}, or schedule: 1f1b"
+    else:
+        return None
+    return Problem("spec.training.globalBatchSize", str(case.job.spec.training.global_batch_size), rule, way_out)
+
+
+def sequence_has_positions(case: Case) -> Problem | None:
+    """Learned positions end; rotary ones do not (see advice.py)."""
+    shape, length = case.shape, case.job.spec.training.sequence_length
+    if shape is None or not shape.learned_positions or shape.max_positions is None or length <= shape.max_positions:
+        return None
+    rule = f"the model has {shape.max_positions} learned positions"
+    return Problem("spec.training.sequenceLength", str(length), rule, f"Use at most {shape.max_positions}")
+
+
+def context_divides(case: Case) -> Problem | None:
+    """Even parts; ring attention gives each device two, an early and a late one, so that the causal mask costs all the same."""
+    cp, length = case.degrees.cp, case.job.spec.training.sequence_length
+    parts, words = (cp, "context") if case.degrees.engine == "native" else (2 * cp, "2 x context")
+    if cp == 1 or length % parts == 0:
+        return None
+    rule = f"it must be a multiple of {words} ({parts})"
+    return Problem("spec.training.sequenceLength", str(length), rule, f"Use {length // parts * parts or parts}")
+
+
+def context_heads(case: Case) -> Problem | None:
+    """native gives each of the devices that share a sequence some of the heads."""
+    cp, tp, shape = case.degrees.cp, case.degrees.tp, case.shape
+    if cp == 1 or case.degrees.engine != "native" or shape is None or shape.heads % (cp * tp) == 0:
+        return None
+    rule = f"context x tensor ({cp} x {tp}) must divide the {shape.heads} attention heads"
+    right = divisors(shape.heads // tp) if shape.heads % tp == 0 else (1,)
+    return Problem("spec.parallelism.context", str(cp), rule, f"Use {listed(right)}")
+
+
+def expert_divides(case: Case) -> Problem | None:
+    ep, shape, field = case.degrees.ep, case.shape, "spec.parallelism.expert"
+    if ep == 1 or shape is None:
+        return None
+    if not shape.experts:
+        return Problem(field, str(ep), f"model_type {shape.model_type} has no experts", "Leave expert out")
+    replicas = case.degrees.dp * case.degrees.cp
+    if shape.experts % ep == 0 and replicas % ep == 0:
+        return None
+    right = [degree for degree in divisors(shape.experts) if replicas % degree == 0]
+    return Problem(field, str(ep), f"it must divide the {shape.experts} experts and data x context ({replicas})", f"Use {listed(right)}")
+
+
+def experts_over_tensor(case: Case) -> Problem | None:
+    """native gives whole experts to tensor-parallel devices too."""
+    tp, ep, shape = case.degrees.tp, case.degrees.ep, case.shape
+    if tp == 1 or case.degrees.engine != "native" or shape is None or shape.experts % ep or shape.experts % (tp * ep) == 0:
+        return None
+    rule = f"expert x tensor ({ep} x {tp}) must divide the {shape.experts} experts"
+    return Problem(TENSOR, str(tp), rule, f"Use {listed(divisors(shape.experts // ep))}")
+
+
+def tokenizer_fits(case: Case) -> Problem | None:
+    tokenizer, shape = case.job.spec.tokenizer, case.shape
+    if shape is None or tokenizer is None or tokenizer.train is None or tokenizer.train.vocab_size <= shape.vocab:
+        return None
+    rule = f"the model has room for {shape.vocab} tokens"
+    larger = ", or make the model's vocab_size larger" if case.job.spec.model.config else ""
+    way_out = f"Use at most {shape.vocab}{larger}"
+    return Problem("spec.tokenizer.train.vocabSize", str(tokenizer.train.vocab_size), rule, way_out)
+
+
+def adapter_targets(case: Case) -> Problem | None:
+    peft, shape = case.job.spec.peft, case.shape
+    if peft is None or shape is None or "all-linear" in peft.target_modules:
+        return None
+    names = sorted({matrix.name for layer, _ in shape.kinds() for matrix in shape.linears("all-linear", layer)})
+    wrong = [target for target in peft.target_modules if target not in names]
+    if not wrong:
+        return None
+    if shape.experts and any(target in EXPERTS for target in wrong):
+        rule = "the router and the experts of a mixture get no adapters in this version"
+        return Problem("spec.peft.targetModules", ", ".join(wrong), rule, f"Use {listed(names)}, or all-linear")
+    near = difflib.get_close_matches(wrong[0], names, n=1, cutoff=0.5)
+    way_out = f"Use {near[0]}" if near else f"Use {listed(names)}, or all-linear"
+    return Problem("spec.peft.targetModules", ", ".join(wrong), f"a {shape.model_type} layer has {', '.join(names)}", way_out)
+
+
+def weights_can_be_kept(case: Case) -> Problem | None:
+    """Datasets take turns in a period of some length at most; a share that is too small for it would be rounded to another one."""
+    weights = [dataset.weight for dataset in case.job.spec.dataset]
+    wrong = [i for i, off in enumerate(distortion(weights)) if off > MOST_OFF]
+    if not wrong:
+        return None
+    i = wrong[0]
+    rest = sum(weights) - weights[i]
+    rule = f"its share of the samples is {weights[i] / sum(weights):.2g}, which cannot be kept to within {MOST_OFF:.0%}"
+    return Problem(f"spec.dataset[{i}].weight", f"{weights[i]:g}", rule, f"Give it at least {2e-5 * rest:.1g}, or leave the dataset out")
+
+
+LAYOUT: tuple[Refusal, ...] = (
+    destinations,
+    devices,
+    data_degree,
+    tensor_in_node,
+    tensor_plan,
+    tensor_divides,
+    enough_layers,
+    virtual_needs_pipeline,
+    batch_divides,
+    pipeline_is_filled,
+    sequence_has_positions,
+    context_divides,
+    context_heads,
+    expert_divides,
+    experts_over_tensor,
+    tokenizer_fits,
+    adapter_targets,
+    weights_can_be_kept,
+)
+
+REFUSALS: tuple[Refusal, ...] = (*AVAILABLE, *LAYOUT, *DEEPSPEED, *MEGATRON)
+
+
+def problems_of(case: Case) -> tuple[Problem, ...]:
+    """Everything wrong with the case, in the order of REFUSALS."""
+    return tuple(problem for refusal in REFUSALS if (problem := refusal(case)))

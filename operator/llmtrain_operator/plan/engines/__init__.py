@@ -1,0 +1,1 @@
+"""What each engine asks of a plan beyond what all have in common."""

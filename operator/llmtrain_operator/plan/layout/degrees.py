@@ -1,0 +1,65 @@
+"""What the manifest says of the layout, with defaults filled in and the data degree derived. Nothing is checked here: see refusals.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llmtrain_operator.api.job import LLMTrainJob
+from llmtrain_trainer.config import EngineName, PipelineSchedule
+
+ZERO_DEFAULT: dict[EngineName, int] = {"native": 3, "deepspeed": 1, "megatron": 1}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Degrees:
+    """How the model is cut. They need not fit together yet."""
+
+    engine: EngineName
+    nodes: int
+    procs_per_node: int
+    pp: int
+    dp: int
+    """Devices left by the other degrees, rounded down, at least 1."""
+
+    cp: int
+    tp: int
+    ep: int
+    virtual: int
+    """Pipeline stages a device holds."""
+
+    schedule: PipelineSchedule
+    zero: int
+
+    @property
+    def world(self) -> int:
+        return self.nodes * self.procs_per_node
+
+    @property
+    def model_parallel(self) -> int:
+        """Devices that one replica takes."""
+        return self.pp * self.cp * self.tp
+
+    @property
+    def stages(self) -> int:
+        return self.pp * self.virtual
+
+
+def degrees_of(job: LLMTrainJob) -> Degrees:
+    """Left-out degrees are 1, and data parallelism takes what is left."""
+    parallel, resources = job.spec.parallelism, job.spec.resources
+    engine: EngineName = "native" if parallel.engine == "auto" else parallel.engine
+    procs = resources.gpus_per_node or resources.procs_per_node or 1
+    pp, cp, tp = parallel.pipeline or 1, parallel.context or 1, parallel.tensor or 1
+    return Degrees(
+        engine=engine,
+        nodes=resources.nodes,
+        procs_per_node=procs,
+        pp=pp,
+        dp=max(1, resources.nodes * procs // (pp * cp * tp)),
+        cp=cp,
+        tp=tp,
+        ep=parallel.expert or 1,
+        virtual=parallel.virtual_stages,
+        schedule=parallel.schedule or ("interleaved" if parallel.virtual_stages > 1 else "1f1b"),
+        zero=ZERO_DEFAULT[engine] if parallel.zero_stage is None else parallel.zero_stage,
+    )

@@ -1,0 +1,1 @@
+"""Memory of a rank, term by term."""

@@ -1,0 +1,262 @@
+"""Bytes on the fullest rank, term by term, and whether they fit.
+
+The peak is in the backward pass of the last micro-batch, at one of its ends: as it begins all activations are there, when it is through
+all gradients are. What earlier micro-batches left of gradients stands at both; so do weights and optimizer. AdamW runs fused and needs no
+scratch. `make memory` holds the sum of the terms for tensors against torch's allocator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from llmtrain_operator.plan.memory import activations, bytes_per_parameter, zero_buffers
+from llmtrain_operator.plan.memory.workload import Run, Term
+from llmtrain_operator.plan.model.weights import Held, held, kinds_held
+
+GIB = 2**30
+MIB = 2**20
+FILL = 0.8
+"""Share of a device's memory that a plan may use: of 454 runs whose estimate stayed below it none ran out (arXiv 2411.06465)."""
+
+PROCESS = 500 * MIB
+"""Resident set of a CPU rank before it has a model, forked from a server that has imported torch and transformers. Measured."""
+
+HEAP = 0.25
+"""What a CPU rank's malloc keeps of freed pieces, as a share of its tensors. It was seen between 0.2 and 1: docs/memory.md."""
+
+SCRATCH = 220 * MIB
+"""What the matrix kernels of a CPU rank take for themselves, at most; a small model takes about as much as its tensors. Fitted to runs."""
+
+LOSS_CHUNK = 1 << 25
+"""Logits whose loss engine `native` computes at once on a GPU, in fp32, in two tensors."""
+
+CONTEXT = GIB // 2
+"""CUDA context and libraries, a process."""
+
+COMMUNICATOR = GIB // 2
+"""Buffers of NCCL, a group."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """The fullest rank; its terms add up to its peak."""
+
+    terms: tuple[Term, ...]
+    pipeline_rank: int
+    """Which of the pipeline's ranks is the fullest."""
+
+    capacity: int | None
+    """Bytes of the device, or a CPU rank's share of resources.memory; None where it is not known."""
+
+    @property
+    def peak(self) -> int:
+        return sum(term.bytes for term in self.terms)
+
+    @property
+    def budget(self) -> int | None:
+        return None if self.capacity is None else int(FILL * self.capacity)
+
+    @property
+    def fits(self) -> bool:
+        """True too where the capacity is not known."""
+        return self.budget is None or self.peak < self.budget
+
+
+def estimate_memory(run: Run, capacity: int | None) -> Memory:
+    """The estimate for the pipeline rank that needs the most."""
+    ranks = [Memory(terms=_rank_terms(run, rank), pipeline_rank=rank, capacity=capacity) for rank in _ranks(run)]
+    return max(ranks, key=lambda memory: memory.peak)
+
+
+def _ranks(run: Run) -> Iterable[int]:
+    """The pipeline ranks that can be the fullest: both ends, and of those between with the same layers the first, since it has the most
+    micro-batches in flight."""
+    last = run.mesh.pp - 1
+    found: dict[object, int] = {}
+    for rank in range(run.mesh.pp):
+        found.setdefault((rank in (0, last), rank == last, kinds_held(run.shape, run.mesh, rank)), rank)
+    return found.values()
+
+
+def _rank_terms(run: Run, rank: int) -> tuple[Term, ...]:
+    mine = held(run.shape, run.mesh, run.peft, rank)
+    tensors = max(_moments(run, mine, rank), key=lambda terms: sum(term.bytes for term in terms))
+    return tuple(term for term in (*tensors, *_overhead(run, sum(term.bytes for term in tensors))) if term.bytes)
+
+
+def _moments(run: Run, mine: Held, rank: int) -> Iterator[tuple[Term, ...]]:
+    """What stands as the last backward pass begins, and when it is through."""
+    shares, *weights, optimizer = _states(run, mine)
+    gradients = shares if _reduces(run) or not _adds_up_whole(run) else _unreduced_gradients(mine)
+    copies, bucket = tuple(_working_copies(run, mine)), zero_buffers.bucket(run, mine)
+    early = (gradients,) if _gradients_stand(run, rank) else ()
+    filled = (bucket,) if run.on_gpu or run.mesh.zero_stage == 3 else ()  # a CPU gives pages to what has been written only
+    passing = max(_logits(run, rank), _one_layer(run, mine), key=lambda term: term.bytes)
+    yield (*weights, *early, optimizer, *copies, *filled, *_activations(run, mine, rank), passing)
+    last = _reduction(run, mine)
+    if run.engine == "deepspeed" and run.mesh.zero_stage in (1, 2):
+        last = max(bucket, zero_buffers.step_copy(run, mine), key=lambda term: term.bytes)  # the bucket is gone by the step
+    else:
+        copies = (*copies, bucket)
+    yield (*weights, gradients, optimizer, *copies, last)
+
+
+def _gradients_stand(run: Run, rank: int) -> bool:
+    """Whether there are gradients as the last backward pass begins: of an earlier micro-batch, or in a buffer that is always there."""
+    if run.engine == "megatron" or (run.engine == "deepspeed" and (run.mesh.zero_stage == 3 or run.offload.optimizer != "none")):
+        return True
+    return run.batch.accumulation * run.virtual > _chunks(run, rank)
+
+
+def _chunks(run: Run, rank: int) -> int:
+    mesh = run.mesh
+    return activations.chunks_in_flight(mesh.schedule, pp=mesh.pp, rank=rank, virtual=run.virtual, accumulation=run.batch.accumulation)
+
+
+def _states(run: Run, mine: Held) -> Iterator[Term]:
+    """Gradients, weights of one kind or two, optimizer."""
+    mesh, precision = run.mesh, run.training.precision
+    cost = bytes_per_parameter.trained(run.engine, mesh.zero_stage, precision, run.replicas, run.away)
+    expert = bytes_per_parameter.trained(run.engine, mesh.zero_stage, precision, run.replicas // mesh.ep, run.away)
+    experts = mine.trained_experts
+    size = int(cost.gradients * mine.trained + expert.gradients * experts)
+    yield Term(name="gradients", bytes=size, how=f"{cost.gradients:.3g} bytes a trained weight")
+    cut = f"; {expert.weights:.3g} of an expert, over {run.replicas // mesh.ep}" if mesh.ep > 1 else ""
+    if run.peft:
+        base = bytes_per_parameter.frozen(run.engine, mesh.zero_stage, precision, run.replicas, run.away)
+        other = bytes_per_parameter.frozen(run.engine, mesh.zero_stage, precision, run.replicas // mesh.ep, run.away)
+        how = f"{base:.3g} bytes a weight: frozen{cut}"
+        yield Term(name="base weights", bytes=int(base * (mine.layers + mine.ends) + other * mine.experts), how=how)
+        yield Term(name="adapter weights", bytes=int(cost.weights * mine.adapter), how=f"{cost.weights:.3g} bytes a weight: {cost.source}")
+    else:
+        size = int(cost.weights * mine.trained + expert.weights * experts)
+        yield Term(name="weights", bytes=size, how=f"{cost.weights:.3g} bytes a weight: {cost.source}{cut}")
+    size = int(cost.optimizer * mine.trained + expert.optimizer * experts)
+    yield Term(name="optimizer", bytes=size, how=f"{cost.optimizer:.3g} bytes a trained weight")
+
+
+def _working_copies(run: Run, mine: Held) -> Iterator[Term]:
+    """Weights that exist a second time while the layers compute, in the precision they compute in."""
+    mesh, element = run.mesh, run.element
+    if run.engine == "native" and (run.replicas > 1 or element == 2):
+        if mesh.zero_stage == 3 and mesh.pp == 1:
+            size = element * (mine.ends + 2 * mine.largest_layer)
+            yield Term(name="gathered layers", bytes=int(size), how=f"{element} bytes a weight of the ends and of two layers, whole: FSDP2")
+            return
+        yield Term(
+            name="gathered weights", bytes=int(element * mine.total), how=f"{element} bytes a weight, kept between micro-batches: FSDP2"
+        )
+    elif run.engine == "deepspeed" and mesh.zero_stage == 3:
+        yield from zero_buffers.stage_3(run, mine)
+
+
+def _adds_up_whole(run: Run) -> bool:
+    """Whether FSDP2 adds micro-batches up in whole gradients, as it does below stage 3 and in a pipeline."""
+    sharded = run.engine == "native" and (run.replicas > 1 or run.element == 2)
+    return sharded and (run.mesh.pp > 1 or run.batch.accumulation > 1)
+
+
+def _unreduced_gradients(mine: Held) -> Term:
+    return Term(
+        name="unreduced gradients", bytes=int(4 * mine.all_trained), how="4 bytes a trained weight, until the last micro-batch is through"
+    )
+
+
+def _activations(run: Run, mine: Held, rank: int) -> Iterator[Term]:
+    mesh, tokens, element = run.mesh, run.tokens, run.element
+    chunks = _chunks(run, rank)
+    flight = chunks / run.virtual
+    if run.training.activation_checkpointing == "full":
+        each, what = activations.recomputed_bytes(run.shape, element) / run.sequence_parts * mine.count, "inputs"
+    else:
+        each, what = sum(count * _layer_bytes(run, layer) for layer, count in mine.kinds), "all values"
+    how = f"{what} of {mine.count} layers x {tokens} tokens x {flight:.3g} micro-batches in flight"
+    yield Term(name="activations", bytes=int(flight * tokens * each), how=how)
+    if mesh.pp > 1:
+        size = 2 * chunks * tokens * element * run.shape.hidden // run.sequence_parts
+        yield Term(name="stage borders", bytes=size, how=f"input and output of {chunks} passes through a stage")
+    if run.packed:
+        seen = tokens * mesh.cp  # attention sees whole sequences
+        size = seen * run.training.sequence_length * (1 + element)
+        yield Term(name="attention mask", bytes=size, how=f"{seen} x {run.training.sequence_length} values, as a truth value and as a bias")
+
+
+def _layer_bytes(run: Run, layer: int) -> float:
+    sequence, mesh = run.training.sequence_length, run.mesh
+    megatron = run.engine == "megatron"
+    kept = activations.layer_bytes(run.shape, layer, sequence=sequence, element=run.element, tp=mesh.tp, eager=run.eager, megatron=megatron)
+    moved = activations.context_values(run.shape, tp=mesh.tp, cp=mesh.cp) + activations.expert_values(
+        run.shape, layer, tp=mesh.tp, ep=mesh.ep
+    )
+    return kept + run.element * moved
+
+
+def _one_layer(run: Run, mine: Held) -> Term:
+    """Backward through the widest layer: gradients of its values and, where it is computed again, the values."""
+    again = run.training.activation_checkpointing == "full"
+    values = max(activations.feed_forward_values(run.shape, layer) for layer, _ in mine.kinds)
+    parts = run.sequence_parts
+    hidden = run.shape.hidden * (4 / parts + (2 if parts > 1 else 0))  # an input and a gradient are gathered to whole sequences
+    gradients = run.element * (hidden + 0.75 * values / run.mesh.tp)
+    kept = max(_layer_bytes(run, layer) for layer, _ in mine.kinds) if again else 0
+    how = "gradients of one layer's values" + (", and the values, computed again" if again else "")
+    return Term(name="one layer", bytes=int(run.tokens * (gradients + kept) + _whole_gradients(run, mine)), how=how)
+
+
+def _reduces(run: Run) -> bool:
+    """Whether FSDP2 reduces whole gradients to shares, unit by unit, while backward goes on."""
+    return run.engine == "native" and run.mesh.pp == 1 and run.mesh.zero_stage == 3 and (run.replicas > 1 or run.element == 2)
+
+
+def _whole_gradients(run: Run, mine: Held) -> float:
+    """Those of the ends until backward is through, and those of one layer on its way to shares, also in fp32."""
+    if not _reduces(run) or run.peft:
+        return 0.0
+    return run.element * mine.ends + (run.element + 4 + 4 / run.replicas) * mine.largest_layer
+
+
+def _reduction(run: Run, mine: Held) -> Term:
+    """After backward: the gradients of the ends, whole, in fp32 and as a share."""
+    size = (run.element + 4 + 4 / run.replicas) * mine.ends if _reduces(run) and not run.peft else 0
+    return Term(
+        name="last reduction", bytes=int(size), how="gradients of the token table and the output matrix: whole, in fp32, as a share"
+    )
+
+
+def _logits(run: Run, rank: int) -> Term:
+    """The larger of what the loss needs, and the gradient of the logits with that of the output matrix.
+
+    Whole logits are overwritten by their gradient, chunk by chunk; `deepspeed` gathers those that tp cuts. Else in fp32: the log-softmax,
+    its gradient and the gradient of the logits, 12 bytes; of logits that stay cut, which is torch's loss_parallel, the exponential too;
+    Megatron's softmax becomes its gradient, and of fp32 logits it takes the place. GPipe keeps of every micro-batch what backward needs."""
+    if rank != run.mesh.pp - 1:
+        return Term(name="logits", bytes=0, how="on the last stage only")
+    shape, element = run.shape, run.element
+    tp = shape.vocabulary_parts(run.mesh.tp)
+    waiting = run.batch.accumulation - 1 if run.mesh.pp > 1 and run.mesh.schedule == "gpipe" else 0
+    whole = run.engine == "deepspeed" or tp == 1
+    part = shape.vocab if whole else shape.vocab // tp
+    overwritten = whole and run.engine in ("native", "deepspeed")
+    whole_in_fp32 = {2: 8, 4: 4}[element] if run.engine == "megatron" else 12 if whole else 16
+    each = element * (1 + waiting) if overwritten else whole_in_fp32 + 4 * waiting
+    gathered = run.tokens * element * shape.vocab // tp if whole and tp > 1 else 0
+    chunk = 8 * min(run.tokens * part, LOSS_CHUNK) if overwritten and run.on_gpu else 0
+    loss = run.tokens * part * each + max(gathered, chunk)
+    matrix = 0 if run.peft else element * shape.vocab * shape.hidden // tp
+    backward = run.tokens * part * element * (1 + waiting) + matrix
+    how = f"{each} bytes x {run.tokens} tokens x {part} of the vocabulary" + (", and a chunk in fp32" if chunk else "")
+    if backward > loss:
+        how = f"gradient of {run.tokens} tokens x {part} of the vocabulary, and that of the output matrix"
+    return Term(name="logits", bytes=max(loss, backward), how=how)
+
+
+def _overhead(run: Run, tensors: int) -> Iterator[Term]:
+    if not run.on_gpu:
+        yield Term(name="process", bytes=PROCESS, how="interpreter and libraries")
+        size = int(HEAP * tensors) + min(tensors, SCRATCH)
+        yield Term(name="heap", bytes=size, how=f"{HEAP:.0%} of the tensors, kept by malloc, and scratch of the kernels")
+        return
+    groups = 1 + sum(degree > 1 for degree in (run.mesh.pp, run.mesh.dp, run.mesh.cp, run.mesh.tp, run.mesh.ep))
+    yield Term(name="CUDA context", bytes=CONTEXT, how="of the process")
+    yield Term(name="communicators", bytes=groups * COMMUNICATOR, how=f"0.5 GiB x {groups} groups of ranks")

@@ -1,0 +1,220 @@
+"""What a transformer is made of, in numbers: matrices, parameters, FLOPs. Read from config.json by families.py; used by the whole plan."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from llmtrain_operator.plan.model.traits import PLAIN, Traits
+
+Names = tuple[tuple[str, ...], str, tuple[str, ...], str]
+"""Last path parts of the projections: into attention, out of it, into the feed-forward network, out of it. One name for several: fused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matrix:
+    """A linear layer, or one for each expert of a mixture."""
+
+    name: str
+    """Last part of its module path: what peft.targetModules speaks of."""
+
+    inputs: int
+    outputs: int
+    bias: bool = False
+    copies: int = 1
+    """How many there are: the experts."""
+
+    used: int = 1
+    """How many of them a token passes through."""
+
+    linear: bool = True
+    """Whether an adapter can sit on it: routers and fused experts are no linear layers in transformers."""
+
+    split: Literal["column", "row", "none"] = "none"
+    """How tensor parallelism cuts it: over its outputs, over its inputs, or not at all."""
+
+    @property
+    def parameters(self) -> int:
+        return self.copies * (self.inputs * self.outputs + self.bias * self.outputs)
+
+    @property
+    def active(self) -> int:
+        """Multiplications a token, forward."""
+        return self.used * self.inputs * self.outputs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelShape:
+    """A decoder, or an encoder and a decoder where encoder_layers is not 0. Sizes are those of config.json."""
+
+    model_type: str
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    ffn: int
+    vocab: int
+    tied: bool
+    max_positions: int | None
+    names: Names
+    learned_positions: bool = False
+    gated: bool = True
+    qkv_bias: bool = False
+    out_bias: bool = False
+    mlp_bias: bool = False
+    norm_bias: bool = False
+    norms_per_layer: int = 2
+    qk_norm: Literal["none", "head", "full"] = "none"
+    """head: one norm vector for all heads of q and one for k; full: over all heads' outputs."""
+
+    encoder_layers: int = 0
+    position_buckets: int = 0
+    """T5's relative position table: buckets x heads, one in the encoder and one in the decoder."""
+
+    experts: int = 0
+    experts_per_token: int = 0
+    expert_ffn: int = 0
+    shared_ffn: int = 0
+    shared_gate: bool = False
+    dense_layers: frozenset[int] = frozenset()
+    """Layers of a mixture that are dense all the same."""
+
+    traits: Traits = PLAIN
+
+    @property
+    def attention_width(self) -> int:
+        """Outputs of the query projection."""
+        return self.heads * self.head_dim
+
+    @property
+    def kv_width(self) -> int:
+        return self.kv_heads * self.head_dim
+
+    def is_mixture(self, layer: int) -> bool:
+        return self.experts > 0 and layer not in self.dense_layers
+
+    def kinds(self, first: int = 0, last: int | None = None) -> tuple[tuple[int, int], ...]:
+        """Layers `first` to `last` - 1 (default: all) by kind: the model's first layer of that kind, and how many of it there are.
+
+        Layers of a kind cost the same, and there are two kinds at most, so that nothing loops over layers.
+        """
+        last = self.layers if last is None else last
+        if not self.experts:
+            return ((0, last - first),)
+        dense, mixture = _in_order(self.dense_layers)
+        among = bisect_left(dense, last) - bisect_left(dense, first)
+        return tuple((layer, count) for layer, count in ((dense[0] if dense else 0, among), (mixture, last - first - among)) if count)
+
+    def vocabulary_parts(self, tp: int) -> int:
+        """Into how many parts tensor parallelism cuts token table and output matrix: one where the vocabulary does not divide."""
+        return tp if self.vocab % tp == 0 else 1
+
+    def matrices(self, layer: int) -> tuple[Matrix, ...]:
+        """Linear layers of decoder layer `layer`, in the order of the forward pass."""
+        return _matrices(self, self.is_mixture(layer))
+
+    def layer_parameters(self, layer: int) -> int:
+        return sum(matrix.parameters for matrix in self.matrices(layer)) + self._norms(3 if self.encoder_layers else self.norms_per_layer)
+
+    @property
+    def embedding_parameters(self) -> int:
+        """Token table and learned positions."""
+        return self.vocab * self.hidden + (self.hidden * (self.max_positions or 0) if self.learned_positions else 0)
+
+    @property
+    def head_parameters(self) -> int:
+        """Output matrix; 0 where it is the token table itself."""
+        return 0 if self.tied else self.vocab * self.hidden
+
+    @property
+    def final_norm_parameters(self) -> int:
+        return self.hidden * (2 if self.norm_bias else 1)
+
+    @property
+    def parameters(self) -> int:
+        """Every weight of the model once, as `sum(p.numel() for p in model.parameters())` counts them."""
+        ends = self.embedding_parameters + self.final_norm_parameters + self.head_parameters
+        return ends + _totals(self)[0] + self._encoder()
+
+    @property
+    def matmul_parameters(self) -> int:
+        """Weights that multiply a token: no tables or norms, of a mixture the chosen experts only; the head, tied or not."""
+        encoder = self.encoder_layers * sum(matrix.active for matrix in self._attention() + self._feed_forward(self.ffn))
+        return _totals(self)[1] + encoder + self.vocab * self.hidden
+
+    def linears(self, targets: tuple[str, ...] | Literal["all-linear"], layer: int) -> tuple[Matrix, ...]:
+        """The matrices of a layer that an adapter on `targets` sits on."""
+        every = targets == "all-linear"
+        return tuple(m for m in self.matrices(layer) if m.linear and (every or m.name in targets))
+
+    def _attention(self) -> tuple[Matrix, ...]:
+        into, out, _, _ = self.names
+        widths = (self.attention_width, self.kv_width, self.kv_width)
+        outputs = widths if len(into) == 3 else (sum(widths),)
+        projections = tuple(
+            Matrix(name=name, inputs=self.hidden, outputs=width, bias=self.qkv_bias, split="column")
+            for name, width in zip(into, outputs, strict=True)
+        )
+        return (*projections, Matrix(name=out, inputs=self.attention_width, outputs=self.hidden, bias=self.out_bias, split="row"))
+
+    def _feed_forward(self, width: int) -> tuple[Matrix, ...]:
+        _, _, into, out = self.names
+        outputs = width * (2 if self.gated and len(into) == 1 else 1)
+        ups = tuple(Matrix(name=name, inputs=self.hidden, outputs=outputs, bias=self.mlp_bias, split="column") for name in into)
+        return (*ups, Matrix(name=out, inputs=width, outputs=self.hidden, bias=self.mlp_bias, split="row"))
+
+    def _mixture(self) -> tuple[Matrix, ...]:
+        many, used = self.experts, self.experts_per_token
+        experts = (
+            Matrix(name="gate", inputs=self.hidden, outputs=self.experts, linear=False),
+            Matrix(name="experts.gate_up_proj", inputs=self.hidden, outputs=2 * self.expert_ffn, copies=many, used=used, linear=False),
+            Matrix(name="experts.down_proj", inputs=self.expert_ffn, outputs=self.hidden, copies=many, used=used, linear=False),
+        )
+        shared = self._feed_forward(self.shared_ffn) if self.shared_ffn else ()
+        gate = (Matrix(name="shared_expert_gate", inputs=self.hidden, outputs=1),) if self.shared_gate else ()
+        return experts + shared + gate
+
+    def _norms(self, count: int) -> int:
+        own = {"none": 0, "head": 2 * self.head_dim, "full": self.attention_width + self.kv_width}[self.qk_norm]
+        return count * self.final_norm_parameters + own
+
+    def _encoder(self) -> int:
+        if not self.encoder_layers:
+            return 0
+        layer = sum(matrix.parameters for matrix in self._attention() + self._feed_forward(self.ffn)) + self._norms(2)
+        return self.encoder_layers * layer + self.final_norm_parameters + 2 * self.position_buckets * self.heads
+
+
+@lru_cache(maxsize=256)
+def _matrices(shape: ModelShape, mixture: bool) -> tuple[Matrix, ...]:
+    """Layers are of two kinds at most, and a search asks for them thousands of times."""
+    attention = shape._attention() * (2 if shape.encoder_layers else 1)
+    return attention + (shape._mixture() if mixture else shape._feed_forward(shape.ffn))
+
+
+@lru_cache(maxsize=256)
+def _totals(shape: ModelShape) -> tuple[int, int]:
+    """Weights of all decoder layers, and those that multiply a token."""
+    weights = sum(count * shape.layer_parameters(layer) for layer, count in shape.kinds())
+    return weights, sum(count * matrix.active for layer, count in shape.kinds() for matrix in shape.matrices(layer))
+
+
+@lru_cache(maxsize=256)
+def _in_order(dense: frozenset[int]) -> tuple[tuple[int, ...], int]:
+    """Dense layers in rising order, and the first that is none."""
+    return tuple(sorted(dense)), next(layer for layer in range(len(dense) + 1) if layer not in dense)
+
+
+def flops_per_token(shape: ModelShape, sequence: int, *, frozen: bool = False, adapter: int = 0) -> float:
+    """Model FLOPs of one trained token, forward and backward; recomputation is not counted.
+
+    6 N + 12 L H Q T of Chowdhery et al. 2022 (PaLM), appendix B, with N the weights that multiply a token. The attention term is
+    the whole square: it is not halved for the causal mask. With frozen weights their gradient is not computed: 4 N, plus 6 a
+    weight of the adapters. An encoder-decoder is counted for as many source as target tokens, each of which passes one of the two.
+    """
+    layers = shape.layers if not shape.encoder_layers else (shape.encoder_layers + 2 * shape.layers) / 2
+    weights = shape.matmul_parameters / (2 if shape.encoder_layers else 1)
+    return (4.0 if frozen else 6.0) * weights + 6.0 * adapter + 12.0 * layers * shape.attention_width * sequence

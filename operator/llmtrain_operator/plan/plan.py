@@ -1,0 +1,108 @@
+"""Manifest + model shape -> Plan: layout, batch, memory, speed, advice; or PlanError."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llmtrain_operator.api.job import LLMTrainJob
+from llmtrain_operator.manifest.problem import PlanError, Problem
+from llmtrain_operator.plan.advice import advice_on
+from llmtrain_operator.plan.checks.layout_checks import problems_of
+from llmtrain_operator.plan.checks.pods import problems_of_pods
+from llmtrain_operator.plan.layout.degrees import degrees_of
+from llmtrain_operator.plan.layout.hardware import Gpu, find_gpu
+from llmtrain_operator.plan.layout.request import Case
+from llmtrain_operator.plan.layout.throughput import Throughput, trainable_parameters
+from llmtrain_operator.plan.memory.estimate import Memory
+from llmtrain_operator.plan.model.shape import ModelShape
+from llmtrain_operator.plan.search.alternatives import Alternative, alternatives
+from llmtrain_operator.plan.search.auto_engine import pick
+from llmtrain_operator.plan.search.auto_layout import choose
+from llmtrain_operator.plan.search.candidate import Settled, settle
+from llmtrain_trainer.config import Batch, EngineName, Mesh
+
+MOST_BYTES = 2**55
+"""Of a rank: beyond it a plan is no estimate any more, and its numbers leave what JSON and Kubernetes can say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What will run, and what to expect of it."""
+
+    job: LLMTrainJob
+    """The manifest, with what auto chose filled in."""
+
+    engine: EngineName
+    shape: ModelShape | None
+    """None where config.json cannot be read here; memory and throughput are then None too."""
+
+    gpu: Gpu | None
+    """None on CPU processes."""
+
+    mesh: Mesh
+    batch: Batch
+    memory: Memory | None
+    throughput: Throughput | None
+    advice: tuple[str, ...]
+    why: tuple[str, ...]
+    """What auto thought; empty without it."""
+
+    engine_reason: str | None
+    """Why this engine, where the manifest leaves it to auto."""
+
+    alternatives: tuple[Alternative, ...]
+    """Changes that would fit; empty where the plan fits."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether the fullest rank stays below 80 % of its memory; True where that is not known."""
+        return self.memory is None or self.memory.fits
+
+    @property
+    def recompute(self) -> bool:
+        return self.job.spec.training.activation_checkpointing == "full"
+
+    @property
+    def trainable(self) -> int | None:
+        """Weights that get gradients."""
+        return trainable_parameters(self.shape, self.job.spec.peft) if self.shape else None
+
+
+def plan(job: LLMTrainJob, shape: ModelShape | None) -> Plan:
+    """Raises PlanError with every problem at once. `shape` is None where the model's config.json is out of reach."""
+    gpu = gpu_of(job)
+    if isinstance(gpu, Problem):
+        case = Case(job=job, shape=shape, gpu=None, degrees=degrees_of(job))
+        raise PlanError([gpu, *problems_of(case), *problems_of_pods(job)])
+    picked = pick(job, shape, gpu)
+    chosen, why = choose(picked.job, shape, gpu) if job.spec.parallelism.auto else (picked.job, ())
+    settled = settle(chosen, shape, gpu)
+    if settled.memory is not None and settled.memory.peak > MOST_BYTES:
+        raise PlanError([_beyond(settled)])
+    return Plan(
+        job=chosen,
+        engine=settled.engine,
+        shape=shape,
+        gpu=gpu,
+        mesh=settled.mesh,
+        batch=settled.batch,
+        memory=settled.memory,
+        throughput=settled.throughput,
+        advice=advice_on(settled),
+        why=(*([picked.why] if picked.why else []), *why),
+        engine_reason=picked.why,
+        alternatives=() if settled.fits else alternatives(settled),
+    )
+
+
+def _beyond(settled: Settled) -> Problem:
+    training = settled.job.spec.training
+    value = f"{settled.batch.micro_size} sequences of {training.sequence_length} tokens in a pass"
+    rule = f"a rank would need {settled.memory.peak / 2**40:.3g} TiB" if settled.memory else ""
+    return Problem("spec.training", value, rule, "Use a smaller microBatchSize, a smaller sequenceLength or a smaller model")
+
+
+def gpu_of(job: LLMTrainJob) -> Gpu | Problem | None:
+    """None without GPUs."""
+    resources = job.spec.resources
+    return find_gpu(resources.gpu or "missing") if resources.gpus_per_node else None

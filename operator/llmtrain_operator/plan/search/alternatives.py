@@ -1,0 +1,154 @@
+"""What would fit, when the manifest does not: up to three changes to it, each checked and estimated like a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from llmtrain_operator.api.job import LLMTrainJob
+from llmtrain_operator.api.job.resources import MOST_NODES
+from llmtrain_operator.manifest.divisors import divisors
+from llmtrain_operator.manifest.edit import Changes, edited
+from llmtrain_operator.plan.layout.hardware import PRODUCTS
+from llmtrain_operator.plan.search.auto_layout import choose
+from llmtrain_operator.plan.search.candidate import Settled, valid
+from llmtrain_trainer.config import EngineName, Offload, Peft
+
+MOST = 3
+
+SHARING: dict[EngineName, tuple[int, ...]] = {"native": (3,), "deepspeed": (3, 1), "megatron": (1,)}
+"""Stages in which the replicas of each engine share out the most, the best first; a pipeline of DeepSpeed's has the second only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alternative:
+    """Fields to set, and what the plan would then expect."""
+
+    changes: tuple[tuple[str, Any], ...]
+    peak_bytes: int
+    budget_bytes: int
+    tokens_per_second: float | None
+
+
+def alternatives(settled: Settled) -> tuple[Alternative, ...]:
+    """The first changes that fit, small ones first: recomputation, micro-batch, sharing, degrees, offload, LoRA, engine, nodes, GPU."""
+    found: list[Alternative] = []
+    for changes in _candidates(settled):
+        gpu = settled.gpu if "spec.resources.gpu" not in changes else next(g for g in PRODUCTS if g.name == changes["spec.resources.gpu"])
+        other = valid(edited(settled.job, changes), settled.shape, gpu)
+        if isinstance(other, Settled) and other.fits and other.memory and other.memory.budget:
+            rate = other.throughput.tokens_per_second if other.throughput else None
+            entries = tuple((path, _plain(value)) for path, value in changes.items())
+            found.append(
+                Alternative(changes=entries, peak_bytes=other.memory.peak, budget_bytes=other.memory.budget, tokens_per_second=rate)
+            )
+        if len(found) == MOST:
+            break
+    return tuple(found)
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json", by_alias=True, exclude_unset=True) if isinstance(value, Peft | Offload) else value
+
+
+def _candidates(settled: Settled) -> Iterator[Changes]:
+    training, mesh = settled.job.spec.training, settled.mesh
+    recompute: dict[str, Any] = {} if training.activation_checkpointing == "full" else {"spec.training.activationCheckpointing": "full"}
+    micro: dict[str, Any] = {"spec.training.microBatchSize": 1} if training.micro_batch_size > 1 else {}
+    most = max(SHARING[settled.engine], default=0)
+    zero: dict[str, Any] = {"spec.parallelism.zeroStage": most} if mesh.zero_stage < most and mesh.dp > 1 else {}
+    for first in (recompute, micro, zero):
+        if first:
+            yield first
+    if recompute and micro:
+        yield recompute | micro
+    if zero and (recompute or micro):
+        yield zero | recompute | micro
+    yield from _other_layouts(settled)
+    if settled.engine == "deepspeed":
+        yield from _offloads(settled, recompute | micro)
+    if lora := _lora(settled):
+        yield lora
+        if recompute or micro:
+            yield lora | recompute | micro
+    yield from _other_engines(settled, recompute | micro)
+    yield from _more(settled, recompute | micro | zero)
+
+
+def _other_layouts(settled: Settled) -> Iterator[Changes]:
+    """What auto would choose on the same devices."""
+    axes = ("tensor", "pipeline", "context", "expert", "data")
+    for stage in SHARING[settled.engine]:
+        freed = {f"spec.parallelism.{axis}": None for axis in axes} | {"spec.parallelism.zeroStage": stage}
+        chosen, _ = choose(edited(settled.job, freed), settled.shape, settled.gpu)
+        if found := _differences(settled, chosen):
+            yield found
+
+
+def _differences(settled: Settled, new: LLMTrainJob) -> Changes:
+    before, after = settled.job.spec, new.spec
+    pairs: dict[str, tuple[Any, Any]] = {
+        f"spec.parallelism.{axis}": (getattr(before.parallelism, axis) or 1, getattr(after.parallelism, axis) or 1)
+        for axis in ("tensor", "pipeline", "context", "expert")
+    } | {
+        "spec.parallelism.zeroStage": (settled.mesh.zero_stage, after.parallelism.zero_stage),
+        "spec.training.microBatchSize": (before.training.micro_batch_size, after.training.micro_batch_size),
+        "spec.training.activationCheckpointing": (before.training.activation_checkpointing, after.training.activation_checkpointing),
+    }
+    changes: dict[str, Any] = {path: value for path, (was, value) in pairs.items() if was != value}
+    return changes | ({"spec.parallelism.data": None} if changes and before.parallelism.data else {})
+
+
+def _offloads(settled: Settled, savings: Changes) -> Iterator[Changes]:
+    """Host memory for what the replicas have shared out; the plan then says how much of it that takes."""
+    if settled.gpu is None or settled.job.spec.parallelism.offload or settled.mesh.pp > 1:
+        return
+    for offload in (Offload(optimizer="cpu"), Offload(optimizer="cpu", parameters="cpu")):
+        changes = {"spec.parallelism.zeroStage": 3, "spec.parallelism.offload": offload}
+        yield changes
+        if savings:
+            yield {**changes, **savings}
+
+
+def _other_engines(settled: Settled, savings: Changes) -> Iterator[Changes]:
+    """The other engines in the same degrees, each sharing out what it can, then DeepSpeed with host memory."""
+    for engine in ("native", "deepspeed", "megatron"):
+        if engine == settled.engine or settled.job.spec.parallelism.offload or settled.job.spec.parallelism.deepspeed:
+            continue
+        given = settled.job.spec.parallelism.zero_stage is not None
+        changes: dict[str, Any] = {"spec.parallelism.engine": engine} | ({"spec.parallelism.zeroStage": None} if given else {})
+        yield changes
+        if savings:
+            yield {**changes, **savings}
+        if engine == "deepspeed":
+            yield from ({**changes, **away} for away in _offloads(settled, savings))
+
+
+def _lora(settled: Settled) -> dict[str, Any]:
+    """Adapters instead of full training, where there are weights to adapt."""
+    spec = settled.job.spec
+    pretrained = spec.model.source is not None and spec.model.init == "pretrained"
+    return {"spec.peft": Peft(method="lora")} if pretrained and spec.peft is None else {}
+
+
+def _more(settled: Settled, savings: Changes) -> Iterator[Changes]:
+    """More nodes with the same model parallelism, as far as the batch divides; then a larger GPU."""
+    spec, mesh = settled.job.spec, settled.mesh
+    passes = settled.job.spec.training.global_batch_size
+    for factor in divisors(max(1, passes // mesh.dp))[1:]:
+        if mesh.nodes * factor > MOST_NODES:
+            break
+        nodes: dict[str, Any] = {"spec.resources.nodes": mesh.nodes * factor} | (
+            {"spec.parallelism.data": None} if spec.parallelism.data else {}
+        )
+        yield nodes
+        if savings:
+            yield {**nodes, **savings}
+    if settled.gpu:
+        for gpu in sorted(
+            (g for g in PRODUCTS if g.memory_bytes > settled.gpu.memory_bytes and g.domain >= 8), key=lambda g: g.memory_bytes
+        ):
+            yield {"spec.resources.gpu": gpu.name}
+            if savings:
+                yield {"spec.resources.gpu": gpu.name, **savings}

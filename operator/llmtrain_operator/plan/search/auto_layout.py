@@ -1,0 +1,319 @@
+"""parallelism.auto: every layout the given degrees leave open, checked and estimated; the cheapest that fits, and why.
+
+The order of thought: no model parallelism while the weights shared out over data parallelism fit; tensor parallelism inside a node
+next; a pipeline where that is not enough; long sequences cut inside a node, experts over replicas; recomputation where it saves more
+than it costs. Relative cost says so in one number.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from math import log2
+
+from llmtrain_operator.api.job import LLMTrainJob
+from llmtrain_operator.manifest.divisors import divisors
+from llmtrain_operator.manifest.edit import edited
+from llmtrain_operator.manifest.problem import Problem
+from llmtrain_operator.plan.layout.hardware import Gpu
+from llmtrain_operator.plan.layout.throughput import RECOMPUTED, bubble_share
+from llmtrain_operator.plan.model.shape import ModelShape
+from llmtrain_operator.plan.search.candidate import Settled, valid
+
+TENSOR_COST = 0.06
+"""Time lost each time the tensor degree doubles, where no GPU is named. A judgement, not a measurement."""
+
+REACHED_LINK, REACHED_PEAK = 0.8, 0.4
+"""Shares of a link's and of a GPU's data-sheet speed that all-reduces and matrices reach. Judgements."""
+
+PIPELINE_COST = 0.02
+"""Time lost each time the pipeline degree doubles, beside the bubble. A judgement, not a measurement."""
+
+CONTEXT_COST = 0.04
+"""Time lost each time the context degree doubles: four exchanges a layer, of heads. A judgement, not a measurement."""
+
+EXPERT_COST = 0.03
+"""Time lost each time the expert degree doubles: two exchanges a layer, of tokens, and ranks that wait for the one with the most of
+them. A judgement, not a measurement."""
+
+LONG_SEQUENCE = 16_384
+"""Tokens from which on sequences are cut; below, tensor parallelism and recomputation do as well."""
+
+SMALL_PASS = 512
+"""Tokens of a forward pass at which matrices reach half of their speed; of matrices that are cut, in proportion. A judgement."""
+
+LARGEST_PIPELINE = 64
+
+MOST_DEGREES, MOST_MICROS = 96, 12
+"""Combinations of degrees, and micro-batches of each, that are looked at: numbers with many divisors would take hours."""
+
+_BY_MICRO = ("spec.training.microBatchSize", "spec.training.globalBatchSize")
+"""Fields of refusals that another micro-batch may not meet."""
+
+SHARING_COST = {2: 0.01, 3: 0.05}
+"""Time lost to the exchanges of DeepSpeed's ZeRO stages 2 and 3, over stage 1. A judgement, not a measurement."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A valid layout and its cost; 1 would be a step without any loss to parallelism."""
+
+    settled: Settled
+    cost: float
+
+    @property
+    def tensor(self) -> int:
+        return self.settled.mesh.tp
+
+    @property
+    def pipeline(self) -> int:
+        return self.settled.mesh.pp
+
+    @property
+    def context(self) -> int:
+        return self.settled.mesh.cp
+
+    @property
+    def expert(self) -> int:
+        return self.settled.mesh.ep
+
+    @property
+    def zero(self) -> int:
+        return self.settled.mesh.zero_stage
+
+    @property
+    def micro(self) -> int:
+        return self.settled.batch.micro_size
+
+    @property
+    def recomputes(self) -> bool:
+        return self.settled.job.spec.training.activation_checkpointing == "full"
+
+    @property
+    def peak(self) -> int:
+        return self.settled.memory.peak if self.settled.memory else 0
+
+
+def choose(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> tuple[LLMTrainJob, tuple[str, ...]]:
+    """The manifest with the choice filled in, and the reasons. Without a valid candidate it comes back as it is, to be refused.
+
+    Where nothing fits, the candidate that needs the least memory: plan.py then says by how much it does not fit.
+    """
+    if shape is None:
+        return job, ("The model's shape is not known yet, so auto leaves every degree that is not given at 1.",)
+    ways, left_out = _bounded(tuple(_degrees(job, shape, gpu)))
+    found = [candidate for degrees in ways for candidate in _along(job, shape, gpu, degrees)]
+    if not found:
+        return job, ()
+    fitting = [candidate for candidate in found if candidate.settled.fits]
+    best = min(fitting, key=_preference) if fitting else min(found, key=lambda c: (c.peak, c.cost))
+    return best.settled.job, (_counted(found, fitting), *_cut_short(ways, left_out), *(_reasons(best, found) if fitting else ()))
+
+
+def _preference(candidate: Candidate) -> tuple[float, int, float, int]:
+    """The cheapest; of those that cost the same to a hundredth, the one that cuts the model least."""
+    return round(candidate.cost, 2), candidate.tensor * candidate.pipeline * candidate.context, candidate.cost, candidate.peak
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ways:
+    """Degrees that multiply to the devices. The micro-batch and recomputation are open along each."""
+
+    tp: int
+    pp: int
+    cp: int
+    ep: int
+    zero: int | None
+    micros: tuple[int, ...]
+    exchange: float
+    """What the degrees cost by themselves: see `exchange_cost`."""
+
+
+def exchange_cost(tensor: float, *, pp: int, cp: int, ep: int) -> float:
+    """Time that ranks spend on exchanging, over the time of the matrices; `tensor` of it for tensor parallelism."""
+    return tensor + PIPELINE_COST * log2(pp) + CONTEXT_COST * log2(cp) + EXPERT_COST * log2(ep)
+
+
+def tensor_cost(shape: ModelShape | None, gpu: Gpu | None, tp: int) -> float:
+    """All-reduces of a layer over its matrices: 8 h (t - 1) / t values of 2 bytes a token (Narayanan et al. 2021, section 3.2) over the
+    link in one direction, against 6 FLOPs for each weight that multiplies a token. Small models lose most."""
+    if shape is None or gpu is None:
+        return TENSOR_COST * log2(tp)
+    traffic = 16 * shape.hidden * (tp - 1) / tp / (REACHED_LINK * gpu.link_bytes_per_second / 2)
+    weights = (shape.matmul_parameters - shape.vocab * shape.hidden) / shape.layers
+    return traffic / (6 * weights / tp / (REACHED_PEAK * gpu.peak_flops("bf16")))
+
+
+def _degrees(job: LLMTrainJob, shape: ModelShape, gpu: Gpu | None) -> Iterator[Ways]:
+    """Every combination of what is not given."""
+    parallel, resources, training = job.spec.parallelism, job.spec.resources, job.spec.training
+    procs = resources.gpus_per_node or resources.procs_per_node or 1
+    world = resources.nodes * procs
+    stages = tuple(pp for pp in divisors(world) if pp * parallel.virtual_stages <= min(shape.layers, LARGEST_PIPELINE))
+    tensors = (parallel.tensor,) if parallel.tensor else divisors(procs)
+    pipelines = (parallel.pipeline,) if parallel.pipeline else stages
+    costs = {tp: tensor_cost(shape, gpu, tp) for tp in tensors}
+    for tp, pp, cp in product(tensors, pipelines, _contexts(job, procs)):
+        dp, rest = divmod(world, tp * pp * cp)
+        if rest or training.global_batch_size % dp or (not parallel.context and procs % (tp * cp)):
+            continue
+        micros = _micros(training.global_batch_size // dp)
+        for ep, zero in product(_experts(job, shape, dp * cp), _stages(job, pp)):
+            cost = exchange_cost(costs[tp], pp=pp, cp=cp, ep=ep)
+            yield Ways(tp=tp, pp=pp, cp=cp, ep=ep, zero=zero, micros=micros, exchange=cost)
+
+
+@cache
+def _micros(most: int) -> tuple[int, ...]:
+    """Micro-batches that divide a replica's share of the batch; of very many the largest below each power of two."""
+    found = divisors(most)
+    if len(found) <= MOST_MICROS:
+        return found
+    below = (found[bisect_right(found, 2**power) - 1] for power in range(MOST_MICROS))
+    return tuple(dict.fromkeys(below))
+
+
+def _bounded(ways: tuple[Ways, ...]) -> tuple[tuple[Ways, ...], int]:
+    """Of too many the cheapest and, for models that do not fit there, as many evenly spread over the rest; and how many are left out."""
+    if len(ways) <= MOST_DEGREES:
+        return ways, 0
+    cheapest = sorted(ways, key=lambda each: each.exchange)
+    half = MOST_DEGREES // 2
+    rest = cheapest[half:]
+    kept = (*cheapest[:half], *(rest[index * len(rest) // half] for index in range(half)))
+    return kept, len(ways) - len(kept)
+
+
+def _along(job: LLMTrainJob, shape: ModelShape, gpu: Gpu | None, ways: Ways) -> Iterator[Candidate]:
+    """The candidates of these degrees. A larger micro-batch than one that does not fit does not fit either, and is not looked at."""
+    for recompute in ("none", "full"):
+        for micro in ways.micros:
+            changes = {
+                "spec.parallelism.tensor": ways.tp,
+                "spec.parallelism.pipeline": ways.pp,
+                "spec.training.microBatchSize": micro,
+                "spec.training.activationCheckpointing": recompute,
+                "spec.parallelism.zeroStage": ways.zero,
+            } | {f"spec.parallelism.{name}": degree for name, degree in (("context", ways.cp), ("expert", ways.ep)) if degree > 1}
+            settled = valid(edited(job, changes), shape, gpu)
+            if isinstance(settled, Problem):
+                if settled.field not in _BY_MICRO:
+                    return  # whatever the micro-batch
+                continue
+            yield Candidate(settled=settled, cost=relative_cost(settled))
+            if not settled.fits:
+                break
+
+
+def _stages(job: LLMTrainJob, pp: int) -> tuple[int | None, ...]:
+    """ZeRO stages: the one given; those of DeepSpeed, without a pipeline; the engine's own."""
+    given = job.spec.parallelism.zero_stage
+    return (1, 2, 3) if given is None and job.spec.parallelism.engine == "deepspeed" and pp == 1 else (given,)
+
+
+def _contexts(job: LLMTrainJob, procs: int) -> tuple[int, ...]:
+    """Degrees to cut sequences by: the one given; inside a node where sequences are long."""
+    given, attention = job.spec.parallelism.context, job.spec.model.attention
+    if given:
+        return (given,)
+    return divisors(procs) if job.spec.training.sequence_length >= LONG_SEQUENCE and attention == "sdpa" else (1,)
+
+
+def _experts(job: LLMTrainJob, shape: ModelShape, replicas: int) -> tuple[int, ...]:
+    """Degrees to cut experts by: the one given; those that divide experts and replicas."""
+    given = job.spec.parallelism.expert
+    if given or not shape.experts:
+        return (given or 1,)
+    return tuple(degree for degree in divisors(shape.experts) if replicas % degree == 0)
+
+
+def relative_cost(settled: Settled) -> float:
+    """Time of a step over the time of one that loses nothing to bubble, recomputation, communication or small matrices."""
+    mesh, training = settled.mesh, settled.job.spec.training
+    again = RECOMPUTED if training.activation_checkpointing == "full" else 1.0
+    exchange = 1 + exchange_cost(tensor_cost(settled.shape, settled.gpu, mesh.tp), pp=mesh.pp, cp=mesh.cp, ep=mesh.ep)
+    tokens = settled.batch.micro_size * training.sequence_length / mesh.cp / mesh.tp
+    if settled.engine == "deepspeed":
+        exchange += SHARING_COST.get(mesh.zero_stage, 0.0)
+    return again * exchange * (1 + SMALL_PASS / tokens) / (1 - bubble_share(mesh, settled.batch))
+
+
+def _counted(found: list[Candidate], fitting: list[Candidate]) -> str:
+    fit = f"{len(fitting)} fit" if fitting else "none fits, so this is the one that needs the least memory"
+    return f"Of {len(found)} layouts that divide evenly and were looked at, {fit}."
+
+
+def _cut_short(ways: tuple[Ways, ...], left_out: int) -> tuple[str, ...]:
+    if not left_out:
+        return ()
+    said = f"The devices can be divided in {len(ways) + left_out} ways, of which {len(ways)} were looked at"
+    return (f"{said}: give tensor, pipeline, context or expert to look at the rest.",)
+
+
+def _reasons(best: Candidate, found: list[Candidate]) -> tuple[str, ...]:
+    contexts, experts, zeros = ({getattr(c, axis) for c in found} for axis in ("context", "expert", "zero"))
+    less_context, less_expert, less_zero = (
+        [c for c in found if getattr(c, axis) < getattr(best, axis)] for axis in ("context", "expert", "zero")
+    )
+    return (
+        _why(f"tensor {best.tensor}", best, [c for c in found if c.tensor < best.tensor], best.tensor == 1, _alone("tensor", best)),
+        _why(
+            f"pipeline {best.pipeline}",
+            best,
+            [c for c in found if c.pipeline < best.pipeline],
+            best.pipeline == 1,
+            _alone("pipeline", best),
+        ),
+        *([_why(f"context {best.context}", best, less_context, best.context == 1, _alone("context", best))] if len(contexts) > 1 else []),
+        *([_why(f"expert {best.expert}", best, less_expert, best.expert == 1, _alone("expert", best))] if len(experts) > 1 else []),
+        *([_why(f"zeroStage {best.zero}", best, less_zero, False, "")] if len(zeros) > 1 and less_zero else []),
+        _why(
+            "Recomputation" if best.recomputes else "No recomputation",
+            best,
+            _same(found, best, lambda c: not c.recomputes and c.micro <= best.micro),
+            not best.recomputes,
+            "No recomputation: the activations fit without it.",
+        ),
+        _micro(best, _same(found, best, lambda c: c.micro > best.micro and c.recomputes == best.recomputes)),
+    )
+
+
+def _same(found: list[Candidate], best: Candidate, also: Callable[[Candidate], bool]) -> list[Candidate]:
+    """Candidates of the same degrees that differ in the rest."""
+    degrees = (best.tensor, best.pipeline, best.context, best.expert, best.zero)
+    return [c for c in found if (c.tensor, c.pipeline, c.context, c.expert, c.zero) == degrees and also(c)]
+
+
+def _alone(axis: str, best: Candidate) -> str:
+    return f"{axis} 1: with {best.settled.mesh.dp} replicas it fits without, and each degree of {axis} parallelism costs time."
+
+
+def _why(what: str, best: Candidate, less: list[Candidate], least: bool, alone: str) -> str:
+    """Why not less of it: not valid, does not fit, or slower."""
+    if least:
+        return alone
+    if not less:
+        return f"{what}: less of it does not divide the batch and the model evenly."
+    fitting = [c for c in less if c.settled.fits]
+    if not fitting:
+        least_peak = min(c.peak for c in less) / 2**30
+        return f"{what}: with less of it a rank needs at least {least_peak:.1f} GiB, over the limit of {_budget(best)}."
+    return f"{what}: with less of it a step is expected to take {min(c.cost for c in fitting) / best.cost:.2f} times as long."
+
+
+def _micro(best: Candidate, larger: list[Candidate]) -> str:
+    if not larger:
+        return f"microBatchSize {best.micro}: the largest that the global batch allows."
+    if fitting := [c for c in larger if c.settled.fits]:
+        ratio = min(c.cost for c in fitting) / best.cost
+        return f"microBatchSize {best.micro}: a larger one leaves the pipeline idle for longer ({ratio:.2f} times the step)."
+    least = min(c.peak for c in larger) / 2**30
+    return f"microBatchSize {best.micro}: the next larger one needs {least:.1f} GiB, over the limit of {_budget(best)}."
+
+
+def _budget(best: Candidate) -> str:
+    budget = best.settled.memory.budget if best.settled.memory else None
+    return f"{(budget or 0) / 2**30:.1f} GiB"

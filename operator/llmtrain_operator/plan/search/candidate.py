@@ -1,0 +1,126 @@
+"""One manifest under one choice of degrees: checked, laid out, estimated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from llmtrain_operator.api.job import LLMTrainJob
+from llmtrain_operator.manifest.problem import PlanError, Problem
+from llmtrain_operator.manifest.quantity import quantity
+from llmtrain_operator.plan.checks.layout_checks import problems_of
+from llmtrain_operator.plan.checks.pods import problems_of_pods
+from llmtrain_operator.plan.layout.degrees import Degrees, degrees_of
+from llmtrain_operator.plan.layout.hardware import Gpu
+from llmtrain_operator.plan.layout.layout import split_layers
+from llmtrain_operator.plan.layout.request import Case
+from llmtrain_operator.plan.layout.throughput import Throughput, expect
+from llmtrain_operator.plan.memory.estimate import Memory, estimate_memory
+from llmtrain_operator.plan.memory.workload import Run
+from llmtrain_operator.plan.model.shape import ModelShape
+from llmtrain_trainer.config import Batch, EngineName, Mesh, Offload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """A layout that no rule refuses."""
+
+    job: LLMTrainJob
+    shape: ModelShape | None
+    gpu: Gpu | None
+    engine: EngineName
+    mesh: Mesh
+    batch: Batch
+    memory: Memory | None
+    """None where the shape is not known."""
+
+    throughput: Throughput | None
+
+    @property
+    def fits(self) -> bool:
+        """True too where memory cannot be estimated."""
+        return self.memory is None or self.memory.fits
+
+
+def settle(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> Settled:
+    """Raises PlanError with everything that is wrong."""
+    case = Case(job=job, shape=shape, gpu=gpu, degrees=degrees_of(job))
+    if problems := (*problems_of(case), *problems_of_pods(job)):
+        raise PlanError(problems)
+    assert isinstance(case.batch, Batch)
+    return _settled(case, case.batch)
+
+
+def valid(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> Settled | Problem:
+    """The same for a search: the first problem instead of an error."""
+    case = Case(job=job, shape=shape, gpu=gpu, degrees=degrees_of(job))
+    if problems := problems_of(case):
+        return problems[0]
+    assert isinstance(case.batch, Batch)
+    return _settled(case, case.batch)
+
+
+def _settled(case: Case, batch: Batch) -> Settled:
+    job, shape, spec = case.job, case.shape, case.job.spec
+    mesh = mesh_of(case.degrees, shape)
+    return Settled(
+        job=job,
+        shape=shape,
+        gpu=case.gpu,
+        engine=case.degrees.engine,
+        mesh=mesh,
+        batch=batch,
+        memory=estimate_memory(_run(case, mesh, batch, shape), capacity_of(job, case.gpu)) if shape else None,
+        throughput=expect(
+            shape, mesh, batch, spec.training, spec.peft, case.gpu, engine=case.degrees.engine, offload=spec.parallelism.offload
+        )
+        if shape
+        else None,
+    )
+
+
+def mesh_of(degrees: Degrees, shape: ModelShape | None) -> Mesh:
+    """Without a shape the layers are not known: each stage then stands as an empty range, and preparation splits them."""
+    stages = split_layers(shape.layers, degrees.stages) if shape else ((0, 0),) * degrees.stages
+    return Mesh(
+        nodes=degrees.nodes,
+        procs_per_node=degrees.procs_per_node,
+        pp=degrees.pp,
+        dp=degrees.dp,
+        cp=degrees.cp,
+        tp=degrees.tp,
+        ep=degrees.ep,
+        zero_stage=degrees.zero,
+        schedule=degrees.schedule,
+        stages=stages,
+    )
+
+
+def _run(case: Case, mesh: Mesh, batch: Batch, shape: ModelShape) -> Run:
+    spec = case.job.spec
+    return Run(
+        shape=shape,
+        mesh=mesh,
+        batch=batch,
+        training=spec.training,
+        engine=case.degrees.engine,
+        peft=spec.peft,
+        eager=spec.model.attention == "eager",
+        packed=spec.task == "sft" and spec.training.packing,
+        on_gpu=case.gpu is not None,
+        offload=spec.parallelism.offload or Offload(),
+        sharing=_numbers((spec.parallelism.deepspeed or {}).get("zero_optimization")),
+    )
+
+
+def _numbers(section: Any) -> dict[str, Any]:
+    """Raw keys that the estimate can count with; what is none, DeepSpeed judges itself."""
+    return {key: value for key, value in section.items() if isinstance(value, int | float)} if isinstance(section, dict) else {}
+
+
+def capacity_of(job: LLMTrainJob, gpu: Gpu | None) -> int | None:
+    """Bytes one rank may use: the GPU's, or its share of the pod's memory; None where a CPU pod names none."""
+    resources = job.spec.resources
+    if gpu:
+        return gpu.memory_bytes
+    return max(1, int(quantity(resources.memory) / (resources.procs_per_node or 1))) if resources.memory else None

@@ -1,0 +1,47 @@
+"""Preparation as a child of the warm server, so that its memory goes when it is done."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import traceback
+from pathlib import Path
+
+from llmtrain_trainer.config import ExitCode, TrainerConfig
+from llmtrain_trainer.run_dir.last_words import write_last_words
+from llmtrain_trainer.run_dir.layout import RunDir
+
+CACHE = "LLMTRAIN_CACHE"
+"""Environment: directory of what runs share."""
+
+
+def main(root: str) -> None:
+    """Prepare run directory `root`; on an error leaves errors/prepare.json and ends the process."""
+    run = RunDir(Path(root))
+    run.prepare_error.unlink(missing_ok=True)
+    try:
+        from llmtrain_trainer.prepare.prepare import prepare
+
+        prepare(TrainerConfig.model_validate_json(run.config.read_text()), run, Path(os.environ[CACHE]), _say)
+    except BaseException as error:
+        traceback.print_exc()
+        write_last_words(run.prepare_error, error, step=0, starting=True)
+        sys.exit(ExitCode.RANK_FAILED)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def stream(root: str) -> None:
+    """Go on tokenising streaming datasets while the ranks train; ends with the agent. On an error leaves errors/stream.json."""
+    run = RunDir(Path(root))
+    try:
+        from llmtrain_trainer.prepare.chunks import stream_chunks
+
+        stream_chunks(TrainerConfig.model_validate_json(run.config.read_text()), run, _say, threading.Event())
+    except BaseException as error:
+        traceback.print_exc()
+        write_last_words(run.stream_error, error, step=0, starting=False)
+        sys.exit(ExitCode.RANK_FAILED)

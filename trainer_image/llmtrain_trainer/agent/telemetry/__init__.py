@@ -1,0 +1,1 @@
+"""What an agent tells: metrics, status over HTTP, logs, and where the time went."""

@@ -1,0 +1,1 @@
+"""Rows -> text -> token ids: chat templates, answers to learn, control tokens."""

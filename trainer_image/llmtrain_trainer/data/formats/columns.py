@@ -1,0 +1,63 @@
+"""Columns of a row that no format reads: harmless ones, ones that are counted, ones that are refused. Pure; called by formats."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from llmtrain_trainer.config.dataset import Dataset
+from llmtrain_trainer.data.bad_data import BadData
+from llmtrain_trainer.data.sources.dataset import MEDIA, PART_OF_PROMPT, Row, optional_columns, wanted_columns
+
+_ABOUT_THE_ROW = re.compile(
+    r"(.*_)?(id|ids|idx|uuid|guid|index|hash|md5|sha\d*|digest|key)|__index_level_\d+__|(num|n|len|avg|max|min|mean|total)_.*|.*_(count|score|len|length|tokens|name|time|at|date|path|url|type|ratio|prob)"
+    r"|(source|sources|origin|url|uri|link|meta|metadata|extra|info|timestamp|time|date|created|updated|dump|version|revision"
+    r"|lang|language|license|licence|score|scores|rating|quality|difficulty|length|tokens|size|category|categories|topic|topics|tag|tags"
+    r"|domain|type|kind|task|dataset|subset|split|config|file|filename|path|repo|repository|author|model|generator|seed|stars|ext)",
+    re.IGNORECASE,
+)
+"""Names of columns that say something about a document, not in it."""
+
+
+def check_columns(field: str, dataset: Dataset, row: Row) -> dict[str, int]:
+    """Kinds of prepare/told.py for columns that hold something and are not read. Raises BadData for one that the answer needs."""
+    found: dict[str, int] = {}
+    for column in _unread(dataset, row):
+        if dataset.format != "text":
+            _refuse(field, dataset, row, column)
+        if not _ABOUT_THE_ROW.fullmatch(column):
+            found[f"column not read:{column}"] = 1
+    return found
+
+
+def _unread(dataset: Dataset, row: Row) -> Iterator[str]:
+    passed = {*wanted_columns(dataset), *optional_columns(dataset), *dataset.ignore_columns}
+    yield from (str(column) for column, value in row.values.items() if column not in passed and _holds(value))
+    yield from (column for column in row.unread if column not in passed)
+
+
+def _holds(value: Any) -> bool:
+    return value is not None and value not in ("", [], {}) and not (isinstance(value, str) and not value.strip())
+
+
+def _refuse(field: str, dataset: Dataset, row: Row, column: str) -> None:
+    ignore = f"name it in {field}.ignoreColumns to train without it"
+    if column in MEDIA:
+        rule = f"column {column} holds what is not text, and models are trained on text alone here"
+        raise BadData(f"{field}.source", row.place, rule, f"Leave such rows out, or {ignore}")
+    if column in PART_OF_PROMPT and _is_missing(dataset, row, column):
+        into = dataset.columns.prompt if dataset.format == "promptCompletion" else f"the first turn of {dataset.columns.messages}"
+        rule = f"column {column} holds a part of the prompt that format {dataset.format} does not read"
+        raise BadData(f"{field}.source", row.place, rule, f"Write its text into {into}, or {ignore}")
+
+
+def _is_missing(dataset: Dataset, row: Row, column: str) -> bool:
+    """Whether the prompt that is read lacks what the column says."""
+    value = row.values.get(column)
+    if dataset.format == "promptCompletion":
+        prompt = row.values.get(dataset.columns.prompt)
+        return not (isinstance(value, str) and isinstance(prompt, str) and value.strip() in prompt)
+    turns = row.values.get(dataset.columns.messages)
+    said = [turn.get("content") for turn in turns if isinstance(turn, dict)] if isinstance(turns, list) else []
+    return column.startswith("system") and not (isinstance(value, str) and value.strip() in map(str, said))

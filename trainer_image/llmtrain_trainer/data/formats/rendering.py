@@ -1,0 +1,251 @@
+"""What a row becomes for the model: text, and which parts of it are answers to learn.
+
+Each key of a row is read, known to say nothing that could be learned, counted in `Rendered.found`, or refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from llmtrain_trainer.config.dataset import Dataset
+from llmtrain_trainer.data.bad_data import BadData
+from llmtrain_trainer.data.formats.answers import MARKS, ChangedTurnError, Located, locate
+from llmtrain_trainer.data.formats.chat_template import Chat, ChatTemplate, TemplateError
+from llmtrain_trainer.data.formats.columns import check_columns
+from llmtrain_trainer.data.formats.control_tokens import ControlTokens
+from llmtrain_trainer.data.formats.turns import (
+    SHAREGPT,
+    SHAREGPT_WAY_OUT,
+    Message,
+    Turn,
+    described,
+    from_json,
+    is_sharegpt,
+    read_list,
+    read_settings,
+    read_tools,
+    read_turns,
+    spoken,
+)
+from llmtrain_trainer.data.sources.dataset import Row, wanted_columns
+
+PLAIN_TEMPLATE = (
+    "{% if tools %}{{ 'Tools:\\n' + (tools | tojson) + '\\n' }}{% endif %}"
+    "{% for message in messages %}"
+    "{{ message['role'] | capitalize + ':\\n' + message['content'] }}"
+    "{% for call in message['tool_calls'] or [] %}"
+    "{{ '\\n' if message['content'] or not loop.first }}{{ 'Call ' + call['function']['name'] + ' ' }}"
+    "{{ call['function']['arguments'] if call['function']['arguments'] is string else call['function']['arguments'] | tojson }}"
+    "{% endfor %}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}"
+    "{{ '\\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'Assistant:\\n' }}{% endif %}"
+)
+"""For a tokenizer without a chat template where the manifest gives none: a line with the role, then what was said."""
+
+_PRIVATE = re.compile(f"[{chr(MARKS)}-{chr(0x10FFFF)}]")
+_OWN_WORDS = ("assistant", "system", "developer")
+"""Roles whose text may hold marks of reasoning and tool calls as tokens."""
+
+_SAYS_NOTHING = {"role", "content", "tool_calls", "tool_call_id", "id", "index", "timestamp", "created_at", "model", "finish_reason"}
+_SAYS_NOTHING |= {"reasoning_content", "thinking", "reasoning"}  # counted where the answer is located
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendered:
+    """A document as the tokenizer gets it."""
+
+    text: str
+    answers: tuple[tuple[int, int], ...] | None = None
+    """Half-open character ranges that are learned; None: everything."""
+
+    bos: bool = False
+    """Start with the tokenizer's begin token, where it has the habit."""
+
+    eos: bool = True
+    """End with the end token, as a target."""
+
+    guarded: bool = False
+    """Letters of control tokens stand in it that are to stay letters: it is for the copy of the tokenizer in control_tokens."""
+
+    found: Counter[str] = field(default_factory=Counter)
+    """What a person should know, as kinds of prepare/told.py."""
+
+
+class Renderer:
+    """Renders the rows of one dataset. `tokenizer` is a PreTrainedTokenizerFast; it is asked for its chat template."""
+
+    def __init__(self, field: str, dataset: Dataset, tokenizer: Any, control: ControlTokens) -> None:
+        self._field, self._dataset, self._control = field, dataset, control
+        self._template = ChatTemplate(tokenizer)
+        by_format: dict[str, Callable[[Row], Rendered]] = {
+            "text": self._text,
+            "promptCompletion": self._prompt_completion,
+            "messages": self._messages,
+        }
+        self._render = by_format[dataset.format]
+
+    def __call__(self, row: Row) -> Rendered:
+        """Raises BadData with the row, what was found in it, and the way out."""
+        if not set(wanted_columns(self._dataset)) <= row.values.keys():
+            _refuse_known_form(self._field, self._dataset, row)
+        found = check_columns(self._field, self._dataset, row)
+        rendered = self._render(row)
+        rendered.found.update(found)
+        return rendered
+
+    def _text(self, row: Row) -> Rendered:
+        return self._plain(_string(self._field, self._dataset, row, "text"), None)
+
+    def _prompt_completion(self, row: Row) -> Rendered:
+        if _is_conversation(self._dataset, row):
+            prompt, completion = (_turns(self._field, self._dataset, row, key) for key in ("prompt", "completion"))
+            return self._conversation(row, (*prompt, *completion), learn_from=len(prompt))
+        prompt_text, completion_text = (_string(self._field, self._dataset, row, key) for key in ("prompt", "completion"))
+        text = prompt_text + completion_text
+        found = Counter({"empty answer": int(not completion_text.strip())})
+        return self._plain(text, ((len(prompt_text), len(text)),) if completion_text.strip() else (), found)
+
+    def _messages(self, row: Row) -> Rendered:
+        return self._conversation(row, _turns(self._field, self._dataset, row, "messages"), learn_from=0)
+
+    def _plain(self, text: str, answers: tuple[tuple[int, int], ...] | None, found: Counter[str] | None = None) -> Rendered:
+        inside = set() if self._dataset.control_tokens else self._control.inside(text)
+        counted = Counter({f"control tokens:{name}": 1 for name in inside}) + (found or Counter())
+        return Rendered(text=text, answers=answers, bos=True, eos=answers != (), guarded=bool(inside), found=counted)
+
+    # Conversations
+
+    def _conversation(self, row: Row, turns: Sequence[Turn], learn_from: int) -> Rendered:
+        """Each answer is learned with its end token. What follows the last one teaches nothing and is left out."""
+        spoke = [i for i, turn in enumerate(turns) if turn.message["role"] == "assistant" and i >= learn_from]
+        if not spoke:
+            roles = ", ".join(dict.fromkeys(turn.message["role"] for turn in turns[learn_from:])) or "none"
+            rule = f"the conversation has no turn with role assistant to learn (found {roles})"
+            raise BadData(f"{self._field}.source", row.place, rule, "Leave it out, or name the role assistant")
+        chat = self._chat(row, turns)
+        located = self._located(row, chat, {i for i in spoke if turns[i].learned})
+        found = located.found + self._unread(chat, located.text)
+        found["today"] += self._template.asks_for_today(chat)
+        inside = self._control.guards_in(located.text)
+        found.update({f"control tokens:{name}": 1 for name in inside})
+        if not located.answers:
+            return Rendered(text="", answers=(), eos=False, found=found)
+        text, answers = located.text[: located.answers[-1][1]], located.answers
+        ended = self._control.ends_in(text) is not None
+        found["no end token"] += not ended
+        if inside:
+            text, answers = self._control.released(text, answers)
+        return Rendered(text=text, answers=answers, eos=not ended, guarded=bool(inside), found=found)
+
+    def _chat(self, row: Row, turns: Sequence[Turn]) -> Chat:
+        tools = read_tools(self._field, row, self._dataset.columns.tools, _tools(self._dataset, row))
+        documents = read_list(self._field, row, "documents", row.values.get("documents"))
+        settings = read_settings(self._field, row, "chat_template_kwargs", row.values.get("chat_template_kwargs"))
+        messages: list[Message] = [turn.message for turn in turns]
+        if _PRIVATE.search(str((messages, tools, documents))):
+            rule = "it holds characters of Unicode's plane 16 (private use), which mark places in conversations here"
+            raise BadData(f"{self._field}.source", row.place, rule, "Replace them, or leave the row out")
+        if not self._dataset.control_tokens:
+            messages = [self._control.guarded(message, answer=message["role"] in _OWN_WORDS) for message in messages]
+            tools, documents = self._control.guarded(tools), self._control.guarded(documents)
+        return Chat(
+            messages=tuple(messages),
+            tools=tools,
+            documents=documents,
+            settings=settings,
+        )
+
+    def _located(self, row: Row, chat: Chat, learned: set[int]) -> Located:
+        try:
+            return locate(self._template, chat, learned)
+        except TemplateError as error:
+            rule = f"the chat template refuses the conversation ({error})"
+            raise BadData(f"{self._field}.source", row.place, rule, "Correct the row or tokenizer.chatTemplate") from error
+        except ChangedTurnError as error:
+            way_out = "Give a tokenizer.chatTemplate that appends turns without changing earlier ones"
+            raise BadData(f"{self._field}.source", row.place, str(error), way_out) from error
+
+    def _unread(self, chat: Chat, text: str) -> Counter[str]:
+        """Tools, documents and keys of messages that change nothing in what the template writes."""
+        without: dict[str, Chat] = {}
+        if chat.tools:
+            without["tools not written"] = Chat(messages=chat.messages, documents=chat.documents, settings=chat.settings)
+        if chat.documents:
+            without["column not written:documents"] = Chat(messages=chat.messages, tools=chat.tools, settings=chat.settings)
+        if chat.settings:
+            without["column not written:chat_template_kwargs"] = Chat(messages=chat.messages, tools=chat.tools, documents=chat.documents)
+        for key in {key for message in chat.messages for key, value in message.items() if value not in ("", [], {})} - _SAYS_NOTHING:
+            without[f"key not written:{key}"] = chat.without_key(key)
+        return Counter({kind: 1 for kind, other in without.items() if self._same(other, text)})
+
+    def _same(self, chat: Chat, text: str) -> bool:
+        try:
+            return self._template.render(chat) == text
+        except TemplateError:
+            return False
+
+
+def plain_texts(field: str, dataset: Dataset, row: Row) -> list[str]:
+    """All text in a row without any template: what a tokenizer is trained on."""
+    if dataset.format == "text":
+        return [_string(field, dataset, row, "text")]
+    if dataset.format == "messages":
+        return spoken(_turns(field, dataset, row, "messages"))
+    if _is_conversation(dataset, row):
+        return [text for key in ("prompt", "completion") for text in spoken(_turns(field, dataset, row, key))]
+    return [_string(field, dataset, row, key) for key in ("prompt", "completion")]
+
+
+def _is_conversation(dataset: Dataset, row: Row) -> bool:
+    prompt = from_json(row.values.get(dataset.columns.prompt))
+    return isinstance(prompt, list) and all(isinstance(turn, dict) and "role" in turn for turn in prompt)
+
+
+def _tools(dataset: Dataset, row: Row) -> Any:
+    """`functions` is the name that OpenAI's format had before."""
+    return row.values.get(dataset.columns.tools) or row.values.get("functions")
+
+
+def _turns(field: str, dataset: Dataset, row: Row, key: str) -> tuple[Turn, ...]:
+    column = getattr(dataset.columns, key)
+    way_out = f"Correct the row, or set {field}.columns.{key} to another column"
+    return read_turns(field, row, column, way_out, _value(field, dataset, row, key))
+
+
+def _string(field: str, dataset: Dataset, row: Row, key: str) -> str:
+    value, column = _value(field, dataset, row, key), getattr(dataset.columns, key)
+    if isinstance(value, str):
+        return value
+    rule = f"column {column} is {described(value)}, not text"
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        way_out = f"Set {field}.format to messages and {field}.columns.messages to {column}, if it holds conversations"
+    else:
+        way_out = f"Correct the row, or set {field}.columns.{key} to another column"
+    raise BadData(f"{field}.source", row.place, rule, way_out)
+
+
+def _value(field: str, dataset: Dataset, row: Row, key: str) -> Any:
+    column = getattr(dataset.columns, key)
+    if column not in row.values:
+        _refuse_known_form(field, dataset, row)
+        there = ", ".join(sorted(map(str, row.values))) or "none"
+        rule = f"there is no such column in {row.place} (found {there})"
+        raise BadData(f"{field}.columns.{key}", column, rule, f"Set {field}.columns.{key} to the column that holds it")
+    return row.values[column]
+
+
+def _refuse_known_form(field: str, dataset: Dataset, row: Row) -> None:
+    """Forms that are known elsewhere: naming their columns one by one would be refused next."""
+    turns = row.values.get("conversations")
+    if isinstance(turns, list) and turns and is_sharegpt(turns[0]):
+        raise BadData(f"{field}.source", row.place, f"conversations[1] {SHAREGPT}", SHAREGPT_WAY_OUT)
+    if {"instruction", "input", "output"} <= row.values.keys():
+        rule = f"it is in Alpaca's form (instruction, input, output), which format {dataset.format} does not read"
+        way_out = "Write instruction and input as one column prompt and output as column completion, with format promptCompletion"
+        raise BadData(f"{field}.source", row.place, rule, way_out)

@@ -1,0 +1,187 @@
+"""Messages of a row as chat templates take them: roles, text, tool calls, tools.
+
+What cannot be trained on is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llmtrain_trainer.data.bad_data import BadData
+from llmtrain_trainer.data.sources.dataset import Row
+
+Message = dict[str, Any]
+
+SHAREGPT = "is a turn in ShareGPT's form (from, value), which is not read yet"
+SHAREGPT_WAY_OUT = "Write each turn as role and content in a column messages: human becomes role user, gpt becomes role assistant"
+
+_TAKEN = {"messages", "conversation", "tools", "documents", "chat_template", "add_generation_prompt", "continue_final_message"}
+_TAKEN |= {"tokenize", "padding", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask"}
+_TAKEN |= {"tokenizer_kwargs", "sanitize_control_tokens", "conversations"}
+_TEXT = ("text", "input_text", "output_text")
+_NOT_TEXT = ("image", "audio", "video", "file", "document")
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message and whether it is to be learned."""
+
+    message: Message
+    """role and content, both text; tool_calls as [{type, function: {name, arguments}}]; other keys as they were, nulls left out."""
+
+    learned: bool
+
+
+def read_turns(field: str, row: Row, column: str, way_out: str, value: Any) -> tuple[Turn, ...]:
+    """The messages of a column. Raises BadData with row, turn and what was found."""
+    value = from_json(value)
+    if not isinstance(value, list) or not value:
+        raise BadData(f"{field}.source", row.place, f"column {column} is {described(value)}, not a list of {{role, content}}", way_out)
+    return tuple(_turn(_Place(field, row, f"{column}[{number}]", way_out), message) for number, message in enumerate(value, start=1))
+
+
+def read_tools(field: str, row: Row, column: str, value: Any) -> list[dict[str, Any]]:
+    """The tools of a row as JSON schemas, [] where it has none."""
+    tools = read_list(field, row, column, value)
+    return [tool if "function" in tool or "type" in tool else {"type": "function", "function": tool} for tool in tools]
+
+
+def read_list(field: str, row: Row, column: str, value: Any) -> list[dict[str, Any]]:
+    """A list of objects, [] where there is none."""
+    value = from_json(value)
+    if value in (None, "", []):
+        return []
+    if isinstance(value, list) and all(isinstance(item, dict) for item in value):
+        return value
+    raise _Place(field, row, column, f"Write {column} as a list of objects").wrong(f"is {described(value)}, not a list of objects")
+
+
+LEARNED = ("weight", "train", "training")
+"""Keys of a message that say whether it is learned: OpenAI's, and the two that other trainers use."""
+
+
+def read_settings(field: str, row: Row, column: str, value: Any) -> dict[str, Any]:
+    """Variables for the chat template, {} where there are none. It cannot bring a template or change how it is asked."""
+    value = from_json(value)
+    if value in (None, "", {}):
+        return {}
+    place = _Place(field, row, column, 'Write an object with variables of the template, such as {"enable_thinking": false}')
+    if not isinstance(value, dict):
+        raise place.wrong(f"is {described(value)}, not an object")
+    if taken := sorted(_TAKEN & value.keys()):
+        raise place.wrong(f"names {', '.join(taken)}, which is no variable of a template")
+    return value
+
+
+def from_json(value: Any) -> Any:
+    """`value`, or what it says where it is a list or an object as JSON text: columns of csv and parquet often hold those."""
+    if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def described(value: Any) -> str:
+    """What a value is, for a message."""
+    return "empty" if value is None or value == [] else f"a {type(value).__name__}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where in a row something stands."""
+
+    field: str
+    row: Row
+    name: str
+    way_out: str
+
+    def wrong(self, rule: str, way_out: str | None = None) -> BadData:
+        return BadData(f"{self.field}.source", self.row.place, f"{self.name} {rule}", way_out or self.way_out)
+
+
+def _turn(place: _Place, message: Any) -> Turn:
+    if is_sharegpt(message):
+        raise place.wrong(SHAREGPT, SHAREGPT_WAY_OUT)
+    if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+        raise place.wrong(f"is {described(message)}, not an object with role and content")
+    kept = {key: value for key, value in message.items() if value is not None and key not in ("content", *LEARNED)}
+    calls = _tool_calls(place, kept.pop("tool_calls", None), kept.pop("function_call", None))
+    role = "tool" if kept["role"] == "function" else kept["role"]
+    kept = {**kept, "role": role, "content": _text(place, message.get("content")), **({"tool_calls": calls} if calls else {})}
+    return Turn(kept, _learned(place, message) and role == "assistant")
+
+
+def _learned(place: _Place, message: Mapping[str, Any]) -> bool:
+    """Whether an answer is learned, as whichever key of LEARNED says; without one it is."""
+    said = {key: message[key] for key in LEARNED if message.get(key) is not None}
+    for key, value in said.items():
+        if value not in (0, 1):  # False and True as well
+            raise place.wrong(f"has {key} {value!r}: a turn is learned (1 or true) or not (0 or false)", f"Write {key} 0 or 1")
+    if len({bool(value) for value in said.values()}) > 1:
+        raise place.wrong(f"has {' and '.join(said)}, which say different things", "Keep one of them")
+    return all(said.values())
+
+
+def _text(place: _Place, content: Any) -> str:
+    """Text parts are joined as templates that read parts join them: without anything between."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    if isinstance(content, list):
+        return "".join(_part(place, number, part) for number, part in enumerate(content, start=1))
+    raise place.wrong(f"has content that is {described(content)}, not text or a list of text parts")
+
+
+def _part(place: _Place, number: int, part: Any) -> str:
+    if isinstance(part, dict):
+        kind, text = part.get("type", "text"), part.get("text")
+        if kind in _TEXT and isinstance(text, str):
+            return text
+        if any(word in str(kind) for word in _NOT_TEXT):
+            rule = f"has content part {number} of type {kind}: models are trained on text alone here"
+            raise place.wrong(rule, "Leave the row out, or keep its text parts only")
+    found = f"of type {part['type']}" if isinstance(part, dict) and "type" in part else described(part)
+    raise place.wrong(f'has content part {number} that is {found}, not {{"type": "text", "text": ...}}', "Write it as a text part")
+
+
+def _tool_calls(place: _Place, calls: Any, call: Any) -> list[dict[str, Any]]:
+    """tool_calls, or the older function_call, in one form."""
+    calls = from_json(calls) or ([call] if call else [])
+    if not isinstance(calls, list):
+        raise place.wrong(f"has tool_calls that is {described(calls)}, not a list", "Write tool_calls as OpenAI's function calling does")
+    return [_tool_call(place, item) for item in calls]
+
+
+def _tool_call(place: _Place, call: Any) -> dict[str, Any]:
+    wrapped = call if isinstance(call, dict) and isinstance(call.get("function"), dict) else {"type": "function", "function": call}
+    function = wrapped["function"]
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise place.wrong(
+            f"has a tool call that is {described(call)} without a name", 'Write {"function": {"name": ..., "arguments": {...}}}'
+        )
+    return {**wrapped, "function": {**function, "arguments": _arguments(place, function.get("arguments"))}}
+
+
+def _arguments(place: _Place, value: Any) -> dict[str, Any]:
+    """As an object: templates write objects as JSON, and would write text as a string in quotes, which no caller of tools can read."""
+    read = from_json({} if value in (None, "") else value)
+    if not isinstance(read, dict):
+        raise place.wrong(
+            "has a tool call whose arguments are no JSON object", 'Correct them, such as {"city": "Oslo"}, or leave the row out'
+        )
+    return read
+
+
+def is_sharegpt(message: Any) -> bool:
+    """Whether a turn is written as {from, value}."""
+    return isinstance(message, dict) and "role" not in message and {"from", "value"} <= message.keys()
+
+
+def spoken(turns: Sequence[Turn]) -> list[str]:
+    """All text that turns hold, tool calls as JSON."""
+    texts = [turn.message["content"] for turn in turns]
+    return texts + [json.dumps(turn.message["tool_calls"]) for turn in turns if "tool_calls" in turn.message]

@@ -1,0 +1,1 @@
+"""A source as the manifest names it -> its files -> rows."""

@@ -1,0 +1,103 @@
+"""Which files of a directory, glob or repository are data, and which belong to the split."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+from llmtrain_trainer.config.dataset import Dataset
+from llmtrain_trainer.data.bad_data import BadData
+from llmtrain_trainer.data.sources.files import File
+from llmtrain_trainer.data.sources.listing import Told
+from llmtrain_trainer.data.sources.local_files import in_words
+from llmtrain_trainer.data.sources.readers import READERS, ROWS
+
+_UNREAD = re.compile(
+    "arrow|feather|avro|orc|tsv|xlsx?|ods|pdf|epub|docx?|odt|bz2|xz|lz4|br|7z|rar|zip|tar|tgz|"
+    "npy|npz|h5|hdf5|tfrecord|msgpack|pkl|pickle|pt|bin|idx|db|sqlite|lance"
+)
+"""Endings of files that may well be data and are not read: passing them over could lose a part of it."""
+
+_ABOUT = re.compile(r"(readme|licen[cs]e|copying|notice|authors|contributing|changelog|citation)([._-].*)?", re.IGNORECASE)
+"""What stands beside data and tells of it."""
+
+_DATA = "|".join(READERS)
+_MARKERS = re.compile(rf"_(?!.*\.({_DATA})(\.(gz|zst))?$).*|.*_\$folder\$|.*\.(crc|md5|sha1|sha256|sha512|lock|part|tmp)")
+"""_SUCCESS and its like, checksums, and what a writer has not finished."""
+
+_CARDS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "_metadata", "_common_metadata")
+"""What the datasets library and Spark write beside data."""
+
+_WORDS = ("train", "test", "validation", "valid", "val", "eval", "dev")
+
+
+def data_files(field: str, dataset: Dataset, files: Sequence[File], told: Told) -> list[File]:
+    """Those that hold data. Files that the source asks for by name are; of a directory, what is passed over is told with its names.
+
+    Raises BadData where there are none, or one that may be data and cannot be read.
+    """
+    plain = {file.kind for file in files if file.kind and not PurePosixPath(file.name).name.startswith("_")}
+    candidates = [file for file in files if file.asked or not _is_marker(file, plain)]
+    structured = any(file.kind in ROWS for file in candidates)
+    chosen = [file for file in candidates if file.asked or _is_data(dataset, file, structured=structured)]
+    unread = [file for file in candidates if _UNREAD.fullmatch(file.kind)]
+    if unread:
+        names = in_words([file.name for file in unread])
+        way_out = "Convert it to .jsonl or .parquet, or name the files that are to be read with a glob, such as *.jsonl"
+        raise BadData(f"{field}.source", dataset.source, f"{names}: a .{unread[0].kind} file is not read", way_out)
+    passed = [file.name for file in files if file not in chosen]
+    if not chosen:
+        way_out = "Name the files that are to be read, or a glob for them"
+        raise BadData(f"{field}.source", dataset.source, f"there is no file with data (found {in_words(passed)})", way_out)
+    if passed:
+        told(f"{field}: {len(passed)} of {len(files)} files in {dataset.source} are no data and are passed over: {in_words(passed)}.")
+    return chosen
+
+
+def _is_marker(file: File, plain: set[str]) -> bool:
+    """`plain`: endings of the files beside it whose names begin otherwise. One of them, such as __init__.py among .py, is no marker."""
+    name = PurePosixPath(file.name).name
+    if name.startswith("_") and file.kind in plain and name not in _CARDS:
+        return False
+    return _MARKERS.fullmatch(name) is not None or name in _CARDS
+
+
+def _is_data(dataset: Dataset, file: File, *, structured: bool) -> bool:
+    """Beside files with rows nothing else is; among texts what tells of them is not, where it stands at the top."""
+    about = _ABOUT.fullmatch(PurePosixPath(file.name).name) is not None
+    if not structured:
+        return not (about and "/" not in file.name)
+    return file.kind in READERS and not (about and file.kind not in ROWS) and (file.kind != "txt" or dataset.format == "text")
+
+
+def of_split(field: str, dataset: Dataset, files: list[File], told: Told) -> list[File]:
+    """By the convention of hub repositories: the split's name is a word in the file's path. A file that the source names is taken as it is
+    where the split is the default one."""
+    split = dataset.split
+    if not dataset.source.startswith("hf://"):
+        _tell_of_splits(field, dataset, files, told)
+        return files
+    if all(file.asked for file in files) and split == "train":
+        return files
+    chosen = [file for file in files if _names(file.name, split)]
+    if not chosen and split == "train" and not any(_names(file.name, word) for file in files for word in _WORDS):
+        return files
+    if not chosen:
+        rule = f"no file of the repository is named after it (found {in_words([file.name for file in files])})"
+        way_out = "Give the files in source: hf://owner/name/path*"
+        if "[" in split:
+            rule, way_out = "a slice of a split is not read", f"Set split to {split.partition('[')[0]} and maxSamples to the number of rows"
+        raise BadData(f"{field}.split", split, rule, way_out)
+    return chosen
+
+
+def _tell_of_splits(field: str, dataset: Dataset, files: Sequence[File], told: Told) -> None:
+    """A directory is read whole; whoever keeps test data in it has to know."""
+    others = [file.name for file in files if not file.asked and any(_names(file.name, word) for word in _WORDS[1:])]
+    if others and any(_names(file.name, "train") for file in files):
+        told(f"{field}: {in_words(others)} in {dataset.source} is trained on too; name the files that are to be read with a glob.")
+
+
+def _names(name: str, word: str) -> bool:
+    return re.search(rf"(^|[/_.-]){re.escape(word)}([/_.-]|$)", name) is not None

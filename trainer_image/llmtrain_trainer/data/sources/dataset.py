@@ -1,0 +1,155 @@
+"""Rows of a dataset's files, in an order that never changes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+from llmtrain_trainer.config.dataset import Dataset
+from llmtrain_trainer.data.bad_data import BadData, Unreachable
+from llmtrain_trainer.data.blame import judged
+from llmtrain_trainer.data.sources.choice import data_files, of_split
+from llmtrain_trainer.data.sources.files import File, UnfitFileError
+from llmtrain_trainer.data.sources.listing import Told, list_files, untold
+from llmtrain_trainer.data.sources.readers import READERS, ROWS, Asked, Row, reader_of
+from llmtrain_trainer.data.sources.reading import Reading
+
+__all__ = ["Row", "dataset_files", "held_back", "in_batches", "optional_columns", "read_rows", "wanted_columns"]
+
+DATA_PATTERNS = tuple(f"*.{kind}{packed}" for kind in READERS for packed in ("", ".gz", ".zst"))
+"""What is downloaded of a dataset repository when the source names no path in it."""
+
+MOST_NULL = 0.5
+"""Share of rows without a value beyond which the column is taken for the wrong one."""
+
+
+MEDIA = ("image", "images", "audio", "audios", "video", "videos")
+"""Columns that hold what is not text."""
+
+PART_OF_PROMPT = ("input", "inputs", "context", "system", "system_prompt", "history")
+"""Columns that belong to what the model is given, in formats that are known elsewhere."""
+
+
+def optional_columns(dataset: Dataset) -> tuple[str, ...]:
+    """Columns that this dataset's format reads where they are there."""
+    return () if dataset.format == "text" else (dataset.columns.tools, "functions", "documents", "chat_template_kwargs")
+
+
+def wanted_columns(dataset: Dataset) -> tuple[str, ...]:
+    """Columns that this dataset's format reads."""
+    columns = dataset.columns
+    by_format = {"text": (columns.text,), "promptCompletion": (columns.prompt, columns.completion), "messages": (columns.messages,)}
+    return by_format[dataset.format]
+
+
+def dataset_files(field: str, dataset: Dataset, told: Told = untold) -> list[File]:
+    """Files of a dataset that hold data; of an hf:// repository those of its split."""
+    files = list_files(f"{field}.source", dataset.source, repository="dataset", patterns=DATA_PATTERNS, told=told)
+    return of_split(field, dataset, data_files(field, dataset, files, told), told)
+
+
+def read_rows(field: str, dataset: Dataset, files: Sequence[File], reading: Reading | None = None) -> Iterator[Row]:
+    """All rows but those that are null, file after file; at most dataset.max_samples. `reading` counts what a person has to know.
+
+    Raises BadData with file and row, Unreachable where a store does not answer.
+    """
+    counted = Reading() if reading is None else reading
+    rows = (row for file in files for row in _rows(field, dataset, file, counted))
+    yield from islice(rows, dataset.max_samples)
+    if counted.nulls > MOST_NULL * counted.rows:
+        columns = " and ".join(wanted_columns(dataset))
+        rule = f"{columns} is null in {counted.nulls} of {counted.rows} rows (the first: {counted.first_null})"
+        raise BadData(
+            f"{field}.source", dataset.source, rule, f"Set {field}.columns to the columns that hold the data, or leave such rows out"
+        )
+
+
+def in_batches(rows: Iterable[Row], characters: int, most: int) -> Iterator[list[Row]]:
+    """Rows in lists of at most `most` rows, each closed once it holds about `characters` of text."""
+    batch: list[Row] = []
+    size = 0
+    for row in rows:
+        batch.append(row)
+        size += sum(len(value) if isinstance(value, str) else len(str(value)) for value in row.values.values())
+        if size >= characters or len(batch) == most:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def held_back(dataset: Dataset, row: Row, share: float) -> bool:
+    """Whether a document is for validation: decided by a hash of what it says, so neither order nor other documents matter."""
+    if not share:
+        return False
+    said = json.dumps([row.values.get(column) for column in wanted_columns(dataset)], sort_keys=True, default=str)
+    return int.from_bytes(hashlib.blake2b(said.encode(), digest_size=8).digest(), "big") < share * 2**64
+
+
+def _rows(field: str, dataset: Dataset, file: File, counted: Reading) -> Iterator[Row]:
+    columns = wanted_columns(dataset)
+    optional = optional_columns(dataset)
+    asked = Asked(
+        field=field,
+        columns=columns,
+        where_there=(*optional, *MEDIA, *PART_OF_PROMPT) if dataset.format != "text" else (),
+        text=columns[0] if dataset.format == "text" else None,
+        format=dataset.format,
+    )
+    done = 0
+    try:
+        with file.open() as stream:
+            for row in reader_of(file)(asked, file, stream):
+                counted.rows += 1
+                if any(column in row.values and row.values[column] is None for column in columns):
+                    counted.nulls += 1
+                    counted.first_null = counted.first_null or row.place
+                else:
+                    yield _whole_text(row, (*columns, *optional), counted)
+                done += 1
+    except (BadData, Unreachable, MemoryError, GeneratorExit):
+        raise
+    except Exception as error:
+        place = f"{file.uri} row {done + 1}" if done or file.kind in ROWS else file.uri
+        raise _unreadable(f"{field}.source", place, file, error) from error
+    counted.empty_files += not done
+
+
+def _unreadable(field: str, place: str, file: File, error: Exception) -> BadData | Unreachable:
+    if isinstance(error, UnfitFileError):
+        return BadData(field, place, str(error), "Check the file; one that is right can be unpacked first, or be left out with a glob")
+    if file.packing is not None:
+        return judged(error, field, place, "it cannot be decompressed to its end", "Write the file again")
+    return judged(error, field, place, "it cannot be read", "Check the file, or leave it out with a glob")
+
+
+def _whole_text(row: Row, columns: Sequence[str], counted: Reading) -> Row:
+    """The row with U+FFFD for each half of a surrogate pair, which JSON can write and no tokenizer can read."""
+    if not any(_has_half(row.values.get(column)) for column in columns):
+        return row
+    counted.halves += 1
+    return replace(row, values={name: _mended(value) for name, value in row.values.items()})
+
+
+def _has_half(value: Any) -> bool:
+    if isinstance(value, str):
+        return not value.isascii() and _HALF.search(value) is not None
+    if isinstance(value, dict):
+        return any(_has_half(key) or _has_half(each) for key, each in value.items())
+    return isinstance(value, list) and any(map(_has_half, value))
+
+
+def _mended(value: Any) -> Any:
+    if isinstance(value, str):
+        return _HALF.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {_mended(key): _mended(each) for key, each in value.items()}
+    return [_mended(each) for each in value] if isinstance(value, list) else value
+
+
+_HALF = re.compile("[\ud800-\udfff]")

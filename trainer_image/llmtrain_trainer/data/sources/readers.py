@@ -1,0 +1,252 @@
+"""Rows of one file by its kind: text, JSON lines, JSON, CSV, parquet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import IO, Any
+
+from llmtrain_trainer.data.bad_data import BadData
+from llmtrain_trainer.data.blame import first_line, may_pass
+from llmtrain_trainer.data.sources.arrow import left_out, without_nulls
+from llmtrain_trainer.data.sources.files import MOST_TIMES, UNPACKED_FREELY, File, UnfitFileError
+
+LONGEST_DOCUMENT = 4 << 30
+"""Bytes of a file that has to be in memory as a whole: a text file, a .json file."""
+
+LONGEST_LINE = 1 << 30
+"""Bytes of one line of JSON lines or CSV."""
+
+MARK = "\ufeff"
+"""What Windows' editors put at the start of a file (byte order mark). It is no text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One document as it was found."""
+
+    place: str
+    """File and row number, for messages."""
+
+    values: dict[str, Any]
+    unread: tuple[str, ...] = ()
+    """Names of columns that the file has and that were not read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a file is read for."""
+
+    field: str
+    """Path of the dataset in the manifest."""
+
+    columns: tuple[str, ...]
+    """That the dataset's format reads."""
+
+    where_there: tuple[str, ...] = ()
+    """Columns that are read too where the file has them."""
+
+    text: str | None
+    """Column that a text file's content becomes; None where the format needs several."""
+
+    format: str
+
+
+Reader = Callable[[Asked, File, IO[bytes]], Iterator[Row]]
+
+
+def read_text(asked: Asked, file: File, stream: IO[bytes]) -> Iterator[Row]:
+    """One row: the whole file."""
+    if asked.text is None:
+        way_out = "Use .jsonl, .json, .csv or .parquet, or set format: text"
+        raise BadData(f"{asked.field}.format", asked.format, f"{file.uri} is a text file without columns", way_out)
+    yield Row(file.uri, {asked.text: _decoded(asked, file.uri, _whole(asked, file, stream))})
+
+
+def read_jsonl(asked: Asked, file: File, stream: IO[bytes]) -> Iterator[Row]:
+    """One object a line."""
+    for number, line in _lines(asked, file, stream):
+        if text := line.strip().lstrip(MARK):
+            yield _object(asked, file, number, _parsed(asked, file, number, text, "Write one JSON object a line"))
+
+
+def read_json(asked: Asked, file: File, stream: IO[bytes]) -> Iterator[Row]:
+    """A list of objects, or one; many .json files hold one object a line."""
+    content = _whole(asked, file, stream)
+    text = _decoded(asked, file.uri, content)
+    if not text.strip():
+        return
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        if not _is_lines(text):
+            where = f"{file.uri} line {error.lineno}" if isinstance(error, json.JSONDecodeError) else file.uri
+            raise _bad(asked, where, f"it is not JSON ({_said(error)})", "Write a list of objects, or one object a line") from error
+        yield from read_jsonl(asked, file, io.BytesIO(content))
+        return
+    for number, item in enumerate(value if isinstance(value, list) else [value], start=1):
+        yield _object(asked, file, number, item)
+
+
+def read_csv(asked: Asked, file: File, stream: IO[bytes]) -> Iterator[Row]:
+    """A header, then a row each; quoted as RFC 4180 says."""
+    csv.field_size_limit(sys.maxsize)
+    lines = (line.removeprefix(MARK) if number == 1 else line for number, line in _lines(asked, file, stream))
+    rows = csv.DictReader(lines, strict=True)
+    number, began = 0, 1
+    try:
+        _check_header(asked, file, rows.fieldnames or ())
+        began = rows.line_num + 1
+        for number, row in enumerate(rows, start=1):
+            began = rows.line_num + 1
+            if None in row:
+                rule = f"it has more fields than the {len(rows.fieldnames or ())} of the header"
+                raise _bad_row(asked, file, number, rule, "Quote fields that hold commas")
+            short = next((column for column in asked.columns if column in row and row[column] is None), None)
+            if short is not None:
+                rule = f"it ends before column {short} (the header has {len(rows.fieldnames or ())} fields)"
+                raise _bad_row(asked, file, number, rule, "Give every row all fields, or correct the quotes")
+            yield Row(_place(file, number), row)
+    except csv.Error as error:
+        raise _bad_row(
+            asked, file, number + 1, f"it is not CSV ({first_line(error)}; the row begins at line {began})", "Quote fields as RFC 4180 says"
+        ) from error
+
+
+def read_parquet(asked: Asked, file: File, stream: IO[bytes]) -> Iterator[Row]:
+    """The columns that are needed, or all where one of them is missing: a message then names what is there."""
+    import pyarrow.parquet
+
+    whole = io.BytesIO(_whole(asked, file, stream)) if file.packing else stream
+    number = 0
+    try:
+        table = pyarrow.parquet.ParquetFile(whole)
+        there = set(table.schema_arrow.names)
+        wanted = dict.fromkeys((*asked.columns, *asked.where_there))
+        columns = [name for name in wanted if name in there] if set(asked.columns) <= there else None
+        unread = tuple(left_out(table, columns)) if columns else ()
+        _check_pages(table.metadata, columns)
+        for batch in table.iter_batches(batch_size=256, columns=columns):
+            for values in batch.to_pylist():
+                number += 1
+                yield Row(_place(file, number), {name: without_nulls(value) for name, value in values.items()}, unread)
+    except (BadData, MemoryError, GeneratorExit):
+        raise
+    except Exception as error:
+        if may_pass(error):
+            raise
+        if isinstance(error, UnfitFileError):
+            raise _bad(asked, file.uri, str(error), "Check the file, and write it again") from error
+        rule = f"it is not a parquet file that can be read ({first_line(error)})"
+        raise _bad(asked, f"{file.uri} row {number + 1}" if number else file.uri, rule, "Write the file again") from error
+
+
+READERS: Mapping[str, Reader] = {
+    "txt": read_text,
+    "jsonl": read_jsonl,
+    "ndjson": read_jsonl,
+    "jsonlines": read_jsonl,
+    "json": read_json,
+    "csv": read_csv,
+    "parquet": read_parquet,
+}
+"""By ending; any other is text."""
+
+ROWS = frozenset(READERS) - {"txt"}
+"""Endings of files with rows."""
+
+
+def reader_of(file: File) -> Reader:
+    """The one for this file."""
+    return READERS.get(file.kind, read_text)
+
+
+def _check_pages(metadata: Any, columns: list[str] | None) -> None:
+    """A column that claims to unpack to far more than it is would fill the memory. Raises UnfitFileError."""
+    for group in (metadata.row_group(i) for i in range(metadata.num_row_groups)):
+        for column in (group.column(i) for i in range(group.num_columns)):
+            wanted = columns is None or column.path_in_schema.partition(".")[0] in columns
+            most = max(UNPACKED_FREELY, MOST_TIMES * column.total_compressed_size)
+            if wanted and column.total_uncompressed_size > most:
+                raise UnfitFileError(f"its column {column.path_in_schema} unpacks to over {MOST_TIMES} times its own size")
+
+
+def _check_header(asked: Asked, file: File, names: Any) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1 and name in asked.columns]
+    if twice:
+        raise _bad(asked, file.uri, f"its header names column {twice[0]} twice", "Give each column a name of its own")
+
+
+def _lines(asked: Asked, file: File, stream: IO[bytes]) -> Iterator[tuple[int, str]]:
+    """Numbered from 1, with their ends. A carriage return alone ends a line too."""
+    number = 0
+    while raw := stream.readline(LONGEST_LINE + 1):
+        if len(raw) > LONGEST_LINE:
+            rule = f"the line is longer than {LONGEST_LINE >> 30} GiB"
+            raise _bad_row(asked, file, number + 1, rule, "Check that the file has a row a line")
+        for piece in raw.splitlines(keepends=True):
+            number += 1
+            yield number, _decoded(asked, _place(file, number), piece, mark=number == 1)
+
+
+def _whole(asked: Asked, file: File, stream: IO[bytes]) -> bytes:
+    content = stream.read(LONGEST_DOCUMENT + 1)
+    if len(content) > LONGEST_DOCUMENT:
+        rule = f"it is larger than {LONGEST_DOCUMENT >> 30} GiB, and a {file.kind or 'text'} file is read as a whole"
+        raise _bad(asked, file.uri, rule, "Cut it into several files, or write it as .jsonl with a document a line")
+    return content
+
+
+def _decoded(asked: Asked, place: str, content: bytes, *, mark: bool = True) -> str:
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        wide = mark and content.startswith((b"\xff\xfe", b"\xfe\xff"))
+        rule = "it is UTF-16, not UTF-8 text" if wide else f"it is not UTF-8 text (byte {error.start})"
+        raise _bad(asked, place, rule, "Convert it to UTF-8, or choose the text files with a glob") from error
+    return text.removeprefix(MARK) if mark else text
+
+
+def _is_lines(text: str) -> bool:
+    """Whether a .json file means to hold one object a line: its first line is one."""
+    first = text.lstrip().partition("\n")[0]
+    try:
+        return isinstance(json.loads(first), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _parsed(asked: Asked, file: File, number: int, text: str, way_out: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _bad_row(asked, file, number, f"it is not JSON ({_said(error)})", way_out) from error
+
+
+def _said(error: Exception) -> str:
+    return f"{error.msg.removesuffix(' at')} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else first_line(error)
+
+
+def _object(asked: Asked, file: File, number: int, value: Any) -> Row:
+    if value is None:
+        return Row(_place(file, number), dict.fromkeys(asked.columns))
+    if not isinstance(value, dict):
+        raise _bad_row(asked, file, number, f"it is a {type(value).__name__}, not an object", 'Write objects such as {"text": "..."}')
+    return Row(_place(file, number), value)
+
+
+def _place(file: File, number: int) -> str:
+    return f"{file.uri} row {number}"
+
+
+def _bad_row(asked: Asked, file: File, number: int, rule: str, way_out: str) -> BadData:
+    return _bad(asked, _place(file, number), rule, way_out)
+
+
+def _bad(asked: Asked, value: str, rule: str, way_out: str) -> BadData:
+    return BadData(f"{asked.field}.source", value, rule, way_out)

@@ -1,0 +1,108 @@
+"""From a model directory to this rank's stages, layer by layer: weights, then shards over tp, then dp."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, Shard
+from transformers import PreTrainedModel
+
+from llmtrain_trainer.config import TrainerConfig
+from llmtrain_trainer.engines.native import context, experts, router_balance, tensor
+from llmtrain_trainer.engines.native.mesh import Layout
+from llmtrain_trainer.model.materialize import materialize, read_adapter
+from llmtrain_trainer.model.pretrained import Pretrained
+from llmtrain_trainer.model.skeleton import needs_mask, shape_of, skeleton
+from llmtrain_trainer.model.stage import Stage, cut, tied_names
+
+
+def native_skeleton(config: TrainerConfig, model_dir: Path) -> PreTrainedModel:
+    """The skeleton with the attention kernel of this layout: over all context ranks where sequences are cut."""
+    if config.mesh.cp == 1:
+        return skeleton(config, model_dir)
+    masked = needs_mask(config, shape_of(model_dir))
+    return skeleton(config, model_dir, attention=context.implementation(config.mesh.cp, masked=masked))
+
+
+def build_stages(config: TrainerConfig, model_dir: Path, layout: Layout) -> tuple[Stage, ...]:
+    """This rank's stages, ready to train; virtual stages in model order. Collective over dp, cp and tp."""
+    indices = range(layout.pp_rank, len(config.mesh.stages), layout.pp)
+    return tuple(_build(config, model_dir, layout, index) for index in indices)
+
+
+def _build(config: TrainerConfig, model_dir: Path, layout: Layout, index: int) -> Stage:
+    network = native_skeleton(config, model_dir)
+    tied = tied_names(network)
+    router_balance.attach(config, network, group=layout.context, parts=layout.cp)
+    stage = cut(network, index, config.mesh.stages)
+    plan: dict[str, str] = {}
+    experts.check(network.config, layout)
+    if layout.cp > 1:
+        context.check(network.config, config.model.attention, layout)
+        context.split(network, layout)
+    if layout.tp > 1:
+        tensor.check(network.config, layout.tp)
+        plan = tensor.styles(network, layout.tp)
+    random = config.model.config is not None or config.model.init == "random"
+    weights = None if random else Pretrained(model_dir, network.base_model_prefix, tied)
+    adapter = read_adapter(model_dir)
+    _recompute_and_compile(config, network, stage)
+    layers = [name for name, _ in stage.layers]
+    for name, layer in stage.layers:
+        materialize(network, name, weights, config.training.seed, layout.device, adapter=adapter)
+        tensor.split(network, name, plan, layout.mesh["tp"])
+        for mixture in experts.split(network, name, layout):
+            _shard(config, layout, mixture, layout.expert_data)
+        _shard(config, layout, layer, layout.data)
+    materialize(network, "", weights, config.training.seed, layout.device, skip=layers, adapter=adapter)
+    for name in plan:
+        if not any(name.startswith(f"{layer}.") for layer in layers):
+            tensor.split(network, name, plan, layout.mesh["tp"])
+    for head, embedding in tied.items():
+        if stage.first and stage.last:
+            network.get_submodule(head.rpartition(".")[0]).weight = network.get_parameter(embedding)
+    _shard(config, layout, network, layout.data)
+    return stage
+
+
+def _recompute_and_compile(config: TrainerConfig, network: PreTrainedModel, stage: Stage) -> None:
+    if config.training.activation_checkpointing == "full":
+        network.activation_checkpointing_enable({"use_reentrant": False})
+    if config.training.compile:
+        for _, layer in stage.layers:
+            layer.compile()
+
+
+def sharded(config: TrainerConfig, layout: Layout) -> bool:
+    """Whether FSDP2 wraps the stages: with replicas, and in bf16 also on a mesh of one, so that one policy casts in every layout."""
+    return layout.replicas > 1 or config.training.precision == "bf16"
+
+
+def _shard(config: TrainerConfig, layout: Layout, module: nn.Module, mesh: DeviceMesh) -> None:
+    if not sharded(config, layout):
+        return
+    bf16 = config.training.precision == "bf16"
+    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32) if bf16 else MixedPrecisionPolicy()
+    wrapped = fully_shard(
+        module,
+        mesh=mesh,
+        reshard_after_forward=layout.zero_stage == 3,
+        mp_policy=policy,
+        shard_placement_fn=partial(_dimension, mesh.size()),
+    )
+    # The loss is already divided by the global number of targets: gradients add up over replicas, they are not averaged.
+    assert isinstance(wrapped, FSDPModule)
+    wrapped.set_force_sum_reduction_for_comms(True)
+    wrapped.set_gradient_divide_factor(1.0)
+
+
+def _dimension(replicas: int, weight: nn.Parameter) -> Shard | None:
+    """Experts are cut over ranks on dimension 0; replicas share them out on another that divides, so that a shard stays one block."""
+    if not isinstance(weight, DTensor) or "experts" not in (weight.device_mesh.mesh_dim_names or ()):
+        return None
+    return next((Shard(axis) for axis in range(1, weight.ndim) if weight.shape[axis] % replicas == 0), None)

@@ -1,0 +1,190 @@
+"""Engine `native`: Hugging Face modelling code x FSDP2 x DTensor tensor parallelism x cut sequences and experts x torch pipelining.
+
+Every layout computes the same: weights are drawn by name, the loss is a sum over the global batch's targets, the norm counts each
+element once. fp32 runs agree with one process to 1e-5.
+"""
+
+from __future__ import annotations
+
+import math
+import resource
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.tensor.parallel import loss_parallel
+
+from llmtrain_trainer.config import TrainerConfig
+from llmtrain_trainer.data.step_batch import StepBatch
+from llmtrain_trainer.engines.engine import StepResult
+from llmtrain_trainer.engines.native import tensor
+from llmtrain_trainer.engines.native.assemble import build_stages
+from llmtrain_trainer.engines.native.gather import Gatherer
+from llmtrain_trainer.engines.native.gradients import all_finite, clip, gather_up, square_sum
+from llmtrain_trainer.engines.native.mesh import build_layout
+from llmtrain_trainer.engines.native.pipeline import Runner
+from llmtrain_trainer.engines.native.shards import Shard, shards_of
+from llmtrain_trainer.engines.stopwatch import Stopwatch
+from llmtrain_trainer.model.export import write_export
+from llmtrain_trainer.model.materialize import seed_of
+from llmtrain_trainer.stored.index import IndexReader, TensorPlanner
+from llmtrain_trainer.stored.source import Source
+from llmtrain_trainer.stored.state import StateOf
+
+
+class NativeEngine:
+    """See engines/engine.py for what each method promises."""
+
+    format: Literal["dcp"] = "dcp"
+
+    def __init__(self, config: TrainerConfig, model_dir: Path) -> None:
+        """Collective. Raises ValueError where the model cannot be laid out as the mesh says."""
+        self._config, self._model_dir = config, model_dir
+        device = torch.device("cuda", torch.cuda.current_device()) if config.device == "cuda" else torch.device("cpu")
+        self._layout = build_layout(config.mesh, device)
+        self._stages = build_stages(config, model_dir, self._layout)
+        summed = set[str]()
+        for stage in self._stages if self._layout.tp > 1 else ():
+            summed |= tensor.summed(stage.network, tensor.styles(stage.network, self._layout.tp))
+        self._shards = shards_of(self._stages, self._layout, summed)
+        self._equal_ends()
+        self._optimizer = _adamw(self._shards, config)
+        self._watch = Stopwatch(device)
+        self._runner = Runner(
+            self._stages,
+            self._layout,
+            config.mesh.schedule,
+            config.batch.micro_size,
+            self._stages[0].network.config.hidden_size,
+            torch.bfloat16 if config.training.precision == "bf16" else torch.float32,
+            self._watch,
+        )
+
+    @property
+    def replica(self) -> int:
+        """Data-parallel index of this rank."""
+        return self._layout.dp_rank
+
+    def train_step(self, batch: StepBatch, *, learning_rate: float, step: int, stop: bool) -> StepResult:
+        """One optimizer step. Dropout depends on (seed, step, stage, tokens seen), so a resumed run draws what an undisturbed one would."""
+        self._seed(seed_of(self._config.training.seed, step, self._layout.pp_rank, self._layout.replica_rank))
+        for shard in self._shards:
+            shard.drop_gradient()
+        with self._split_loss():
+            loss = self._runner.train(batch)
+        with self._watch.phase("comm"):
+            gradients = gather_up(self._shards, self._layout)
+            result = self._agree(loss, square_sum(self._shards, gradients), stop)
+        with self._watch.phase("optimizer"):
+            if not result.skipped:
+                clip(gradients, result.grad_norm, self._config.training.gradient_clipping)
+                for group in self._optimizer.param_groups:
+                    group["lr"] = learning_rate
+                self._optimizer.step()
+        return result
+
+    def evaluate(self, batch: StepBatch) -> tuple[float, int]:
+        """Sum of the loss over the batch's targets, and their count."""
+        for stage in self._stages:
+            stage.network.eval()
+        with self._split_loss():
+            loss = self._runner.evaluate(batch)
+        for stage in self._stages:
+            stage.network.train()
+        total = self._once(loss)
+        dist.all_reduce(total)
+        return total.item(), batch.target_tokens
+
+    def state_dict(self) -> dict[str, Any]:
+        """{model: {name: weight}, optimizer: {name.exp_avg, name.exp_avg_sq, name.step}} of what is trained: views, not copies."""
+        optimizer: dict[str, torch.Tensor] = {}
+        for shard in self._shards:
+            state = self._optimizer.state[shard.local]
+            optimizer |= {f"{shard.name}.{key}": shard.spread(state[key]) for key in ("exp_avg", "exp_avg_sq")}
+            optimizer[f"{shard.name}.step"] = state["step"]
+        return {"model": {shard.name: shard.spread(shard.local.detach()) for shard in self._shards}, "optimizer": optimizer}
+
+    def finite(self) -> bool:
+        """Weights and moments of this rank."""
+        moments = (self._optimizer.state[shard.local][key] for shard in self._shards for key in ("exp_avg", "exp_avg_sq"))
+        return all_finite([*(shard.local.detach() for shard in self._shards), *moments])
+
+    def load_checkpoint(self, directory: Path) -> None:
+        """Read in place what `state_dict` of any layout gave."""
+        load(self.state_dict(), storage_reader=IndexReader(directory), planner=TensorPlanner())
+
+    def adopt(self, source: Source) -> None:
+        """Take over weights and optimizer from another engine."""
+        load(self.state_dict(), storage_reader=StateOf(source))
+
+    def export(self, directory: Path, kind: str) -> None:
+        """Write Hugging Face files; see export.py."""
+        write_export(self._config, self._model_dir, Gatherer(self._layout, self._stages), directory, kind)
+
+    def memory_bytes(self) -> int:
+        """Peak of this process."""
+        if self._layout.device.type == "cuda":
+            return torch.cuda.max_memory_allocated()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    def _split_loss(self) -> AbstractContextManager[None]:
+        """What cross entropy of logits needs that are split over the vocabulary."""
+        return loss_parallel() if self._layout.tp > 1 else nullcontext()
+
+    def _seed(self, seed: int) -> None:
+        """Of this rank's device alone: torch.manual_seed keeps a written stack trace for each kind of device that is not in use."""
+        torch.default_generator.manual_seed(seed)
+        if self._layout.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+
+    def _agree(self, loss: torch.Tensor, squares: torch.Tensor, stop: bool) -> StepResult:
+        """Loss, norm, stop flag and pace of all ranks in one small all-reduce, and the step's one wait for the device."""
+        world = dist.get_world_size()
+        mine = torch.zeros(1 + world, dtype=torch.float64)
+        mine[0], mine[1 + dist.get_rank()] = float(stop), self._watch.own_seconds
+        all_in_one = torch.cat([torch.stack([self._once(loss), squares]), mine.to(loss.device)])
+        if world > 1:
+            dist.all_reduce(all_in_one)
+        total, square, stops, *times = all_in_one.tolist()
+        norm = square**0.5
+        return StepResult(
+            loss=total,
+            grad_norm=norm,
+            stop=stops > 0,
+            skipped=not (math.isfinite(total) and math.isfinite(norm)),
+            phase_seconds=self._watch.take(),
+            rank_seconds=tuple(times),
+        )
+
+    def _once(self, loss: torch.Tensor) -> torch.Tensor:
+        """Tensor-parallel ranks hold the same loss: one of them counts. Stages but the last hold 0."""
+        return loss.double() * (self._layout.tp_rank == 0)
+
+    def _equal_ends(self) -> None:
+        """A tied head on the last stage starts as the first stage's embedding."""
+        for shard in self._shards:
+            if shard.tied:
+                source = self._layout.rank_of(0, self._layout.replica_rank, self._layout.tp_rank)
+                dist.broadcast(shard.local.detach(), src=source, group=self._layout.ends)
+
+
+def _adamw(shards: tuple[Shard, ...], config: TrainerConfig) -> torch.optim.AdamW:
+    """AdamW with decay on matrices alone; its state is made here, so that a checkpoint can be read into it before any step."""
+    settings = config.training.optimizer
+    groups = [
+        {"params": [shard.local for shard in shards if shard.weight.ndim >= 2], "weight_decay": settings.weight_decay},
+        {"params": [shard.local for shard in shards if shard.weight.ndim < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(
+        [group for group in groups if group["params"]], lr=settings.learning_rate, betas=settings.betas, eps=settings.epsilon, fused=True
+    )
+    for shard in shards:
+        optimizer.state[shard.local] = {
+            "step": torch.zeros((), device=shard.local.device),
+            "exp_avg": torch.zeros_like(shard.local),
+            "exp_avg_sq": torch.zeros_like(shard.local),
+        }
+    return optimizer

@@ -1,0 +1,79 @@
+"""Tensors that change ranks in the middle of a model, forward and backward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.autograd import Function
+
+Sizes = list[int] | None
+"""Rows for (or from) each rank of the group; None: as many for each."""
+
+
+class _Exchange(Function):
+    """All to all over dimension 0; backward sends the gradients back the way the values came."""
+
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor, sent: Sizes, received: Sizes, group: dist.ProcessGroup) -> torch.Tensor:
+        ctx.sent, ctx.received, ctx.group = sent, received, group
+        return _all_to_all(values, sent, received, group)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        return _all_to_all(gradient, ctx.received, ctx.sent, ctx.group), None, None, None
+
+
+def exchange(values: torch.Tensor, group: dist.ProcessGroup, sent: Sizes = None, received: Sizes = None) -> torch.Tensor:
+    """Rows of `values` to the ranks of `group` in order: sent[i] rows to rank i, received[i] from it."""
+    result: torch.Tensor = _Exchange.apply(values, sent, received, group)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _all_to_all(values: torch.Tensor, sent: Sizes, received: Sizes, group: dist.ProcessGroup) -> torch.Tensor:
+    rows = values.shape[0] if received is None else sum(received)
+    result = values.new_empty((rows, *values.shape[1:]))
+    dist.all_to_all_single(result, values.contiguous(), received, sent, group=group)
+    return result
+
+
+class _Enter(Function):
+    """As it is; gradients add up."""
+
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor, group: dist.ProcessGroup) -> torch.Tensor:
+        ctx.group = group
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        gradient = gradient.clone()
+        dist.all_reduce(gradient, group=ctx.group)
+        return gradient, None
+
+
+class _Leave(Function):
+    """The parts add up; gradients as they are."""
+
+    @staticmethod
+    def forward(_: Any, parts: torch.Tensor, group: dist.ProcessGroup) -> torch.Tensor:
+        whole = parts.clone()
+        dist.all_reduce(whole, group=group)
+        return whole
+
+    @staticmethod
+    def backward(_: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return gradient, None
+
+
+def enter(values: torch.Tensor, group: dist.ProcessGroup) -> torch.Tensor:
+    """What all ranks of `group` hold alike goes into work of which each does a part."""
+    result: torch.Tensor = _Enter.apply(values, group)  # type: ignore[no-untyped-call]
+    return result
+
+
+def leave(parts: torch.Tensor, group: dist.ProcessGroup) -> torch.Tensor:
+    """The sum of the parts, alike on all ranks of `group`."""
+    result: torch.Tensor = _Leave.apply(parts, group)  # type: ignore[no-untyped-call]
+    return result

@@ -1,0 +1,124 @@
+"""Experts of a mixture cut over ranks: each holds whole experts, and tokens travel to them.
+
+Over ep, ranks have different tokens: each sends its tokens to the holders of their experts and gets the results back by all to all
+(Lepikhin et al. 2020, GShard). Over tp, ranks have the same tokens: each computes its own experts' part, and the parts add up.
+Router and expert arithmetic are Hugging Face's; an expert's gradient is complete on its holder once the replicas of it have added up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from llmtrain_trainer.engines.native.exchange import enter, exchange, leave
+from llmtrain_trainer.engines.native.mesh import Layout
+
+NAME = "experts"
+"""Last part of the module that holds the fused weights [experts, outputs, inputs] in Hugging Face's mixtures."""
+
+NUMBER = "num_experts"
+"""Their attribute that says how many."""
+
+
+def of(network: nn.Module, under: str) -> Iterator[tuple[str, nn.Module]]:
+    """The fused experts at or below the module named `under`."""
+    for name, module in network.get_submodule(under).named_modules(prefix=under):
+        if name.rpartition(".")[2] == NAME and hasattr(module, NUMBER):
+            yield name, module
+
+
+def check(config: PreTrainedConfig, layout: Layout) -> None:
+    """Raises ValueError where ep x tp does not divide the experts, or the model has none to cut over ep."""
+    experts = getattr(config, "num_experts", None)
+    if not experts:
+        if layout.ep > 1:
+            raise ValueError(f"mesh.ep is {layout.ep}, but model_type {config.model_type} has no experts: set expert to 1")
+        return
+    if experts % (layout.ep * layout.tp):
+        raise ValueError(
+            f"the model has {experts} experts, which expert x tensor ({layout.ep} x {layout.tp}) does not divide: choose degrees that do"
+        )
+
+
+def split(network: PreTrainedModel, under: str, layout: Layout) -> list[nn.Module]:
+    """Keep this rank's experts of every mixture below `under`, and let tokens travel. The modules that were cut, none without need."""
+    if layout.expert_mesh is None:
+        return []
+    found = [module for _, module in of(network, under)]
+    for module in found:
+        whole = int(getattr(module, NUMBER))
+        for name, weight in list(module.named_parameters(recurse=False)):
+            held = distribute_tensor(weight.detach(), layout.expert_mesh["experts"], [Shard(0)], src_data_rank=None)
+            module.register_parameter(name, nn.Parameter(held, requires_grad=weight.requires_grad))
+        setattr(module, NUMBER, whole // (layout.ep * layout.tp))
+        object.__setattr__(module, "forward", _Travel(module, layout, whole))
+    return found
+
+
+class _Seen:
+    """The experts as their own forward sees them on this rank: plain tensors in place of shards."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._module, name)
+        return value.to_local() if isinstance(value, DTensor) else value
+
+
+class _Travel:
+    """The forward of cut experts."""
+
+    def __init__(self, module: nn.Module, layout: Layout, experts: int) -> None:
+        self._module, self._layout, self._experts = module, layout, experts
+
+    def __call__(self, hidden: torch.Tensor, chosen: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """hidden [tokens, width], chosen experts and their weights [tokens, k] -> [tokens, width]."""
+        layout = self._layout
+        if layout.tp > 1:
+            hidden, weights = enter(hidden, layout.tensor), enter(weights, layout.tensor)
+        pairs = self._my_pairs(chosen)
+        tokens = pairs // chosen.shape[1]
+        results = self._through(hidden[tokens], chosen.flatten()[pairs])
+        weighted = results * weights.flatten()[pairs, None]
+        total = torch.zeros_like(hidden).index_add(0, tokens, weighted.to(hidden.dtype))
+        return leave(total, layout.tensor) if layout.tp > 1 else total
+
+    def _my_pairs(self, chosen: torch.Tensor) -> torch.Tensor:
+        """(token, choice) pairs whose expert this rank or a rank of its ep group holds, by expert; experts go round ep, then tp."""
+        flat = chosen.flatten()
+        pairs = torch.argsort(flat, stable=True)
+        if self._layout.tp == 1:
+            return pairs
+        holder = flat[pairs] // (self._experts // (self._layout.ep * self._layout.tp))
+        return pairs[holder % self._layout.tp == self._layout.tp_rank]
+
+    def _through(self, rows: torch.Tensor, experts: torch.Tensor) -> torch.Tensor:
+        """Each row through its expert, wherever that is. `experts` ascends."""
+        layout, held = self._layout, self._experts // (self._layout.ep * self._layout.tp)
+        local = torch.arange(held, device=rows.device)
+        if layout.expert is None:
+            return self._compute(rows, experts % held)
+        # Of each of this rank's experts, and of its peers': how many rows go there.
+        mine = local + layout.tp_rank * held + torch.arange(layout.ep, device=rows.device)[:, None] * held * layout.tp
+        counts = torch.bincount(experts, minlength=self._experts)[mine]
+        arriving = torch.empty_like(counts)
+        dist.all_to_all_single(arriving, counts, group=layout.expert)
+        sent, received = counts.sum(1).tolist(), arriving.sum(1).tolist()
+        there = exchange(rows, layout.expert, sent, received)
+        results = self._compute(there, local.repeat(layout.ep).repeat_interleave(arriving.flatten()))
+        return exchange(results, layout.expert, received, sent)
+
+    def _compute(self, rows: torch.Tensor, experts: torch.Tensor) -> torch.Tensor:
+        """Rows through this rank's experts. A row of zeros goes along: every weight gets a gradient, which its replicas wait for."""
+        padded = torch.cat([rows, rows.new_zeros(1, rows.shape[1])])
+        chosen = torch.cat([experts, experts.new_zeros(1)])[:, None]
+        ones = torch.ones_like(chosen, dtype=rows.dtype)
+        results: torch.Tensor = type(self._module).forward(_Seen(self._module), padded, chosen, ones)
+        return results[:-1]

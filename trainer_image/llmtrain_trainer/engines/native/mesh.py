@@ -1,0 +1,151 @@
+"""The device mesh of one run and the groups that cross it.
+
+Rank order, outer to inner: pp, dp, cp, tp. The replicas that share out a weight are all dp x cp ranks, axis `data`. Experts are cut over
+ep x tp ranks, axis `experts`; the dp x cp / ep ranks that hold the same ones share them out, axis `expert_data`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+from llmtrain_trainer.config import Mesh
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Where this rank stands, and the process groups it speaks in."""
+
+    mesh: DeviceMesh
+    """Axes pp, data, tp."""
+
+    expert_mesh: DeviceMesh | None
+    """The same ranks by axes pp, expert_data, experts; None where no expert is elsewhere."""
+
+    device: torch.device
+    pp: int
+    dp: int
+    cp: int
+    tp: int
+    ep: int
+    pp_rank: int
+    dp_rank: int
+    cp_rank: int
+    tp_rank: int
+    zero_stage: int
+    context: dist.ProcessGroup | None
+    """Ranks that hold the other parts of this rank's sequences; None where cp is 1."""
+
+    expert: dist.ProcessGroup | None
+    """Ranks that hold the other experts and exchange tokens with this one; None where ep is 1."""
+
+    ends: dist.ProcessGroup | None
+    """First and last pipeline rank of this (dp, cp, tp) coordinate, which both hold a tied embedding; None elsewhere and where pp is 1."""
+
+    @property
+    def pipeline(self) -> dist.ProcessGroup:
+        """Ranks that hold the other stages of this replica."""
+        return self.mesh.get_group("pp")
+
+    @property
+    def tensor(self) -> dist.ProcessGroup:
+        """Ranks that hold the other shards of this rank's layers."""
+        return self.mesh.get_group("tp")
+
+    @property
+    def replicas(self) -> int:
+        """Ranks that hold the same weights but see other tokens: dp x cp."""
+        return self.dp * self.cp
+
+    @property
+    def replica_rank(self) -> int:
+        """This rank's place among them."""
+        return self.dp_rank * self.cp + self.cp_rank
+
+    @property
+    def data(self) -> DeviceMesh:
+        """What FSDP2 works on: 1-D shards over dp x cp; 2-D (replicate, shard by one) keeps whole replicas, which is ZeRO 0."""
+        return _shared(self.mesh, "data", self.zero_stage)
+
+    @property
+    def expert_data(self) -> DeviceMesh:
+        """The same for experts that are cut over ranks."""
+        assert self.expert_mesh is not None
+        return _shared(self.expert_mesh, "expert_data", self.zero_stage)
+
+    def rank_of(self, pp: int, replica: int, tp: int) -> int:
+        """Global rank at a coordinate."""
+        return (pp * self.replicas + replica) * self.tp + tp
+
+
+def _shared(mesh: DeviceMesh, axis: str, zero_stage: int) -> DeviceMesh:
+    return mesh[axis, "whole"] if zero_stage == 0 else mesh[axis]
+
+
+def build_layout(mesh: Mesh, device: torch.device) -> Layout:
+    """The mesh over all ranks of the default process group. Collective.
+
+    Raises ValueError where the mesh does not fit together, or asks for another number of ranks than there are.
+    """
+    _refuse(mesh)
+    replicas = mesh.dp * mesh.cp
+    devices = _axes(mesh, device, data=replicas, tp=mesh.tp)
+    inner, starts = replicas * mesh.tp, range(mesh.world_size)
+    replica_rank = devices.get_local_rank("data")
+    return Layout(
+        mesh=devices,
+        expert_mesh=_axes(mesh, device, expert_data=replicas // mesh.ep, experts=mesh.ep * mesh.tp) if mesh.ep * mesh.tp > 1 else None,
+        device=device,
+        pp=mesh.pp,
+        dp=mesh.dp,
+        cp=mesh.cp,
+        tp=mesh.tp,
+        ep=mesh.ep,
+        pp_rank=devices.get_local_rank("pp"),
+        dp_rank=replica_rank // mesh.cp,
+        cp_rank=replica_rank % mesh.cp,
+        tp_rank=devices.get_local_rank("tp"),
+        zero_stage=mesh.zero_stage,
+        context=_mine(_runs(starts, mesh.cp, mesh.tp)),
+        expert=_mine(_runs(starts, mesh.ep, mesh.tp)),
+        ends=_mine([offset, (mesh.pp - 1) * inner + offset] for offset in range(inner if mesh.pp > 1 else 0)),
+    )
+
+
+def _axes(mesh: Mesh, device: torch.device, **inner: int) -> DeviceMesh:
+    """pp and two axes more, the first of them followed by one of size 1 where nothing is shared out."""
+    (outer, outer_size), rest = next(iter(inner.items())), dict(list(inner.items())[1:])
+    axes = {"pp": mesh.pp, outer: outer_size} | ({"whole": 1} if mesh.zero_stage == 0 else {}) | rest
+    return init_device_mesh(device.type, tuple(axes.values()), mesh_dim_names=tuple(axes))
+
+
+def _refuse(mesh: Mesh) -> None:
+    world = dist.get_world_size()
+    if mesh.world_size != world:
+        degrees = f"pp {mesh.pp} x dp {mesh.dp} x cp {mesh.cp} x tp {mesh.tp}"
+        raise ValueError(f"mesh {degrees} needs {mesh.world_size} ranks, but {world} are running")
+    if (mesh.dp * mesh.cp) % mesh.ep:
+        raise ValueError(f"mesh.ep is {mesh.ep}, but it must divide dp x cp ({mesh.dp * mesh.cp}): choose a degree that does")
+    if len(mesh.stages) % mesh.pp or (mesh.pp == 1 and len(mesh.stages) != 1):
+        raise ValueError(f"mesh.stages has {len(mesh.stages)} ranges, but pp {mesh.pp} needs a multiple of it (one where pp is 1)")
+
+
+def _runs(ranks: Sequence[int], size: int, stride: int) -> Iterable[list[int]]:
+    """Groups of `size` ranks, `stride` apart; none where a group would be one rank."""
+    if size == 1:
+        return []
+    return [[first + place * stride for place in range(size)] for first in ranks if (first // stride) % size == 0]
+
+
+def _mine(groups: Iterable[Sequence[int]]) -> dist.ProcessGroup | None:
+    """The group of this rank. Every rank must take part in making every group, so all of them are made here in one order."""
+    mine = None
+    for ranks in groups:
+        group = dist.new_group(list(ranks))
+        if dist.get_rank() in ranks:
+            mine = group
+    return mine

@@ -1,0 +1,166 @@
+"""Micro-batches through this rank's stages: one stage without a pipeline, or GPipe, 1F1B, interleaved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe, ScheduleInterleaved1F1B
+from torch.distributed.pipelining.schedules import PipelineScheduleMulti, PipelineScheduleSingle
+
+from llmtrain_trainer.config import PipelineSchedule
+from llmtrain_trainer.data.step_batch import StepBatch
+from llmtrain_trainer.engines.native.context import part
+from llmtrain_trainer.engines.native.mesh import Layout
+from llmtrain_trainer.engines.stopwatch import Stopwatch
+from llmtrain_trainer.model.stage import Stage
+
+SINGLE = {"gpipe": ScheduleGPipe, "1f1b": Schedule1F1B}
+
+
+class _TimedStage(PipelineStage):
+    """Tells a stopwatch of its forward and backward passes: the rest of a schedule is sending, receiving, and waiting for both."""
+
+    def __init__(self, watch: Stopwatch, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._watch = watch
+
+    def forward_one_chunk(self, *args: Any, **kwargs: Any) -> Any:
+        with self._watch.phase("forward"):
+            return super().forward_one_chunk(*args, **kwargs)
+
+    def backward_one_chunk(self, *args: Any, **kwargs: Any) -> Any:
+        with self._watch.phase("backward"):
+            return super().backward_one_chunk(*args, **kwargs)
+
+
+class Runner:
+    """Runs a batch forward, and backward where asked, and gives this rank's sum of losses."""
+
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        layout: Layout,
+        schedule: PipelineSchedule,
+        micro_size: int,
+        hidden: int,
+        dtype: torch.dtype,
+        watch: Stopwatch,
+    ) -> None:
+        """`hidden`: width of what stages hand on; `dtype`: its type; `watch`: is told the phases of training."""
+        self._watch = watch
+        self._stages, self._layout, self._name = stages, layout, schedule
+        self._micro_size, self._hidden, self._dtype = micro_size, hidden, dtype
+        self._schedules: dict[tuple[int, int, bool], PipelineScheduleSingle | PipelineScheduleMulti] = {}
+        if len(stages) > 1 and schedule != "interleaved":
+            raise ValueError(f"mesh.schedule is {schedule}, but there are {len(stages)} stages a rank: set it to interleaved")
+        if len(stages) == 1 and schedule == "interleaved" and layout.pp > 1:
+            raise ValueError("mesh.schedule is interleaved, but there is one stage a rank: give at least 2 x pp stages, or schedule 1f1b")
+
+    def train(self, batch: StepBatch) -> torch.Tensor:
+        """Forward and backward of the loss divided by batch.target_tokens; this rank's part of the mean loss, scalar."""
+        if self._layout.pp == 1:
+            return self._train_alone(batch)
+        losses: list[torch.Tensor] = []
+        self._divisor = batch.target_tokens
+        self._pipe(batch, backward=True, losses=losses)
+        return torch.cat(losses).sum().detach() if losses else self._zero()
+
+    @torch.no_grad()
+    def evaluate(self, batch: StepBatch) -> torch.Tensor:
+        """Forward only; this rank's sum of losses, scalar."""
+        if self._layout.pp == 1:
+            network = self._stages[0].network
+            return torch.cat([network(ids, **rest) for ids, rest in self._micro_batches(batch)]).sum()
+        outputs = self._pipe(batch, backward=False, losses=None)
+        return self._zero() if outputs is None else outputs.sum()
+
+    def _train_alone(self, batch: StepBatch) -> torch.Tensor:
+        network, total = self._stages[0].network, self._zero()
+        micro_batches = list(self._micro_batches(batch))
+        for number, (ids, rest) in enumerate(micro_batches, start=1):
+            if isinstance(network, FSDPModule) and self._layout.zero_stage < 2:
+                network.set_requires_gradient_sync(number == len(micro_batches))
+            with self._watch.phase("forward"):
+                loss = network(ids, **rest) / batch.target_tokens
+            with self._watch.phase("backward"):
+                loss.backward()
+            total += loss.detach().squeeze()
+        return total
+
+    def _micro_batches(self, batch: StepBatch) -> Iterator[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
+        """(ids, labels and positions) of each micro-batch."""
+        self._count(batch)
+        ids, rest = self._given(batch)
+        for start in range(0, ids.shape[0], self._micro_size):
+            rows = slice(start, start + self._micro_size)
+            yield ids[rows], {name: values[rows] for name, values in rest.items()}
+
+    def _given(self, batch: StepBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """This rank's part of ids and labels, on its device, and positions of whole sequences: packed rows need them, and cut ones."""
+        device, layout = self._layout.device, self._layout
+        rest = {"labels": part(batch.labels, layout).to(device)}
+        if batch.packed:
+            rest["position_ids"] = batch.position_ids.to(device)
+        elif layout.cp > 1:
+            rows, length = batch.input_ids.shape
+            rest["position_ids"] = torch.arange(length, device=device).expand(rows, -1)
+        return part(batch.input_ids, layout).to(device), rest
+
+    def _count(self, batch: StepBatch) -> int:
+        rows = batch.input_ids.shape[0]
+        if rows % self._micro_size:
+            raise ValueError(f"a batch of {rows} rows is not made of whole micro-batches of {self._micro_size}")
+        return rows // self._micro_size
+
+    def _pipe(self, batch: StepBatch, *, backward: bool, losses: list[torch.Tensor] | None) -> torch.Tensor | None:
+        ids, rest = self._given(batch)
+        schedule = self._schedule(self._count(batch), ids.shape[1], backward)
+        given: dict[str, Any] = dict(rest)
+        first = (ids,) if self._stages[0].first else ()
+        target = rest["labels"] if self._stages[-1].last else None
+        outputs: torch.Tensor | None = None
+        if backward:
+            with self._watch.phase("comm"):  # but for what the stages themselves compute, see _TimedStage
+                schedule.step(*first, target=target, losses=losses, return_outputs=False, **given)
+        else:
+            outputs = schedule.eval(*first, target=target, **given)
+        return outputs
+
+    def _schedule(self, count: int, length: int, backward: bool) -> PipelineScheduleSingle | PipelineScheduleMulti:
+        """One for each shape of batch: receive buffers belong to a schedule. Evaluation has its own, so that neither is set up again."""
+        key = (count, length, backward)
+        if key not in self._schedules:
+            stages = [self._pipeline_stage(stage, length, self._watch if backward else None) for stage in self._stages]
+            loss = self._scaled if backward else None
+            if len(stages) > 1:
+                self._schedules[key] = ScheduleInterleaved1F1B(list(stages), count, loss_fn=loss, scale_grads=False)
+            else:
+                self._schedules[key] = SINGLE[self._name](stages[0], count, loss_fn=loss, scale_grads=False)
+        return self._schedules[key]
+
+    def _scaled(self, loss: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+        """The last stage gives the loss itself, so that the pipeline never keeps logits."""
+        return loss / self._divisor
+
+    def _pipeline_stage(self, stage: Stage, length: int, watch: Stopwatch | None) -> PipelineStage:
+        shape = (self._micro_size, length)
+        ids = torch.empty(shape, dtype=torch.int64, device="meta")
+        hidden = torch.empty((*shape, self._hidden), dtype=self._dtype, device="meta", requires_grad=True)
+        loss = torch.empty(1, device="meta", requires_grad=True)
+        kind = partial(_TimedStage, watch) if watch is not None else PipelineStage
+        return kind(
+            stage.network,
+            stage.index,
+            stage.count,
+            self._layout.device,
+            input_args=ids if stage.first else hidden,
+            output_args=loss if stage.last else hidden,
+            group=self._layout.pipeline,
+        )
+
+    def _zero(self) -> torch.Tensor:
+        return torch.zeros((), device=self._layout.device)

@@ -1,0 +1,40 @@
+"""Declared adapters as peft's own layers, put into a model in place."""
+
+from __future__ import annotations
+
+from peft import LoraConfig, get_peft_model
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from llmtrain_trainer.config import Model, Peft
+
+
+def adapter_config(network: PreTrainedModel, peft: Peft, base: Model | None = None) -> LoraConfig:
+    """peft's description of the adapter for a whole model; `base` says where the base weights came from."""
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=peft.rank,
+        lora_alpha=peft.alpha,
+        lora_dropout=peft.dropout,
+        use_rslora=peft.method == "rslora",
+        target_modules=sorted(targets(network)) if "all-linear" in peft.target_modules else list(peft.target_modules),
+        base_model_name_or_path=_opened_by_peft(base.source) if base is not None and base.source is not None else None,
+        revision=base.revision if base is not None else None,
+    )
+
+
+def _opened_by_peft(source: str) -> str:
+    """What from_pretrained takes: a directory, or owner/name on the hub. A store it does not know: the plan says so."""
+    return source.removeprefix("file://").removeprefix("hf://")
+
+
+def targets(network: PreTrainedModel) -> set[str]:
+    """Last names of every linear layer but the output head, written out so that adapter_config.json says what was trained."""
+    head = network.get_output_embeddings()
+    return {name.rpartition(".")[2] for name, part in network.named_modules() if isinstance(part, nn.Linear | Conv1D) and part is not head}
+
+
+def add_adapters(network: PreTrainedModel, peft: Peft) -> None:
+    """Freeze the model and put trainable adapters beside its target layers; their names follow the layer's (`q_proj.lora_A.default`)."""
+    get_peft_model(network, adapter_config(network, peft))

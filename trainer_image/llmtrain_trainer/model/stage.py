@@ -1,0 +1,163 @@
+"""Split of a Hugging Face causal LM into pipeline stages.
+
+A stage is the whole model with what other stages hold taken out. Hugging Face's own forward runs it (masks, rotary embedding, soft
+caps), and every parameter keeps its name, so that a checkpoint does not know the layout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from llmtrain_trainer.model.loss import token_loss
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Names inside the base model of what only the first stage holds, of the list of layers, and of what only the last stage holds."""
+
+    entrance: tuple[str, ...]
+    layers: str
+    exit: tuple[str, ...]
+
+
+LLAMA = Family(("embed_tokens",), "layers", ("norm",))
+FAMILIES = {
+    "gpt2": Family(("wte", "wpe", "drop"), "h", ("ln_f",)),
+    "llama": LLAMA,
+    "mistral": LLAMA,
+    "mixtral": LLAMA,
+    "qwen2": LLAMA,
+    "qwen2_moe": LLAMA,
+    "qwen3": LLAMA,
+    "qwen3_moe": LLAMA,
+}
+"""Families whose forward does nothing between its parts that a second stage would repeat, such as scaling the embedding."""
+
+
+class Elsewhere(nn.Module):
+    """Stands for a layer or norm of another stage: hands on what it is given."""
+
+    def forward(self, hidden: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        return hidden
+
+
+class Nothing(nn.Module):
+    """Stands for an embedding of the first stage: adds nothing."""
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return torch.zeros((), device=ids.device)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One pipeline stage of a model."""
+
+    network: PreTrainedModel
+    """Called with (ids or hidden states, position_ids, labels); gives hidden states, on the last stage the sum of losses [1]."""
+
+    index: int
+    count: int
+    layers: tuple[tuple[str, nn.Module], ...]
+    """This stage's layers by their full names."""
+
+    head: str | None
+    """Name of an output head that shares its weight with the embedding of another stage."""
+
+    embedding: str | None
+    """Name of the embedding that such a head shares, where this is the first of several stages."""
+
+    @property
+    def first(self) -> bool:
+        return self.index == 0
+
+    @property
+    def last(self) -> bool:
+        return self.index == self.count - 1
+
+    def names(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Parameters under the names they are saved by: a tied head goes by its embedding's name."""
+        tied = tied_names(self.network)
+        for name, parameter in self.network.named_parameters():
+            yield (tied[name] if name == self.head else name), parameter
+
+
+def family_of(network: PreTrainedModel, count: int) -> Family:
+    """The family's parts. Raises ValueError for more than one stage of a family that is not known."""
+    kind = network.config.model_type
+    if kind in FAMILIES:
+        return FAMILIES[kind]
+    if count > 1:
+        raise ValueError(
+            f"model_type {kind} has no split into pipeline stages: set pipeline to 1, or use one of {', '.join(sorted(FAMILIES))}"
+        )
+    base = network.base_model
+    lists = [name for name, child in base.named_children() if isinstance(child, nn.ModuleList)]
+    if len(lists) != 1:
+        raise ValueError(f"model_type {kind} keeps its layers in {lists or 'no list'}: the native engine needs exactly one list of layers")
+    return Family((), lists[0], ())
+
+
+def tied_names(network: PreTrainedModel) -> dict[str, str]:
+    """Head weight -> embedding weight, where the model ties them."""
+    if not getattr(network.config, "tie_word_embeddings", False):
+        return {}
+    return dict(network._tied_weights_keys or {})
+
+
+def cut(network: PreTrainedModel, index: int, ranges: tuple[tuple[int, int], ...]) -> Stage:
+    """Take out of `network` (a causal LM on the meta device) what stage `index` does not hold, and give it the stage's forward.
+
+    `ranges`: half-open ranges of layers, one a stage. Raises ValueError where they are not all layers in order.
+    """
+    first, last, several = index == 0, index == len(ranges) - 1, len(ranges) > 1
+    base, family = network.base_model, family_of(network, len(ranges))
+    layers: nn.ModuleList = getattr(base, family.layers)
+    _check_cover(ranges, len(layers))
+    prefix, tied = f"{network.base_model_prefix}.{family.layers}", tied_names(network)
+    head = next(name for name, module in network.named_modules() if module is network.get_output_embeddings())
+    mine = range(*ranges[index])
+    for number in set(range(len(layers))) - set(mine):
+        layers[number] = Elsewhere()
+    for name in () if first else family.entrance:
+        setattr(base, name, Nothing() if isinstance(getattr(base, name), nn.Embedding) else Elsewhere())
+    for name in () if last else family.exit:
+        setattr(base, name, Elsewhere())
+    if not last:
+        network.set_submodule(head, Elsewhere())
+    stage = Stage(
+        network=network,
+        index=index,
+        count=len(ranges),
+        layers=tuple((f"{prefix}.{number}", layers[number]) for number in mine),
+        head=f"{head}.weight" if several and last and f"{head}.weight" in tied else None,
+        embedding=tied.get(f"{head}.weight") if several and first else None,
+    )
+    _give_forward(stage, base)
+    return stage
+
+
+def _check_cover(ranges: tuple[tuple[int, int], ...], layers: int) -> None:
+    if [layer for begin, end in ranges for layer in range(begin, end)] != list(range(layers)) or any(begin >= end for begin, end in ranges):
+        written = ", ".join(f"[{begin}, {end})" for begin, end in ranges)
+        raise ValueError(f"mesh.stages is {written}, but it must hold layers 0 to {layers - 1} once each and in order, some in every stage")
+
+
+def _give_forward(stage: Stage, base: Any) -> None:
+    """Set on the instance, not by a wrapping module: a wrapper would put its name in front of every parameter's."""
+    whole = stage.network.forward
+
+    def forward(x: torch.Tensor, position_ids: torch.Tensor | None = None, labels: torch.Tensor | None = None) -> torch.Tensor:
+        inputs = {"input_ids" if stage.first else "inputs_embeds": x, "position_ids": position_ids, "use_cache": False}
+        if not stage.last:
+            hidden: torch.Tensor = base(**inputs).last_hidden_state
+            return hidden
+        logits = whole(**inputs).logits
+        return logits if labels is None else token_loss(logits, labels)
+
+    object.__setattr__(stage.network, "forward", forward)

@@ -1,1 +1,0 @@
-"""The parallel arithmetic of the native engine: mesh, stage split, weights, tensor plan, schedule, loss, gradients."""

@@ -1,0 +1,1 @@
+"""All that happens before ranks start: model files, tokenizer, tokenised rows."""

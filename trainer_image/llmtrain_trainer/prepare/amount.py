@@ -1,0 +1,54 @@
+"""Whether the data is enough for the training that is asked for: known only once it is tokenised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from llmtrain_trainer.config.trainer import TrainerConfig
+from llmtrain_trainer.data.bad_data import BadData
+from llmtrain_trainer.data.rows import SetStats
+
+MOST_PASSES = 4
+"""Passes over the same text up to which it teaches almost as much as new text: Muennighoff et al. 2023."""
+
+TOKENS_PER_PARAMETER = 20
+"""Compute-optimal tokens a parameter: Hoffmann et al. 2022 (Chinchilla). The plan says it where training.maxSteps is given."""
+
+FEWEST_DOCUMENTS = 1000
+"""Documents of fine-tuning below which results are seldom good: Zhou et al. 2023 (LIMA) used 1,000 chosen by hand."""
+
+
+def check_warm_up(config: TrainerConfig, steps: int) -> None:
+    """Where training.epochs gives the end, nobody knew it before. Raises BadData."""
+    warm_up = config.training.schedule.warmup_steps
+    if config.training.max_steps is not None or warm_up <= steps:
+        return
+    rule = f"{config.training.epochs:g} epochs of this data are {steps} steps, and the warm-up must end within them"
+    way_out = f"Make it at most {steps}, usually 1 to 5 percent of that, or raise training.epochs"
+    raise BadData("training.schedule.warmupSteps", warm_up, rule, way_out)
+
+
+def sentences(config: TrainerConfig, train: Sequence[SetStats], steps: int) -> Iterator[str]:
+    """What a person should know of data that is little for so many steps. Each token and document counts once, however often it is seen."""
+    if any(dataset.streaming for dataset in config.dataset):
+        return
+    tokens, documents = sum(stats.tokens for stats in train), sum(stats.documents for stats in train)
+    samples = sum(stats.rows for stats in train)
+    passes = round(steps * config.training.global_batch_size / max(1, samples))
+    if config.task == "sft" and documents < FEWEST_DOCUMENTS:
+        yield f"The data has {documents:,} documents; below about {FEWEST_DOCUMENTS:,} results of fine-tuning are seldom good."
+    if config.task != "pretrain":
+        return
+    if passes > MOST_PASSES:
+        yield (
+            f"Training passes {passes:,} times over the {tokens:,} tokens of the data; "
+            f"beyond {MOST_PASSES} times the same text teaches little."
+        )
+    parameters = config.estimate.parameters
+    scratch = config.model.config is not None or config.model.init == "random"
+    trained = steps * config.training.global_batch_size * config.training.sequence_length
+    if config.training.max_steps is None and scratch and parameters and trained < TOKENS_PER_PARAMETER * parameters:
+        yield (
+            f"{config.training.epochs:g} epochs are {trained:,} tokens, {trained / parameters:.2g} a parameter; "
+            f"about {TOKENS_PER_PARAMETER} a parameter make the best of the compute."
+        )

@@ -1,0 +1,75 @@
+"""Datasets of a job with their files. Made by preparation, read by it and by the tokenizer's training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice, zip_longest
+from pathlib import Path
+
+from llmtrain_trainer.config.dataset import Dataset
+from llmtrain_trainer.data.blame import blamed_on
+from llmtrain_trainer.data.formats.rendering import plain_texts
+from llmtrain_trainer.data.sources.contents import content_of, unchanged
+from llmtrain_trainer.data.sources.dataset import dataset_files, read_rows
+from llmtrain_trainer.data.sources.files import File
+from llmtrain_trainer.data.sources.listing import Told
+from llmtrain_trainer.data.sources.readers import ROWS, Row
+
+FEWEST_HELD = 20
+"""Text files that a share of them has to come to, for whole files to be held back."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A dataset entry with its files."""
+
+    field: str
+    """Path in the manifest: dataset[0]."""
+
+    dataset: Dataset
+    files: Sequence[File]
+
+    def identity(self, cache: Path) -> list[object]:
+        """Of what its documents say. Files of a streaming dataset are not read for it, so theirs also changes with place and time."""
+        kept = self.dataset.model_dump(include={"format", "columns", "max_samples"})
+        if self.dataset.streaming:
+            return [kept, [file.identity for file in self.files]]
+        return [kept, [(file.kind, file.packing, content_of(f"{self.field}.source", file, cache)) for file in self.files]]
+
+    def unchanged(self) -> None:
+        """Raises Changed where a file is another one than when it was listed."""
+        for file in self.files:
+            unchanged(f"{self.field}.source", file)
+
+    def holds_tails_back(self, split: float) -> bool:
+        """Whether validation gets the end of each text instead of whole texts: of a few long ones, a share may be none."""
+        texts = self.dataset.format == "text" and all(file.kind not in ROWS for file in self.files)
+        return texts and 0 < split * len(self.files) < FEWEST_HELD
+
+
+def listed(field: str, datasets: Sequence[Dataset], told: Told) -> list[Entry]:
+    """Each with its files. Raises BadData, Unreachable."""
+    fields = [f"{field}[{i}]" for i in range(len(datasets))]
+    return [Entry(name, dataset, dataset_files(name, dataset, told)) for name, dataset in zip(fields, datasets, strict=True)]
+
+
+def tail_of(row: Row, column: str, share: float) -> tuple[Row, Row]:
+    """A text before and after the line end that leaves about `share` of its characters behind it."""
+    text: str = row.values[column]
+    wanted = len(text) - round(len(text) * share)
+    cut = text.rfind("\n", 0, wanted) + 1 or text.rfind(" ", 0, wanted) + 1 or wanted
+    return Row(row.place, {column: text[:cut]}), Row(row.place, {column: text[cut:]})
+
+
+def texts(entries: Sequence[Entry], most: int | None) -> Iterator[str]:
+    """Texts of all datasets in turns, so that a limit leaves no dataset out."""
+    documents = (some for each in zip_longest(*map(_texts_of, entries)) for some in each if some is not None)
+    return (text for some in islice(documents, most) for text in some)
+
+
+def _texts_of(entry: Entry) -> Iterator[list[str]]:
+    for row in read_rows(entry.field, entry.dataset, entry.files):
+        with blamed_on(f"{entry.field}.source", row.place, "its text cannot be read", "Correct the row, or leave it out"):
+            found = plain_texts(entry.field, entry.dataset, row)
+        yield found

@@ -1,0 +1,119 @@
+"""The model's files in run.prepared/model: config.json and, if pretrained, *.safetensors."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from llmtrain_trainer.config.model import Model
+from llmtrain_trainer.data.bad_data import BadData
+from llmtrain_trainer.data.blame import blamed_on
+from llmtrain_trainer.data.cache import build_once, digest, link
+from llmtrain_trainer.data.sources.files import File
+from llmtrain_trainer.data.sources.listing import list_files
+from llmtrain_trainer.model.tokenizer_facts import TokenizerFacts
+from llmtrain_trainer.model.weight_files import WrongWeightsError, chosen
+from llmtrain_trainer.prepare.fitting import check_model
+from llmtrain_trainer.run_dir.layout import write_atomically
+
+SHAPE = ("config.json", "generation_config.json")
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+TOKENIZER = (
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "chat_template*",
+    "*.model",
+    "config.json",
+)
+
+
+def local_files(field: str, source: str, revision: str | None, patterns: Sequence[str], cache: Path) -> list[Path]:
+    """Files of the top directory of a source that match, on this machine; those of a store are downloaded once."""
+    files = [
+        file
+        for file in list_files(field, source, revision=revision, patterns=patterns)
+        if "/" not in file.name and any(fnmatch(file.name, pattern) for pattern in patterns)
+    ]
+    return _fetched(field, files, cache)
+
+
+def _fetched(field: str, files: Sequence[File], cache: Path) -> list[Path]:
+    """On this machine, in the same order."""
+    if all(file.local for file in files):
+        return [file.local for file in files if file.local]
+    directory = build_once(cache / "downloads" / digest([file.identity for file in files]), lambda draft: _download(field, files, draft))
+    return [directory / file.name for file in files]
+
+
+def _download(field: str, files: Sequence[File], directory: Path) -> None:
+    for file in files:
+        with (
+            blamed_on(field, file.uri, "it cannot be read", "Check the file and the permissions"),
+            file.open() as source,
+            (directory / file.name).open("wb") as target,
+        ):
+            shutil.copyfileobj(source, target, 16 << 20)
+
+
+def place_model(
+    model: Model, tokenizer: TokenizerFacts, directory: Path, cache: Path, say: Callable[[str], None], note: Callable[[str], None]
+) -> int:
+    """Fill `directory`; returns the vocabulary size of the model. `note` takes what of the files is passed over, a sentence each.
+
+    Raises BadData where files lack, are not those of the model, or the tokenizer does not fit.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    if model.config is not None:
+        config = _with_special_tokens(model.config, tokenizer)
+        write_atomically(directory / "config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
+    else:
+        found = _model_files(model, cache)
+        for path in found:
+            link(path, directory / path.name)
+        say(f"model files: {len(found)} from {model.source}")
+    rows = check_model(model, directory, note)
+    _check_tokenizer(model, tokenizer, rows)
+    return rows
+
+
+def _model_files(model: Model, cache: Path) -> list[Path]:
+    """config.json and, where weights are read, those of the directory's files that hold them."""
+    assert model.source is not None, "the manifest gives model.source or model.config"
+    weights = model.init == "pretrained"
+    there = list_files("model.source", model.source, revision=model.revision, patterns=SHAPE + (WEIGHTS if weights else ()))
+    by_name = {file.name: file for file in there if "/" not in file.name}
+    if "config.json" not in by_name:
+        raise BadData("model.source", model.source, "there is no config.json", "Give a directory or repository in Hugging Face's format")
+    try:
+        wanted = (*SHAPE, *(chosen(by_name) if weights else ()))
+    except WrongWeightsError as error:
+        raise BadData("model.source", model.source, error.rule, error.way_out) from error
+    return _fetched("model.source", [by_name[name] for name in wanted if name in by_name], cache)
+
+
+def _with_special_tokens(config: dict[str, Any], tokenizer: TokenizerFacts) -> dict[str, Any]:
+    """Defaults of a family name the special tokens of its own tokenizer; those of this run's tokenizer are right."""
+    return {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.bos_token_id, **config}
+
+
+def _check_tokenizer(model: Model, tokenizer: TokenizerFacts, rows: int) -> None:
+    """Ids may have gaps, so that the highest one counts and not how many there are."""
+    highest = tokenizer.highest_id
+    if highest < rows:
+        return
+    rule = f"the tokenizer's highest token id is {highest} ({tokenizer.highest_token}), and the embedding has {rows} rows"
+    if model.config is not None:
+        way_out = f"Set vocab_size to at least {highest + 1}, or use a tokenizer with fewer tokens"
+        raise BadData("model.config.vocab_size", rows, rule, way_out)
+    smaller = f"name a tokenizer whose ids are below {rows} in tokenizer.source"
+    if model.init == "random":
+        raise BadData("model.source", model.source, rule, f"Write its config.json into model.config with a larger vocab_size, or {smaller}")
+    grow = f"Make the embedding larger (transformers: model.resize_token_embeddings({highest + 1}), then save_pretrained)"
+    raise BadData("model.source", model.source, rule, f"{grow} and name that directory, or {smaller}")

@@ -1,0 +1,307 @@
+"""All that happens before ranks start: model files, tokenizer, tokenised rows.
+
+What it makes lies in the cache under a digest of what went in; run.prepared holds links to it and, written last, prepared.json.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmtrain_trainer.config.dataset import Dataset
+from llmtrain_trainer.config.trainer import TrainerConfig
+from llmtrain_trainer.data.bad_data import BadData, Unreachable
+from llmtrain_trainer.data.cache import build_once, digest, link, locked, make_own
+from llmtrain_trainer.data.chunks import chunk_name
+from llmtrain_trainer.data.formats.encoding import load_tokenizer
+from llmtrain_trainer.data.formats.row_encoder import RowEncoder
+from llmtrain_trainer.data.model_facts import ModelFacts
+from llmtrain_trainer.data.prepared import Prepared, PreparedDataset
+from llmtrain_trainer.data.rows import SetStats, read_stats
+from llmtrain_trainer.data.sources.dataset import Row, held_back, in_batches, read_rows
+from llmtrain_trainer.data.sources.reading import Reading
+from llmtrain_trainer.data.target import target_steps
+from llmtrain_trainer.model import generation
+from llmtrain_trainer.model.tokenizer_facts import TokenizerFacts
+from llmtrain_trainer.prepare import amount
+from llmtrain_trainer.prepare.chunks import write_chunks
+from llmtrain_trainer.prepare.entries import Entry, listed, tail_of
+from llmtrain_trainer.prepare.installed import check_installed
+from llmtrain_trainer.prepare.model_files import place_model
+from llmtrain_trainer.prepare.tokenizer_place import Place
+from llmtrain_trainer.prepare.told import check, sentences
+from llmtrain_trainer.run_dir.layout import RunDir
+from llmtrain_trainer.run_dir.notices import tell
+from llmtrain_trainer.tasks import formats, rows_writer
+
+__all__ = ["BadData", "Prepared", "Unreachable", "prepare"]
+
+FORM = 3
+"""Raised when the rows on disk change their form, so that an older cache is not read."""
+
+READING = "reading.json"
+"""In a directory of rows: sentences on what was passed over or changed when they were read."""
+
+BATCH_CHARACTERS = 1_000_000
+"""Text that is tokenised at once: some hundred megabytes while it lasts."""
+
+BATCH_DOCUMENTS = 1024
+
+Say = Callable[[str], None]
+
+
+def prepare(config: TrainerConfig, run: RunDir, cache: Path, say: Say) -> Prepared:
+    """Fill run.prepared. Safe to call again and from several processes; what the cache holds already is not made again.
+
+    Raises BadData where the data cannot be used and Unreachable where a store or the hub does not answer.
+    """
+    with locked(run.root / "prepare.lock"):
+        _forget(run.prepared)
+        return _Preparation(config, run, cache, say).prepared()
+
+
+@dataclass(frozen=True)
+class _Preparation:
+    """One call of `prepare`."""
+
+    config: TrainerConfig
+    run: RunDir
+    cache: Path
+    say: Say
+
+    def prepared(self) -> Prepared:
+        _check_settings(self.config)
+        check_installed(self.config)
+        model_vocabulary = self._place_model_and_tokenizer()
+        train = [self._train(i, entry) for i, entry in enumerate(self._entries)]
+        validation = [self._validation(i, entry) for i, entry in enumerate(self._evaluation)]
+        if self.config.validation_share:
+            validation = [
+                self._link_rows("validation", i, self._rows(entry, self.config.validation_share) / "validation")
+                for i, entry in enumerate(self._entries)
+            ]
+        return self._sum_up(train, validation, model_vocabulary)
+
+    @cached_property
+    def _entries(self) -> list[Entry]:
+        return listed("dataset", self.config.dataset, self._tell)
+
+    @cached_property
+    def _evaluation(self) -> list[Entry]:
+        return listed("evaluation.dataset", self.config.evaluation.dataset if self.config.evaluation else (), self._tell)
+
+    # The tokenizer and the model
+
+    def _place_model_and_tokenizer(self) -> int:
+        link(self._tokenizer_directory, self.run.prepared / "tokenizer")
+        return place_model(self.config.model, self._facts, self.run.prepared / "model", self.cache, self.say, self._tell)
+
+    @cached_property
+    def _facts(self) -> TokenizerFacts:
+        return TokenizerFacts.load(self._tokenizer_directory)
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        return load_tokenizer(self._tokenizer_directory)
+
+    @cached_property
+    def _tokenizer_directory(self) -> Path:
+        return Place(self.config, self._entries, self.cache, self._tell, self.say).directory()
+
+    def _tell(self, sentence: str) -> None:
+        self.say(sentence)
+        tell(self.run, sentence)
+
+    # Rows
+
+    def _train(self, index: int, entry: Entry) -> SetStats:
+        if entry.dataset.streaming:
+            return self._stream(index, entry)
+        return self._link_rows("train", index, self._rows(entry, self.config.validation_share) / "train", entry)
+
+    def _validation(self, index: int, entry: Entry) -> SetStats:
+        return self._link_rows("validation", index, self._rows(entry, 0.0) / "train", entry)
+
+    def _link_rows(self, kind: str, index: int, directory: Path, entry: Entry | None = None) -> SetStats:
+        stats = read_stats(directory)
+        if entry:
+            check(entry.field, entry.dataset, stats)
+        link(directory, self.run.prepared / kind / str(index))
+        return stats
+
+    def _rows(self, entry: Entry, split: float) -> Path:
+        """The cached directory with train/ and validation/ of one dataset."""
+        directory = build_once(
+            self.cache / "rows" / self._rows_key(entry, split), lambda draft: self._tokenise(entry, split, draft), self._tell
+        )
+        for sentence in json.loads((directory / READING).read_text()):
+            self._tell(sentence)
+        return directory
+
+    def _rows_key(self, entry: Entry, split: float) -> str:
+        training = self.config.training.model_dump(include={"sequence_length", "packing"})
+        settings = entry.dataset.model_dump(include={"ignore_columns", "control_tokens"})
+        return digest(FORM, entry.field, settings, entry.identity(self.cache), self._facts.digest, self.config.task, training, split)
+
+    def _tokenise(self, entry: Entry, split: float, draft: Path) -> None:
+        self.say(f"tokenising {entry.dataset.source}")
+        encode, reading, writers = RowEncoder(entry.field, entry.dataset, self._tokenizer), Reading(), {}
+        for name in ("train", "validation"):
+            (draft / name).mkdir()
+            writers[name] = rows_writer(self.config.task, draft / name, self.config.training)
+        rows = read_rows(entry.field, entry.dataset, entry.files, reading)
+        for batch in in_batches(rows, BATCH_CHARACTERS, BATCH_DOCUMENTS):
+            for name, some in _divided(entry, batch, split).items():
+                writers[name].add(encode(some))
+        stats = {name: writer.finish() for name, writer in writers.items()}
+        entry.unchanged()
+        (draft / READING).write_text(json.dumps([*reading.sentences(entry.field), *_of_tails(entry, split)]))
+        self.say(
+            f"{entry.dataset.source}: {stats['train'].documents} documents, {stats['train'].tokens} tokens, {stats['train'].rows} rows"
+        )
+
+    def _stream(self, index: int, entry: Entry) -> SetStats:
+        """Write the first chunk, so that bad data and the entropy are known before the ranks start."""
+        directory = self.cache / "streams" / self._rows_key(entry, 0.0)
+        make_own(directory.parent)
+        make_own(directory)
+        link(directory, self.run.prepared / "train" / str(index))
+        next(write_chunks(entry.field, entry.dataset, self.config, directory, self._tokenizer_directory, self._tell), None)
+        first = directory / chunk_name(0)
+        if not first.exists():
+            raise BadData(f"{entry.field}.source", entry.dataset.source, "there is no document in it", "Check the files")
+        stats = read_stats(first)
+        check(entry.field, entry.dataset, stats)
+        return stats
+
+    # The sum
+
+    def _sum_up(self, train: Sequence[SetStats], validation: Sequence[SetStats], model_vocabulary: int) -> Prepared:
+        samples = sum(stats.rows for stats in train)
+        _check_enough(self.config, samples, validation)
+        ends = tuple(dict.fromkeys(token for stats in train for token in stats.ends))
+        steps = target_steps(self.config, samples)
+        amount.check_warm_up(self.config, steps)
+        warnings = (*self._sentences(train, validation), *self._place_generation(ends), *amount.sentences(self.config, train, steps))
+        for warning in warnings:
+            self._tell(warning)
+        prepared = Prepared(
+            target_steps=steps,
+            train_samples=samples,
+            validation_samples=sum(stats.rows for stats in validation),
+            tokens=sum(stats.tokens for stats in train),
+            targets=sum(stats.targets for stats in train),
+            unigram_entropy=_entropy(self.config.dataset, [self._counts(i, entry) for i, entry in enumerate(self._entries)]),
+            vocab_size=self._facts.size,
+            model_vocab_size=model_vocabulary,
+            tokenizer_digest=self._facts.digest,
+            model=ModelFacts.of(self.config.model, self.run.prepared / "model", self.config.training.seed),
+            ends=ends,
+            digest=digest(
+                self._facts.digest, [s.digest for s in train], [s.digest for s in validation], [d.weight for d in self.config.dataset]
+            ),
+            datasets=tuple(
+                PreparedDataset(source=entry.dataset.source, weight=entry.dataset.weight, streaming=entry.dataset.streaming, train=stats)
+                for entry, stats in zip(self._entries, train, strict=True)
+            ),
+            validation_sets=tuple(validation),
+            warnings=warnings,
+        )
+        prepared.save(self.run.prepared)
+        return prepared
+
+    def _sentences(self, train: Sequence[SetStats], validation: Sequence[SetStats]) -> Iterator[str]:
+        """What a person must know of the data. Documents held back are told of with those of their dataset."""
+        made = [*zip(self._entries, train, strict=True)]
+        if not self.config.validation_share:
+            made += zip(self._evaluation, validation, strict=True)
+        return (sentence for entry, stats in made for sentence in sentences(entry.field, stats))
+
+    def _place_generation(self, ends: Sequence[int]) -> Iterator[str]:
+        model = self.run.prepared / "model"
+        before = generation.named_ends(model)
+        generation.write_generation(model, self._facts, ends)
+        return generation.sentences(self.config, before, ends, generation.token_names(self._tokenizer_directory))
+
+    def _counts(self, index: int, entry: Entry) -> np.ndarray[Any, Any]:
+        directory = self.run.prepared / "train" / str(index)
+        counts: np.ndarray[Any, Any] = np.load((directory / chunk_name(0) if entry.dataset.streaming else directory) / "counts.npy")
+        return counts
+
+
+def _forget(prepared: Path) -> None:
+    """Take away what an earlier preparation of this run left: its files and links, never what they point to."""
+    for old in (*prepared.glob("*.json"), *(entry for name in ("model", "train", "validation") for entry in prepared.glob(f"{name}/*"))):
+        old.unlink()
+
+
+def _check_settings(config: TrainerConfig) -> None:
+    accepted = formats(config.task)
+    evaluated = config.evaluation.dataset if config.evaluation else ()
+    for field, dataset in [*_fields("dataset", config.dataset), *_fields("evaluation.dataset", evaluated)]:
+        if dataset.format not in accepted:
+            raise BadData(
+                f"{field}.format", dataset.format, f"task {config.task} reads {' or '.join(accepted)}", "Change the format or the task"
+            )
+    if any(dataset.streaming for dataset in evaluated):
+        raise BadData("evaluation.dataset.streaming", "true", "validation data is read many times", "Leave streaming out")
+    if not any(dataset.streaming for dataset in config.dataset):
+        return
+    if config.training.max_steps is None:
+        raise BadData("training.maxSteps", "not set", "the end of a streaming dataset is not known", "Set training.maxSteps")
+    if config.evaluation and config.evaluation.split and not evaluated:
+        way_out = "Give evaluation.dataset, or leave streaming out"
+        raise BadData(
+            "evaluation.split",
+            config.evaluation.split,
+            "a streaming dataset is not whole before training, so none of it can be held back",
+            way_out,
+        )
+
+
+def _divided(entry: Entry, rows: Sequence[Row], split: float) -> dict[str, list[Row]]:
+    """What of some rows is trained on and what is held back."""
+    if entry.holds_tails_back(split):
+        pairs = [tail_of(row, entry.dataset.columns.text, split) for row in rows]
+        return {"train": [before for before, _ in pairs], "validation": [after for _, after in pairs]}
+    held = [held_back(entry.dataset, row, split) for row in rows]
+    return {
+        "train": [row for row, is_held in zip(rows, held, strict=True) if not is_held],
+        "validation": [row for row, is_held in zip(rows, held, strict=True) if is_held],
+    }
+
+
+def _of_tails(entry: Entry, split: float) -> Iterator[str]:
+    if entry.holds_tails_back(split):
+        count = f"{len(entry.files)} text files are" if len(entry.files) > 1 else "One text file is"
+        yield f"{entry.field}: {count} too few to hold whole texts back, so the last {split:.3g} of each is the validation data."
+
+
+def _fields(field: str, datasets: Iterable[Dataset]) -> list[tuple[str, Dataset]]:
+    return [(f"{field}[{i}]", dataset) for i, dataset in enumerate(datasets)]
+
+
+def _check_enough(config: TrainerConfig, samples: int, validation: Sequence[SetStats]) -> None:
+    size, length = config.training.global_batch_size, config.training.sequence_length
+    if samples < size and not any(dataset.streaming for dataset in config.dataset):
+        rule = f"the data makes {samples} rows of {length} tokens, fewer than one global batch"
+        more = "or a smaller sequenceLength" if config.task == "pretrain" else "or packing: false" if config.training.packing else ""
+        raise BadData("training.globalBatchSize", size, rule, f"Give more data, a smaller globalBatchSize {more}".rstrip())
+    if validation and not any(stats.rows for stats in validation):
+        rule = f"the {sum(s.documents for s in validation)} documents held back make no row of {length} tokens"
+        raise BadData("evaluation.split", config.evaluation and config.evaluation.split, rule, "Raise it, or give evaluation.dataset")
+
+
+def _entropy(datasets: Sequence[Dataset], counts: Sequence[np.ndarray[Any, Any]]) -> float:
+    """-sum p ln p of the tokens' frequencies, datasets mixed by weight."""
+    mixed = np.zeros(max(len(some) for some in counts))
+    for dataset, some in zip(datasets, counts, strict=True):
+        mixed[: len(some)] += dataset.weight * some / max(1, some.sum())
+    shares = mixed[mixed > 0] / mixed.sum()
+    return float(-(shares * np.log(shares)).sum())

@@ -1,0 +1,123 @@
+"""The tokenizer of a run: trained on the job's documents, or loaded from files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from llmtrain_trainer.config.model import TokenizerTraining
+from llmtrain_trainer.data.bad_data import BadData
+from llmtrain_trainer.data.blame import first_line
+
+Texts = Callable[[], Iterable[str]]
+"""Gives all texts from the start at each call."""
+
+END, PAD, UNKNOWN = "<|end|>", "<|pad|>", "<|unknown|>"
+
+
+def train(settings: TokenizerTraining, texts: Texts) -> PreTrainedTokenizerFast:
+    """A tokenizer trained on all texts; only bpe cannot meet text it does not know.
+
+    bpe and wordpiece depend on the texts alone. The scores of unigram also depend on the hash order inside the library, so two
+    trainings can differ: prepare/tokenizer_store.py keeps the first one.
+    """
+    backend = _TRAIN[settings.algorithm](settings, texts)
+    unknown = None if settings.algorithm == "bpe" else UNKNOWN
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token=END, pad_token=PAD, unk_token=unknown, clean_up_tokenization_spaces=False
+    )
+
+
+def load(directory: Path, field: str, source: str) -> Any:
+    """The tokenizer of a local directory. Raises BadData where there is none that the library can read."""
+    try:
+        if (directory / "tokenizer_config.json").exists():
+            # Left out, trust_remote_code makes it ask at a terminal.
+            return AutoTokenizer.from_pretrained(directory, use_fast=True, trust_remote_code=False)
+        return PreTrainedTokenizerFast(tokenizer_file=str(directory / "tokenizer.json"))
+    except Exception as error:  # the library raises many types for one thing
+        raise BadData(
+            field, source, f"no tokenizer can be loaded from it ({first_line(error)})", "Give a directory or repository with tokenizer.json"
+        ) from error
+
+
+def _train_bpe(settings: TokenizerTraining, texts: Texts) -> Tokenizer:
+    """Byte level (Radford et al., 2019): the alphabet is the 256 bytes."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    if settings.vocab_size < len(alphabet) + 3:
+        rule, way_out = "byte-level bpe needs the 256 bytes, 2 special tokens and at least one merge", f"Give at least {len(alphabet) + 3}"
+        raise BadData("tokenizer.train.vocabSize", settings.vocab_size, rule, f"{way_out}, or another algorithm")
+    trainer = trainers.BpeTrainer(
+        vocab_size=settings.vocab_size,
+        min_frequency=settings.min_frequency,
+        special_tokens=[END, PAD],
+        initial_alphabet=alphabet,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts(), trainer)
+    return tokenizer
+
+
+def _train_wordpiece(settings: TokenizerTraining, texts: Texts) -> Tokenizer:
+    """As BERT's (Devlin et al., 2019), but cased: pieces inside a word begin with ##."""
+    special = [END, PAD, UNKNOWN]
+    alphabet = _alphabet(texts(), settings.vocab_size // 4)
+    # The library numbers characters in hash order; naming all of them first makes the result a function of the texts.
+    named = special + [form for character in alphabet for form in (character, f"##{character}")]
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=settings.vocab_size,
+        min_frequency=settings.min_frequency,
+        special_tokens=named,
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        show_progress=False,
+    )
+    draft = _wordpiece(models.WordPiece(unk_token=UNKNOWN))
+    draft.train_from_iterator(texts(), trainer)
+    trained = _wordpiece(models.WordPiece(vocab=draft.get_vocab(), unk_token=UNKNOWN))
+    trained.add_special_tokens(special)
+    return trained
+
+
+def _alphabet(texts: Iterable[str], most: int) -> list[str]:
+    """The most frequent characters, in an order that depends on nothing else."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(text)
+    characters = sorted((c for c in counts if not c.isspace()), key=lambda c: (-counts[c], c))
+    return sorted(characters[:most])
+
+
+def _wordpiece(model: Any) -> Tokenizer:
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    return tokenizer
+
+
+def _train_unigram(settings: TokenizerTraining, texts: Texts) -> Tokenizer:
+    """As SentencePiece's (Kudo, 2018): spaces become a visible mark, so decoding restores them."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=settings.vocab_size, special_tokens=[END, PAD, UNKNOWN], unk_token=UNKNOWN, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts(), trainer)
+    return tokenizer
+
+
+_TRAIN: dict[str, Callable[[TokenizerTraining, Texts], Tokenizer]] = {
+    "bpe": _train_bpe,
+    "wordpiece": _train_wordpiece,
+    "unigram": _train_unigram,
+}

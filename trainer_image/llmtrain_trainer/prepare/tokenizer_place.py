@@ -1,0 +1,172 @@
+"""The tokenizer of a run as a directory of the cache: trained on the job's documents, or made from files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmtrain_trainer.checkpoint.store.destination import open_store
+from llmtrain_trainer.checkpoint.store.errors import StoreError
+from llmtrain_trainer.config.mounts import resolve
+from llmtrain_trainer.config.trainer import TrainerConfig
+from llmtrain_trainer.data.bad_data import BadData, Unreachable
+from llmtrain_trainer.data.blame import blamed_on
+from llmtrain_trainer.data.cache import Told, build_once, digest, file_digest, link
+from llmtrain_trainer.data.formats.rendering import PLAIN_TEMPLATE
+from llmtrain_trainer.data.sources.readers import MARK
+from llmtrain_trainer.model.tokenizer_facts import TokenizerFacts
+from llmtrain_trainer.prepare.entries import Entry, texts
+from llmtrain_trainer.prepare.model_files import TOKENIZER, local_files
+from llmtrain_trainer.prepare.tokenizer_store import TokenizerStore
+
+FORM = 3
+"""Raised when what is kept of a tokenizer changes its form, so that an older cache is not read."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the tokenizer of a job comes from and goes to."""
+
+    config: TrainerConfig
+    entries: Sequence[Entry]
+    cache: Path
+    told: Told
+    """Takes what a person must know."""
+
+    say: Say
+    """Takes what happens."""
+
+    def directory(self) -> Path:
+        """With tokenizer.json and its facts. Raises BadData, Unreachable."""
+        settings = self.config.tokenizer
+        return self._trained() if settings and settings.train else self._loaded()
+
+    @property
+    def _template(self) -> str | None:
+        settings = self.config.tokenizer
+        return settings.chat_template if settings else None
+
+    @property
+    def _fallback(self) -> str | None:
+        return PLAIN_TEMPLATE if self.config.task != "pretrain" else None
+
+    def _begun(self, tokenizer: Any) -> str | None:
+        """The fallback, with the begin token where the tokenizer puts it before every text by itself."""
+        from llmtrain_trainer.data.formats.encoding import has_habitual_bos
+
+        begin = "{{ bos_token }}" if has_habitual_bos(tokenizer) else ""
+        return self._fallback and begin + self._fallback
+
+    # Trained
+
+    def _trained(self) -> Path:
+        """What the checkpoint that training goes on from was trained with comes first, then what another node trained on the same data."""
+        assert self.config.tokenizer and self.config.tokenizer.train
+        recipe = digest(self.config.tokenizer.train.model_dump(), self._template, self._fallback)
+        key = digest(FORM, "trained", recipe, [entry.identity(self.cache) for entry in self.entries])
+        if self.config.checkpoint is None:
+            return build_once(self.cache / "tokenizers" / key, self._train, self.told)
+        destination = self.config.checkpoint.destination
+        try:
+            kept = TokenizerStore(open_store(resolve(destination)))
+            of_data, of_checkpoint = kept.of_data(key), kept.of_checkpoint(self.config.checkpoint.resume, recipe)
+            if of_checkpoint is not None and of_checkpoint != of_data:
+                short = of_checkpoint[:12]
+                self.told(f"The tokenizer is the one of the checkpoints ({short}), which was trained on other data than there is now.")
+            name = of_checkpoint or of_data
+            if name is None:
+                directory = build_once(self.cache / "tokenizers" / key, self._train, self.told)
+                name = kept.keep(directory, TokenizerFacts.load(directory).digest, recipe, key)
+            return self._fetched(kept, name)
+        except StoreError as error:
+            raise Unreachable("checkpoint.destination", destination, error) from error
+
+    def _fetched(self, kept: TokenizerStore, name: str) -> Path:
+        def fetch(draft: Path) -> None:
+            self.say(f"taking the tokenizer {name} that is kept in {kept.store.uri()}")
+            kept.fetch(name, draft)
+
+        return build_once(self.cache / "tokenizers" / digest(FORM, "kept", name), fetch, self.told)
+
+    def _train(self, draft: Path) -> None:
+        from llmtrain_trainer.prepare import tokenizer as tokenizers
+
+        assert self.config.tokenizer and self.config.tokenizer.train
+        settings = self.config.tokenizer.train
+        self.say(f"training a {settings.algorithm} tokenizer of {settings.vocab_size} tokens")
+        source = _Remembered(lambda: texts(self.entries, settings.max_samples))
+        with blamed_on("tokenizer.train", settings.algorithm, "training it on the data fails", "Try another algorithm or vocabSize"):
+            try:
+                trained = tokenizers.train(settings, source)
+            except BaseException:
+                if source.error is not None:
+                    raise source.error from None
+                raise
+            trained.chat_template = self._template or self._fallback
+            _save(trained, draft)
+        for entry in self.entries:
+            entry.unchanged()
+
+    # Loaded
+
+    def _loaded(self) -> Path:
+        source, field, revision = self._source()
+        files = local_files(field, source, revision, TOKENIZER, self.cache)
+        if not any(path.name == "tokenizer.json" or path.suffix == ".model" or path.name.startswith("vocab.") for path in files):
+            way_out = "Give tokenizer.source a directory or repository with tokenizer.json, or tokenizer.train"
+            raise BadData(field, source, "there is no tokenizer in it", way_out)
+        with blamed_on(field, source, "its files cannot be read", "Check the files and their permissions"):
+            contents = [(path.name, file_digest(path)) for path in files]
+        key = digest(FORM, "loaded", contents, self._template, self._fallback)
+        return build_once(self.cache / "tokenizers" / key, lambda draft: self._load(draft, files, field, source), self.told)
+
+    def _source(self) -> tuple[str, str, str | None]:
+        settings, model = self.config.tokenizer, self.config.model
+        if settings and settings.source:
+            return settings.source, "tokenizer.source", None
+        if model.source:
+            return model.source, "model.source", model.revision
+        raise BadData(
+            "tokenizer", "not set", "a model made from model.config brings no tokenizer", "Set tokenizer.source or tokenizer.train"
+        )
+
+    def _load(self, draft: Path, files: Sequence[Path], field: str, source: str) -> None:
+        from llmtrain_trainer.prepare import tokenizer as tokenizers
+
+        for path in files:
+            link(path, draft / path.name)
+        way_out = "Give a directory or repository with a tokenizer.json that the tokenizers library reads"
+        with blamed_on(field, source, "no tokenizer can be loaded from it", way_out):
+            tokenizer = tokenizers.load(draft, field, source)
+        for path in files:
+            (draft / path.name).unlink()
+        own = tokenizer.chat_template
+        tokenizer.chat_template = self._template or (own.removeprefix(MARK) if isinstance(own, str) else own) or self._begun(tokenizer)
+        with blamed_on(field, source, "the tokenizer in it cannot be used", way_out, passing=(OSError,)):
+            _save(tokenizer, draft)
+
+
+class _Remembered:
+    """Texts from the start at each call. The library that takes them may lose the error of one; it is kept here."""
+
+    def __init__(self, start: Callable[[], Iterator[str]]) -> None:
+        self._start = start
+        self.error: BaseException | None = None
+
+    def __call__(self) -> Iterator[str]:
+        try:
+            yield from self._start()
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            self.error = error
+            raise
+
+
+def _save(tokenizer: Any, directory: Path) -> None:
+    tokenizer.save_pretrained(directory)
+    TokenizerFacts.save(tokenizer, directory)

@@ -1,0 +1,120 @@
+"""What is said of a dataset after it was made into rows: sentences for a person, and refusals. Pure; called by prepare.
+
+`SetStats.found` counts kinds by name, some with a detail after a colon; each kind has its sentence here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from llmtrain_trainer.config.dataset import Dataset
+from llmtrain_trainer.data.bad_data import BadData
+from llmtrain_trainer.data.formats.chat_template import A_DAY
+from llmtrain_trainer.data.rows import SetStats
+
+MOST_NAMES = 12
+
+Sentence = Callable[[str, str, int], str]
+"""(field, names, count) -> sentence. The names are the details of a kind; the count is that of the most frequent."""
+
+_SENTENCES: dict[str, Sentence] = {
+    "column not read": lambda field, names, count: (
+        f"{field}: {count} rows have columns that are not read ({names}); name them in {field}.ignoreColumns if that is meant"
+    ),
+    "column not written": lambda field, names, count: f"{field}: {names} of {count} rows changes nothing in what the chat template writes",
+    "tools not written": lambda field, _, count: (
+        f"{field}: {count} rows have tools, which the chat template does not write: nothing of them is trained on"
+    ),
+    "key not written": lambda field, names, count: (
+        f"{field}: messages of {count} rows have keys that the chat template does not write ({names}): nothing of them is trained on"
+    ),
+    "turn not written": lambda field, names, count: (
+        f"{field}: the chat template leaves out the text of {count} turns (role {names}): nothing of them is trained on"
+    ),
+    "text beside tool calls": lambda field, _, count: (
+        f"{field}: {count} answers have both text and tool calls, of which the chat template writes the calls alone"
+    ),
+    "empty answer": lambda field, _, count: f"{field}: {count} answers are empty and are not learned",
+    "answer changed": lambda field, _, count: f"{field}: the chat template writes {count} answers otherwise than they stand in the data",
+    "unmarked answer": lambda field, _, count: (
+        f"{field}: {count} answers stand outside the chat template's generation marks and are not learned"
+    ),
+    "no end token": lambda field, _, count: (
+        f"{field}: {count} conversations do not end in a token of the tokenizer, as the chat template writes them; its end token was added"
+    ),
+    "today": lambda field, _, count: (
+        f"{field}: the chat template writes the day's date; {count} conversations have {A_DAY:%d %b %Y} there, so that every start makes "
+        "the same rows"
+    ),
+    "control tokens": lambda field, names, count: (
+        f"{field}: {count} documents hold the letters of control tokens ({names}), which stay ordinary text; "
+        f"set {field}.controlTokens: true if they are meant as control tokens"
+    ),
+}
+_APART = ("reasoning", "reasoning lost")
+
+
+def sentences(field: str, stats: SetStats) -> Iterator[str]:
+    """What a person must know of one dataset although it can be used."""
+    return (sentence for _, sentence in by_kind(field, stats))
+
+
+def by_kind(field: str, stats: SetStats) -> Iterator[tuple[str, str]]:
+    """The same with a name for the kind of each sentence."""
+    if stats.prompts_cut:
+        yield (
+            "prompts cut",
+            f"{field}: {stats.prompts_cut} of {stats.documents} documents are longer than {stats.length} tokens and lost the beginning of "
+            f"their prompt, so that the answer has room (the longest has {stats.longest}; raise training.sequenceLength)",
+        )
+    if stats.answers_cut:
+        yield (
+            "answers cut",
+            f"{field}: {stats.answers_cut} of {stats.documents} documents are longer than {stats.length} tokens and were cut at their end "
+            f"(the longest has {stats.longest}; raise training.sequenceLength)",
+        )
+    if stats.dropped:
+        rest = f" of {stats.documents + stats.dropped}"
+        yield "dropped", f"{field}: {stats.dropped}{rest} documents are empty or have no answer to learn and were left out"
+    if lost := stats.found.get("reasoning lost"):
+        some = f"{lost} of {stats.found['reasoning']} answers that have some"
+        yield "reasoning lost", f"{field}: the chat template drops the reasoning of {some}: it is not learned"
+    for kind, names in _by_kind(stats.found).items():
+        shown = ", ".join(sorted(names)[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
+        yield kind, _SENTENCES[kind](field, shown, max(names.values()))
+
+
+def _by_kind(found: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    kinds: dict[str, dict[str, int]] = {}
+    for name, count in sorted(found.items()):
+        kind, _, detail = name.partition(":")
+        if kind not in _APART and count:
+            kinds.setdefault(kind, {})[detail] = count
+    return kinds
+
+
+def check(field: str, dataset: Dataset, stats: SetStats) -> None:
+    """Raises BadData where rows are missing, or where most of what was to be learned is."""
+    if not stats.rows:
+        raise _no_rows(field, dataset, stats)
+    lost, reasoned = stats.found.get("reasoning lost", 0), stats.found.get("reasoning", 0)
+    if reasoned and lost == reasoned and not dataset.drop_reasoning:
+        rule = f"the chat template drops the reasoning of all {lost} answers that have some, so that only what follows it would be learned"
+        way_out = f"Give a tokenizer.chatTemplate that keeps it, or set {field}.dropReasoning: true to learn the rest alone"
+        raise BadData(f"{field}.source", dataset.source, rule, way_out)
+    if stats.prompts_cut > dataset.max_cut * stats.conversations:
+        found = f"{stats.prompts_cut} of {stats.conversations} conversations have a prompt that leaves no room for the answer"
+        lengths = f"half of them fit into {stats.fitting[0]} tokens, all into {stats.fitting[1]}"
+        rule = f"{found}, more than {field}.maxCut ({dataset.max_cut:g}) allows ({lengths})"
+        way_out = f"Raise training.sequenceLength, or set {field}.maxCut: 1 to cut their prompts from the left"
+        raise BadData("training.sequenceLength", stats.length, rule, way_out)
+
+
+def _no_rows(field: str, dataset: Dataset, stats: SetStats) -> BadData:
+    found = f"{stats.documents} documents with {stats.tokens} tokens, {stats.dropped} left out as empty or without an answer to learn"
+    if stats.form == "stream":
+        way_out = "Give more data or a smaller training.sequenceLength"
+    else:
+        why = next(iter(sentences(field, stats.model_copy(update={"dropped": 0}))), "")
+        found, way_out = f"{found}{'; ' + why if why else ''}", f"Check the data and {field}.columns"
+    return BadData(f"{field}.source", dataset.source, f"it makes no row of {stats.length} tokens (found {found})", way_out)

@@ -1,0 +1,73 @@
+"""Whether training is still worth saving: judged after every step from loss, gradient norm and weights. Pure.
+
+A step whose loss or norm is not finite is never saved and never exported; after a few in a row training ends. A loss that rises far
+above what it was is told, and the saves made from there on push out none of those before.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import deque
+from dataclasses import dataclass, field
+
+from llmtrain_trainer.engines.engine import StepResult
+
+_WINDOW = 5
+"""Losses whose mean is compared: one bad batch is no divergence."""
+
+_TIMES, _NATS = 2.0, 1.0
+"""A mean loss above the lowest mean times the one plus the other is a divergence."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Health:
+    """One a rank; every rank is told the same figures and answers alike."""
+
+    limit: int
+    """So many steps in a row whose loss or norm is not finite end training."""
+
+    streak: int = 0
+    """Steps in a row, up to the newest, that were not finite."""
+
+    diverged: bool = False
+    """The loss is far above the lowest it was."""
+
+    sound: bool = True
+    """The newest step and its evaluation were finite: it may be saved."""
+
+    _losses: deque[float] = field(default_factory=lambda: deque(maxlen=_WINDOW))
+    _lowest: float = math.inf
+
+    def judge(self, number: int, result: StepResult, validation: float | None) -> str | None:
+        """Take in a step. Returns one sentence where there is something to tell a person."""
+        if not (math.isfinite(result.loss) and math.isfinite(result.grad_norm)):
+            self.streak, self.sound = self.streak + 1, False
+            left_out = "; its update was left out" if result.skipped else ""
+            return f"Step {number} had a loss of {result.loss:.4g} and a gradient norm of {result.grad_norm:.4g}{left_out}."
+        self.streak, self.sound = 0, validation is None or math.isfinite(validation)
+        if not self.sound:
+            return f"The evaluation after step {number} had a loss of {validation:.4g}; what training made up to there is not saved."
+        return self._compare(number, result.loss)
+
+    def over(self, number: int, *, last: bool) -> str | None:
+        """Why training has to end, or what it made must not be exported; `number` is the step that was judged last."""
+        if last and self.diverged:
+            mean = statistics.fmean(self._losses)
+            return f"Training diverged: the loss is {mean:.4g} at step {number}, the last, and was {self._lowest:.4g} at its lowest."
+        if self.streak < self.limit:
+            return None
+        count = "step" if self.streak == 1 else f"{self.streak} steps"
+        return f"Training diverged: loss or gradient norm of the last {count} up to step {number} were not finite."
+
+    def _compare(self, number: int, loss: float) -> str | None:
+        self._losses.append(loss)
+        mean = statistics.fmean(self._losses)
+        self._lowest = min(self._lowest, mean)
+        before, self.diverged = self.diverged, mean > _TIMES * self._lowest + _NATS
+        if not self.diverged or before:
+            return None
+        return (
+            f"The loss rose to {mean:.4g} at step {number}, from {self._lowest:.4g} at its lowest: training diverges. "
+            "Saves from here on delete none of those made before."
+        )

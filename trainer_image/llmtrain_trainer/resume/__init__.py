@@ -1,0 +1,1 @@
+"""What a run must have in common with the checkpoint that it resumes. Pure."""

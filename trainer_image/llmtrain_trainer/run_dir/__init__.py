@@ -1,0 +1,1 @@
+"""The directory in which the agent and the ranks of a node meet: one file a fact. No imports of torch."""
