@@ -12,7 +12,7 @@ from small_job import Job, config_of
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.samples import open_samples
-from llmtrain_trainer.prepare.prepare import chunks as writing
+from llmtrain_trainer.prepare import chunks as writing
 from llmtrain_trainer.run_dir.notices import told
 
 TOKENIZER = {"train": {"vocabSize": 300, "maxSamples": 50}}
