@@ -42,7 +42,7 @@ def put(place: Place, module: str, parts: Tensors, said: dict[str, Any]) -> Tens
     return place.read()
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", sorted(CASES))
 def test_a_matrix_is_what_transformers_loads(place: Place, case: str) -> None:
     found = {name.partition("/")[2]: tensor for name, tensor in load_file(FILE).items() if name.startswith(f"{case}/")}
     expected = found.pop("expected")
