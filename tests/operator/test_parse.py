@@ -129,7 +129,7 @@ def test_a_misspelt_field_is_said_once() -> None:
 def test_a_field_is_found_again_in_the_section_it_belongs_to() -> None:
     said = problems(minimal(sequenceLength=128, weight=1.0))
     assert said[0] == "spec.sequenceLength is 128: there is no such field here. Write spec.training.sequenceLength: 128."
-    assert said[1] == "spec.weight is 1.0: there is no such field here. It belongs to spec.dataset[0] or spec.evaluation.dataset[0]."
+    assert said[1] == "spec.weight is 1.0: there is no such field here. Write spec.dataset[0].weight or spec.evaluation.dataset[0].weight."
 
 
 def test_a_status_is_not_read() -> None:
