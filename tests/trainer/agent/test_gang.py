@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from llmtrain_trainer.agent.gang.rendezvous.hall import Hall
 from tiny_agent import PATIENCE, free_port
 from torch.distributed.checkpoint.metadata import Metadata
 
@@ -36,9 +37,7 @@ class Nodes:
         self.gangs = [
             Gang(
                 run_id="job",
-                host="127.0.0.1",
-                port=port,
-                secret="a secret of this test",
+                hall=Hall("127.0.0.1", port, "a secret of this test"),
                 node_rank=node,
                 nodes=count,
                 first_round=first_round,
@@ -107,9 +106,7 @@ def test_a_node_that_came_anew_makes_the_others_start_again() -> None:
     first, second = nodes.gangs
     anew = Gang(
         run_id="job",
-        host="127.0.0.1",
-        port=first.port,
-        secret=first.secret,
+        hall=Hall("127.0.0.1", first.port, first.secret),
         node_rank=1,
         nodes=2,
         first_round=0,

@@ -17,7 +17,9 @@ from pydantic import ValidationError
 
 from llmtrain_trainer.agent import outputs
 from llmtrain_trainer.agent.claims import Claims
-from llmtrain_trainer.agent.outcome import EndedError, FencedError, GaveUpError, StoppedError, UnfitError
+from llmtrain_trainer.agent.gang.rendezvous.hall import Hall
+from llmtrain_trainer.agent.gang.rendezvous.herald import Herald
+from llmtrain_trainer.agent.outcome import EndedError, FencedError, GaveUpError, LostGangError, StoppedError, UnfitError
 from llmtrain_trainer.agent.preflight import check_machine, check_rendezvous, check_store
 from llmtrain_trainer.agent.processes.preparing import Streamer, prepare
 from llmtrain_trainer.agent.processes.ranks import HEAVY, start_server
@@ -107,6 +109,9 @@ class _Agent:
         self._notices = NoticeWatch(run, self._events, self._board)
         self._uploads: Uploads | None = None
         self._claims = Claims(config, run, self._sleep)
+        self._run_id = f"{config.job.namespace}/{config.job.name}/{config.job.attempt}"
+        self._hall: Hall | None = None
+        self._herald: Herald | None = None
         self._streamer: Streamer | None = None
         self._echo = Echo(run) if options.echo else None
 
@@ -118,7 +123,20 @@ class _Agent:
 
     def work(self) -> Verdict:
         """All stations. Raises EndedError, StoppedError, StoreError; anything else is a fault of ours."""
+        try:
+            store = self._get_ready()
+        except (GaveUpError, StoppedError):
+            raise
+        except Exception as error:
+            verdict = error.verdict if isinstance(error, EndedError) else self.verdict_of(error)
+            self._hand_on(verdict)
+            raise GaveUpError(verdict) from error
+        return self._train(store)
+
+    def _get_ready(self) -> Store | None:
+        """What a node does by itself. Raises as `work`, and GaveUpError where another node cannot come."""
         config, run = self._config, self._run
+        self._listen_to_others()
         check_machine(config, run)
         self._serve()
         write_atomically(run.config, config.model_dump_json(by_alias=True, indent=1))
@@ -127,10 +145,38 @@ class _Agent:
         if self._options.node_rank == 0:
             self._claims.take_output()
         start_server((*HEAVY, f"llmtrain_trainer.engines.{config.engine}", *_modelling(config)))
-        prepare(run, self._options.cache, self._events, lambda: self._stop.requested, self._notices.look)
+        prepare(run, self._options.cache, self._events, lambda: self._stop.requested, self._look)
         if any(dataset.streaming for dataset in config.dataset):
             self._streamer = Streamer(run, self._events)
-        return self._train(store)
+        return store
+
+    def _listen_to_others(self) -> None:
+        """Where there are any. Raises UnfitError without a secret, LostGangError where node 0 cannot open its port."""
+        if self._config.mesh.nodes == 1:
+            return
+        self._hall = Hall(*self._host_port(), self._secret())
+        if self._options.node_rank == 0:
+            try:
+                self._hall.open()
+            except OSError as error:
+                raise LostGangError(f"node 0 cannot listen at {self._options.rendezvous}: {error.strerror or error}") from error
+        self._herald = Herald(self._hall, self._run_id, self._options.node_rank, self._config.mesh.nodes, lambda: self._stop.requested)
+
+    def _stopping(self) -> bool:
+        """While this node waits for node 0. Raises GaveUpError."""
+        self._look()
+        return self._stop.requested
+
+    def _look(self) -> None:
+        """While something else works. Raises GaveUpError."""
+        self._notices.look()
+        if self._herald is not None:
+            self._herald.look()
+
+    def _hand_on(self, verdict: Verdict) -> None:
+        """The other nodes would wait for this one, or prepare in vain."""
+        if self._herald is not None:
+            self._herald.tell(verdict.model_copy(update={"node": verdict.node or self._name}))
 
     def verdict_of(self, error: Exception) -> Verdict:
         """What an error in the agent itself means."""
@@ -217,14 +263,11 @@ class _Agent:
 
         config, run, rank = self._config, self._run, self._options.node_rank
         self._board.update(phase="starting", message="Waiting for all nodes.")
-        host, port = self._host_port()
         if rank > 0:
-            check_rendezvous(host, port, _RENDEZVOUS_SECONDS, lambda: self._stop.requested)
+            check_rendezvous(*self._host_port(), _RENDEZVOUS_SECONDS, self._stopping)
         gang = Gang(
-            run_id=f"{config.job.namespace}/{config.job.name}/{config.job.attempt}",
-            host=host,
-            port=port,
-            secret=self._secret(),
+            run_id=self._run_id,
+            hall=self._hall or Hall(*self._host_port(), self._secret()),
             node_rank=rank,
             nodes=config.mesh.nodes,
             first_round=self._last_round(store),
@@ -232,6 +275,8 @@ class _Agent:
             stopping=lambda: self._stop.requested,
         )
         gang.connect()
+        if self._herald is not None:
+            self._herald.close()
         agreement = Agreement(gang, run, store, config, self._events)
         if store is not None:
             self._uploads = Uploads(config, run, store, rank, self._events, self._board, self._metrics, self._claims.checkpoints)

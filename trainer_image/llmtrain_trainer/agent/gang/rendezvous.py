@@ -15,7 +15,6 @@ that sees `asked` above its own round stops its ranks and joins.
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -24,11 +23,10 @@ from torch._C._distributed_c10d import PrefixStore, Store  # torch.distributed h
 from torch.distributed import DistError
 from torch.distributed.elastic.rendezvous import RendezvousHandler, RendezvousInfo, RendezvousStoreInfo
 
+from llmtrain_trainer.agent.gang.rendezvous.hall import Hall
 from llmtrain_trainer.agent.outcome import GaveUpError, LostGangError, StoppedError
 from llmtrain_trainer.config import Verdict
-from llmtrain_trainer.config.listen import EVERYWHERE, LOOPBACK, listeners, loopback
 from llmtrain_trainer.rendezvous.client import SecretStore
-from llmtrain_trainer.rendezvous.server import Server
 
 _POLL_SECONDS = 0.03
 _FAREWELL_SECONDS = 15.0
@@ -47,20 +45,17 @@ class Gang(RendezvousHandler):
         self,
         *,
         run_id: str,
-        host: str,
-        port: int,
-        secret: str,
+        hall: Hall,
         node_rank: int,
         nodes: int,
         first_round: int,
         timeout: float,
         stopping: Callable[[], bool],
     ) -> None:
-        """`secret`: of the attempt, the same on all nodes. `first_round`: no round up to this was used before. `timeout`: seconds to
-        wait for the other nodes."""
+        """`hall`: with the secret of the attempt, the same on all nodes. `first_round`: no round up to this was used before. `timeout`:
+        seconds to wait for the other nodes."""
         self.node_rank, self.nodes, self.round = node_rank, nodes, 0
-        self.host, self.port, self.first_round = host, port, first_round
-        self.secret = secret
+        self._hall, self.first_round = hall, first_round
         self._run_id, self._timeout, self._stopping = run_id, timeout, stopping
         self._evidence = ""
         self._gave_up = False
@@ -103,6 +98,21 @@ class Gang(RendezvousHandler):
             return RendezvousInfo(self._round_store(), self.node_rank, self.nodes, address)
 
     # -- ours
+
+    @property
+    def host(self) -> str:
+        """Of node 0, as the others reach it."""
+        return self._hall.host
+
+    @property
+    def port(self) -> int:
+        """Of the rendezvous."""
+        return self._hall.port
+
+    @property
+    def secret(self) -> str:
+        """Of the attempt."""
+        return self._hall.secret.decode()
 
     @property
     def leads(self) -> bool:
@@ -213,13 +223,9 @@ class Gang(RendezvousHandler):
             raise self._lost(error) from error
 
     def _open(self) -> Store:
-        patience = timedelta(seconds=self._timeout)
-        if not self.leads:
-            return SecretStore(self.host, self.port, self.secret.encode(), patience)
-        listener = listeners(_listen_address(self.host), self.port, backlog=1024)[0]
-        self.port = listener.getsockname()[1]
-        Server(listener, self.secret.encode())
-        return SecretStore(_own_address(listener), self.port, self.secret.encode(), patience)
+        if self.leads:
+            self._hall.open()
+        return SecretStore(*self._hall.address, self._hall.secret, timedelta(seconds=self._timeout))
 
     def _opened(self) -> Store:
         assert self._store is not None, "connect() comes first"
@@ -230,17 +236,6 @@ class Gang(RendezvousHandler):
 
     def _lost(self, error: Exception) -> LostGangError:
         return LostGangError(f"the connection to node 0 at {self.host}:{self.port} is gone: {_first_line(error)}")
-
-
-def _listen_address(host: str) -> str:
-    """A loopback rendezvous listens on loopback alone; any other on every address, since a pod's name may not resolve inside it yet."""
-    return loopback() if host == "localhost" else host if host in LOOPBACK else ""
-
-
-def _own_address(listener: socket.socket) -> str:
-    """Under which this process reaches its own listener: an address that listens on all of them is reached by loopback."""
-    address = str(listener.getsockname()[0])
-    return loopback() if address in ("0.0.0.0", EVERYWHERE) else address
 
 
 def _first_line(error: Exception) -> str:
