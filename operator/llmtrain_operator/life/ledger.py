@@ -39,6 +39,7 @@ def account(gang: Gang) -> Goodput:
         ratio=round(min(1.0, by_cause.get("productive", 0.0) / total), 3) if total else None,
         total_seconds=total,
         suspended_seconds=round(before.suspended_seconds + spent.get(SUSPENDED, 0.0), 1),
+        active_seconds=round(_active(status, before, spent), 1),
         by_cause=by_cause,
         gpu_hours=round(sum(hours.values()), 4) if hours else before.gpu_hours,
         gpu_hours_by_cause=hours,
@@ -48,14 +49,32 @@ def account(gang: Gang) -> Goodput:
 
 
 def active_seconds(status: Status, now: float) -> float:
-    """Time the job was neither suspended nor in a queue."""
+    """What activeDeadlineSeconds counts: time since the job was last taken up in which it was wanted, held by no queue and no other job.
+
+    As of a Job of Kubernetes: waiting for nodes and restarts count, and a job that is suspended begins anew.
+    """
     goodput = status.goodput
-    if goodput is None:
+    if goodput is None or status.phase == "Suspended":
         return 0.0
     since = seconds_of(goodput.accounted_until)
-    idle = status.phase in (None, "Pending", "Queued", "Suspended", "Complete", "Failed")
-    running = max(0.0, now - since) if since is not None and not idle else 0.0
-    return max(0.0, goodput.total_seconds - goodput.by_cause.get("queued", 0.0)) + running
+    idle = status.phase in (None, *_IDLE, "Complete", "Failed")
+    return _counted(goodput) + (max(0.0, now - since) if since is not None and not idle else 0.0)
+
+
+_IDLE = ("Pending", "Queued")
+
+
+def _active(status: Status, before: Goodput, spent: Mapping[str, float]) -> float:
+    if status.phase == "Suspended":
+        return 0.0
+    return _counted(before) + sum(time for cause, time in spent.items() if cause != "queued")
+
+
+def _counted(goodput: Goodput) -> float:
+    """An account of an earlier version says the total alone."""
+    if goodput.active_seconds is not None:
+        return goodput.active_seconds
+    return max(0.0, goodput.total_seconds - goodput.by_cause.get("queued", 0.0))
 
 
 def _causes(gang: Gang, elapsed: float) -> dict[str, float]:

@@ -71,3 +71,17 @@ async def test_a_job_that_lost_a_node_waits_for_another_as_long_as_it_takes() ->
     await lab.run(1200, tick=10)
     status = lab.status(one)
     assert (status["phase"], status["avoidedNodes"]) == ("Running", ["n1"]) and status["progress"]["step"] > 300
+
+
+async def test_the_jobs_own_deadline_counts_waiting_for_a_node_and_begins_anew_after_a_suspension() -> None:
+    lab = Lab(nodes=1)
+    one = lab.submit("one", activeDeadlineSeconds=1000)
+    await lab.run(900, tick=5)
+    assert lab.status(one)["phase"] != "Failed"
+    lab.edit(one, suspend=True)
+    await lab.run(60, tick=5)
+    lab.edit(one, suspend=False)
+    await lab.run(900, tick=5)
+    assert lab.status(one)["phase"] != "Failed", "1800 s in all, and 900 since it was taken up again"
+    await lab.run(200, tick=5)
+    assert (lab.status(one)["phase"], lab.status(one)["goodput"]["suspendedSeconds"] > 0) == ("Failed", True)

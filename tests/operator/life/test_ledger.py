@@ -91,7 +91,17 @@ def test_gpu_hours_are_those_of_pods_that_hold_a_node(w: Any) -> None:
     assert account(Gang(w.nothing(job=job))).gpu_hours is None
 
 
-def test_active_time_leaves_the_queue_out_and_counts_to_this_moment(w: Any) -> None:
-    goodput = SINCE | {"totalSeconds": 500.0, "byCause": {"queued": 200.0, "productive": 300.0}}
-    assert active_seconds(w.status(goodput=goodput), w.now) == 400.0
-    assert active_seconds(w.status(phase="Suspended", goodput=goodput), w.now) == 300.0
+@pytest.mark.parametrize(("phase", "seconds"), [("Running", 400.0), ("Starting", 400.0), ("Restarting", 400.0), ("Queued", 300.0)])
+def test_active_time_leaves_the_queue_out_and_counts_to_this_moment(w: Any, phase: str, seconds: float) -> None:
+    old = {"totalSeconds": 500.0, "byCause": {"queued": 200.0, "productive": 300.0}}
+    for goodput in (SINCE | old, SINCE | old | {"activeSeconds": 300.0}):
+        assert active_seconds(w.status(phase=phase, goodput=goodput), w.now) == seconds
+        assert account(Gang(w.observed(job=w.job(w.status(phase=phase, goodput=goodput))))).active_seconds == seconds
+
+
+def test_active_time_begins_anew_when_a_job_was_suspended(w: Any) -> None:
+    """As that of a Job: time before the suspension no longer counts, and the account of all time goes on."""
+    suspended = w.status(phase="Suspended", goodput=SINCE | {"byCause": {"productive": 5000.0}, "activeSeconds": 5000.0})
+    assert active_seconds(suspended, w.now) == 0.0, "nor at the look that takes it up again"
+    goodput = account(Gang(w.nothing(job=w.job(suspended))))
+    assert (goodput.active_seconds, goodput.total_seconds) == (0.0, 5000.0)

@@ -83,7 +83,8 @@ class Spec(Strict):
     """Another controller that runs this job, such as kueue.x-k8s.io/multikueue. Immutable."""
 
     active_deadline_seconds: PositiveInt | None = None
-    """The job fails when it was active for this long."""
+    """The job fails when it was active for this long. As of a Job of Kubernetes, waiting for nodes and restarts count, and suspending the
+    job starts the count anew. Waiting in a queue, or for another job's destination, does not count."""
 
     startup_deadline_seconds: PositiveInt | None = None
     """An attempt fails when its first step does not come within this time of its pods all having their nodes. Where the operator cannot

@@ -236,6 +236,9 @@ class Goodput(Strict):
     suspended_seconds: float = 0.0
     """Time in which nothing was wanted of it."""
 
+    active_seconds: Annotated[float, Field(ge=0)] | None = None
+    """What activeDeadlineSeconds counts."""
+
     by_cause: Annotated[dict[Annotated[str, Field(max_length=64)], float], Field(max_length=32)] = {}
     """Seconds by cause: productive, queued, starting, checkpoint, recompute, restart, hung."""
 
