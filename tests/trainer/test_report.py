@@ -98,6 +98,8 @@ def test_the_page_says_how_it_ended_and_what_was_measured(run: RunDir, tmp_path:
         "15 MiB",
         "21 ms",
         "Rank 5 was killed by signal 9",
+        "validation loss",
+        "2.300",
     ):
         assert text in page
 

@@ -40,9 +40,12 @@ def run(
     view = choose_view(ready, plain=plain)
     for note in ready.notes:
         view.say(note)
-    outcome = train(ready, view)
-    for line in closing_lines(ready, outcome):
-        view.say(line)
+
+    def close(outcome: Outcome) -> None:
+        for line in closing_lines(ready, outcome):
+            view.say(line)
+
+    outcome = train(ready, view, close=close)
     raise typer.Exit(outcome.exit_code)
 
 
@@ -98,8 +101,12 @@ def closing_lines(ready: Ready, outcome: Outcome) -> list[str]:
         lines.append(outcome.verdict.message)
     lines += [f"notice    {sentence}" for sentence in outcome.notices]
     rows = outcome.last.rows
-    if outcome.trained:
+    if rows:
         lines.append(f"loss      {loss(rows[0].loss)} at step {rows[0].step} -> {loss(rows[-1].loss)} at step {rows[-1].step}")
+    if evaluated := [(row.step, row.validation_loss) for row in rows if row.validation_loss is not None]:
+        (step, newest), (best_step, best) = evaluated[-1], min(evaluated, key=lambda pair: pair[1])
+        lowest = f", lowest {loss(best)} at step {best_step}" if best < newest else ""
+        lines.append(f"validation {loss(newest)} at step {step}{lowest}")
     export = ready.workdir.node(0) / "export"
     if outcome.exit_code == 0 and export.exists():
         lines.append(f"export    {export}")
@@ -108,6 +115,7 @@ def closing_lines(ready: Ready, outcome: Outcome) -> list[str]:
     if outcome.exit_code == 75:
         lines += _going_on(ready, outcome)
     elif outcome.exit_code and outcome.verdict is None:
+        lines.append(f"The agent ended with code {outcome.exit_code} before it could say why.")
         lines += _tail(ready.workdir.agent_log(0))
     if outcome.exit_code not in (0, 75):
         lines.append(f"logs      {ready.workdir.node(0) / 'logs'}")

@@ -53,18 +53,12 @@ class Outcome:
     exit_code: int
     verdict: Verdict | None
     last: Snapshot
-    began: float
-    """When the agents started, seconds since the epoch: rows before it are of an earlier run that this one went on from."""
+    """Without rows where this run did no step."""
 
     notices: tuple[str, ...]
     """What was dropped, cut, changed or guessed on any node."""
 
     report: Path | None
-
-    @property
-    def trained(self) -> bool:
-        """Whether a step of this run was done."""
-        return self.last.last is not None and self.last.last.time >= self.began
 
 
 def get_ready(job: LLMTrainJob, workdir: Workdir, nodes: int | None = None) -> Ready:
@@ -82,32 +76,44 @@ def get_ready(job: LLMTrainJob, workdir: Workdir, nodes: int | None = None) -> R
     return Ready(config, workdir, (*notes, *left_out), environment, held)
 
 
-def run(ready: Ready, view: View, observe: Callable[[Snapshot], None] = lambda _: None) -> Outcome:
-    """Start the agents, draw until they end, make the report. `observe` sees every snapshot too."""
-    began = time.time()
-    agents = start_agents(ready.config, ready.workdir, _cache(), ready.environment)
-    try:
-        with view:
-            last = _attend(agents, ready.workdir, view, observe)
-    finally:
-        kill(agents)
+def run(
+    ready: Ready, view: View, observe: Callable[[Snapshot], None] = lambda _: None, close: Callable[[Outcome], None] = lambda _: None
+) -> Outcome:
+    """Start the agents, draw until they end, make the report. `observe` sees every snapshot too.
+
+    `close` tells how it ended. It is called here, where a Ctrl-C of the last moment does not take the reason away.
+    """
+    agents = list[Agent]()
+    shutdown = Shutdown(agents, view.say)
+    with shutdown.listening():
+        try:
+            agents += start_agents(ready.config, ready.workdir, _cache(), ready.environment)
+            with view:
+                last = _attend(agents, shutdown, ready.workdir, view, observe)
+        finally:
+            kill(agents)
+        outcome = _outcome(agents, ready, last, view)
+        close(outcome)
+    return outcome
+
+
+def _outcome(agents: list[Agent], ready: Ready, last: Snapshot, view: View) -> Outcome:
     code = exit_code(agents)
     said = [verdict for agent in agents if (verdict := ready.workdir.verdict(agent.node_rank)) is not None]
     notices = tuple(dict.fromkeys(sentence for verdict in said for sentence in verdict.notices))
-    outcome = Outcome(exit_code=code, verdict=_decisive(said), last=last, began=began, notices=notices, report=None)
-    wanted = outcome.trained and ready.config.output.report  # else the report of an earlier run stays as it is
+    outcome = Outcome(exit_code=code, verdict=_decisive(said), last=last, notices=notices, report=None)
+    wanted = ready.config.output.report and (last.rows or code == 0)  # else the report of an earlier run stays as it is
     return replace(outcome, report=_report(ready, view)) if wanted else outcome
 
 
-def _attend(agents: list[Agent], workdir: Workdir, view: View, observe: Callable[[Snapshot], None]) -> Snapshot:
-    watch, shutdown = Watch(agents, workdir), Shutdown(agents, view.say)
-    with shutdown.listening():
-        while any(agent.alive for agent in agents):
-            snapshot = watch.look()
-            view.show(snapshot)
-            observe(snapshot)
-            shutdown.tend(time.monotonic())
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+def _attend(agents: list[Agent], shutdown: Shutdown, workdir: Workdir, view: View, observe: Callable[[Snapshot], None]) -> Snapshot:
+    watch = Watch(agents, workdir)
+    while any(agent.alive for agent in agents):
+        snapshot = watch.look()
+        view.show(snapshot)
+        observe(snapshot)
+        shutdown.tend(time.monotonic())
+        time.sleep(SECONDS_BETWEEN_LOOKS)
     last = watch.look()
     view.show(last)
     return last

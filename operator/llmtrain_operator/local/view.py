@@ -110,6 +110,8 @@ def state_line(snapshot: Snapshot) -> str:
     if last is None:
         return "no step yet"
     parts = [f"step {last.step}/{last.target_steps} ({last.step / max(1, last.target_steps):.0%})", f"loss {loss(last.loss)}"]
+    if snapshot.validation_loss is not None:
+        parts.append(f"validation {loss(snapshot.validation_loss)}")
     if snapshot.tokens_per_second is not None:
         parts.append(f"{snapshot.tokens_per_second:,.0f} tokens/s")
     parts.append(f"eta {span(snapshot.remaining_seconds)}")
@@ -158,7 +160,7 @@ def _loss(snapshot: Snapshot) -> Text:
     curve = sparkline([value for value in losses if value is not None], 32)
     text = Text.assemble((loss(losses[-1]), "bold"), "  ", (curve, "blue"), (f"  from {loss(losses[0])}", "dim"))
     if snapshot.validation_loss is not None:
-        text.append(f"  validation {snapshot.validation_loss:.3f}")
+        text.append(f"  validation {loss(snapshot.validation_loss)}")
     return text
 
 

@@ -9,12 +9,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from llmtrain_operator.local import agents as agents_module
+from llmtrain_operator.local import run as run_module
 from llmtrain_operator.local.agents import Agent, exit_code, kill
+from llmtrain_operator.local.run import Outcome, Ready
 from llmtrain_operator.local.shutdown import SECONDS_TO_FOLLOW, SECONDS_TO_SAVE, Shutdown
+from llmtrain_operator.local.watch import Snapshot
+from llmtrain_operator.local.workdir import Workdir
+from llmtrain_trainer.config import TrainerConfig
 
 pytestmark = pytest.mark.processes
 
@@ -112,3 +118,49 @@ def test_an_agent_does_not_outlive_a_command_that_was_killed(tmp_path: Path) -> 
             return
         time.sleep(0.05)
     pytest.fail("the agent still runs")
+
+
+class Silent:
+    """A view that draws nothing."""
+
+    def __enter__(self) -> Silent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def show(self, _snapshot: Snapshot) -> None:
+        return None
+
+    def say(self, _text: str) -> None:
+        return None
+
+
+def ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: TrainerConfig, code: int, close: Callable[[Outcome], None]) -> Outcome:
+    """A whole run whose agent ends at once, with a report that is not made."""
+    monkeypatch.setattr(run_module, "SECONDS_BETWEEN_LOOKS", 0.01)
+    process = subprocess.Popen([sys.executable, "-c", f"raise SystemExit({code})"])
+    monkeypatch.setattr(run_module, "start_agents", lambda *_: [Agent(0, 0, process)])
+    monkeypatch.setattr(run_module.trainer, "write_report", lambda *_: tmp_path / "report.html")
+    return run_module.run(Ready(config, Workdir(tmp_path), ()), Silent(), close=close)
+
+
+def test_a_ctrl_c_in_the_moment_of_a_refusal_does_not_take_the_reason_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_job: Any, resolve: Any
+) -> None:
+    said = list[int]()
+
+    def close(outcome: Outcome) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        said.append(outcome.exit_code)
+
+    ends(tmp_path, monkeypatch, resolve(make_job()), 2, close)
+    assert said == [2]
+
+
+@pytest.mark.parametrize(("code", "made"), [(0, True), (2, False)], ids=["finished already", "refused"])
+def test_a_finished_job_that_is_started_again_writes_its_report(
+    code: int, made: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_job: Any, resolve: Any
+) -> None:
+    outcome = ends(tmp_path, monkeypatch, resolve(make_job()), code, lambda _: None)
+    assert (outcome.report is not None) is made

@@ -85,6 +85,8 @@ def test_the_panel_fits_a_narrow_terminal() -> None:
 
 def test_the_line_of_a_pipe_holds_the_same_numbers() -> None:
     assert state_line(snapshot()) == "step 60/120 (50%)  loss 4.000  2,048 tokens/s  eta 30s  saved step 40  restarts 1"
+    rows = (*snapshot().rows[:-1], row(60, validation_loss=4.25))
+    assert "loss 4.000  validation 4.250  2,048 tokens/s" in state_line(snapshot(rows=rows))
 
 
 def test_lines_come_seldom_and_news_at_once(capsys: pytest.CaptureFixture[str]) -> None:

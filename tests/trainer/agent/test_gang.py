@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from llmtrain_trainer.agent.gang.rendezvous.hall import Hall
 from tiny_agent import PATIENCE, free_port
 from torch.distributed.checkpoint.metadata import Metadata
 
 from llmtrain_trainer.agent.gang.agreement import Agreement
+from llmtrain_trainer.agent.gang.hall import Hall
 from llmtrain_trainer.agent.gang.rendezvous import Gang, SupersededError
 from llmtrain_trainer.agent.outcome import GaveUpError, LostGangError, StoppedError
 from llmtrain_trainer.agent.telemetry.board import Events

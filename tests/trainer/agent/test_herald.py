@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable
 
 import pytest
-from llmtrain_trainer.agent.gang.rendezvous.hall import Hall
-from llmtrain_trainer.agent.gang.rendezvous.herald import Herald
 from tiny_agent import PATIENCE, free_port
 
-from llmtrain_trainer.agent.gang.rendezvous import herald as module
+from llmtrain_trainer.agent.gang import herald as module
+from llmtrain_trainer.agent.gang.hall import Hall
+from llmtrain_trainer.agent.gang.herald import Herald
 from llmtrain_trainer.agent.outcome import GaveUpError
 from llmtrain_trainer.config import ExitCode, Verdict
 

@@ -17,8 +17,8 @@ from pydantic import ValidationError
 
 from llmtrain_trainer.agent import outputs
 from llmtrain_trainer.agent.claims import Claims
-from llmtrain_trainer.agent.gang.rendezvous.hall import Hall
-from llmtrain_trainer.agent.gang.rendezvous.herald import Herald
+from llmtrain_trainer.agent.gang.hall import Hall
+from llmtrain_trainer.agent.gang.herald import Herald
 from llmtrain_trainer.agent.outcome import EndedError, FencedError, GaveUpError, LostGangError, StoppedError, UnfitError
 from llmtrain_trainer.agent.preflight import check_machine, check_rendezvous, check_store
 from llmtrain_trainer.agent.processes.preparing import Streamer, prepare
@@ -145,7 +145,9 @@ class _Agent:
         if self._options.node_rank == 0:
             self._claims.take_output()
         start_server((*HEAVY, f"llmtrain_trainer.engines.{config.engine}", *_modelling(config)))
-        prepare(run, self._options.cache, self._events, lambda: self._stop.requested, self._look)
+        run.preparing.unlink(missing_ok=True)
+        self._board.update(message="Preparing tokenizer, data and model.")
+        prepare(run, self._options.cache, self._events, lambda: self._stop.requested, self._look_at_preparation)
         if any(dataset.streaming for dataset in config.dataset):
             self._streamer = Streamer(run, self._events)
         return store
@@ -172,6 +174,14 @@ class _Agent:
         self._notices.look()
         if self._herald is not None:
             self._herald.look()
+
+    def _look_at_preparation(self) -> None:
+        """Show what it is at; what is noted is shown as a notice. Raises GaveUpError."""
+        self._look()
+        with suppress(OSError):
+            said = self._run.preparing.read_text().strip()
+            if said and said not in self._board.status.notices:
+                self._board.update(message=f"{said[0].upper()}{said[1:]}.".replace("..", "."))
 
     def _hand_on(self, verdict: Verdict) -> None:
         """The other nodes would wait for this one, or prepare in vain."""

@@ -100,6 +100,7 @@ def tiles(facts: Facts) -> list[tuple[str, str, str]]:
     first, last = (facts.rows[0], facts.rows[-1]) if facts.rows else (None, None)
     return [
         ("loss", loss_text(last), f"from {loss_text(first)}" if first else ""),
+        *_validation_tile(facts),
         ("steps", f"{last.step:,}" if last else "0", f"of {last.target_steps:,}" if last else ""),
         ("tokens", amount(last.consumed_tokens) if last else "-", f"{amount(facts.median_of('tokens_per_second'))} a second"),
         ("layout", layout_text(facts), f"{mesh.world_size} {devices} on {mesh.nodes} {'node' if mesh.nodes == 1 else 'nodes'}"),
@@ -107,6 +108,15 @@ def tiles(facts: Facts) -> list[tuple[str, str, str]]:
         ("checkpoints", str(len(facts.commits)), f"{len(facts.checkpoint_failures)} refused, dropped or interrupted"),
         ("time", duration_text(facts.seconds), f"{facts.median_of('step_seconds') or 0:.2f} s a step"),
     ]
+
+
+def _validation_tile(facts: Facts) -> list[tuple[str, str, str]]:
+    """None where nothing was evaluated."""
+    if not facts.validation:
+        return []
+    (step, newest), (best_step, best) = facts.validation[-1], min(facts.validation, key=lambda pair: pair[1])
+    note = f"at step {step:,}" if best >= newest else f"at step {step:,}, lowest {best:.3f} at step {best_step:,}"
+    return [("validation loss", f"{newest:.3f}", note)]
 
 
 def comparisons(facts: Facts) -> list[Comparison]:

@@ -11,6 +11,7 @@
        notices.jsonl            what a person must know although training goes on (notices.py)
        errors/rank-<r>.json     last words of a failed rank; errors/prepare.json: of the preparation
        errors/diverged.txt      why the ranks ended training that diverged
+       preparing.txt            what preparation is at
        stop                     its presence asks the ranks to save and stop
        logs/                    stdout and stderr of the ranks
        port.json                {host, port, pid} of the agent's HTTP
@@ -57,6 +58,10 @@ class RunDir:
     @property
     def notices(self) -> Path:
         return self.root / "notices.jsonl"
+
+    @property
+    def preparing(self) -> Path:
+        return self.root / "preparing.txt"
 
     @property
     def stop(self) -> Path:

@@ -1,6 +1,6 @@
 """Until the gang meets, each node hears at once that another one cannot come, and why. Where there are several.
 
-Node 0 opens the rendezvous before it prepares anything. A node that fails writes its verdict where the gang keeps it (see rendezvous.py); the
+Node 0 opens the rendezvous before it prepares anything. A node that fails writes its verdict to the key where the gang keeps it; the
 others look there while they prepare and wait. Imports no torch, which the server of the ranks still imports then.
 """
 
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from llmtrain_trainer.agent.gang.rendezvous.hall import Hall
+from llmtrain_trainer.agent.gang.hall import Hall
 from llmtrain_trainer.agent.outcome import GaveUpError
 from llmtrain_trainer.config import Verdict
 from llmtrain_trainer.rendezvous import wire

@@ -23,7 +23,7 @@ from torch._C._distributed_c10d import PrefixStore, Store  # torch.distributed h
 from torch.distributed import DistError
 from torch.distributed.elastic.rendezvous import RendezvousHandler, RendezvousInfo, RendezvousStoreInfo
 
-from llmtrain_trainer.agent.gang.rendezvous.hall import Hall
+from llmtrain_trainer.agent.gang.hall import Hall
 from llmtrain_trainer.agent.outcome import GaveUpError, LostGangError, StoppedError
 from llmtrain_trainer.config import Verdict
 from llmtrain_trainer.rendezvous.client import SecretStore

@@ -6,11 +6,12 @@ import os
 import sys
 import threading
 import traceback
+from functools import partial
 from pathlib import Path
 
 from llmtrain_trainer.config import ExitCode, TrainerConfig
 from llmtrain_trainer.run_dir.last_words import write_last_words
-from llmtrain_trainer.run_dir.layout import RunDir
+from llmtrain_trainer.run_dir.layout import RunDir, write_atomically
 
 CACHE = "LLMTRAIN_CACHE"
 """Environment: directory of what runs share."""
@@ -23,7 +24,7 @@ def main(root: str) -> None:
     try:
         from llmtrain_trainer.prepare.prepare import prepare
 
-        prepare(TrainerConfig.model_validate_json(run.config.read_text()), run, Path(os.environ[CACHE]), _say)
+        prepare(TrainerConfig.model_validate_json(run.config.read_text()), run, Path(os.environ[CACHE]), partial(_say_to, run))
     except BaseException as error:
         traceback.print_exc()
         write_last_words(run.prepare_error, error, step=0, starting=True)
@@ -32,6 +33,12 @@ def main(root: str) -> None:
 
 def _say(line: str) -> None:
     print(line, flush=True)
+
+
+def _say_to(run: RunDir, line: str) -> None:
+    """Into the log, and where the agent shows it to whoever waits."""
+    _say(line)
+    write_atomically(run.preparing, line)
 
 
 def stream(root: str) -> None:
