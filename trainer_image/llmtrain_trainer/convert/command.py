@@ -30,6 +30,7 @@ from llmtrain_trainer.model.generation import end_in
 from llmtrain_trainer.model.materialize import ADAPTER
 from llmtrain_trainer.prepare.model_files import SHAPE, WEIGHTS, local_files
 from llmtrain_trainer.resume.own_format import FORMATS
+from llmtrain_trainer.run_dir.layout import write_atomically
 
 HF = "hf"
 VERIFY = "`llmtrain checkpoints verify` says what is there"
@@ -74,6 +75,7 @@ def convert(config: TrainerConfig, source: Place, target: Place, step: int | Non
         else:
             fetched, meta = _fetched(source, step, root)
             stored, facts = (fetched, meta.format), _facts(meta)
+            _size_vocabulary(root / "model" / "config.json", (meta.record or {}).get("shape"))
             end_in(root / "model", meta.ends)
         if target.format == HF and stored is not None:
             written = publish(_unpacked(config, *stored, root), open_store(target.uri))
@@ -109,6 +111,14 @@ def _place_model(config: TrainerConfig, target: Place, model_dir: Path, cache: P
         link(path, model_dir / path.name)
 
 
+def _size_vocabulary(config: Path, described: object) -> None:
+    """What was trained may have rows for more tokens than the model that it began with."""
+    rows = described.get("vocab_size") if isinstance(described, dict) else None
+    found = json.loads(config.read_text())
+    if isinstance(rows, int) and found.get("vocab_size") != rows:
+        write_atomically(config, json.dumps(found | {"vocab_size": rows}, indent=2) + "\n")
+
+
 def _published(config: TrainerConfig, source: Place, root: Path) -> None:
     """Weights of the source, or its adapters, beside the model's config.json."""
     if config.peft is not None:
@@ -119,6 +129,8 @@ def _published(config: TrainerConfig, source: Place, root: Path) -> None:
         raise BadData("--from", source.uri, "there is no *.safetensors", "Give a directory or repository in Hugging Face's format")
     for path in found:
         link(path, root / "model" / path.name)
+    for path in local_files("--from", source.uri, None, ("config.json",), root / "cache"):
+        _size_vocabulary(root / "model" / "config.json", json.loads(path.read_text()))
 
 
 def _fetched(source: Place, step: int | None, root: Path) -> tuple[Path, Meta]:

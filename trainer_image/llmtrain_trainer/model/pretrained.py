@@ -15,6 +15,7 @@ from safetensors import safe_open
 
 from llmtrain_trainer.config.quantized import READ, Quantized, quantized
 from llmtrain_trainer.model.dequantize import SCALED, dequantized, spans
+from llmtrain_trainer.model.new_rows import NewRows
 from llmtrain_trainer.model.published_names import Recipe, recipe_of
 from llmtrain_trainer.model.stored_matrix import StoredMatrix, stored_matrices
 from llmtrain_trainer.model.weight_files import Entry, WrongWeightsError, read_headers
@@ -40,6 +41,7 @@ class Pretrained:
         self._prefix = f"{prefix}."
         self._tied = {**tied, **{embedding: head for head, embedding in tied.items()}}
         self.entries: dict[str, Entry] = read_headers(directory)
+        self._new_rows = NewRows.of(directory)
         self._quantized, model_type = _described(directory)
         self._stored = self._stored_matrices(model_type)
         parts = {tensor for stored in self._stored.values() for tensor in stored.tensors.values()}
@@ -61,7 +63,7 @@ class Pretrained:
 
     def read(self, name: str) -> torch.Tensor:
         """One weight, on the CPU. Raises WrongWeightsError where no file has it."""
-        return self.find(name).made(self._whole)
+        return self._new_rows.added(name.replace(".base_layer", ""), self.find(name).made(self._whole))
 
     def tensors_of(self, weight: str) -> tuple[str, ...]:
         """The tensors of the files that make one of `shapes`. Raises WrongWeightsError where it cannot be made whole."""

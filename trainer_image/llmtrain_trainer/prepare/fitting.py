@@ -15,6 +15,7 @@ from typing import Any
 from llmtrain_trainer.config.model import Model
 from llmtrain_trainer.config.quantized import KEYS, quantized
 from llmtrain_trainer.data.bad_data import BadData
+from llmtrain_trainer.prepare.vocabulary import Table
 
 KNOWN_BUFFERS = re.compile(r"(.*\.)?(rotary_emb\.inv_freq|attn\.(masked_)?bias|crossattention\.(masked_)?bias|position_ids)")
 """What older versions of transformers saved beside the weights, and every version makes anew."""
@@ -34,14 +35,16 @@ ELSEWHERE = ("rope_theta", "rope_scaling", "partial_rotary_factor", "torch_dtype
 Note = Callable[[str], None]
 
 
-def check_model(model: Model, directory: Path, note: Note) -> int:
-    """Rows of the embedding of the model in `directory`. `note` takes what is passed over, a sentence each. Raises BadData."""
+def check_model(model: Model, directory: Path, note: Note) -> Table:
+    """The embedding of the model in `directory`. `note` takes what is passed over, a sentence each. Raises BadData."""
     network = _outline(model, directory)
     if model.config is not None:
         _tell_of_unknown_keys(model.config, network.config, note)
     if model.config is None and model.init == "pretrained":
         _check_weights(model, network, directory, note)
-    return int(network.get_input_embeddings().num_embeddings)
+    table, head = network.get_input_embeddings(), network.get_output_embeddings()
+    names = [f"{name}.weight" for name, module in network.named_modules() if module is table or module is head]
+    return Table(int(table.num_embeddings), tuple(names))
 
 
 def _outline(model: Model, directory: Path) -> Any:

@@ -18,6 +18,7 @@ from llmtrain_trainer.data.sources.listing import list_files
 from llmtrain_trainer.model.tokenizer_facts import TokenizerFacts
 from llmtrain_trainer.model.weight_files import WrongWeightsError, chosen
 from llmtrain_trainer.prepare.fitting import check_model
+from llmtrain_trainer.prepare.prepare.vocabulary import fit
 from llmtrain_trainer.run_dir.layout import write_atomically
 
 SHAPE = ("config.json", "generation_config.json")
@@ -63,11 +64,18 @@ def _download(field: str, files: Sequence[File], directory: Path) -> None:
 
 
 def place_model(
-    model: Model, tokenizer: TokenizerFacts, directory: Path, cache: Path, say: Callable[[str], None], note: Callable[[str], None]
+    model: Model,
+    tokenizer: TokenizerFacts,
+    directory: Path,
+    cache: Path,
+    say: Callable[[str], None],
+    note: Callable[[str], None],
+    fixed: str | None = None,
 ) -> int:
-    """Fill `directory`; returns the vocabulary size of the model. `note` takes what of the files is passed over, a sentence each.
+    """Fill `directory`; returns the vocabulary size of the model as it is trained.
 
-    Raises BadData where files lack, are not those of the model, or the tokenizer does not fit.
+    `note` takes what of the files is passed over or changed, a sentence each. `fixed`: why the embedding can get no new rows. Raises
+    BadData where files lack, are not those of the model, or the tokenizer does not fit.
     """
     directory.mkdir(parents=True, exist_ok=True)
     if model.config is not None:
@@ -78,9 +86,7 @@ def place_model(
         for path in found:
             link(path, directory / path.name)
         say(f"model files: {len(found)} from {model.source}")
-    rows = check_model(model, directory, note)
-    _check_tokenizer(model, tokenizer, rows)
-    return rows
+    return fit(model, tokenizer, check_model(model, directory, note), directory, fixed, note)
 
 
 def _model_files(model: Model, cache: Path) -> list[Path]:
@@ -101,19 +107,3 @@ def _model_files(model: Model, cache: Path) -> list[Path]:
 def _with_special_tokens(config: dict[str, Any], tokenizer: TokenizerFacts) -> dict[str, Any]:
     """Defaults of a family name the special tokens of its own tokenizer; those of this run's tokenizer are right."""
     return {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.bos_token_id, **config}
-
-
-def _check_tokenizer(model: Model, tokenizer: TokenizerFacts, rows: int) -> None:
-    """Ids may have gaps, so that the highest one counts and not how many there are."""
-    highest = tokenizer.highest_id
-    if highest < rows:
-        return
-    rule = f"the tokenizer's highest token id is {highest} ({tokenizer.highest_token}), and the embedding has {rows} rows"
-    if model.config is not None:
-        way_out = f"Set vocab_size to at least {highest + 1}, or use a tokenizer with fewer tokens"
-        raise BadData("model.config.vocab_size", rows, rule, way_out)
-    smaller = f"name a tokenizer whose ids are below {rows} in tokenizer.source"
-    if model.init == "random":
-        raise BadData("model.source", model.source, rule, f"Write its config.json into model.config with a larger vocab_size, or {smaller}")
-    grow = f"Make the embedding larger (transformers: model.resize_token_embeddings({highest + 1}), then save_pretrained)"
-    raise BadData("model.source", model.source, rule, f"{grow} and name that directory, or {smaller}")

@@ -34,6 +34,7 @@ from llmtrain_trainer.prepare.chunks import write_chunks
 from llmtrain_trainer.prepare.entries import Entry, listed, tail_of
 from llmtrain_trainer.prepare.installed import check_installed
 from llmtrain_trainer.prepare.model_files import place_model
+from llmtrain_trainer.prepare.prepare.vocabulary import why_fixed
 from llmtrain_trainer.prepare.tokenizer_place import Place
 from llmtrain_trainer.prepare.told import check, sentences
 from llmtrain_trainer.run_dir.layout import RunDir
@@ -100,7 +101,8 @@ class _Preparation:
 
     def _place_model_and_tokenizer(self) -> int:
         link(self._tokenizer_directory, self.run.prepared / "tokenizer")
-        return place_model(self.config.model, self._facts, self.run.prepared / "model", self.cache, self.say, self._tell)
+        model = self.run.prepared / "model"
+        return place_model(self.config.model, self._facts, model, self.cache, self.say, self._tell, why_fixed(self.config))
 
     @cached_property
     def _facts(self) -> TokenizerFacts:
