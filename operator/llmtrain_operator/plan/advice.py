@@ -9,6 +9,7 @@ from llmtrain_operator.manifest.uris import uris
 from llmtrain_operator.plan.engines.offload import offloaded_bytes
 from llmtrain_operator.plan.layout.layout import crossing
 from llmtrain_operator.plan.layout.throughput import trainable_parameters
+from llmtrain_operator.plan.model.shape import NAMED_AS_EXPERTS
 from llmtrain_operator.plan.search.candidate import Settled
 from llmtrain_trainer.config import place
 
@@ -65,7 +66,8 @@ def frozen_experts(settled: Settled) -> str | None:
     every = "all-linear" in peft.target_modules
     adapted = [matrix.name for matrix in shape.linears("all-linear" if every else peft.target_modules, layer)]
     share = sum(matrix.parameters for matrix in shape.matrices(layer) if matrix.name not in adapted) / shape.layer_parameters(layer)
-    return f"Adapters sit on {listed(adapted, 'and')}; the router and the experts, {share:.0%} of a layer, stay frozen."
+    dense = " So do the feed-forward matrices of its dense layers." if shape.dense_layers and shape.model_type in NAMED_AS_EXPERTS else ""
+    return f"Adapters sit on {listed(adapted, 'and')}; the router and the experts, {share:.0%} of a layer, stay frozen.{dense}"
 
 
 def adapter_base(settled: Settled) -> str | None:

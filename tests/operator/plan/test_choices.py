@@ -205,6 +205,19 @@ def test_what_an_adapter_leaves_frozen_in_a_mixture_is_told(planned: Planned, ta
     assert any(f"the router and the experts, {share} of a layer, stay frozen" in line for line in found.advice)
 
 
+def test_dense_layers_that_peft_takes_for_experts_are_told_and_refused_by_name(job: Callable[..., LLMTrainJob]) -> None:
+    """peft would put adapters on the experts instead, whatever layers the names are of."""
+    config = {"model_type": "qwen3_moe", "num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 64, "mlp_only_layers": [0]}
+    sizes = {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 4, "vocab_size": 512}
+    shape = shape_of(config | sizes | {"intermediate_size": 128, "head_dim": 16})
+    given: dict[str, Any] = {"task": "sft", "model": {"source": "hf://a/b"}, "peft": {"targetModules": ["all-linear"]}}
+    (line,) = (line for line in plan(job(**given), shape).advice if "stay frozen" in line)
+    assert line.startswith("Adapters sit on q_proj, k_proj, v_proj and o_proj;")
+    assert line.endswith(" So do the feed-forward matrices of its dense layers.")
+    with pytest.raises(PlanError, match=r"targetModules is gate_proj: the router and the experts of a mixture get no adapters"):
+        plan(job(**given | {"peft": {"targetModules": ["gate_proj"]}}), shape)
+
+
 def test_adapters_on_experts_are_refused_by_what_has_adapters(planned: Planned) -> None:
     with pytest.raises(PlanError, match=r"spec\.peft\.targetModules is w1, w3: the router and the experts of a mixture get no adapters"):
         planned("mixtral-8x7b", task="sft", peft={"targetModules": ["w1", "w3"]})

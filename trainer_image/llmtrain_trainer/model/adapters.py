@@ -9,6 +9,9 @@ from transformers.pytorch_utils import Conv1D
 
 from llmtrain_trainer.config import Model, Peft
 
+EXPERTS_NAMES = {"qwen3_moe": frozenset({"gate_proj", "up_proj", "down_proj"})}
+"""Linear layers of dense layers that cannot be named: by these names peft means the experts of such a family, and adapts those instead."""
+
 
 def adapter_config(network: PreTrainedModel, peft: Peft, base: Model | None = None) -> LoraConfig:
     """peft's description of the adapter for a whole model; `base` says where the base weights came from."""
@@ -17,6 +20,7 @@ def adapter_config(network: PreTrainedModel, peft: Peft, base: Model | None = No
         r=peft.rank,
         lora_alpha=peft.alpha,
         lora_dropout=peft.dropout,
+        fan_in_fan_out=network.config.model_type == "gpt2",  # its linear layers keep [in, out]
         use_rslora=peft.method == "rslora",
         target_modules=sorted(targets(network)) if "all-linear" in peft.target_modules else list(peft.target_modules),
         base_model_name_or_path=_opened_by_peft(base.source) if base is not None and base.source is not None else None,
@@ -32,7 +36,10 @@ def _opened_by_peft(source: str) -> str:
 def targets(network: PreTrainedModel) -> set[str]:
     """Last names of every linear layer but the output head, written out so that adapter_config.json says what was trained."""
     head = network.get_output_embeddings()
-    return {name.rpartition(".")[2] for name, part in network.named_modules() if isinstance(part, nn.Linear | Conv1D) and part is not head}
+    linear = {
+        name.rpartition(".")[2] for name, part in network.named_modules() if isinstance(part, nn.Linear | Conv1D) and part is not head
+    }
+    return linear - EXPERTS_NAMES.get(network.config.model_type, frozenset())
 
 
 def add_adapters(network: PreTrainedModel, peft: Peft) -> None:

@@ -12,6 +12,9 @@ from llmtrain_operator.plan.model.traits import PLAIN, Traits
 Names = tuple[tuple[str, ...], str, tuple[str, ...], str]
 """Last path parts of the projections: into attention, out of it, into the feed-forward network, out of it. One name for several: fused."""
 
+NAMED_AS_EXPERTS = ("qwen3_moe",)
+"""Families whose dense layers have no adapters: peft takes the names of their matrices for those of the experts, and adapts these."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matrix:
@@ -30,7 +33,8 @@ class Matrix:
     """How many of them a token passes through."""
 
     linear: bool = True
-    """Whether an adapter can sit on it: routers and fused experts are no linear layers in transformers."""
+    """Whether an adapter can sit on it: routers and fused experts are no linear layers in transformers, and of some families peft takes
+    the names of dense layers for those of experts."""
 
     split: Literal["column", "row", "none"] = "none"
     """How tensor parallelism cuts it: over its outputs, over its inputs, or not at all."""
@@ -161,10 +165,12 @@ class ModelShape:
         return (*projections, Matrix(name=out, inputs=self.attention_width, outputs=self.hidden, bias=self.out_bias, split="row"))
 
     def _feed_forward(self, width: int) -> tuple[Matrix, ...]:
-        _, _, into, out = self.names
+        (_, _, into, out), named = self.names, self.model_type not in NAMED_AS_EXPERTS
         outputs = width * (2 if self.gated and len(into) == 1 else 1)
-        ups = tuple(Matrix(name=name, inputs=self.hidden, outputs=outputs, bias=self.mlp_bias, split="column") for name in into)
-        return (*ups, Matrix(name=out, inputs=width, outputs=self.hidden, bias=self.mlp_bias, split="row"))
+        ups = tuple(
+            Matrix(name=name, inputs=self.hidden, outputs=outputs, bias=self.mlp_bias, linear=named, split="column") for name in into
+        )
+        return (*ups, Matrix(name=out, inputs=width, outputs=self.hidden, bias=self.mlp_bias, linear=named, split="row"))
 
     def _mixture(self) -> tuple[Matrix, ...]:
         many, used = self.experts, self.experts_per_token
