@@ -13,7 +13,7 @@ def losses(run: str) -> list[float]:
 
 
 first = losses("w")
-for run in ("tensor", "stages"):
+for run in ("tensor", "shared-out"):
     print(run, losses(run), "one process", first)
     assert len(first) == 3 and all(abs(a - b) < 1e-4 for a, b in zip(losses(run), first, strict=True))
 (exported,) = [path.parent for path in Path("out").rglob("config.json")]

@@ -158,6 +158,8 @@ DAMAGED: list[tuple[Callable[[Tensors], Tensors], str]] = [
     (lambda parts: parts | {f"{UP}weight": parts[f"{UP}weight"][:-1]}, "do not make a matrix"),
     (lambda parts: parts | {STATE: torch.tensor([*b"{}"], dtype=torch.uint8)}, "KeyError: 'shape'"),
     (lambda parts: parts | {STATE: torch.tensor([255, 1], dtype=torch.uint8)}, "UnicodeDecodeError"),
+    (lambda parts: parts | {STATE: torch.full((50_000,), ord("["), dtype=torch.uint8)}, "RecursionError"),
+    (lambda parts: parts | {STATE: torch.full((100_000,), ord("["), dtype=torch.uint8)}, "do not make a matrix"),
     (lambda parts: {name: tensor for name, tensor in parts.items() if "quant_map" not in name}, "which no engine trains"),
     (lambda parts: {name: tensor for name, tensor in parts.items() if name != f"{UP}weight.absmax"}, "which no engine trains"),
     (lambda parts: parts | {f"{UP}bias": torch.ones(32)}, "is made of model.layers.0.mlp.up_proj.bias"),
@@ -182,6 +184,9 @@ def test_groups_that_config_does_not_count_are_refused(place: Place) -> None:
     assert "do not make a matrix as gptq 4 bits stores it" in place.refused()
     place.rewrite(whole | parts | {f"{UP}g_idx": torch.full((64,), 2, dtype=torch.int32)})
     assert "do not make a matrix" in place.refused()
+    for odd in (torch.zeros(0, dtype=torch.int32), torch.zeros(64, 1, dtype=torch.int32), torch.zeros(32, dtype=torch.int32)):
+        place.rewrite(whole | parts | {f"{UP}g_idx": odd})
+        assert "do not make a matrix" in place.refused()
     place.rewrite(whole | parts | {f"{UP}weight": torch.ones(32, 64)})
     place.configure(quantization_config={"quant_method": "gptq", "bits": 4, "group_size": 32})
     assert "the files hold model.layers.0.mlp.up_proj.weight twice" in place.refused()

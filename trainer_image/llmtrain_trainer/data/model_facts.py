@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from llmtrain_trainer.config.model import Model
+from llmtrain_trainer.config.quantized import KEYS
 from llmtrain_trainer.config.strict import Strict
 from llmtrain_trainer.data.cache import digest
 
 IGNORED = {
     *("_name_or_path", "transformers_version", "architectures", "auto_map", "tokenizer_class", "problem_type", "finetuning_task"),
-    *("dtype", "torch_dtype", "use_cache", "quantization_config", "initializer_range", "gradient_checkpointing", "pretraining_tp"),
+    *("dtype", "torch_dtype", "use_cache", *KEYS, "initializer_range", "gradient_checkpointing", "pretraining_tp"),
     *("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "unk_token_id", "decoder_start_token_id", "prefix"),
     *("forced_bos_token_id", "forced_eos_token_id", "id2label", "label2id", "return_dict", "task_specific_params"),
     *("output_attentions", "output_hidden_states", "output_router_logits", "chunk_size_feed_forward"),

@@ -83,7 +83,7 @@ def _stored(kind: Kind, tensors: dict[str, str], entries: Entries, said: Quantiz
     parts = {part: read(tensor) if part in kind.small else _outline(entries[tensor]) for part, tensor in tensors.items()}
     try:
         shape = kind.shape(parts, said)
-    except (ValueError, KeyError, TypeError, IndexError, ZeroDivisionError) as error:
+    except (ValueError, LookupError, TypeError, ArithmeticError, RuntimeError) as error:  # of whatever a file may hold
         shape, because = None, f" ({type(error).__name__}: {error})"
     else:
         because = ""
@@ -104,6 +104,8 @@ def _outline(entry: Entry) -> torch.Tensor:
 
 
 def _bnb_4bit(parts: Parts, _: Quantized) -> tuple[int, ...] | None:
+    if any(parts[part].numel() > MOST_OF_A_STATE for part in STATES if part in parts):
+        return None
     state = packed.state_of(parts)
     shape, block = tuple(int(size) for size in state["shape"]), int(state["blocksize"])
     count = torch.Size(shape).numel()
@@ -131,7 +133,7 @@ def _gptq(parts: Parts, said: Quantized) -> tuple[int, ...] | None:
         return None
     if "g_idx" in parts:
         index = parts["g_idx"]
-        return (outputs, inputs) if len(index) == inputs and 0 <= int(index.min()) <= int(index.max()) < groups else None
+        return (outputs, inputs) if tuple(index.shape) == (inputs,) and 0 <= int(index.min()) <= int(index.max()) < groups else None
     return (outputs, inputs) if groups == -(-inputs // (said.group or inputs)) else None
 
 
@@ -154,7 +156,7 @@ def _in_groups(columns: int, groups: int, parts: Parts) -> bool:
     """Whether so many inputs fall into groups of one size, or each input says into which."""
     index = parts.get("weight_g_idx")
     if index is not None and int(index.min()) >= 0:
-        return len(index) == columns and int(index.max()) < groups
+        return tuple(index.shape) == (columns,) and int(index.max()) < groups
     return columns % groups == 0
 
 
@@ -172,6 +174,9 @@ def _affine(parts: Parts, said: Quantized) -> tuple[int, ...] | None:
     bias = next(parts[name] for name in ("biases", "qbiases") if name in parts)
     return (rows, columns) if not rest and bits in range(1, 9) and scale.shape[0] == rows and bias.shape == scale.shape else None
 
+
+MOST_OF_A_STATE = 1 << 16
+"""Bytes of bitsandbytes' notes on a matrix, which are about 200."""
 
 STATES = ("weight.quant_state.bitsandbytes__nf4", "weight.quant_state.bitsandbytes__fp4")
 
