@@ -16,12 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from llmtrain_operator.job.families import TRAINED, shape_of
-from llmtrain_trainer.parallel.assemble import skeleton
-from llmtrain_trainer.parallel.launch import load_script
-from llmtrain_trainer.parallel.materialize import materialize
-from llmtrain_trainer.parallel.pretrained import Pretrained
-from llmtrain_trainer.parallel.stage import cut, tied_names
+from llmtrain_operator.plan.model.families import TRAINED, shape_of
+from llmtrain_trainer.convert.launch import load_script
+from llmtrain_trainer.engines.native.assemble import skeleton
+from llmtrain_trainer.model.materialize import materialize
+from llmtrain_trainer.model.pretrained import Pretrained
+from llmtrain_trainer.model.stage import cut, tied_names
 
 parity = load_script(Path(__file__).parents[2] / "benchmarks" / "parity.py")
 CONFIG = parity.config_of(parity.Case(), 1)

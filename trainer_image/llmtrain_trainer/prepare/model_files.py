@@ -18,7 +18,7 @@ from llmtrain_trainer.data.sources.listing import list_files
 from llmtrain_trainer.model.tokenizer_facts import TokenizerFacts
 from llmtrain_trainer.model.weight_files import WrongWeightsError, chosen
 from llmtrain_trainer.prepare.fitting import check_model
-from llmtrain_trainer.prepare.prepare.vocabulary import fit
+from llmtrain_trainer.prepare.vocabulary import fit
 from llmtrain_trainer.run_dir.layout import write_atomically
 
 SHAPE = ("config.json", "generation_config.json")

@@ -34,9 +34,9 @@ from llmtrain_trainer.prepare.chunks import write_chunks
 from llmtrain_trainer.prepare.entries import Entry, listed, tail_of
 from llmtrain_trainer.prepare.installed import check_installed
 from llmtrain_trainer.prepare.model_files import place_model
-from llmtrain_trainer.prepare.prepare.vocabulary import why_fixed
 from llmtrain_trainer.prepare.tokenizer_place import Place
 from llmtrain_trainer.prepare.told import check, sentences
+from llmtrain_trainer.prepare.vocabulary import why_fixed
 from llmtrain_trainer.run_dir.layout import RunDir
 from llmtrain_trainer.run_dir.notices import tell
 from llmtrain_trainer.tasks import formats, rows_writer
