@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from tests.loopback import ASKED
 
 from llmtrain_operator.__main__ import parser
 from llmtrain_operator.kube.api.freshness import Freshness
@@ -21,7 +22,7 @@ INSTALL = Path(__file__).parents[3] / "docs" / "operations" / "install.md"
 
 
 @pytest.mark.parametrize("host", [parser().parse_args(["--trainer-image", "x"]).host, "localhost"])
-@pytest.mark.parametrize("asked", ["127.0.0.1", "[::1]"])
+@pytest.mark.parametrize("asked", ASKED)
 async def test_probes_are_answered_on_ipv4_and_on_ipv6(host: str, asked: str) -> None:
     runner, port = await serve(application(Metrics(), lambda: None, lambda: None), host, 0)
     try:

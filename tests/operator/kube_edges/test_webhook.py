@@ -19,6 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from tests.loopback import ASKED
 
 from llmtrain_operator.kube.judging.judge import Here, Judge, Judges, NoJudgementError
 from llmtrain_operator.kube.metrics import Metrics
@@ -87,7 +88,7 @@ async def ask(tmp_path: Path, body: Any, shape_now: Callable[[Model], ModelShape
         return await post(port, authority, body)
 
 
-@pytest.mark.parametrize("asked", ["127.0.0.1", "[::1]"])
+@pytest.mark.parametrize("asked", ASKED)
 async def test_a_review_is_answered_on_ipv4_and_on_ipv6(tmp_path: Path, asked: str) -> None:
     authority = write_certificate(tmp_path)
     async with serving(tmp_path, "::", 0, application(shape, Metrics(), 60, Here())) as port:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from tests.loopback import ASKED
 
 from llmtrain_trainer.__main__ import _parser
 from llmtrain_trainer.agent.telemetry.board import Board
@@ -245,7 +246,7 @@ def test_a_clock_that_was_set_back_takes_nothing_away() -> None:
 @pytest.mark.parametrize(
     "host", ["::", str(_parser().parse_args(["agent", "--config", "c", "--run-dir", "r", "--rendezvous", "h:1"]).host)]
 )
-@pytest.mark.parametrize("asked", ["127.0.0.1", "[::1]"])
+@pytest.mark.parametrize("asked", ASKED)
 def test_the_pages_are_answered_on_ipv4_and_on_ipv6(host: str, asked: str) -> None:
     board = Board(NodeStatus(job="demo", attempt=1, node_rank=0, phase="preparing"))
     server = Server(board, metrics_of(), host, 0)
