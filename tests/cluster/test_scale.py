@@ -78,7 +78,7 @@ def identities(cluster: Cluster, namespace: str) -> dict[str, str]:
 
 def wait_for_leader(replicas: list[Operator]) -> None:
     """Until one that lives leads again."""
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 180
     while not any(one.process.poll() is None and "llmtrain_leader 1.0" in one.metrics() for one in replicas):
         assert time.monotonic() < deadline, "nobody leads"
         time.sleep(0.5)
