@@ -24,7 +24,7 @@ from llmtrain_trainer.convert.launch import load_script
 from llmtrain_trainer.data.bad_data import BadData
 
 ROOT = Path(__file__).parents[3]
-STAND_IN = ROOT / "tests" / "trainer" / "megatron"
+STAND_IN = ROOT / "tests" / "trainer" / "engines" / "megatron"
 LORA = {"method": "lora", "rank": 4, "alpha": 8.0}
 IDS = torch.randint(0, 512, (2, 24), generator=torch.Generator().manual_seed(3))
 

@@ -22,7 +22,7 @@ from llmtrain_trainer.engines.open_checkpoint import open_source
 from llmtrain_trainer.stored.source import Source
 
 ROOT = Path(__file__).parents[3]
-JOBS = ROOT / "tests" / "trainer" / "deepspeed" / "rank_jobs.py"
+JOBS = ROOT / "tests" / "trainer" / "engines" / "deepspeed" / "rank_jobs.py"
 UNEVEN = {"shape": {"tie_word_embeddings": True, "num_key_value_heads": 2, "num_hidden_layers": 3}}
 """Two stages do not divide the layers, and both ends hold the token table."""
 

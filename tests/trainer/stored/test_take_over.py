@@ -15,8 +15,8 @@ from llmtrain_trainer.stored.native import Native
 from llmtrain_trainer.stored.source import MOMENTS, WEIGHT
 
 pytestmark = pytest.mark.processes
-TRAINER = Path(__file__).parents[1]
-engine_jobs = load_script(TRAINER / "engine_jobs.py")
+ENGINES = Path(__file__).parents[1] / "engines"
+engine_jobs = load_script(ENGINES / "engine_jobs.py")
 TOLERANCE = 1e-5
 GROUPED = {"shape": {"num_key_value_heads": 2, "tie_word_embeddings": True}}
 LORA = {"peft": {"method": "lora", "rank": 4, "alpha": 8.0}}
@@ -72,7 +72,7 @@ def test_an_engine_goes_on_with_the_losses_of_the_one_it_takes_over_from(saved: 
 
 def jobs_of(engine: str) -> Path:
     """The functions that its ranks run; those of deepspeed do for native."""
-    return TRAINER / ("megatron" if engine == "megatron" else "deepspeed") / "rank_jobs.py"
+    return ENGINES / ("megatron" if engine == "megatron" else "deepspeed") / "rank_jobs.py"
 
 
 def test_after_training_in_bf16_weights_and_moments_stay_bit_by_bit(tmp_path: Path) -> None:

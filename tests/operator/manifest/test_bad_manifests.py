@@ -14,7 +14,7 @@ import pytest
 from llmtrain_operator.manifest.parse import ManifestError, parse_manifest
 from llmtrain_operator.manifest.problem import PlanError, Problem
 
-BAD = sorted((Path(__file__).parent / "bad").glob("*.yaml"))
+BAD = sorted((Path(__file__).parents[1] / "bad").glob("*.yaml"))
 
 
 def refusals(manifest: Path) -> tuple[Problem, ...]:
@@ -65,5 +65,5 @@ def test_there_are_at_least_sixty() -> None:
 
 
 def test_no_golden_is_left_behind() -> None:
-    goldens = {golden.stem for golden in (Path(__file__).parent / "bad").glob("*.txt")}
+    goldens = {golden.stem for golden in (Path(__file__).parents[1] / "bad").glob("*.txt")}
     assert goldens == {manifest.stem for manifest in BAD}

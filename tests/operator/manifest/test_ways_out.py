@@ -23,7 +23,7 @@ from llmtrain_operator.plan.model.families import shape_of
 from llmtrain_operator.plan.plan import plan
 
 HERE = Path(__file__).parent
-BAD = sorted((HERE / "bad").glob("*.yaml"))
+BAD = sorted((HERE.parent / "bad").glob("*.yaml"))
 SAID: Mapping[str, list[dict[str, Any]]] = yaml.safe_load((HERE / "ways_out.yaml").read_text())
 WORD = r"[A-Za-z0-9][\w./-]*"
 Change = dict[str, Any]

@@ -27,7 +27,7 @@ from llmtrain_operator.sources import read_shape
 from llmtrain_trainer.__main__ import _parser as trainer_parser
 from llmtrain_trainer.config import TrainerConfig, mounts
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 GOLDEN = ROOT / "tests/operator/golden"
 CLUSTER = Cluster(image="registry.example/llmtrain-trainer:1", metrics_namespaces=("monitoring",))
 UID = "0b6f1c1e-0000-4000-8000-000000000001"

@@ -18,7 +18,7 @@ from llmtrain_trainer.engines.megatron.groups import STAND_IN, device_of
 from llmtrain_trainer.engines.megatron.names import FAMILIES
 from llmtrain_trainer.engines.megatron.settings import transformer_config
 
-SHAPES = Path(__file__).parents[2] / "operator" / "shapes"
+SHAPES = Path(__file__).parents[3] / "operator" / "shapes"
 GOLDEN = Path(__file__).with_name("golden")
 PLAIN = TransformerConfig(num_layers=2, hidden_size=8, num_attention_heads=2)
 RUNS: dict[str, dict[str, Any]] = {

@@ -18,7 +18,7 @@ from llmtrain_operator.kube.process.operator_process import _describe
 from llmtrain_operator.kube.process.queue import WorkQueue
 from llmtrain_operator.kube.process.server import application, serve
 
-INSTALL = Path(__file__).parents[3] / "docs" / "operations" / "install.md"
+INSTALL = Path(__file__).parents[4] / "docs" / "operations" / "install.md"
 
 
 @pytest.mark.parametrize("host", [parser().parse_args(["--trainer-image", "x"]).host, "localhost"])

@@ -18,7 +18,7 @@ sys.path.insert(0, str(HERE.parent / "agent"))
 @pytest.fixture(scope="session")
 def parity() -> ModuleType:
     """benchmarks/parity.py: Case, config_of, LLAMA."""
-    return load_script(HERE.parents[2] / "benchmarks" / "parity.py")
+    return load_script(HERE.parents[3] / "benchmarks" / "parity.py")
 
 
 @pytest.fixture(scope="session")

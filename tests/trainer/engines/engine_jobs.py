@@ -18,7 +18,7 @@ from llmtrain_trainer.engines import build_engine
 from llmtrain_trainer.engines.open_checkpoint import open_source
 from llmtrain_trainer.stored.source import Source
 
-parity = load_script(Path(__file__).parents[2] / "benchmarks" / "parity.py")
+parity = load_script(Path(__file__).parents[3] / "benchmarks" / "parity.py")
 STEPS = 3
 NAME = "step-00000003-a0-r0"
 Case = dict[str, Any]

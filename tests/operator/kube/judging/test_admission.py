@@ -28,7 +28,7 @@ SHAPE = {
     "num_attention_heads": 4,
     "vocab_size": 512,
 }
-BAD = sorted((Path(__file__).parents[1] / "bad").glob("*.yaml"))
+BAD = sorted((Path(__file__).parents[2] / "bad").glob("*.yaml"))
 
 
 def job(**spec: Any) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def test_who_suspends_or_resumes_is_not_advised_again() -> None:
 
 
 def test_a_job_that_does_not_fit_is_admitted_with_the_numbers() -> None:
-    shape = json.loads((Path(__file__).parents[1] / "shapes" / "llama-3-70b.json").read_text())
+    shape = json.loads((Path(__file__).parents[2] / "shapes" / "llama-3-70b.json").read_text())
     large = job(model={"config": shape}, resources={"nodes": 1, "gpusPerNode": 8, "gpu": "H100-80GB"})
     verdict = verdict_on(create(large), read_shape)
     assert not verdict.problems and verdict.warnings[0].startswith("The fullest rank needs about ")

@@ -10,7 +10,7 @@ import pytest
 
 from llmtrain_trainer.convert.launch import load_script
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from llmtrain_trainer.convert.launch import load_script
 @pytest.fixture(scope="session")
 def parity() -> ModuleType:
     """benchmarks/parity.py: Case, config_of, LLAMA."""
-    return load_script(Path(__file__).parents[3] / "benchmarks" / "parity.py")
+    return load_script(Path(__file__).parents[4] / "benchmarks" / "parity.py")
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.operator.kube_edges.test_planner import manifest
+from tests.operator.kube.judging.test_planner import manifest
 
 from llmtrain_operator.kube.api.deep_json import CUT, read_json
 from llmtrain_operator.kube.judging.judge import Here, Judge, NoJudgementError
