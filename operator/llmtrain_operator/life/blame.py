@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from llmtrain_operator.life.attempt import Gang
-from llmtrain_operator.life.failures.failure import Failure
+from llmtrain_operator.life.failures.failure import Failure, called
 from llmtrain_operator.life.observed import STOPPED, Pod
 
 TOGETHER = 60.0
@@ -34,7 +34,7 @@ def _waited_in_vain(gang: Gang, failure: Failure) -> Failure | None:
         return None
     here = gang.size - len(late) - len(gang.missing)
     message = f"{here} of {gang.size} pods waited for the others until their agents gave up: {_lacks(gang, late, failure.time)}."
-    return replace(failure, reason="GangIncomplete", message=message, charged=False, suspect=False, repeats=False)
+    return replace(called(failure, "GangIncomplete"), message=message)
 
 
 def _lacks(gang: Gang, late: list[Pod], failed: float) -> str:
@@ -56,7 +56,7 @@ def _told_by_nobody(gang: Gang, failure: Failure) -> Failure | None:
     said = f" The kubelet warned: {warned.reason}: {_clause(warned.message)}." if warned else ""
     where = f" on {first.node}" if first.node else ""
     message = f"Pod {first.name}{where} was told to stop though nobody deleted or evicted it, as a kubelet does whose probes fail.{said}"
-    return replace(failure, reason="StoppedFromOutside", message=message, charged=True, suspect=True)
+    return replace(called(failure, "StoppedFromOutside"), message=message)
 
 
 def _told(gang: Gang) -> bool:

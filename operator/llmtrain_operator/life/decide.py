@@ -15,7 +15,7 @@ from llmtrain_operator.life.attempt import Gang
 from llmtrain_operator.life.blame import in_its_gang
 from llmtrain_operator.life.decision import Action, Decision, stop
 from llmtrain_operator.life.failures.diagnose import diagnose
-from llmtrain_operator.life.failures.failure import Failure
+from llmtrain_operator.life.failures.failure import Failure, called
 from llmtrain_operator.life.ledger import active_seconds
 from llmtrain_operator.life.observed import Observed
 from llmtrain_operator.life.policies import restart_budget
@@ -311,4 +311,6 @@ def _late(gang: Gang) -> Failure | None:
         return None
     state = why.not_training(gang)
     message = f"No step came within {spec.startup_deadline_seconds} s of startupDeadlineSeconds."
-    return Failure(reason="StartupDeadline", message=f"{message} {state[2]}" if state else message, time=gang.observed.now, graceful=True)
+    reason = "StartupDeadline"
+    found = Failure(reason=reason, message=f"{message} {state[2]}" if state else message, time=gang.observed.now)
+    return called(found, reason)

@@ -37,7 +37,7 @@ def said(code: int, reason: str, message: str, **more: Any) -> Exit:
 
 SAVED = said(ExitCode.SAVED, "Saved", "Told to stop; saved.")
 DONE = said(ExitCode.DONE, "Done", "Training is complete.")
-LOST = said(ExitCode.RANK_FAILED, "NodeLost", "Lost the other nodes: no answer for 600 s.")
+LOST = said(ExitCode.RANK_FAILED, "PeerLost", "Lost the other nodes: no answer for 600 s.")
 
 Ends = Callable[[Object], Exit | None]
 """How a running pod's trainer ends now; None: it goes on."""

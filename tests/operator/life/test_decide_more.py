@@ -75,7 +75,7 @@ def test_pods_of_attempts_before_the_last_are_cleared_away_and_the_last_kept_for
 
 def test_a_lost_peer_is_explained_once_the_lost_node_is_seen(w: Any) -> None:
     status = w.status(phase="Restarting", ended_attempt=1, failure={"reason": "PeerLost", "attempt": 1})
-    seen = w.observed(w.ended(1, verdict={"reason": "NodeLost"}), w.pod(1), job=w.job(status), nodes={"node-1": w.node(1, **LOST)})
+    seen = w.observed(w.ended(1, verdict={"reason": "PeerLost"}), w.pod(1), job=w.job(status), nodes={"node-1": w.node(1, **LOST)})
     decision = decide(seen)
     assert decision.failure is not None and (decision.failure.reason, decision.failure.node) == ("NodeLost", "node-1")
     assert not decision.restart

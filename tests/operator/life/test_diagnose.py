@@ -165,7 +165,7 @@ def test_the_first_pod_to_fail_is_the_cause(w: Any) -> None:
 
 
 def test_whoever_only_lost_its_peers_gives_way_to_the_cause(w: Any) -> None:
-    peer = w.ended(1, 0, verdict={"reason": "NodeLost", "message": "Lost the other nodes."}, finished=w.now - 50)
+    peer = w.ended(1, 0, verdict={"reason": "PeerLost", "message": "Lost the other nodes."}, finished=w.now - 50)
     killed = w.ended(137, 1, finished=w.now - 5)
     found = diagnose([evidence(w, peer), evidence(w, killed)], ["of index 2"], w.now)
     assert found is not None and found.reason == "Killed"

@@ -10,6 +10,7 @@ import pytest
 from llmtrain_operator.life.decide import decide
 from llmtrain_operator.life.failures.failure import Failure
 from llmtrain_trainer.config import ExitCode
+from llmtrain_trainer.config.failures import FAILURES
 
 PAGE = Path(__file__).parents[3] / "docs" / "operations" / "faults.md"
 
@@ -41,7 +42,7 @@ SAMPLES: list[tuple[str, dict[str, Any]]] = [
     ("ImagePullFailed", PULL | {"waiting_message": "i/o timeout"}),
     ("LimitExceeded", {"phase": "Failed", "running": False, "reason": "Evicted", "message": "Usage exceeds the limit."}),
     ("ContainerNotStarted", {"phase": "Failed", "running": False, "exit_code": 128, "exit_reason": "StartError"}),
-    ("PeerLost", ended(ExitCode.RANK_FAILED, "NodeLost")),
+    ("PeerLost", ended(ExitCode.RANK_FAILED, "PeerLost")),
     ("PodDeleted", {"deleting": 1_800_000_020.0, "grace": 30.0}),
     ("StoreUnreachable", ended(ExitCode.STORE, "StoreUnreachable")),
     ("Fenced", ended(ExitCode.FENCED, "Fenced")),
@@ -68,7 +69,18 @@ def test_the_page_says_what_follows(w: Any, reason: str, facts: dict[str, Any]) 
     assert (again == "ends the job") == (failure.repeats and failure.retryable)
 
 
-def test_every_reason_of_a_failure_has_its_row() -> None:
-    from_verdicts = {"Saved", "StoppedUnsaved"}  # of a pod that was told to stop by who may do so
-    elsewhere = {"NodeLost", "StartupDeadline", "GangIncomplete"} | from_verdicts
-    assert {reason for reason, _ in SAMPLES} | elsewhere == {*rows()}
+OF_THE_JOB = {"RestartBudgetSpent", "DeadlineExceeded"}
+"""They end the job, after an attempt that has a reason of its own."""
+
+
+@pytest.mark.parametrize("reason", sorted(FAILURES.keys() - OF_THE_JOB))
+def test_the_page_has_the_row_of_every_reason(reason: str) -> None:
+    counted, avoided, again = rows()[reason]
+    row = FAILURES[reason]
+    assert counted == ("-" if not row.retryable else "yes" if row.charged else "no")
+    assert avoided.startswith("yes" if row.suspect else "no")
+    assert again.startswith("ends the job at once" if not row.retryable else "ends the job" if row.repeats else "goes on")
+
+
+def test_the_page_has_no_reason_that_does_not_exist() -> None:
+    assert {*rows()} == FAILURES.keys() - OF_THE_JOB

@@ -14,6 +14,8 @@ import llmtrain_operator.life
 import llmtrain_trainer.agent
 from llmtrain_operator.api.job import Phase
 from llmtrain_operator.life.failures.remedies import remedy
+from llmtrain_trainer.config import ExitCode
+from llmtrain_trainer.config.failures import FAILURES, RANK_FAILURES, consequences, reason_of
 
 LIFE, AGENT = Path(llmtrain_operator.life.__file__).parent, Path(llmtrain_trainer.agent.__file__).parent
 WHERE = [
@@ -68,9 +70,33 @@ REASONS = sorted({word for path in WHERE for word in words(path)} - HEALTHY - TH
 
 
 def test_the_reasons_are_found_where_they_are_made() -> None:
-    assert {"RankFailed", "GangIncomplete", "LimitExceeded", "PreflightFailed", "Unschedulable", "GaveWay", "Backoff", "Fenced"} <= {
-        *REASONS
-    }
+    assert {"PeerLost", "GangIncomplete", "LimitExceeded", "PreflightFailed", "Unschedulable", "GaveWay", "Backoff", "Fenced"} <= {*REASONS}
+
+
+AGENTS_REASONS = sorted({word for path in sorted(AGENT.rglob("*.py")) for word in words(path)} - THEIRS - {"Complete"})
+
+
+@pytest.mark.parametrize("reason", AGENTS_REASONS)
+def test_every_reason_of_an_agent_has_its_row_and_its_exit_code(reason: str) -> None:
+    assert FAILURES[reason].exit_code is not None
+
+
+@pytest.mark.parametrize("reason", FAILURES)
+def test_every_reason_that_is_told_of_is_given_somewhere(reason: str) -> None:
+    code = FAILURES[reason].exit_code
+    by_rank = {row.reason for row in RANK_FAILURES.values()}
+    assert reason in {*REASONS, *by_rank} or (code is not None and reason == reason_of(code))
+
+
+@pytest.mark.parametrize("code", [code for code in ExitCode if code != ExitCode.DONE])
+def test_every_exit_code_of_an_agent_means_a_reason(code: ExitCode) -> None:
+    assert FAILURES[reason_of(code)].exit_code == code
+
+
+def test_a_reason_that_does_not_belong_to_its_exit_code_follows_the_code() -> None:
+    assert not consequences("PreparationFailed", ExitCode.CONFIG).retryable
+    assert consequences("PreparationFailed", ExitCode.RANK_FAILED).retryable
+    assert consequences("Unheard", 99) == FAILURES["AgentFailed"]
 
 
 @pytest.mark.parametrize("reason", REASONS)

@@ -124,7 +124,7 @@ def test_a_failure_is_counted_once(w: Any) -> None:
 
 def test_a_failure_that_is_only_understood_better_or_ends_the_job_is_no_restart(w: Any) -> None:
     lost = w.status(phase="Restarting", ended_attempt=1, failure={"reason": "PeerLost", "attempt": 1}, restarts={"total": 1})
-    pods = (w.ended(1, verdict={"reason": "NodeLost"}), w.pod(1))
+    pods = (w.ended(1, verdict={"reason": "PeerLost"}), w.pod(1))
     understood = after(w.observed(*pods, job=w.job(lost), nodes={"node-1": w.node(1, exists=False)}))
     assert (understood.failure.reason, understood.restarts.total, understood.avoided_nodes) == ("NodeLost", 1, ("node-1",))
     final = after(w.observed(w.ended(2), w.pod(1)))

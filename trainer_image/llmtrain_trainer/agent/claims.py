@@ -11,7 +11,7 @@ from llmtrain_trainer.checkpoint.owner import CHECKPOINTS, OUTPUT, Claim, OwnedE
 from llmtrain_trainer.checkpoint.store.destination import open_store
 from llmtrain_trainer.checkpoint.store.errors import StoreError
 from llmtrain_trainer.checkpoint.store.store import Store
-from llmtrain_trainer.config import ExitCode, TrainerConfig, place
+from llmtrain_trainer.config import TrainerConfig, place
 from llmtrain_trainer.config.mounts import resolve
 from llmtrain_trainer.run_dir.layout import RunDir
 from llmtrain_trainer.run_dir.notices import tell
@@ -38,7 +38,7 @@ class Claims:
         try:
             store = open_store(where)
         except StoreError as error:
-            raise UnfitError(ExitCode.CONFIG, "BadConfig", str(error)) from error
+            raise UnfitError("BadConfig", str(error)) from error
         try:
             if self._apart(where):
                 self._output = self._take(store, OUTPUT)
@@ -46,7 +46,7 @@ class Claims:
                 tell(self._run, said)
         except StoreError as error:
             message = f"{outputs.field(self._config)} {store.uri()} cannot be used: {error}"
-            raise UnfitError(ExitCode.STORE, "StoreUnreachable", message) from error
+            raise UnfitError("StoreUnreachable", message) from error
 
     def check_output(self) -> None:
         """Before anything is published. Raises DisownedError."""

@@ -35,6 +35,7 @@ from llmtrain_trainer.checkpoint.store.destination import open_store
 from llmtrain_trainer.checkpoint.store.errors import StoreError
 from llmtrain_trainer.checkpoint.store.store import Store
 from llmtrain_trainer.config import RENDEZVOUS_SECRET, CheckpointStatus, ExitCode, NodeStatus, TrainerConfig, Verdict
+from llmtrain_trainer.config.failures import verdict_for
 from llmtrain_trainer.config.listen import LOOPBACK, parted
 from llmtrain_trainer.config.mounts import resolve
 from llmtrain_trainer.rendezvous.wire import SHORTEST
@@ -80,7 +81,7 @@ def run_node(options: Options) -> int:
     try:
         config = TrainerConfig.model_validate_json(options.config.read_text())
     except (OSError, ValidationError) as error:
-        verdict = Verdict(exit_code=ExitCode.CONFIG, reason="BadConfig", message=f"{options.config} is no trainer config: {error}")
+        verdict = verdict_for("BadConfig", f"{options.config} is no trainer config: {error}")
         print(verdict.message, flush=True)
         return _leave(run, verdict)
     agent = _Agent(options, config, run)
@@ -191,12 +192,12 @@ class _Agent:
     def verdict_of(self, error: Exception) -> Verdict:
         """What an error in the agent itself means."""
         if isinstance(error, StoppedError):
-            return Verdict(exit_code=ExitCode.SAVED, reason="Saved", message="Told to stop while nothing trained; nothing new to save.")
+            return verdict_for("Saved", "Told to stop while nothing trained; nothing new to save.")
         if isinstance(error, StoreError):
-            return Verdict(exit_code=ExitCode.STORE, reason="StoreUnreachable", message=f"The checkpoint store failed: {error}")
+            return verdict_for("StoreUnreachable", f"The checkpoint store failed: {error}")
         traceback.print_exception(error)
         message = f"The agent of {self._name} failed: {type(error).__name__}: {error}"
-        return Verdict(exit_code=ExitCode.RANK_FAILED, reason="AgentFailed", message=message, node=self._name)
+        return verdict_for("AgentFailed", message, node=self._name)
 
     def end(self, verdict: Verdict) -> Verdict:
         """The last lines: events, status. Returns the verdict with what was done last: nobody can ask for it any more."""
@@ -225,7 +226,7 @@ class _Agent:
             server = Server(self._board, self._metrics, self._options.host, self._options.port)
         except OSError as error:
             message = f"--port {self._options.port} cannot be used on {self._options.host}: {error.strerror}. Give another, or 0."
-            raise UnfitError(ExitCode.CONFIG, "BadConfig", message) from error
+            raise UnfitError("BadConfig", message) from error
         write_atomically(self._run.port, json.dumps({"host": self._options.host, "port": server.port, "pid": os.getpid()}))
 
     def _settings(self) -> None:
@@ -246,7 +247,7 @@ class _Agent:
         try:
             store = open_store(resolve(self._config.checkpoint.destination), traffic=self._metrics)
         except StoreError as error:
-            raise UnfitError(ExitCode.CONFIG, "BadConfig", str(error)) from error
+            raise UnfitError("BadConfig", str(error)) from error
         if full := check_store(store, self._options.node_rank):
             tell(self._run, full)
         newest = next(iter(list_checkpoints(store)), None) if self._options.node_rank == 0 else None
@@ -322,7 +323,7 @@ class _Agent:
         if code == ExitCode.STOPPED_UNSAVED:
             lacking = "the newest step was not finite" if self._config.checkpoint else "the job has no checkpoint.destination"
             message = f"Told to stop; {lacking}, so nothing is saved."
-            return Verdict(exit_code=code, reason="StoppedUnsaved", message=message, step=step, restarts=restarts)
+            return verdict_for("StoppedUnsaved", message, step=step, restarts=restarts)
         if code == ExitCode.DONE:
             self._board.update(phase="exporting", message="Uploading the last checkpoint, the exports and the report.")
         drained = self._uploads is None or self._uploads.drain(_DRAIN_SECONDS, self._stop)
@@ -335,7 +336,7 @@ class _Agent:
             return self._diverged(last, step, restarts)
         if code == ExitCode.SAVED:
             message = f"Told to stop; {last.name} is saved and verified." if last else "Told to stop; saved."
-            return Verdict(exit_code=code, reason="Saved", message=message, step=last.step if last else step, restarts=restarts)
+            return verdict_for("Saved", message, step=last.step if last else step, restarts=restarts)
         where = self._publish() if self._options.node_rank == 0 else None
         message = f"Training is complete{f' after {step} steps' if step else ''}{f'; exports are in {where}' if where else ''}."
         return Verdict(exit_code=ExitCode.DONE, reason="Complete", message=message, step=step, restarts=restarts)
@@ -347,15 +348,15 @@ class _Agent:
             f"{self._run.diverged.read_text()} Nothing of it is saved or exported. {newest}. "
             "Lower training.optimizer.learningRate, clip gradients, or look at weights and data."
         )
-        return Verdict(exit_code=ExitCode.DIVERGED, reason="Diverged", message=message, step=step, restarts=restarts)
+        return verdict_for("Diverged", message, step=step, restarts=restarts)
 
     def _undrained(self, step: int | None, restarts: int) -> Verdict:
         if self._stop.requested:
             message = "Told to stop; saved on local disk, but the store did not take it within the grace period."
-            return Verdict(exit_code=ExitCode.STOPPED_UNSAVED, reason="StoppedUnsaved", message=message, step=step, restarts=restarts)
+            return verdict_for("StoppedUnsaved", message, step=step, restarts=restarts)
         outage = self._uploads.outage if self._uploads is not None else None
         message = f"The last checkpoint could not be committed; it is on local disk, in {self._run.staging}. {outage or ''}".rstrip()
-        return Verdict(exit_code=ExitCode.STORE, reason="StoreUnreachable", message=message, step=step, restarts=restarts)
+        return verdict_for("StoreUnreachable", message, step=step, restarts=restarts)
 
     def _publish(self) -> str | None:
         outputs.write_report(self._config, self._run)
@@ -381,7 +382,7 @@ class _Agent:
                 "so that nobody else joins them. "
                 "Draw one for each attempt and set it on all its nodes."
             )
-            raise UnfitError(ExitCode.CONFIG, "BadConfig", message)
+            raise UnfitError("BadConfig", message)
         return given
 
     def _host_port(self) -> tuple[str, int]:

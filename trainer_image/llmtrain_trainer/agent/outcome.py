@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from llmtrain_trainer.checkpoint.manifest import Name
 from llmtrain_trainer.config import ExitCode, Verdict
+from llmtrain_trainer.config.failures import verdict_for
 
 
 class EndedError(Exception):
@@ -22,14 +23,14 @@ class LostGangError(EndedError):
     """Another node, or the store on node 0, does not answer."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(Verdict(exit_code=ExitCode.RANK_FAILED, reason="NodeLost", message=f"Lost the other nodes: {message}"))
+        super().__init__(verdict_for("PeerLost", f"Lost the other nodes: {message}"))
 
 
 class UnfitError(EndedError):
     """This node, its configuration or its data cannot be used."""
 
-    def __init__(self, code: ExitCode, reason: str, message: str) -> None:
-        super().__init__(Verdict(exit_code=code, reason=reason, message=message))
+    def __init__(self, reason: str, message: str, code: ExitCode | None = None) -> None:
+        super().__init__(verdict_for(reason, message, code=code))
 
 
 class FencedError(EndedError):
@@ -37,14 +38,14 @@ class FencedError(EndedError):
 
     def __init__(self, attempt: int, newest: Name, where: str) -> None:
         message = f"{where} holds {newest}, which a later gang than this one of attempt {attempt} began: this one ends and writes no more."
-        super().__init__(Verdict(exit_code=ExitCode.FENCED, reason="Fenced", message=message, stored_attempt=newest.attempt))
+        super().__init__(verdict_for("Fenced", message, stored_attempt=newest.attempt))
 
 
 class InUseError(EndedError):
     """Another run that lives writes into the destination."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(Verdict(exit_code=ExitCode.FENCED, reason="DestinationInUse", message=message))
+        super().__init__(verdict_for("DestinationInUse", message))
 
 
 class DisownedError(EndedError):
@@ -52,7 +53,7 @@ class DisownedError(EndedError):
 
     def __init__(self, other: str, where: str) -> None:
         message = f"{where} was taken over by {other} while this run was not heard of there: this one ends and writes no more."
-        super().__init__(Verdict(exit_code=ExitCode.FENCED, reason="Fenced", message=message))
+        super().__init__(verdict_for("Fenced", message))
 
 
 class StoppedError(Exception):

@@ -11,7 +11,7 @@ from pathlib import Path
 from llmtrain_trainer.agent.outcome import LostGangError, StoppedError, UnfitError
 from llmtrain_trainer.checkpoint.store.errors import StoreError, StoreFullError
 from llmtrain_trainer.checkpoint.store.store import Store
-from llmtrain_trainer.config import ExitCode, TrainerConfig
+from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.run_dir.layout import RunDir
 
 _MIB = 1024 * 1024
@@ -58,7 +58,7 @@ def check_store(store: Store, node_rank: int) -> str | None:
     except StoreFullError as error:
         return f"checkpoint.destination {store.uri()} is full: {error} Older checkpoints give way to the next save where they may."
     except StoreError as error:
-        raise UnfitError(ExitCode.STORE, "StoreUnreachable", f"checkpoint.destination {store.uri()} cannot be written: {error}") from error
+        raise UnfitError("StoreUnreachable", f"checkpoint.destination {store.uri()} cannot be written: {error}") from error
     return None
 
 
@@ -86,4 +86,4 @@ def _disk_need(config: TrainerConfig) -> int:
 
 
 def _unfit(message: str) -> UnfitError:
-    return UnfitError(ExitCode.RANK_FAILED, "PreflightFailed", message)
+    return UnfitError("PreflightFailed", message)

@@ -28,7 +28,8 @@ from llmtrain_trainer.agent.processes.ranks import Ranks, fork, server_processes
 from llmtrain_trainer.agent.uploads import Uploads
 from llmtrain_trainer.agent.watch import Node, Watch
 from llmtrain_trainer.checkpoint.position import Position
-from llmtrain_trainer.config import RENDEZVOUS_SECRET, ExitCode, Verdict
+from llmtrain_trainer.config import RENDEZVOUS_SECRET, ExitCode
+from llmtrain_trainer.config.failures import verdict_for
 from llmtrain_trainer.run_dir.layout import write_atomically
 
 _ENTRY = "llmtrain_trainer.rank.main:main"
@@ -277,10 +278,9 @@ class Supervisor(SimpleElasticAgent):
         if not self._node.stop.requested:
             return
         why = failure.sentence() if failure else "The ranks did not save within the grace period."
-        verdict = Verdict(
-            exit_code=ExitCode.STOPPED_UNSAVED,
-            reason="StoppedUnsaved",
-            message=f"Told to stop, but not saved: {why}",
+        verdict = verdict_for(
+            "StoppedUnsaved",
+            f"Told to stop, but not saved: {why}",
             first_failing_rank=failure.rank if failure else None,
             node=self._node.name,
             step=self._watch.step,

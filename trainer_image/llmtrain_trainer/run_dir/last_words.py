@@ -1,4 +1,4 @@
-"""What a process writes before it dies of an error: errors/rank-<r>.json or errors/prepare.json. Read by agent/diagnosis.py."""
+"""What a process writes before it dies of an error: errors/rank-<r>.json or errors/prepare.json."""
 
 from __future__ import annotations
 
@@ -7,13 +7,9 @@ import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
+from llmtrain_trainer.config.failures import RankFailureKind
 from llmtrain_trainer.run_dir.layout import write_atomically
-
-Kind = Literal["crash", "oom", "config", "data", "unreachable", "peer"]
-"""unreachable: a source did not answer, so a later try may go well; peer: it lost the connection to another rank, so the cause is
-elsewhere."""
 
 _HOME = Path(__file__).parents[1]
 """Of our own code."""
@@ -108,7 +104,7 @@ def _is_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(sign in text for sign in _MEMORY)
 
 
-def classify(error: BaseException, *, starting: bool) -> Kind:
+def classify(error: BaseException, *, starting: bool) -> RankFailureKind:
     """Which class of failure an exception belongs to."""
     text = f"{type(error).__name__}: {error}".lower()
     if any(kind.__name__.startswith("BadData") for kind in type(error).__mro__):

@@ -9,7 +9,7 @@ from llmtrain_operator.life.failures.failure import Evidence, Failure, clause, f
 from llmtrain_operator.life.failures.taken import SHUT_DOWN
 from llmtrain_operator.life.observed import STOPPED
 from llmtrain_operator.life.times import span
-from llmtrain_trainer.config import ExitCode
+from llmtrain_trainer.config.failures import consequences, reason_of
 
 IMAGE_PATIENCE = 600.0
 """Seconds after which an image that cannot be pulled frees the gang's other nodes."""
@@ -25,11 +25,9 @@ def said_it_itself(evidence: Evidence) -> Failure | None:
         return None
     if pod.exit_code in STOPPED and (pod.disruption is not None or pod.deleting is not None or pod.reason in SHUT_DOWN):
         return None
-    retryable, charged, repeats, suspect = _BY_CODE.get(pod.exit_code, _UNKNOWN)
-    lost_peer = verdict.reason == "NodeLost"
-    waits = verdict.reason == "DestinationInUse"
+    follows = consequences(verdict.reason, pod.exit_code)
     return Failure(
-        reason="PeerLost" if lost_peer else verdict.reason,
+        reason=verdict.reason,
         message=verdict.message,
         time=evidence.time,
         pod=pod.name,
@@ -37,37 +35,22 @@ def said_it_itself(evidence: Evidence) -> Failure | None:
         rank=verdict.first_failing_rank,
         step=verdict.step,
         exit_code=pod.exit_code,
-        retryable=retryable,
-        charged=charged and not waits,
-        repeats=repeats and verdict.reason not in ("PreparationFailed", "NodeLost"),
-        suspect=suspect and not lost_peer,
-        graceful=not charged,
+        retryable=follows.retryable,
+        charged=follows.charged,
+        repeats=follows.repeats,
+        suspect=follows.suspect,
+        graceful=follows.graceful,
         stored_attempt=verdict.stored_attempt,
-        weight=1 if lost_peer or not charged else 0,
+        weight=int(follows.consequence),
     )
 
 
-#                          retryable charged repeats suspect
-_BY_CODE: dict[int, tuple[bool, bool, bool, bool]] = {
-    ExitCode.RANK_FAILED: (True, True, True, True),
-    ExitCode.CONFIG: (False, True, True, False),
-    ExitCode.OUT_OF_MEMORY: (False, True, True, False),
-    ExitCode.DIVERGED: (False, True, True, False),
-    ExitCode.FENCED: (True, True, False, False),
-    ExitCode.STORE: (True, True, False, False),
-    ExitCode.SAVED: (True, False, False, False),
-    ExitCode.HANG: (True, True, True, True),
-    ExitCode.STOPPED_UNSAVED: (True, False, False, False),
-}
-_UNKNOWN = (True, True, True, True)
-
-
 def out_of_memory(evidence: Evidence) -> Failure | None:
-    """The kernel's memory killer took the agent itself."""
+    """The kernel's memory killer took the agent itself: with less beside it on another node it may have room."""
     if evidence.pod.exit_reason != "OOMKilled":
         return None
     message = f"{evidence.where} used more memory than its limit and was killed."
-    return failed(evidence, "OutOfMemory", message, repeats=True)
+    return failed(evidence, "OutOfMemory", message, retryable=True)
 
 
 def never_began(evidence: Evidence) -> Failure | None:
@@ -76,7 +59,7 @@ def never_began(evidence: Evidence) -> Failure | None:
         return None
     said = clause(evidence.pod.termination, "no reason is given")
     said = re.sub(r"^.*(?=exec: )", "", said)  # each layer of the runtime puts words of its own in front
-    return failed(evidence, "ContainerNotStarted", f"{evidence.where} could not start its container: {said}.", repeats=True)
+    return failed(evidence, "ContainerNotStarted", f"{evidence.where} could not start its container: {said}.")
 
 
 def ended_without_verdict(evidence: Evidence) -> Failure | None:
@@ -87,21 +70,8 @@ def ended_without_verdict(evidence: Evidence) -> Failure | None:
     last = f" Its last words: {_last_line(pod.termination)}" if pod.termination else ""
     if pod.exit_code > 128:
         return _signalled(evidence, pod.exit_code - 128, last)
-    retryable, charged, repeats, suspect = _BY_CODE.get(pod.exit_code, _UNKNOWN)
-    reason = _NAMES.get(pod.exit_code, "AgentFailed")
     message = f"{evidence.where} ended with code {pod.exit_code} and no verdict.{last}"
-    return failed(evidence, reason, message, retryable=retryable, charged=charged, repeats=repeats, suspect=suspect)
-
-
-_NAMES: dict[int, str] = {
-    ExitCode.CONFIG: "BadConfig",
-    ExitCode.OUT_OF_MEMORY: "OutOfMemory",
-    ExitCode.DIVERGED: "Diverged",
-    ExitCode.FENCED: "Fenced",
-    ExitCode.STORE: "StoreUnreachable",
-    ExitCode.SAVED: "Saved",
-    ExitCode.HANG: "Hang",
-}
+    return failed(evidence, reason_of(pod.exit_code), message, graceful=False)
 
 
 def _signalled(evidence: Evidence, number: int, last: str) -> Failure:
@@ -112,14 +82,14 @@ def _signalled(evidence: Evidence, number: int, last: str) -> Failure:
     own = number not in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     reason = "Crashed" if own else "Killed"
     words = last if own else ""  # what it said before somebody ended it says nothing of why
-    return failed(evidence, reason, f"{evidence.where} was ended by {name}.{words}", repeats=own, suspect=True)
+    return failed(evidence, reason, f"{evidence.where} was ended by {name}.{words}")
 
 
 def no_image(evidence: Evidence) -> Failure | None:
     pod = evidence.pod
     said = clause(pod.waiting_message, pod.waiting or "")
     if pod.waiting in _NEVER_PULLED:
-        return failed(evidence, "BadImage", f"The image of pod {pod.name} cannot be used: {said}.", retryable=False)
+        return failed(evidence, "BadImage", f"The image of pod {pod.name} cannot be used: {said}.")
     waited = evidence.now - (pod.created if pod.created is not None else evidence.now)
     if pod.waiting in _PULL and waited > IMAGE_PATIENCE:
         message = f"The image of pod {pod.name} could not be pulled for {span(waited)}: {said}."

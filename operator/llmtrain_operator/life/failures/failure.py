@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from llmtrain_operator.life.from_objects import verdict_of
 from llmtrain_operator.life.observed import Node, Pod, Warned
 from llmtrain_trainer.config import Verdict
+from llmtrain_trainer.config.failures import FAILURES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,21 +90,10 @@ class Evidence:
 Rule = Callable[[Evidence], Failure | None]
 
 
-def failed(
-    evidence: Evidence,
-    reason: str,
-    message: str,
-    *,
-    time: float | None = None,
-    retryable: bool = True,
-    charged: bool = True,
-    repeats: bool = False,
-    suspect: bool = False,
-    graceful: bool = False,
-) -> Failure:
-    """The failure of a pod whose evidence says so by itself."""
+def failed(evidence: Evidence, reason: str, message: str, *, time: float | None = None, **known_better: Any) -> Failure:
+    """The failure of a pod whose evidence says so by itself. `known_better`: flags that differ from those of the reason."""
     pod = evidence.pod
-    return Failure(
+    found = Failure(
         reason=reason,
         message=message,
         time=evidence.time if time is None else time,
@@ -110,12 +101,22 @@ def failed(
         node=pod.node,
         step=evidence.verdict.step if evidence.verdict else None,
         exit_code=pod.exit_code,
-        retryable=retryable,
-        charged=charged,
-        repeats=repeats,
-        suspect=suspect,
-        graceful=graceful,
         weight=0,
+    )
+    return replace(called(found, reason), **known_better)
+
+
+def called(failure: Failure, reason: str) -> Failure:
+    """The failure under another reason, with what follows from that."""
+    row = FAILURES[reason]
+    return replace(
+        failure,
+        reason=reason,
+        retryable=row.retryable,
+        charged=row.charged,
+        repeats=row.repeats,
+        suspect=row.suspect,
+        graceful=row.graceful,
     )
 
 

@@ -19,7 +19,7 @@ def node_lost(evidence: Evidence) -> Failure | None:
     else:
         how = f"has not been ready for {span(evidence.now - (node.not_ready_since or evidence.now))}"
     since = node.not_ready_since if node.not_ready_since is not None else evidence.now
-    return failed(evidence, "NodeLost", f"Node {node.name} {how}; pod {pod.name} ran on it.", time=since, suspect=True)
+    return failed(evidence, "NodeLost", f"Node {node.name} {how}; pod {pod.name} ran on it.", time=since)
 
 
 def evicted(evidence: Evidence) -> Failure | None:
@@ -29,8 +29,8 @@ def evicted(evidence: Evidence) -> Failure | None:
     said = clause(evidence.pod.message, "no reason is given")
     message = f"{evidence.where} was evicted by the kubelet: {said}."
     if _OWN_LIMIT.search(said) and "low on resource" not in said:
-        return failed(evidence, "LimitExceeded", message, repeats=True)
-    return failed(evidence, "Evicted", message, suspect=True)
+        return failed(evidence, "LimitExceeded", message)
+    return failed(evidence, "Evicted", message)
 
 
 _OWN_LIMIT = re.compile(r"exceed", re.IGNORECASE)
@@ -44,8 +44,7 @@ def disrupted(evidence: Evidence) -> Failure | None:
         return None
     reason, verb = _DISRUPTIONS.get(pod.disruption, ("Preempted", "was taken away"))
     message = f"{evidence.where} {verb}: {clause(pod.disruption_message, pod.disruption)}."
-    gone = reason == "NodeLost"
-    return failed(evidence, reason, message, charged=gone, suspect=gone, graceful=not gone)
+    return failed(evidence, reason, message)
 
 
 _DISRUPTIONS = {
@@ -63,7 +62,7 @@ def shut_down(evidence: Evidence) -> Failure | None:
     if (reason := SHUT_DOWN.get(pod.reason or "")) is None or pod.started is None:
         return None
     message = f"{evidence.where} was ended by its kubelet: {clause(pod.message, pod.reason or '')}."
-    return failed(evidence, reason, message, charged=False, graceful=True)
+    return failed(evidence, reason, message)
 
 
 SHUT_DOWN = {"Terminated": "Drained", "Shutdown": "Drained", "NodeShutdown": "Drained", "Preempting": "Preempted"}
@@ -74,11 +73,11 @@ def refused_by_node(evidence: Evidence) -> Failure | None:
     pod = evidence.pod
     if pod.phase != "Failed" or pod.exit_code is not None or pod.started is not None or pod.reason is None:
         return None
-    return failed(evidence, "RefusedByNode", f"{evidence.where} was refused: {pod.reason}: {clause(pod.message, '')}.", suspect=True)
+    return failed(evidence, "RefusedByNode", f"{evidence.where} was refused: {pod.reason}: {clause(pod.message, '')}.")
 
 
 def deleted(evidence: Evidence) -> Failure | None:
     """By a person, or by a controller that is not ours."""
     if evidence.pod.deleting is None:
         return None
-    return failed(evidence, "PodDeleted", f"{evidence.where} was deleted.", graceful=True)
+    return failed(evidence, "PodDeleted", f"{evidence.where} was deleted.")

@@ -25,7 +25,8 @@ from llmtrain_trainer.checkpoint.position import Position
 from llmtrain_trainer.checkpoint.restore import Found
 from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError, NoneVerifiesError, ResumeError, StoreError, StoreUnreachableError
 from llmtrain_trainer.checkpoint.store.store import Store
-from llmtrain_trainer.config import ExitCode, TrainerConfig, Verdict
+from llmtrain_trainer.config import TrainerConfig
+from llmtrain_trainer.config.failures import verdict_for
 from llmtrain_trainer.data.prepared import Prepared
 from llmtrain_trainer.resume.continuation import Resumption, from_start, resumption
 from llmtrain_trainer.run_dir.layout import RunDir
@@ -80,14 +81,14 @@ class Agreement:
                 f"Nodes {', '.join(map(str, different))} prepared other data than node 0: a file differs or changed meanwhile. "
                 "Give every node the same files, or pin their revision."
             )
-            raise self._give_up(ExitCode.CONFIG, "BadData", message)
+            raise self._give_up("BadData", message)
 
     def _all_agree(self, turn: int, name: str | None) -> bool:
         if self._gang.leads:
             answers = [self._gang.wait(self._key("answer", turn, node), _FETCH_SECONDS) for node in range(self._gang.nodes)]
             unable = [f"node {node}: {answer.removeprefix(_UNABLE)}" for node, answer in enumerate(answers) if answer.startswith(_UNABLE)]
             if unable:  # an older one would not help, and would throw work away
-                raise self._give_up(ExitCode.STORE, "StoreUnreachable", f"{name} cannot be fetched ({'; '.join(unable)}).")
+                raise self._give_up("StoreUnreachable", f"{name} cannot be fetched ({'; '.join(unable)}).")
             bad = [f"node {node}: {answer}" for node, answer in enumerate(answers) if answer != _OK]
             if bad:
                 self._events.record(
@@ -106,11 +107,11 @@ class Agreement:
             else:
                 found = self._newest(self._store, refused)
         except NoneVerifiesError as error:
-            raise self._give_up(ExitCode.CONFIG, "NoGoodCheckpoint", str(error)) from error
+            raise self._give_up("NoGoodCheckpoint", str(error)) from error
         except ResumeError as error:
-            raise self._give_up(ExitCode.CONFIG, "BadConfig", str(error)) from error
+            raise self._give_up("BadConfig", str(error)) from error
         except StoreError as error:
-            raise self._give_up(ExitCode.STORE, "StoreUnreachable", f"The checkpoint store cannot be read: {error}") from error
+            raise self._give_up("StoreUnreachable", f"The checkpoint store cannot be read: {error}") from error
         return str(found.name) if found else None
 
     def _newest(self, store: Store, refused: set[str]) -> Found | None:
@@ -161,7 +162,7 @@ class Agreement:
         """Raises GaveUpError where the run must not go on from there; what a person must know is told."""
         if self._gang.leads:
             if found.refused is not None:
-                raise self._give_up(ExitCode.CONFIG, "BadConfig", found.refused)
+                raise self._give_up("BadConfig", found.refused)
             for sentence in found.told:
                 tell(self._run, sentence)
         return Position(
@@ -175,8 +176,8 @@ class Agreement:
             course=found.course,
         )
 
-    def _give_up(self, code: ExitCode, reason: str, message: str) -> GaveUpError:
-        verdict = Verdict(exit_code=code, reason=reason, message=message)
+    def _give_up(self, reason: str, message: str) -> GaveUpError:
+        verdict = verdict_for(reason, message)
         self._gang.give_up(verdict)
         return GaveUpError(verdict)
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from llmtrain_trainer.config import Strict
-
-Kind = Literal["crash", "killed", "oom", "config", "data", "unreachable", "hang", "peer"]
+from llmtrain_trainer.config.failures import RANK_FAILURES, RankFailureKind
 
 
 class Failure(Strict):
     """The first thing that went wrong on one node."""
 
-    kind: Kind
+    kind: RankFailureKind
     """peer: this node only saw another one go."""
 
     rank: int
@@ -32,22 +31,12 @@ class Failure(Strict):
 
     def sentence(self) -> str:
         """One sentence with the evidence."""
-        where = f"Rank {self.rank} on {self.node}"
-        match self.kind:
-            case "oom":
-                return f"{where} ran out of memory after step {self.step}: {self.message}"
-            case "hang":
-                return f"{where} did not end a step after step {self.step}: {self.message}"
-            case "killed":
-                return f"{where} ended by {self.message} after step {self.step}"
-            case "peer":
-                return f"{where} lost a peer after step {self.step}: {self.message}"
-            case _:
-                return f"{where} failed after step {self.step}: {self.message}"
+        said = RANK_FAILURES[self.kind].said.format(step=self.step, message=self.message)
+        return f"Rank {self.rank} on {self.node} {said}"
 
     def same_as(self, other: Failure) -> bool:
         """Whether the same error came back at the same step; a kill from outside is never the same."""
-        return self.kind in ("crash", "hang") and (self.kind, self.rank, self.step, self.message) == (
+        return RANK_FAILURES[self.kind].repeats and (self.kind, self.rank, self.step, self.message) == (
             other.kind,
             other.rank,
             other.step,
@@ -71,8 +60,7 @@ def first_failure(
 
 def first_of(failures: Sequence[Failure]) -> Failure | None:
     """The cause among failures that were seen together."""
-    order = {"oom": 0, "killed": 1, "peer": 3}
-    return min(failures, key=lambda failure: (order.get(failure.kind, 2), failure.time, failure.rank), default=None)
+    return min(failures, key=lambda failure: (RANK_FAILURES[failure.kind].order, failure.time, failure.rank), default=None)
 
 
 def _of_rank(rank: int, code: int, words: Mapping[str, Any] | None, step: int, node: str, now: float, oom_killed: bool) -> Failure:
@@ -83,7 +71,7 @@ def _of_rank(rank: int, code: int, words: Mapping[str, Any] | None, step: int, n
         oom = oom_killed and -code == signal.SIGKILL
         text = "the kernel's memory killer took it (SIGKILL)." if oom else f"{_signal_name(-code)}"
         fault = -code in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
-        kind: Kind = "oom" if oom else "crash" if fault else "killed"
+        kind: RankFailureKind = "oom" if oom else "crash" if fault else "killed"
         return Failure(kind=kind, rank=rank, node=node, time=now, step=step, message=text)
     return Failure(kind="crash", rank=rank, node=node, time=now, step=step, message=f"exit code {code} without a word")
 

@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 from llmtrain_trainer.agent.gang.failure import Failure
-from llmtrain_trainer.config import ExitCode, Restarts, Verdict
-
-_AT_ONCE = {
-    "oom": (ExitCode.OUT_OF_MEMORY, "OutOfMemory"),
-    "config": (ExitCode.CONFIG, "BadConfig"),
-    "data": (ExitCode.CONFIG, "BadData"),
-}
-
+from llmtrain_trainer.config import Restarts, Verdict
+from llmtrain_trainer.config.failures import RANK_FAILURES, RESTARTED, verdict_for
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """Seconds before the second restart in a row that got no further, and at the most; each is twice the one before."""
@@ -29,16 +23,15 @@ class Budget:
 
     def decide(self, failure: Failure, now: float) -> Verdict | None:
         """None: start again. Otherwise why it is over. `now` in seconds."""
-        if failure.kind in _AT_ONCE:
-            code, reason = _AT_ONCE[failure.kind]
-            return self._over(failure, code, reason, "Starting again will not help.")
+        if failure.kind not in RESTARTED:
+            return self._over(failure, "Starting again will not help.")
         again = self._last is not None and failure.same_as(self._last)
         self._last = failure
         if again:
-            return self._lost(failure, "The same error came back at the same step after a restart.")
+            return self._over(failure, "The same error came back at the same step after a restart.")
         self._times = [time for time in self._times if now - time < self._restarts.window_seconds]
         if len(self._times) >= self._restarts.max:
-            return self._lost(failure, f"The budget of {self._restarts.max} restarts in {self._restarts.window_seconds:g} s is spent.")
+            return self._over(failure, f"The budget of {self._restarts.max} restarts in {self._restarts.window_seconds:g} s is spent.")
         self._times.append(now)
         self.spent += 1
         self._streak = 1 if failure.step > self._furthest else self._streak + 1
@@ -50,17 +43,10 @@ class Budget:
         """Seconds to wait before the restart that was granted last: none where training had got further than ever."""
         return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._streak - 2, 10)) if self._streak > 1 else 0.0
 
-    def _lost(self, failure: Failure, why: str) -> Verdict:
-        if failure.kind == "hang":
-            return self._over(failure, ExitCode.HANG, "Hang", why)
-        return self._over(failure, ExitCode.RANK_FAILED, "RankFailed", why)
-
-    def _over(self, failure: Failure, code: ExitCode, reason: str, why: str) -> Verdict:
-        evidence = failure.sentence().rstrip(".")
-        return Verdict(
-            exit_code=code,
-            reason=reason,
-            message=f"{evidence}. {why}",
+    def _over(self, failure: Failure, why: str) -> Verdict:
+        return verdict_for(
+            RANK_FAILURES[failure.kind].reason,
+            f"{failure.sentence().rstrip('.')}. {why}",
             first_failing_rank=failure.rank,
             node=failure.node,
             step=failure.step,

@@ -19,6 +19,7 @@ from llmtrain_trainer.agent.processes.preparation import CACHE
 from llmtrain_trainer.agent.processes.ranks import fork
 from llmtrain_trainer.agent.telemetry.board import Events
 from llmtrain_trainer.config import ExitCode
+from llmtrain_trainer.config.failures import RANK_FAILURES, RankFailureKind, verdict_for
 from llmtrain_trainer.run_dir.layout import RunDir, write_atomically
 
 TRIES = 3
@@ -37,9 +38,10 @@ _ENTRY = "llmtrain_trainer.agent.processes.preparation:{}"
 class Ending:
     """What the end of a preparation that failed means."""
 
-    code: ExitCode
     reason: str
     message: str
+    code: ExitCode = ExitCode.RANK_FAILED
+
     tries: int = 1
     """How often it is tried in all before this is the verdict."""
 
@@ -54,20 +56,21 @@ def ending(code: int, words: Mapping[str, Any] | None, *, oom_killed: bool, log:
         how += f" (its last line: {said_last})" if said_last else ""
         if -code in _FAULTS:
             message = f"Preparation was {how}. It came twice; see {log}."
-            return Ending(code=ExitCode.CONFIG, reason="PreparationFailed", message=message, tries=2)
-        return Ending(code=ExitCode.RANK_FAILED, reason="PreparationFailed", message=f"Preparation was {how}; see {log}.", tries=TRIES)
+            return Ending(reason="PreparationFailed", message=message, code=ExitCode.CONFIG, tries=2)
+        return Ending(reason="PreparationFailed", message=f"Preparation was {how}; see {log}.", tries=TRIES)
     kind, said = words["kind"], str(words["message"])
     if kind in ("data", "config"):
-        return Ending(code=ExitCode.CONFIG, reason="BadData" if kind == "data" else "BadConfig", message=said)
+        return _of_kind(kind, said)
     if kind == "oom":
         return _starved(said)
     if kind == "unreachable":
-        return Ending(code=ExitCode.RANK_FAILED, reason="PreparationFailed", message=f"Preparation failed: {said}", tries=TRIES)
+        return Ending(reason="PreparationFailed", message=f"Preparation failed: {said}", tries=TRIES)
     message = f"Preparation failed: {words['type']}: {said}"
     if kind == "peer" or _is_of_the_system(words["type"]):
-        return Ending(code=ExitCode.RANK_FAILED, reason="PreparationFailed", message=message, tries=TRIES)
+        return Ending(reason="PreparationFailed", message=message, tries=TRIES)
     # An error that nobody foresaw: where it comes again at once it comes always.
-    return Ending(code=ExitCode.CONFIG, reason="PreparationFailed", message=f"{message.rstrip('.')}. It came twice; see {log}.", tries=2)
+    message = f"{message.rstrip('.')}. It came twice; see {log}."
+    return Ending(reason="PreparationFailed", message=message, code=ExitCode.CONFIG, tries=2)
 
 
 def _last_line(log: Path) -> str:
@@ -80,7 +83,13 @@ def _last_line(log: Path) -> str:
 
 def _starved(how: str) -> Ending:
     way_out = "Give the node more memory (spec.resources.memory), or shorter documents."
-    return Ending(code=ExitCode.OUT_OF_MEMORY, reason="OutOfMemory", message=f"Preparation ran out of memory: {how.rstrip('.')}. {way_out}")
+    return _of_kind("oom", f"Preparation ran out of memory: {how.rstrip('.')}. {way_out}")
+
+
+def _of_kind(kind: RankFailureKind, message: str) -> Ending:
+    """One after which nothing is tried again."""
+    verdict = verdict_for(RANK_FAILURES[kind].reason, message)
+    return Ending(reason=verdict.reason, message=message, code=ExitCode(verdict.exit_code))
 
 
 def _is_of_the_system(name: str) -> bool:
@@ -108,7 +117,7 @@ def prepare(run: RunDir, cache: Path, events: Events, stopping: Callable[[], boo
         words = json.loads(run.prepare_error.read_text()) if run.prepare_error.exists() else None
         end = ending(code, words, oom_killed=oom_killer.kills() > killed_before, log=log)
         if turn >= end.tries:
-            raise UnfitError(end.code, end.reason, end.message)
+            raise UnfitError(end.reason, end.message, end.code)
         events.record("prepare_retry", f"{end.message.rstrip('.')}. It is tried again.", tries=turn)
         _pause(turn, stopping)
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Literal
 
+from llmtrain_trainer.config.failures import RESTARTED
+
 Kind = Literal["gauge", "counter", "histogram"]
 
 PREFIX = "llmtrain_"
@@ -19,7 +21,6 @@ JOB = "train_job"
 
 PHASES = ("data", "forward", "backward", "optimizer", "comm", "other")
 STATES = ("productive", "init", "data_wait", "checkpoint_block", "restore", "recompute", "restart", "hung")
-REASONS = ("crash", "killed", "hang", "peer")
 _STEP = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0)
 _PHASE = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 50.0)
 _SAVE = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0)
@@ -159,7 +160,7 @@ METRICS: tuple[Metric, ...] = (
         kind="counter",
         group="goodput",
         text="Restarts of the ranks in place.",
-        labels={"reason": REASONS},
+        labels={"reason": RESTARTED},
     ),
     *_of("goodput", "counter", lost_steps_total="Steps that were done and had to be trained again after a restart in place."),
 )
