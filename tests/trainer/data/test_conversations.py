@@ -49,7 +49,7 @@ EXPECTED = {
 
 def found(name: str, values: dict[str, Any], **dataset: Any) -> dict[str, int]:
     _, document = kinds.encode(kinds.ALL[name], values, **dataset)
-    return {kind: count for kind, count in document.found.items() if count}
+    return {kind: count for kind, count in document.found.items() if count and kind != "answers"}
 
 
 @pytest.mark.parametrize("name", kinds.ALL)
@@ -102,7 +102,11 @@ def test_reasoning_that_the_template_drops_of_earlier_answers_is_counted_and_the
 
 
 def test_reasoning_that_the_template_drops_everywhere_is_counted() -> None:
-    assert found("stripped", {"messages": THINKING}) == {"reasoning": 2, "reasoning lost": 2}
+    assert found("stripped", {"messages": THINKING}) == {
+        "reasoning": 2,
+        "reasoning lost": 2,
+        'asked otherwise:"<|Assistant|><think>\\n"': 2,
+    }
 
 
 @pytest.mark.parametrize("key", ["reasoning_content", "reasoning", "thinking"])
@@ -161,7 +165,8 @@ def test_the_older_form_of_calls_is_read() -> None:
 
 def test_turns_and_keys_that_the_template_passes_over_are_counted() -> None:
     turns = [{"role": "system", "content": "Be brief."}, user("What?", name="Bob"), assistant("four")]
-    assert found("stripped", {"messages": turns}) == {"turn not written:system": 1, "key not written:name": 1}
+    asked = 'asked otherwise:"<|Assistant|><think>\\n"'
+    assert found("stripped", {"messages": turns}) == {"turn not written:system": 1, "key not written:name": 1, asked: 1}
 
 
 @pytest.mark.parametrize("name", kinds.ALL)

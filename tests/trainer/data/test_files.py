@@ -225,9 +225,9 @@ def test_a_null_is_passed_over_and_counted_and_a_column_of_nulls_is_refused(tmp_
     reading = Reading()
     assert len(list(read_rows("dataset[0]", dataset, dataset_files("dataset[0]", dataset), reading))) == 3
     (told,) = reading.sentences("dataset[0]")
-    assert told == f"dataset[0]: 2 of 5 rows are null and were passed over (the first: file://{tmp_path}/a.jsonl row 4)."
+    assert told == f"dataset[0]: 2 of 5 rows are null or empty and were passed over (the first: file://{tmp_path}/a.jsonl row 4)."
     put(tmp_path, "b.jsonl", content=LINE + b'{"text": null}\n' * 2)
-    assert "text is null in 2 of 3 rows (the first: " in refusal(tmp_path / "b.jsonl")
+    assert "text is null or empty in 2 of 3 rows (the first: " in refusal(tmp_path / "b.jsonl")
 
 
 def test_half_of_a_surrogate_pair_becomes_the_replacement_character_and_is_counted(tmp_path: Path) -> None:

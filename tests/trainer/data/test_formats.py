@@ -123,7 +123,7 @@ BAD_ROWS = [
     (
         {"body": "x"},
         {},
-        "columns.text is text: there is no such column in f row 3 (found body). Set dataset[0].columns.text to the column that holds it.",
+        "columns.text is text: there is no such column in f row 3 (found body). Set dataset[0].columns.text to body, if it holds it.",
     ),
     (
         {"text": 5},

@@ -97,7 +97,7 @@ def test_what_reading_a_stream_comes_across_is_told(job: Job, config: TrainerCon
     rows = source.read_text()
     source.write_text(rows.replace("\n", '\n{"text": null}\n', 1) + '{"text": "\\ud83d"}\n')
     job.prepare(config)
-    assert any("1 of " in line and "rows are null and were passed over" in line for line in told(job.run))
+    assert any("1 of " in line and "rows are null or empty and were passed over" in line for line in told(job.run))
     assert not any("surrogate" in line for line in told(job.run))
     write_all(job, config)
     assert any("1 row holds halves of surrogate pairs" in line for line in told(job.run))
@@ -117,11 +117,11 @@ def test_sft_streams_too(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_a_later_chunk_brings_is_told_once(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "CHUNK_DOCUMENTS", 10)
-    rows = [{"prompt": "one two ", "completion": "three" if i < 25 else "three " * 200} for i in range(60)]
+    rows = [{"prompt": "one two", "completion": " three" if i < 25 else " three" * 200} for i in range(60)]
     dataset = {"source": job.rows_file("s.jsonl", rows), "streaming": True, "format": "promptCompletion"}
     config = config_of([dataset], task="sft", training={"maxSteps": 200, "sequenceLength": 64}, tokenizer=TOKENIZER)
-    assert job.prepare(config).warnings == ()
+    before = job.prepare(config).warnings
     write_all(job, config)
-    (sentence,) = told(job.run)
+    (sentence,) = [line for line in told(job.run) if line not in before]
     assert sentence.startswith("dataset[0]: 5 of 10 documents are longer than 64 tokens and were cut at their end")
     assert sentence.endswith("(in chunk 3, the first one where it is so)")

@@ -41,7 +41,7 @@ def write_chunks(
 
     @cache
     def encoder() -> RowEncoder:
-        return RowEncoder(field, dataset, load_tokenizer(tokenizer))
+        return RowEncoder(field, dataset, load_tokenizer(tokenizer), config)
 
     def build(rows: list[Row], draft: Path) -> None:
         writer = rows_writer(config.task, draft, config.training)

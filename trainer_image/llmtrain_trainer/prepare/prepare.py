@@ -43,7 +43,7 @@ from llmtrain_trainer.tasks import formats, rows_writer
 
 __all__ = ["BadData", "Prepared", "Unreachable", "prepare"]
 
-FORM = 3
+FORM = 4
 """Raised when the rows on disk change their form, so that an older cache is not read."""
 
 READING = "reading.json"
@@ -153,7 +153,7 @@ class _Preparation:
 
     def _tokenise(self, entry: Entry, split: float, draft: Path) -> None:
         self.say(f"tokenising {entry.dataset.source}")
-        encode, reading, writers = RowEncoder(entry.field, entry.dataset, self._tokenizer), Reading(), {}
+        encode, reading, writers = RowEncoder(entry.field, entry.dataset, self._tokenizer, self.config), Reading(), {}
         for name in ("train", "validation"):
             (draft / name).mkdir()
             writers[name] = rows_writer(self.config.task, draft / name, self.config.training)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,11 @@ from llmtrain_trainer.data.blame import first_line
 
 Texts = Callable[[], Iterable[str]]
 """Gives all texts from the start at each call."""
+
+LONGEST_WORD = 4096
+"""Letters without white space between them that are trained on as one: the time that training takes grows with the square of it."""
+
+_LONG = re.compile(rf"\S{{{LONGEST_WORD}}}(?=\S)")
 
 END, PAD, UNKNOWN = "<|end|>", "<|pad|>", "<|unknown|>"
 
@@ -31,6 +38,12 @@ def train(settings: TokenizerTraining, texts: Texts) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=backend, eos_token=END, pad_token=PAD, unk_token=unknown, clean_up_tokenization_spaces=False
     )
+
+
+def cut(text: str) -> list[str]:
+    """A text in pieces none of which holds a longer word than LONGEST_WORD; one piece where it holds none."""
+    ends = [0, *(found.end() for found in _LONG.finditer(text)), len(text)]
+    return [text[start:end] for start, end in pairwise(ends)]
 
 
 def load(directory: Path, field: str, source: str) -> Any:

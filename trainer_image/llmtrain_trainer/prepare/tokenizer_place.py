@@ -19,6 +19,7 @@ from llmtrain_trainer.data.sources.readers import MARK
 from llmtrain_trainer.model.tokenizer_facts import TokenizerFacts
 from llmtrain_trainer.prepare.entries import Entry, texts
 from llmtrain_trainer.prepare.model_files import TOKENIZER, local_files
+from llmtrain_trainer.prepare.tokenizer_checks import check_ids, check_loaded
 from llmtrain_trainer.prepare.tokenizer_store import TokenizerStore
 
 FORM = 3
@@ -98,7 +99,7 @@ class Place:
         assert self.config.tokenizer and self.config.tokenizer.train
         settings = self.config.tokenizer.train
         self.say(f"training a {settings.algorithm} tokenizer of {settings.vocab_size} tokens")
-        source = _Remembered(lambda: texts(self.entries, settings.max_samples))
+        source = _Remembered(lambda: texts(self.entries, settings.max_samples), tokenizers.cut)
         with blamed_on("tokenizer.train", settings.algorithm, "training it on the data fails", "Try another algorithm or vocabSize"):
             try:
                 trained = tokenizers.train(settings, source)
@@ -108,6 +109,12 @@ class Place:
                 raise
             trained.chat_template = self._template or self._fallback
             _save(trained, draft)
+        if source.cut:
+            documents = "1 document holds" if source.cut == 1 else f"{source.cut} documents hold"
+            self.told(
+                f"tokenizer.train: {documents} words of more than {tokenizers.LONGEST_WORD:,} letters without white space, which were "
+                "cut to train the tokenizer."
+            )
         for entry in self.entries:
             entry.unchanged()
 
@@ -121,7 +128,7 @@ class Place:
             raise BadData(field, source, "there is no tokenizer in it", way_out)
         with blamed_on(field, source, "its files cannot be read", "Check the files and their permissions"):
             contents = [(path.name, file_digest(path)) for path in files]
-        key = digest(FORM, "loaded", contents, self._template, self._fallback)
+        key = digest(FORM, "checked", contents, self._template, self._fallback)
         return build_once(self.cache / "tokenizers" / key, lambda draft: self._load(draft, files, field, source), self.told)
 
     def _source(self) -> tuple[str, str, str | None]:
@@ -137,11 +144,13 @@ class Place:
     def _load(self, draft: Path, files: Sequence[Path], field: str, source: str) -> None:
         from llmtrain_trainer.prepare import tokenizer as tokenizers
 
+        check_ids(field, source, files)
         for path in files:
             link(path, draft / path.name)
         way_out = "Give a directory or repository with a tokenizer.json that the tokenizers library reads"
         with blamed_on(field, source, "no tokenizer can be loaded from it", way_out):
             tokenizer = tokenizers.load(draft, field, source)
+        check_loaded(field, source, tokenizer, files)
         for path in files:
             (draft / path.name).unlink()
         own = tokenizer.chat_template
@@ -151,15 +160,21 @@ class Place:
 
 
 class _Remembered:
-    """Texts from the start at each call. The library that takes them may lose the error of one; it is kept here."""
+    """Texts from the start at each call, cut in pieces. The library that takes them may lose the error of one; it is kept here."""
 
-    def __init__(self, start: Callable[[], Iterator[str]]) -> None:
-        self._start = start
+    def __init__(self, start: Callable[[], Iterator[str]], in_pieces: Callable[[str], Sequence[str]]) -> None:
+        self._start, self._in_pieces = start, in_pieces
         self.error: BaseException | None = None
+        self.cut = 0
+        """Texts that were cut."""
 
     def __call__(self) -> Iterator[str]:
+        self.cut = 0
         try:
-            yield from self._start()
+            for text in self._start():
+                pieces = self._in_pieces(text)
+                self.cut += len(pieces) > 1
+                yield from pieces
         except GeneratorExit:
             raise
         except BaseException as error:

@@ -50,8 +50,24 @@ _SENTENCES: dict[str, Sentence] = {
         f"{field}: {count} documents hold the letters of control tokens ({names}), which stay ordinary text; "
         f"set {field}.controlTokens: true if they are meant as control tokens"
     ),
+    "built-in template": lambda field, _, count: (
+        f"{field}: the tokenizer has no chat template; {count} conversations are written in a plain form, a line with the role, then the "
+        "text (tokenizer.chatTemplate gives another)"
+    ),
+    "template not used": lambda field, _, count: (
+        f"{field}: {count} prompts and answers are joined as they stand, without a chat template: give the trained model prompts in that "
+        "form, not as chat messages"
+    ),
+    "asked by settings": lambda field, names, count: (
+        f"{field}: {count} answers follow a generation prompt that the rows' chat_template_kwargs make: ask the trained model with the "
+        f"same ones ({names})"
+    ),
+    "token across": lambda field, _, count: (
+        f"{field}: {count} answers begin inside a token in which their prompt ends, so a prompt alone ends in a token that training does "
+        "not show; move the white space at the prompt's end to the start of the answer"
+    ),
 }
-_APART = ("reasoning", "reasoning lost")
+_APART = ("reasoning", "reasoning lost", "answers", "asked otherwise", "asked so with")
 
 
 def sentences(field: str, stats: SetStats) -> Iterator[str]:
@@ -79,6 +95,8 @@ def by_kind(field: str, stats: SetStats) -> Iterator[tuple[str, str]]:
     if lost := stats.found.get("reasoning lost"):
         some = f"{lost} of {stats.found['reasoning']} answers that have some"
         yield "reasoning lost", f"{field}: the chat template drops the reasoning of {some}: it is not learned"
+    if asked := _details(stats.found, "asked otherwise"):
+        yield "asked otherwise", _asked_otherwise(field, asked, _details(stats.found, "asked so with"), stats.found["answers"])
     for kind, names in _by_kind(stats.found).items():
         shown = ", ".join(sorted(names)[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
         yield kind, _SENTENCES[kind](field, shown, max(names.values()))
@@ -91,6 +109,21 @@ def _by_kind(found: Mapping[str, int]) -> dict[str, dict[str, int]]:
         if kind not in _APART and count:
             kinds.setdefault(kind, {})[detail] = count
     return kinds
+
+
+def _details(found: Mapping[str, int], kind: str) -> dict[str, int]:
+    return {name.partition(":")[2]: count for name, count in sorted(found.items()) if name.startswith(f"{kind}:") and count}
+
+
+def _asked_otherwise(field: str, asked: Mapping[str, int], so_with: Mapping[str, int], answers: int) -> str:
+    names, count = " or ".join(asked), sum(asked.values())
+    first = (
+        f"{field}: the generation prompt of the chat template is {names}, and before {count} of {answers} learned answers stands another "
+        "text: the trained model would be asked in a way that training does not show"
+    )
+    if sum(so_with.values()) == count:
+        return f"{first}; with {' or '.join(so_with)} in chat_template_kwargs it is the same: ask the trained model with that"
+    return f"{first}; give a tokenizer.chatTemplate that writes the same in both places"
 
 
 def check(field: str, dataset: Dataset, stats: SetStats) -> None:

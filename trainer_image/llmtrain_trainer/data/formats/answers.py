@@ -11,8 +11,10 @@ import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Set
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
+from llmtrain_trainer.data.formats.asking import asks_by_settings, asks_otherwise
 from llmtrain_trainer.data.formats.chat_template import Chat, ChatTemplate, TemplateError
 from llmtrain_trainer.data.formats.turns import Message
 
@@ -86,7 +88,8 @@ class _Search:
     def located(self) -> Located:
         own = self._marked_by_template() if self._template.has_marks(self._chat) else {}
         spans: list[tuple[int, int]] = []
-        for turn in sorted(self._learned - self._empty()):
+        for turn in sorted(self._learned - self._empty() - self._unwritten()):
+            self._found["answers"] += 1
             spans += own.get(turn, []) if self._template.has_marks(self._chat) else self._searched(turn)
         self._count_unwritten()
         marks = [match.start() for match in _MARK.finditer(self._text)]
@@ -107,6 +110,14 @@ class _Search:
         calls = self._messages[turn].get("tool_calls")
         return bool(calls) and (self._chat.messages is self._messages or self._name_mark(turn) in self._text)
 
+    def _unwritten(self) -> set[int]:
+        """Answers of whose text the template writes nothing."""
+        if self._chat.messages is self._messages:
+            return set()
+        silent = {turn for turn in self._learned if self._messages[turn]["content"].strip() and not self._mark(turn, self._text)}
+        text = _squashed(self._plain) if silent else ""
+        return {turn for turn in silent if _squashed(self._messages[turn]["content"]) not in text}
+
     # One turn
 
     def _searched(self, turn: int) -> list[tuple[int, int]]:
@@ -126,9 +137,11 @@ class _Search:
             anchor, opening, after = self._behind(before, turn)
             at, shared = len(self._text) - len(after), _common_start(opening, after)
             if shared == len(opening) and (anchor or whole):
+                self._found.update(asks_by_settings(self._template, history, after, anchor))
                 return at + shared
-        quiet = len(self._stopped(turn, anchor).rstrip())
+        quiet = _common_start(self._stopped(turn, anchor).rstrip(), opening)
         if shared >= quiet:  # it asks in other words than it writes, such as with a <think> before the answer
+            self._found.update(asks_otherwise(self._template, history, opening[quiet:], after, anchor))
             return at + max(quiet, *(opening.rfind(end, 0, shared) + 1 for end in (">", "]", "\n")))
         found = after.find(self._asking(turn)) if self._asking(turn) else -1
         if found < 0:
@@ -203,7 +216,7 @@ class _Search:
         if thoughts := next((message[key] for key in _REASONING_KEYS if isinstance(message.get(key), str) and message[key].strip()), ""):
             reasons, lost = True, _squashed(thoughts) not in said
         kept = {_squashed(text) for text in (_BLOCK.sub("", content), _UP_TO_END.sub("", content))} if reasons else {_squashed(content)}
-        whole = _squashed(content) in said
+        whole = _squashed(content) in said or _unmarked(content) in _unmarked(said)  # the generation prompt may hold the first mark
         dropped = lost or (reasons and not whole and any(text in said for text in kept))
         self._found.update({"reasoning": int(reasons), "reasoning lost": int(dropped)})
         if whole or dropped:
@@ -240,6 +253,8 @@ class _Search:
                 self._found["unmarked answer"] += 1
             else:
                 self._check_whole(turn, said, same=True)
+                with suppress(ChangedTurnError):
+                    self._start(turn)
 
     # Marks
 
@@ -293,6 +308,10 @@ def _end_of_turn(tail: str, after: str) -> int:
     if tail and not shared and (token := _TOKEN.match(after)):
         return token.end()
     return shared
+
+
+def _unmarked(text: str) -> str:
+    return _squashed(_REASONING.sub("", text))
 
 
 def _squashed(text: str) -> str:

@@ -10,8 +10,10 @@ from datetime import date
 from functools import cached_property
 from typing import Any
 
+import jinja2
+
 from llmtrain_trainer.data.blame import first_line
-from llmtrain_trainer.data.formats.template_bounds import bounded
+from llmtrain_trainer.data.formats.template_bounds import TooLongError, bounded
 from llmtrain_trainer.data.formats.turns import Message
 
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
@@ -44,6 +46,10 @@ class TemplateError(ValueError):
     """The template refuses the conversation."""
 
 
+class BrokenTemplateError(ValueError):
+    """The template writes no conversation at all: its syntax is wrong, or it names what is not there."""
+
+
 class ChatTemplate:
     """`tokenizer` is a PreTrainedTokenizerFast with a chat template."""
 
@@ -71,12 +77,16 @@ class ChatTemplate:
                     **chat.settings,
                 )
         except Exception as error:  # a template raises what it likes
-            raise TemplateError(first_line(error)) from error
+            raise TemplateError(_said(error)) from error
         return texts[0], list(spans[0])
 
     def has_marks(self, chat: Chat) -> bool:
         """Whether it marks answers by itself."""
         return bool(_GENERATION.search(self._source(chat)))
+
+    def names(self, chat: Chat, variable: str) -> bool:
+        """Whether a word stands in it."""
+        return re.search(rf"\b{variable}\b", self._source(chat)) is not None
 
     def asks_for_today(self, chat: Chat) -> bool:
         """Whether it would write the day's date."""
@@ -106,7 +116,20 @@ class ChatTemplate:
                     )
                 )
         except Exception as error:  # a template raises what it likes
-            raise TemplateError(first_line(error)) from error
+            raise TemplateError(_said(error)) from error
+
+    def broken(self, error: TemplateError) -> str | None:
+        """Why it cannot write any question and answer, None where `error` is about one conversation."""
+        return self._fault if _is_fault(error) else None
+
+    @cached_property
+    def _fault(self) -> str | None:
+        shown = [{"role": "user", "content": _PROBE}, {"role": "assistant", "content": _PROBE}]
+        try:
+            self._render(Chat(messages=()), [self._taken(message) for message in shown], ask=False)
+        except TemplateError as error:
+            return str(error) if _is_fault(error) else None
+        return None
 
     # Which forms it takes
 
@@ -142,6 +165,18 @@ class ChatTemplate:
             return expected in self._render(Chat(messages=()), [*before, message], ask=False)
         except TemplateError:
             return False
+
+
+def _is_fault(error: TemplateError) -> bool:
+    """Whether the template may be wrong: it did not raise by itself (raise_exception), and stayed within its bounds."""
+    return type(error.__cause__) is not jinja2.TemplateError and not isinstance(
+        error.__cause__, (TooLongError, MemoryError, RecursionError)
+    )
+
+
+def _said(error: Exception) -> str:
+    line = getattr(error, "lineno", None)
+    return f"{first_line(error)} in its line {line}" if isinstance(line, int) else first_line(error)
 
 
 def _with_text(call: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtrain_trainer.config.dataset import Dataset
-from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.formats.control_tokens import ControlTokens
 from llmtrain_trainer.data.formats.rendering import Rendered, Renderer
 from llmtrain_trainer.data.sources.dataset import Row
@@ -46,11 +45,11 @@ class Encoder:
     """Renders and tokenises rows of one dataset."""
 
     def __init__(self, field: str, dataset: Dataset, tokenizer: Any) -> None:
-        if tokenizer.eos_token_id is None:
-            raise BadData("tokenizer", tokenizer.name_or_path, "it has no end token (eos_token)", "Name one in its tokenizer_config.json")
         self._control = ControlTokens(tokenizer)
         self._render = Renderer(field, dataset, tokenizer, self._control)
         self._backend = tokenizer.backend_tokenizer
+        self._backend.no_truncation()
+        self._backend.no_padding()
         self._eos: int = tokenizer.eos_token_id
         self._bos: int | None = tokenizer.bos_token_id
         self._habit = has_habitual_bos(tokenizer)
@@ -78,15 +77,22 @@ class Encoder:
         ids = np.array([number for encoding in encodings for number in encoding.ids], dtype=np.int32)
         ids = self._control.original(ids) if item.guarded else ids
         learned = _learned(item.answers, encodings[0]) if item.answers is not None else np.ones(len(ids), dtype=np.bool_)
+        within = _within_tokens(item.answers or (), encodings[0])
+        across = sum(self._reads_otherwise(item.text[:start], ids, item.guarded) for start in within)
+        found = {**item.found, **({"token across": across} if across else {})}
         said, ends = len(ids), int(ids[-1]) if len(ids) and not item.eos else None
         starts = bool(len(ids)) and ids[0] == self._bos
         if item.bos and self._habit and self._bos is not None and not starts:
             ids, learned, starts = np.insert(ids, 0, np.int32(self._bos)), np.insert(learned, 0, False), True
         if item.eos:
             ids, learned, ends = np.append(ids, np.int32(self._eos)), np.append(learned, True), self._eos
-        return Encoded(
-            ids=ids, learned=learned, said=said, conversation=item.answers is not None, bos=starts, ends=ends, found=dict(item.found)
-        )
+        return Encoded(ids=ids, learned=learned, said=said, conversation=item.answers is not None, bos=starts, ends=ends, found=found)
+
+    def _reads_otherwise(self, prompt: str, ids: NDArray[np.int32], guarded: bool) -> bool:
+        """Whether a prompt alone is made into other tokens than with its answer behind it, whose ids are `ids`."""
+        (encoding,) = self._control.encode([prompt]) if guarded else self._backend.encode_batch([prompt], add_special_tokens=False)
+        alone = np.array(encoding.ids, dtype=np.int32)
+        return not np.array_equal(self._control.original(alone) if guarded else alone, ids[: len(alone)])
 
 
 def in_pieces(text: str) -> list[str]:
@@ -97,6 +103,12 @@ def in_pieces(text: str) -> list[str]:
         pieces.append(text[start:stop])
         start = stop
     return [*pieces, text[start:]]
+
+
+def _within_tokens(answers: Sequence[tuple[int, int]], encoding: Any) -> list[int]:
+    """Where answers start and no token ends: there may be one that begins in the prompt."""
+    ends = {end for _, end in encoding.offsets} if answers else set()
+    return [start for start, _ in answers if start and start not in ends]
 
 
 def _learned(answers: Sequence[tuple[int, int]], encoding: Any) -> NDArray[np.bool_]:

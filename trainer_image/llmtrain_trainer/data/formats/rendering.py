@@ -14,17 +14,15 @@ from typing import Any
 from llmtrain_trainer.config.dataset import Dataset
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.formats.answers import MARKS, ChangedTurnError, Located, locate
-from llmtrain_trainer.data.formats.chat_template import Chat, ChatTemplate, TemplateError
+from llmtrain_trainer.data.formats.chat_template import BrokenTemplateError, Chat, ChatTemplate, TemplateError
 from llmtrain_trainer.data.formats.columns import check_columns
 from llmtrain_trainer.data.formats.control_tokens import ControlTokens
+from llmtrain_trainer.data.formats.missing import known_form, missing
 from llmtrain_trainer.data.formats.turns import (
-    SHAREGPT,
-    SHAREGPT_WAY_OUT,
     Message,
     Turn,
     described,
     from_json,
-    is_sharegpt,
     read_list,
     read_settings,
     read_tools,
@@ -83,6 +81,7 @@ class Renderer:
     def __init__(self, field: str, dataset: Dataset, tokenizer: Any, control: ControlTokens) -> None:
         self._field, self._dataset, self._control = field, dataset, control
         self._template = ChatTemplate(tokenizer)
+        self._built_in = str(tokenizer.chat_template).endswith(PLAIN_TEMPLATE)
         by_format: dict[str, Callable[[Row], Rendered]] = {
             "text": self._text,
             "promptCompletion": self._prompt_completion,
@@ -91,9 +90,9 @@ class Renderer:
         self._render = by_format[dataset.format]
 
     def __call__(self, row: Row) -> Rendered:
-        """Raises BadData with the row, what was found in it, and the way out."""
-        if not set(wanted_columns(self._dataset)) <= row.values.keys():
-            _refuse_known_form(self._field, self._dataset, row)
+        """Raises BadData with the row, what was found in it, and the way out; BrokenTemplateError where no row is at fault."""
+        if not set(wanted_columns(self._dataset)) <= row.values.keys() and (refusal := known_form(self._field, self._dataset, row)):
+            raise refusal
         found = check_columns(self._field, self._dataset, row)
         rendered = self._render(row)
         rendered.found.update(found)
@@ -108,7 +107,7 @@ class Renderer:
             return self._conversation(row, (*prompt, *completion), learn_from=len(prompt))
         prompt_text, completion_text = (_string(self._field, self._dataset, row, key) for key in ("prompt", "completion"))
         text = prompt_text + completion_text
-        found = Counter({"empty answer": int(not completion_text.strip())})
+        found = Counter({"empty answer": int(not completion_text.strip()), "template not used": 1})
         return self._plain(text, ((len(prompt_text), len(text)),) if completion_text.strip() else (), found)
 
     def _messages(self, row: Row) -> Rendered:
@@ -131,6 +130,7 @@ class Renderer:
         chat = self._chat(row, turns)
         located = self._located(row, chat, {i for i in spoke if turns[i].learned})
         found = located.found + self._unread(chat, located.text)
+        found["built-in template"] += self._built_in
         found["today"] += self._template.asks_for_today(chat)
         inside = self._control.guards_in(located.text)
         found.update({f"control tokens:{name}": 1 for name in inside})
@@ -165,6 +165,8 @@ class Renderer:
         try:
             return locate(self._template, chat, learned)
         except TemplateError as error:
+            if (why := self._template.broken(error)) is not None:
+                raise BrokenTemplateError(why) from error
             rule = f"the chat template refuses the conversation ({error})"
             raise BadData(f"{self._field}.source", row.place, rule, "Correct the row or tokenizer.chatTemplate") from error
         except ChangedTurnError as error:
@@ -225,6 +227,8 @@ def _string(field: str, dataset: Dataset, row: Row, key: str) -> str:
     rule = f"column {column} is {described(value)}, not text"
     if isinstance(value, list) and value and isinstance(value[0], dict):
         way_out = f"Set {field}.format to messages and {field}.columns.messages to {column}, if it holds conversations"
+    elif isinstance(value, list) and value and isinstance(value[0], str):
+        way_out = f"Write a row for each text of the list, or set {field}.columns.{key} to another column"
     else:
         way_out = f"Correct the row, or set {field}.columns.{key} to another column"
     raise BadData(f"{field}.source", row.place, rule, way_out)
@@ -233,19 +237,5 @@ def _string(field: str, dataset: Dataset, row: Row, key: str) -> str:
 def _value(field: str, dataset: Dataset, row: Row, key: str) -> Any:
     column = getattr(dataset.columns, key)
     if column not in row.values:
-        _refuse_known_form(field, dataset, row)
-        there = ", ".join(sorted(map(str, row.values))) or "none"
-        rule = f"there is no such column in {row.place} (found {there})"
-        raise BadData(f"{field}.columns.{key}", column, rule, f"Set {field}.columns.{key} to the column that holds it")
+        raise missing(field, dataset, row, key)
     return row.values[column]
-
-
-def _refuse_known_form(field: str, dataset: Dataset, row: Row) -> None:
-    """Forms that are known elsewhere: naming their columns one by one would be refused next."""
-    turns = row.values.get("conversations")
-    if isinstance(turns, list) and turns and is_sharegpt(turns[0]):
-        raise BadData(f"{field}.source", row.place, f"conversations[1] {SHAREGPT}", SHAREGPT_WAY_OUT)
-    if {"instruction", "input", "output"} <= row.values.keys():
-        rule = f"it is in Alpaca's form (instruction, input, output), which format {dataset.format} does not read"
-        way_out = "Write instruction and input as one column prompt and output as column completion, with format promptCompletion"
-        raise BadData(f"{field}.source", row.place, rule, way_out)

@@ -6,10 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from llmtrain_trainer.config.dataset import Dataset
+from llmtrain_trainer.config.trainer import TrainerConfig
 from llmtrain_trainer.data.bad_data import BadData, Unreachable
 from llmtrain_trainer.data.blame import blamed_on, judged
+from llmtrain_trainer.data.formats.chat_template import BrokenTemplateError
 from llmtrain_trainer.data.formats.encoding import Encoded, Encoder
 from llmtrain_trainer.data.sources.dataset import Row
+
+MOST_SHOWN = 60
+"""Characters of a template that a message shows."""
 
 _RULE, _WAY_OUT = "it cannot be made tokens", "Correct the row, or leave it out"
 
@@ -17,9 +22,9 @@ _RULE, _WAY_OUT = "it cannot be made tokens", "Correct the row, or leave it out"
 class RowEncoder:
     """An Encoder of one dataset whose errors are BadData."""
 
-    def __init__(self, field: str, dataset: Dataset, tokenizer: Any) -> None:
-        self._field, self._dataset = field, dataset
-        with blamed_on("tokenizer", tokenizer.name_or_path, "it cannot be used", "Give another tokenizer.source"):
+    def __init__(self, field: str, dataset: Dataset, tokenizer: Any, config: TrainerConfig) -> None:
+        self._field, self._dataset, self._config = field, dataset, config
+        with blamed_on(*tokenizer_of(config), "it cannot be used", "Give another tokenizer.source"):
             self._encode = Encoder(field, dataset, tokenizer)
 
     def __call__(self, rows: Sequence[Row]) -> list[Encoded]:
@@ -28,9 +33,30 @@ class RowEncoder:
             return self._encode(rows)
         except (BadData, Unreachable, MemoryError, KeyboardInterrupt, SystemExit):
             raise
+        except BrokenTemplateError as error:
+            raise _broken(self._config, str(error)) from error
         except BaseException as error:
             if len(rows) > 1:
                 for row in rows:
                     self([row])
             place = rows[0].place if len(rows) == 1 else self._dataset.source
             raise judged(error, f"{self._field}.source", place, _RULE, _WAY_OUT) from error
+
+
+def tokenizer_of(config: TrainerConfig) -> tuple[str, str]:
+    """The field of the manifest that a tokenizer comes from, and what stands there."""
+    settings = config.tokenizer
+    if settings and settings.train:
+        return "tokenizer.train.algorithm", settings.train.algorithm
+    if settings and settings.source:
+        return "tokenizer.source", settings.source
+    return "model.source", str(config.model.source)
+
+
+def _broken(config: TrainerConfig, why: str) -> BadData:
+    given = config.tokenizer.chat_template if config.tokenizer else None
+    if given is not None:
+        short = given if len(given) <= MOST_SHOWN else f"{given[:MOST_SHOWN]}..."
+        return BadData("tokenizer.chatTemplate", short, f"the template can write no conversation ({why})", "Correct the template")
+    rule = f"its chat template can write no conversation ({why})"
+    return BadData(*tokenizer_of(config), rule, "Correct it, or give another template in tokenizer.chatTemplate")

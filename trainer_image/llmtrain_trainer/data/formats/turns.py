@@ -39,6 +39,11 @@ def read_turns(field: str, row: Row, column: str, way_out: str, value: Any) -> t
     """The messages of a column. Raises BadData with row, turn and what was found."""
     value = from_json(value)
     if not isinstance(value, list) or not value:
+        if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
+            rule = f"column {column} is text that is no JSON"
+            raise BadData(
+                f"{field}.source", row.place, rule, "Write the list of {role, content} as JSON, such as with json.dumps in Python"
+            )
         raise BadData(f"{field}.source", row.place, f"column {column} is {described(value)}, not a list of {{role, content}}", way_out)
     return tuple(_turn(_Place(field, row, f"{column}[{number}]", way_out), message) for number, message in enumerate(value, start=1))
 

@@ -52,6 +52,9 @@ def data_files(field: str, dataset: Dataset, files: Sequence[File], told: Told) 
         raise BadData(f"{field}.source", dataset.source, f"there is no file with data (found {in_words(passed)})", way_out)
     if passed:
         told(f"{field}: {len(passed)} of {len(files)} files in {dataset.source} are no data and are passed over: {in_words(passed)}.")
+    texts = [file.name for file in chosen if structured and not file.asked and file.kind not in ROWS]
+    if texts:
+        told(f"{field}: {in_words(texts)} in {dataset.source} {'is' if len(texts) == 1 else 'are'} read as text beside files with rows.")
     return chosen
 
 

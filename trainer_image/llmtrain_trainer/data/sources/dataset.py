@@ -24,9 +24,11 @@ __all__ = ["Row", "dataset_files", "held_back", "in_batches", "optional_columns"
 DATA_PATTERNS = tuple(f"*.{kind}{packed}" for kind in READERS for packed in ("", ".gz", ".zst"))
 """What is downloaded of a dataset repository when the source names no path in it."""
 
-MOST_NULL = 0.5
-"""Share of rows without a value beyond which the column is taken for the wrong one."""
+MOST_SILENT = 0.5
+"""Share of rows that say nothing beyond which the column is taken for the wrong one."""
 
+COLUMN_KEYS = {"text": ("text",), "promptCompletion": ("prompt", "completion"), "messages": ("messages",)}
+"""Fields of `columns` that name what a format reads."""
 
 MEDIA = ("image", "images", "audio", "audios", "video", "videos")
 """Columns that hold what is not text."""
@@ -42,9 +44,7 @@ def optional_columns(dataset: Dataset) -> tuple[str, ...]:
 
 def wanted_columns(dataset: Dataset) -> tuple[str, ...]:
     """Columns that this dataset's format reads."""
-    columns = dataset.columns
-    by_format = {"text": (columns.text,), "promptCompletion": (columns.prompt, columns.completion), "messages": (columns.messages,)}
-    return by_format[dataset.format]
+    return tuple(getattr(dataset.columns, key) for key in COLUMN_KEYS[dataset.format])
 
 
 def dataset_files(field: str, dataset: Dataset, told: Told = untold) -> list[File]:
@@ -54,19 +54,37 @@ def dataset_files(field: str, dataset: Dataset, told: Told = untold) -> list[Fil
 
 
 def read_rows(field: str, dataset: Dataset, files: Sequence[File], reading: Reading | None = None) -> Iterator[Row]:
-    """All rows but those that are null, file after file; at most dataset.max_samples. `reading` counts what a person has to know.
+    """All rows but those that say nothing, file after file; at most dataset.max_samples. `reading` counts what a person has to know.
 
-    Raises BadData with file and row, Unreachable where a store does not answer.
+    A row says nothing where what is learned of it is null or empty. Raises BadData with file and row, Unreachable where a store does not
+    answer.
     """
     counted = Reading() if reading is None else reading
-    rows = (row for file in files for row in _rows(field, dataset, file, counted))
+    rows = (row for file in files for row in _rows(field, dataset, file, counted, beside=len(files) > 1))
     yield from islice(rows, dataset.max_samples)
-    if counted.nulls > MOST_NULL * counted.rows:
+    if counted.strays and counted.rows == len(counted.strays):
+        yield counted.strays[0]
+    if counted.silent > MOST_SILENT * counted.rows:
+        if all(file.kind not in ROWS for file in files):
+            rule = f"{counted.silent} of {counted.rows} text files are empty (the first: {counted.first_silent})"
+            raise BadData(f"{field}.source", dataset.source, rule, "Name files that hold text")
         columns = " and ".join(wanted_columns(dataset))
-        rule = f"{columns} is null in {counted.nulls} of {counted.rows} rows (the first: {counted.first_null})"
-        raise BadData(
-            f"{field}.source", dataset.source, rule, f"Set {field}.columns to the columns that hold the data, or leave such rows out"
-        )
+        rule = f"{columns} is null or empty in {counted.silent} of {counted.rows} rows (the first: {counted.first_silent})"
+        way_out = f"Set {field}.columns to the columns that hold the data, or leave such rows out"
+        raise BadData(f"{field}.source", dataset.source, rule, way_out)
+    if not counted.rows:
+        what = "the file is empty" if len(files) == 1 else f"all {len(files)} files are empty"
+        raise BadData(f"{field}.source", dataset.source, f"there is no row in it: {what}", "Name files that hold data")
+
+
+def says_nothing(dataset: Dataset, row: Row) -> bool:
+    """Whether a column is null, or the one that is learned is empty. A prompt may be empty text."""
+    values = [row.values[column] for column in wanted_columns(dataset) if column in row.values]
+    return any(value is None for value in values) or (bool(values) and _is_empty(values[-1]))
+
+
+def _is_empty(value: Any) -> bool:
+    return value == [] or (isinstance(value, str) and value.strip() in ("", "[]"))
 
 
 def in_batches(rows: Iterable[Row], characters: int, most: int) -> Iterator[list[Row]]:
@@ -91,7 +109,7 @@ def held_back(dataset: Dataset, row: Row, share: float) -> bool:
     return int.from_bytes(hashlib.blake2b(said.encode(), digest_size=8).digest(), "big") < share * 2**64
 
 
-def _rows(field: str, dataset: Dataset, file: File, counted: Reading) -> Iterator[Row]:
+def _rows(field: str, dataset: Dataset, file: File, counted: Reading, *, beside: bool) -> Iterator[Row]:
     columns = wanted_columns(dataset)
     optional = optional_columns(dataset)
     asked = Asked(
@@ -104,20 +122,41 @@ def _rows(field: str, dataset: Dataset, file: File, counted: Reading) -> Iterato
     done = 0
     try:
         with file.open() as stream:
-            for row in reader_of(file)(asked, file, stream):
+            for row in _known(dataset, file, reader_of(file)(asked, file, stream), counted, beside=beside and not file.asked):
                 counted.rows += 1
-                if any(column in row.values and row.values[column] is None for column in columns):
-                    counted.nulls += 1
-                    counted.first_null = counted.first_null or row.place
+                done += 1
+                if says_nothing(dataset, row):
+                    counted.silent += 1
+                    counted.first_silent = counted.first_silent or row.place
                 else:
                     yield _whole_text(row, (*columns, *optional), counted)
-                done += 1
     except (BadData, Unreachable, MemoryError, GeneratorExit):
         raise
     except Exception as error:
         place = f"{file.uri} row {done + 1}" if done or file.kind in ROWS else file.uri
         raise _unreadable(f"{field}.source", place, file, error) from error
-    counted.empty_files += not done
+    counted.empty_files += not done and file.kind in ROWS and not any(row.place == f"{file.uri} row 1" for row in counted.strays)
+
+
+def _known(dataset: Dataset, file: File, rows: Iterator[Row], counted: Reading, *, beside: bool) -> Iterator[Row]:
+    """Rows of a file, but of a .json file among others that is a single object without a column that is read: it tells of the data."""
+    if not beside:
+        yield from rows
+        return
+    first = [replace(row, beside=True) for row in islice(rows, 2)]
+    if len(first) == 1 and file.kind == "json" and _tells_of_data(dataset, first[0]):
+        counted.rows += 1
+        counted.strays.append(first[0])
+        return
+    yield from first
+    yield from (replace(row, beside=True) for row in rows)
+
+
+def _tells_of_data(dataset: Dataset, row: Row) -> bool:
+    """Whether none of its columns is read and it is no wrapper around rows."""
+    return not set(wanted_columns(dataset)) & row.values.keys() and not any(
+        isinstance(value, list) and value and isinstance(value[0], dict) for value in row.values.values()
+    )
 
 
 def _unreadable(field: str, place: str, file: File, error: Exception) -> BadData | Unreachable:

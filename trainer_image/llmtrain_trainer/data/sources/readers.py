@@ -7,7 +7,7 @@ import io
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -21,6 +21,12 @@ LONGEST_DOCUMENT = 4 << 30
 
 LONGEST_LINE = 1 << 30
 """Bytes of one line of JSON lines or CSV."""
+
+SEPARATORS = (";", "\t", "|")
+"""What other programs put between the columns of a CSV file."""
+
+LONGEST_NAME = 200
+"""Characters of the name of a column."""
 
 MARK = "\ufeff"
 """What Windows' editors put at the start of a file (byte order mark). It is no text."""
@@ -36,6 +42,9 @@ class Row:
     values: dict[str, Any]
     unread: tuple[str, ...] = ()
     """Names of columns that the file has and that were not read."""
+
+    beside: bool = False
+    """Whether it is of a file that lies in a directory with others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +81,7 @@ def read_jsonl(asked: Asked, file: File, stream: IO[bytes]) -> Iterator[Row]:
     """One object a line."""
     for number, line in _lines(asked, file, stream):
         if text := line.strip().lstrip(MARK):
-            yield _object(asked, file, number, _parsed(asked, file, number, text, "Write one JSON object a line"))
+            yield _object(asked, file, number, _parsed(asked, file, number, text, f"Write one JSON object a line{_if_whole(text)}"))
 
 
 def read_json(asked: Asked, file: File, stream: IO[bytes]) -> Iterator[Row]:
@@ -176,10 +185,25 @@ def _check_pages(metadata: Any, columns: list[str] | None) -> None:
                 raise UnfitFileError(f"its column {column.path_in_schema} unpacks to over {MOST_TIMES} times its own size")
 
 
-def _check_header(asked: Asked, file: File, names: Any) -> None:
+def _check_header(asked: Asked, file: File, names: Sequence[str]) -> None:
+    whole = ",".join(names)
+    if not set(asked.columns) & set(names) and (separator := next((s for s in SEPARATORS if s in whole), None)):
+        said = {"\t": "tabs"}.get(separator, separator)
+        code = f"csv.writer(sys.stdout).writerows(csv.reader(sys.stdin, delimiter={separator!r}))"
+        way_out = f'Write it with commas: python3 -c "import csv, sys; {code}" < old.csv > new.csv'
+        raise _bad(asked, file.uri, f"its columns are separated by {said}, and a .csv file is read with commas", way_out)
+    if names and not set(asked.columns) & set(names) and any(_is_value(name) for name in names):
+        rule = f"its first line names no columns (found {first_line(ValueError(whole))})"
+        way_out = f"Put a line with the names of the columns first: {','.join(asked.columns)}"
+        raise _bad(asked, file.uri, rule, way_out)
     twice = [name for name, count in Counter(names).items() if count > 1 and name in asked.columns]
     if twice:
         raise _bad(asked, file.uri, f"its header names column {twice[0]} twice", "Give each column a name of its own")
+
+
+def _is_value(name: str) -> bool:
+    """Whether it is rather a number or a text than the name of a column."""
+    return len(name) > LONGEST_NAME or name.strip().lstrip("-").replace(".", "", 1).isdigit()
 
 
 def _lines(asked: Asked, file: File, stream: IO[bytes]) -> Iterator[tuple[int, str]]:
@@ -228,6 +252,11 @@ def _parsed(asked: Asked, file: File, number: int, text: str, way_out: str) -> A
         raise _bad_row(asked, file, number, f"it is not JSON ({_said(error)})", way_out) from error
 
 
+def _if_whole(text: str) -> str:
+    """For a line that begins a list: the file may be one JSON document."""
+    return ", or end the file's name in .json if it is one list" if text.startswith("[") else ""
+
+
 def _said(error: Exception) -> str:
     return f"{error.msg.removesuffix(' at')} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else first_line(error)
 
@@ -236,7 +265,9 @@ def _object(asked: Asked, file: File, number: int, value: Any) -> Row:
     if value is None:
         return Row(_place(file, number), dict.fromkeys(asked.columns))
     if not isinstance(value, dict):
-        raise _bad_row(asked, file, number, f"it is a {type(value).__name__}, not an object", 'Write objects such as {"text": "..."}')
+        whole = _if_whole("[") if file.kind != "json" and isinstance(value, list) else ""
+        way_out = f'Write objects such as {{"{asked.columns[0]}": ...}}{whole}'
+        raise _bad_row(asked, file, number, f"it is a {type(value).__name__}, not an object", way_out)
     return Row(_place(file, number), value)
 
 

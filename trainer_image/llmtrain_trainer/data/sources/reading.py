@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from llmtrain_trainer.data.sources.local_files import in_words
+from llmtrain_trainer.data.sources.readers import Row
 
 
 @dataclass(slots=True)
@@ -13,11 +16,14 @@ class Reading:
     rows: int = 0
     """Rows found, those that are passed over too."""
 
-    nulls: int = 0
-    """Rows passed over since a column that is needed is null."""
+    silent: int = 0
+    """Rows passed over since they say nothing: a column that is needed is null, or what is learned is empty."""
 
-    first_null: str = ""
+    first_silent: str = ""
     """File and row of the first of them."""
+
+    strays: list[Row] = field(default_factory=list)
+    """Single objects of .json files that lie beside data and are none."""
 
     halves: int = 0
     """Rows in which one half of a surrogate pair stood alone: JSON can write that, text cannot hold it."""
@@ -31,8 +37,13 @@ class Reading:
     def by_kind(self, field: str) -> dict[str, str]:
         """The same, by what it is of."""
         said = {}
-        if self.nulls:
-            said["nulls"] = f"{field}: {self.nulls} of {self.rows} rows are null and were passed over (the first: {self.first_null})."
+        if self.silent:
+            rows = f"{self.silent} of {self.rows} rows are null or empty"
+            said["silent"] = f"{field}: {rows} and were passed over (the first: {self.first_silent})."
+        if self.strays:
+            names = in_words([row.place.removesuffix(" row 1") for row in self.strays])
+            verbs = ("holds", "was") if len(self.strays) == 1 else ("hold", "were")
+            said["strays"] = f"{field}: {names} {verbs[0]} none of the columns that are read and {verbs[1]} passed over."
         if self.halves:
             rows = "row holds" if self.halves == 1 else "rows hold"
             said["halves"] = f"{field}: {self.halves} {rows} halves of surrogate pairs; each half became U+FFFD."

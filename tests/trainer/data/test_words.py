@@ -1,0 +1,284 @@
+"""What is said of data, templates and tokenizers that cannot be used: the cause, and a way out that works."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import chat_kinds as kinds
+import pytest
+from small_job import Job, config_of, sentence
+
+from llmtrain_trainer.config import TokenizerTraining, TrainerConfig
+from llmtrain_trainer.data.bad_data import BadData
+from llmtrain_trainer.prepare import tokenizer as tokenizers
+from llmtrain_trainer.prepare import tokenizer_checks
+from llmtrain_trainer.run_dir.notices import told
+
+ROWS = [{"text": sentence(i)} for i in range(60)]
+LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
+
+
+def put(job: Job, name: str, content: str) -> str:
+    path = job.root / "files" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    return f"file://{path}"
+
+
+def refusal(job: Job, config: TrainerConfig) -> str:
+    with pytest.raises(BadData) as raised:
+        job.prepare(config)
+    return str(raised.value)
+
+
+def separated(separator: str, text: str = "a; b, c\td|e") -> str:
+    out = io.StringIO()
+    csv.writer(out, delimiter=separator).writerows([["id", "text"], *([i, f"{text} {row['text'].strip()}"] for i, row in enumerate(ROWS))])
+    return out.getvalue()
+
+
+PAIRS = "prompt,completion\n" + "".join(f"q{i},a{i}\n" for i in range(30))
+UNREADABLE: dict[str, tuple[str, str, dict[str, Any], str]] = {
+    "empty.jsonl": ("empty.jsonl", "", {}, "there is no row in it: the file is empty. Name files that hold data."),
+    "blank.jsonl": ("blank.jsonl", "\n \n", {}, "there is no row in it: the file is empty"),
+    "no rows.json": ("list.json", "[]", {}, "there is no row in it: the file is empty"),
+    "header.csv": ("header.csv", "text\n", {}, "there is no row in it: the file is empty"),
+    "empty.txt": ("empty.txt", " \n", {}, "1 of 1 text files are empty (the first: file://"),
+    "empty rows": ("a.jsonl", '{"text": " "}\n' * 4, {}, "text is null or empty in 4 of 4 rows"),
+    "data": (
+        "a.json",
+        json.dumps({"data": ROWS, "version": 1}),
+        {},
+        "one object that holds the rows under data, not a row. Write the list",
+    ),
+    "train": ("a.jsonl", json.dumps({"train": ROWS}), {}, "one object that holds the rows under train, not a row"),
+    "columns": ("a.json", json.dumps({"text": ["a", "b"]}), {}, "column text is a list, not text. Write a row for each text of the list"),
+    "list in jsonl": ("a.jsonl", json.dumps(ROWS), {}, "row 1: it is a list, not an object. Write objects such as"),
+    "json in jsonl": ("a.jsonl", json.dumps(ROWS, indent=1), {}, "or end the file's name in .json if it is one list"),
+    "semicolons": ("a.csv", separated(";"), {}, "its columns are separated by ;, and a .csv file is read with commas"),
+    "tabs": ("a.csv", separated("\t"), {}, "its columns are separated by tabs"),
+    "bars": ("a.csv", separated("|"), {}, "its columns are separated by |"),
+    "no header": ("a.csv", "".join(f"{i},some text\n" for i in range(30)), {}, "its first line names no columns (found 0,some text)"),
+    "almost": ("a.csv", "id, Text\n1,x\n", {}, '(found " Text", id). Set dataset[0].columns.text to " Text", if it holds it.'),
+    "renamed": (
+        "a.jsonl",
+        '{"question": "q", "answer": "a"}\n',
+        {"format": "promptCompletion"},
+        "Set dataset[0].columns.prompt to question and dataset[0].columns.completion to answer, if they hold them.",
+    ),
+    "unknown": ("a.jsonl", '{"x": "q", "y": "a"}\n', {}, "(found x, y). Set dataset[0].columns.text to the column that holds it."),
+    "pairs as messages": ("a.csv", PAIRS, {"format": "messages"}, "Set dataset[0].format to promptCompletion."),
+    "messages as text": ("a.jsonl", '{"messages": [{"role": "user", "content": "q"}]}\n', {}, "Set dataset[0].format to messages."),
+    "python in csv": (
+        "a.csv",
+        "messages\n\"[{'role': 'user'}]\"\n",
+        {"format": "messages"},
+        "column messages is text that is no JSON. Write",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_data_in_another_form_is_told_its_form_and_the_way_out(job: Job, name: str) -> None:
+    file, content, settings, message = UNREADABLE[name]
+    config = config_of([{"source": put(job, file, content), **settings}], task="sft" if settings else "pretrain")
+    if config.task == "sft":  # the tokenizer is trained on the same rows, and would be the first to meet them
+        kinds.tokenizer(kinds.CHATML).save_pretrained(job.root / "tok")
+        config = config.model_copy(update={"tokenizer": config.tokenizer.model_validate({"source": f"file://{job.root / 'tok'}"})})  # type: ignore[union-attr]
+    said = refusal(job, config)
+    assert message in said
+    assert "sequenceLength" not in said
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_the_command_that_writes_commas_makes_a_file_that_is_read(job: Job, separator: str, capsys: pytest.CaptureFixture[str]) -> None:
+    source = put(job, "a.csv", separated(separator))
+    said = refusal(job, config_of([{"source": source}]))
+    code = said.partition('python3 -c "')[2].partition('" <')[0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.stdin", io.StringIO(separated(separator)))
+        exec(code, {})  # what the message tells a person to run
+    assert job.prepare(config_of([{"source": put(job, "b.csv", capsys.readouterr().out)}])).train_samples > 0
+
+
+def test_a_wrapped_list_is_read_once_it_is_written_alone(job: Job) -> None:
+    assert "jq '.data' old.json > new.json" in refusal(job, config_of([{"source": put(job, "a.json", json.dumps({"data": ROWS}))}]))
+    assert job.prepare(config_of([{"source": put(job, "b.json", json.dumps(ROWS))}])).train_samples > 0
+
+
+@pytest.mark.parametrize("name", ["meta.json", "config.json", "zz/package.json", "0.json"])
+def test_an_object_beside_data_that_is_no_row_is_passed_over_and_named(job: Job, name: str) -> None:
+    put(job, "a.jsonl", LINES)
+    put(job, name, '{"name": "x", "rows": 60, "splits": ["train"]}')
+    assert job.prepare(config_of([{"source": f"file://{job.root}/files"}])).datasets[0].train.documents == 60
+    assert any(f"{name} holds none of the columns that are read and was passed over" in line for line in told(job.run))
+    assert not any("empty" in line for line in told(job.run))
+
+
+def test_what_may_be_rows_beside_data_is_never_passed_over(job: Job) -> None:
+    put(job, "a.jsonl", LINES)
+    source = [{"source": f"file://{job.root}/files"}]
+    put(job, "b.json", json.dumps({"data": ROWS}))
+    assert "b.json row 1: it is one object that holds the rows under data" in refusal(job, config_of(source))
+    put(job, "b.json", json.dumps([{"other": "x"}, {"other": "y"}]))
+    assert "b.json row 1 (found other)" in refusal(job, config_of(source))
+    (job.root / "files" / "b.json").unlink()
+    put(job, "stats.csv", "name,n\nx,3\n")
+    assert "or leave this file out with a glob, such as *.jsonl" in refusal(job, config_of(source))
+    assert job.prepare(config_of([{"source": f"file://{job.root}/files/*.jsonl"}])).train_samples > 0
+
+
+def test_a_directory_of_objects_alone_in_another_form_is_refused_with_what_was_found(job: Job) -> None:
+    for i in range(3):
+        put(job, f"{i}.json", '{"body": "x"}')
+    assert "0.json row 1 (found body). Set dataset[0].columns.text to body" in refusal(
+        job, config_of([{"source": f"file://{job.root}/files"}])
+    )
+
+
+def test_a_text_beside_files_with_rows_is_read_and_named(job: Job) -> None:
+    put(job, "a.jsonl", LINES)
+    put(job, "requirements.txt", "torch\n")
+    job.prepare(config_of([{"source": f"file://{job.root}/files"}]))
+    assert any("requirements.txt in file://" in line and "is read as text beside files with rows" in line for line in told(job.run))
+
+
+# Tokenizers
+
+
+def chat(job: Job, template: str | None = kinds.CHATML, edit: Callable[[Path], None] = lambda _: None, **tokenizer: Any) -> TrainerConfig:
+    """A job of conversations with a tokenizer whose directory `edit` changes."""
+    directory = job.root / "tok"
+    kinds.tokenizer(template).save_pretrained(directory)
+    edit(directory)
+    turns = [[{"role": "user", "content": f"What {i}?"}, {"role": "assistant", "content": f"four {i}"}] for i in range(9)]
+    dataset = {"source": job.rows_file("chat.jsonl", [{"messages": some} for some in turns]), "format": "messages"}
+    training = {"sequenceLength": 64, "packing": False}
+    return config_of([dataset], task="sft", training=training, tokenizer={"source": f"file://{directory}", **tokenizer})
+
+
+def with_setting(**changes: Any) -> Callable[[Path], None]:
+    def edit(directory: Path) -> None:
+        path = directory / "tokenizer_config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+    return edit
+
+
+def with_tokenizer_json(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
+    def edit(directory: Path) -> None:
+        path = directory / "tokenizer.json"
+        found = json.loads(path.read_text())
+        change(found)
+        path.write_text(json.dumps(found))
+
+    return edit
+
+
+@pytest.mark.parametrize("name", ["eos_token", "bos_token", "pad_token", "unk_token"])
+def test_a_special_token_that_the_vocabulary_lacks_is_refused_and_both_ways_out_work(job: Job, name: str) -> None:
+    said = refusal(job, chat(job, edit=with_setting(**{name: "<|nope|>"})))
+    assert f"spec.tokenizer.source is file://{job.root}/tok: its {name} is <|nope|>, which is not in the vocabulary" in said
+    assert job.prepare(chat(job, edit=with_setting(**{name: "<|im_end|>"}))).train_samples == 9
+
+    def add(directory: Path) -> None:
+        with_setting(**{name: "<|nope|>"})(directory)
+        token = {"content": "<|nope|>", "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+        with_tokenizer_json(lambda found: found["added_tokens"].append({"id": 400, **token}))(directory)
+
+    assert job.prepare(chat(job, edit=add)).train_samples == 9
+
+
+def test_a_tokenizer_without_an_end_token_is_named_as_the_manifest_names_it(job: Job) -> None:
+    said = refusal(job, chat(job, edit=with_setting(eos_token=None)))
+    assert said.startswith(f"spec.tokenizer.source is file://{job.root}/tok: the tokenizer in it has no end token (eos_token)")
+    assert str(job.cache) not in said
+    assert job.prepare(chat(job, edit=with_setting(eos_token="<|im_end|>"))).train_samples == 9
+
+
+def test_token_ids_beyond_all_use_are_refused_before_the_library_reads_them(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[Path] = []
+    monkeypatch.setattr(tokenizers, "load", lambda directory, *_: loaded.append(directory))
+
+    def in_vocabulary(found: dict[str, Any]) -> None:
+        found["model"]["vocab"]["zz"] = 2**31 - 2
+
+    def added(found: dict[str, Any]) -> None:
+        found["added_tokens"][-1]["id"] = 2**31 - 2
+
+    for edit in (with_tokenizer_json(in_vocabulary), with_tokenizer_json(added), with_setting(added_tokens_decoder={"2147483646": {}})):
+        assert f"the id 2147483646, and ids end at {tokenizer_checks.HIGHEST_ID}" in refusal(job, chat(job, edit=edit))
+    assert loaded == []
+
+
+def test_a_tokenizer_that_makes_other_tokens_each_time_is_refused(job: Job) -> None:
+    edit = with_tokenizer_json(lambda found: found["model"].update(dropout=0.1))
+    assert "has a dropout in the model" in refusal(job, chat(job, edit=edit))
+
+
+def test_words_without_end_are_cut_before_a_tokenizer_is_trained_on_them(job: Job) -> None:
+    word = "x" * (5 * tokenizers.LONGEST_WORD + 7)
+    assert [len(piece) for piece in tokenizers.cut(f"a {word} b")] == [tokenizers.LONGEST_WORD + 2] + 4 * [tokenizers.LONGEST_WORD] + [9]
+    assert "".join(tokenizers.cut(f"a {word} b")) == f"a {word} b"
+    assert tokenizers.cut(sentence(1)) == [sentence(1)]
+    job.prepare(config_of([{"source": job.rows_file("w.jsonl", [*ROWS, {"text": word}])}]))
+    assert any("1 document holds words of more than 4,096 letters without white space, which were cut" in line for line in told(job.run))
+
+
+def test_what_a_library_is_given_to_train_on_holds_no_longer_word(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    longest: list[int] = []
+    train = tokenizers.train
+
+    def counted(settings: TokenizerTraining, texts: tokenizers.Texts) -> Any:
+        longest.append(max(len(word) for text in texts() for word in text.split()))
+        return train(settings, texts)
+
+    monkeypatch.setattr(tokenizers, "train", counted)
+    job.prepare(config_of([{"source": job.rows_file("w.jsonl", [*ROWS, {"text": "y" * 100_000}])}]))
+    assert longest == [tokenizers.LONGEST_WORD]
+
+
+# Templates
+
+BROKEN = {
+    "syntax": ("{% for m in messages %}{{ m.content }", "unexpected '}' in its line 1"),
+    "filter": ("{% for m in messages %}\n{{ m.content | shout }}{% endfor %}", "No filter named 'shout' in its line 2"),
+    "function": ("{% for m in messages %}{{ say(m.content) }}{% endfor %}", "'say' is undefined"),
+    "variable": ("{{ settings.x }}{% for m in messages %}{{ m.content }}{% endfor %}", "'settings' is undefined"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_template_is_told_of_itself_and_no_row_is_blamed(job: Job, name: str) -> None:
+    template, why = BROKEN[name]
+    said = refusal(job, chat(job, template))
+    assert said.startswith(f"spec.tokenizer.source is file://{job.root}/tok: its chat template can write no conversation ({why}).")
+    assert "row" not in said
+    given = refusal(job, chat(job, chatTemplate=template))
+    assert given.startswith("spec.tokenizer.chatTemplate is ")
+    assert given.endswith(f"the template can write no conversation ({why}). Correct the template.")
+    assert job.prepare(chat(job, template, chatTemplate=kinds.CHATML)).train_samples == 9
+
+
+def test_a_template_that_refuses_one_conversation_names_its_row(job: Job) -> None:
+    template = "{% if messages | length < 3 %}{{ raise_exception('a system message is needed') }}{% endif %}"
+    said = refusal(job, chat(job, template))
+    assert "chat.jsonl row 1: the chat template refuses the conversation (a system message is needed)" in said
+
+
+def test_a_template_that_writes_no_answer_is_refused(job: Job) -> None:
+    said = refusal(job, chat(job, "Hello!"))
+    assert "9 left out as empty or without an answer to learn; " in said
+    assert "the chat template leaves out the text of 9 turns" in said
+
+
+def test_the_built_in_template_is_told_of(job: Job) -> None:
+    job.prepare(chat(job, None))
+    assert any("the tokenizer has no chat template; 9 conversations are written in a plain form" in line for line in told(job.run))
+    job.prepare(chat(job, None, chatTemplate=kinds.CHATML))
+    assert not any("has no chat template" in line for line in job.said)

@@ -1,0 +1,99 @@
+"""What is said where a row lacks a column that the format reads: what was found, and the change that makes it readable.
+
+Pure; called by formats. Forms that are known elsewhere are named: to name their columns one by one would be refused next.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmtrain_trainer.config.dataset import Dataset
+from llmtrain_trainer.data.bad_data import BadData
+from llmtrain_trainer.data.formats.turns import SHAREGPT, SHAREGPT_WAY_OUT, is_sharegpt
+from llmtrain_trainer.data.sources.dataset import COLUMN_KEYS, Row, wanted_columns
+
+MOST_NAMES = 20
+LONGEST_NAME = 60
+"""Names that are shown, and characters of each: a file without a header has its first row for names."""
+
+ALSO_CALLED: dict[str, tuple[str, ...]] = {
+    "text": ("content", "contents", "body", "document", "passage", "article", "story", "code", "raw_content"),
+    "prompt": ("question", "instruction", "query", "input", "inputs", "source", "user", "problem"),
+    "completion": ("answer", "response", "output", "outputs", "target", "assistant", "solution", "reply"),
+    "messages": ("conversation", "conversations", "dialog", "dialogue", "chat", "turns", "message"),
+}
+"""What others call the columns that formats read."""
+
+
+def missing(field: str, dataset: Dataset, row: Row, key: str) -> BadData:
+    """For `columns.<key>`, whose column `row` does not have."""
+    column = getattr(dataset.columns, key)
+    rule = f"there is no such column in {row.place} (found {_shown(row)})"
+    return known_form(field, dataset, row) or BadData(f"{field}.columns.{key}", column, rule, _way_out(field, dataset, row, key))
+
+
+def known_form(field: str, dataset: Dataset, row: Row) -> BadData | None:
+    """For a row in a form that is known elsewhere, None for others."""
+    values = row.values
+    turns = values.get("conversations")
+    if isinstance(turns, list) and turns and is_sharegpt(turns[0]):
+        return BadData(f"{field}.source", row.place, f"conversations[1] {SHAREGPT}", SHAREGPT_WAY_OUT)
+    if {"instruction", "input", "output"} <= values.keys():
+        rule = f"it is in Alpaca's form (instruction, input, output), which format {dataset.format} does not read"
+        way_out = "Write instruction and input as one column prompt and output as column completion, with format promptCompletion"
+        return BadData(f"{field}.source", row.place, rule, way_out)
+    if wrapper := holds_rows(dataset, row):
+        rule = f"it is one object that holds the rows under {wrapper}, not a row"
+        return BadData(f"{field}.source", row.place, rule, f"Write the list alone, such as with jq '.{wrapper}' old.json > new.json")
+    return None
+
+
+def holds_rows(dataset: Dataset, row: Row) -> str | None:
+    """The key of an object that wraps a list of rows: {"data": [{...}, ...]}. A list of messages is no list of rows."""
+    for key, value in row.values.items():
+        first = value[0] if isinstance(value, list) and value else None
+        if isinstance(first, dict) and not is_sharegpt(first) and "role" not in first and key not in wanted_columns(dataset):
+            return key
+    return None
+
+
+def _way_out(field: str, dataset: Dataset, row: Row, key: str) -> str:
+    other = next((name for name in COLUMN_KEYS if name != dataset.format and _has_all(dataset, row, name)), None)
+    if other is not None:
+        return f"Set {field}.format to {other}"
+    names = {key: _likely(dataset, row, key) for key in COLUMN_KEYS[dataset.format] if getattr(dataset.columns, key) not in row.values}
+    if all(names.values()):
+        renamed = " and ".join(f"{field}.columns.{key} to {_quoted(str(name))}" for key, name in names.items())
+        return f"Set {renamed}, if {'they hold them' if len(names) > 1 else 'it holds it'}"
+    apart = ", or leave this file out with a glob, such as *.jsonl" if row.beside else ""
+    return f"Set {field}.columns.{key} to the column that holds it{apart}"
+
+
+def _has_all(dataset: Dataset, row: Row, form: str) -> bool:
+    return all(getattr(dataset.columns, key) in row.values for key in COLUMN_KEYS[form])
+
+
+def _likely(dataset: Dataset, row: Row, key: str) -> str | None:
+    """The one column that is called almost so, or as others call it."""
+    wanted = {_plain(getattr(dataset.columns, key))}
+    alike = [name for name in row.values if _plain(name) in wanted]
+    also = [name for name in row.values if _plain(name) in ALSO_CALLED[key] and _fits(key, row.values[name])]
+    return next((names[0] for names in (alike, also) if len(names) == 1), None)
+
+
+def _fits(key: str, value: Any) -> bool:
+    return isinstance(value, list) if key == "messages" else isinstance(value, str)
+
+
+def _plain(name: str) -> str:
+    return name.strip().casefold()
+
+
+def _shown(row: Row) -> str:
+    names = sorted(_quoted(name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}...") for name in map(str, row.values))
+    return (", ".join(names[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")) or "none"
+
+
+def _quoted(name: str) -> str:
+    """In quotes where spaces at its ends would be lost."""
+    return name if name == name.strip() and name else f'"{name}"'

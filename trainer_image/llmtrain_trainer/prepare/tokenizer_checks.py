@@ -1,0 +1,91 @@
+"""What is refused of a tokenizer's files: ids that no library bears, special tokens that are not in the vocabulary.
+
+Called by tokenizer_place.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from llmtrain_trainer.data.bad_data import BadData
+
+HIGHEST_ID = (1 << 22) - 1
+"""Of a token: sixteen times the largest vocabulary in use. The tokenizers library keeps tables as long as the highest id."""
+
+NAMED = ("eos_token", "bos_token", "pad_token", "unk_token")
+"""Special tokens that training or generation uses."""
+
+_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json")
+
+
+def check_ids(field: str, source: str, files: Sequence[Path]) -> None:
+    """Before the library reads them. Raises BadData for a token id above HIGHEST_ID."""
+    for path in files:
+        for token, number in _ids(path):
+            if isinstance(number, int) and number > HIGHEST_ID:
+                rule = f"{path.name} gives the token {str(token)[:60]} the id {number}, and ids end at {HIGHEST_ID}"
+                raise BadData(field, source, rule, "Number the tokens without such a gap, or give another tokenizer")
+
+
+def check_loaded(field: str, source: str, tokenizer: Any, files: Sequence[Path]) -> None:
+    """Of a loaded tokenizer, to which the library has added what it lacked. Raises BadData where it cannot be used for training."""
+    if tokenizer.eos_token is None:
+        way_out = "Name one of its tokens as eos_token in tokenizer_config.json, if need be in a copy of the directory"
+        raise BadData(field, source, "the tokenizer in it has no end token (eos_token)", way_out)
+    if getattr(tokenizer.backend_tokenizer.model, "dropout", None):
+        rule = "its tokenizer.json has a dropout in the model, so that the same text becomes other tokens at each start"
+        raise BadData(field, source, rule, "Set model.dropout to null there")
+    known = set(tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False)) | {token for path in files for token, _ in _ids(path)}
+    named = [_read(path) for path in files if path.name in _SETTINGS]
+    for name in NAMED:
+        token = str(getattr(tokenizer, name))
+        said = name == "eos_token" or any(settings.get(name) for settings in named)
+        if said and getattr(tokenizer, name) is not None and token not in known:
+            rule = f"its {name} is {token}, which is not in the vocabulary of the tokenizer"
+            add = f"add {token} to tokenizer.json (added_tokens) with an id of its own"
+            way_out = f"Name a token that is there as {name} in tokenizer_config.json, or {add}"
+            raise BadData(field, source, rule, way_out)
+
+
+def _ids(path: Path) -> Iterator[tuple[str, Any]]:
+    """Tokens and ids that a file of a tokenizer gives."""
+    if path.name == "tokenizer.json":
+        found = _read(path)
+        model = found.get("model")
+        yield from _pairs(model.get("vocab") if isinstance(model, dict) else None)
+        yield from _added(found.get("added_tokens"))
+    elif path.name == "tokenizer_config.json":
+        declared = _read(path).get("added_tokens_decoder")
+        if isinstance(declared, dict):
+            yield from ((_content(token), int(number)) for number, token in declared.items() if str(number).isdecimal())
+    elif path.name in ("added_tokens.json", "vocab.json"):
+        yield from _pairs(_read(path))
+
+
+def _pairs(vocabulary: Any) -> Iterable[tuple[str, Any]]:
+    """Of a model's vocabulary: an object, or a list of [token, score]."""
+    if isinstance(vocabulary, dict):
+        return vocabulary.items()
+    return ((str(item[0]), number) for number, item in enumerate(vocabulary) if item) if isinstance(vocabulary, list) else ()
+
+
+def _added(tokens: Any) -> Iterator[tuple[str, Any]]:
+    for token in tokens if isinstance(tokens, list) else ():
+        if isinstance(token, dict):
+            yield _content(token), token.get("id")
+
+
+def _content(token: Any) -> str:
+    return str(token.get("content")) if isinstance(token, dict) else str(token)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """{} where it is no JSON object: the library says so better."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
