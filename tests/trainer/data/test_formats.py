@@ -137,7 +137,11 @@ BAD_ROWS = [
         {"format": "messages"},
         "messages[2] is a str, not an object with role and content",
     ),
-    ({"messages": TURNS[:2]}, {"format": "messages"}, "the conversation has no turn with role assistant"),
+    (
+        {"messages": [*TURNS[:2], {"role": "bot", "content": "four"}]},
+        {"format": "messages"},
+        "the conversation has no turn with role assistant to learn (found system, user, bot)",
+    ),
     ({"prompt": "x"}, {"format": "promptCompletion"}, "dataset[0].columns.completion is completion: there is no such column"),
 ]
 

@@ -11,6 +11,7 @@ from llmtrain_trainer.config.dataset import Dataset
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.formats.chat_template import A_DAY
 from llmtrain_trainer.data.rows import SetStats
+from llmtrain_trainer.data.sources import MOST_SILENT
 
 MOST_NAMES = 12
 
@@ -34,6 +35,7 @@ _SENTENCES: dict[str, Sentence] = {
     "text beside tool calls": lambda field, _, count: (
         f"{field}: {count} answers have both text and tool calls, of which the chat template writes the calls alone"
     ),
+    "no answer": lambda field, _, count: f"{field}: {count} conversations have no turn with role assistant: nothing of them is learned",
     "empty answer": lambda field, _, count: f"{field}: {count} answers are empty and are not learned",
     "answer changed": lambda field, _, count: f"{field}: the chat template writes {count} answers otherwise than they stand in the data",
     "unmarked answer": lambda field, _, count: (
@@ -130,6 +132,9 @@ def check(field: str, dataset: Dataset, stats: SetStats) -> None:
     """Raises BadData where rows are missing, or where most of what was to be learned is."""
     if not stats.rows:
         raise _no_rows(field, dataset, stats)
+    if stats.dropped > MOST_SILENT * (stats.documents + stats.dropped):
+        found = f"{stats.dropped} of {stats.documents + stats.dropped} documents are empty or have no answer to learn"
+        raise BadData(f"{field}.source", dataset.source, f"{found}{_why(field, stats)}", f"Leave them out, or check {field}.columns")
     lost, reasoned = stats.found.get("reasoning lost", 0), stats.found.get("reasoning", 0)
     if reasoned and lost == reasoned and not dataset.drop_reasoning:
         rule = f"the chat template drops the reasoning of all {lost} answers that have some, so that only what follows it would be learned"
@@ -148,6 +153,11 @@ def _no_rows(field: str, dataset: Dataset, stats: SetStats) -> BadData:
     if stats.form == "stream":
         way_out = "Give more data or a smaller training.sequenceLength"
     else:
-        why = next(iter(sentences(field, stats.model_copy(update={"dropped": 0}))), "")
-        found, way_out = f"{found}{'; ' + why if why else ''}", f"Check the data and {field}.columns"
+        found, way_out = f"{found}{_why(field, stats)}", f"Check the data and {field}.columns"
     return BadData(f"{field}.source", dataset.source, f"it makes no row of {stats.length} tokens (found {found})", way_out)
+
+
+def _why(field: str, stats: SetStats) -> str:
+    """What else is known of documents that were left out."""
+    why = next(iter(sentences(field, stats.model_copy(update={"dropped": 0}))), "")
+    return f"; {why}" if why else ""

@@ -50,6 +50,9 @@ _PRIVATE = re.compile(f"[{chr(MARKS)}-{chr(0x10FFFF)}]")
 _OWN_WORDS = ("assistant", "system", "developer")
 """Roles whose text may hold marks of reasoning and tool calls as tokens."""
 
+_OTHERS = {"user", "system", "developer", "tool"}
+"""Roles that no answer has: a conversation of these alone has none, and does not call it otherwise."""
+
 _SAYS_NOTHING = {"role", "content", "tool_calls", "tool_call_id", "id", "index", "timestamp", "created_at", "model", "finish_reason"}
 _SAYS_NOTHING |= {"reasoning_content", "thinking", "reasoning"}  # counted where the answer is located
 
@@ -125,6 +128,8 @@ class Renderer:
         spoke = [i for i, turn in enumerate(turns) if turn.message["role"] == "assistant" and i >= learn_from]
         if not spoke:
             roles = ", ".join(dict.fromkeys(turn.message["role"] for turn in turns[learn_from:])) or "none"
+            if {turn.message["role"] for turn in turns[learn_from:]} <= _OTHERS:
+                return Rendered(text="", answers=(), eos=False, found=Counter({"no answer": 1}))
             rule = f"the conversation has no turn with role assistant to learn (found {roles})"
             raise BadData(f"{self._field}.source", row.place, rule, "Leave it out, or name the role assistant")
         chat = self._chat(row, turns)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -77,10 +77,17 @@ def read_rows(field: str, dataset: Dataset, files: Sequence[File], reading: Read
         raise BadData(f"{field}.source", dataset.source, f"there is no row in it: {what}", "Name files that hold data")
 
 
-def says_nothing(dataset: Dataset, row: Row) -> bool:
-    """Whether a column is null, or the one that is learned is empty. A prompt may be empty text."""
-    values = [row.values[column] for column in wanted_columns(dataset) if column in row.values]
-    return any(value is None for value in values) or (bool(values) and _is_empty(values[-1]))
+def says_nothing(dataset: Dataset, row: Row, columns: Set[str]) -> bool:
+    """Whether a column is null, or the one that is learned is empty. A prompt may be empty text.
+
+    A column that is left out is null, as it is in a file with a table, where nothing stands in its place that other rows, with `columns`,
+    do not have.
+    """
+    wanted = wanted_columns(dataset)
+    values = [row.values.get(column) for column in wanted]
+    if not set(wanted) <= row.values.keys() and not row.values.keys() <= columns:
+        return not row.values
+    return any(value is None for value in values) or _is_empty(values[-1])
 
 
 def _is_empty(value: Any) -> bool:
@@ -125,10 +132,11 @@ def _rows(field: str, dataset: Dataset, file: File, counted: Reading, *, beside:
             for row in _known(dataset, file, reader_of(file)(asked, file, stream), counted, beside=beside and not file.asked):
                 counted.rows += 1
                 done += 1
-                if says_nothing(dataset, row):
+                if says_nothing(dataset, row, counted.columns):
                     counted.silent += 1
                     counted.first_silent = counted.first_silent or row.place
                 else:
+                    counted.columns |= row.values.keys()
                     yield _whole_text(row, (*columns, *optional), counted)
     except (BadData, Unreachable, MemoryError, GeneratorExit):
         raise

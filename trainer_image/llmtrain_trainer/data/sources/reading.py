@@ -22,6 +22,9 @@ class Reading:
     first_silent: str = ""
     """File and row of the first of them."""
 
+    columns: set[str] = field(default_factory=set)
+    """Names of all columns that rows have."""
+
     strays: list[Row] = field(default_factory=list)
     """Single objects of .json files that lie beside data and are none."""
 
