@@ -16,7 +16,7 @@ from small_job import Job, config_of, sentence
 
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.data.bad_data import BadData
-from llmtrain_trainer.notices import told
+from llmtrain_trainer.run_dir.notices import told
 
 
 def turns(answer: Any) -> list[dict[str, Any]]:

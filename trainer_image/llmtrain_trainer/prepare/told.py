@@ -11,7 +11,7 @@ from llmtrain_trainer.config.dataset import Dataset
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.formats.chat_template import A_DAY
 from llmtrain_trainer.data.rows import SetStats
-from llmtrain_trainer.data.sources import MOST_SILENT
+from llmtrain_trainer.data.sources.dataset import MOST_SILENT
 
 MOST_NAMES = 12
 
