@@ -136,7 +136,7 @@ def _rows(field: str, dataset: Dataset, file: File, counted: Reading, *, beside:
                     counted.silent += 1
                     counted.first_silent = counted.first_silent or row.place
                 else:
-                    counted.columns |= row.values.keys()
+                    counted.columns |= row.values.keys() if set(columns) <= row.values.keys() else set()
                     yield _whole_text(row, (*columns, *optional), counted)
     except (BadData, Unreachable, MemoryError, GeneratorExit):
         raise

@@ -23,7 +23,7 @@ class Reading:
     """File and row of the first of them."""
 
     columns: set[str] = field(default_factory=set)
-    """Names of all columns that rows have."""
+    """Names of all columns of rows that have those that are read."""
 
     strays: list[Row] = field(default_factory=list)
     """Single objects of .json files that lie beside data and are none."""
