@@ -156,7 +156,8 @@ def time_engine(config_text: str) -> dict[str, Any]:
 
     def step(number: int) -> float:
         ids = tokens(config, number)
-        batch = StepBatch(input_ids=ids[:, :-1], labels=ids[:, 1:], position_ids=positions, packed=False, target_tokens=rows * length)
+        columns = {"input_ids": ids[:, :-1], "labels": ids[:, 1:], "position_ids": positions}
+        batch = StepBatch(columns=columns, packed=False, target_tokens=rows * length)
         return float(engine.train_step(batch, learning_rate=3e-4, step=number, stop=False).loss)
 
     return clocked(step) | {"bytes": engine.memory_bytes()}

@@ -171,13 +171,8 @@ def train(config_text: str) -> list[int]:
     positions = torch.arange(length).repeat(rows, 1)
     for step in (1, 2):
         ids = torch.randint(0, LLAMA["vocab_size"], (rows, length + 1))
-        batch = StepBatch(
-            input_ids=ids[:, :-1],
-            labels=ids[:, 1:],
-            position_ids=positions,
-            packed=False,
-            target_tokens=config.batch.global_size * length,
-        )
+        columns = {"input_ids": ids[:, :-1], "labels": ids[:, 1:], "position_ids": positions}
+        batch = StepBatch(columns=columns, packed=False, target_tokens=config.batch.global_size * length)
         engine.train_step(batch, learning_rate=1e-3, step=step, stop=False)
     return of_all_ranks(engine.memory_bytes())
 

@@ -150,9 +150,8 @@ def batch_of(step: int, replica: int, replicas: int, packed: bool) -> Any:
     if packed:
         positions[:, LENGTH // 2 - 3 :] -= LENGTH // 2 - 3
     mine = slice(replica, None, replicas)
-    return StepBatch(
-        input_ids=ids[mine], labels=labels[mine], position_ids=positions[mine], packed=packed, target_tokens=int((labels != -100).sum())
-    )
+    columns = {"input_ids": ids[mine], "labels": labels[mine], "position_ids": positions[mine]}
+    return StepBatch(columns=columns, packed=packed, target_tokens=int((labels != -100).sum()))
 
 
 def run_cases(cases: Sequence[Case], steps: int) -> list[tuple[list[float], list[float], float]]:
@@ -185,7 +184,7 @@ def run_hf_trainer(case: Case, steps: int) -> Trace:
     config = config_of(case, steps)
     rows = []
     for batch in (batch_of(step, 0, 1, packed=False) for step in range(1, steps + 1)):
-        for ids, labels in zip(batch.input_ids, batch.labels, strict=True):
+        for ids, labels in zip(batch["input_ids"], batch["labels"], strict=True):
             # It shifts labels itself: the token before the first is no target, and what follows the last one is never read.
             rows.append({"input_ids": torch.cat([ids, ids[-1:]]), "labels": torch.cat([torch.tensor([-100]), labels])})
     with tempfile.TemporaryDirectory() as directory:

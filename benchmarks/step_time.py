@@ -123,9 +123,8 @@ def native(size: Size) -> Any:
     def run(steps: int) -> None:
         for step in range(1, steps + 1):
             ids = tokens(size, step)
-            batch = StepBatch(
-                input_ids=ids[:, :-1], labels=ids[:, 1:], position_ids=positions, packed=False, target_tokens=rows * size.length
-            )
+            columns = {"input_ids": ids[:, :-1], "labels": ids[:, 1:], "position_ids": positions}
+            batch = StepBatch(columns=columns, packed=False, target_tokens=rows * size.length)
             engine.train_step(batch, learning_rate=3e-4, step=step, stop=False)
 
     return run

@@ -9,7 +9,7 @@ from llmtrain_trainer.data.rows import open_rows
 
 def tokens(workdir: str) -> list[int]:
     rows = open_rows(Path(workdir, "node-0", "prepared", "train", "0"))
-    inputs, labels, _ = rows.take(np.arange(len(rows)))
+    inputs, labels, _ = rows.take(np.arange(len(rows))).values()
     return [*inputs.ravel().tolist(), *labels.ravel().tolist()]
 
 

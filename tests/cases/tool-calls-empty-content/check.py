@@ -10,7 +10,7 @@ from llmtrain_trainer.data.rows import open_rows
 
 prepared, texts = Path(sys.argv[1], "node-0", "prepared"), sys.argv[3:]
 tokenizer, rows = load_tokenizer(prepared / "tokenizer"), open_rows(prepared / "train" / "0")
-inputs, labels, _ = rows.take(np.arange(len(rows)))
+inputs, labels, _ = rows.take(np.arange(len(rows))).values()
 held = "\n".join(tokenizer.decode(row.tolist()) for row in inputs)
 learned = "\n".join(tokenizer.decode(row[row != -100].tolist()) for row in labels)
 content = {"inputs": held, "labels": learned}[sys.argv[2]]

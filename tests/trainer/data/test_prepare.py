@@ -25,7 +25,7 @@ def test_the_stream_is_every_document_joined_by_the_end_token_and_labels_are_one
     tokenizer = load_tokenizer(job.run.prepared / "tokenizer")
     expected = [token for i in range(30) for token in [*tokenizer(sentence(i))["input_ids"], tokenizer.eos_token_id]]
     rows = open_rows(job.run.prepared / "train" / "0")
-    inputs, labels, positions = rows.take(np.arange(len(rows)))
+    inputs, labels, positions = rows.take(np.arange(len(rows))).values()
     count = len(rows) * 16
     assert inputs.ravel().tolist() == expected[:count]
     assert labels.ravel().tolist() == expected[1 : count + 1]

@@ -31,7 +31,7 @@ def replicas(job: Job, config: TrainerConfig) -> list[Samples]:
 
 def global_rows(config: TrainerConfig, parts: list[StepBatch]) -> torch.Tensor:
     """All rows of a step in the order of consumption, [global, 3, length]."""
-    stacked = [torch.stack([part.input_ids, part.labels, part.position_ids], dim=1) for part in parts]
+    stacked = [torch.stack([part["input_ids"], part["labels"], part["position_ids"]], dim=1) for part in parts]
     by_replica = torch.stack(stacked).unflatten(1, (config.batch.accumulation, config.batch.micro_size))
     return by_replica.transpose(0, 1).flatten(0, 2)
 
@@ -52,21 +52,21 @@ def test_every_layout_sees_the_same_samples_in_the_same_order(job: Job, mixed: T
     config = in_layout(mixed, *layout)
     parts = [samples.step_batch(8 * (step - 1)) for samples in replicas(job, config)]
     assert torch.equal(global_rows(config, parts), global_rows(in_layout(mixed, 1, 8), [expected]))
-    assert {part.target_tokens for part in parts} == {int((expected.labels != -100).sum())}
+    assert {part.target_tokens for part in parts} == {int((expected["labels"] != -100).sum())}
 
 
 def test_a_resume_at_any_step_goes_on_with_the_undisturbed_stream(job: Job, mixed: TrainerConfig) -> None:
     undisturbed = open_samples(job.run.prepared, mixed, 1)
-    stream = [undisturbed.step_batch(8 * (step - 1)).input_ids for step in range(1, 30)]
+    stream = [undisturbed.step_batch(8 * (step - 1))["input_ids"] for step in range(1, 30)]
     resumed = open_samples(job.run.prepared, mixed, 1)
-    assert all(torch.equal(resumed.step_batch(8 * (step - 1)).input_ids, stream[step - 1]) for step in (29, 17, 18))
+    assert all(torch.equal(resumed.step_batch(8 * (step - 1))["input_ids"], stream[step - 1]) for step in (29, 17, 18))
 
 
 def test_one_epoch_of_the_only_dataset_sees_each_row_once(job: Job) -> None:
     config = config_of([{"source": job.text_file(count=100)}])
     steps = job.prepare(config).train_samples // 8
     samples = open_samples(job.run.prepared, in_layout(config, 1, 8), 0)
-    rows = torch.cat([samples.step_batch(8 * (step - 1)).input_ids for step in range(1, steps + 1)])
+    rows = torch.cat([samples.step_batch(8 * (step - 1))["input_ids"] for step in range(1, steps + 1)])
     assert len(torch.unique(rows, dim=0)) == steps * 8
 
 
@@ -100,7 +100,7 @@ def chat_config(job: Job, packing: bool, length: int = 128, **changes: Any) -> T
 def samples_of(batch: StepBatch) -> set[tuple[tuple[int, ...], tuple[int, ...]]]:
     """(inputs, labels) of each sample: rows are split where positions start again, and each part ends with its last target."""
     found = set()
-    for inputs, labels, positions in zip(batch.input_ids, batch.labels, batch.position_ids, strict=True):
+    for inputs, labels, positions in zip(batch["input_ids"], batch["labels"], batch["position_ids"], strict=True):
         starts = [*(positions == 0).nonzero().flatten().tolist(), len(positions)]
         for start, stop in pairwise(starts):
             targets = (labels[start:stop] != -100).nonzero()
@@ -130,19 +130,21 @@ def test_attention_made_from_position_ids_never_crosses_into_another_sample(job:
     job.prepare(config)
     tokenizer = load_tokenizer(job.run.prepared / "tokenizer")
     batch = open_samples(job.run.prepared, in_layout(config, 1, 8), 0).step_batch(0)
-    segments = (batch.position_ids == 0).cumsum(dim=1)
+    segments = (batch["position_ids"] == 0).cumsum(dim=1)
     visible = (segments[:, :, None] == segments[:, None, :]).tril()
     conversations = 0
     for row in range(8):
-        for place in (batch.labels[row] == tokenizer.eos_token_id).nonzero().flatten().tolist():
-            context = tokenizer.decode(batch.input_ids[row][visible[row, place]].tolist())
+        for place in (batch["labels"][row] == tokenizer.eos_token_id).nonzero().flatten().tolist():
+            context = tokenizer.decode(batch["input_ids"][row][visible[row, place]].tolist())
             answers = {part.split("<|end|>")[0] for part in context.split("Assistant:\n")[1:]}
             assert context.startswith("User:\n")
             assert len(answers) == 1  # every turn of one conversation gives the same answer, other conversations another
             conversations += 1
     assert conversations > 20
-    crossing = (segments[:, 1:] != segments[:, :-1]) & (batch.labels[:, :-1] != -100)
-    assert not (crossing & (batch.labels[:, :-1] == batch.input_ids[:, 1:]) & (batch.labels[:, :-1] != tokenizer.eos_token_id)).any()
+    crossing = (segments[:, 1:] != segments[:, :-1]) & (batch["labels"][:, :-1] != -100)
+    assert not (
+        crossing & (batch["labels"][:, :-1] == batch["input_ids"][:, 1:]) & (batch["labels"][:, :-1] != tokenizer.eos_token_id)
+    ).any()
 
 
 def test_labels_are_the_next_token_of_the_same_sample_or_none(job: Job) -> None:
@@ -150,8 +152,8 @@ def test_labels_are_the_next_token_of_the_same_sample_or_none(job: Job) -> None:
     job.prepare(config)
     eos = load_tokenizer(job.run.prepared / "tokenizer").eos_token_id
     batch = open_samples(job.run.prepared, in_layout(config, 1, 8), 0).step_batch(0)
-    inside = batch.position_ids[:, 1:] != 0
-    labels, following = batch.labels[:, :-1], batch.input_ids[:, 1:]
+    inside = batch["position_ids"][:, 1:] != 0
+    labels, following = batch["labels"][:, :-1], batch["input_ids"][:, 1:]
     assert torch.equal(labels[inside & (labels != -100)], following[inside & (labels != -100)])
     assert set(labels[~inside & (labels != -100)].tolist()) == {eos}
 
@@ -161,7 +163,7 @@ def test_targets_are_the_answers_and_their_end_tokens_alone(job: Job) -> None:
     job.prepare(config)
     tokenizer = load_tokenizer(job.run.prepared / "tokenizer")
     batch = open_samples(job.run.prepared, in_layout(config, 1, 8), 0).step_batch(0)
-    learned = tokenizer.decode(batch.labels[batch.labels != -100].tolist())
+    learned = tokenizer.decode(batch["labels"][batch["labels"] != -100].tolist())
     assert re.fullmatch(r"(Answer \d+<\|end\|>)+", learned)
 
 

@@ -45,11 +45,11 @@ def test_readers_wait_for_chunks_and_see_what_they_would_have_seen_later(job: Jo
     job.prepare(config)
     writer = threading.Timer(0.2, write_all, [job, config])
     writer.start()
-    early = [open_samples(job.run.prepared, config, 0).step_batch(8 * (step - 1)).input_ids for step in range(1, 150)]
+    early = [open_samples(job.run.prepared, config, 0).step_batch(8 * (step - 1))["input_ids"] for step in range(1, 150)]
     writer.join()
     assert len(chunks(job)) == 10
     late = open_samples(job.run.prepared, config, 0)
-    assert all(torch.equal(late.step_batch(8 * (step - 1)).input_ids, early[step - 1]) for step in reversed(range(1, 150)))
+    assert all(torch.equal(late.step_batch(8 * (step - 1))["input_ids"], early[step - 1]) for step in reversed(range(1, 150)))
 
 
 def test_a_stream_starts_again_in_another_order_and_sees_every_row_each_time(job: Job, config: TrainerConfig) -> None:
@@ -59,7 +59,7 @@ def test_a_stream_starts_again_in_another_order_and_sees_every_row_each_time(job
     write_all(job, config)
     rows = sum(json.loads((job.run.prepared / "train" / "0" / name / "set.json").read_text())["rows"] for name in chunks(job))
     samples = open_samples(job.run.prepared, config, 0)
-    consumed = torch.cat([samples.step_batch(8 * (step - 1)).input_ids for step in range(1, 2 * rows // 8 + 1)])
+    consumed = torch.cat([samples.step_batch(8 * (step - 1))["input_ids"] for step in range(1, 2 * rows // 8 + 1)])
     first, second = consumed[:rows], consumed[rows : 2 * rows - 8]
     assert len(torch.unique(first, dim=0)) == rows
     assert not torch.equal(first[: len(second)], second)

@@ -47,7 +47,7 @@ def targets(job: Job) -> list[str]:
     """What each row teaches."""
     rows = open_rows(job.run.prepared / "train" / "0")
     tokenizer = load_tokenizer(job.run.prepared / "tokenizer")
-    return [tokenizer.decode(some[some != -100].tolist()) for some in rows.take(np.arange(len(rows)))[1]]
+    return [tokenizer.decode(some[some != -100].tolist()) for some in rows.take(np.arange(len(rows)))["labels"]]
 
 
 def long_prompts(long: int, of: int) -> list[dict[str, Any]]:
@@ -159,7 +159,7 @@ def test_every_document_begins_as_the_tokenizer_begins_texts(job: Job, task: str
     prepared = job.prepare(config_of([{"source": source, **dataset}], task=task, tokenizer=with_begin(job), training=training))
     tokenizer = load_tokenizer(job.run.prepared / "tokenizer")
     rows_made = open_rows(job.run.prepared / "train" / "0")
-    inputs, _, _ = rows_made.take(np.arange(len(rows_made)))
+    inputs, _, _ = rows_made.take(np.arange(len(rows_made))).values()
     if task == "sft":
         assert (inputs[:, 0] == tokenizer.bos_token_id).all()
     else:

@@ -133,11 +133,11 @@ def test_samples_are_counted_by_the_checkpoint_when_the_batch_changes(runs: Runs
     manifest = runs.save(first)
     rows = Prepared.load(runs.job.run.prepared).train_samples
     before = open_samples(runs.job.run.prepared, first.model_copy(update={"batch": first.batch.model_copy(update={"accumulation": 4})}), 0)
-    seen = [row for step in range(3) for row in before.step_batch(8 * step).input_ids.tolist()]
+    seen = [row for step in range(3) for row in before.step_batch(8 * step)["input_ids"].tolist()]
     found = runs.go_on(manifest, then)
     after, consumed = open_samples(runs.job.run.prepared, then, 0, found.course), found.consumed_samples
     while consumed + 4 <= rows:
-        seen += after.step_batch(consumed).input_ids.tolist()
+        seen += after.step_batch(consumed)["input_ids"].tolist()
         consumed += 4
     assert len({tuple(row) for row in seen}) == len(seen) == consumed
 

@@ -17,8 +17,9 @@ import numpy as np
 
 from llmtrain_trainer.data.bad_data import BadData, Interrupted
 from llmtrain_trainer.data.cache import is_whole
+from llmtrain_trainer.data.columns import Columns, Ints
 from llmtrain_trainer.data.order import permute
-from llmtrain_trainer.data.rows import Ints, Rows, open_rows
+from llmtrain_trainer.data.rows import Rows, open_rows
 
 FAILED = "stream-failed.json"
 """In run.prepared: why no more chunks will come."""
@@ -50,10 +51,9 @@ class Chunks:
             rows[at] = self._starts[chunk] + permute(np.array([local]), size, (*self._key, epoch, chunk))[0]
         return rows
 
-    def take(self, rows: Ints) -> tuple[Ints, Ints, Ints]:
+    def take(self, rows: Ints) -> Columns:
         taken = [self._chunks[chunk].take(np.array([local])) for chunk, local in map(self._locate, rows.tolist())]
-        inputs, labels, positions = (np.concatenate(column) for column in zip(*taken, strict=True))
-        return inputs, labels, positions
+        return {column: np.concatenate([one[column] for one in taken]) for column in taken[0]}
 
     def targets(self, rows: Ints) -> Ints:
         return np.concatenate([self._chunks[chunk].targets(np.array([local])) for chunk, local in map(self._locate, rows.tolist())])

@@ -2,7 +2,7 @@
 
 A directory holds one of two forms, told by its set.json:
   stream  tokens.npy int32 [n]; row r is tokens[r*length : (r+1)*length], its labels are the same one further
-  table   input_ids.npy, labels.npy, position_ids.npy int32 [rows, length], targets.npy int32 [rows]
+  table   <column>.npy int32 [rows, length] for each column that set.json names, targets.npy int32 [rows]
 and counts.npy int64: how often each token id is a target.
 """
 
@@ -17,12 +17,7 @@ from numpy.typing import NDArray
 
 from llmtrain_trainer.config.strict import Strict
 from llmtrain_trainer.data.cache import digest, file_digest
-
-NO_TARGET = -100
-"""The label of a position that is not predicted."""
-
-Ints = NDArray[np.int64]
-"""Indices or counts."""
+from llmtrain_trainer.data.columns import INPUT_IDS, LABELS, OF_TOKENS, POSITION_IDS, Columns, Ints
 
 
 class SetStats(Strict):
@@ -34,6 +29,9 @@ class SetStats(Strict):
     rows: int
     length: int
     """Tokens a row."""
+
+    columns: tuple[str, ...] = OF_TOKENS
+    """What each row has, as data/columns.py names it; rows written before there was a choice name none."""
 
     tokens: int
     """Tokens of all documents, padding not counted."""
@@ -85,8 +83,13 @@ class Rows(Protocol):
 
     def __len__(self) -> int: ...
 
-    def take(self, rows: Ints) -> tuple[Ints, Ints, Ints]:
-        """input_ids, labels, position_ids, each [len(rows), length]."""
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What each row has."""
+        ...
+
+    def take(self, rows: Ints) -> Columns:
+        """Every column of these rows, each [len(rows), length]."""
         ...
 
     def targets(self, rows: Ints) -> Ints:
@@ -97,6 +100,8 @@ class Rows(Protocol):
 class Stream:
     """Every token is a target, but the first."""
 
+    columns = OF_TOKENS
+
     def __init__(self, directory: Path, stats: SetStats) -> None:
         self._tokens = np.load(directory / "tokens.npy", mmap_mode="r")
         self._rows, self._length = stats.rows, stats.length
@@ -104,10 +109,10 @@ class Stream:
     def __len__(self) -> int:
         return self._rows
 
-    def take(self, rows: Ints) -> tuple[Ints, Ints, Ints]:
+    def take(self, rows: Ints) -> Columns:
         spans = np.stack([self._tokens[row * self._length : (row + 1) * self._length + 1] for row in rows.tolist()]).astype(np.int64)
         positions = np.broadcast_to(np.arange(self._length, dtype=np.int64), (len(rows), self._length))
-        return spans[:, :-1], spans[:, 1:], positions
+        return {INPUT_IDS: spans[:, :-1], LABELS: spans[:, 1:], POSITION_IDS: positions}
 
     def targets(self, rows: Ints) -> Ints:
         return np.full(len(rows), self._length, dtype=np.int64)
@@ -117,16 +122,16 @@ class Table:
     """Rows laid out one by one."""
 
     def __init__(self, directory: Path, stats: SetStats) -> None:
-        self._columns = [np.load(directory / f"{name}.npy", mmap_mode="r") for name in ("input_ids", "labels", "position_ids")]
+        self.columns = stats.columns
+        self._columns = {name: np.load(directory / f"{name}.npy", mmap_mode="r") for name in stats.columns}
         self._targets = np.load(directory / "targets.npy", mmap_mode="r")
         self._rows = stats.rows
 
     def __len__(self) -> int:
         return self._rows
 
-    def take(self, rows: Ints) -> tuple[Ints, Ints, Ints]:
-        input_ids, labels, position_ids = (column[rows].astype(np.int64) for column in self._columns)
-        return input_ids, labels, position_ids
+    def take(self, rows: Ints) -> Columns:
+        return {name: column[rows].astype(np.int64) for name, column in self._columns.items()}
 
     def targets(self, rows: Ints) -> Ints:
         found: Ints = self._targets[rows].astype(np.int64)

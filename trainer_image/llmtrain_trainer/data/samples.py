@@ -15,10 +15,11 @@ import torch
 
 from llmtrain_trainer.config.trainer import TrainerConfig
 from llmtrain_trainer.data.chunks import FAILED, Chunks
+from llmtrain_trainer.data.columns import Columns, Ints, empty
 from llmtrain_trainer.data.course import Course
 from llmtrain_trainer.data.order import Mixture, permute, shuffled
 from llmtrain_trainer.data.prepared import Prepared
-from llmtrain_trainer.data.rows import NO_TARGET, Ints, Rows, open_rows
+from llmtrain_trainer.data.rows import Rows, open_rows
 from llmtrain_trainer.data.step_batch import StepBatch
 
 
@@ -26,7 +27,7 @@ class Source(Protocol):
     """One training dataset in the order in which it is consumed."""
 
     def rows_of(self, ordinals: Ints) -> Ints: ...
-    def take(self, rows: Ints) -> tuple[Ints, Ints, Ints]: ...
+    def take(self, rows: Ints) -> Columns: ...
     def targets(self, rows: Ints) -> Ints: ...
 
 
@@ -111,16 +112,15 @@ class Samples:
 
     def _batch(self, sources: Sequence[Source | Rows], datasets: Ints, rows: Ints, targets: int) -> StepBatch:
         datasets, rows = datasets[self._mine], rows[self._mine]
-        shape = (len(self._mine), self._length)
-        inputs, labels = np.zeros(shape, np.int64), np.full(shape, NO_TARGET, np.int64)
-        positions = np.broadcast_to(np.arange(self._length), shape).copy()
-        for i in np.unique(datasets[datasets >= 0]).tolist():
+        columns: dict[str, Ints] = {}
+        for i in np.unique(datasets).tolist():
             of_dataset = datasets == i
-            inputs[of_dataset], labels[of_dataset], positions[of_dataset] = sources[i].take(rows[of_dataset])
+            for name, values in (sources[i].take(rows[of_dataset]) if i >= 0 else self._filling(int(of_dataset.sum()))).items():
+                columns.setdefault(name, np.empty((len(rows), *values.shape[1:]), np.int64))[of_dataset] = values
         return StepBatch(
-            input_ids=torch.from_numpy(inputs),
-            labels=torch.from_numpy(labels),
-            position_ids=torch.from_numpy(positions),
-            packed=self._packed,
-            target_tokens=targets,
+            columns={name: torch.from_numpy(values) for name, values in columns.items()}, packed=self._packed, target_tokens=targets
         )
+
+    def _filling(self, rows: int) -> Columns:
+        """So many rows without targets."""
+        return {name: empty(name, rows, self._length) for name in self._validation[0].columns}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,21 +12,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepBatch:
-    """What one data-parallel replica computes in one optimizer step.
+    """What one data-parallel replica computes in one optimizer step, as named columns of the same rows.
 
-    The tensors have shape [accumulation * micro_batch, sequence_length], int64, on the CPU. Row a * micro_batch + i is row i of
-    micro-batch a.
+    Rows number accumulation * micro_batch; row a * micro_batch + i is row i of micro-batch a.
     """
 
-    input_ids: torch.Tensor
-    labels: torch.Tensor
-    """Already shifted: labels[b, t] is the token that follows input_ids[b, t], or -100 where it is no target."""
-
-    position_ids: torch.Tensor
-    """Position within its own sample: 0 starts a new sample, over whose border attention does not look."""
+    columns: Mapping[str, torch.Tensor]
+    """int64 on the CPU, each [rows, sequence_length] where it has a value for each token, or [rows]. Every task has `input_ids` and
+    `position_ids`: the position within its own sample, where 0 starts a new sample, over whose border attention does not look.
+    The objective names the others that it reads: see data/columns.py."""
 
     packed: bool
     """True where a row may hold several samples (position_ids then matter to attention)."""
 
     target_tokens: int
-    """Labels that are not -100 in the whole global batch, over all replicas: what the loss is divided by."""
+    """Targets in the whole global batch, over all replicas: what the loss is divided by."""
+
+    def __getitem__(self, column: str) -> torch.Tensor:
+        return self.columns[column]
+
+    @property
+    def rows(self) -> int:
+        return len(self.columns["input_ids"])

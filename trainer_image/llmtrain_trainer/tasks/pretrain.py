@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from llmtrain_trainer.config.training import Training
+from llmtrain_trainer.data.columns import Ints
 from llmtrain_trainer.data.formats.encoding import Encoded
-from llmtrain_trainer.data.rows import Appender, Ints, SetStats, count_tokens
+from llmtrain_trainer.data.rows import Appender, SetStats, count_tokens
 
 FORMATS = ("text",)
 

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtrain_trainer.config.training import Training
+from llmtrain_trainer.data.columns import NO_TARGET, Ints
 from llmtrain_trainer.data.formats.encoding import Encoded
 from llmtrain_trainer.data.packing import pack
-from llmtrain_trainer.data.rows import NO_TARGET, Appender, Ints, SetStats, count_tokens
+from llmtrain_trainer.data.rows import Appender, SetStats, count_tokens
 from llmtrain_trainer.data.truncation import Tally, fit
 
 FORMATS = ("text", "promptCompletion", "messages")

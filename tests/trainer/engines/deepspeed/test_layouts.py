@@ -142,8 +142,8 @@ def test_exports_load_in_plain_transformers_and_peft(jobs: Path, parity: ModuleT
     batch = parity.batch_of(99, 0, 1, packed=False)
     for model, expected in zip(models, losses, strict=True):
         with torch.no_grad():
-            logits = model.eval()(input_ids=batch.input_ids).logits
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.labels.flatten())
+            logits = model.eval()(input_ids=batch["input_ids"]).logits
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch["labels"].flatten())
         assert loss.item() == pytest.approx(expected, abs=TOLERANCE)
 
 

@@ -160,5 +160,5 @@ def test_a_checkpoint_goes_on_with_other_degrees_and_exports_whole(
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "0-full")
     batch = parity.batch_of(99, 0, 1, packed=False)
     with torch.no_grad():
-        logits = model.eval()(input_ids=batch.input_ids).logits
-    assert torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.labels.flatten()).item() == pytest.approx(loss, abs=TOLERANCE)
+        logits = model.eval()(input_ids=batch["input_ids"]).logits
+    assert torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch["labels"].flatten()).item() == pytest.approx(loss, abs=TOLERANCE)

@@ -14,7 +14,7 @@ Micro = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
 
 def count(batch: StepBatch, micro_size: int) -> int:
     """Micro-batches of a batch. Raises ValueError where rows are left over."""
-    rows = batch.input_ids.shape[0]
+    rows = batch["input_ids"].shape[0]
     if rows % micro_size:
         raise ValueError(f"a batch of {rows} rows is not made of whole micro-batches of {micro_size}")
     return rows // micro_size
@@ -24,5 +24,5 @@ def micro_batches(batch: StepBatch, micro_size: int, device: torch.device) -> It
     """In the order of the rows."""
     for first in range(0, count(batch, micro_size) * micro_size, micro_size):
         rows = slice(first, first + micro_size)
-        positions = batch.position_ids[rows].to(device) if batch.packed else None
-        yield batch.input_ids[rows].to(device), batch.labels[rows].to(device), positions
+        positions = batch["position_ids"][rows].to(device) if batch.packed else None
+        yield batch["input_ids"][rows].to(device), batch["labels"][rows].to(device), positions

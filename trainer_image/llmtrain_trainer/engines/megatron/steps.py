@@ -24,7 +24,7 @@ def run_batch(
 
     Returns the loss summed over this rank's targets, float64 scalar: 0 but on the last stage.
     """
-    rows, length = batch.input_ids.shape
+    rows, length = batch["input_ids"].shape
     sums = get_forward_backward_func()(
         forward_step_func=_forward,
         data_iterator=[_micro_batches(batch, micro, device) for _ in chunks],  # each stage of a rank goes through all of them
@@ -39,8 +39,8 @@ def run_batch(
 
 def _micro_batches(batch: StepBatch, micro: int, device: torch.device) -> Iterator[MicroBatch]:
     """What each stage is called with; all stages need the mask."""
-    moved = {name: getattr(batch, name).to(device, non_blocking=True) for name in ("input_ids", "position_ids", "labels")}
-    for begin in range(0, len(batch.input_ids), micro):
+    moved = {name: batch[name].to(device, non_blocking=True) for name in ("input_ids", "position_ids", "labels")}
+    for begin in range(0, len(batch["input_ids"]), micro):
         rows = {name: tensor[begin : begin + micro] for name, tensor in moved.items()}
         mask = own_sample_mask(rows["position_ids"]) if batch.packed else None
         yield {**get_batch_on_this_cp_rank(rows), "attention_mask": mask}

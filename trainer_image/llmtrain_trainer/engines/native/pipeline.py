@@ -102,16 +102,16 @@ class Runner:
     def _given(self, batch: StepBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """This rank's part of ids and labels, on its device, and positions of whole sequences: packed rows need them, and cut ones."""
         device, layout = self._layout.device, self._layout
-        rest = {"labels": part(batch.labels, layout).to(device)}
+        rest = {"labels": part(batch["labels"], layout).to(device)}
         if batch.packed:
-            rest["position_ids"] = batch.position_ids.to(device)
+            rest["position_ids"] = batch["position_ids"].to(device)
         elif layout.cp > 1:
-            rows, length = batch.input_ids.shape
+            rows, length = batch["input_ids"].shape
             rest["position_ids"] = torch.arange(length, device=device).expand(rows, -1)
-        return part(batch.input_ids, layout).to(device), rest
+        return part(batch["input_ids"], layout).to(device), rest
 
     def _count(self, batch: StepBatch) -> int:
-        rows = batch.input_ids.shape[0]
+        rows = batch["input_ids"].shape[0]
         if rows % self._micro_size:
             raise ValueError(f"a batch of {rows} rows is not made of whole micro-batches of {self._micro_size}")
         return rows // self._micro_size
