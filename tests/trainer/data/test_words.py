@@ -15,8 +15,10 @@ from small_job import Job, config_of, sentence
 
 from llmtrain_trainer.config import TokenizerTraining, TrainerConfig
 from llmtrain_trainer.data.bad_data import BadData
+from llmtrain_trainer.data.rows import SetStats
 from llmtrain_trainer.prepare import tokenizer as tokenizers
 from llmtrain_trainer.prepare import tokenizer_checks
+from llmtrain_trainer.prepare.told import sentences
 from llmtrain_trainer.run_dir.notices import told
 
 ROWS = [{"text": sentence(i)} for i in range(60)]
@@ -282,3 +284,33 @@ def test_the_built_in_template_is_told_of(job: Job) -> None:
     assert any("the tokenizer has no chat template; 9 conversations are written in a plain form" in line for line in told(job.run))
     job.prepare(chat(job, None, chatTemplate=kinds.CHATML))
     assert not any("has no chat template" in line for line in job.said)
+
+
+def test_a_column_of_objects_is_no_wrapper_and_odd_keys_are_quoted(job: Job) -> None:
+    row = {"question": "q", "choices": [{"label": "A"}]}
+    assert "(found choices, question)" in refusal(job, config_of([{"source": put(job, "a.jsonl", json.dumps(row))}]))
+    said = refusal(job, config_of([{"source": put(job, "b.json", json.dumps({"my rows": ROWS}))}]))
+    assert "jq '.[\"my rows\"]' old.json" in said
+
+
+def test_the_mark_of_a_spreadsheet_is_told_and_what_is_told_then_works(job: Job) -> None:
+    assert "its first line is sep=;, which spreadsheets write there" in refusal(
+        job, config_of([{"source": put(job, "a.csv", "sep=;\n" + separated(";"))}])
+    )
+    assert job.prepare(config_of([{"source": put(job, "b.csv", separated(","))}])).train_samples > 0
+
+
+def test_ids_of_more_digits_than_python_reads_are_refused(job: Job) -> None:
+    edit = with_setting(added_tokens_decoder={"9" * 5000: {"content": "x"}})
+    assert "ids end at" in refusal(job, chat(job, edit=edit))
+
+
+@pytest.mark.parametrize(("tokens", "is_told"), [(1001, False), (1050, False), (1080, True)])
+def test_tokens_that_fill_no_row_are_told_of_where_they_are_many(tokens: int, is_told: bool) -> None:
+    stats = SetStats(form="stream", rows=10, length=100, tokens=tokens, targets=1000, documents=3)
+    assert any("the last 79 of 1080 tokens fill no row of 100" in line for line in sentences("dataset[0]", stats)) == is_told
+
+
+def test_brackets_are_a_text_where_texts_are_read(job: Job) -> None:
+    prepared = job.prepare(config_of([{"source": job.rows_file("t.jsonl", [*ROWS, {"text": "[]"}])}]))
+    assert prepared.datasets[0].train.documents == 61

@@ -60,7 +60,7 @@ def _ids(path: Path) -> Iterator[tuple[str, Any]]:
     elif path.name == "tokenizer_config.json":
         declared = _read(path).get("added_tokens_decoder")
         if isinstance(declared, dict):
-            yield from ((_content(token), int(number)) for number, token in declared.items() if str(number).isdecimal())
+            yield from ((_content(token), _number(number)) for number, token in declared.items() if number.isdecimal())
     elif path.name in ("added_tokens.json", "vocab.json"):
         yield from _pairs(_read(path))
 
@@ -76,6 +76,11 @@ def _added(tokens: Any) -> Iterator[tuple[str, Any]]:
     for token in tokens if isinstance(tokens, list) else ():
         if isinstance(token, dict):
             yield _content(token), token.get("id")
+
+
+def _number(text: str) -> int:
+    """Of a text of digits, of which there may be more than Python turns into a number."""
+    return int(text) if len(text) < 20 else HIGHEST_ID + 1
 
 
 def _content(token: Any) -> str:

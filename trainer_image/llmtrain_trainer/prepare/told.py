@@ -15,6 +15,9 @@ from llmtrain_trainer.data.sources.dataset import MOST_SILENT
 
 MOST_NAMES = 12
 
+MOST_LEFT = 0.05
+"""Share of the tokens that may be left out at the end of a stream without a word."""
+
 Sentence = Callable[[str, str, int], str]
 """(field, names, count) -> sentence. The names are the details of a kind; the count is that of the most frequent."""
 
@@ -94,6 +97,9 @@ def by_kind(field: str, stats: SetStats) -> Iterator[tuple[str, str]]:
     if stats.dropped:
         rest = f" of {stats.documents + stats.dropped}"
         yield "dropped", f"{field}: {stats.dropped}{rest} documents are empty or have no answer to learn and were left out"
+    left = stats.tokens - 1 - stats.rows * stats.length if stats.form == "stream" else 0
+    if left > MOST_LEFT * stats.tokens:
+        yield "tokens left", f"{field}: the last {left} of {stats.tokens} tokens fill no row of {stats.length} and are left out"
     if lost := stats.found.get("reasoning lost"):
         some = f"{lost} of {stats.found['reasoning']} answers that have some"
         yield "reasoning lost", f"{field}: the chat template drops the reasoning of {some}: it is not learned"

@@ -5,6 +5,7 @@ Pure; called by formats. Forms that are known elsewhere are named: to name their
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from llmtrain_trainer.config.dataset import Dataset
@@ -15,6 +16,9 @@ from llmtrain_trainer.data.sources.dataset import COLUMN_KEYS, Row, wanted_colum
 MOST_NAMES = 20
 LONGEST_NAME = 60
 """Names that are shown, and characters of each: a file without a header has its first row for names."""
+
+WRAPPERS = ("data", "rows", "records", "examples", "samples", "instances", "items", "dataset", "train", "validation", "test")
+"""Keys under which a file that is one object holds its rows."""
 
 ALSO_CALLED: dict[str, tuple[str, ...]] = {
     "text": ("content", "contents", "body", "document", "passage", "article", "story", "code", "raw_content"),
@@ -44,16 +48,18 @@ def known_form(field: str, dataset: Dataset, row: Row) -> BadData | None:
         return BadData(f"{field}.source", row.place, rule, way_out)
     if wrapper := holds_rows(dataset, row):
         rule = f"it is one object that holds the rows under {wrapper}, not a row"
-        return BadData(f"{field}.source", row.place, rule, f"Write the list alone, such as with jq '.{wrapper}' old.json > new.json")
+        key = wrapper if wrapper.isidentifier() and wrapper.isascii() else f"[{json.dumps(wrapper)}]"
+        return BadData(f"{field}.source", row.place, rule, f"Write the list alone, such as with jq '.{key}' old.json > new.json")
     return None
 
 
 def holds_rows(dataset: Dataset, row: Row) -> str | None:
-    """The key of an object that wraps a list of rows: {"data": [{...}, ...]}. A list of messages is no list of rows."""
+    """The key of an object that wraps a list of rows: {"data": [{...}, ...]}. A column may hold a list of objects that are none."""
+    wanted = set(wanted_columns(dataset))
     for key, value in row.values.items():
         first = value[0] if isinstance(value, list) and value else None
-        if isinstance(first, dict) and not is_sharegpt(first) and "role" not in first and key not in wanted_columns(dataset):
-            return key
+        if key not in wanted and isinstance(first, dict) and (wanted <= first.keys() or (key in WRAPPERS and "role" not in first)):
+            return str(key)
     return None
 
 

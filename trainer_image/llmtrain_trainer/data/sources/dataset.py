@@ -87,11 +87,11 @@ def says_nothing(dataset: Dataset, row: Row, columns: Set[str]) -> bool:
     values = [row.values.get(column) for column in wanted]
     if not set(wanted) <= row.values.keys() and not row.values.keys() <= columns:
         return not row.values
-    return any(value is None for value in values) or _is_empty(values[-1])
+    return any(value is None for value in values) or _is_empty(values[-1], ("", "[]") if dataset.format == "messages" else ("",))
 
 
-def _is_empty(value: Any) -> bool:
-    return value == [] or (isinstance(value, str) and value.strip() in ("", "[]"))
+def _is_empty(value: Any, texts: Sequence[str]) -> bool:
+    return value == [] or (isinstance(value, str) and value.strip() in texts)
 
 
 def in_batches(rows: Iterable[Row], characters: int, most: int) -> Iterator[list[Row]]:

@@ -187,6 +187,9 @@ def _check_pages(metadata: Any, columns: list[str] | None) -> None:
 
 def _check_header(asked: Asked, file: File, names: Sequence[str]) -> None:
     whole = ",".join(names)
+    if whole.casefold().startswith("sep=") and "sep=" not in map(str.casefold, asked.columns):
+        way_out = "Remove that line, and write the columns with commas between them"
+        raise _bad(asked, file.uri, f"its first line is {whole.strip()}, which spreadsheets write there and is no header", way_out)
     if not set(asked.columns) & set(names) and (separator := next((s for s in SEPARATORS if s in whole), None)):
         said = {"\t": "tabs"}.get(separator, separator)
         code = f"csv.writer(sys.stdout).writerows(csv.reader(sys.stdin, delimiter={separator!r}))"
