@@ -8,6 +8,9 @@ from pydantic import Field
 
 from llmtrain_trainer.config.strict import PositiveInt, Source, Strict
 
+CODE = ("auto_map", "attn_implementation", "_attn_implementation")
+"""Keys of a config.json that name code: files of the repository, and a kernel, which transformers would fetch from a hub and run."""
+
 
 class Model(Strict):
     """The network: pretrained weights from a source, or a shape with random weights."""

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from llmtrain_trainer.config import TrainerConfig
+from llmtrain_trainer.config.model import CODE
 from llmtrain_trainer.config.quantized import without_quantization
 from llmtrain_trainer.model.adapters import adapter_config
 from llmtrain_trainer.model.published_names import Index, split
@@ -58,7 +59,7 @@ def _write_adapter(config: TrainerConfig, model_dir: Path, weights: Weights, dir
     assert config.peft is not None
     shape = AutoConfig.from_pretrained(model_dir)
     with torch.device("meta"):
-        network = AutoModelForCausalLM.from_config(shape)
+        network = AutoModelForCausalLM.from_config(shape, attn_implementation="eager")
     taken = {name: weights.take(name) for name in sorted(weights.shapes) if ".lora_" in name}
     if dist.get_rank() == 0:
         tensors = {f"base_model.model.{name.replace('.default.', '.')}": weight for name, weight in taken.items() if weight is not None}
@@ -116,7 +117,8 @@ def _write_config(model_dir: Path, directory: Path, dtype: torch.dtype) -> None:
     """
     shape = without_quantization(json.loads((model_dir / "config.json").read_text()))
     shape["dtype"] = str(dtype).removeprefix("torch.")
-    shape.pop("torch_dtype", None)
+    for key in ("torch_dtype", *CODE):  # the code stays where it is
+        shape.pop(key, None)
     generation = model_dir / "generation_config.json"
     if generation.exists():
         (directory / generation.name).write_text(generation.read_text())

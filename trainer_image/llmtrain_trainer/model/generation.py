@@ -8,10 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from llmtrain_trainer.config.trainer import TrainerConfig
+from llmtrain_trainer.data.blame import blamed_on
 from llmtrain_trainer.model.tokenizer_facts import TokenizerFacts
 from llmtrain_trainer.run_dir.layout import write_atomically
 
 FILE = "generation_config.json"
+
+
+def check_generation(model: Path, field: str, value: object) -> None:
+    """Of a model whose files were placed. Raises BadData where they name ends or paddings that are no token ids."""
+    way_out = "Correct it in a copy, and name that directory" if field == "model.source" else "Give token ids"
+    for name in (FILE, "config.json"):
+        with blamed_on(field, value, f"its {name} does not say where generation ends", way_out):
+            said = _read(model / name)
+            for key in ("eos_token_id", "pad_token_id", "bos_token_id"):
+                if any(type(token) is not int for token in _ids(said.get(key))):
+                    raise ValueError(f"{key} is {str(said[key])[:80]}, which is no token id")
 
 
 def write_generation(model: Path, tokenizer: TokenizerFacts, ends: Sequence[int]) -> list[int]:

@@ -94,7 +94,7 @@ def _index(directory: Path) -> dict[str, str]:
         found = json.loads((directory / INDEX).read_text())["weight_map"]
         if not all(isinstance(file, str) and "/" not in file and file.endswith(".safetensors") for file in found.values()):
             raise ValueError("it names files outside the directory")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WrongWeightsError(f"{INDEX} cannot be read ({type(error).__name__}: {error})", "Fetch it again") from error
     return dict(found)
 

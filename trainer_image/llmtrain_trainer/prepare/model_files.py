@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from llmtrain_trainer.config.model import Model
+from llmtrain_trainer.config.model import CODE, Model
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.blame import blamed_on
 from llmtrain_trainer.data.cache import build_once, digest, link
 from llmtrain_trainer.data.sources.files import File
 from llmtrain_trainer.data.sources.listing import list_files
+from llmtrain_trainer.model.generation import check_generation
 from llmtrain_trainer.model.tokenizer_facts import TokenizerFacts
 from llmtrain_trainer.model.weight_files import WrongWeightsError, chosen
 from llmtrain_trainer.prepare.fitting import check_model
@@ -86,7 +88,20 @@ def place_model(
         for path in found:
             link(path, directory / path.name)
         say(f"model files: {len(found)} from {model.source}")
+        _tell_of_code(directory, note)
+    field, value = ("model.source", model.source) if model.config is None else ("model.config", "model.config")
+    check_generation(directory, field, value)
     return fit(model, tokenizer, check_model(model, directory, note), directory, fixed, note)
+
+
+def _tell_of_code(directory: Path, note: Callable[[str], None]) -> None:
+    """Of what a config.json names beside numbers and words: code of its repository, and kernels of a hub."""
+    with suppress(ValueError, RecursionError):  # the model is refused for that
+        config = json.loads((directory / "config.json").read_text())
+        named = [key for key in CODE if isinstance(config, dict) and (key == "auto_map" or "/" in str(config.get(key))) and config.get(key)]
+        if named:
+            own = f"transformers' own {config.get('model_type')}"
+            note(f"model.source: its config.json names code ({', '.join(named)}), and none of it is run: {own} is trained.")
 
 
 def _model_files(model: Model, cache: Path) -> list[Path]:

@@ -23,7 +23,7 @@ def outline(model_dir: Path) -> PreTrainedModel:
     """Hugging Face's model on the meta device: names and shapes, no bytes."""
     shape = shape_of(model_dir)
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(shape, dtype=torch.float32)
+        return AutoModelForCausalLM.from_config(shape, dtype=torch.float32, attn_implementation="eager")
 
 
 def build_chunks(
