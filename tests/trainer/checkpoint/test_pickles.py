@@ -311,3 +311,9 @@ def test_names_of_classes_are_found_in_every_protocol(tmp_path: Path) -> None:
         (tmp_path / ".metadata").write_bytes(pickle.dumps(os.system, protocol=protocol))
         with pytest.raises(BadCheckpointError, match=r"posix\.system"):
             refuse_code(tmp_path, [".metadata"])
+
+
+@pytest.mark.parametrize("path", ["..", ".", "...", "..a", "../a", "/etc/passwd", "a/b", "a\\..\\b/", "", "-a", "a\n"])
+def test_a_manifest_names_files_of_its_own_directory_alone(path: str) -> None:
+    with pytest.raises(ValueError, match="path"):
+        File(path=path, bytes=0, sha256="0" * 64, node=0)

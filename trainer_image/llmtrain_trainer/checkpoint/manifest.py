@@ -62,7 +62,7 @@ class Written(Strict):
 class File(Written):
     """One file of a checkpoint."""
 
-    path: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.][A-Za-z0-9_.-]*$")]
+    path: Annotated[str, Field(pattern=r"^\.?[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
     """A bare file name: a manifest cannot point outside its directory."""
 
     bytes: Annotated[int, Field(ge=0)]
