@@ -76,6 +76,7 @@ TOOLS = (
     tool("coredns", "github.com/coredns/coredns"),
     tool("helm", "helm.sh/helm/v4/cmd/helm"),
     tool("kwok", "sigs.k8s.io/kwok/cmd/kwok"),
+    tool("kube-router", "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router"),
 )
 
 
@@ -118,7 +119,7 @@ def _needs(wanted: Tool) -> None:
 
 def install_packages(*programs: str) -> None:
     """Install the Debian packages of packages.sh where a program is missing. Raises CannotRunError without root or apt."""
-    needed = ("gcc", "pkg-config", "iptables", "ip", "nsenter", "unshare", *programs)
+    needed = ("gcc", "pkg-config", "iptables", "ipset", "ip", "nsenter", "unshare", *programs)
     missing = [name for name in needed if shutil.which(name) is None]
     if not missing and subprocess.run(["pkg-config", "--exists", "libseccomp"], check=False).returncode:
         missing = ["libseccomp-dev"]

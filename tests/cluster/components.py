@@ -59,7 +59,15 @@ def commands(site: Site) -> dict[str, list[str]]:
         every |= node_components(site, node)
     every["kwok"] = [str(program("kwok")), "--kubeconfig", str(site.kubeconfig), "--config", str(Path(__file__).with_name("kwok.yaml"))]
     every["kwok"] += ["--manage-nodes-with-label-selector=type=kwok", "--node-lease-duration-seconds=40", "--server-address="]
+    every["kube-router"] = _command("kube-router", _policies(site))
     return every
+
+
+def _policies(site: Site) -> dict[str, Any]:
+    """What enforces NetworkPolicies on the first node, for a test that wants it: two would undo each other's rules in the one network."""
+    parts = {"run-firewall": "true", "run-router": "false", "run-service-proxy": "false", "run-loadbalancer": "false"}
+    where = {"kubeconfig": site.kubeconfig, "hostname-override": NODES[0], "service-cluster-ip-range": SERVICES}
+    return parts | where | {"metrics-port": 0, "health-port": 20244}
 
 
 def write_files(site: Site) -> None:
