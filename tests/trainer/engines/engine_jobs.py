@@ -6,10 +6,12 @@ A case is what benchmarks/parity.py calls one.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
 
 from llmtrain_trainer.checkpoint.writer import Writer
@@ -46,6 +48,22 @@ def steps(engine: Any, case: Case, begin: int) -> list[float]:
         batch = parity.batch_of(step, engine.replica, case.get("dp", 1), packed=False)
         losses.append(engine.train_step(batch, learning_rate=1e-3, step=step, stop=False).loss)
     return losses
+
+
+def left_out(case: Case, directory: Path, weights: Callable[[Any], Sequence[torch.Tensor]]) -> tuple[list[bool], bool, bool]:
+    """Three steps, of which the second has a gradient that is not finite on this rank: which were left out, whether the second left the
+    weights as they were, and whether the third moved them. weights: what an engine trains, with a hook for its gradient."""
+    engine, skipped, stayed, same = built(case, directory), list[bool](), False, False
+    for step in (1, 2, 3):
+        before = [weight.detach().clone() for weight in weights(engine)]
+        hook = weights(engine)[-1].register_hook(lambda gradient: gradient * math.nan) if step == 2 else None
+        batch = parity.batch_of(step, engine.replica, case.get("dp", 1), packed=False)
+        skipped.append(engine.train_step(batch, learning_rate=1e-3, step=step, stop=False).skipped)
+        if hook is not None:
+            hook.remove()
+        same = all(torch.equal(old, weight) for old, weight in zip(before, weights(engine), strict=True))
+        stayed = same if step == 2 else stayed
+    return skipped, stayed, not same
 
 
 def save_and_go_on(cases: Sequence[Case], directory: Path) -> list[list[float]]:

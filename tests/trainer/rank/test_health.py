@@ -58,6 +58,14 @@ def test_a_loss_far_above_its_lowest_is_told_once_and_marks_the_saves() -> None:
     assert health.diverged and health.sound
 
 
+def test_a_loss_that_comes_back_is_told_too() -> None:
+    health = Health(limit=3)
+    losses = [5.0, 5.0, 5.0, 5.0, 5.0, *[40.0] * 5, *[5.0] * 10]
+    said = [sentence for number, loss in enumerate(losses, 1) if (sentence := health.judge(number, result(loss=loss), None))]
+    assert len(said) == 2 and "if it is still so at the last step, nothing is exported" in said[0] and "The loss is back at" in said[1]
+    assert not health.diverged and health.over(len(losses), last=True) is None
+
+
 def test_a_noisy_batch_is_no_divergence() -> None:
     health = Health(limit=3)
     for number, loss in enumerate([2.0, 1.9, 2.4, 1.8, 4.0, 1.9, 0.4, 1.2, 0.3], 1):

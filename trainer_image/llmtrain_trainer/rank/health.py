@@ -1,7 +1,8 @@
 """Whether training is still worth saving: judged after every step from loss, gradient norm and weights. Pure.
 
 A step whose loss or norm is not finite is never saved and never exported; after a few in a row training ends. A loss that rises far
-above what it was is told, and the saves made from there on push out none of those before.
+above what it was is told, and the saves made from there on push out none of those before. It ends no training: in long runs losses
+rise and come back, and the saves from before stay. What is still so at the last step is not exported.
 """
 
 from __future__ import annotations
@@ -65,9 +66,11 @@ class Health:
         mean = statistics.fmean(self._losses)
         self._lowest = min(self._lowest, mean)
         before, self.diverged = self.diverged, mean > _TIMES * self._lowest + _NATS
-        if not self.diverged or before:
+        if self.diverged == before:
             return None
+        if before:
+            return f"The loss is back at {mean:.4g} at step {number}, near its lowest, {self._lowest:.4g}: training goes on as usual."
         return (
             f"The loss rose to {mean:.4g} at step {number}, from {self._lowest:.4g} at its lowest: training diverges. "
-            "Saves from here on delete none of those made before."
+            "Saves from here on delete none of those made before; if it is still so at the last step, nothing is exported."
         )

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from llmtrain_trainer.engines.deepspeed.norm import Clipper
+from llmtrain_trainer.engines.deepspeed.norm import Clipper, Guard
 from llmtrain_trainer.engines.deepspeed.place import Place
 
 ALONE = Place(device=torch.device("cpu"), pp=1, dp=1, tp=1, pp_rank=0, dp_rank=0, tp_rank=0, tensor=None)
@@ -45,3 +45,33 @@ def test_a_step_whose_norm_is_not_finite_leaves_weights_and_moments_as_they_were
     assert not math.isfinite(clipper.norm)
     assert all(torch.equal(weight, old) for weight, old in zip(weights.values(), before, strict=True))
     assert all(torch.isfinite(state["exp_avg"]).all() for state in optimizer.state.values())
+
+
+class Zero:
+    """What DeepSpeed's ZeRO says of a step."""
+
+    def __init__(self, norm: float, overflow: bool = False) -> None:
+        self._global_grad_norm, self.overflow = torch.tensor(norm), overflow
+
+
+@pytest.mark.parametrize("found", [(math.nan, False), (math.inf, True), (-1.0, False), (2.0, True)])
+def test_zero_leaves_out_an_update_whose_norm_is_not_finite_and_keeps_the_memory_of_the_gradients(found: tuple[float, bool]) -> None:
+    weight = nn.Parameter(torch.ones(3))
+    optimizer, guard = torch.optim.AdamW([weight], lr=0.1, weight_decay=0.1), Guard(Zero(*found))
+    optimizer.register_step_pre_hook(guard.before)
+    optimizer.register_step_post_hook(guard.after)
+    gradient = torch.full((3,), math.nan)
+    weight.grad = gradient
+    optimizer.step()
+    assert torch.equal(weight, torch.ones(3)) and not optimizer.state and not math.isfinite(guard.norm)
+    assert weight.grad is gradient, "offload keeps it for the next step"
+
+
+def test_zero_makes_an_update_whose_norm_is_finite() -> None:
+    weight = nn.Parameter(torch.ones(3))
+    optimizer, guard = torch.optim.AdamW([weight], lr=0.1), Guard(Zero(2.0))
+    optimizer.register_step_pre_hook(guard.before)
+    optimizer.register_step_post_hook(guard.after)
+    weight.grad = torch.ones(3)
+    optimizer.step()
+    assert guard.norm == 2.0 and not torch.equal(weight, torch.ones(3))

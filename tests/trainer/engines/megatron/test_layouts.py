@@ -53,6 +53,7 @@ class Ran:
     layouts: list[Any]
     after_save: list[list[float]]
     after_load: list[list[float]]
+    left_out: tuple[list[bool], bool, bool]
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,7 @@ def ran(jobs: Path, parity: ModuleType, tmp_path_factory: pytest.TempPathFactory
     cut = [case | mesh for case, mesh in zip(cases, EXPORTED, strict=True)]
     native, logits = launch(jobs, "several", 1, [("traces", (list(runs.values()),)), ("pretrained_of_each", (cases, weights, IDS))])
     saved, loaded = checkpoints(parity)
-    layouts, _, after_save, after_load = launch(
+    layouts, _, after_save, after_load, left_out = launch(
         jobs,
         "several",
         2,
@@ -74,6 +75,7 @@ def ran(jobs: Path, parity: ModuleType, tmp_path_factory: pytest.TempPathFactory
             ("pretrained_of_each", (cut, weights, IDS)),
             ("save_and_go_on", (saved, saves)),
             ("load_and_go_on", (loaded, saves)),
+            ("left_out", (MEGATRON | {"dp": 2, "zero_stage": 1}, weights / "left out")),
         ],
     )
     return Ran(
@@ -84,6 +86,7 @@ def ran(jobs: Path, parity: ModuleType, tmp_path_factory: pytest.TempPathFactory
         layouts=layouts,
         after_save=after_save,
         after_load=after_load,
+        left_out=left_out,
     )
 
 
@@ -148,6 +151,11 @@ def test_published_weights_come_back_equal_from_every_layout(ran: Ran, ranks: in
 
 def test_a_checkpoint_goes_on_exactly_in_its_layout_in_bf16_with_dropout_too(ran: Ran) -> None:
     assert ran.after_load[: len(ran.after_save)] == ran.after_save
+
+
+def test_an_update_that_is_not_finite_is_left_out_and_the_next_one_is_made(ran: Ran) -> None:
+    skipped, stayed, moved = ran.left_out
+    assert (skipped, stayed, moved) == ([False, True, False], True, True)
 
 
 def test_a_checkpoint_goes_on_in_another_layout(ran: Ran, parity: ModuleType) -> None:

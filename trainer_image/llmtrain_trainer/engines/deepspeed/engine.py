@@ -24,7 +24,7 @@ from llmtrain_trainer.data.step_batch import StepBatch
 from llmtrain_trainer.engines.deepspeed import disk
 from llmtrain_trainer.engines.deepspeed.files import Files, Weight, notes, weights_of
 from llmtrain_trainer.engines.deepspeed.holders import holder_of, load
-from llmtrain_trainer.engines.deepspeed.norm import Clipper
+from llmtrain_trainer.engines.deepspeed.norm import Clipper, Guard
 from llmtrain_trainer.engines.deepspeed.pipeline import Pipeline
 from llmtrain_trainer.engines.deepspeed.place import place_of
 from llmtrain_trainer.engines.deepspeed.replica import Replica
@@ -53,12 +53,20 @@ class DeepSpeedEngine:
         self._runner: Pipeline | Replica = kind(config, model_dir, self._place, settings)
         if disk.uses_disk(config):
             disk.take_over(self._runner.deepspeed)
-        self._clipper: Clipper | None = None
+        self._measured = self._hang_in(config)
+
+    def _hang_in(self, config: TrainerConfig) -> Clipper | Guard:
+        """What measures the norm, or knows it, and keeps an update out that is not finite."""
+        runner, limit = self._runner, config.training.gradient_clipping
         if not clips_itself(config):
-            runner, limit = self._runner, config.training.gradient_clipping
             again = runner.again if isinstance(runner, Pipeline) else frozenset[str]()
-            self._clipper = Clipper(self._place, runner.weights, runner.cut, again, limit)
-            runner.optimizer.register_step_pre_hook(self._clipper)
+            clipper = Clipper(self._place, runner.weights, runner.cut, again, limit)
+            runner.optimizer.register_step_pre_hook(clipper)
+            return clipper
+        guard = Guard(runner.deepspeed.optimizer)
+        runner.optimizer.register_step_pre_hook(guard.before)
+        runner.optimizer.register_step_post_hook(guard.after)
+        return guard
 
     @property
     def replica(self) -> int:
@@ -73,9 +81,8 @@ class DeepSpeedEngine:
         loss = self._runner.train(batch)
         both = torch.stack([self._once(loss), torch.tensor(float(stop), dtype=torch.float64, device=loss.device)])
         dist.all_reduce(both)
-        norm = self._norm()
-        skipped = self._clipper is not None and not math.isfinite(norm)
-        return StepResult(loss=both[0].item(), grad_norm=norm, stop=both[1].item() > 0, skipped=skipped)
+        norm = self._measured.norm
+        return StepResult(loss=both[0].item(), grad_norm=norm, stop=both[1].item() > 0, skipped=not math.isfinite(norm))
 
     def evaluate(self, batch: StepBatch) -> tuple[float, int]:
         """Sum of the loss over the batch's targets, and their count."""
@@ -119,13 +126,6 @@ class DeepSpeedEngine:
     def _fill(self, stored: Mapping[str, Weight], steps: int) -> None:
         names = {weight: name for name, weight in self._runner.weights.items()}
         load(stored, steps, holder_of(self._runner.deepspeed), names, self._runner.cut, self._place)
-
-    def _norm(self) -> float:
-        """Of the step just made; equal on every rank."""
-        if self._clipper is not None:
-            return self._clipper.norm
-        norm = float(self._runner.deepspeed.get_global_grad_norm() or 0.0)
-        return norm if norm >= 0 else math.nan  # DeepSpeed writes -1 for one that is not finite
 
     def _once(self, loss: torch.Tensor) -> torch.Tensor:
         """Tensor-parallel ranks hold the same loss: one of them counts."""

@@ -1,4 +1,5 @@
-"""Gradient norm and clipping of a run without ZeRO, where DeepSpeed would take one stage's norm for the model's."""
+"""Gradient norm and clipping of a run without ZeRO, where DeepSpeed would take one stage's norm for the model's; and what keeps a bad
+update out of one with ZeRO."""
 
 from __future__ import annotations
 
@@ -43,3 +44,35 @@ class Clipper:
                 weight.grad = None
             return
         clip([weight.grad for weight in self._trained if weight.grad is not None], self.norm, self._limit)
+
+
+class Guard:
+    """Hung around the optimizer's step under ZeRO, which in bf16 steps by whatever norm it found.
+
+    Gradients are put aside for the step, not cleared: offload keeps their memory for the next one.
+    """
+
+    def __init__(self, zero: Any) -> None:
+        self._zero = zero
+        self._aside: list[tuple[torch.Tensor, torch.Tensor | None]] = []
+
+    @property
+    def norm(self) -> float:
+        """Of the step just made or about to be made; NaN where it was not finite. Equal on every rank."""
+        found = float(self._zero._global_grad_norm or 0.0)
+        sound = math.isfinite(found) and found >= 0  # DeepSpeed writes -1 for one that is not
+        return math.nan if not sound or getattr(self._zero, "overflow", False) else found
+
+    def before(self, optimizer: torch.optim.Optimizer, _arguments: Any, _keywords: Any) -> None:
+        """Leave the optimizer nothing to do where the norm is not finite."""
+        if math.isfinite(self.norm):
+            return
+        self._aside = [(weight, weight.grad) for group in optimizer.param_groups for weight in group["params"]]
+        for weight, _ in self._aside:
+            weight.grad = None
+
+    def after(self, _optimizer: torch.optim.Optimizer, _arguments: Any, _keywords: Any) -> None:
+        """Give the gradients back."""
+        for weight, gradient in self._aside:
+            weight.grad = gradient
+        self._aside = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 from pathlib import Path
 from typing import Literal
@@ -18,7 +19,7 @@ from llmtrain_trainer.engines.megatron.gather import Gatherer
 from llmtrain_trainer.engines.megatron.groups import device_of, join_groups
 from llmtrain_trainer.engines.megatron.layers import TRANSFORMER_ENGINE
 from llmtrain_trainer.engines.megatron.model import build_chunks, first_expert, outline
-from llmtrain_trainer.engines.megatron.optimizer import adamw, put, set_steps, wrap
+from llmtrain_trainer.engines.megatron.optimizer import adamw, measure, put, set_steps, update, wrap
 from llmtrain_trainer.engines.megatron.settings import transformer_config
 from llmtrain_trainer.engines.megatron.steps import run_batch
 from llmtrain_trainer.engines.megatron.timers import Timers
@@ -69,16 +70,18 @@ class MegatronEngine:
         with self._watch.phase("comm"):  # but for what the schedule times as forward and backward
             loss = run_batch(self._chunks, batch, self._config.batch.micro_size, self._device, forward_only=False)
         self._settings.timers = None
-        with self._watch.phase("optimizer"):
-            for group in self._optimizer.param_groups:
-                group["lr"] = learning_rate
-            _, norm, _ = self._optimizer.step()
-        self._steps = step
         total, stops, times = self._agree(loss, stop)
+        with self._watch.phase("optimizer"):
+            norm = measure(self._optimizer)
+            skipped = not (math.isfinite(total) and math.isfinite(norm))
+            if not skipped:
+                update(self._optimizer, norm, learning_rate)
+                self._steps += 1
         return StepResult(
             loss=total / batch.target_tokens,
-            grad_norm=float(norm),
+            grad_norm=norm,
             stop=stops > 0,
+            skipped=skipped,
             phase_seconds=self._watch.take(),
             rank_seconds=times,
         )

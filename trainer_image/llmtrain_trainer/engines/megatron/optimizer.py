@@ -9,6 +9,7 @@ import torch
 from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig, finalize_model_grads
 from megatron.core.models.gpt.gpt_model import GPTModel
 from megatron.core.optimizer import ChainedOptimizer, MegatronOptimizer, OptimizerConfig, get_megatron_optimizer
+from megatron.core.optimizer.clip_grads import clip_grad_by_total_norm_fp32
 from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
 from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import nn
@@ -51,6 +52,22 @@ def adamw(chunks: Sequence[DistributedDataParallel], config: TrainerConfig, sett
         part.init_state_fn(part.optimizer, part.config)  # Megatron asks for the states when it saves or loads, be it before any step
     set_steps(optimizer, 0)
     return optimizer
+
+
+def measure(optimizer: MegatronOptimizer) -> float:
+    """Norm of the whole model's gradient; the gradients are ready for `update` then. Collective."""
+    optimizer.prepare_grads()
+    return float(optimizer.get_grad_norm() or 0.0)
+
+
+def update(optimizer: MegatronOptimizer, norm: float, learning_rate: float) -> None:
+    """Clip the gradients that were measured, and step. Collective."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    for part in parts_of(optimizer):
+        if weights := part.get_parameters():
+            clip_grad_by_total_norm_fp32(weights, part.config.clip_grad, norm)
+    optimizer.step_with_ready_grads()
 
 
 def parts_of(optimizer: MegatronOptimizer) -> list[MegatronOptimizer]:
