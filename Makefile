@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 PINS := requirements/dev.txt requirements/uv.txt operator/pyproject.toml trainer_image/pyproject.toml
 export OMP_NUM_THREADS := 1
 
-.PHONY: help demo test test-fast test-cluster cases images cluster cluster-down check format generate parity bench bench-gpu bench-operator fuzz memory requirements sbom audit clean
+.PHONY: help demo test test-fast test-cluster cases images cluster cluster-down check format generate parity bench bench-gpu bench-operator fuzz memory house requirements sbom audit clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -49,6 +49,7 @@ check: .venv/ready  ## Lint, types, import layers, generated files in step
 	.venv/bin/lint-imports
 	$(PYTHON) -m llmtrain_operator.manifest.crd | diff -u crds/llmtrain.io_llmtrainjobs.yaml - || { echo "crds/ is out of step: run make generate"; exit 1; }
 	$(PYTHON) scripts/chart_files.py --check
+	$(PYTHON) -m scripts.house --check
 	$(PYTHON) scripts/sbom.py "$$(scripts/audit_tools.sh)/cyclonedx-py" --check
 
 format: .venv/ready  ## Format and fix what the linter can
@@ -60,6 +61,7 @@ generate: .venv/ready  ## Write the generated files anew
 	$(PYTHON) -m llmtrain_operator.manifest.crd > crds/llmtrain.io_llmtrainjobs.yaml
 	$(PYTHON) -m llmtrain_trainer.agent.telemetry.catalog > docs/operations/metrics.md
 	$(PYTHON) scripts/chart_files.py
+	$(PYTHON) -m scripts.house --write
 
 parity: .venv/ready  ## Every small layout against one process and HF Trainer -> out/parity.json, docs/parity.md
 	$(PYTHON) benchmarks/parity.py --page
@@ -82,6 +84,9 @@ fuzz: .venv/ready  ## 10,000 odd jobs against the real API server and the operat
 
 memory: .venv/ready  ## Estimated memory against the measured peak -> out/memory.json, docs/memory.md
 	$(PYTHON) benchmarks/memory.py --page
+
+house: .venv/ready  ## Figures of the structure: lengths, folders, cycles, names; words that the glossary rules out
+	$(PYTHON) -m scripts.house
 
 requirements:  ## Resolve the pins again
 	scripts/requirements.sh
