@@ -11,6 +11,14 @@ from scripts.house.source import PACKAGES
 from scripts.house.words import ruled_out
 
 ROOT = Path(__file__).parents[2]
+ONE = '''"""One."""
+
+class One:
+    """One."""
+
+    def one(self) -> None:
+        """One."""
+'''
 
 
 @pytest.fixture
@@ -19,7 +27,7 @@ def repository(tmp_path: Path) -> Path:
     for place in PACKAGES.values():
         (tmp_path / place).mkdir(parents=True)
         (tmp_path / place / "__init__.py").write_text('"""A package."""\n')
-        (tmp_path / place / "one.py").write_text(
+        (tmp_path / place / "one.py").write_text(ONE)
             '"""One."""\n\nclass One:\n    """One."""\n\n    def one(self) -> None:\n        """One."""\n'
         )
     (tmp_path / "tests").mkdir()
