@@ -61,14 +61,25 @@ def main(root: str) -> None:
         code = _train(run, pulse)
     except BaseException as error:
         # No farewell to the others: a collective after a failure waits for ever, and a destructor may contain one.
-        traceback.print_exc()
-        write_last_words(run.error(rank), error, step=pulse.step, starting=pulse.phase in ("start", "load"))
+        with suppress(Exception):
+            _say_last(run, rank, error, pulse)
         with suppress(Exception):
             pulse.write(time.time())  # the allocator's last figures
         code = ExitCode.RANK_FAILED
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def _say_last(run: RunDir, rank: int, error: BaseException, pulse: Pulse) -> None:
+    """The whole of an error of this rank's own into its log; of one about another rank, whose log has the cause, a line."""
+    kind = write_last_words(run.error(rank), error, step=pulse.step, starting=pulse.phase in ("start", "load"))
+    if kind == "peer":
+        said = str(error).strip().splitlines() or [""]
+        print(f"Rank {rank} lost another rank after step {pulse.step}: {type(error).__name__}: {said[0][:300]}", file=sys.stderr)
+        print(f"What led to it is in that rank's log; the traceback of this one is in {run.error(rank)}.", file=sys.stderr)
+    else:
+        traceback.print_exception(error)
 
 
 def _train(run: RunDir, pulse: Pulse) -> ExitCode:

@@ -31,18 +31,23 @@ _PEER = (
 )
 
 
-def write_last_words(path: Path, error: BaseException, *, step: int, starting: bool) -> None:
-    """Write type, message, traceback, step and kind of the error. `starting`: before step 1, where a ValueError means the config."""
+def write_last_words(path: Path, error: BaseException, *, step: int, starting: bool) -> RankFailureKind:
+    """Write type, message, traceback, step and kind of the error; returns the kind.
+
+    `starting`: before step 1, where a ValueError means the config.
+    """
     cause = _telling(error)
+    kind = classify(cause, starting=starting)
     words = {
         "time": time.time(),
-        "kind": classify(cause, starting=starting),
+        "kind": kind,
         "type": type(cause).__name__,
         "message": str(cause).strip() or type(cause).__name__,
         "traceback": "".join(traceback.format_exception(error)),
         "step": step,
     }
     write_atomically(path, json.dumps(words))
+    return kind
 
 
 def _telling(error: BaseException) -> BaseException:
