@@ -28,8 +28,6 @@ def repository(tmp_path: Path) -> Path:
         (tmp_path / place).mkdir(parents=True)
         (tmp_path / place / "__init__.py").write_text('"""A package."""\n')
         (tmp_path / place / "one.py").write_text(ONE)
-            '"""One."""\n\nclass One:\n    """One."""\n\n    def one(self) -> None:\n        """One."""\n'
-        )
     (tmp_path / "tests").mkdir()
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "glossary.md").write_text((ROOT / "docs" / "glossary.md").read_text())
