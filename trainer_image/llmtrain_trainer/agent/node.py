@@ -182,7 +182,8 @@ class _Agent:
         with suppress(OSError):
             said = self._run.preparing.read_text().strip()
             if said and said not in self._board.status.notices:
-                self._board.update(message=f"{said[0].upper()}{said[1:]}.".replace("..", "."))
+                begin = said if "://" in said.split()[0] else said[0].upper() + said[1:]
+                self._board.update(message=f"{begin.rstrip('.')}.")
 
     def _hand_on(self, verdict: Verdict) -> None:
         """The other nodes would wait for this one, or prepare in vain."""
