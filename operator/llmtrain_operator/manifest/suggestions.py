@@ -42,6 +42,14 @@ class _Flow(yaml.SafeDumper):
         return True
 
 
+def _quoted(dumper: _Flow, text: str) -> yaml.Node:
+    """YAML 1.1 takes 1e-4 for text, so that its quotes would not show; here it is a number."""
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="'" if is_scalar(text) else None)
+
+
+_Flow.add_representer(str, _quoted)
+
+
 def shown(value: Any, longest: int = 80) -> str:
     """A value as YAML on one line, cut where it is long."""
     text = yaml.dump(_begin(value, longest), Dumper=_Flow, default_flow_style=True, width=10**9, sort_keys=False, allow_unicode=True)

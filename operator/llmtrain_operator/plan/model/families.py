@@ -9,6 +9,7 @@ from typing import Any, Literal
 from llmtrain_operator.manifest.divisors import divisors, listed
 from llmtrain_operator.manifest.problem import PlanError, Problem
 from llmtrain_operator.manifest.suggestions import shown
+from llmtrain_operator.plan.model.config_values import wrong_values
 from llmtrain_operator.plan.model.shape import ModelShape, Names
 from llmtrain_operator.plan.model.traits import traits_of
 
@@ -143,6 +144,8 @@ def shape_of(config: Mapping[str, Any], *, where: str = "spec.model.config") -> 
     reader = _Reader(config, where, ALIASES.get(str(model_type), {}))
     shape = _t5(reader, family) if family.names is T5 else _decoder(reader, family, str(model_type))
     reader.check(shape)
+    if model_type in TRAINED and not reader.problems:
+        reader.problems += [Problem(f"{where}.{key}", *told) for key, *told in wrong_values(reader.config, shape)]
     if reader.problems:
         raise PlanError(reader.problems if model_type in TRAINED else [untrained(model_type, where)])
     return shape
