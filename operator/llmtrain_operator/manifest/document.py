@@ -18,6 +18,10 @@ from llmtrain_operator.manifest.problem import Problem
 
 Path = tuple[str | int, ...]
 
+_NO_NAME = "Write name: value; the {{ }} of a template must be filled in first"
+_CORRECT = "Correct that line; wrong indentation, a tab, a missing space after a colon or a template's {{ }} are the usual causes"
+_START = "Write one with `llmtrain init`, or start from one of the files in examples/"
+
 DEEPEST = 64
 MOST_VALUES = 50_000
 LONGEST = 1 << 20
@@ -92,8 +96,7 @@ def _composed(text: str) -> list[yaml.Node]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"not YAML at line {mark.line + 1}, column {mark.column + 1}" if mark else "not YAML"
-        way_out = "Correct that line; wrong indentation, a tab or a missing space after a colon are the usual causes"
-        raise ManifestError([Problem("manifest", where, error.problem or error.context or "it cannot be read", way_out)]) from None
+        raise ManifestError([Problem("manifest", where, error.problem or error.context or "it cannot be read", _CORRECT)]) from None
     except yaml.YAMLError:
         raise ManifestError([Problem("manifest", "not text", "it holds a control character", "Save it as plain UTF-8 text")]) from None
     except RecursionError:
@@ -106,7 +109,7 @@ def _is_nothing(node: yaml.Node) -> bool:
 
 def _single(nodes: list[yaml.Node]) -> yaml.Node:
     if not nodes:
-        raise ManifestError([Problem("manifest", "empty", "it must hold one LLMTrainJob", "Start from one of the files in examples/")])
+        raise ManifestError([Problem("manifest", "empty", "it must hold one LLMTrainJob", _START)])
     if len(nodes) > 1:
         way_out = "Give each job a file of its own"
         raise ManifestError([Problem("manifest", f"{len(nodes)} YAML documents", "it must hold one LLMTrainJob", way_out)])
@@ -154,7 +157,7 @@ class _Reader:
                 merged = {**self._merged(value, path), **merged}
                 continue
             if not isinstance(key, yaml.ScalarNode) or not is_text(key.value):
-                self._note((*path, "?"), "no name", "a field's name is text", "Write name: value")
+                self._note((*path, "?"), "no name", "a field's name is text", _NO_NAME)
                 continue
             below = (*path, key.value)
             if key.value in own:

@@ -1,4 +1,4 @@
-"""A field that does not exist: which one was meant, by its full path, also where it stands in another section."""
+"""A field that does not exist: which one was meant, by its full path, also where it stands in another section. Called by parse.py."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ from collections.abc import Iterator
 from typing import Any
 
 from llmtrain_operator.manifest.document import Path, dotted
+from llmtrain_operator.manifest.meant import fitting
 from llmtrain_operator.manifest.peers import bare, field_of, saying, translated
 from llmtrain_operator.manifest.schema import Schema, below
-from llmtrain_operator.manifest.suggestions import either, fitting, shown, wrong
+from llmtrain_operator.manifest.suggestions import either, shown, wrong
 
 RULE = "there is no such field"
+_DASHES = ("\u2010", "\u2011", "\u2012", "\u2013", "\u2014", "\u2212", "\u2022")
+"""What word processors make of a hyphen."""
 
 
 def unknown(path: Path, value: Any, schema: Schema) -> tuple[str, str, Path | None]:
     """Rule, way out, and the known field that was probably meant, for a field that does not exist. `schema` is the whole manifest's."""
     *section, name = path
+    if str(name)[:1] in _DASHES:
+        return RULE, "Write a plain hyphen and a blank before an item of a list", None
     here, everywhere = _names(schema, tuple(section))
     plain = bare(str(name))
     if plain in here:

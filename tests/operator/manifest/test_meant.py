@@ -104,3 +104,30 @@ def test_a_path_of_the_home_directory_is_found_in_manifest_and_option(monkeypatc
     assert [typed_uri(text) for text in ("~/m", "./m", f"{tmp_path}/m", "file://./m")] == [wanted] * 4
     assert with_absolute_paths("file://./a/~b", Path("/here")) == "file:///here/a/~b"
     assert [typed_uri(text) for text in ("s3://b/x", "hf://a/b", "out")] == ["s3://b/x", "hf://a/b", "out"]
+
+
+@pytest.mark.parametrize(
+    ("field", "given", "said"),
+    [
+        ("spec.model", "Qwen/Qwen3-0.6B", "Write model: {source: 'hf://Qwen/Qwen3-0.6B'}"),
+        ("spec.tokenizer", "./tok", "Write tokenizer: {source: 'file://./tok'}"),
+        ("spec.checkpoint", "~/ck", "Write checkpoint: {destination: 'file://~/ck'}"),
+        ("spec.dataset", "text.jsonl", "Write dataset: [{source: 'file://./text.jsonl'}]"),
+        ("spec.dataset", "a.jsonl, b.jsonl", "Write dataset: [{source: 'file://./a.jsonl'}, {source: 'file://./b.jsonl'}]"),
+        ("spec.training.optimizer.betas", "0.9, 0.95", "Write betas: [0.9, 0.95]"),
+        ("spec.training.optimizer.betas", 0.9, "Write betas: [0.9, 0.95]"),
+        ("spec.peft.targetModules", "q_proj,v_proj", "Write targetModules: [q_proj, v_proj]"),
+        ("spec.peft", False, "Leave peft out"),
+        ("spec.evaluation", 0.1, "Write evaluation: {split: 0.1}"),
+        ("spec.checkpoint.every.interval", "15min", "Write 15m"),
+        ("spec.checkpoint.every.interval", 900, "Write interval: 900s, or another unit: m, h or d"),
+        ("spec.model.source", "\u201cfile://$HOME/m\u201d", "Write file://~/m for a path in your home directory, or an absolute path"),
+    ],
+)
+def test_a_section_or_a_list_in_short_is_told_whole(field: str, given: Any, said: str) -> None:
+    assert way_out(field, given) == said
+
+
+def test_an_item_of_a_list_is_told_as_one() -> None:
+    schema = below(manifest_schema(), ("spec", "dataset", 0))
+    assert schema is not None and wrong("text.jsonl", schema, "0")[1] == "Write - {source: 'file://./text.jsonl'}"

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
+from llmtrain_operator.manifest.meant import fitting
 from llmtrain_operator.manifest.parse import ManifestError, manifest_schema, parse_object
 from llmtrain_operator.manifest.peers import FIELDS, INSIDE, TRANSLATED
 from llmtrain_operator.manifest.schema import below
-from llmtrain_operator.manifest.suggestions import fitting
 
 ITEM = ("spec", "dataset", 0)
 SECTIONS = {"dataset": ITEM, "optimizer": ("spec", "training", "optimizer"), "schedule": ("spec", "training", "schedule")}
