@@ -5,13 +5,15 @@ PYTHON := .venv/bin/python
 PINS := requirements/dev.txt requirements/uv.txt operator/pyproject.toml trainer_image/pyproject.toml
 export OMP_NUM_THREADS := 1
 
-.PHONY: help demo test test-fast test-cluster cases images cluster cluster-down check format generate parity bench bench-gpu bench-operator fuzz memory house requirements sbom audit clean
+.PHONY: help setup demo test test-fast test-cluster cases images cluster cluster-down check format generate parity bench bench-gpu bench-operator fuzz memory house requirements sbom audit clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 .venv/ready: $(PINS) scripts/setup.sh
 	@scripts/setup.sh
+
+setup: .venv/ready  ## Install llmtrain and its tools into .venv
 
 demo: .venv/ready  ## Train a real 2 x 2 x 2 job from a manifest on this machine, with a failure on the way
 	$(PYTHON) examples/demo.py

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from llmtrain_operator.manifest.problem import PlanError, Problem
 from llmtrain_operator.plan.model.families import shape_of
 from llmtrain_operator.plan.model.shape import ModelShape
+from llmtrain_trainer.config.model import BESIDE_WEIGHTS, UNREAD_WEIGHTS
 
 if TYPE_CHECKING:
     from llmtrain_trainer.config import Model
@@ -34,6 +35,8 @@ def read_shape(model: Model) -> ModelShape | None:
     if scheme == "pvc":
         return None
     text = _from_hub(rest, model.revision) if scheme == "hf" else _from_s3(source) if scheme == "s3" else _from_file(source)
+    if scheme == "file" and model.init == "pretrained":
+        _check_weights(source)
     return None if text is None else shape_of(_parsed(source, text), where=f"{FIELD} {source}: config.json")
 
 
@@ -61,6 +64,18 @@ def _from_file(source: str) -> str:
             return _text(source, file.read(LARGEST + 1))
     except OSError as error:
         raise _refused(source, f"it cannot be read ({error})", "Check the path and who may read it") from error
+
+
+def _check_weights(source: str) -> None:
+    """Raises PlanError where a directory of this machine holds weights in other files than are read. A store is not listed for it."""
+    try:
+        names = sorted(path.name for path in Path(source.removeprefix("file://")).iterdir())
+    except OSError:
+        return  # preparation says what is wrong with it
+    others = [name for name in names if name.endswith(UNREAD_WEIGHTS) and not name.startswith(BESIDE_WEIGHTS)]
+    if others and not any(name.endswith(".safetensors") for name in names):
+        way_out = "load it with transformers' AutoModelForCausalLM.from_pretrained, call save_pretrained, and name that directory"
+        raise _refused(source, f"its weights are in {others[0]}, and only *.safetensors are read", f"Convert them: {way_out}")
 
 
 def _from_s3(source: str) -> str:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from llmtrain_operator.cli.app import invoke
 
+SHAPE = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "vocab_size": 512,
+}
 JOB = """\
 apiVersion: llmtrain.io/v1alpha1
 kind: LLMTrainJob
@@ -67,3 +76,24 @@ def test_what_is_not_here_is_told_by_plan_and_refused_by_run(
 def test_what_is_here_is_not_spoken_of(source: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["validate", "-f", "job.yaml", "--set", f"spec.dataset[0].source=file://./{source}"]) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_weights_that_are_not_read_are_refused_by_the_plan(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "model").mkdir()
+    (here / "model" / "config.json").write_text(json.dumps(SHAPE))
+    (here / "model" / "tokenizer.json").write_text("{}")
+    (here / "model" / "pytorch_model.bin").write_text("weights")
+    change = ["--set", "spec.model={source: file://./model}", "--set", "spec.tokenizer=null"]
+    for command in ("validate", "plan", "run"):
+        assert invoke([command, "-f", "job.yaml", *change]) == 2
+        assert "its weights are in pytorch_model.bin, and only *.safetensors are read" in capsys.readouterr().err
+    assert invoke(["validate", "-f", "job.yaml", *change, "--set", "spec.model.init=random"]) == 0
+    (here / "model" / "model.safetensors").write_text("weights")
+    assert invoke(["validate", "-f", "job.yaml", *change]) == 0
+
+
+def test_a_model_without_its_tokenizer_is_told(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "model").mkdir()
+    (here / "model" / "config.json").write_text(json.dumps(SHAPE))
+    assert invoke(["plan", "-f", "job.yaml", "--set", "spec.model={source: file://./model}", "--set", "spec.tokenizer=null"]) == 0
+    assert "there is no tokenizer beside the weights" in capsys.readouterr().err

@@ -11,6 +11,12 @@ from llmtrain_trainer.config.strict import PositiveInt, Source, Strict
 CODE = ("auto_map", "attn_implementation", "_attn_implementation")
 """Keys of a config.json that name code: files of the repository, and a kernel, which transformers would fetch from a hub and run."""
 
+UNREAD_WEIGHTS = (".bin", ".pt", ".pth", ".gguf", ".ggml", ".h5", ".msgpack", ".ckpt", ".npz", ".onnx")
+"""Endings of files of weights that are not read."""
+
+BESIDE_WEIGHTS = ("training", "optimizer", "scheduler", "rng_state", "tokenizer")
+"""How files begin that trainers write beside weights."""
+
 
 class Model(Strict):
     """The network: pretrained weights from a source, or a shape with random weights."""

@@ -13,12 +13,11 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from llmtrain_trainer.config.model import UNREAD_WEIGHTS
+
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 OTHER_LAYOUTS = re.compile(r"(consolidated|adapter_model|optimizer|training).*")
 """Safetensors that are published beside a model's: in another program's layout, or of something else."""
-
-OTHER_KINDS = (".bin", ".pt", ".pth", ".gguf", ".ggml", ".h5", ".msgpack", ".ckpt", ".npz", ".onnx")
-"""Files of weights that are not read."""
 
 
 class WrongWeightsError(ValueError):
@@ -63,7 +62,7 @@ def _nothing(there: list[str], tensors: list[str]) -> tuple[str, str]:
             "it holds an adapter, adapter_model.safetensors, and no model",
             "Merge it first (peft: merge_and_unload, then save_pretrained) and name that directory",
         )
-    others = [name for name in there if name.endswith(OTHER_KINDS)]
+    others = [name for name in there if name.endswith(UNREAD_WEIGHTS)]
     convert = "load it with transformers' AutoModelForCausalLM.from_pretrained, call save_pretrained, and name that directory"
     if others:
         return f"its weights are in {_listed(others)}, and only *.safetensors are read", f"Convert them: {convert}"
