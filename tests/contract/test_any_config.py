@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -94,13 +94,18 @@ def windows(network: Any) -> set[int | None]:
     return {getattr(module, "sliding_window", None) for name, module in network.named_modules() if name.endswith("self_attn")}
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(config=configs())
 def test_the_plan_and_the_engines_read_any_config_as_transformers_does(config: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as place:
         directory = Path(place)
         torch.manual_seed(0)
-        reference = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), dtype=torch.float32).eval()
+        try:
+            reference = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), dtype=torch.float32).eval()
+        except (
+            TypeError
+        ):  # of Mixtral, transformers itself does not take a dynamic rotary embedding without head_dim: preparation refuses it
+            reject()
         reference.save_pretrained(directory)
         (directory / "config.json").write_text(json.dumps(config))
         shape = shape_of(config)

@@ -178,6 +178,7 @@ QUANTIZED: dict[str, dict[str, Any]] = {
     },
     "turned": {"quantization_config": {"quant_method": "compressed-tensors", "format": "pack-quantized", "transform_config": {"a": 1}}},
     "gptq for one kernel": {"quantization_config": {"quant_method": "gptq", "bits": 4, "checkpoint_format": "marlin"}},
+    "rounded for one kernel": {"quantization_config": {"quant_method": "auto-round", "packing_format": "auto_round:marlin"}},
     "awq in another order": {"quantization_config": {"quant_method": "awq", "bits": 4, "version": "gemv"}},
     "sparse": {
         "quantization_config": {
@@ -212,6 +213,7 @@ READABLE: list[dict[str, Any]] = [
     {"quant_method": "gptq", "bits": 3, "checkpoint_format": "gptq_v2"},
     {"quant_method": "awq", "bits": 4, "version": "GEMM", "zero_point": True},
     {"quant_method": "mxfp8"},
+    {"quant_method": "auto-round", "bits": 4, "group_size": 128, "packing_format": "auto_round:auto_gptq"},
     {"quant_method": "compressed-tensors", "format": "pack-quantized"},
     {
         "quant_method": "compressed-tensors",

@@ -77,19 +77,20 @@ def grid(bits: int, group: torch.Tensor, groups: int) -> tuple[torch.Tensor, tor
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
-@pytest.mark.parametrize("form", ["gptq", "gptq_v2"])
+@pytest.mark.parametrize("form", ["gptq", "gptq_v2", "auto_round", "auto_round:auto_gptq"])
 @pytest.mark.parametrize("ordered", [True, False])
 def test_gptq(place: Place, bits: int, form: str, ordered: bool) -> None:
     group = torch.arange(64) // 32 if ordered else torch.arange(64) % 2
     numbers, scales, zeros, matrix = grid(bits, group, 2)
     stored = words(zeros, bits)
-    if form == "gptq":  # less one, from the words where a number does not span two
+    if form in ("gptq", "auto_round:auto_gptq"):  # less one, from the words where a number does not span two
         ones = words(torch.ones_like(zeros), bits)
         stored = words((zeros - 1) % (1 << bits), bits) if 32 % bits else (stored.long() - ones.long()).to(torch.int32)
     parts = {f"{UP}qweight": words(numbers.T.T, bits).T, f"{UP}qzeros": stored, f"{UP}scales": scales, f"{UP}bias": torch.zeros(32)}
     if not ordered:
         parts[f"{UP}g_idx"] = group.int()
-    said = {"quant_method": "gptq", "bits": bits, "group_size": 32, "checkpoint_format": form}
+    how = {"quant_method": "auto-round", "packing_format": form} if "round" in form else {"quant_method": "gptq", "checkpoint_format": form}
+    said = how | {"bits": bits, "group_size": 32}
     assert torch.equal(put(place, UP, parts, said)[f"{UP}weight"], matrix)
     assert place.notes == []
 

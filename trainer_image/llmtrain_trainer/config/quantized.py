@@ -25,6 +25,14 @@ FORMATS: Mapping[str, tuple[Way, ...]] = {
 }
 """Of compressed-tensors."""
 
+AUTO_ROUND: Mapping[str, Way] = {
+    "auto_round": "gptq",
+    "auto_round:gptqmodel": "gptq",
+    "auto_round:auto_gptq": "gptq",
+    "auto_round:auto_awq": "awq",
+}
+"""Whose layout AutoRound's files have, by their packing_format."""
+
 READ = "fp32, bf16, fp16, fp8, bitsandbytes, GPTQ, AWQ, or compressed-tensors"
 """What may be named instead."""
 
@@ -74,7 +82,7 @@ def quantized(config: Mapping[str, Any]) -> Quantized | None:
         ways=ways,
         block=_block(found),
         group=_size(found.get("group_size", found.get("q_group_size", 64 if found.get("quant_method") == "metal" else None))),
-        zeros_less_one=_format(found, "gptq") == "gptq",
+        zeros_less_one=_zeros_less_one(found),
     )
 
 
@@ -102,11 +110,20 @@ def _ways(found: Mapping[str, Any]) -> tuple[Way, ...]:
             return ("gptq",) if _format(found, "gptq") in ("gptq", "gptq_v2") else ()
         case "awq":
             return ("awq",) if _format(found, "gemm") == "gemm" and found.get("bits", found.get("w_bit", 4)) == 4 else ()
+        case "auto-round":
+            packing = AUTO_ROUND.get(str(found.get("packing_format")))
+            return (packing,) if packing and found.get("act_bits") in (None, 16, 32) else ()
         case "metal":
             return ("affine",)
         case "compressed-tensors":
             return _of_compressed_tensors(found)
     return ()
+
+
+def _zeros_less_one(found: Mapping[str, Any]) -> bool:
+    if found.get("quant_method") == "auto-round":
+        return found.get("packing_format") == "auto_round:auto_gptq"
+    return _format(found, "gptq") == "gptq"
 
 
 def _format(found: Mapping[str, Any], default: str) -> str:
