@@ -86,6 +86,7 @@ def object_schema() -> Schema:
         _validate(_section(schema, each.at), each.cel, each.message)
     for rule, message in _changes():
         _validate(schema["properties"]["spec"], rule, message)
+    _validate_names(schema["properties"]["spec"])
     plain: Schema = _storable(schema)
     return plain
 
@@ -105,6 +106,20 @@ def _changes() -> list[tuple[str, str]]:
 
 def _validate(schema: Schema, rule: str, message: str) -> None:
     schema.setdefault("x-kubernetes-validations", []).append({"rule": rule, "message": message})
+
+
+def _validate_names(schema: Schema) -> None:
+    """A map whose names must look like something says so in CEL, since Kubernetes takes no propertyNames."""
+    names = schema.get("propertyNames", {})
+    claims = [f"size(name) <= {names['maxLength']}"] if "maxLength" in names else []
+    claims += [f"name.matches(r'{names['pattern']}')"] if "pattern" in names else []
+    if claims:
+        such = f", such as {names['examples'][0]}" if names.get("examples") else ""
+        _validate(schema, f"self.all(name, {' && '.join(claims)})", f"each name must look like what Kubernetes takes here{such}")
+    inner = [*schema.get("properties", {}).values(), *(schema[key] for key in ("items", "additionalProperties") if key in schema)]
+    for each in inner:
+        if isinstance(each, dict):
+            _validate_names(each)
 
 
 def _section(schema: Schema, path: str) -> Schema:

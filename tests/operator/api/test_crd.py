@@ -199,3 +199,14 @@ def test_a_property_called_examples_survives() -> None:
 
     assert "examples" in crd._storable(structural(Odd))["properties"]
     assert "examples" not in crd._storable(structural(Odd))["properties"]["examples"]
+
+
+def test_the_names_of_every_map_are_judged_by_the_api_server_too() -> None:
+    judged = {
+        path: [rule["rule"] for rule in schema.get("x-kubernetes-validations", ()) if rule["rule"].startswith("self.all(name, ")]
+        for path, schema in nodes(SCHEMA["properties"]["spec"], "spec")
+        if isinstance(schema.get("additionalProperties"), dict)
+    }
+    assert set(judged) >= {f"spec.scheduling.{name}" for name in ("labels", "annotations", "env", "nodeSelector")}
+    assert set(judged) >= {"spec.resources.rdma", "spec.resources.hugepages"}
+    assert [path for path, rules in judged.items() if len(rules) != 1 or "name.matches(r'" not in rules[0]] == []

@@ -1,6 +1,6 @@
 """Every bad manifest is refused in exactly the words beside it: field, value, rule, way out. UPDATE_GOLDEN=1 writes the words anew.
 
-plan-*.yaml parse and are refused by the plan; all others are refused by parsing, name-*.yaml by parsing alone and not by the CRD.
+plan-*.yaml parse and are refused by the plan; all others are refused by parsing, and by the CRD too.
 """
 
 from __future__ import annotations
