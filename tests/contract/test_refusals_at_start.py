@@ -17,6 +17,7 @@ from llmtrain_operator.manifest.parse import parse_manifest
 from llmtrain_operator.manifest.problem import PlanError
 from llmtrain_operator.manifest.rules import RULES
 from llmtrain_operator.plan.checks.layout_checks import REFUSALS
+from llmtrain_operator.plan.engines.registry import ENGINES
 from llmtrain_operator.plan.model.families import shape_of
 from llmtrain_operator.plan.plan import plan
 from llmtrain_operator.plan.trainer_config import trainer_config
@@ -128,18 +129,11 @@ def test_every_refusal_at_start_has_one_before_it() -> None:
 
 
 def test_the_refusals_named_here_exist() -> None:
-    names = {name for refusal in REFUSALS for name in _names(refusal)}
+    limits = (limit for traits in ENGINES.values() for limit in traits.limits)
+    names = {refusal.__name__ for refusal in (*REFUSALS, *limits)}
     assert set(PLAN.values()) <= names
     rules = {f"{rule.at} {rule.field}" for rule in RULES}
     assert set(RULE.values()) <= rules
-
-
-def _names(refusal: Any) -> Iterator[str]:
-    """Of a refusal, or of the one that a `with this engine` wraps."""
-    yield refusal.__name__
-    for cell in refusal.__closure__ or ():
-        if callable(cell.cell_contents):
-            yield cell.cell_contents.__name__
 
 
 SMALL: dict[str, Any] = {

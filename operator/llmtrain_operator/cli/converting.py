@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from llmtrain_operator.cli.manifest import ManifestOption, SetOption, load_manifest, typed_uri
-
-Format = Literal["hf", "native", "deepspeed", "megatron"]
+from llmtrain_trainer.config.engines import WeightsFormat
 
 
 def convert(
     file: ManifestOption,
     source: Annotated[str, typer.Option("--from", help="Where the weights are.", metavar="URI")],
-    source_format: Annotated[Format, typer.Option("--from-format", help="What is there.")],
+    source_format: Annotated[WeightsFormat, typer.Option("--from-format", help="What is there.")],
     target: Annotated[str, typer.Option("--to", help="Where they go.", metavar="URI")],
-    target_format: Annotated[Format, typer.Option("--to-format", help="What is written; a checkpoint in the manifest's layout.")],
+    target_format: Annotated[WeightsFormat, typer.Option("--to-format", help="What is written; a checkpoint in the manifest's layout.")],
     step: Annotated[int | None, typer.Option(help="Of the source checkpoint; the newest by default.")] = None,
     work: Annotated[Path | None, typer.Option(help="A directory with room for the weights, twice.")] = None,
     settings: SetOption = None,

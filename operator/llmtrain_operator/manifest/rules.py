@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from llmtrain_trainer.config.engines import OFFLOADING
+
 Section = dict[str, Any]
 
 
@@ -41,6 +43,11 @@ class Rule:
     def message(self) -> str:
         """The API server puts the section and its value before this."""
         return f"{self.field}: {self.rule}. {self.way_out}"
+
+
+def _engine_is(*names: str) -> str:
+    """In CEL, on spec.parallelism."""
+    return " || ".join(f"self.engine == '{name}'" for name in names)
 
 
 def _names_nothing(section: Section) -> bool:
@@ -205,8 +212,8 @@ RULES: tuple[Rule, ...] = (
         at="spec.parallelism",
         field="deepspeed",
         reads=("engine", "deepspeed"),
-        cel="!has(self.deepspeed) || self.engine == 'deepspeed' || self.engine == 'auto'",
-        holds=lambda self: "deepspeed" not in self or self["engine"] in ("deepspeed", "auto"),
+        cel=f"!has(self.deepspeed) || {_engine_is(*OFFLOADING, 'auto')}",
+        holds=lambda self: "deepspeed" not in self or self["engine"] in (*OFFLOADING, "auto"),
         rule="only engine deepspeed reads these keys",
         way_out="Write engine: deepspeed, or leave deepspeed out",
     ),
@@ -214,8 +221,8 @@ RULES: tuple[Rule, ...] = (
         at="spec.parallelism",
         field="offload",
         reads=("engine", "offload"),
-        cel="!has(self.offload) || self.engine == 'deepspeed' || self.engine == 'auto'",
-        holds=lambda self: "offload" not in self or self["engine"] in ("deepspeed", "auto"),
+        cel=f"!has(self.offload) || {_engine_is(*OFFLOADING, 'auto')}",
+        holds=lambda self: "offload" not in self or self["engine"] in (*OFFLOADING, "auto"),
         rule="only engine deepspeed offloads",
         way_out="Write engine: deepspeed, or leave offload out",
     ),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from llmtrain_operator.manifest.divisors import divisors, listed
 from llmtrain_operator.manifest.uris import uris
 from llmtrain_operator.plan.engines.offload import offloaded_bytes
+from llmtrain_operator.plan.engines.registry import ENGINES
 from llmtrain_operator.plan.layout.layout import crossing
 from llmtrain_operator.plan.layout.throughput import trainable_parameters
 from llmtrain_operator.plan.model.shape import NAMED_AS_EXPERTS
@@ -113,7 +114,7 @@ def experts_across_nodes(settled: Settled) -> str | None:
 def gathered_experts(settled: Settled) -> str | None:
     """Sharing weights out makes every rank gather all experts, of which a token uses few."""
     mesh, shape = settled.mesh, settled.shape
-    if settled.engine != "native" or shape is None or not shape.experts or mesh.ep > 1 or mesh.zero_stage < 3:
+    if not ENGINES[settled.engine].gathers_experts or shape is None or not shape.experts or mesh.ep > 1 or mesh.zero_stage < 3:
         return None
     degree = max(d for d in divisors(shape.experts // mesh.tp) if mesh.dp * mesh.cp % d == 0)
     if degree == 1:

@@ -10,9 +10,9 @@ import pytest
 from llmtrain_operator.life.status import plan_summary
 from llmtrain_operator.manifest.edit import edited
 from llmtrain_operator.manifest.problem import PlanError
+from llmtrain_operator.plan.engines.registry import ENGINES
 from llmtrain_operator.plan.model.families import shape_of
 from llmtrain_operator.plan.plan import Plan, plan
-from llmtrain_operator.plan.search.auto_engine import ENGINES
 from llmtrain_trainer.config import Offload
 
 Planned = Callable[..., Plan]

@@ -3,12 +3,13 @@
 from llmtrain_trainer.config.checkpoint import Cadence, Checkpoint, Output
 from llmtrain_trainer.config.dataset import Columns, Dataset, Evaluation
 from llmtrain_trainer.config.deepspeed import Offload
+from llmtrain_trainer.config.engines import EngineName
 from llmtrain_trainer.config.model import Model, Peft, Tokenizer, TokenizerTraining
 from llmtrain_trainer.config.place import MOUNTED, place
 from llmtrain_trainer.config.rendezvous import RENDEZVOUS_SECRET
 from llmtrain_trainer.config.status import CheckpointStatus, ExitCode, GpuMemory, Heartbeat, NodeStatus, Progress, RankSeconds, Verdict
 from llmtrain_trainer.config.strict import Duration, Name, PositiveInt, Ratio, Source, StoreUri, Strict, seconds
-from llmtrain_trainer.config.trainer import Batch, EngineName, Estimate, Identity, Mesh, PipelineSchedule, Restarts, Task, TrainerConfig
+from llmtrain_trainer.config.trainer import Batch, Estimate, Identity, Mesh, PipelineSchedule, Restarts, Task, TrainerConfig
 from llmtrain_trainer.config.training import Optimizer, Schedule, Training
 
 __all__ = [

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from llmtrain_trainer.config import EngineName, Offload, Strict
+from llmtrain_trainer.config.engines import DEFAULT_ENGINE
 
 Degree = Annotated[int, Field(ge=1, le=4096)]
 
@@ -14,7 +15,7 @@ Degree = Annotated[int, Field(ge=1, le=4096)]
 class Parallelism(Strict):
     """Degrees multiply to the number of devices: pipeline x data x context x tensor. The data degree is what is left."""
 
-    engine: EngineName | Literal["auto"] = "native"
+    engine: EngineName | Literal["auto"] = DEFAULT_ENGINE
     """What runs the steps. native: PyTorch's own parallelism, every layout, the default for causal language models. auto: picked from
     the model, the GPUs and what else is asked for, with the reason in the plan."""
 

@@ -8,8 +8,7 @@ from llmtrain_operator.manifest.divisors import divisors, listed
 from llmtrain_operator.manifest.problem import Problem
 from llmtrain_operator.manifest.uris import uris
 from llmtrain_operator.plan.checks.supported import AVAILABLE, WITHOUT_TENSOR
-from llmtrain_operator.plan.engines.deepspeed import DEEPSPEED
-from llmtrain_operator.plan.engines.megatron import MEGATRON
+from llmtrain_operator.plan.engines.registry import ENGINES
 from llmtrain_operator.plan.layout.request import Case, Refusal
 from llmtrain_operator.plan.model.shape import ModelShape
 from llmtrain_trainer.config import place
@@ -143,23 +142,14 @@ def sequence_has_positions(case: Case) -> Problem | None:
 
 
 def context_divides(case: Case) -> Problem | None:
-    """Even parts; ring attention gives each device two, an early and a late one, so that the causal mask costs all the same."""
+    """Even parts, as many a device as the engine's attention gives it."""
     cp, length = case.degrees.cp, case.job.spec.training.sequence_length
-    parts, words = (cp, "context") if case.degrees.engine == "native" else (2 * cp, "2 x context")
+    each = ENGINES[case.degrees.engine].parts_per_context
+    parts, words = each * cp, "context" if each == 1 else f"{each} x context"
     if cp == 1 or length % parts == 0:
         return None
     rule = f"it must be a multiple of {words} ({parts})"
     return Problem("spec.training.sequenceLength", str(length), rule, f"Use {length // parts * parts or parts}")
-
-
-def context_heads(case: Case) -> Problem | None:
-    """native gives each of the devices that share a sequence some of the heads."""
-    cp, tp, shape = case.degrees.cp, case.degrees.tp, case.shape
-    if cp == 1 or case.degrees.engine != "native" or shape is None or shape.heads % (cp * tp) == 0:
-        return None
-    rule = f"context x tensor ({cp} x {tp}) must divide the {shape.heads} attention heads"
-    right = divisors(shape.heads // tp) if shape.heads % tp == 0 else (1,)
-    return Problem("spec.parallelism.context", str(cp), rule, f"Use {listed(right)}")
 
 
 def expert_divides(case: Case) -> Problem | None:
@@ -173,15 +163,6 @@ def expert_divides(case: Case) -> Problem | None:
         return None
     right = [degree for degree in divisors(shape.experts) if replicas % degree == 0]
     return Problem(field, str(ep), f"it must divide the {shape.experts} experts and data x context ({replicas})", f"Use {listed(right)}")
-
-
-def experts_over_tensor(case: Case) -> Problem | None:
-    """native gives whole experts to tensor-parallel devices too."""
-    tp, ep, shape = case.degrees.tp, case.degrees.ep, case.shape
-    if tp == 1 or case.degrees.engine != "native" or shape is None or shape.experts % ep or shape.experts % (tp * ep) == 0:
-        return None
-    rule = f"expert x tensor ({ep} x {tp}) must divide the {shape.experts} experts"
-    return Problem(TENSOR, str(tp), rule, f"Use {listed(divisors(shape.experts // ep))}")
 
 
 def tokenizer_fits(case: Case) -> Problem | None:
@@ -235,17 +216,17 @@ LAYOUT: tuple[Refusal, ...] = (
     pipeline_is_filled,
     sequence_has_positions,
     context_divides,
-    context_heads,
     expert_divides,
-    experts_over_tensor,
     tokenizer_fits,
     adapter_targets,
     weights_can_be_kept,
 )
 
-REFUSALS: tuple[Refusal, ...] = (*AVAILABLE, *LAYOUT, *DEEPSPEED, *MEGATRON)
+REFUSALS: tuple[Refusal, ...] = (*AVAILABLE, *LAYOUT)
+"""Whatever the engine."""
 
 
 def problems_of(case: Case) -> tuple[Problem, ...]:
-    """Everything wrong with the case, in the order of REFUSALS."""
-    return tuple(problem for refusal in REFUSALS if (problem := refusal(case)))
+    """Everything wrong with the case, in the order of REFUSALS, then of the engine's limits."""
+    refusals = (*REFUSALS, *ENGINES[case.degrees.engine].limits)
+    return tuple(problem for refusal in refusals if (problem := refusal(case)))

@@ -1,4 +1,4 @@
-"""What this version trains, and the refusal of everything else that a manifest can say. Asked first: see refusals.py."""
+"""What this version trains, and the refusal of everything else that a manifest can say. Asked first."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ from llmtrain_operator.manifest.problem import Problem
 from llmtrain_operator.plan.layout.request import Case, Refusal
 from llmtrain_operator.plan.model.families import TRAINED, untrained
 
-OWN_LAYERS = ("native", "deepspeed")
-"""Engines that cut Hugging Face's model themselves."""
-
 WITHOUT_TENSOR = ("gpt2",)
-"""Of those, the ones without a tensor-parallel plan."""
+"""Models without a tensor-parallel plan."""
 
 
 def quantized_weights(case: Case) -> Problem | None:
@@ -26,23 +23,6 @@ def family(case: Case) -> Problem | None:
         return None
     source = case.job.spec.model.source
     return untrained(case.shape.model_type, "spec.model.config" if source is None else f"spec.model.source {source}: config.json")
-
-
-def context_attention(case: Case) -> Problem | None:
-    attention = case.job.spec.model.attention
-    if case.degrees.cp == 1 or case.degrees.engine != "native" or attention == "sdpa":
-        return None
-    rule = "the native engine cuts sequences with sdpa only"
-    return Problem("spec.model.attention", attention, rule, "Use sdpa, which picks a flash kernel on a GPU by itself, or leave context out")
-
-
-def zero_stage(case: Case) -> Problem | None:
-    if case.degrees.engine != "native" or case.degrees.zero in (0, 3):
-        return None
-    rule = "the native engine shards by FSDP2, which shares out all or nothing"
-    return Problem(
-        "spec.parallelism.zeroStage", str(case.degrees.zero), rule, "Use 3 to share weights, gradients and optimizer, or 0 to share nothing"
-    )
 
 
 def flash_attention(case: Case) -> Problem | None:
@@ -63,8 +43,6 @@ def bf16(case: Case) -> Problem | None:
 AVAILABLE: tuple[Refusal, ...] = (
     quantized_weights,
     family,
-    context_attention,
-    zero_stage,
     flash_attention,
     bf16,
 )

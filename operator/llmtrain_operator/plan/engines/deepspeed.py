@@ -1,125 +1,63 @@
-"""What engine deepspeed cannot do, as refusals. Asked after the others: see refusals.py.
-
-The limits are those of DeepSpeed 0.19, each seen to fail.
-"""
+"""Engine deepspeed as the plan sees it: ZeRO in four stages, offload, tensor parallelism, pipelines."""
 
 from __future__ import annotations
 
-from llmtrain_operator.manifest.problem import Problem
-from llmtrain_operator.plan.engines.offload import lacking, offloaded_bytes
-from llmtrain_operator.plan.layout.request import Case, Refusal
+from collections.abc import Iterator
+
+from llmtrain_operator.plan.engines import zero_buffers
+from llmtrain_operator.plan.engines.deepspeed_limits import LIMITS
+from llmtrain_operator.plan.engines.traits import EngineTraits
+from llmtrain_operator.plan.memory.bytes_per_parameter import NOWHERE, StateBytes
+from llmtrain_operator.plan.memory.workload import EngineMemory, LossBytes, Run, Term
+from llmtrain_operator.plan.model.weights import Held
 from llmtrain_trainer.config import Offload
-from llmtrain_trainer.config.deepspeed import owned
-
-ZERO = "spec.parallelism.zeroStage"
 
 
-def pipeline_zero(case: Case) -> Problem | None:
-    if case.degrees.pp == 1 or case.degrees.zero < 2:
-        return None
-    rule = "DeepSpeed's pipeline shares out the optimizer only: stages 2 and 3 fail with it"
-    return Problem(ZERO, str(case.degrees.zero), rule, "Use 1, or leave pipeline out")
+class DeepSpeedMemory(EngineMemory):
+    """Sharded stage by stage: Rajbhandari et al. 2020 (ZeRO), section 3.1. From stage 1 on the optimizer has fp32 weights of its own."""
+
+    def trained(self, zero: int, precision: str, dp: int, offload: Offload) -> StateBytes:
+        """In bf16 gradients are added up in fp32; stage 1 does that beside the bf16 ones. What is offloaded takes its gradients along
+        where they are sharded: Ren et al. 2021 (ZeRO-Offload), section 4."""
+        away = offload.optimizer != "none"
+        width = 2 if precision == "bf16" else 4
+        gradients = (6.0 if precision == "bf16" else 4.0) if zero < 2 else 0.0 if away else 4.0 / dp
+        optimizer = 0.0 if away else (12.0 / dp if zero else 8.0)
+        weights = width / (dp if zero >= 3 else 1)
+        return StateBytes(
+            weights=0.0 if offload.parameters != "none" else weights,
+            gradients=gradients,
+            optimizer=optimizer,
+            source=f"ZeRO-{zero} over {dp}" + (", offloaded" if offload != NOWHERE else ""),
+        )
+
+    def frozen(self, zero: int, precision: str, dp: int) -> float:
+        return (2 if precision == "bf16" else 4) / (dp if zero == 3 else 1)
+
+    def gradients_always_there(self, run: Run) -> bool:
+        return run.mesh.zero_stage == 3 or run.offload.optimizer != "none"
+
+    def working_copies(self, run: Run, mine: Held) -> Iterator[Term]:
+        if run.mesh.zero_stage == 3:
+            yield from zero_buffers.stage_3(run, mine)
+
+    def bucket(self, run: Run, mine: Held) -> Term:
+        return zero_buffers.bucket(run, mine) if run.mesh.zero_stage else super().bucket(run, mine)
+
+    def step_copy(self, run: Run, mine: Held) -> Term | None:
+        return zero_buffers.step_copy(run, mine) if run.mesh.zero_stage in (1, 2) else None
+
+    def loss(self, run: Run, vocabulary_parts: int) -> LossBytes:
+        """Logits that tp cuts are gathered, and overwritten by their gradient."""
+        return LossBytes(whole=True, overwritten=True, each=0)
 
 
-def pipeline_schedule(case: Case) -> Problem | None:
-    degrees = case.degrees
-    if degrees.pp == 1 or degrees.schedule == "1f1b":
-        return None
-    rule = "DeepSpeed's pipeline runs 1f1b with one stage a device"
-    return Problem("spec.parallelism.schedule", degrees.schedule, rule, "Leave schedule and virtualStages out, or use engine native")
-
-
-def whole_bf16(case: Case) -> Problem | None:
-    if case.degrees.zero or case.job.spec.training.precision != "bf16":
-        return None
-    rule = "without ZeRO DeepSpeed adds up gradients in bf16"
-    return Problem(ZERO, "0", rule, "Use 1, which costs nothing in one replica, or precision: fp32")
-
-
-def context(case: Case) -> Problem | None:
-    if case.degrees.cp == 1:
-        return None
-    way_out = "Leave context out, or use engine native"
-    return Problem("spec.parallelism.context", str(case.degrees.cp), "engine deepspeed does not cut sequences", way_out)
-
-
-def expert(case: Case) -> Problem | None:
-    if case.degrees.ep == 1:
-        return None
-    way_out = "Leave expert out, or use engine native"
-    return Problem("spec.parallelism.expert", str(case.degrees.ep), "engine deepspeed does not cut experts over ranks", way_out)
-
-
-def tensor_of_experts(case: Case) -> Problem | None:
-    if case.degrees.tp == 1 or not case.shape or not case.shape.experts:
-        return None
-    rule = "engine deepspeed splits no mixture of experts over tensor ranks"
-    return Problem("spec.parallelism.tensor", str(case.degrees.tp), rule, "Leave tensor out, or use engine native")
-
-
-def offload_optimizer(case: Case) -> Problem | None:
-    place = _offload(case).optimizer
-    least = {"none": 0, "cpu": 1, "nvme": 3}[place]
-    if case.degrees.zero >= least:
-        return None
-    rule = f"{place} holds what the replicas have shared out, which zeroStage {case.degrees.zero} does not: it needs {least}"
-    return Problem("spec.parallelism.offload.optimizer", place, rule, f"Write zeroStage: {least}, or none")
-
-
-def offload_parameters(case: Case) -> Problem | None:
-    place = _offload(case).parameters
-    if place == "none" or case.degrees.zero == 3:
-        return None
-    rule = f"only zeroStage 3 fetches weights layer by layer, and this is {case.degrees.zero}"
-    return Problem("spec.parallelism.offload.parameters", place, rule, "Write zeroStage: 3, or none")
-
-
-def host_memory(case: Case) -> Problem | None:
-    if not lacking(case) or case.shape is None:
-        return None
-    needed = offloaded_bytes(case.job, case.shape) / 2**30
-    rule = f"offload keeps {needed:.0f} GiB in the host memory of each node"
-    return Problem("spec.resources.memory", str(case.job.spec.resources.memory), rule, "Ask for more of it, or use more nodes")
-
-
-def compiled(case: Case) -> Problem | None:
-    if not case.job.spec.training.compile:
-        return None
-    rule = "this version compiles the layers of engine native alone"
-    return Problem("spec.training.compile", "true", rule, "Leave compile out, or use engine native")
-
-
-def raw_keys(case: Case) -> Problem | None:
-    found = next(owned(case.job.spec.parallelism.deepspeed or {}), None)
-    if found is None:
-        return None
-    key, field = found
-    return Problem(
-        "spec.parallelism.deepspeed", key, f"spec.{field} says it, and a value is written once", f"Set spec.{field} and leave {key} out"
-    )
-
-
-LIMITS: tuple[Refusal, ...] = (
-    pipeline_zero,
-    pipeline_schedule,
-    whole_bf16,
-    context,
-    expert,
-    tensor_of_experts,
-    offload_optimizer,
-    offload_parameters,
-    host_memory,
-    compiled,
-    raw_keys,
+DEEPSPEED = EngineTraits(
+    name="deepspeed",
+    limits=LIMITS,
+    memory=DeepSpeedMemory(),
+    sharding_stages=(3, 1),
+    searched_stages=(1, 2, 3),
+    sharding_cost={2: 0.01, 3: 0.05},
+    alone_reads=("offload", "deepspeed"),
 )
-
-
-def _with_deepspeed(refusal: Refusal) -> Refusal:
-    return lambda case: refusal(case) if case.degrees.engine == "deepspeed" else None
-
-
-DEEPSPEED: tuple[Refusal, ...] = tuple(_with_deepspeed(limit) for limit in LIMITS)
-
-
-def _offload(case: Case) -> Offload:
-    return case.job.spec.parallelism.offload or Offload()

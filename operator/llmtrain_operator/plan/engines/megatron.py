@@ -1,201 +1,66 @@
-"""What engine megatron cannot do, as refusals. Asked after the others: see refusals.py.
-
-The trainer refuses the same again: engines/megatron/settings.py.
-"""
+"""Engine megatron as the plan sees it: Megatron-core's own model, kernels and schedules."""
 
 from __future__ import annotations
 
-from llmtrain_operator.manifest.divisors import divisors, listed
-from llmtrain_operator.manifest.problem import Problem
-from llmtrain_operator.plan.layout.request import Case, Refusal
-from llmtrain_operator.plan.model.families import TRAINED
+from llmtrain_operator.api.job import LLMTrainJob
+from llmtrain_operator.plan.engines.megatron_limits import LIMITS
+from llmtrain_operator.plan.engines.traits import EngineTraits
+from llmtrain_operator.plan.layout.hardware import Gpu
+from llmtrain_operator.plan.layout.throughput import LargeModelMfu
+from llmtrain_operator.plan.memory.activations import fused_layer_bytes
+from llmtrain_operator.plan.memory.bytes_per_parameter import StateBytes
+from llmtrain_operator.plan.memory.workload import EngineMemory, LossBytes, Run
+from llmtrain_operator.plan.model.shape import ModelShape
+from llmtrain_trainer.config import Mesh, Offload
 
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "mixtral", "qwen3_moe")
-"""Models whose weights have a place in Megatron's GPTModel: the tables of engines/megatron/names.py."""
+LARGE = 30e9
+"""Parameters from which on Megatron's fused kernels are worth a model of its own. A judgement: published speeds differ most there."""
 
-NATIVE = "Use engine native"
-
-STATIC_ROPE = ("default", "linear", "llama3")
-"""Rotary embeddings whose frequencies do not depend on the length and whose output is not scaled."""
+MANY = 16
+"""GPUs from which on the same holds. A judgement."""
 
 
-def on_gpus(case: Case) -> Problem | None:
-    if case.gpu is not None:
+class MegatronMemory(EngineMemory):
+    """18 bytes, or 6 + 12/dp with the distributed optimizer: theoretical_memory_usage.py of Megatron-LM."""
+
+    def trained(self, zero: int, precision: str, dp: int, offload: Offload) -> StateBytes:
+        weights, optimizer = (2, 12) if precision == "bf16" else (4, 8)
+        source = f"distributed optimizer over {dp}" if zero else "optimizer whole on every rank"
+        return StateBytes(weights=weights, gradients=4, optimizer=optimizer / (dp if zero else 1), source=source)
+
+    def frozen(self, zero: int, precision: str, dp: int) -> float:
+        return 2 if precision == "bf16" else 4
+
+    def sequence_parts(self, mesh: Mesh) -> int:
+        """Korthikanti et al. 2022, section 4.2.2."""
+        return mesh.tp
+
+    def layer_bytes(self, run: Run, layer: int) -> float:
+        return fused_layer_bytes(run.shape, layer, element=run.element, tp=run.mesh.tp)
+
+    def gradients_always_there(self, run: Run) -> bool:
+        return True
+
+    def loss(self, run: Run, vocabulary_parts: int) -> LossBytes:
+        """Its softmax becomes its gradient, and of fp32 logits it takes the place."""
+        return LossBytes(whole=vocabulary_parts == 1, overwritten=False, each={2: 8, 4: 4}[run.element])
+
+
+def _wish(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> str | None:
+    spec = job.spec
+    if shape is None or spec.peft or gpu is None:
         return None
-    return Problem(
-        "spec.parallelism.engine", "megatron", "Megatron-core runs on CUDA GPUs only", "Set resources.gpusPerNode, or use engine native"
-    )
-
-
-def family(case: Case) -> Problem | None:
-    shape = case.shape
-    if shape is None or shape.model_type in FAMILIES or shape.model_type not in TRAINED:
+    gpus, large = spec.resources.nodes * (spec.resources.gpus_per_node or 1), f"{shape.parameters / 1e9:.3g}B parameters"
+    if shape.parameters < LARGE or gpus < MANY or gpu.domain == 1:
         return None
-    rule = f"its model_type is {shape.model_type}, and engine megatron knows {listed(FAMILIES)}"
-    return Problem("spec.model", case.job.spec.model.source or shape.model_type, rule, NATIVE)
+    return f"{large} in full on {gpus} linked GPUs gain most from its fused kernels and schedules"
 
 
-def biases(case: Case) -> Problem | None:
-    shape = case.shape
-    if shape is None or shape.out_bias == shape.mlp_bias:
-        return None
-    given = "attention_bias" if shape.out_bias else "mlp_bias"
-    return _asked(case, f"{given} true", "Megatron gives a bias to all linear layers or to none")
-
-
-def rotary(case: Case) -> Problem | None:
-    if case.shape is None:
-        return None
-    traits = case.shape.traits
-    if traits.rope in STATIC_ROPE and traits.partial_rotary == 1.0:
-        return None
-    kind = f"rope_type {traits.rope}" if traits.rope not in STATIC_ROPE else f"partial_rotary_factor {traits.partial_rotary:g}"
-    return _asked(case, kind, f"engine megatron has whole rotary embeddings of type {listed(STATIC_ROPE)}")
-
-
-def window(case: Case) -> Problem | None:
-    """Its attention sees all tokens before."""
-    length, found = case.job.spec.training.sequence_length, case.shape.traits.window if case.shape else None
-    if found is None or found >= length:
-        return None
-    rule = f"engine megatron has no attention within a window, and sequences of {length} tokens do not fit into it"
-    return _asked(case, f"sliding_window {found}", rule, f", or sequenceLength {found}" if found else "")
-
-
-def activation(case: Case) -> Problem | None:
-    if case.shape is None or case.shape.traits.activation in ("", "silu"):
-        return None
-    return _asked(case, f"hidden_act {case.shape.traits.activation}", "engine megatron has gated silu networks")
-
-
-def router_loss(case: Case) -> Problem | None:
-    found = case.shape.traits.router_loss if case.shape and case.shape.experts else 0.0
-    if not found:
-        return None
-    rule = f"config.json asks to balance the experts (router_aux_loss_coef {found:g}), and engine megatron does not do it as transformers"
-    return _asked(case, "output_router_logits true", rule)
-
-
-def router_jitter(case: Case) -> Problem | None:
-    found = case.shape.traits.router_jitter if case.shape and case.shape.experts else 0.0
-    if not found:
-        return None
-    return _asked(case, f"router_jitter_noise {found:g}", "engine megatron adds no noise before its routers")
-
-
-def vocabulary(case: Case) -> Problem | None:
-    tp, shape = case.degrees.tp, case.shape
-    if shape is None or shape.vocab % tp == 0:
-        return None
-    right = [degree for degree in divisors(shape.kv_heads) if shape.vocab % degree == 0 and shape.ffn % degree == 0]
-    rule = f"engine megatron cuts the vocabulary ({shape.vocab}) into equal parts"
-    return Problem("spec.parallelism.tensor", str(tp), rule, f"Use {listed(right)}, or engine native or deepspeed, which leave it whole")
-
-
-def _asked(case: Case, found: str, rule: str, more: str = "") -> Problem:
-    """A refusal of what config.json says. `more`: another way out."""
-    model = case.job.spec.model
-    if model.config is not None:
-        return Problem("spec.model.config", found, rule, NATIVE + more)
-    return Problem("spec.model.source", str(model.source), f"its config.json says {found}: {rule}", NATIVE + more)
-
-
-def mixed_layers(case: Case) -> Problem | None:
-    shape = case.shape
-    if shape is None or not shape.experts or not shape.dense_layers:
-        return None
-    rule = "engine megatron trains mixtures whose every layer is one"
-    return Problem("spec.model", f"{len(shape.dense_layers)} dense layers in a mixture", rule, NATIVE)
-
-
-def adapters(case: Case) -> Problem | None:
-    peft = case.job.spec.peft
-    if peft is None:
-        return None
-    rule = "engine megatron trains all weights: its layers have no adapters"
-    return Problem("spec.peft.method", peft.method, rule, "Leave peft out, or use engine native or deepspeed")
-
-
-def zero_stage(case: Case) -> Problem | None:
-    if case.degrees.zero < 2:
-        return None
-    rule = "Megatron's replicas share out the optimizer or nothing"
-    return Problem("spec.parallelism.zeroStage", str(case.degrees.zero), rule, "Use 1, or 0; tensor and pipeline share out weights")
-
-
-def schedule(case: Case) -> Problem | None:
-    if case.degrees.pp == 1 or case.degrees.schedule != "gpipe":
-        return None
-    return Problem("spec.parallelism.schedule", "gpipe", "Megatron has 1f1b and interleaved", "Leave schedule out, or use engine native")
-
-
-def compiled(case: Case) -> Problem | None:
-    if not case.job.spec.training.compile:
-        return None
-    return Problem(
-        "spec.training.compile", "true", "engine megatron brings its own fused kernels", "Leave compile out, or use engine native"
-    )
-
-
-def attention(case: Case) -> Problem | None:
-    given = case.job.spec.model.attention
-    if given == "sdpa":
-        return None
-    rule = "engine megatron takes its kernel from transformer-engine, or from torch where that is not installed"
-    return Problem("spec.model.attention", given, rule, "Use sdpa")
-
-
-def sequence_divides(case: Case) -> Problem | None:
-    """Norms work on parts of the sequence where tensor parallelism splits the rest."""
-    tp, cp, length = case.degrees.tp, case.degrees.cp, case.job.spec.training.sequence_length
-    if tp == 1 or length % (tp * cp) == 0:
-        return None
-    rule = f"tensor x context ({tp * cp}) must divide it: Megatron's norms work on parts of the sequence"
-    return Problem("spec.training.sequenceLength", str(length), rule, f"Use {length // (tp * cp) * tp * cp or tp * cp}")
-
-
-def heads_over_context(case: Case) -> Problem | None:
-    tp, cp, shape = case.degrees.tp, case.degrees.cp, case.shape
-    if cp == 1 or shape is None or shape.kv_heads % (tp * cp) == 0:
-        return None
-    rule = f"context x tensor ({tp * cp}) must divide the {shape.kv_heads} key-value heads, which engine megatron sends over ranks whole"
-    right = divisors(shape.kv_heads // tp) if shape.kv_heads % tp == 0 else [1]
-    other = ", or use engine native" if shape.heads % (tp * cp) == 0 and case.job.spec.training.sequence_length % cp == 0 else ""
-    return Problem("spec.parallelism.context", str(cp), rule, f"Use {listed(right)}{other}")
-
-
-def expert_width(case: Case) -> Problem | None:
-    tp, shape = case.degrees.tp, case.shape
-    if tp == 1 or shape is None or not shape.experts or shape.expert_ffn % tp == 0:
-        return None
-    rule = f"it must divide the width of an expert ({shape.expert_ffn})"
-    return Problem("spec.parallelism.tensor", str(tp), rule, "Use a degree that does")
-
-
-LIMITS: tuple[Refusal, ...] = (
-    on_gpus,
-    family,
-    biases,
-    rotary,
-    window,
-    activation,
-    router_loss,
-    router_jitter,
-    vocabulary,
-    mixed_layers,
-    adapters,
-    zero_stage,
-    schedule,
-    compiled,
-    attention,
-    sequence_divides,
-    heads_over_context,
-    expert_width,
+MEGATRON = EngineTraits(
+    name="megatron",
+    limits=LIMITS,
+    memory=MegatronMemory(),
+    sharding_stages=(1,),
+    large_model=LargeModelMfu(parameters=LARGE, mfu=0.44, source="published runs of Megatron-LM on large models"),
+    wish=_wish,
 )
-
-
-def _with_megatron(refusal: Refusal) -> Refusal:
-    return lambda case: refusal(case) if case.degrees.engine == "megatron" else None
-
-
-MEGATRON: tuple[Refusal, ...] = tuple(_with_megatron(limit) for limit in LIMITS)

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from llmtrain_operator.api.job import LLMTrainJob
 from llmtrain_trainer.config import EngineName, PipelineSchedule
-
-ZERO_DEFAULT: dict[EngineName, int] = {"native": 3, "deepspeed": 1, "megatron": 1}
+from llmtrain_trainer.config.engines import DEFAULT_ENGINE, ENGINE_FACTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +46,7 @@ class Degrees:
 def degrees_of(job: LLMTrainJob) -> Degrees:
     """Left-out degrees are 1, and data parallelism takes what is left."""
     parallel, resources = job.spec.parallelism, job.spec.resources
-    engine: EngineName = "native" if parallel.engine == "auto" else parallel.engine
+    engine: EngineName = DEFAULT_ENGINE if parallel.engine == "auto" else parallel.engine
     procs = resources.gpus_per_node or resources.procs_per_node or 1
     pp, cp, tp = parallel.pipeline or 1, parallel.context or 1, parallel.tensor or 1
     return Degrees(
@@ -61,5 +60,5 @@ def degrees_of(job: LLMTrainJob) -> Degrees:
         ep=parallel.expert or 1,
         virtual=parallel.virtual_stages,
         schedule=parallel.schedule or ("interleaved" if parallel.virtual_stages > 1 else "1f1b"),
-        zero=ZERO_DEFAULT[engine] if parallel.zero_stage is None else parallel.zero_stage,
+        zero=ENGINE_FACTS[engine].zero_stage if parallel.zero_stage is None else parallel.zero_stage,
     )

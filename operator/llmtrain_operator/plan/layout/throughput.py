@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from llmtrain_operator.plan.layout.hardware import Gpu
 from llmtrain_operator.plan.model.shape import ModelShape, flops_per_token
 from llmtrain_operator.plan.model.weights import adapter_weights
-from llmtrain_trainer.config import Batch, EngineName, Mesh, Offload, Peft, Training
+from llmtrain_trainer.config import Batch, Mesh, Offload, Peft, Training
 
 RECOMPUTED = 4 / 3
 """Work of a step with every layer's forward pass done twice, relative to once: forward is a third of it."""
@@ -34,13 +34,25 @@ class Throughput:
     assumption: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LargeModelMfu:
+    """What an engine reaches on models of so many parameters and more."""
+
+    parameters: float
+    mfu: float
+    """Share of the bf16 peak, 0 to 1."""
+
+    source: str
+    """Where the number comes from, as a clause."""
+
+
 def bubble_share(mesh: Mesh, batch: Batch) -> float:
     """(pp - 1) / (m + pp - 1) for m micro-batches, with m times the stages a rank holds: Narayanan et al. 2021, section 2.2."""
     slots = batch.accumulation * (len(mesh.stages) // mesh.pp)
     return (mesh.pp - 1) / (slots + mesh.pp - 1)
 
 
-def mfu_prior(shape: ModelShape, gpu: Gpu, engine: EngineName) -> tuple[float, str]:
+def mfu_prior(shape: ModelShape, gpu: Gpu, large: LargeModelMfu | None) -> tuple[float, str]:
     """Share of the bf16 peak reached without bubble or recomputation, and where the number comes from.
 
     Published dense runs on H100: 33 to 39 % at 8B (torchtitan), 41 to 43 % at 70B (llm-foundry), 38 to 43 % at 405B (Llama 3 paper);
@@ -53,8 +65,8 @@ def mfu_prior(shape: ModelShape, gpu: Gpu, engine: EngineName) -> tuple[float, s
         return 0.25, "a mixture of experts"
     if shape.parameters < 2e9:
         return 0.30, "a model below 2B"
-    if engine == "megatron" and shape.parameters >= 30e9:
-        return 0.44, "published runs of Megatron-LM on large models"
+    if large is not None and shape.parameters >= large.parameters:
+        return large.mfu, large.source
     return (0.38, "published runs at 8B") if shape.parameters < 30e9 else (0.40, "published runs from 70B up")
 
 
@@ -69,7 +81,7 @@ def expect(
     training: Training,
     peft: Peft | None,
     gpu: Gpu | None,
-    engine: EngineName = "native",
+    large_model: LargeModelMfu | None = None,
     offload: Offload | None = None,
 ) -> Throughput:
     """tokens/s = MFU x peak x devices / FLOPs a token."""
@@ -87,7 +99,7 @@ def expect(
             bubble=bubble,
             assumption=assumption,
         )
-    prior, source = mfu_prior(shape, gpu, engine)
+    prior, source = mfu_prior(shape, gpu, large_model)
     mfu = prior * (1 - bubble) / (RECOMPUTED if training.activation_checkpointing == "full" else 1.0)
     peak = gpu.peak_flops(training.precision)
     rate = mfu * peak * mesh.world_size / flops

@@ -11,20 +11,21 @@ from math import lcm
 from llmtrain_operator.plan.model.shape import ModelShape
 
 
-def layer_bytes(shape: ModelShape, layer: int, *, sequence: int, element: int, tp: int, eager: bool, megatron: bool = False) -> float:
-    """Bytes a token that one layer keeps. `element`: 2 for bf16, 4 for fp32. Only what tensor parallelism splits is divided by tp.
-
-    `megatron`: norms see a part of the sequence too, and norm and gated activation are one kernel each, which keep what goes in. Queries
-    and keys are copied as they are turned by their positions, while the values, a view, keep all of what one matrix gave for the three.
-    """
-    if megatron:
-        values = (feed_forward_values(shape, layer) - _gated_values(shape, layer) / 4) * element
-        heads = 3 * element * (shape.attention_width + shape.kv_width) + 4 * shape.heads
-        return (2 * shape.hidden * 2 * element + heads + values) / tp
+def layer_bytes(shape: ModelShape, layer: int, *, sequence: int, element: int, tp: int, eager: bool) -> float:
+    """Bytes a token that one layer keeps. `element`: 2 for bf16, 4 for fp32. Only what tensor parallelism splits is divided by tp."""
     whole = shape.hidden * _norm_bytes(shape, element) * 2
     heads = element * (2 * shape.attention_width + 2 * shape.kv_width) + 4 * shape.heads
     scores = shape.heads * sequence * (2 * element + 4) if eager else 0
     return whole + (heads + scores + element * feed_forward_values(shape, layer)) / tp
+
+
+def fused_layer_bytes(shape: ModelShape, layer: int, *, element: int, tp: int) -> float:
+    """The same of Megatron's layers: norms see a part of the sequence too, and norm and gated activation are one kernel each, which keep
+    what goes in. Queries and keys are copied as they are turned by their positions, while the values, a view, keep all of what one matrix
+    gave for the three."""
+    values = (feed_forward_values(shape, layer) - _gated_values(shape, layer) / 4) * element
+    heads = 3 * element * (shape.attention_width + shape.kv_width) + 4 * shape.heads
+    return (2 * shape.hidden * 2 * element + heads + values) / tp
 
 
 def _norm_bytes(shape: ModelShape, element: int) -> int:

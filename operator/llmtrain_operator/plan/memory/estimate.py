@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from llmtrain_operator.plan.memory import activations, bytes_per_parameter, zero_buffers
+from llmtrain_operator.plan.memory import activations
 from llmtrain_operator.plan.memory.workload import Run, Term
 from llmtrain_operator.plan.model.weights import Held, held, kinds_held
 
@@ -29,7 +29,7 @@ SCRATCH = 220 * MIB
 """What the matrix kernels of a CPU rank take for themselves, at most; a small model takes about as much as its tensors. Fitted to runs."""
 
 LOSS_CHUNK = 1 << 25
-"""Logits whose loss engine `native` computes at once on a GPU, in fp32, in two tensors."""
+"""Logits whose loss is computed at once on a GPU where their gradient overwrites them: in fp32, in two tensors."""
 
 CONTEXT = GIB // 2
 """CUDA context and libraries, a process."""
@@ -88,15 +88,15 @@ def _rank_terms(run: Run, rank: int) -> tuple[Term, ...]:
 def _moments(run: Run, mine: Held, rank: int) -> Iterator[tuple[Term, ...]]:
     """What stands as the last backward pass begins, and when it is through."""
     shares, *weights, optimizer = _states(run, mine)
-    gradients = shares if _reduces(run) or not _adds_up_whole(run) else _unreduced_gradients(mine)
-    copies, bucket = tuple(_working_copies(run, mine)), zero_buffers.bucket(run, mine)
+    gradients = shares if run.engine.reduces_by_unit(run) or not run.engine.adds_up_whole_gradients(run) else _unreduced_gradients(mine)
+    copies, bucket = tuple(run.engine.working_copies(run, mine)), run.engine.bucket(run, mine)
     early = (gradients,) if _gradients_stand(run, rank) else ()
     filled = (bucket,) if run.on_gpu or run.mesh.zero_stage == 3 else ()  # a CPU gives pages to what has been written only
     passing = max(_logits(run, rank), _one_layer(run, mine), key=lambda term: term.bytes)
     yield (*weights, *early, optimizer, *copies, *filled, *_activations(run, mine, rank), passing)
     last = _reduction(run, mine)
-    if run.engine == "deepspeed" and run.mesh.zero_stage in (1, 2):
-        last = max(bucket, zero_buffers.step_copy(run, mine), key=lambda term: term.bytes)  # the bucket is gone by the step
+    if copy := run.engine.step_copy(run, mine):
+        last = max(bucket, copy, key=lambda term: term.bytes)
     else:
         copies = (*copies, bucket)
     yield (*weights, gradients, optimizer, *copies, last)
@@ -104,9 +104,7 @@ def _moments(run: Run, mine: Held, rank: int) -> Iterator[tuple[Term, ...]]:
 
 def _gradients_stand(run: Run, rank: int) -> bool:
     """Whether there are gradients as the last backward pass begins: of an earlier micro-batch, or in a buffer that is always there."""
-    if run.engine == "megatron" or (run.engine == "deepspeed" and (run.mesh.zero_stage == 3 or run.offload.optimizer != "none")):
-        return True
-    return run.batch.accumulation * run.virtual > _chunks(run, rank)
+    return run.engine.gradients_always_there(run) or run.batch.accumulation * run.virtual > _chunks(run, rank)
 
 
 def _chunks(run: Run, rank: int) -> int:
@@ -117,15 +115,14 @@ def _chunks(run: Run, rank: int) -> int:
 def _states(run: Run, mine: Held) -> Iterator[Term]:
     """Gradients, weights of one kind or two, optimizer."""
     mesh, precision = run.mesh, run.training.precision
-    cost = bytes_per_parameter.trained(run.engine, mesh.zero_stage, precision, run.replicas, run.away)
-    expert = bytes_per_parameter.trained(run.engine, mesh.zero_stage, precision, run.replicas // mesh.ep, run.away)
+    cost = run.engine.trained(mesh.zero_stage, precision, run.replicas, run.away)
+    expert = run.engine.trained(mesh.zero_stage, precision, run.replicas // mesh.ep, run.away)
     experts = mine.trained_experts
     size = int(cost.gradients * mine.trained + expert.gradients * experts)
     yield Term(name="gradients", bytes=size, how=f"{cost.gradients:.3g} bytes a trained weight")
     cut = f"; {expert.weights:.3g} of an expert, over {run.replicas // mesh.ep}" if mesh.ep > 1 else ""
     if run.peft:
-        base = bytes_per_parameter.frozen(run.engine, mesh.zero_stage, precision, run.replicas, run.away)
-        other = bytes_per_parameter.frozen(run.engine, mesh.zero_stage, precision, run.replicas // mesh.ep, run.away)
+        base, other = _frozen(run, run.replicas), _frozen(run, run.replicas // mesh.ep)
         how = f"{base:.3g} bytes a weight: frozen{cut}"
         yield Term(name="base weights", bytes=int(base * (mine.layers + mine.ends) + other * mine.experts), how=how)
         yield Term(name="adapter weights", bytes=int(cost.weights * mine.adapter), how=f"{cost.weights:.3g} bytes a weight: {cost.source}")
@@ -136,25 +133,9 @@ def _states(run: Run, mine: Held) -> Iterator[Term]:
     yield Term(name="optimizer", bytes=size, how=f"{cost.optimizer:.3g} bytes a trained weight")
 
 
-def _working_copies(run: Run, mine: Held) -> Iterator[Term]:
-    """Weights that exist a second time while the layers compute, in the precision they compute in."""
-    mesh, element = run.mesh, run.element
-    if run.engine == "native" and (run.replicas > 1 or element == 2):
-        if mesh.zero_stage == 3 and mesh.pp == 1:
-            size = element * (mine.ends + 2 * mine.largest_layer)
-            yield Term(name="gathered layers", bytes=int(size), how=f"{element} bytes a weight of the ends and of two layers, whole: FSDP2")
-            return
-        yield Term(
-            name="gathered weights", bytes=int(element * mine.total), how=f"{element} bytes a weight, kept between micro-batches: FSDP2"
-        )
-    elif run.engine == "deepspeed" and mesh.zero_stage == 3:
-        yield from zero_buffers.stage_3(run, mine)
-
-
-def _adds_up_whole(run: Run) -> bool:
-    """Whether FSDP2 adds micro-batches up in whole gradients, as it does below stage 3 and in a pipeline."""
-    sharded = run.engine == "native" and (run.replicas > 1 or run.element == 2)
-    return sharded and (run.mesh.pp > 1 or run.batch.accumulation > 1)
+def _frozen(run: Run, replicas: int) -> float:
+    """Bytes a frozen weight on the device."""
+    return 0.0 if run.away.parameters != "none" else run.engine.frozen(run.mesh.zero_stage, run.training.precision, replicas)
 
 
 def _unreduced_gradients(mine: Held) -> Term:
@@ -183,13 +164,11 @@ def _activations(run: Run, mine: Held, rank: int) -> Iterator[Term]:
 
 
 def _layer_bytes(run: Run, layer: int) -> float:
-    sequence, mesh = run.training.sequence_length, run.mesh
-    megatron = run.engine == "megatron"
-    kept = activations.layer_bytes(run.shape, layer, sequence=sequence, element=run.element, tp=mesh.tp, eager=run.eager, megatron=megatron)
+    mesh = run.mesh
     moved = activations.context_values(run.shape, tp=mesh.tp, cp=mesh.cp) + activations.expert_values(
         run.shape, layer, tp=mesh.tp, ep=mesh.ep
     )
-    return kept + run.element * moved
+    return run.engine.layer_bytes(run, layer) + run.element * moved
 
 
 def _one_layer(run: Run, mine: Held) -> Term:
@@ -204,21 +183,16 @@ def _one_layer(run: Run, mine: Held) -> Term:
     return Term(name="one layer", bytes=int(run.tokens * (gradients + kept) + _whole_gradients(run, mine)), how=how)
 
 
-def _reduces(run: Run) -> bool:
-    """Whether FSDP2 reduces whole gradients to shares, unit by unit, while backward goes on."""
-    return run.engine == "native" and run.mesh.pp == 1 and run.mesh.zero_stage == 3 and (run.replicas > 1 or run.element == 2)
-
-
 def _whole_gradients(run: Run, mine: Held) -> float:
     """Those of the ends until backward is through, and those of one layer on its way to shares, also in fp32."""
-    if not _reduces(run) or run.peft:
+    if not run.engine.reduces_by_unit(run) or run.peft:
         return 0.0
     return run.element * mine.ends + (run.element + 4 + 4 / run.replicas) * mine.largest_layer
 
 
 def _reduction(run: Run, mine: Held) -> Term:
     """After backward: the gradients of the ends, whole, in fp32 and as a share."""
-    size = (run.element + 4 + 4 / run.replicas) * mine.ends if _reduces(run) and not run.peft else 0
+    size = (run.element + 4 + 4 / run.replicas) * mine.ends if run.engine.reduces_by_unit(run) and not run.peft else 0
     return Term(
         name="last reduction", bytes=int(size), how="gradients of the token table and the output matrix: whole, in fp32, as a share"
     )
@@ -227,21 +201,18 @@ def _reduction(run: Run, mine: Held) -> Term:
 def _logits(run: Run, rank: int) -> Term:
     """The larger of what the loss needs, and the gradient of the logits with that of the output matrix.
 
-    Whole logits are overwritten by their gradient, chunk by chunk; `deepspeed` gathers those that tp cuts. Else in fp32: the log-softmax,
-    its gradient and the gradient of the logits, 12 bytes; of logits that stay cut, which is torch's loss_parallel, the exponential too;
-    Megatron's softmax becomes its gradient, and of fp32 logits it takes the place. GPipe keeps of every micro-batch what backward needs."""
+    The loss in fp32 takes the log-softmax, its gradient and the gradient of the logits, where they do not take each other's place. GPipe
+    keeps of every micro-batch what backward needs."""
     if rank != run.mesh.pp - 1:
         return Term(name="logits", bytes=0, how="on the last stage only")
     shape, element = run.shape, run.element
     tp = shape.vocabulary_parts(run.mesh.tp)
     waiting = run.batch.accumulation - 1 if run.mesh.pp > 1 and run.mesh.schedule == "gpipe" else 0
-    whole = run.engine == "deepspeed" or tp == 1
-    part = shape.vocab if whole else shape.vocab // tp
-    overwritten = whole and run.engine in ("native", "deepspeed")
-    whole_in_fp32 = {2: 8, 4: 4}[element] if run.engine == "megatron" else 12 if whole else 16
-    each = element * (1 + waiting) if overwritten else whole_in_fp32 + 4 * waiting
-    gathered = run.tokens * element * shape.vocab // tp if whole and tp > 1 else 0
-    chunk = 8 * min(run.tokens * part, LOSS_CHUNK) if overwritten and run.on_gpu else 0
+    way = run.engine.loss(run, tp)
+    part = shape.vocab if way.whole else shape.vocab // tp
+    each = element * (1 + waiting) if way.overwritten else way.each + 4 * waiting
+    gathered = run.tokens * element * shape.vocab // tp if way.whole and tp > 1 else 0
+    chunk = 8 * min(run.tokens * part, LOSS_CHUNK) if way.overwritten and run.on_gpu else 0
     loss = run.tokens * part * each + max(gathered, chunk)
     matrix = 0 if run.peft else element * shape.vocab * shape.hidden // tp
     backward = run.tokens * part * element * (1 + waiting) + matrix

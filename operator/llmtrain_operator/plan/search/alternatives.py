@@ -10,15 +10,14 @@ from llmtrain_operator.api.job import LLMTrainJob
 from llmtrain_operator.api.job.resources import MOST_NODES
 from llmtrain_operator.manifest.divisors import divisors
 from llmtrain_operator.manifest.edit import Changes, edited
+from llmtrain_operator.plan.engines.registry import ENGINES
 from llmtrain_operator.plan.layout.hardware import PRODUCTS
 from llmtrain_operator.plan.search.auto_layout import choose
 from llmtrain_operator.plan.search.candidate import Settled, valid
-from llmtrain_trainer.config import EngineName, Offload, Peft
+from llmtrain_trainer.config import Offload, Peft
+from llmtrain_trainer.config.engines import ENGINE_FACTS
 
 MOST = 3
-
-SHARING: dict[EngineName, tuple[int, ...]] = {"native": (3,), "deepspeed": (3, 1), "megatron": (1,)}
-"""Stages in which the replicas of each engine share out the most, the best first; a pipeline of DeepSpeed's has the second only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +55,7 @@ def _candidates(settled: Settled) -> Iterator[Changes]:
     training, mesh = settled.job.spec.training, settled.mesh
     recompute: dict[str, Any] = {} if training.activation_checkpointing == "full" else {"spec.training.activationCheckpointing": "full"}
     micro: dict[str, Any] = {"spec.training.microBatchSize": 1} if training.micro_batch_size > 1 else {}
-    most = max(SHARING[settled.engine], default=0)
+    most = max(ENGINES[settled.engine].sharding_stages, default=0)
     zero: dict[str, Any] = {"spec.parallelism.zeroStage": most} if mesh.zero_stage < most and mesh.dp > 1 else {}
     for first in (recompute, micro, zero):
         if first:
@@ -66,7 +65,7 @@ def _candidates(settled: Settled) -> Iterator[Changes]:
     if zero and (recompute or micro):
         yield zero | recompute | micro
     yield from _other_layouts(settled)
-    if settled.engine == "deepspeed":
+    if ENGINE_FACTS[settled.engine].offloads:
         yield from _offloads(settled, recompute | micro)
     if lora := _lora(settled):
         yield lora
@@ -79,7 +78,7 @@ def _candidates(settled: Settled) -> Iterator[Changes]:
 def _other_layouts(settled: Settled) -> Iterator[Changes]:
     """What auto would choose on the same devices."""
     axes = ("tensor", "pipeline", "context", "expert", "data")
-    for stage in SHARING[settled.engine]:
+    for stage in ENGINES[settled.engine].sharding_stages:
         freed = {f"spec.parallelism.{axis}": None for axis in axes} | {"spec.parallelism.zeroStage": stage}
         chosen, _ = choose(edited(settled.job, freed), settled.shape, settled.gpu)
         if found := _differences(settled, chosen):
@@ -112,8 +111,8 @@ def _offloads(settled: Settled, savings: Changes) -> Iterator[Changes]:
 
 
 def _other_engines(settled: Settled, savings: Changes) -> Iterator[Changes]:
-    """The other engines in the same degrees, each sharing out what it can, then DeepSpeed with host memory."""
-    for engine in ("native", "deepspeed", "megatron"):
+    """The other engines in the same degrees, each sharding what it can, then with host memory where it offloads."""
+    for engine in ENGINES:
         if engine == settled.engine or settled.job.spec.parallelism.offload or settled.job.spec.parallelism.deepspeed:
             continue
         given = settled.job.spec.parallelism.zero_stage is not None
@@ -121,7 +120,7 @@ def _other_engines(settled: Settled, savings: Changes) -> Iterator[Changes]:
         yield changes
         if savings:
             yield {**changes, **savings}
-        if engine == "deepspeed":
+        if ENGINE_FACTS[engine].offloads:
             yield from ({**changes, **away} for away in _offloads(settled, savings))
 
 

@@ -1,7 +1,8 @@
 """parallelism.engine: auto: which engine trains a job, and why.
 
-The order of thought: what one engine alone has decides; else megatron for the sizes it is made for, and native for the rest; where that
-one cannot or does not fit, the next one that can; last DeepSpeed with what does not fit in host memory.
+The order of thought: what one engine alone reads decides; else an engine that wishes for the job, as megatron does for the sizes it is
+made for, and native for the rest; where that one cannot or does not fit, the next one that can; last one that offloads, with what does not
+fit in host memory.
 """
 
 from __future__ import annotations
@@ -12,19 +13,13 @@ from dataclasses import dataclass
 from llmtrain_operator.api.job import LLMTrainJob
 from llmtrain_operator.manifest.edit import Changes, edited
 from llmtrain_operator.manifest.problem import Problem
+from llmtrain_operator.plan.engines.registry import ENGINES, FALLBACK
 from llmtrain_operator.plan.layout.hardware import Gpu
 from llmtrain_operator.plan.model.shape import ModelShape
 from llmtrain_operator.plan.search.auto_layout import choose
 from llmtrain_operator.plan.search.candidate import Settled, valid
 from llmtrain_trainer.config import EngineName, Offload
-
-ENGINES: tuple[EngineName, ...] = ("native", "deepspeed", "megatron")
-
-LARGE = 30e9
-"""Parameters from which on Megatron's fused kernels are worth a model of its own. A judgement: published speeds differ most there."""
-
-MANY = 16
-"""GPUs from which on the same holds. A judgement."""
+from llmtrain_trainer.config.engines import OFFLOADING
 
 ENGINE, OFFLOAD, ZERO = "spec.parallelism.engine", "spec.parallelism.offload", "spec.parallelism.zeroStage"
 
@@ -41,9 +36,11 @@ def pick(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> Picked:
     """Where no engine can train the job it comes back with the first choice, to be refused with that engine's reasons."""
     if job.spec.parallelism.engine != "auto":
         return Picked(job=job, why=None)
+    for traits in ENGINES.values():
+        for name in traits.alone_reads:
+            if getattr(job.spec.parallelism, name):
+                return _filled(job, {ENGINE: traits.name}, f"Engine {traits.name}: it alone reads spec.parallelism.{name}.")
     first, reason = _first(job, shape, gpu)
-    if first == "deepspeed":
-        return _filled(job, {ENGINE: first}, reason)
     passed: list[str] = []
     for changes in _in_order(job, first, gpu):
         found = attempt(edited(job, changes), shape, gpu)
@@ -61,20 +58,10 @@ def attempt(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> Sett
 
 def _first(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> tuple[EngineName, str]:
     """The engine to ask first, and the reason as a clause."""
-    spec = job.spec
-    for name in ("offload", "deepspeed"):
-        if getattr(spec.parallelism, name):
-            return "deepspeed", f"Engine deepspeed: it alone reads spec.parallelism.{name}."
-    if shape is None:
-        return "native", "the model's shape is not known yet, and native trains every layout"
-    if spec.peft:
-        return "native", f"{spec.peft.method} trains few weights, in Hugging Face's own layers"
-    if gpu is None:
-        return "native", "it runs on CPU processes, on which Megatron-core does not"
-    gpus, large = spec.resources.nodes * (spec.resources.gpus_per_node or 1), f"{shape.parameters / 1e9:.3g}B parameters"
-    if shape.parameters >= LARGE and gpus >= MANY and gpu.domain > 1:
-        return "megatron", f"{large} in full on {gpus} linked GPUs gain most from its fused kernels and schedules"
-    return "native", f"{large} on {gpus} GPUs need no other, and its checkpoints fit every layout"
+    wishes = ((traits.name, traits.wish(job, shape, gpu)) for traits in ENGINES.values() if traits is not FALLBACK)
+    name, why = next((found for found in wishes if found[1]), (FALLBACK.name, FALLBACK.wish(job, shape, gpu)))
+    assert why is not None, "the engine that is taken where no other is asked for says why"
+    return name, why
 
 
 def _in_order(job: LLMTrainJob, first: EngineName, gpu: Gpu | None) -> Iterator[Changes]:
@@ -85,7 +72,7 @@ def _in_order(job: LLMTrainJob, first: EngineName, gpu: Gpu | None) -> Iterator[
         return  # a node's host memory is not known, so nothing is moved there
     stage = job.spec.parallelism.zero_stage
     for offload in (Offload(optimizer="cpu"), Offload(optimizer="cpu", parameters="cpu")):
-        yield {ENGINE: "deepspeed", OFFLOAD: offload} | ({ZERO: 3} if stage is None else {})
+        yield from ({ENGINE: engine, OFFLOAD: offload} | ({ZERO: 3} if stage is None else {}) for engine in OFFLOADING)
 
 
 def _filled(job: LLMTrainJob, changes: Changes, why: str) -> Picked:

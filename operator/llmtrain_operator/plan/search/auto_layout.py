@@ -18,6 +18,7 @@ from llmtrain_operator.api.job import LLMTrainJob
 from llmtrain_operator.manifest.divisors import divisors
 from llmtrain_operator.manifest.edit import edited
 from llmtrain_operator.manifest.problem import Problem
+from llmtrain_operator.plan.engines.registry import ENGINES
 from llmtrain_operator.plan.layout.hardware import Gpu
 from llmtrain_operator.plan.layout.throughput import RECOMPUTED, bubble_share
 from llmtrain_operator.plan.model.shape import ModelShape
@@ -52,9 +53,6 @@ MOST_DEGREES, MOST_MICROS = 96, 12
 
 _BY_MICRO = ("spec.training.microBatchSize", "spec.training.globalBatchSize")
 """Fields of refusals that another micro-batch may not meet."""
-
-SHARING_COST = {2: 0.01, 3: 0.05}
-"""Time lost to the exchanges of DeepSpeed's ZeRO stages 2 and 3, over stage 1. A judgement, not a measurement."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,9 +207,9 @@ def _along(job: LLMTrainJob, shape: ModelShape, gpu: Gpu | None, ways: Ways) -> 
 
 
 def _stages(job: LLMTrainJob, pp: int) -> tuple[int | None, ...]:
-    """ZeRO stages: the one given; those of DeepSpeed, without a pipeline; the engine's own."""
-    given = job.spec.parallelism.zero_stage
-    return (1, 2, 3) if given is None and job.spec.parallelism.engine == "deepspeed" and pp == 1 else (given,)
+    """ZeRO stages: the one given; without a pipeline those that the engine has to choose from; the engine's default."""
+    given, engine = job.spec.parallelism.zero_stage, job.spec.parallelism.engine
+    return ENGINES[engine].searched_stages if given is None and engine != "auto" and pp == 1 else (given,)
 
 
 def _contexts(job: LLMTrainJob, procs: int) -> tuple[int, ...]:
@@ -236,8 +234,7 @@ def relative_cost(settled: Settled) -> float:
     again = RECOMPUTED if training.activation_checkpointing == "full" else 1.0
     exchange = 1 + exchange_cost(tensor_cost(settled.shape, settled.gpu, mesh.tp), pp=mesh.pp, cp=mesh.cp, ep=mesh.ep)
     tokens = settled.batch.micro_size * training.sequence_length / mesh.cp / mesh.tp
-    if settled.engine == "deepspeed":
-        exchange += SHARING_COST.get(mesh.zero_stage, 0.0)
+    exchange += ENGINES[settled.engine].sharding_cost.get(mesh.zero_stage, 0.0)
     return again * exchange * (1 + SMALL_PASS / tokens) / (1 - bubble_share(mesh, settled.batch))
 
 

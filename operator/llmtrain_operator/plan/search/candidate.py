@@ -10,6 +10,7 @@ from llmtrain_operator.manifest.problem import PlanError, Problem
 from llmtrain_operator.manifest.quantity import quantity
 from llmtrain_operator.plan.checks.layout_checks import problems_of
 from llmtrain_operator.plan.checks.pods import problems_of_pods
+from llmtrain_operator.plan.engines.registry import ENGINES
 from llmtrain_operator.plan.layout.degrees import Degrees, degrees_of
 from llmtrain_operator.plan.layout.hardware import Gpu
 from llmtrain_operator.plan.layout.layout import split_layers
@@ -72,7 +73,14 @@ def _settled(case: Case, batch: Batch) -> Settled:
         batch=batch,
         memory=estimate_memory(_run(case, mesh, batch, shape), capacity_of(job, case.gpu)) if shape else None,
         throughput=expect(
-            shape, mesh, batch, spec.training, spec.peft, case.gpu, engine=case.degrees.engine, offload=spec.parallelism.offload
+            shape,
+            mesh,
+            batch,
+            spec.training,
+            spec.peft,
+            case.gpu,
+            large_model=ENGINES[case.degrees.engine].large_model,
+            offload=spec.parallelism.offload,
         )
         if shape
         else None,
@@ -103,7 +111,7 @@ def _run(case: Case, mesh: Mesh, batch: Batch, shape: ModelShape) -> Run:
         mesh=mesh,
         batch=batch,
         training=spec.training,
-        engine=case.degrees.engine,
+        engine=ENGINES[case.degrees.engine].memory,
         peft=spec.peft,
         eager=spec.model.attention == "eager",
         packed=spec.task == "sft" and spec.training.packing,

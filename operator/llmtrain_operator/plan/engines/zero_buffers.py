@@ -33,8 +33,6 @@ def bucket(run: Run, mine: Held) -> Term:
     """Where gradients are collected for a reduction. Stage 1 adds up in fp32; stages 1 and 2 have a second one where communication
     overlaps, a pipeline has one more. Of a CPU rank that which is written to."""
     stage, keys = run.mesh.zero_stage, run.sharing
-    if run.engine != "deepspeed" or not stage:
-        return Term(name="reduction bucket", bytes=0, how="there is none")
     width, buckets = 4 if stage == 1 else run.element, 1 + (stage < 3 and bool(keys.get("overlap_comm"))) + (run.mesh.pp > 1)
     values = keys.get("reduce_bucket_size", BUCKET)
     size = int(width * (buckets * values if run.on_gpu else min(values, mine.all_trained)))

@@ -1,0 +1,118 @@
+"""What engine deepspeed cannot do, as refusals.
+
+The limits are those of DeepSpeed 0.19, each seen to fail.
+"""
+
+from __future__ import annotations
+
+from llmtrain_operator.manifest.problem import Problem
+from llmtrain_operator.plan.engines.offload import lacking, offloaded_bytes
+from llmtrain_operator.plan.layout.request import Case, Refusal
+from llmtrain_trainer.config import Offload
+from llmtrain_trainer.config.deepspeed import owned
+
+ZERO = "spec.parallelism.zeroStage"
+
+
+def pipeline_zero(case: Case) -> Problem | None:
+    if case.degrees.pp == 1 or case.degrees.zero < 2:
+        return None
+    rule = "DeepSpeed's pipeline shares out the optimizer only: stages 2 and 3 fail with it"
+    return Problem(ZERO, str(case.degrees.zero), rule, "Use 1, or leave pipeline out")
+
+
+def pipeline_schedule(case: Case) -> Problem | None:
+    degrees = case.degrees
+    if degrees.pp == 1 or degrees.schedule == "1f1b":
+        return None
+    rule = "DeepSpeed's pipeline runs 1f1b with one stage a device"
+    return Problem("spec.parallelism.schedule", degrees.schedule, rule, "Leave schedule and virtualStages out, or use engine native")
+
+
+def whole_bf16(case: Case) -> Problem | None:
+    if case.degrees.zero or case.job.spec.training.precision != "bf16":
+        return None
+    rule = "without ZeRO DeepSpeed adds up gradients in bf16"
+    return Problem(ZERO, "0", rule, "Use 1, which costs nothing in one replica, or precision: fp32")
+
+
+def context(case: Case) -> Problem | None:
+    if case.degrees.cp == 1:
+        return None
+    way_out = "Leave context out, or use engine native"
+    return Problem("spec.parallelism.context", str(case.degrees.cp), "engine deepspeed does not cut sequences", way_out)
+
+
+def expert(case: Case) -> Problem | None:
+    if case.degrees.ep == 1:
+        return None
+    way_out = "Leave expert out, or use engine native"
+    return Problem("spec.parallelism.expert", str(case.degrees.ep), "engine deepspeed does not cut experts over ranks", way_out)
+
+
+def tensor_of_experts(case: Case) -> Problem | None:
+    if case.degrees.tp == 1 or not case.shape or not case.shape.experts:
+        return None
+    rule = "engine deepspeed splits no mixture of experts over tensor ranks"
+    return Problem("spec.parallelism.tensor", str(case.degrees.tp), rule, "Leave tensor out, or use engine native")
+
+
+def offload_optimizer(case: Case) -> Problem | None:
+    place = _offload(case).optimizer
+    least = {"none": 0, "cpu": 1, "nvme": 3}[place]
+    if case.degrees.zero >= least:
+        return None
+    rule = f"{place} holds what the replicas have shared out, which zeroStage {case.degrees.zero} does not: it needs {least}"
+    return Problem("spec.parallelism.offload.optimizer", place, rule, f"Write zeroStage: {least}, or none")
+
+
+def offload_parameters(case: Case) -> Problem | None:
+    place = _offload(case).parameters
+    if place == "none" or case.degrees.zero == 3:
+        return None
+    rule = f"only zeroStage 3 fetches weights layer by layer, and this is {case.degrees.zero}"
+    return Problem("spec.parallelism.offload.parameters", place, rule, "Write zeroStage: 3, or none")
+
+
+def host_memory(case: Case) -> Problem | None:
+    if not lacking(case) or case.shape is None:
+        return None
+    needed = offloaded_bytes(case.job, case.shape) / 2**30
+    rule = f"offload keeps {needed:.0f} GiB in the host memory of each node"
+    return Problem("spec.resources.memory", str(case.job.spec.resources.memory), rule, "Ask for more of it, or use more nodes")
+
+
+def compiled(case: Case) -> Problem | None:
+    if not case.job.spec.training.compile:
+        return None
+    rule = "this version compiles the layers of engine native alone"
+    return Problem("spec.training.compile", "true", rule, "Leave compile out, or use engine native")
+
+
+def raw_keys(case: Case) -> Problem | None:
+    found = next(owned(case.job.spec.parallelism.deepspeed or {}), None)
+    if found is None:
+        return None
+    key, field = found
+    return Problem(
+        "spec.parallelism.deepspeed", key, f"spec.{field} says it, and a value is written once", f"Set spec.{field} and leave {key} out"
+    )
+
+
+LIMITS: tuple[Refusal, ...] = (
+    pipeline_zero,
+    pipeline_schedule,
+    whole_bf16,
+    context,
+    expert,
+    tensor_of_experts,
+    offload_optimizer,
+    offload_parameters,
+    host_memory,
+    compiled,
+    raw_keys,
+)
+
+
+def _offload(case: Case) -> Offload:
+    return case.job.spec.parallelism.offload or Offload()

@@ -1,0 +1,80 @@
+"""Engine native as the plan sees it: FSDP2, tensor parallelism, pipelines, sequences and experts over ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from llmtrain_operator.api.job import LLMTrainJob
+from llmtrain_operator.plan.engines.native_limits import LIMITS
+from llmtrain_operator.plan.engines.traits import EngineTraits
+from llmtrain_operator.plan.layout.hardware import Gpu
+from llmtrain_operator.plan.memory.bytes_per_parameter import StateBytes
+from llmtrain_operator.plan.memory.workload import EngineMemory, LossBytes, Run, Term
+from llmtrain_operator.plan.model.shape import ModelShape
+from llmtrain_operator.plan.model.weights import Held
+from llmtrain_trainer.config import Offload
+
+
+class NativeMemory(EngineMemory):
+    """Fp32 weights, gradient sums and moments in every precision; FSDP2 shards all of them with zeroStage 3."""
+
+    def trained(self, zero: int, precision: str, dp: int, offload: Offload) -> StateBytes:
+        share = dp if zero == 3 else 1
+        whole = "fp32 weight, gradient and two moments"
+        source = f"{whole} over {share}" if share > 1 else whole
+        return StateBytes(weights=4 / share, gradients=4 / share, optimizer=8 / share, source=source)
+
+    def frozen(self, zero: int, precision: str, dp: int) -> float:
+        return 4 / (dp if zero == 3 else 1)
+
+    def working_copies(self, run: Run, mine: Held) -> Iterator[Term]:
+        element = run.element
+        if not _shards(run):
+            return
+        if run.mesh.zero_stage == 3 and run.mesh.pp == 1:
+            size = element * (mine.ends + 2 * mine.largest_layer)
+            yield Term(name="gathered layers", bytes=int(size), how=f"{element} bytes a weight of the ends and of two layers, whole: FSDP2")
+            return
+        how = f"{element} bytes a weight, kept between micro-batches: FSDP2"
+        yield Term(name="gathered weights", bytes=int(element * mine.total), how=how)
+
+    def adds_up_whole_gradients(self, run: Run) -> bool:
+        """Below stage 3, in a pipeline, and over several micro-batches."""
+        return _shards(run) and (run.mesh.pp > 1 or run.batch.accumulation > 1)
+
+    def reduces_by_unit(self, run: Run) -> bool:
+        return run.mesh.pp == 1 and run.mesh.zero_stage == 3 and _shards(run)
+
+    def loss(self, run: Run, vocabulary_parts: int) -> LossBytes:
+        """Whole logits are overwritten by their gradient. Of logits that stay cut, which is torch's loss_parallel, there is the
+        exponential too."""
+        whole = vocabulary_parts == 1
+        return LossBytes(whole=whole, overwritten=whole, each=16)
+
+
+def _shards(run: Run) -> bool:
+    """Whether FSDP2 is there at all."""
+    return run.replicas > 1 or run.element == 2
+
+
+def _wish(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> str:
+    spec = job.spec
+    if shape is None:
+        return "the model's shape is not known yet, and native trains every layout"
+    if spec.peft:
+        return f"{spec.peft.method} trains few weights, in Hugging Face's own layers"
+    if gpu is None:
+        return "it runs on CPU processes, on which Megatron-core does not"
+    gpus = spec.resources.nodes * (spec.resources.gpus_per_node or 1)
+    return f"{shape.parameters / 1e9:.3g}B parameters on {gpus} GPUs need no other, and its checkpoints fit every layout"
+
+
+NATIVE = EngineTraits(
+    name="native",
+    limits=LIMITS,
+    memory=NativeMemory(),
+    sharding_stages=(3,),
+    parts_per_context=1,
+    gathers_experts=True,
+    wish=_wish,
+)

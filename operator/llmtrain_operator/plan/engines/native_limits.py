@@ -1,0 +1,46 @@
+"""What engine native cannot do, as refusals."""
+
+from __future__ import annotations
+
+from llmtrain_operator.manifest.divisors import divisors, listed
+from llmtrain_operator.manifest.problem import Problem
+from llmtrain_operator.plan.layout.request import Case, Refusal
+
+
+def attention_in_parts(case: Case) -> Problem | None:
+    attention = case.job.spec.model.attention
+    if case.degrees.cp == 1 or attention == "sdpa":
+        return None
+    rule = "the native engine cuts sequences with sdpa only"
+    return Problem("spec.model.attention", attention, rule, "Use sdpa, which picks a flash kernel on a GPU by itself, or leave context out")
+
+
+def zero_stage(case: Case) -> Problem | None:
+    if case.degrees.zero in (0, 3):
+        return None
+    rule = "the native engine shards by FSDP2, which shares out all or nothing"
+    return Problem(
+        "spec.parallelism.zeroStage", str(case.degrees.zero), rule, "Use 3 to share weights, gradients and optimizer, or 0 to share nothing"
+    )
+
+
+def heads_over_context(case: Case) -> Problem | None:
+    """Each of the devices that share a sequence gets some of the heads."""
+    cp, tp, shape = case.degrees.cp, case.degrees.tp, case.shape
+    if cp == 1 or shape is None or shape.heads % (cp * tp) == 0:
+        return None
+    rule = f"context x tensor ({cp} x {tp}) must divide the {shape.heads} attention heads"
+    right = divisors(shape.heads // tp) if shape.heads % tp == 0 else (1,)
+    return Problem("spec.parallelism.context", str(cp), rule, f"Use {listed(right)}")
+
+
+def experts_over_tensor(case: Case) -> Problem | None:
+    """Tensor-parallel devices get whole experts too."""
+    tp, ep, shape = case.degrees.tp, case.degrees.ep, case.shape
+    if tp == 1 or shape is None or shape.experts % ep or shape.experts % (tp * ep) == 0:
+        return None
+    rule = f"expert x tensor ({ep} x {tp}) must divide the {shape.experts} experts"
+    return Problem("spec.parallelism.tensor", str(tp), rule, f"Use {listed(divisors(shape.experts // ep))}")
+
+
+LIMITS: tuple[Refusal, ...] = (attention_in_parts, zero_stage, heads_over_context, experts_over_tensor)

@@ -1,0 +1,16 @@
+"""The engines that a plan can choose, in the order in which `auto` asks them after its first choice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from llmtrain_operator.plan.engines.deepspeed import DEEPSPEED
+from llmtrain_operator.plan.engines.megatron import MEGATRON
+from llmtrain_operator.plan.engines.native import NATIVE
+from llmtrain_operator.plan.engines.traits import EngineTraits
+from llmtrain_trainer.config import EngineName
+
+ENGINES: Mapping[EngineName, EngineTraits] = {traits.name: traits for traits in (NATIVE, DEEPSPEED, MEGATRON)}
+
+FALLBACK = NATIVE
+"""Trains every layout and every model, so `auto` takes it where no other is asked for."""

@@ -1,0 +1,46 @@
+"""The engines by name, and what operator and trainer both know of them. Each side's own facts are in its registry: plan/engines/registry.py
+of the operator, engines/registry.py of the trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+EngineName = Literal["native", "deepspeed", "megatron"]
+WeightsFormat = Literal["hf", EngineName]
+"""Hugging Face's files, or a checkpoint of an engine."""
+
+DEFAULT_ENGINE: EngineName = "native"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineFacts:
+    """One engine, as both sides see it."""
+
+    zero_stage: int
+    """spec.parallelism.zeroStage where the manifest gives none."""
+
+    checkpoint_format: str
+    """How the manifest of a checkpoint names the files that the engine writes."""
+
+    package: str | None = None
+    """The package that it runs on, where the image may lack it."""
+
+    offloads: bool = False
+    """Whether it reads spec.parallelism.offload and the raw keys of spec.parallelism.deepspeed."""
+
+    adapters: bool = True
+    """Whether it trains with spec.peft."""
+
+    on_cpu: bool = True
+    """Whether it runs as processes without a GPU."""
+
+
+ENGINE_FACTS: Mapping[EngineName, EngineFacts] = {
+    "native": EngineFacts(zero_stage=3, checkpoint_format="dcp"),
+    "deepspeed": EngineFacts(zero_stage=1, checkpoint_format="deepspeed", package="deepspeed", offloads=True),
+    "megatron": EngineFacts(zero_stage=1, checkpoint_format="megatron", package="megatron.core", adapters=False, on_cpu=False),
+}
+
+OFFLOADING: tuple[EngineName, ...] = tuple(name for name, facts in ENGINE_FACTS.items() if facts.offloads)
