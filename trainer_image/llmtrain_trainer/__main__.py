@@ -7,7 +7,9 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, get_args
+
+from llmtrain_trainer.config.engines import WeightsFormat
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("--config", type=Path, required=True, help="the TrainerConfig of a job with this model, as JSON")
     for side, what in (("from", "the weights are"), ("to", "they go")):
         convert.add_argument(f"--{side}", required=True, metavar="URI", dest=f"{side}_uri", help=f"where {what}")
-        convert.add_argument(f"--{side}-format", required=True, choices=["hf", "native", "deepspeed", "megatron"])
+        convert.add_argument(f"--{side}-format", required=True, choices=get_args(WeightsFormat))
     convert.add_argument("--step", type=int, help="of the source checkpoint (default: the newest)")
     convert.add_argument("--work", type=Path, help="directory with room for the weights, twice (default: the system's)")
 

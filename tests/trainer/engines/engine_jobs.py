@@ -79,7 +79,7 @@ def save_and_go_on(cases: Sequence[Case], directory: Path) -> list[list[float]]:
 
 def _save(engine: Any, directory: Path) -> None:
     writer, meta = Writer(directory), {"step": STEPS, "format": engine.format}
-    if engine.format == "dcp":
+    if engine.saves == "state":
         writer.save(NAME, engine.state_dict(), meta)
     else:
         writer.save_files(NAME, engine.save_files, meta)

@@ -38,6 +38,7 @@ from llmtrain_trainer.config import RENDEZVOUS_SECRET, CheckpointStatus, ExitCod
 from llmtrain_trainer.config.failures import verdict_for
 from llmtrain_trainer.config.listen import LOOPBACK, parted
 from llmtrain_trainer.config.mounts import resolve
+from llmtrain_trainer.engines.registry import ENGINES
 from llmtrain_trainer.rendezvous.wire import SHORTEST
 from llmtrain_trainer.run_dir.layout import RunDir, write_atomically
 from llmtrain_trainer.run_dir.notices import forget, tell
@@ -145,7 +146,7 @@ class _Agent:
         store = self._open_store()
         if self._options.node_rank == 0:
             self._claims.take_output()
-        start_server((*HEAVY, f"llmtrain_trainer.engines.{config.engine}", *_modelling(config)))
+        start_server((*HEAVY, ENGINES[config.engine].module, *_modelling(config)))
         run.preparing.unlink(missing_ok=True)
         self._board.update(message="Preparing tokenizer, data and model.")
         prepare(run, self._options.cache, self._events, lambda: self._stop.requested, self._look_at_preparation)

@@ -30,6 +30,7 @@ from llmtrain_trainer.agent.watch import Node, Watch
 from llmtrain_trainer.checkpoint.position import Position
 from llmtrain_trainer.config import RENDEZVOUS_SECRET, ExitCode
 from llmtrain_trainer.config.failures import verdict_for
+from llmtrain_trainer.engines.registry import ENGINES
 from llmtrain_trainer.run_dir.layout import write_atomically
 
 _ENTRY = "llmtrain_trainer.rank.main:main"
@@ -38,9 +39,6 @@ _MONITOR_SECONDS = 0.1
 _LEAST_UPLOAD_WAIT = 3.0
 _PEER_GRACE = 0.5
 """Seconds to wait for the cause when ranks so far only complain about each other."""
-
-_KERNEL_ORDER = {"megatron": {"CUDA_DEVICE_MAX_CONNECTIONS": "1"}}
-"""Megatron overlaps an exchange with the product after it by starting the exchange first, and asks for one queue that keeps their order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,7 +233,7 @@ class Supervisor(SimpleElasticAgent):
             "MASTER_ADDR": str(group.master_addr),
             "MASTER_PORT": str(group.master_port),
             RENDEZVOUS_SECRET: self._gear.gang.secret,
-            **_KERNEL_ORDER.get(self._node.config.engine, {}),
+            **ENGINES[self._node.config.engine].environment,
         }
 
     def _clear(self, ranks: list[int]) -> None:

@@ -17,6 +17,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from llmtrain_trainer.checkpoint.signature import objection, sign
 from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError
 from llmtrain_trainer.config import Strict
+from llmtrain_trainer.config.engines import DEFAULT_ENGINE
 from llmtrain_trainer.data.course import Course
 
 BEGIN, MANIFEST, COMMIT = "begin.json", "manifest.json", "COMMIT"
@@ -118,7 +119,7 @@ class Meta(Strict):
     mesh: dict[str, Any] = {}
     """The layout that wrote it."""
 
-    engine: str = "native"
+    engine: str = DEFAULT_ENGINE
     """What trained it."""
 
     format: str = "dcp"

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final
 
 import torch
 from pydantic import ValidationError
@@ -21,6 +21,7 @@ from llmtrain_trainer.checkpoint.restore import choose, fetch
 from llmtrain_trainer.checkpoint.store.destination import open_store
 from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError, NoneVerifiesError, ResumeError, StoreError
 from llmtrain_trainer.config import ExitCode, TrainerConfig
+from llmtrain_trainer.config.engines import ENGINE_FACTS, WeightsFormat
 from llmtrain_trainer.convert.adapters import link_adapter, write_adapter
 from llmtrain_trainer.convert.targets import publish, write_checkpoint, write_files
 from llmtrain_trainer.data.bad_data import BadData, Unreachable
@@ -29,19 +30,17 @@ from llmtrain_trainer.engines.open_checkpoint import open_source
 from llmtrain_trainer.model.generation import end_in
 from llmtrain_trainer.model.materialize import ADAPTER
 from llmtrain_trainer.prepare.model_files import SHAPE, WEIGHTS, local_files
-from llmtrain_trainer.resume.own_format import FORMATS
 from llmtrain_trainer.run_dir.layout import write_atomically
 
-HF = "hf"
+HF: Final = "hf"
 VERIFY = "`llmtrain checkpoints verify` says what is there"
-Format = Literal["hf", "native", "deepspeed", "megatron"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """Where weights are, or go, and in which format."""
 
-    format: Format
+    format: WeightsFormat
     uri: str
 
 
@@ -93,8 +92,10 @@ def _check(config: TrainerConfig, source: Place, target: Place, step: int | None
         raise BadData(
             "--to-format", target.format, rule, f"Set spec.parallelism.engine to {target.format}, or write --to-format {config.engine}"
         )
-    if config.peft is not None and "megatron" in (source.format, target.format):
-        raise BadData("spec.peft.method", config.peft.method, "engine megatron has no adapters", "Leave peft out, or take another engine")
+    for side in (source.format, target.format):
+        if config.peft is not None and side != HF and not ENGINE_FACTS[side].adapters:
+            rule = f"engine {side} has no adapters"
+            raise BadData("spec.peft.method", config.peft.method, rule, "Leave peft out, or take another engine")
     if source.format == HF and step is not None:
         raise BadData("--step", step, "Hugging Face's files have no steps", "Leave it out")
 
@@ -144,7 +145,8 @@ def _fetched(source: Place, step: int | None, root: Path) -> tuple[Path, Meta]:
         raise BadData("--from", source.uri, "there is no checkpoint", VERIFY)
     directory = fetch(found, store, root / "fetched")
     meta = Manifest.model_validate_json((directory / MANIFEST).read_bytes()).meta
-    if meta.format != FORMATS[source.format]:
+    assert source.format != HF
+    if meta.format != ENGINE_FACTS[source.format].checkpoint_format:
         raise BadData(
             "--from-format", source.format, f"{found.name} was written by engine {meta.engine}", f"Write --from-format {meta.engine}"
         )

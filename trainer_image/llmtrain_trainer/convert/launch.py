@@ -17,11 +17,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from llmtrain_trainer.config.engines import ENGINE_FACTS
+from llmtrain_trainer.engines.registry import ENGINES
+
 WARM = [
     "torch",
     "torch.distributed.tensor.parallel",
-    "llmtrain_trainer.engines.native.engine",
-    "llmtrain_trainer.engines.deepspeed",
+    *(ENGINES[name].module for name, facts in ENGINE_FACTS.items() if facts.on_cpu),
     "transformers.models.llama.modeling_llama",
 ]
 

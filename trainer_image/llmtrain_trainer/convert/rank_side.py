@@ -21,7 +21,7 @@ def write(config_text: str, model_dir: Path, stored: tuple[Path, str] | None, st
         directory, file_format = stored
         engine.adopt(open_source(config, directory, model_dir, file_format))
     writer = Writer(staging)
-    if engine.format == "dcp":
+    if engine.saves == "state":
         writer.save(name, engine.state_dict(), meta)
     else:
         writer.save_files(name, engine.save_files, meta)

@@ -18,10 +18,10 @@ from llmtrain_trainer.checkpoint.restore import find, next_attempt, verify
 from llmtrain_trainer.checkpoint.store.store import Store, verify_object
 from llmtrain_trainer.checkpoint.uploader import Uploader
 from llmtrain_trainer.config import TrainerConfig
+from llmtrain_trainer.config.engines import ENGINE_FACTS
 from llmtrain_trainer.convert.launch import launch
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.model.export import write_weights
-from llmtrain_trainer.resume.own_format import FORMATS
 from llmtrain_trainer.stored.source import Source
 
 KEEP_ALL = 10**9
@@ -103,7 +103,7 @@ def _write(
         "round": 0,
         "mesh": config.mesh.model_dump(mode="json", by_alias=True),
         "engine": config.engine,
-        "format": FORMATS[config.engine],
+        "format": ENGINE_FACTS[config.engine].checkpoint_format,
     }
     world = config.mesh.world_size
     script = Path(__file__).with_name("rank_side.py")
@@ -123,16 +123,16 @@ def _write(
 def _on_this_machine(config: TrainerConfig, model_dir: Path, *, drawn: bool) -> TrainerConfig:
     """The same layout as processes of this machine, from these files, or `drawn`: with weights that something else takes the place of.
 
-    Nothing is computed, and a checkpoint does not know where it was written: CPU processes, with nothing offloaded; but Megatron's are on
-    GPUs, one each. Raises BadData.
+    Nothing is computed, and a checkpoint does not know where it was written: CPU processes, with nothing offloaded; those of an engine that
+    needs GPUs one each. Raises BadData.
     """
     device = "cpu"
-    if config.engine == "megatron" and not os.environ.get("LLMTRAIN_CUDA_STAND_IN"):
+    if not ENGINE_FACTS[config.engine].on_cpu and not os.environ.get("LLMTRAIN_CUDA_STAND_IN"):
         device, world, here = "cuda", config.mesh.world_size, torch.cuda.device_count()
         if here < world:
-            rule = f"Megatron-core writes its files on CUDA GPUs only: the layout takes {world}, and here are {here}"
+            rule = f"engine {config.engine} writes its files on CUDA GPUs only: the layout takes {world}, and here are {here}"
             way_out = "Convert to hf, and give what that writes as spec.model.source of the job: its engine reads it in any layout"
-            raise BadData("--to-format", "megatron", rule, way_out)
+            raise BadData("--to-format", config.engine, rule, way_out)
     model = config.model
     if config.peft is None:
         init = "random" if drawn else "pretrained"

@@ -57,7 +57,7 @@ class Steps(Protocol):
         ...
 
     def load_checkpoint(self, directory: Path) -> None:
-        """Load a checkpoint that resume/own_format.py calls this engine's own, from a directory of its files."""
+        """Load a checkpoint that own_format.py calls this engine's own, from a directory of its files."""
         ...
 
     def adopt(self, source: Source) -> None:
@@ -76,7 +76,7 @@ class Steps(Protocol):
 class StateEngine(Steps, Protocol):
     """An engine whose checkpoint is one DCP state: copied to host memory, then written behind training's back."""
 
-    format: Literal["dcp"]
+    saves: Literal["state"]
 
     def state_dict(self) -> dict[str, Any]:
         """Weights and optimizer as DCP saves them: names and values do not depend on the layout. Of a LoRA run: adapters only."""
@@ -86,7 +86,7 @@ class StateEngine(Steps, Protocol):
 class FileEngine(Steps, Protocol):
     """An engine whose checkpoint is files that it writes itself, while training waits."""
 
-    format: Literal["deepspeed", "megatron"]
+    saves: Literal["files"]
 
     def save_files(self, directory: Path) -> None:
         """Write this rank's files, without subdirectories, into `directory`: an empty one that is this rank's alone.

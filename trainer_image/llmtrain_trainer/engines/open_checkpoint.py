@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 
 from transformers import PreTrainedModel
 
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.data.bad_data import BadData
+from llmtrain_trainer.engines.registry import READERS, imported
 from llmtrain_trainer.model.skeleton import skeleton
 from llmtrain_trainer.stored.source import Source
 
@@ -20,8 +20,7 @@ def open_source(config: TrainerConfig, directory: Path, model_dir: Path, file_fo
     Raises BadData where the model is another one than the checkpoint's, or has adapters and the checkpoint none.
     """
     network = skeleton(config, model_dir)
-    module, _, name = FORMATS[file_format].partition(":")
-    found: Source = getattr(importlib.import_module(module), name)(directory, network)
+    found: Source = imported(READERS[file_format])(directory, network)
     if config.peft is not None and not any(".lora_" in name for name in found.shapes):
         raise BadData("spec.peft", config.peft.method, "the checkpoint was written by a run without adapters", "Leave peft out")
     _compare(network, found)
@@ -45,11 +44,3 @@ def _another(name: str, rule: str) -> BadData:
     field = "spec.peft" if ".lora_" in name else "spec.model"
     way_out = "Give the manifest of the job that wrote the checkpoint, or train anew with another spec.checkpoint.destination"
     return BadData(field, "another one than the checkpoint's", rule, way_out)
-
-
-FORMATS = {
-    "dcp": "llmtrain_trainer.stored.native:Native",
-    "deepspeed": "llmtrain_trainer.engines.deepspeed.files:Files",
-    "megatron": "llmtrain_trainer.engines.megatron.files:Files",
-}
-"""module:class of each, called with directory and model and imported when it is asked for: DeepSpeed and Megatron take seconds."""

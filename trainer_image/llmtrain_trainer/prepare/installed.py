@@ -5,18 +5,16 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from llmtrain_trainer.config import Offload, TrainerConfig
+from llmtrain_trainer.config.engines import DEFAULT_ENGINE, ENGINE_FACTS
 from llmtrain_trainer.data.bad_data import BadData
-
-PACKAGES = {"deepspeed": "deepspeed", "megatron": "megatron.core"}
-"""Engine -> the package that it runs on."""
 
 
 def check_installed(config: TrainerConfig) -> None:
     """Raises BadData with the field that asks for what is not here."""
-    package = PACKAGES.get(config.engine)
+    package = ENGINE_FACTS[config.engine].package
     if package and not is_there(package):
         rule = f"the package {package} is not in this image"
-        raise BadData("parallelism.engine", config.engine, rule, "Use an image that has it, or engine native")
+        raise BadData("parallelism.engine", config.engine, rule, f"Use an image that has it, or engine {DEFAULT_ENGINE}")
     if config.model.attention == "flash" and not is_there("flash_attn"):
         rule = "the package flash_attn is not in this image"
         raise BadData("model.attention", "flash", rule, "Use sdpa, which picks a flash kernel on a GPU by itself")

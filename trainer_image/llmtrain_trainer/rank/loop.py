@@ -160,7 +160,7 @@ class Loop:
             "diverged": self.health.diverged,
         }
         began = time.perf_counter()
-        if self.engine.format == "dcp":
+        if self.engine.saves == "state":
             self.writer.save(self.name(self.step), self.engine.state_dict(), meta)
         else:
             self.writer.save_files(self.name(self.step), self.engine.save_files, meta)

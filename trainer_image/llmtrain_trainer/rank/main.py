@@ -27,10 +27,12 @@ from llmtrain_trainer.checkpoint.manifest import MANIFEST, Manifest
 from llmtrain_trainer.checkpoint.position import Position
 from llmtrain_trainer.checkpoint.writer import Writer
 from llmtrain_trainer.config import RENDEZVOUS_SECRET, ExitCode, GpuMemory, TrainerConfig
+from llmtrain_trainer.config.engines import ENGINE_FACTS
 from llmtrain_trainer.data.course import Course
 from llmtrain_trainer.data.samples import open_samples
 from llmtrain_trainer.engines import build_engine
 from llmtrain_trainer.engines.engine import Engine
+from llmtrain_trainer.engines.own_format import is_own_format
 from llmtrain_trainer.prepare.prepare import Prepared
 from llmtrain_trainer.rank.health import Health
 from llmtrain_trainer.rank.loop import Loop
@@ -38,7 +40,6 @@ from llmtrain_trainer.rank.objects import restrict
 from llmtrain_trainer.rank.progress import Rows
 from llmtrain_trainer.rendezvous.client import SecretStore
 from llmtrain_trainer.resume.continuation import record
-from llmtrain_trainer.resume.own_format import reads_itself
 from llmtrain_trainer.run_dir.heartbeat import Pulse
 from llmtrain_trainer.run_dir.last_words import write_last_words
 from llmtrain_trainer.run_dir.layout import RunDir
@@ -118,7 +119,7 @@ def _train(run: RunDir, pulse: Pulse) -> ExitCode:
         consumed_samples=position.consumed_samples,
         consumed_tokens=position.consumed_tokens,
         name=_names(config.job.attempt, position.round),
-        meta=_meta(config, prepared, position.round, course) | {"engine": config.engine, "format": engine.format},
+        meta=_meta(config, prepared, position.round, course),
     )
     code = loop.train()
     dist.barrier()  # nobody leaves while another may still fail: after this line the round has succeeded everywhere
@@ -129,7 +130,7 @@ def _train(run: RunDir, pulse: Pulse) -> ExitCode:
 def _load(engine: Engine, config: TrainerConfig, directory: Path, model_dir: Path) -> None:
     """Weights and optimizer of a fetched checkpoint, whoever wrote it. Raises BadData where they are of another model."""
     meta = Manifest.model_validate_json((directory / MANIFEST).read_bytes()).meta
-    if reads_itself(meta, config):
+    if is_own_format(meta, config):
         # The agent compared the models, but where the checkpoint does not describe its own, and for which layers have adapters.
         if dist.get_rank() == 0 and (meta.record is None or config.peft is not None):
             from llmtrain_trainer.engines.open_checkpoint import open_source
@@ -199,6 +200,8 @@ def _meta(config: TrainerConfig, prepared: Prepared, round_number: int, course: 
         "job": config.job.name,
         "attempt": config.job.attempt,
         "round": round_number,
+        "engine": config.engine,
+        "format": ENGINE_FACTS[config.engine].checkpoint_format,
         "mesh": config.mesh.model_dump(mode="json", by_alias=True),
         "seed": config.training.seed,
         "global_size": config.batch.global_size,

@@ -40,7 +40,7 @@ from llmtrain_trainer.stored.source import Source
 class DeepSpeedEngine:
     """ZeRO, AutoTP and pipelines behind the Protocol."""
 
-    format: Literal["deepspeed", "megatron"] = "deepspeed"
+    saves: Literal["files"] = "files"
 
     def __init__(self, config: TrainerConfig, model_dir: Path) -> None:
         """Collective. Raises ValueError where the model cannot be laid out as the mesh says, or a raw key says what a field says."""

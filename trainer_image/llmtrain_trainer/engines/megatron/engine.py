@@ -35,7 +35,7 @@ from llmtrain_trainer.stored.source import MOMENTS, WEIGHT, Source
 class MegatronEngine:
     """See engines/engine.py for what each method promises."""
 
-    format: Literal["megatron"] = "megatron"
+    saves: Literal["files"] = "files"
 
     def __init__(self, config: TrainerConfig, model_dir: Path) -> None:
         """Collective. Raises ValueError on a CPU, and where Megatron cannot express the model or the layout."""

@@ -38,7 +38,7 @@ from llmtrain_trainer.stored.state import StateOf
 class NativeEngine:
     """See engines/engine.py for what each method promises."""
 
-    format: Literal["dcp"] = "dcp"
+    saves: Literal["state"] = "state"
 
     def __init__(self, config: TrainerConfig, model_dir: Path) -> None:
         """Collective. Raises ValueError where the model cannot be laid out as the mesh says."""

@@ -8,7 +8,7 @@ import pytest
 
 from llmtrain_trainer.checkpoint.manifest import Meta
 from llmtrain_trainer.config import TrainerConfig
-from llmtrain_trainer.resume.own_format import reads_itself
+from llmtrain_trainer.engines.own_format import is_own_format
 
 LAYERS = 4
 
@@ -41,24 +41,24 @@ def written(config: TrainerConfig, **facts: Any) -> Meta:
 
 @pytest.mark.parametrize("engine", ["native", "deepspeed", "megatron"])
 def test_an_engine_reads_its_files_in_any_layout(engine: str) -> None:
-    assert reads_itself(written(run(engine, pp=2, dp=2)), run(engine, tp=4))
-    assert reads_itself(written(run(engine, pp=2, stages=[(0, 1), (1, 4)])), run(engine, pp=2))
+    assert is_own_format(written(run(engine, pp=2, dp=2)), run(engine, tp=4))
+    assert is_own_format(written(run(engine, pp=2, stages=[(0, 1), (1, 4)])), run(engine, pp=2))
 
 
 @pytest.mark.parametrize(("engine", "itself"), [("native", True), ("deepspeed", True), ("megatron", False)])
 def test_another_zero_stage_is_another_kind_of_file_for_megatron_alone(engine: str, itself: bool) -> None:
-    assert reads_itself(written(run(engine, dp=2, zeroStage=1)), run(engine, dp=2, zeroStage=0)) is itself
+    assert is_own_format(written(run(engine, dp=2, zeroStage=1)), run(engine, dp=2, zeroStage=0)) is itself
 
 
 def test_a_checkpoint_that_says_no_format_is_native() -> None:
-    assert reads_itself(Meta(step=3), run(dp=2))
+    assert is_own_format(Meta(step=3), run(dp=2))
 
 
 def test_without_sharing_the_optimizer_megatron_keeps_its_experts() -> None:
-    assert reads_itself(written(run("megatron", pp=2, dp=2, ep=2)), run("megatron", tp=2))
-    assert not reads_itself(written(run("megatron", dp=2, ep=2, zeroStage=0)), run("megatron", dp=2, zeroStage=0))
+    assert is_own_format(written(run("megatron", pp=2, dp=2, ep=2)), run("megatron", tp=2))
+    assert not is_own_format(written(run("megatron", dp=2, ep=2, zeroStage=0)), run("megatron", dp=2, zeroStage=0))
 
 
 @pytest.mark.parametrize(("writer", "reader"), [("native", "deepspeed"), ("deepspeed", "native"), ("deepspeed", "megatron")])
 def test_another_engines_files_are_taken_over(writer: str, reader: str) -> None:
-    assert not reads_itself(written(run(writer)), run(reader))
+    assert not is_own_format(written(run(writer)), run(reader))

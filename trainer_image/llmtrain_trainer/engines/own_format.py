@@ -1,0 +1,16 @@
+"""Whether an engine reads a checkpoint by itself, or takes it over as one of another engine's. Pure."""
+
+from __future__ import annotations
+
+from llmtrain_trainer.checkpoint.manifest import Meta
+from llmtrain_trainer.config import Mesh, TrainerConfig
+from llmtrain_trainer.config.engines import ENGINE_FACTS
+from llmtrain_trainer.engines.registry import ENGINES
+
+
+def is_own_format(meta: Meta, config: TrainerConfig) -> bool:
+    """Of its own format, and in a layout from which it reads."""
+    if meta.format != ENGINE_FACTS[config.engine].checkpoint_format:
+        return False
+    reads = ENGINES[config.engine].reads_layout
+    return reads is None or reads(Mesh.model_validate(meta.mesh), config.mesh)
