@@ -29,8 +29,8 @@ class Table:
 
 def why_fixed(config: TrainerConfig) -> str | None:
     """Why the embedding of this run cannot get new rows, as a clause."""
-    if config.engine == "megatron":
-        return "engine megatron takes an embedding as it is"
+    if not ENGINE_FACTS[config.engine].grows_embedding:
+        return f"engine {config.engine} takes an embedding as it is"
     return "adapters leave the embedding as it is, so that new tokens would never be learned" if config.peft is not None else None
 
 
