@@ -33,6 +33,9 @@ class EngineFacts:
     adapters: bool = True
     """Whether it trains with spec.peft."""
 
+    grows_embedding: bool = True
+    """Whether an embedding gets rows for tokens that were added to the tokenizer."""
+
     on_cpu: bool = True
     """Whether it runs as processes without a GPU."""
 
@@ -40,7 +43,9 @@ class EngineFacts:
 ENGINE_FACTS: Mapping[EngineName, EngineFacts] = {
     "native": EngineFacts(zero_stage=3, checkpoint_format="dcp"),
     "deepspeed": EngineFacts(zero_stage=1, checkpoint_format="deepspeed", package="deepspeed", offloads=True),
-    "megatron": EngineFacts(zero_stage=1, checkpoint_format="megatron", package="megatron.core", adapters=False, on_cpu=False),
+    "megatron": EngineFacts(
+        zero_stage=1, checkpoint_format="megatron", package="megatron.core", adapters=False, grows_embedding=False, on_cpu=False
+    ),
 }
 
 OFFLOADING: tuple[EngineName, ...] = tuple(name for name, facts in ENGINE_FACTS.items() if facts.offloads)
