@@ -65,6 +65,9 @@ UNREADABLE: dict[str, tuple[str, str, dict[str, Any], str]] = {
     "semicolons": ("a.csv", separated(";"), {}, "its columns are separated by ;, and a .csv file is read with commas"),
     "tabs": ("a.csv", separated("\t"), {}, "its columns are separated by tabs"),
     "bars": ("a.csv", separated("|"), {}, "its columns are separated by |"),
+    "quoted": ("a.csv", '"id";"text"\n"1";"x"\n', {}, "its columns are separated by ;, and a .csv file"),
+    "keyed": ("a.json", json.dumps({str(i): row for i, row in enumerate(ROWS)}), {}, "holds each row under a key of its own"),
+    "pandas": ("a.json", json.dumps({"text": {"0": "a"}}), {}, "Write an object for each row (pandas: orient='records')"),
     "no header": ("a.csv", "".join(f"{i},some text\n" for i in range(30)), {}, "its first line names no columns (found 0,some text)"),
     "almost": ("a.csv", "id, Text\n1,x\n", {}, '(found " Text", id). Set dataset[0].columns.text to " Text", if it holds it.'),
     "renamed": (
@@ -251,6 +254,10 @@ BROKEN = {
     "syntax": ("{% for m in messages %}{{ m.content }", "unexpected '}' in its line 1"),
     "filter": ("{% for m in messages %}\n{{ m.content | shout }}{% endfor %}", "No filter named 'shout' in its line 2"),
     "function": ("{% for m in messages %}{{ say(m.content) }}{% endfor %}", "'say' is undefined"),
+    "prompt": (
+        "{% if add_generation_prompt %}{{ nope.x }}{% endif %}{% for m in messages %}{{ m.content }}{% endfor %}",
+        "'nope' is undefined",
+    ),
     "variable": ("{{ settings.x }}{% for m in messages %}{{ m.content }}{% endfor %}", "'settings' is undefined"),
 }
 
@@ -265,6 +272,12 @@ def test_a_broken_template_is_told_of_itself_and_no_row_is_blamed(job: Job, name
     assert given.startswith("spec.tokenizer.chatTemplate is ")
     assert given.endswith(f"the template can write no conversation ({why}). Correct the template.")
     assert job.prepare(chat(job, template, chatTemplate=kinds.CHATML)).train_samples == 9
+
+
+def test_a_vocabulary_of_no_tokens_is_refused_as_the_library_does(job: Job) -> None:
+    edit = with_tokenizer_json(lambda found: found["model"].update(vocab=[1, 2]))
+    assert "no tokenizer can be loaded from it" in refusal(job, chat(job, edit=edit))
+    assert "has no end token" in refusal(job, chat(job, edit=with_setting(eos_token="")))
 
 
 def test_a_template_that_refuses_one_conversation_names_its_row(job: Job) -> None:

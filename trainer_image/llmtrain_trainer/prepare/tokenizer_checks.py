@@ -32,7 +32,7 @@ def check_ids(field: str, source: str, files: Sequence[Path]) -> None:
 
 def check_loaded(field: str, source: str, tokenizer: Any, files: Sequence[Path]) -> None:
     """Of a loaded tokenizer, to which the library has added what it lacked. Raises BadData where it cannot be used for training."""
-    if tokenizer.eos_token is None:
+    if not tokenizer.eos_token:
         way_out = "Name one of its tokens as eos_token in tokenizer_config.json, if need be in a copy of the directory"
         raise BadData(field, source, "the tokenizer in it has no end token (eos_token)", way_out)
     if getattr(tokenizer.backend_tokenizer.model, "dropout", None):
@@ -69,7 +69,11 @@ def _pairs(vocabulary: Any) -> Iterable[tuple[str, Any]]:
     """Of a model's vocabulary: an object, or a list of [token, score]."""
     if isinstance(vocabulary, dict):
         return vocabulary.items()
-    return ((str(item[0]), number) for number, item in enumerate(vocabulary) if item) if isinstance(vocabulary, list) else ()
+    return (
+        ((str(item[0]), number) for number, item in enumerate(vocabulary) if item and isinstance(item, list))
+        if isinstance(vocabulary, list)
+        else ()
+    )
 
 
 def _added(tokens: Any) -> Iterator[tuple[str, Any]]:

@@ -126,7 +126,8 @@ class ChatTemplate:
     def _fault(self) -> str | None:
         shown = [{"role": "user", "content": _PROBE}, {"role": "assistant", "content": _PROBE}]
         try:
-            self._render(Chat(messages=()), [self._taken(message) for message in shown], ask=False)
+            for count, ask in ((2, False), (1, True)):
+                self._render(Chat(messages=()), [self._taken(message) for message in shown[:count]], ask)
         except TemplateError as error:
             return str(error) if _is_fault(error) else None
         return None

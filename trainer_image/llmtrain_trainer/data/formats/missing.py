@@ -46,6 +46,9 @@ def known_form(field: str, dataset: Dataset, row: Row) -> BadData | None:
         rule = f"it is in Alpaca's form (instruction, input, output), which format {dataset.format} does not read"
         way_out = "Write instruction and input as one column prompt and output as column completion, with format promptCompletion"
         return BadData(f"{field}.source", row.place, rule, way_out)
+    if values and all(isinstance(value, dict) and set(wanted_columns(dataset)) <= value.keys() for value in values.values()):
+        rule = "it is one object that holds each row under a key of its own, not a row"
+        return BadData(f"{field}.source", row.place, rule, "Write the rows as a list, such as with jq '[.[]]' old.json > new.json")
     if wrapper := holds_rows(dataset, row):
         rule = f"it is one object that holds the rows under {wrapper}, not a row"
         key = wrapper if wrapper.isidentifier() and wrapper.isascii() else f"[{json.dumps(wrapper)}]"

@@ -232,6 +232,8 @@ def _string(field: str, dataset: Dataset, row: Row, key: str) -> str:
     rule = f"column {column} is {described(value)}, not text"
     if isinstance(value, list) and value and isinstance(value[0], dict):
         way_out = f"Set {field}.format to messages and {field}.columns.messages to {column}, if it holds conversations"
+    elif isinstance(value, dict):
+        way_out = f"Write an object for each row (pandas: orient='records'), or set {field}.columns.{key} to another column"
     elif isinstance(value, list) and value and isinstance(value[0], str):
         way_out = f"Write a row for each text of the list, or set {field}.columns.{key} to another column"
     else:

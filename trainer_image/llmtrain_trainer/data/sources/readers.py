@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import IO, Any
 
 from llmtrain_trainer.data.bad_data import BadData
@@ -106,7 +107,9 @@ def read_csv(asked: Asked, file: File, stream: IO[bytes]) -> Iterator[Row]:
     """A header, then a row each; quoted as RFC 4180 says."""
     csv.field_size_limit(sys.maxsize)
     lines = (line.removeprefix(MARK) if number == 1 else line for number, line in _lines(asked, file, stream))
-    rows = csv.DictReader(lines, strict=True)
+    header = next(lines, "")
+    _check_separator(asked, file, header)
+    rows = csv.DictReader(chain([header] if header else [], lines), strict=True)
     number, began = 0, 1
     try:
         _check_header(asked, file, rows.fieldnames or ())
@@ -185,18 +188,24 @@ def _check_pages(metadata: Any, columns: list[str] | None) -> None:
                 raise UnfitFileError(f"its column {column.path_in_schema} unpacks to over {MOST_TIMES} times its own size")
 
 
-def _check_header(asked: Asked, file: File, names: Sequence[str]) -> None:
-    whole = ",".join(names)
-    if whole.casefold().startswith("sep=") and "sep=" not in map(str.casefold, asked.columns):
+def _check_separator(asked: Asked, file: File, header: str) -> None:
+    """Of the first line, before it is read as CSV: quotes around names are an error where no comma follows them."""
+    if header.casefold().startswith("sep="):
         way_out = "Remove that line, and write the columns with commas between them"
-        raise _bad(asked, file.uri, f"its first line is {whole.strip()}, which spreadsheets write there and is no header", way_out)
-    if not set(asked.columns) & set(names) and (separator := next((s for s in SEPARATORS if s in whole), None)):
-        said = {"\t": "tabs"}.get(separator, separator)
-        code = f"csv.writer(sys.stdout).writerows(csv.reader(sys.stdin, delimiter={separator!r}))"
-        way_out = f'Write it with commas: python3 -c "import csv, sys; {code}" < old.csv > new.csv'
-        raise _bad(asked, file.uri, f"its columns are separated by {said}, and a .csv file is read with commas", way_out)
+        raise _bad(asked, file.uri, f"its first line is {header.strip()}, which spreadsheets write there and is no header", way_out)
+    names = {name.strip().strip('"') for name in header.split(",")}
+    separator = next((s for s in SEPARATORS if s in header), None)
+    if separator is None or names & set(asked.columns):
+        return
+    code = f"csv.writer(sys.stdout).writerows(csv.reader(sys.stdin, delimiter={separator!r}))"
+    way_out = f'Write it with commas: python3 -c "import csv, sys; {code}" < old.csv > new.csv'
+    said = {"\t": "tabs"}.get(separator, separator)
+    raise _bad(asked, file.uri, f"its columns are separated by {said}, and a .csv file is read with commas", way_out)
+
+
+def _check_header(asked: Asked, file: File, names: Sequence[str]) -> None:
     if names and not set(asked.columns) & set(names) and any(_is_value(name) for name in names):
-        rule = f"its first line names no columns (found {first_line(ValueError(whole))})"
+        rule = f"its first line names no columns (found {first_line(ValueError(','.join(names)))})"
         way_out = f"Put a line with the names of the columns first: {','.join(asked.columns)}"
         raise _bad(asked, file.uri, rule, way_out)
     twice = [name for name, count in Counter(names).items() if count > 1 and name in asked.columns]
