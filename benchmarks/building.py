@@ -11,7 +11,7 @@ from typing import Any
 
 from llmtrain_trainer.config import TrainerConfig
 
-STAND_IN = Path(__file__).parents[1] / "tests" / "trainer" / "megatron" / "cuda_stand_in.py"
+STAND_IN = Path(__file__).parents[1] / "tests" / "trainer" / "engines" / "megatron" / "cuda_stand_in.py"
 """Megatron asks for CUDA by name: on a CPU figures show its arithmetic, its groups and its tensors, not its kernels."""
 
 

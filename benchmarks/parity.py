@@ -166,7 +166,7 @@ def run_case(case: Case, steps: int) -> tuple[list[float], list[float], float]:
         result = engine.train_step(batch_of(step, engine.replica, case.dp, case.packed), learning_rate=1e-3, step=step, stop=False)
         losses.append(result.loss)
         norms.append(result.grad_norm)
-    total, count = engine.evaluate(batch_of(steps + 1, engine.replica, case.dp, case.packed))
+    total, count, _ = engine.evaluate(batch_of(steps + 1, engine.replica, case.dp, case.packed))
     return losses, norms, total / count
 
 

@@ -137,7 +137,7 @@ def export(cases: Sequence[Case], kinds: Sequence[str], directory: Path) -> list
         engine = built(case, directory / "model")
         steps(engine, case, 1)
         engine.export(directory / f"{number}-{kind}", kind)
-        total, count = engine.evaluate(parity.batch_of(99, engine.replica, case.get("dp", 1), packed=False))
+        total, count, _ = engine.evaluate(parity.batch_of(99, engine.replica, case.get("dp", 1), packed=False))
         losses.append(total / count)
     return losses
 

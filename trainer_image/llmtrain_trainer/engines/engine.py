@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from llmtrain_trainer.data.step_batch import StepBatch
 
@@ -29,11 +29,27 @@ class StepResult:
     phase_seconds: Mapping[str, float] = field(default_factory=dict)
     """Of this rank, by phase, as config.Progress names them; empty where the engine does not tell. The one field that ranks differ in."""
 
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """The objective's metrics, each the mean over the target tokens of the global batch."""
+
     skipped: bool = False
     """The update was left out because loss or norm were not finite: weights are those of the step before."""
 
     rank_seconds: tuple[float, ...] = ()
     """By rank: a step of its own lately, waits for others left out where the engine sees them; empty where it does not tell."""
+
+
+class Evaluation(NamedTuple):
+    """What an evaluation of one global batch gave; equal on every rank."""
+
+    loss: float
+    """Sum over the targets, nats."""
+
+    targets: int
+    """How many."""
+
+    metrics: Mapping[str, float]
+    """The objective's metrics, each summed over the targets."""
 
 
 class Steps(Protocol):
@@ -48,8 +64,8 @@ class Steps(Protocol):
         """Forward, backward, clip, optimizer step. `stop` is this rank's wish, OR-ed over all ranks in the result."""
         ...
 
-    def evaluate(self, batch: StepBatch) -> tuple[float, int]:
-        """Sum of the loss over this global batch's targets and their count, without training. Equal on every rank."""
+    def evaluate(self, batch: StepBatch) -> Evaluation:
+        """Loss and metrics of this global batch, without training."""
         ...
 
     def finite(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
@@ -11,6 +12,11 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.model.adapters import add_adapters
 from llmtrain_trainer.model.stage import FAMILIES
+from llmtrain_trainer.objectives import OBJECTIVES
+from llmtrain_trainer.objectives.objective import Head
+
+HEADS: dict[Head, Any] = {"causalLm": AutoModelForCausalLM}
+"""What makes the model that has the head."""
 
 ATTENTION = {"sdpa": "sdpa", "eager": "eager", "flash": "flash_attention_2"}
 UNMASKED = "sdpa_unmasked"
@@ -37,7 +43,8 @@ def skeleton(config: TrainerConfig, model_dir: Path, *, attention: str | None = 
     shape = shape_of(model_dir)
     kernel = attention or (ATTENTION[config.model.attention] if needs_mask(config, shape) else UNMASKED)
     with torch.device("meta"):
-        network = AutoModelForCausalLM.from_config(shape, dtype=torch.float32, attn_implementation=kernel)
+        made = HEADS[OBJECTIVES[config.task].head].from_config(shape, dtype=torch.float32, attn_implementation=kernel)
+        network: PreTrainedModel = made
         if config.peft is not None:
             add_adapters(network, config.peft)
     return network.train()

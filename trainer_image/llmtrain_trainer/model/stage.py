@@ -14,7 +14,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from llmtrain_trainer.model.loss import token_loss
+from llmtrain_trainer.objectives.objective import Objective
+from llmtrain_trainer.objectives.sums import vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,8 @@ class Stage:
     """One pipeline stage of a model."""
 
     network: PreTrainedModel
-    """Called with (ids or hidden states, position_ids, labels); gives hidden states, on the last stage the sum of losses [1]."""
+    """Called with (ids or hidden states, position_ids, the objective's columns by name); gives hidden states, on the last stage the
+    loss and metrics of these rows, [1 + metrics]; outputs of the head where it is given no columns."""
 
     index: int
     count: int
@@ -110,7 +112,7 @@ def tied_names(network: PreTrainedModel) -> dict[str, str]:
     return dict(network._tied_weights_keys or {})
 
 
-def cut(network: PreTrainedModel, index: int, ranges: tuple[tuple[int, int], ...]) -> Stage:
+def cut(network: PreTrainedModel, index: int, ranges: tuple[tuple[int, int], ...], objective: Objective) -> Stage:
     """Take out of `network` (a causal LM on the meta device) what stage `index` does not hold, and give it the stage's forward.
 
     `ranges`: half-open ranges of layers, one a stage. Raises ValueError where they are not all layers in order.
@@ -138,7 +140,7 @@ def cut(network: PreTrainedModel, index: int, ranges: tuple[tuple[int, int], ...
         head=f"{head}.weight" if several and last and f"{head}.weight" in tied else None,
         embedding=tied.get(f"{head}.weight") if several and first else None,
     )
-    _give_forward(stage, base)
+    _give_forward(stage, base, objective)
     return stage
 
 
@@ -148,16 +150,16 @@ def _check_cover(ranges: tuple[tuple[int, int], ...], layers: int) -> None:
         raise ValueError(f"mesh.stages is {written}, but it must hold layers 0 to {layers - 1} once each and in order, some in every stage")
 
 
-def _give_forward(stage: Stage, base: Any) -> None:
+def _give_forward(stage: Stage, base: Any, objective: Objective) -> None:
     """Set on the instance, not by a wrapping module: a wrapper would put its name in front of every parameter's."""
     whole = stage.network.forward
 
-    def forward(x: torch.Tensor, position_ids: torch.Tensor | None = None, labels: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(x: torch.Tensor, position_ids: torch.Tensor | None = None, **columns: torch.Tensor) -> torch.Tensor:
         inputs = {"input_ids" if stage.first else "inputs_embeds": x, "position_ids": position_ids, "use_cache": False}
         if not stage.last:
             hidden: torch.Tensor = base(**inputs).last_hidden_state
             return hidden
-        logits = whole(**inputs).logits
-        return logits if labels is None else token_loss(logits, labels)
+        outputs: torch.Tensor = whole(**inputs).logits
+        return vector(objective, objective.loss(outputs, columns)) if columns else outputs
 
     object.__setattr__(stage.network, "forward", forward)

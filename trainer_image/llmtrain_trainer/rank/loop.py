@@ -143,7 +143,7 @@ class Loop:
         total, count = 0.0, 0
         for batch in self.samples.evaluation_batches():
             self.pulse.beat("evaluate")
-            loss, targets = self.engine.evaluate(batch)
+            loss, targets, _ = self.engine.evaluate(batch)
             total, count = total + loss, count + targets
         return total / count if count else None
 

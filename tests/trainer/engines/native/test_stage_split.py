@@ -16,6 +16,7 @@ from llmtrain_trainer.model.materialize import materialize
 from llmtrain_trainer.model.pretrained import Pretrained
 from llmtrain_trainer.model.skeleton import UNMASKED, skeleton
 from llmtrain_trainer.model.stage import cut
+from llmtrain_trainer.objectives.causal_lm import CausalLm
 
 
 def network(parity: ModuleType, directory: Path, **case: Any) -> Any:
@@ -28,7 +29,7 @@ def network(parity: ModuleType, directory: Path, **case: Any) -> Any:
 def test_every_weight_is_on_one_stage_under_its_own_name(parity: ModuleType, tmp_path: Path, kind: str) -> None:
     shape = getattr(parity, kind) | {"tie_word_embeddings": False}
     whole = {name for name, _ in network(parity, tmp_path, shape=shape).named_parameters()}
-    stages = [cut(network(parity, tmp_path, shape=shape), index, ((0, 1), (1, 3), (3, 4))) for index in range(3)]
+    stages = [cut(network(parity, tmp_path, shape=shape), index, ((0, 1), (1, 3), (3, 4)), CausalLm()) for index in range(3)]
     names = [name for stage in stages for name, _ in stage.names()]
     assert sorted(names) == sorted(whole)
 
@@ -36,7 +37,7 @@ def test_every_weight_is_on_one_stage_under_its_own_name(parity: ModuleType, tmp
 @pytest.mark.parametrize("kind", ["LLAMA", "GPT2"])
 def test_a_tied_head_goes_by_its_embedding_s_name(parity: ModuleType, tmp_path: Path, kind: str) -> None:
     shape = getattr(parity, kind) | {"tie_word_embeddings": True}
-    first, last = (cut(network(parity, tmp_path, shape=shape), index, ((0, 2), (2, 4))) for index in range(2))
+    first, last = (cut(network(parity, tmp_path, shape=shape), index, ((0, 2), (2, 4)), CausalLm()) for index in range(2))
     assert first.embedding in dict(last.names())
     assert last.head == "lm_head.weight"
     assert last.head not in dict(last.names())
@@ -45,18 +46,18 @@ def test_a_tied_head_goes_by_its_embedding_s_name(parity: ModuleType, tmp_path: 
 @pytest.mark.parametrize("ranges", [((0, 2), (2, 3)), ((0, 1), (2, 4)), ((0, 3), (2, 4)), ((2, 4), (0, 2)), ((0, 4), (4, 4))])
 def test_ranges_that_are_not_all_layers_once_in_order_are_refused(parity: ModuleType, tmp_path: Path, ranges: Any) -> None:
     with pytest.raises(ValueError, match=r"it must hold layers 0 to 3 once each and in order"):
-        cut(network(parity, tmp_path), 0, ranges)
+        cut(network(parity, tmp_path), 0, ranges, CausalLm())
 
 
 def test_a_family_that_scales_its_embedding_is_not_split(parity: ModuleType, tmp_path: Path) -> None:
     granite = network(parity, tmp_path, shape={"model_type": "granite", "architectures": ["GraniteForCausalLM"]})
     with pytest.raises(ValueError, match="granite has no split into pipeline stages: set pipeline to 1"):
-        cut(granite, 0, ((0, 2), (2, 4)))
+        cut(granite, 0, ((0, 2), (2, 4)), CausalLm())
 
 
 def test_a_layer_is_drawn_the_same_in_any_stage(parity: ModuleType, tmp_path: Path) -> None:
     whole, half = network(parity, tmp_path), network(parity, tmp_path)
-    stage = cut(half, 1, ((0, 2), (2, 4)))
+    stage = cut(half, 1, ((0, 2), (2, 4)), CausalLm())
     for model in (whole, half):
         materialize(model, "", None, 7, torch.device("cpu"))
     drawn = dict(whole.named_parameters())

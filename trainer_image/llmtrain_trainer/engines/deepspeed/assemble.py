@@ -22,6 +22,7 @@ from llmtrain_trainer.model.materialize import materialize, read_adapter
 from llmtrain_trainer.model.pretrained import Pretrained
 from llmtrain_trainer.model.skeleton import skeleton
 from llmtrain_trainer.model.stage import Elsewhere, Nothing, Stage, cut, tied_names
+from llmtrain_trainer.objectives import OBJECTIVES
 
 Share = Callable[[nn.Module], None]
 """Hands the weights of a module out over the replicas."""
@@ -44,7 +45,7 @@ def make(config: TrainerConfig, model_dir: Path, place: Place, index: int, *, sh
     network = skeleton(config, model_dir)
     tied = tied_names(network)
     router_balance.attach(config, network, replicas=place.dp)
-    stage = cut(network, index, config.mesh.stages)
+    stage = cut(network, index, config.mesh.stages, OBJECTIVES[config.task])
     if table_outside:
         _take_out(network, _tied_modules(tied))
     plan = _plan(network, place, _tied_modules(tied))

@@ -30,10 +30,12 @@ from llmtrain_trainer.engines.deepspeed.place import place_of
 from llmtrain_trainer.engines.deepspeed.replica import Replica
 from llmtrain_trainer.engines.deepspeed.settings import clips_itself, settings_of
 from llmtrain_trainer.engines.deepspeed.weights import Gatherer
-from llmtrain_trainer.engines.engine import StepResult
+from llmtrain_trainer.engines.engine import Evaluation, StepResult
 from llmtrain_trainer.engines.native.gradients import all_finite
 from llmtrain_trainer.model.export import write_export
 from llmtrain_trainer.model.materialize import seed_of
+from llmtrain_trainer.objectives import OBJECTIVES
+from llmtrain_trainer.objectives.sums import named
 from llmtrain_trainer.stored.source import Source
 
 
@@ -44,7 +46,7 @@ class DeepSpeedEngine:
 
     def __init__(self, config: TrainerConfig, model_dir: Path) -> None:
         """Collective. Raises ValueError where the model cannot be laid out as the mesh says, or a raw key says what a field says."""
-        self._config, self._model_dir = config, model_dir
+        self._config, self._model_dir, self._objective = config, model_dir, OBJECTIVES[config.task]
         device = torch.device("cuda", torch.cuda.current_device()) if config.device == "cuda" else torch.device("cpu")
         settings = settings_of(config)
         _take_over(config)
@@ -78,17 +80,20 @@ class DeepSpeedEngine:
         torch.manual_seed(seed_of(self._config.training.seed, step, self._place.pp_rank, self._place.dp_rank))
         for group in self._runner.deepspeed.optimizer.param_groups:
             group["lr"] = learning_rate
-        loss = self._runner.train(batch)
-        both = torch.stack([self._once(loss), torch.tensor(float(stop), dtype=torch.float64, device=loss.device)])
-        dist.all_reduce(both)
+        means = self._runner.train(batch)
+        all_in_one = torch.cat([self._once(means), torch.tensor([float(stop)], dtype=torch.float64, device=means.device)])
+        dist.all_reduce(all_in_one)
+        loss, *metrics, stops = all_in_one.tolist()
         norm = self._measured.norm
-        return StepResult(loss=both[0].item(), grad_norm=norm, stop=both[1].item() > 0, skipped=not math.isfinite(norm))
+        skipped = not math.isfinite(norm)
+        return StepResult(loss=loss, grad_norm=norm, stop=stops > 0, metrics=named(self._objective, metrics), skipped=skipped)
 
-    def evaluate(self, batch: StepBatch) -> tuple[float, int]:
-        """Sum of the loss over the batch's targets, and their count."""
+    def evaluate(self, batch: StepBatch) -> Evaluation:
+        """Loss and metrics, summed over the batch's targets."""
         total = self._once(self._runner.evaluate(batch))
         dist.all_reduce(total)
-        return total.item(), batch.target_tokens
+        loss, *metrics = total.tolist()
+        return Evaluation(loss, batch.target_tokens, named(self._objective, metrics))
 
     def save_files(self, directory: Path) -> None:
         """DeepSpeed's own files, of a LoRA run without the frozen weights."""
@@ -127,9 +132,9 @@ class DeepSpeedEngine:
         names = {weight: name for name, weight in self._runner.weights.items()}
         load(stored, steps, holder_of(self._runner.deepspeed), names, self._runner.cut, self._place)
 
-    def _once(self, loss: torch.Tensor) -> torch.Tensor:
+    def _once(self, sums: torch.Tensor) -> torch.Tensor:
         """Tensor-parallel ranks hold the same loss: one of them counts."""
-        return loss * (self._place.tp_rank == 0)
+        return sums * (self._place.tp_rank == 0)
 
 
 def _take_over(config: TrainerConfig) -> None:

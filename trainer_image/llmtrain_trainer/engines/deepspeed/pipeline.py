@@ -22,10 +22,11 @@ from llmtrain_trainer.data.step_batch import StepBatch
 from llmtrain_trainer.engines.deepspeed.assemble import as_computed, make, nobody, optimizer_of, pretrained
 from llmtrain_trainer.engines.deepspeed.micro import count, micro_batches
 from llmtrain_trainer.engines.deepspeed.place import Place
-from llmtrain_trainer.model.loss import token_loss
 from llmtrain_trainer.model.materialize import materialize
 from llmtrain_trainer.model.skeleton import skeleton
 from llmtrain_trainer.model.stage import tied_names
+from llmtrain_trainer.objectives import OBJECTIVES
+from llmtrain_trainer.objectives.sums import vector
 
 TABLE = "table"
 
@@ -96,12 +97,13 @@ class Stages(PipelineModule):  # type: ignore[misc]
 
 
 class Pipeline:
-    """Runs a batch and gives this rank's sum of losses."""
+    """Runs a batch and gives this rank's loss and metrics, [1 + metrics]: 0 but on the last stage."""
 
     def __init__(self, config: TrainerConfig, model_dir: Path, place: Place, settings: dict[str, Any]) -> None:
         """Collective."""
         self._place, self._micro_size, self._feed = place, config.batch.micro_size, Feed()
-        self._scale, self._total = 1.0, torch.zeros((), dtype=torch.float64, device=place.device)
+        self._objective, self._scale = OBJECTIVES[config.task], 1.0
+        self._total = torch.zeros(1 + len(self._objective.metrics), dtype=torch.float64, device=place.device)
         tied = bool(tied_names(skeleton(config, model_dir)))
         parts = [LayerSpec(Part, config, model_dir, place, self._feed, tied) for _ in range(place.pp)]
         table = (config, model_dir, place)
@@ -117,7 +119,7 @@ class Pipeline:
         self.deepspeed, *_ = deepspeed.initialize(model=network, optimizer=self.optimizer, config=settings)
 
     def train(self, batch: StepBatch) -> torch.Tensor:
-        """All micro-batches through the pipeline, and the optimizer's step. This rank's part of the mean loss, 0 but on the last stage."""
+        """All micro-batches through the pipeline, and the optimizer's step. This rank's part of the means."""
         number = count(batch, self._micro_size)
         self._total.zero_()
         # DeepSpeed takes the mean over replicas and micro-batches, and the loss is divided by the targets of all of them.
@@ -126,21 +128,21 @@ class Pipeline:
         return self._total / batch.target_tokens
 
     def evaluate(self, batch: StepBatch) -> torch.Tensor:
-        """Forward only; this rank's sum of losses, 0 but on the last stage."""
+        """Forward only; this rank's part of the sums."""
         self._total.zero_()
         self.deepspeed.eval_batch(self._fed(batch), reduce_output=None, bcast_loss=False, num_micro_batches=count(batch, self._micro_size))
         return self._total.clone()
 
-    def _fed(self, batch: StepBatch) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Ids for the first stage, labels for the last."""
-        micros = list(micro_batches(batch, self._micro_size, self._place.device))
-        self._feed.fill(iter([positions for _, _, positions in micros]))
-        return iter([(ids, labels) for ids, labels, _ in micros])
+    def _fed(self, batch: StepBatch) -> Iterator[tuple[torch.Tensor, tuple[torch.Tensor, ...]]]:
+        """Ids for the first stage, the objective's columns for the last."""
+        micros = list(micro_batches(batch, self._objective, self._micro_size, self._place.device))
+        self._feed.fill(iter([micro.positions for micro in micros]))
+        return iter([(micro.ids, tuple(micro.columns.values())) for micro in micros])
 
-    def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        loss = token_loss(logits, labels)[0]
-        self._total += loss.detach()
-        return loss * self._scale
+    def _loss(self, outputs: torch.Tensor, values: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        loss = self._objective.loss(outputs, dict(zip(self._objective.columns, values, strict=True)))
+        self._total += vector(self._objective, loss).detach()
+        return loss.sum * self._scale
 
     def _read(self, network: PipelineModule) -> None:
         """What this rank holds."""

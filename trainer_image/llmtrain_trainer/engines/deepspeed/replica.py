@@ -16,14 +16,15 @@ from llmtrain_trainer.data.step_batch import StepBatch
 from llmtrain_trainer.engines.deepspeed.assemble import Share, make, nobody, optimizer_of
 from llmtrain_trainer.engines.deepspeed.micro import micro_batches
 from llmtrain_trainer.engines.deepspeed.place import Place
+from llmtrain_trainer.objectives import OBJECTIVES
 
 
 class Replica:
-    """Runs a batch and gives this rank's sum of losses."""
+    """Runs a batch and gives this rank's loss and metrics, [1 + metrics]."""
 
     def __init__(self, config: TrainerConfig, model_dir: Path, place: Place, settings: dict[str, Any]) -> None:
         """Collective."""
-        self._place, self._micro_size = place, config.batch.micro_size
+        self._place, self._micro_size, self._objective = place, config.batch.micro_size, OBJECTIVES[config.task]
         if place.tp > 1:
             groups._init_tp_mesh_device(tensor_model_parallel_size=place.tp)
         made = make(config, model_dir, place, 0, share=_sharer(config, settings))
@@ -37,25 +38,28 @@ class Replica:
         self.deepspeed, *_ = deepspeed.initialize(model=network, optimizer=self.optimizer, config=settings)
 
     def train(self, batch: StepBatch) -> torch.Tensor:
-        """Forward, backward and, after the last micro-batch, the optimizer's step. This replica's part of the mean loss, scalar."""
-        total = torch.zeros((), dtype=torch.float64, device=self._place.device)
-        for ids, labels, positions in micro_batches(batch, self._micro_size, self._place.device):
-            loss = self.deepspeed(ids, labels=labels, position_ids=positions)[0]
+        """Forward, backward and, after the last micro-batch, the optimizer's step. This replica's part of the means."""
+        total = self._zero()
+        for ids, columns, positions in micro_batches(batch, self._objective, self._micro_size, self._place.device):
+            sums = self.deepspeed(ids, position_ids=positions, **columns)
             # DeepSpeed takes the mean over replicas, and the loss is divided by the targets of all of them.
-            self.deepspeed.backward(loss * (self._place.dp / batch.target_tokens), scale_wrt_gas=False)
+            self.deepspeed.backward(sums[0] * (self._place.dp / batch.target_tokens), scale_wrt_gas=False)
             self.deepspeed.step()
-            total += loss.detach()
+            total += sums.detach()
         return total / batch.target_tokens
 
     @torch.no_grad()
     def evaluate(self, batch: StepBatch) -> torch.Tensor:
-        """Forward only; this replica's sum of losses, scalar."""
+        """Forward only; this replica's part of the sums."""
         self.deepspeed.eval()
-        total = torch.zeros((), dtype=torch.float64, device=self._place.device)
-        for ids, labels, positions in micro_batches(batch, self._micro_size, self._place.device):
-            total += self.deepspeed(ids, labels=labels, position_ids=positions)[0]
+        total = self._zero()
+        for ids, columns, positions in micro_batches(batch, self._objective, self._micro_size, self._place.device):
+            total += self.deepspeed(ids, position_ids=positions, **columns)
         self.deepspeed.train()
         return total
+
+    def _zero(self) -> torch.Tensor:
+        return torch.zeros(1 + len(self._objective.metrics), dtype=torch.float64, device=self._place.device)
 
 
 def _sharer(config: TrainerConfig, settings: dict[str, Any]) -> Share:

@@ -13,7 +13,7 @@ from megatron.core.tensor_parallel import model_parallel_cuda_manual_seed
 
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.data.step_batch import StepBatch
-from llmtrain_trainer.engines.engine import StepResult
+from llmtrain_trainer.engines.engine import Evaluation, StepResult
 from llmtrain_trainer.engines.megatron.checkpoint import load_files, write_files
 from llmtrain_trainer.engines.megatron.gather import Gatherer
 from llmtrain_trainer.engines.megatron.groups import device_of, join_groups
@@ -21,13 +21,14 @@ from llmtrain_trainer.engines.megatron.layers import TRANSFORMER_ENGINE
 from llmtrain_trainer.engines.megatron.model import build_chunks, first_expert, outline
 from llmtrain_trainer.engines.megatron.optimizer import adamw, measure, put, set_steps, update, wrap
 from llmtrain_trainer.engines.megatron.settings import transformer_config
-from llmtrain_trainer.engines.megatron.steps import run_batch
+from llmtrain_trainer.engines.megatron.steps import objective_of, run_batch
 from llmtrain_trainer.engines.megatron.timers import Timers
 from llmtrain_trainer.engines.megatron.weights import heads_of, held_by
 from llmtrain_trainer.engines.native.gradients import all_finite
 from llmtrain_trainer.engines.stopwatch import Stopwatch
 from llmtrain_trainer.model.export import write_export
 from llmtrain_trainer.model.materialize import seed_of
+from llmtrain_trainer.objectives.sums import named
 from llmtrain_trainer.stored.published import Published
 from llmtrain_trainer.stored.source import MOMENTS, WEIGHT, Source
 
@@ -39,7 +40,7 @@ class MegatronEngine:
 
     def __init__(self, config: TrainerConfig, model_dir: Path) -> None:
         """Collective. Raises ValueError on a CPU, and where Megatron cannot express the model or the layout."""
-        self._config, self._model_dir = config, model_dir
+        self._config, self._model_dir, self._objective = config, model_dir, objective_of(config.task)
         self._device = device_of(config.device)
         network = outline(model_dir)
         self._shape = network.config
@@ -68,9 +69,9 @@ class MegatronEngine:
         self._optimizer.zero_grad()
         self._settings.timers = self._timers
         with self._watch.phase("comm"):  # but for what the schedule times as forward and backward
-            loss = run_batch(self._chunks, batch, self._config.batch.micro_size, self._device, forward_only=False)
+            sums = run_batch(self._chunks, self._objective, batch, self._config.batch.micro_size, self._device, forward_only=False)
         self._settings.timers = None
-        total, stops, times = self._agree(loss, stop)
+        (total, *metrics), stops, times = self._agree(sums, stop)
         with self._watch.phase("optimizer"):
             norm = measure(self._optimizer)
             skipped = not (math.isfinite(total) and math.isfinite(norm))
@@ -82,19 +83,21 @@ class MegatronEngine:
             grad_norm=norm,
             stop=stops > 0,
             skipped=skipped,
+            metrics=named(self._objective, [value / batch.target_tokens for value in metrics]),
             phase_seconds=self._watch.take(),
             rank_seconds=times,
         )
 
     @torch.no_grad()
-    def evaluate(self, batch: StepBatch) -> tuple[float, int]:
-        """Sum of the loss over the batch's targets, and their count."""
+    def evaluate(self, batch: StepBatch) -> Evaluation:
+        """Loss and metrics, summed over the batch's targets."""
         for chunk in self._chunks:
             chunk.eval()
-        loss = run_batch(self._chunks, batch, self._config.batch.micro_size, self._device, forward_only=True)
+        sums = run_batch(self._chunks, self._objective, batch, self._config.batch.micro_size, self._device, forward_only=True)
         for chunk in self._chunks:
             chunk.train()
-        return self._agree(loss, stop=False)[0], batch.target_tokens
+        (total, *metrics), _, _ = self._agree(sums, stop=False)
+        return Evaluation(total, batch.target_tokens, named(self._objective, metrics))
 
     def save_files(self, directory: Path) -> None:
         """Write this rank's shards as Megatron's torch_dist format; rank 0 also writes what all of them share."""
@@ -133,11 +136,11 @@ class MegatronEngine:
             return torch.cuda.max_memory_allocated()
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
-    def _agree(self, loss: torch.Tensor, stop: bool) -> tuple[float, float, tuple[float, ...]]:
-        """Sum of the losses, how many ranks were asked to stop, pace by rank: of all ranks, in one small all-reduce."""
-        values = torch.zeros(2 + dist.get_world_size(), dtype=torch.float64, device=self._device)
-        values[0] = loss if self._place.tp == 0 else 0.0  # tensor-parallel ranks hold the same loss: one of them counts
-        values[1], values[2 + dist.get_rank()] = float(stop), self._watch.own_seconds
+    def _agree(self, sums: torch.Tensor, stop: bool) -> tuple[list[float], float, tuple[float, ...]]:
+        """Sums of loss and metrics, how many ranks were asked to stop, pace by rank: of all ranks, in one small all-reduce."""
+        rest = torch.zeros(1 + dist.get_world_size(), dtype=torch.float64, device=self._device)
+        rest[0], rest[1 + dist.get_rank()] = float(stop), self._watch.own_seconds
+        values = torch.cat([sums * (self._place.tp == 0), rest])  # tensor-parallel ranks hold the same loss: one of them counts
         dist.all_reduce(values)
-        total, stops, *times = values.tolist()
+        total, (stops, *times) = values[: len(sums)].tolist(), values[len(sums) :].tolist()
         return total, stops, tuple(times)

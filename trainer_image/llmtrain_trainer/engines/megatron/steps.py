@@ -11,36 +11,55 @@ from megatron.core.distributed import DistributedDataParallel
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from megatron.core.utils import get_batch_on_this_cp_rank
 
+from llmtrain_trainer.config.trainer import Task
 from llmtrain_trainer.data.step_batch import StepBatch
-from llmtrain_trainer.model.loss import IGNORED
+from llmtrain_trainer.objectives import OBJECTIVES
+from llmtrain_trainer.objectives.objective import Batch, TokenObjective
+from llmtrain_trainer.objectives.sums import added, vector
 
 MicroBatch = dict[str, Any]
 
 
+def objective_of(task: Task) -> TokenObjective:
+    """The task's objective. Raises ValueError for one that reads more than cross entropies, which is all that Megatron's model gives."""
+    objective = OBJECTIVES[task]
+    if not isinstance(objective, TokenObjective):
+        raise ValueError(f"task is {task}, but engine megatron computes cross entropy over the vocabulary alone: set engine to native")
+    return objective
+
+
 def run_batch(
-    chunks: Sequence[DistributedDataParallel], batch: StepBatch, micro: int, device: torch.device, *, forward_only: bool
+    chunks: Sequence[DistributedDataParallel],
+    objective: TokenObjective,
+    batch: StepBatch,
+    micro: int,
+    device: torch.device,
+    *,
+    forward_only: bool,
 ) -> torch.Tensor:
     """Forward, and backward unless forward_only, of all micro-batches of `micro` rows. Gradients are then those of the mean loss.
 
-    Returns the loss summed over this rank's targets, float64 scalar: 0 but on the last stage.
+    Returns loss and metrics summed over this rank's targets, float64 [1 + metrics]: 0 but on the last stage.
     """
     rows, length = batch["input_ids"].shape
+    columns = ("input_ids", "position_ids", *objective.columns)
     sums = get_forward_backward_func()(
-        forward_step_func=_forward,
-        data_iterator=[_micro_batches(batch, micro, device) for _ in chunks],  # each stage of a rank goes through all of them
+        forward_step_func=partial(_forward, objective),
+        data_iterator=[_micro_batches(batch, columns, micro, device) for _ in chunks],  # each stage of a rank goes through all of them
         model=list(chunks),
         num_microbatches=rows // micro,
         seq_length=length,
         micro_batch_size=micro,
         forward_only=forward_only,
     )
-    return torch.stack(sums).double().sum() if sums else torch.zeros((), dtype=torch.float64, device=device)
+    zero = torch.zeros(1 + len(objective.metrics), dtype=torch.float64, device=device)
+    return added(torch.stack(sums).double()) if sums else zero
 
 
-def _micro_batches(batch: StepBatch, micro: int, device: torch.device) -> Iterator[MicroBatch]:
+def _micro_batches(batch: StepBatch, columns: Sequence[str], micro: int, device: torch.device) -> Iterator[MicroBatch]:
     """What each stage is called with; all stages need the mask."""
-    moved = {name: batch[name].to(device, non_blocking=True) for name in ("input_ids", "position_ids", "labels")}
-    for begin in range(0, len(batch["input_ids"]), micro):
+    moved = {name: batch[name].to(device, non_blocking=True) for name in columns}
+    for begin in range(0, batch.rows, micro):
         rows = {name: tensor[begin : begin + micro] for name, tensor in moved.items()}
         mask = own_sample_mask(rows["position_ids"]) if batch.packed else None
         yield {**get_batch_on_this_cp_rank(rows), "attention_mask": mask}
@@ -53,19 +72,18 @@ def own_sample_mask(positions: torch.Tensor) -> torch.Tensor:
     return same.tril()
 
 
-def _forward(data: Iterator[MicroBatch], chunk: DistributedDataParallel) -> tuple[torch.Tensor, Any]:
+def _forward(objective: TokenObjective, data: Iterator[MicroBatch], chunk: DistributedDataParallel) -> tuple[torch.Tensor, Any]:
     micro = next(data)
-    targets = micro["labels"] != IGNORED
     losses = chunk(
         input_ids=micro["input_ids"],
         position_ids=micro["position_ids"],
         attention_mask=micro["attention_mask"],
         labels=micro["labels"].clamp(min=0),
     )
-    return losses, partial(_summed, targets)
+    return losses, partial(_summed, objective, {name: micro[name] for name in objective.columns})
 
 
-def _summed(targets: torch.Tensor, losses: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _summed(objective: TokenObjective, columns: Batch, losses: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Megatron divides gradients by the number of targets over all micro-batches and replicas."""
-    loss = (losses.float() * targets).sum()
-    return loss, targets.sum().int(), loss.detach().clone()
+    loss = objective.loss_of_tokens(losses, columns)
+    return loss.sum, loss.targets.int(), vector(objective, loss).detach()

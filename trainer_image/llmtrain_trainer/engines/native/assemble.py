@@ -19,6 +19,7 @@ from llmtrain_trainer.model.materialize import materialize, read_adapter
 from llmtrain_trainer.model.pretrained import Pretrained
 from llmtrain_trainer.model.skeleton import needs_mask, shape_of, skeleton
 from llmtrain_trainer.model.stage import Stage, cut, tied_names
+from llmtrain_trainer.objectives import OBJECTIVES
 
 
 def native_skeleton(config: TrainerConfig, model_dir: Path) -> PreTrainedModel:
@@ -39,7 +40,7 @@ def _build(config: TrainerConfig, model_dir: Path, layout: Layout, index: int) -
     network = native_skeleton(config, model_dir)
     tied = tied_names(network)
     router_balance.attach(config, network, group=layout.context, parts=layout.cp)
-    stage = cut(network, index, config.mesh.stages)
+    stage = cut(network, index, config.mesh.stages, OBJECTIVES[config.task])
     plan: dict[str, str] = {}
     experts.check(network.config, layout)
     if layout.cp > 1:

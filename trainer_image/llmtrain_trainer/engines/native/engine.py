@@ -19,7 +19,7 @@ from torch.distributed.tensor.parallel import loss_parallel
 
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.data.step_batch import StepBatch
-from llmtrain_trainer.engines.engine import StepResult
+from llmtrain_trainer.engines.engine import Evaluation, StepResult
 from llmtrain_trainer.engines.native import tensor
 from llmtrain_trainer.engines.native.assemble import build_stages
 from llmtrain_trainer.engines.native.gather import Gatherer
@@ -30,6 +30,8 @@ from llmtrain_trainer.engines.native.shards import Shard, shards_of
 from llmtrain_trainer.engines.stopwatch import Stopwatch
 from llmtrain_trainer.model.export import write_export
 from llmtrain_trainer.model.materialize import seed_of
+from llmtrain_trainer.objectives import OBJECTIVES
+from llmtrain_trainer.objectives.sums import named
 from llmtrain_trainer.stored.index import IndexReader, TensorPlanner
 from llmtrain_trainer.stored.source import Source
 from llmtrain_trainer.stored.state import StateOf
@@ -42,7 +44,7 @@ class NativeEngine:
 
     def __init__(self, config: TrainerConfig, model_dir: Path) -> None:
         """Collective. Raises ValueError where the model cannot be laid out as the mesh says."""
-        self._config, self._model_dir = config, model_dir
+        self._config, self._model_dir, self._objective = config, model_dir, OBJECTIVES[config.task]
         device = torch.device("cuda", torch.cuda.current_device()) if config.device == "cuda" else torch.device("cpu")
         self._layout = build_layout(config.mesh, device)
         self._stages = build_stages(config, model_dir, self._layout)
@@ -56,6 +58,7 @@ class NativeEngine:
         self._runner = Runner(
             self._stages,
             self._layout,
+            self._objective,
             config.mesh.schedule,
             config.batch.micro_size,
             self._stages[0].network.config.hidden_size,
@@ -74,10 +77,10 @@ class NativeEngine:
         for shard in self._shards:
             shard.drop_gradient()
         with self._split_loss():
-            loss = self._runner.train(batch)
+            sums = self._runner.train(batch)
         with self._watch.phase("comm"):
             gradients = gather_up(self._shards, self._layout)
-            result = self._agree(loss, square_sum(self._shards, gradients), stop)
+            result = self._agree(sums, square_sum(self._shards, gradients), stop)
         with self._watch.phase("optimizer"):
             if not result.skipped:
                 clip(gradients, result.grad_norm, self._config.training.gradient_clipping)
@@ -86,17 +89,18 @@ class NativeEngine:
                 self._optimizer.step()
         return result
 
-    def evaluate(self, batch: StepBatch) -> tuple[float, int]:
-        """Sum of the loss over the batch's targets, and their count."""
+    def evaluate(self, batch: StepBatch) -> Evaluation:
+        """Loss and metrics, summed over the batch's targets."""
         for stage in self._stages:
             stage.network.eval()
         with self._split_loss():
-            loss = self._runner.evaluate(batch)
+            sums = self._runner.evaluate(batch)
         for stage in self._stages:
             stage.network.train()
-        total = self._once(loss)
+        total = self._once(sums)
         dist.all_reduce(total)
-        return total.item(), batch.target_tokens
+        loss, *metrics = total.tolist()
+        return Evaluation(loss, batch.target_tokens, named(self._objective, metrics))
 
     def state_dict(self) -> dict[str, Any]:
         """{model: {name: weight}, optimizer: {name.exp_avg, name.exp_avg_sq, name.step}} of what is trained: views, not copies."""
@@ -140,28 +144,30 @@ class NativeEngine:
         if self._layout.device.type == "cuda":
             torch.cuda.manual_seed(seed)
 
-    def _agree(self, loss: torch.Tensor, squares: torch.Tensor, stop: bool) -> StepResult:
-        """Loss, norm, stop flag and pace of all ranks in one small all-reduce, and the step's one wait for the device."""
+    def _agree(self, means: torch.Tensor, squares: torch.Tensor, stop: bool) -> StepResult:
+        """Loss, metrics, norm, stop flag and pace of all ranks in one small all-reduce, and the step's one wait for the device."""
         world = dist.get_world_size()
         mine = torch.zeros(1 + world, dtype=torch.float64)
         mine[0], mine[1 + dist.get_rank()] = float(stop), self._watch.own_seconds
-        all_in_one = torch.cat([torch.stack([self._once(loss), squares]), mine.to(loss.device)])
+        all_in_one = torch.cat([self._once(means), squares.unsqueeze(0), mine.to(means.device)])
         if world > 1:
             dist.all_reduce(all_in_one)
-        total, square, stops, *times = all_in_one.tolist()
+        (total, *metrics), rest = (values := all_in_one.tolist())[: len(means)], values[len(means) :]
+        square, stops, *times = rest
         norm = square**0.5
         return StepResult(
             loss=total,
             grad_norm=norm,
             stop=stops > 0,
+            metrics=named(self._objective, metrics),
             skipped=not (math.isfinite(total) and math.isfinite(norm)),
             phase_seconds=self._watch.take(),
             rank_seconds=tuple(times),
         )
 
-    def _once(self, loss: torch.Tensor) -> torch.Tensor:
+    def _once(self, sums: torch.Tensor) -> torch.Tensor:
         """Tensor-parallel ranks hold the same loss: one of them counts. Stages but the last hold 0."""
-        return loss.double() * (self._layout.tp_rank == 0)
+        return sums.double() * (self._layout.tp_rank == 0)
 
     def _equal_ends(self) -> None:
         """A tied head on the last stage starts as the first stage's embedding."""

@@ -17,6 +17,8 @@ from llmtrain_trainer.engines.native.context import part
 from llmtrain_trainer.engines.native.mesh import Layout
 from llmtrain_trainer.engines.stopwatch import Stopwatch
 from llmtrain_trainer.model.stage import Stage
+from llmtrain_trainer.objectives.objective import Objective
+from llmtrain_trainer.objectives.sums import added
 
 SINGLE = {"gpipe": ScheduleGPipe, "1f1b": Schedule1F1B}
 
@@ -38,12 +40,13 @@ class _TimedStage(PipelineStage):
 
 
 class Runner:
-    """Runs a batch forward, and backward where asked, and gives this rank's sum of losses."""
+    """Runs a batch forward, and backward where asked, and gives this rank's loss and metrics, [1 + metrics]."""
 
     def __init__(
         self,
         stages: Sequence[Stage],
         layout: Layout,
+        objective: Objective,
         schedule: PipelineSchedule,
         micro_size: int,
         hidden: int,
@@ -51,7 +54,8 @@ class Runner:
         watch: Stopwatch,
     ) -> None:
         """`hidden`: width of what stages hand on; `dtype`: its type; `watch`: is told the phases of training."""
-        self._watch = watch
+        self._watch, self._objective = watch, objective
+        self._losses: list[torch.Tensor] = []
         self._stages, self._layout, self._name = stages, layout, schedule
         self._micro_size, self._hidden, self._dtype = micro_size, hidden, dtype
         self._schedules: dict[tuple[int, int, bool], PipelineScheduleSingle | PipelineScheduleMulti] = {}
@@ -61,22 +65,22 @@ class Runner:
             raise ValueError("mesh.schedule is interleaved, but there is one stage a rank: give at least 2 x pp stages, or schedule 1f1b")
 
     def train(self, batch: StepBatch) -> torch.Tensor:
-        """Forward and backward of the loss divided by batch.target_tokens; this rank's part of the mean loss, scalar."""
+        """Forward and backward of the loss divided by batch.target_tokens; this rank's part of the means."""
         if self._layout.pp == 1:
             return self._train_alone(batch)
-        losses: list[torch.Tensor] = []
         self._divisor = batch.target_tokens
-        self._pipe(batch, backward=True, losses=losses)
-        return torch.cat(losses).sum().detach() if losses else self._zero()
+        self._losses.clear()
+        self._pipe(batch, backward=True)
+        return added(torch.stack(self._losses)) if self._losses else self._zero()
 
     @torch.no_grad()
     def evaluate(self, batch: StepBatch) -> torch.Tensor:
-        """Forward only; this rank's sum of losses, scalar."""
+        """Forward only; this rank's part of the sums."""
         if self._layout.pp == 1:
             network = self._stages[0].network
-            return torch.cat([network(ids, **rest) for ids, rest in self._micro_batches(batch)]).sum()
-        outputs = self._pipe(batch, backward=False, losses=None)
-        return self._zero() if outputs is None else outputs.sum()
+            return added(torch.stack([network(ids, **rest) for ids, rest in self._micro_batches(batch)]))
+        outputs = self._pipe(batch, backward=False)
+        return self._zero() if outputs is None else added(outputs.view(-1, self._values))
 
     def _train_alone(self, batch: StepBatch) -> torch.Tensor:
         network, total = self._stages[0].network, self._zero()
@@ -85,10 +89,10 @@ class Runner:
             if isinstance(network, FSDPModule) and self._layout.zero_stage < 2:
                 network.set_requires_gradient_sync(number == len(micro_batches))
             with self._watch.phase("forward"):
-                loss = network(ids, **rest) / batch.target_tokens
+                means = network(ids, **rest) / batch.target_tokens
             with self._watch.phase("backward"):
-                loss.backward()
-            total += loss.detach().squeeze()
+                means[:1].backward()
+            total += means.detach()
         return total
 
     def _micro_batches(self, batch: StepBatch) -> Iterator[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
@@ -100,9 +104,10 @@ class Runner:
             yield ids[rows], {name: values[rows] for name, values in rest.items()}
 
     def _given(self, batch: StepBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """This rank's part of ids and labels, on its device, and positions of whole sequences: packed rows need them, and cut ones."""
+        """This rank's part of ids and the objective's columns, on its device, and positions of whole sequences: packed rows need them,
+        and cut ones."""
         device, layout = self._layout.device, self._layout
-        rest = {"labels": part(batch["labels"], layout).to(device)}
+        rest = {name: part(batch[name], layout).to(device) for name in self._objective.columns}
         if batch.packed:
             rest["position_ids"] = batch["position_ids"].to(device)
         elif layout.cp > 1:
@@ -111,21 +116,20 @@ class Runner:
         return part(batch["input_ids"], layout).to(device), rest
 
     def _count(self, batch: StepBatch) -> int:
-        rows = batch["input_ids"].shape[0]
-        if rows % self._micro_size:
-            raise ValueError(f"a batch of {rows} rows is not made of whole micro-batches of {self._micro_size}")
-        return rows // self._micro_size
+        if batch.rows % self._micro_size:
+            raise ValueError(f"a batch of {batch.rows} rows is not made of whole micro-batches of {self._micro_size}")
+        return batch.rows // self._micro_size
 
-    def _pipe(self, batch: StepBatch, *, backward: bool, losses: list[torch.Tensor] | None) -> torch.Tensor | None:
+    def _pipe(self, batch: StepBatch, *, backward: bool) -> torch.Tensor | None:
         ids, rest = self._given(batch)
         schedule = self._schedule(self._count(batch), ids.shape[1], backward)
         given: dict[str, Any] = dict(rest)
         first = (ids,) if self._stages[0].first else ()
-        target = rest["labels"] if self._stages[-1].last else None
+        target = ids if self._stages[-1].last else None  # which the stage does not read: it has the objective's columns
         outputs: torch.Tensor | None = None
         if backward:
             with self._watch.phase("comm"):  # but for what the stages themselves compute, see _TimedStage
-                schedule.step(*first, target=target, losses=losses, return_outputs=False, **given)
+                schedule.step(*first, target=target, return_outputs=False, **given)
         else:
             outputs = schedule.eval(*first, target=target, **given)
         return outputs
@@ -142,15 +146,21 @@ class Runner:
                 self._schedules[key] = SINGLE[self._name](stages[0], count, loss_fn=loss, scale_grads=False)
         return self._schedules[key]
 
-    def _scaled(self, loss: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
-        """The last stage gives the loss itself, so that the pipeline never keeps logits."""
-        return loss / self._divisor
+    def _scaled(self, sums: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+        """The last stage gives the loss itself, so that the pipeline never keeps logits. What is measured besides waits in _losses."""
+        means = sums / self._divisor
+        self._losses.append(means.detach())
+        return means[:1]
+
+    @property
+    def _values(self) -> int:
+        return 1 + len(self._objective.metrics)
 
     def _pipeline_stage(self, stage: Stage, length: int, watch: Stopwatch | None) -> PipelineStage:
         shape = (self._micro_size, length)
         ids = torch.empty(shape, dtype=torch.int64, device="meta")
         hidden = torch.empty((*shape, self._hidden), dtype=self._dtype, device="meta", requires_grad=True)
-        loss = torch.empty(1, device="meta", requires_grad=True)
+        sums = torch.empty(self._values, device="meta", requires_grad=True)
         kind = partial(_TimedStage, watch) if watch is not None else PipelineStage
         return kind(
             stage.network,
@@ -158,9 +168,9 @@ class Runner:
             stage.count,
             self._layout.device,
             input_args=ids if stage.first else hidden,
-            output_args=loss if stage.last else hidden,
+            output_args=sums if stage.last else hidden,
             group=self._layout.pipeline,
         )
 
     def _zero(self) -> torch.Tensor:
-        return torch.zeros((), device=self._layout.device)
+        return torch.zeros(self._values, device=self._layout.device)

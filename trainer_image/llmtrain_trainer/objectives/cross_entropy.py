@@ -8,15 +8,14 @@ import torch
 from torch.distributed.tensor import DTensor
 from torch.nn.functional import cross_entropy
 
-IGNORED = -100
-"""Label of a position that is no target."""
+from llmtrain_trainer.data.columns import NO_TARGET
 
 CHUNK = {"cpu": 1 << 18, "cuda": 1 << 25}
 """Logits worked on at once, by device: what stays in a core's cache; few kernels, and 128 MiB in fp32."""
 
 
-def token_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Sum of -log p(label) over the labels that are not -100, in fp32, shape [1].
+def summed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Sum of -log p(label) over the labels that are not -100, fp32 scalar.
 
     logits: [batch, length, vocabulary], a DTensor split on the vocabulary where tp > 1; needs `loss_parallel` around forward and
     backward then, so that the whole vocabulary is never gathered on one rank. Large whole logits are overwritten, see
@@ -24,11 +23,10 @@ def token_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """
     flat, targets = logits.flatten(0, 1), labels.flatten()
     if isinstance(flat, DTensor) or flat.numel() <= CHUNK[flat.device.type]:
-        total = cross_entropy(flat.float(), targets, ignore_index=IGNORED, reduction="sum")
+        total = cross_entropy(flat.float(), targets, ignore_index=NO_TARGET, reduction="sum")
     else:
         total = _SummedCrossEntropy.apply(flat, targets)  # type: ignore[no-untyped-call]
-    total = total.to_local() if isinstance(total, DTensor) else total
-    return torch.stack((total,))  # not a view: FSDP hooks onto what a stage returns
+    return total.to_local() if isinstance(total, DTensor) else total
 
 
 class _SummedCrossEntropy(torch.autograd.Function):
@@ -56,7 +54,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
 
 def _chunk(logits: torch.Tensor, labels: torch.Tensor, *, overwrite: bool) -> torch.Tensor:
     """-log p(label) of each row, fp32, 0 where it is no target; `overwrite`: the rows become softmax minus one-hot, 0 likewise."""
-    ignored = labels == IGNORED
+    ignored = labels == NO_TARGET
     at = labels.masked_fill(ignored, 0).unsqueeze(1)
     logarithm = torch.log_softmax(logits, 1, dtype=torch.float32)
     loss = -logarithm.gather(1, at).squeeze(1).masked_fill_(ignored, 0.0)
