@@ -151,7 +151,7 @@ def with_stand_in(trainer: str) -> str:
     """The trainer's image, and what stands in for CUDA above it."""
     files = {
         "/opt/stand-in/bin/python": HERE / "stand_in" / "python",
-        "/opt/stand-in/cuda_stand_in.py": HERE.parent / "trainer" / "megatron" / "cuda_stand_in.py",
+        "/opt/stand-in/cuda_stand_in.py": HERE.parent / "trainer" / "engines" / "megatron" / "cuda_stand_in.py",
     }
     told = {"LLMTRAIN_CUDA_STAND_IN": "cuda_stand_in", "PYTHONPATH": "/opt/stand-in", "PATH": "/opt/stand-in/bin:$PATH"}
     return registry.push_above(trainer, "stand-in", files, told)

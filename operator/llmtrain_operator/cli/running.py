@@ -106,7 +106,8 @@ def closing_lines(ready: Ready, outcome: Outcome) -> list[str]:
     if evaluated := [(row.step, row.validation_loss) for row in rows if row.validation_loss is not None]:
         (step, newest), (best_step, best) = evaluated[-1], min(evaluated, key=lambda pair: pair[1])
         lowest = f", lowest {loss(best)} at step {best_step}" if best < newest else ""
-        lines.append(f"validation {loss(newest)} at step {step}{lowest}")
+        measures = "".join(f", {name} {loss(value)}" for name, value in outcome.last.validation_metrics.items())
+        lines.append(f"validation {loss(newest)}{measures} at step {step}{lowest}")
     export = ready.workdir.node(0) / "export"
     if outcome.exit_code == 0 and export.exists():
         lines.append(f"export    {export}")

@@ -201,12 +201,20 @@ def _progress(gang: Gang) -> record.TrainingProgress | None:
         consumed_tokens=max(0, row.consumed_tokens),
         loss=_number(row.loss, 4),
         validation_loss=validation if validation is not None else old.validation_loss if old else None,
+        metrics=_measures(row.metrics),
+        validation_metrics=_measures(row.validation_metrics) or (old.validation_metrics if old else None),
         tokens_per_second=_number(row.tokens_per_second, 1),
         tokens_per_second_per_gpu=_number(row.tokens_per_second / devices, 1),
         mfu=_number(row.mfu, 3),
         eta=span(left) if math.isfinite(left) and left > 0 and not gang.complete else None,
         last_step_time=text_of(row.time) if math.isfinite(row.time) else None,
     )
+
+
+def _measures(found: Mapping[str, float | None]) -> dict[str, float] | None:
+    """As many, and with names as long, as the status takes."""
+    kept = {name: rounded for name, value in found.items() if len(name) <= 64 and (rounded := _number(value, 4)) is not None}
+    return dict(list(kept.items())[:32]) or None
 
 
 _AT_REST: tuple[Phase, ...] = ("Suspended", "Queued", "Failed")

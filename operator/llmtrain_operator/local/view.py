@@ -111,7 +111,7 @@ def state_line(snapshot: Snapshot) -> str:
         return "no step yet"
     parts = [f"step {last.step}/{last.target_steps} ({last.step / max(1, last.target_steps):.0%})", f"loss {loss(last.loss)}"]
     if snapshot.validation_loss is not None:
-        parts.append(f"validation {loss(snapshot.validation_loss)}")
+        parts.append(_validation(snapshot))
     if snapshot.tokens_per_second is not None:
         parts.append(f"{snapshot.tokens_per_second:,.0f} tokens/s")
     parts.append(f"eta {span(snapshot.remaining_seconds)}")
@@ -160,8 +160,14 @@ def _loss(snapshot: Snapshot) -> Text:
     curve = sparkline([value for value in losses if value is not None], 32)
     text = Text.assemble((loss(losses[-1]), "bold"), "  ", (curve, "blue"), (f"  from {loss(losses[0])}", "dim"))
     if snapshot.validation_loss is not None:
-        text.append(f"  validation {loss(snapshot.validation_loss)}")
+        text.append(f"  {_validation(snapshot)}")
     return text
+
+
+def _validation(snapshot: Snapshot) -> str:
+    """Loss and measures of the newest evaluation."""
+    measures = [f"{plain(name)} {loss(value)}" for name, value in snapshot.validation_metrics.items()]
+    return ", ".join([f"validation {loss(snapshot.validation_loss)}", *measures])
 
 
 def _speed(snapshot: Snapshot) -> str:

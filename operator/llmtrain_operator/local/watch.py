@@ -79,6 +79,10 @@ class Snapshot:
         return next((row.validation_loss for row in reversed(self.rows) if row.validation_loss is not None), None)
 
     @property
+    def validation_metrics(self) -> dict[str, float | None]:
+        return next((row.validation_metrics for row in reversed(self.rows) if row.validation_metrics), {})
+
+    @property
     def remaining_seconds(self) -> float | None:
         """Steps to go at the pace of the last ones."""
         if self.last is None:

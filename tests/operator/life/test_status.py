@@ -183,6 +183,14 @@ def test_a_loss_that_is_no_number_is_left_out(w: Any) -> None:
     assert progress is not None and progress.loss is None and progress.step == 40
 
 
+def test_what_the_task_measures_is_told_and_the_newest_evaluation_is_kept(w: Any) -> None:
+    measured = w.progress(metrics={"accuracy": 0.25}, validationMetrics={"accuracy": 0.51234, "n" * 65: 1.0})
+    first = after(w.observed(agents={0: w.agent(progress=measured)}))
+    assert (first.progress.metrics, first.progress.validation_metrics) == ({"accuracy": 0.25}, {"accuracy": 0.5123})
+    second = after(w.observed(job=w.job(first), agents={0: w.agent(progress=w.progress(50))}))
+    assert (second.progress.metrics, second.progress.validation_metrics) == (None, {"accuracy": 0.5123})
+
+
 def test_the_last_word_of_node_0_outranks_what_its_agent_told_before(w: Any) -> None:
     saved = {"name": "step-00000100-a1-r1", "step": 100, "uri": "s3://c/demo/x", "bytes": 9, "committedAt": w.now - 20}
     earlier = saved | {"name": "step-00000090-a1-r1", "step": 90, "committedAt": w.now - 60}

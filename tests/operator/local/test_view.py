@@ -54,6 +54,12 @@ def drawn(of: Snapshot, width: int = 100) -> str:
     return capture.get()
 
 
+def test_what_the_task_measures_stands_beside_the_validation_loss() -> None:
+    rows = (row(1), row(2, validation_loss=0.5, validation_metrics={"accuracy": 0.875}), row(3))
+    assert "validation 0.500, accuracy 0.875" in state_line(snapshot(rows=rows))
+    assert "validation 0.500, accuracy 0.875" in drawn(snapshot(rows=rows))
+
+
 def test_the_panel_shows_all_that_a_user_waits_for() -> None:
     text = drawn(snapshot())
     for part in (

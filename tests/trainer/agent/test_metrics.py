@@ -99,9 +99,17 @@ def test_names_have_their_units_and_no_label_belongs_to_a_scraper() -> None:
 
 def test_a_metric_has_at_most_ten_series_but_where_the_world_decides() -> None:
     open_ended = {metric.name for metric in METRICS if any(not values for values in metric.labels.values())}
-    assert open_ended == {"straggler_slowdown_ratio", "object_store_requests_total"}
+    assert open_ended == {"straggler_slowdown_ratio", "object_store_requests_total", "task_metric"}
     for metric in METRICS:
         assert math.prod(len(values) or 1 for values in metric.labels.values()) <= 10, metric.name
+
+
+def test_what_the_task_measures_has_a_series_each_of_training_and_of_evaluation() -> None:
+    metrics = metrics_of()
+    metrics.row(row(1, metrics={"accuracy": 0.25}, validation_metrics={"accuracy": 0.5}))
+    metrics.row(row(2, metrics={"accuracy": 0.75}))
+    assert value(metrics, "task_metric", metric="accuracy", split="train") == 0.75
+    assert value(metrics, "task_metric", metric="accuracy", split="validation") == 0.5
 
 
 def test_the_page_of_metrics_is_the_generated_one() -> None:

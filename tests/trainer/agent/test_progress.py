@@ -10,7 +10,7 @@ import pytest
 from tiny_agent import Job
 
 from llmtrain_trainer.engines.engine import StepResult
-from llmtrain_trainer.rank.progress import Aside, Rows, Step
+from llmtrain_trainer.rank.progress import Aside, Rows, Step, Validation
 from llmtrain_trainer.run_dir.heartbeat import Pulse
 from llmtrain_trainer.run_dir.layout import RunDir, read_rows
 
@@ -37,7 +37,7 @@ def rows(job: Job, tmp_path: Path) -> Rows:
 
 def test_rows_come_at_the_first_step_every_so_often_and_where_something_happened(rows: Rows) -> None:
     for number in range(3, 24):
-        aside = {15: Aside(blocked_seconds=0.1), 17: Aside(validation_loss=1.0)}.get(number, Aside())
+        aside = {15: Aside(blocked_seconds=0.1), 17: Aside(validation=Validation(loss=1.0, metrics={}))}.get(number, Aside())
         rows.done(step(number), aside, leaving=number == 23)
     assert [row["step"] for row in read_rows(rows.run.metrics)] == [3, 10, 15, 17, 20, 23]
 
@@ -54,6 +54,15 @@ def test_phases_add_up_to_the_step_and_the_epoch_to_what_was_seen(rows: Rows) ->
     assert row["phaseSeconds"] == {"data": 0.25, "forward": 0.25, "comm": 0.125, "other": 0.375}
     assert row["rankSeconds"] == {"min": 0.5, "median": 1.0, "max": 1.5}
     assert row["epoch"] == 2.0
+
+
+def test_what_the_objective_measures_stands_in_the_row_and_nothing_where_it_measures_nothing(rows: Rows) -> None:
+    rows.done(step(1), Aside(), leaving=False)
+    validation = Validation(loss=1.0, metrics={"accuracy": 0.5})
+    rows.done(step(2, metrics={"accuracy": 0.25}), Aside(validation=validation), leaving=False)
+    without, held = read_rows(rows.run.metrics)
+    assert (held["metrics"], held["validationMetrics"]) == ({"accuracy": 0.25}, {"accuracy": 0.5})
+    assert not {"metrics", "validationMetrics"} & without.keys()
 
 
 @pytest.mark.parametrize(("times", "slowdown"), [((1.0, 3.0, 1.0), 3.0), ((0.0, 3.0, 1.0), None), ((), None)])

@@ -113,8 +113,14 @@ class Progress(Strict):
     mfu: float | None = None
     """Model FLOP utilisation, 0 to 1; None where the device's peak is unknown."""
 
+    metrics: dict[str, Finite] = {}
+    """What the task's objective measures besides the loss, by name: each the mean over the targets of the global batch."""
+
     validation_loss: Finite = None
     """Where an evaluation ran after this step and its loss was finite."""
+
+    validation_metrics: dict[str, Finite] = {}
+    """The same measures over the targets of that evaluation."""
 
     blocked_seconds: float = 0.0
     """How long a checkpoint held up training at this step."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,11 +17,11 @@ from llmtrain_trainer.config.learning_rate import learning_rate
 from llmtrain_trainer.data.cache import DONE
 from llmtrain_trainer.data.prepared import Prepared
 from llmtrain_trainer.data.step_batch import StepBatch
-from llmtrain_trainer.engines.engine import Engine
+from llmtrain_trainer.engines.engine import Engine, Evaluation
 from llmtrain_trainer.model.generation import name_end
 from llmtrain_trainer.rank.cadence import SaveCadence
 from llmtrain_trainer.rank.health import Health
-from llmtrain_trainer.rank.progress import Aside, Rows, Step
+from llmtrain_trainer.rank.progress import Aside, Rows, Step, Validation
 from llmtrain_trainer.run_dir.heartbeat import Pulse
 from llmtrain_trainer.run_dir.layout import RunDir, write_atomically
 from llmtrain_trainer.run_dir.notices import tell
@@ -92,7 +92,7 @@ class Loop:
             step = self._one_step(self.step + 1)
             last, stopped = self.step == self.target_steps, step.result.stop
             validation = self._evaluate(last=last) if not stopped or last else None
-            self._tell(self.health.judge(self.step, step.result, validation))
+            self._tell(self.health.judge(self.step, step.result, validation.loss if validation else None))
             blocked, spoilt = 0.0, self.health.over(self.step, last=last)
             owed = owed or (cadence is not None and cadence.due(self.step, step.seconds)) or last or stopped
             if owed and self.health.sound and spoilt is None:
@@ -102,7 +102,7 @@ class Loop:
                 cadence.saved()
             if self.step - first < 2 or self.step % _PEAK_EVERY_STEPS == 0 or last:
                 self._peak = self.ranks.largest(self.engine.memory_bytes())
-            aside = Aside(validation_loss=validation, blocked_seconds=blocked, memory_bytes=self._peak or None)
+            aside = Aside(validation=validation, blocked_seconds=blocked, memory_bytes=self._peak or None)
             self.rows.done(step, aside, leaving=last or stopped or spoilt is not None)
             if spoilt is not None:
                 return self._give_up(spoilt)
@@ -135,17 +135,16 @@ class Loop:
             return None
         return SaveCadence(self.config.checkpoint.every, self.ranks.from_first, time.monotonic)
 
-    def _evaluate(self, *, last: bool) -> float | None:
-        """Mean loss over the validation samples, nats; None where none is due or there are none."""
+    def _evaluate(self, *, last: bool) -> Validation | None:
+        """Means over the validation samples; None where no evaluation is due or there are no samples."""
         evaluation = self.config.evaluation
         if evaluation is None or not (last or self.step % evaluation.every_steps == 0):
             return None
-        total, count = 0.0, 0
+        parts = []
         for batch in self.samples.evaluation_batches():
             self.pulse.beat("evaluate")
-            loss, targets, _ = self.engine.evaluate(batch)
-            total, count = total + loss, count + targets
-        return total / count if count else None
+            parts.append(self.engine.evaluate(batch))
+        return _mean(parts)
 
     def _save(self) -> float:
         """Seconds that training stood still."""
@@ -208,3 +207,12 @@ class Loop:
         if self.rank == 0 and tokenizer.is_dir():
             shutil.copytree(tokenizer, directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns(DONE))
             name_end(directory, Prepared.load(self.run.prepared).ends)
+
+
+def _mean(parts: Sequence[Evaluation]) -> Validation | None:
+    """Over all targets of the parts; None where they have none."""
+    targets = sum(part.targets for part in parts)
+    if not targets:
+        return None
+    metrics = {name: sum(part.metrics[name] for part in parts) / targets for name in parts[0].metrics}
+    return Validation(loss=sum(part.loss for part in parts) / targets, metrics=metrics)

@@ -10,7 +10,7 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from llmtrain_trainer.config import Progress, RankSeconds, TrainerConfig
@@ -39,10 +39,21 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Validation:
+    """Means over the targets of an evaluation."""
+
+    loss: float
+    """Nats."""
+
+    metrics: Mapping[str, float]
+    """What the objective measures besides."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Aside:
     """What happened after a step, besides the next one."""
 
-    validation_loss: float | None = None
+    validation: Validation | None = None
     blocked_seconds: float = 0.0
     memory_bytes: int | None = None
 
@@ -69,7 +80,7 @@ class Rows:
         """A step is done; write a row where one is due. `leaving`: it was the last one of this round."""
         self._waited += step.data_seconds
         sound = math.isfinite(step.result.loss) and math.isfinite(step.result.grad_norm)
-        happened = aside.validation_loss is not None or aside.blocked_seconds > 0 or not sound
+        happened = aside.validation is not None or aside.blocked_seconds > 0 or not sound
         if leaving or happened or self._first or step.number % self.config.training.log_every_steps == 0:
             if self.rank == 0:
                 self._write(step, aside)
@@ -94,7 +105,9 @@ class Rows:
             rank_seconds=_spread(result),
             tokens_per_second=speed,
             mfu=self._mfu(speed),
-            validation_loss=aside.validation_loss,
+            metrics=dict(result.metrics),
+            validation_loss=aside.validation.loss if aside.validation else None,
+            validation_metrics=dict(aside.validation.metrics) if aside.validation else {},
             blocked_seconds=aside.blocked_seconds,
             memory_bytes=aside.memory_bytes,
         )
@@ -109,7 +122,8 @@ class Rows:
 
 def row_text(row: Progress) -> str:
     """One line of metrics.jsonl; loss and gradient norm always stand in it, as null where they were not finite."""
-    held = row.model_dump(by_alias=True, exclude_none=True)
+    none = {name for name in ("metrics", "validation_metrics") if not getattr(row, name)}
+    held = row.model_dump(by_alias=True, exclude_none=True, exclude=none)
     return json.dumps({"loss": None, "gradNorm": None, **held}, allow_nan=False)
 
 

@@ -68,6 +68,13 @@ class Facts:
         return tuple((row.step, row.validation_loss) for row in self.rows if row.validation_loss is not None)
 
     @property
+    def validation_metrics(self) -> tuple[tuple[str, int, float], ...]:
+        """(name, step, value) of each measure of the newest evaluation."""
+        newest = next((row for row in reversed(self.rows) if row.validation_metrics), None)
+        measured = newest.validation_metrics.items() if newest else ()
+        return tuple((name, newest.step, value) for name, value in measured if newest and value is not None)
+
+    @property
     def start(self) -> float:
         """Of the first event or step, in seconds since the epoch."""
         return min([event.time for event in self.events] + [row.time - row.step_seconds for row in self.rows], default=0.0)

@@ -101,6 +101,7 @@ def tiles(facts: Facts) -> list[tuple[str, str, str]]:
     return [
         ("loss", loss_text(last), f"from {loss_text(first)}" if first else ""),
         *_validation_tile(facts),
+        *((f"validation {name}", f"{value:.3f}", f"at step {step:,}") for name, step, value in facts.validation_metrics),
         ("steps", f"{last.step:,}" if last else "0", f"of {last.target_steps:,}" if last else ""),
         ("tokens", amount(last.consumed_tokens) if last else "-", f"{amount(facts.median_of('tokens_per_second'))} a second"),
         ("layout", layout_text(facts), f"{mesh.world_size} {devices} on {mesh.nodes} {'node' if mesh.nodes == 1 else 'nodes'}"),

@@ -80,6 +80,9 @@ class PlanSummary(Strict):
     """What the plan would do otherwise, or changed, one sentence each."""
 
 
+Measures = Annotated[dict[Annotated[str, Field(max_length=64)], float], Field(max_length=32)]
+
+
 class TrainingProgress(Strict):
     """How far training is and how fast it goes."""
 
@@ -100,6 +103,12 @@ class TrainingProgress(Strict):
 
     validation_loss: float | None = None
     """Loss of the newest evaluation, nats."""
+
+    metrics: Measures | None = None
+    """What the task measures besides the loss, in the newest step; absent where it measures nothing."""
+
+    validation_metrics: Measures | None = None
+    """The same, in the newest evaluation."""
 
     tokens_per_second: float | None = None
     """Speed of the newest steps, all devices together."""

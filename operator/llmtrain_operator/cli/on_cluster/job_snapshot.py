@@ -66,7 +66,9 @@ def row_of(progress: TrainingProgress | None) -> Progress | None:
         step_seconds=tokens / speed if speed else math.nan,
         tokens_per_second=speed,
         mfu=progress.mfu,
+        metrics=dict(progress.metrics or {}),
         validation_loss=progress.validation_loss,
+        validation_metrics=dict(progress.validation_metrics or {}),
     )
 
 

@@ -68,6 +68,13 @@ METRICS: tuple[Metric, ...] = (
         last_step_timestamp_seconds="When the newest step ended.",
         last_heartbeat_timestamp_seconds="The oldest of the newest signs of life of this node's ranks.",
     ),
+    Metric(
+        name="task_metric",
+        kind="gauge",
+        group="progress",
+        text="What the task's objective measures besides the loss: mean over the targets of the newest step, or of the newest evaluation.",
+        labels={"metric": (), "split": ("train", "validation")},
+    ),
     *_of(
         "progress",
         "counter",

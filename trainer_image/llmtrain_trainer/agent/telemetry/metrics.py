@@ -131,6 +131,9 @@ class Metrics:
         }
         for name, value in values.items():
             self._set(name, math.nan if value is None and name in _ALWAYS else value)
+        for split, measured in (("train", row.metrics), ("validation", row.validation_metrics)):
+            for metric, value in measured.items():
+                self._set("task_metric", value, metric=metric, split=split)
         if row.rank_seconds is not None:
             for stat, seconds in row.rank_seconds.model_dump().items():
                 self._set("rank_step_duration_seconds", seconds, stat=stat)
