@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from tiny_agent import Job
 
+from llmtrain_trainer.agent.policies import judge
+from llmtrain_trainer.agent.policies.round import Decision, Round
 from llmtrain_trainer.agent.processes.ranks import Ranks
 from llmtrain_trainer.agent.telemetry.board import Board, Events
 from llmtrain_trainer.agent.telemetry.metrics import Metrics
@@ -55,6 +57,11 @@ class Machine:
         path.parent.mkdir(exist_ok=True)
         path.write_text(Heartbeat(rank=0, pid=os.getpid(), step=step, phase="step", time=self.clock.now).model_dump_json(by_alias=True))
 
+    def judged(self) -> Decision:
+        """What the policies make of it."""
+        signs = self.watch.signs()
+        return judge(Round(node="node 0", now=self.clock.now, ranks=1, codes={}, fenced=False, grace_over=False, signs=signs))
+
     def goes_on(self, seconds: float) -> None:
         """The agent looks as often as it does; the rank says nothing."""
         for _ in range(round(seconds / LOOK)):
@@ -74,7 +81,7 @@ def test_a_machine_that_slept_goes_on_where_it_was_and_says_so(machine: Machine)
     machine.goes_on(1)
     machine.clock.now += 6.5
     machine.goes_on(LOOK)
-    assert machine.watch.hang() is None
+    assert machine.judged().action == "wait"
     (asleep,) = [event for event in read_rows(machine.run.events) if event["kind"] == "asleep"]
     assert asleep["message"] == "node 0 did not run for 7 s: it slept, or was stopped. That is no hang of its ranks."
 
@@ -82,6 +89,6 @@ def test_a_machine_that_slept_goes_on_where_it_was_and_says_so(machine: Machine)
 def test_a_rank_that_is_silent_on_a_machine_that_runs_hangs(machine: Machine) -> None:
     machine.beat(3)
     machine.goes_on(LIMIT + 1)
-    found = machine.watch.hang()
+    found = machine.judged().failure
     assert found is not None and (found.kind, found.rank, found.step) == ("hang", 0, 3)
     assert not [event for event in read_rows(machine.run.events) if event["kind"] == "asleep"]

@@ -22,19 +22,21 @@ from llmtrain_trainer.agent.gang.failure import Failure, first_failure, first_of
 from llmtrain_trainer.agent.gang.rendezvous import Gang, SupersededError
 from llmtrain_trainer.agent.gang.restart_budget import Budget
 from llmtrain_trainer.agent.outcome import EndedError, GaveUpError, LostGangError, StoppedError
+from llmtrain_trainer.agent.policies import judge
+from llmtrain_trainer.agent.policies.ended import failed
+from llmtrain_trainer.agent.policies.round import Round
 from llmtrain_trainer.agent.processes import oom_killer
 from llmtrain_trainer.agent.processes.orphans import reap
 from llmtrain_trainer.agent.processes.ranks import Ranks, fork, server_processes
 from llmtrain_trainer.agent.uploads import Uploads
 from llmtrain_trainer.agent.watch import Node, Watch
 from llmtrain_trainer.checkpoint.position import Position
-from llmtrain_trainer.config import RENDEZVOUS_SECRET, ExitCode
+from llmtrain_trainer.config import RENDEZVOUS_SECRET
 from llmtrain_trainer.config.failures import verdict_for
 from llmtrain_trainer.engines.registry import ENGINES
 from llmtrain_trainer.run_dir.layout import write_atomically
 
 _ENTRY = "llmtrain_trainer.rank.main:main"
-_LEFT_IN_ORDER = (ExitCode.DONE, ExitCode.SAVED, ExitCode.STOPPED_UNSAVED, ExitCode.DIVERGED)
 _MONITOR_SECONDS = 0.1
 _LEAST_UPLOAD_WAIT = 3.0
 _PEER_GRACE = 0.5
@@ -129,25 +131,22 @@ class Supervisor(SimpleElasticAgent):
 
     def _monitor_workers(self, _worker_group: WorkerGroup) -> RunResult:
         self._watch.tick()
-        self._end_if_fenced()
         if os.getpid() == 1:
             reap(known=server_processes())
-        codes = self._ranks.exit_codes()
-        if self._failed(codes):
-            self._failure = self._first_failure()
-            self._end_if_stopping(self._failure)
-            return RunResult(state=WorkerState.FAILED)
-        if len(codes) == len(self._ranks):  # by the codes that were judged: one may end between two looks, and badly
-            return RunResult(state=WorkerState.SUCCEEDED, return_values=codes)
-        if self._node.stop.expired():
+        seen = self._look()
+        decision = judge(seen)
+        if decision.action == "end-fenced":
+            self._end_fenced()
+        elif decision.action == "leave":
+            return RunResult(state=WorkerState.SUCCEEDED, return_values=dict(seen.codes))
+        elif decision.action == "end-unsaved":
             self._end_if_stopping(None)
-        hang = self._watch.hang()
-        if hang is not None:
-            self._failure = hang
+        elif decision.action == "fail":
+            return self._failed(WorkerState.FAILED, self._first_failure())
+        elif decision.action == "restart-hung":
             self._ranks.dump_stacks()
             time.sleep(1.0)  # for the stacks to reach the logs
-            self._end_if_stopping(hang)
-            return RunResult(state=WorkerState.UNHEALTHY)
+            return self._failed(WorkerState.UNHEALTHY, decision.failure)
         return RunResult(state=WorkerState.HEALTHY)
 
     def _stop_workers(self, _worker_group: WorkerGroup) -> None:
@@ -241,8 +240,23 @@ class Supervisor(SimpleElasticAgent):
             self._node.run.error(rank).unlink(missing_ok=True)
             self._node.run.heartbeat(rank).unlink(missing_ok=True)
 
-    def _failed(self, codes: Mapping[int, int]) -> bool:
-        return any(code not in _LEFT_IN_ORDER for code in codes.values())
+    def _look(self) -> Round:
+        """All that the policies judge. The codes are read once: one rank may end between two looks, and badly."""
+        uploads = self._gear.uploads
+        return Round(
+            node=self._node.name,
+            now=time.time(),
+            ranks=len(self._ranks),
+            codes=self._ranks.exit_codes(),
+            fenced=uploads is not None and uploads.fenced is not None,
+            grace_over=self._node.stop.expired(),
+            signs=self._watch.signs(),
+        )
+
+    def _failed(self, state: WorkerState, failure: Failure | None) -> RunResult:
+        self._failure = failure
+        self._end_if_stopping(failure)
+        return RunResult(state=state)
 
     def _first_failure(self) -> Failure | None:
         """The cause on this node; waits a moment where only its consequences are there yet."""
@@ -254,10 +268,10 @@ class Supervisor(SimpleElasticAgent):
         return failure
 
     def _collect(self, codes: Mapping[int, int]) -> Failure | None:
-        failed = {rank: code for rank, code in codes.items() if code not in _LEFT_IN_ORDER}
-        paths = {rank: self._node.run.error(rank) for rank in failed}
+        ended_badly = failed(codes)
+        paths = {rank: self._node.run.error(rank) for rank in ended_badly}
         return first_failure(
-            failed,
+            ended_badly,
             {rank: json.loads(path.read_text()) for rank, path in paths.items() if path.exists()},
             {beat.rank: beat.step for beat in self._watch.beats},
             node=self._node.name,
@@ -265,7 +279,7 @@ class Supervisor(SimpleElasticAgent):
             oom_killed=oom_killer.kills() > self._killed_before,
         )
 
-    def _end_if_fenced(self) -> None:
+    def _end_fenced(self) -> None:
         fenced = self._gear.uploads.fenced if self._gear.uploads else None
         if fenced is not None:
             self._gear.gang.give_up(fenced.verdict)

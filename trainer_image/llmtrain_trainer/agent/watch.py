@@ -7,12 +7,13 @@ import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import psutil
 
-from llmtrain_trainer.agent.gang.failure import Failure
-from llmtrain_trainer.agent.hang import Listening, patience, silent_rank
+from llmtrain_trainer.agent.policies.hang import Listening, patience
+from llmtrain_trainer.agent.policies.round import Signs
 from llmtrain_trainer.agent.processes.ranks import Ranks
 from llmtrain_trainer.agent.stop import Stop
 from llmtrain_trainer.agent.telemetry.board import Board, Events, RowTail, read_heartbeats
@@ -105,22 +106,20 @@ class Watch:
             self._node.board.update(progress=row)
         self._node.board.update(heartbeats=tuple(self.beats), **self._phase())
 
-    def hang(self) -> Failure | None:
-        """The failure, when a rank was silent for too long."""
+    def signs(self) -> Signs:
+        """Signs of life of all ranks of this node."""
         known = {beat.rank: beat for beat in self.beats}
         pids = self._processes.pids()
-        beats = [
-            known.get(rank) or Heartbeat(rank=rank, pid=pids[rank], step=self._start_step, phase="start", time=self._forked)
-            for rank in self._ranks
-        ]
-        limit = patience(self._node.config.hang_seconds, self._step_seconds)
-        silences = {rank: self._listening.silence(rank) for rank in self._ranks}
-        late = silent_rank(beats, self._start_step, limit, silences, {})
-        if late is None:
-            return None
-        blamed, silence = silent_rank(beats, self._start_step, limit, silences, _states(pids)) or late
-        message = f"no sign of life for {silence:.0f} s in phase {blamed.phase}, stacks are in logs/rank-{blamed.rank}.log."
-        return Failure(kind="hang", rank=blamed.rank, node=self._node.name, time=time.time(), step=blamed.step, message=message)
+        return Signs(
+            beats=[
+                known.get(rank) or Heartbeat(rank=rank, pid=pids[rank], step=self._start_step, phase="start", time=self._forked)
+                for rank in self._ranks
+            ],
+            silences={rank: self._listening.silence(rank) for rank in self._ranks},
+            start_step=self._start_step,
+            patience=patience(self._node.config.hang_seconds, self._step_seconds),
+            states=partial(_states, pids),
+        )
 
     def _note_progress(self) -> None:
         """Step times from heartbeats: nodes other than the first have no rows."""

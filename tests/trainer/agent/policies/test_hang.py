@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmtrain_trainer.agent.hang import Listening, patience, silent_rank
+from llmtrain_trainer.agent.policies.hang import Listening, patience, silent_rank
 from llmtrain_trainer.config import Heartbeat
 
 

@@ -1,10 +1,12 @@
-"""Which rank hangs, judged by heartbeats. Pure; asked by the supervisor several times a second."""
+"""Which rank hangs, judged by heartbeats."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
+from llmtrain_trainer.agent.gang.failure import Failure
+from llmtrain_trainer.agent.policies.round import Decision, Round
 from llmtrain_trainer.config import Heartbeat
 
 _SLOW_PHASES = {"start": 900.0, "load": 1800.0, "export": 3600.0, "done": 600.0}
@@ -50,6 +52,18 @@ class Listening:
     def silence(self, rank: int) -> float:
         """Seconds since the last sign of life; since the start where there was none."""
         return self._listened - self._heard.get(rank, (0.0, 0.0))[1]
+
+
+def a_rank_hangs(seen: Round) -> Decision | None:
+    """A rank was silent for too long. Processes are asked for their states only then."""
+    signs = seen.signs
+    late = silent_rank(signs.beats, signs.start_step, signs.patience, signs.silences, {})
+    if late is None:
+        return None
+    blamed, silence = silent_rank(signs.beats, signs.start_step, signs.patience, signs.silences, signs.states()) or late
+    message = f"no sign of life for {silence:.0f} s in phase {blamed.phase}, stacks are in logs/rank-{blamed.rank}.log."
+    failure = Failure(kind="hang", rank=blamed.rank, node=seen.node, time=seen.now, step=blamed.step, message=message)
+    return Decision(action="restart-hung", failure=failure)
 
 
 def silent_rank(
