@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 
-from llmtrain_trainer.engines import build_engine
 from llmtrain_trainer.engines.native import tensor
 from llmtrain_trainer.model.materialize import materialize
 from llmtrain_trainer.model.pretrained import Pretrained
@@ -128,12 +127,6 @@ def test_adapters_reach_all_linear_layers_but_the_head(parity: ModuleType, tmp_p
     trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
     assert len(trained) == 4 * 7 * 2
     assert not any("lm_head" in name for name in trained)
-
-
-def test_an_engine_that_is_not_built_names_what_is(parity: ModuleType, tmp_path: Path) -> None:
-    config = parity.config_of(parity.Case(), 1).model_copy(update={"engine": "accelerate"})
-    with pytest.raises(ValueError, match="engine is accelerate, but this version has native, deepspeed, megatron"):
-        build_engine(config, tmp_path)
 
 
 @pytest.mark.parametrize(
