@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 CHANCE = bool(os.environ.get("LLMTRAIN_CHANCE"))
@@ -11,3 +12,9 @@ CHANCE = bool(os.environ.get("LLMTRAIN_CHANCE"))
 
 settings.register_profile("untimed", deadline=None, derandomize=not CHANCE, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")  # a busy machine is no bug: no example has to be fast
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Refuse values in an order that each process draws for itself: pytest-xdist then finds other tests in each and runs none."""
+    for mark in metafunc.definition.iter_markers("parametrize"):
+        assert not isinstance(mark.args[1], (set, frozenset)), f"{metafunc.definition.nodeid}: sort the values of {mark.args[0]}"
