@@ -22,6 +22,7 @@ from llmtrain_operator.plan.model.families import shape_of
 from llmtrain_operator.plan.plan import plan
 from llmtrain_operator.plan.trainer_config import trainer_config
 from llmtrain_trainer.config import TrainerConfig
+from llmtrain_trainer.config.families import TRAINED
 
 pytestmark = pytest.mark.long
 
@@ -150,7 +151,7 @@ SMALL: dict[str, Any] = {
     "shared_expert_intermediate_size": 32,
 }
 EXPERTS = {"mixtral": "num_local_experts", "qwen2_moe": "num_experts", "qwen3_moe": "num_experts"}
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gpt2", "mixtral", "qwen2_moe", "qwen3_moe")
+FAMILIES = TRAINED
 ODD: tuple[dict[str, Any], ...] = (
     {},
     {},
@@ -254,7 +255,7 @@ def start(config: dict[str, Any], told: TrainerConfig) -> None:
     with torch.device("meta"):
         network = AutoModelForCausalLM.from_config(shape)
     layout: Any = SimpleNamespace(tp=mesh.tp, cp=mesh.cp, ep=mesh.ep)
-    stage.family_of(network, len(mesh.stages))
+    stage.parts_of(network, len(mesh.stages))
     if mesh.tp > 1:
         tensor.check(shape, mesh.tp)
         tensor.styles(network, mesh.tp)

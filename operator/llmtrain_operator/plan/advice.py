@@ -10,9 +10,9 @@ from llmtrain_operator.plan.engines.offload import offloaded_bytes
 from llmtrain_operator.plan.engines.registry import ENGINES
 from llmtrain_operator.plan.layout.layout import crossing
 from llmtrain_operator.plan.layout.throughput import trainable_parameters
-from llmtrain_operator.plan.model.shape import NAMED_AS_EXPERTS
 from llmtrain_operator.plan.search.candidate import Settled
 from llmtrain_trainer.config import place
+from llmtrain_trainer.config.families import family_named
 
 TOKENS_PER_PARAMETER = 20
 """Compute-optimal tokens a parameter: Hoffmann et al. 2022 (Chinchilla)."""
@@ -67,7 +67,11 @@ def frozen_experts(settled: Settled) -> str | None:
     every = "all-linear" in peft.target_modules
     adapted = [matrix.name for matrix in shape.linears("all-linear" if every else peft.target_modules, layer)]
     share = sum(matrix.parameters for matrix in shape.matrices(layer) if matrix.name not in adapted) / shape.layer_parameters(layer)
-    dense = " So do the feed-forward matrices of its dense layers." if shape.dense_layers and shape.model_type in NAMED_AS_EXPERTS else ""
+    dense = (
+        " So do the feed-forward matrices of its dense layers."
+        if shape.dense_layers and family_named(shape.model_type).dense_named_as_experts
+        else ""
+    )
     return f"Adapters sit on {listed(adapted, 'and')}; the router and the experts, {share:.0%} of a layer, stay frozen.{dense}"
 
 

@@ -14,11 +14,11 @@ from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
 from llmtrain_operator.api.job import LLMTrainJob
 from llmtrain_operator.manifest.problem import PlanError
-from llmtrain_operator.plan.model.families import ALIASES, FAMILIES, shape_of
+from llmtrain_operator.plan.model.families import shape_of
 from llmtrain_operator.plan.model.traits import PLAIN
 from llmtrain_operator.plan.plan import Plan, plan
+from llmtrain_trainer.config.families import FAMILIES, TRAINED
 
-TRAINED = ("llama", "mistral", "qwen2", "qwen3", "gpt2", "mixtral", "qwen2_moe", "qwen3_moe")
 SHAPES = sorted((Path(__file__).parents[1] / "shapes").glob("*.json"))
 
 
@@ -47,7 +47,7 @@ def test_a_published_config_saved_by_transformers_has_the_same_shape(path: Path)
 @pytest.mark.parametrize("model_type", FAMILIES)
 def test_every_other_name_of_a_key_is_read(model_type: str) -> None:
     own = CONFIG_MAPPING[model_type].attribute_map
-    ours = {frozenset(pair) for pair in ALIASES.get(model_type, {}).items()}
+    ours = {frozenset(pair) for pair in FAMILIES[model_type].aliases.items()}
     assert {frozenset(pair) for pair in own.items()} == ours
     whole = json.loads(CONFIG_MAPPING[model_type]().to_json_string(use_diff=False))
     for pair in ours:

@@ -8,9 +8,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from llmtrain_trainer.config import Model, Peft
-
-EXPERTS_NAMES = {"qwen3_moe": frozenset({"gate_proj", "up_proj", "down_proj"})}
-"""Linear layers of dense layers that cannot be named: by these names peft means the experts of such a family, and adapts those instead."""
+from llmtrain_trainer.config.families import family_named
 
 
 def adapter_config(network: PreTrainedModel, peft: Peft, base: Model | None = None) -> LoraConfig:
@@ -20,7 +18,7 @@ def adapter_config(network: PreTrainedModel, peft: Peft, base: Model | None = No
         r=peft.rank,
         lora_alpha=peft.alpha,
         lora_dropout=peft.dropout,
-        fan_in_fan_out=network.config.model_type == "gpt2",  # its linear layers keep [in, out]
+        fan_in_fan_out=family_named(network.config.model_type).transposed,
         use_rslora=peft.method == "rslora",
         target_modules=sorted(targets(network)) if "all-linear" in peft.target_modules else list(peft.target_modules),
         base_model_name_or_path=_opened_by_peft(base.source) if base is not None and base.source is not None else None,
@@ -39,7 +37,8 @@ def targets(network: PreTrainedModel) -> set[str]:
     linear = {
         name.rpartition(".")[2] for name, part in network.named_modules() if isinstance(part, nn.Linear | Conv1D) and part is not head
     }
-    return linear - EXPERTS_NAMES.get(network.config.model_type, frozenset())
+    family = family_named(network.config.model_type)
+    return linear - {*family.linear[2], family.linear[3]} if family.dense_named_as_experts else linear
 
 
 def add_adapters(network: PreTrainedModel, peft: Peft) -> None:

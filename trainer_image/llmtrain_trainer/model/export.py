@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from llmtrain_trainer.config import TrainerConfig
+from llmtrain_trainer.config.families import family_named
 from llmtrain_trainer.config.model import CODE
 from llmtrain_trainer.config.quantized import without_quantization
 from llmtrain_trainer.model.adapters import adapter_config
@@ -69,7 +70,7 @@ def _write_adapter(config: TrainerConfig, model_dir: Path, weights: Weights, dir
 
 def _write_model(config: TrainerConfig, model_dir: Path, weights: Weights, directory: Path) -> None:
     names = {name.replace(".base_layer.", "."): name for name in weights.shapes if ".lora_" not in name}
-    transposed = AutoConfig.from_pretrained(model_dir).model_type == "gpt2"  # its linear layers keep [in, out]
+    transposed = family_named(AutoConfig.from_pretrained(model_dir).model_type).transposed
     shapes = {public: weights.shapes[name] for public, name in names.items()}
     # In the type it computed in: bf16 weights for a bf16 run, half the size and what such models are published as.
     dtype = torch.bfloat16 if config.training.precision == "bf16" else torch.float32

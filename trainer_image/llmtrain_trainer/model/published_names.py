@@ -9,22 +9,15 @@ from itertools import count
 
 import torch
 
+from llmtrain_trainer.config.families import FAMILIES, MIXTRAL_NAMES, family_named
+
 Index = tuple[int | slice, ...]
 """Where a published tensor is inside a fused one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Names:
-    """What the files of some families call the block, and inside it gate and up (rows of one fused tensor) and down."""
+PUBLISHED = tuple({names: None for names in (FAMILIES[family].published for family in FAMILIES) if names is not None})
+"""Every way of naming, each once."""
 
-    block: str
-    into: tuple[str, ...]
-    out: str
-
-
-MIXTRAL = Names("block_sparse_moe", ("w1", "w3"), "w2")
-QWEN = Names("mlp", ("gate_proj", "up_proj"), "down_proj")
-FAMILIES = {"mixtral": MIXTRAL, "qwen2_moe": QWEN, "qwen3_moe": QWEN}
 _FUSED = re.compile(r"(.+\.)mlp\.experts\.(gate_up_proj|down_proj)")
 _SINGLE = re.compile(r"(.+\.)(block_sparse_moe|mlp)\.experts\.(\d{1,6})\.(\w+)\.weight")
 _ROUTER = ".mlp.gate."
@@ -32,7 +25,7 @@ _ROUTER = ".mlp.gate."
 
 def split(model_type: str, name: str, shape: Sequence[int]) -> Iterator[tuple[str, Index]]:
     """(name in a published file, place in the weight) of every part of a model's weight; of most weights itself."""
-    names = FAMILIES.get(model_type)
+    names = family_named(model_type).published
     fused = _FUSED.fullmatch(name)
     if names is None or fused is None:
         yield (name.replace(_ROUTER, f".{names.block}.gate.") if names else name), ()
@@ -83,7 +76,7 @@ def recipe_of(name: str, files: Mapping[str, Sequence[int]]) -> Recipe | None:
     """
     if name in files:
         return Recipe(((name,),))
-    for here, there in ((_ROUTER, f".{MIXTRAL.block}.gate."), (f".{MIXTRAL.block}.gate.", _ROUTER)):
+    for here, there in ((_ROUTER, f".{MIXTRAL_NAMES.block}.gate."), (f".{MIXTRAL_NAMES.block}.gate.", _ROUTER)):
         if (renamed := name.replace(here, there)) != name and renamed in files:
             return Recipe(((renamed,),))
     if fused := _FUSED.fullmatch(name):
@@ -94,7 +87,7 @@ def recipe_of(name: str, files: Mapping[str, Sequence[int]]) -> Recipe | None:
 
 
 def _of_experts(layer: str, projection: str, files: Container[str]) -> Recipe | None:
-    for names in (MIXTRAL, QWEN):
+    for names in PUBLISHED:
         parts = names.into if projection == "gate_up_proj" else (names.out,)
         rows: list[tuple[str, ...]] = []
         for expert in count():
@@ -108,7 +101,7 @@ def _of_experts(layer: str, projection: str, files: Container[str]) -> Recipe | 
 
 
 def _of_fused(single: re.Match[str], files: Mapping[str, Sequence[int]]) -> Recipe | None:
-    for names in (MIXTRAL, QWEN):
+    for names in PUBLISHED:
         if single[2] != names.block or single[4] not in (*names.into, names.out):
             continue
         projection = "down_proj" if single[4] == names.out else "gate_up_proj"

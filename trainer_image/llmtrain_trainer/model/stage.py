@@ -14,31 +14,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from llmtrain_trainer.config.families import FAMILIES, TRAINED, Parts
 from llmtrain_trainer.objectives.objective import Objective
 from llmtrain_trainer.objectives.sums import vector
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """Names inside the base model of what only the first stage holds, of the list of layers, and of what only the last stage holds."""
-
-    entrance: tuple[str, ...]
-    layers: str
-    exit: tuple[str, ...]
-
-
-LLAMA = Family(("embed_tokens",), "layers", ("norm",))
-FAMILIES = {
-    "gpt2": Family(("wte", "wpe", "drop"), "h", ("ln_f",)),
-    "llama": LLAMA,
-    "mistral": LLAMA,
-    "mixtral": LLAMA,
-    "qwen2": LLAMA,
-    "qwen2_moe": LLAMA,
-    "qwen3": LLAMA,
-    "qwen3_moe": LLAMA,
-}
-"""Families whose forward does nothing between its parts that a second stage would repeat, such as scaling the embedding."""
 
 
 class Elsewhere(nn.Module):
@@ -89,20 +67,20 @@ class Stage:
             yield (tied[name] if name == self.head else name), parameter
 
 
-def family_of(network: PreTrainedModel, count: int) -> Family:
-    """The family's parts. Raises ValueError for more than one stage of a family that is not known."""
+def parts_of(network: PreTrainedModel, count: int) -> Parts:
+    """The names of the model's parts. Raises ValueError for more than one stage of a family that is not known."""
     kind = network.config.model_type
-    if kind in FAMILIES:
-        return FAMILIES[kind]
+    if kind in TRAINED:
+        return FAMILIES[kind].parts
     if count > 1:
         raise ValueError(
-            f"model_type {kind} has no split into pipeline stages: set pipeline to 1, or use one of {', '.join(sorted(FAMILIES))}"
+            f"model_type {kind} has no split into pipeline stages: set pipeline to 1, or use one of {', '.join(sorted(TRAINED))}"
         )
     base = network.base_model
     lists = [name for name, child in base.named_children() if isinstance(child, nn.ModuleList)]
     if len(lists) != 1:
         raise ValueError(f"model_type {kind} keeps its layers in {lists or 'no list'}: the native engine needs exactly one list of layers")
-    return Family((), lists[0], ())
+    return Parts((), lists[0], ())
 
 
 def tied_names(network: PreTrainedModel) -> dict[str, str]:
@@ -118,17 +96,17 @@ def cut(network: PreTrainedModel, index: int, ranges: tuple[tuple[int, int], ...
     `ranges`: half-open ranges of layers, one a stage. Raises ValueError where they are not all layers in order.
     """
     first, last, several = index == 0, index == len(ranges) - 1, len(ranges) > 1
-    base, family = network.base_model, family_of(network, len(ranges))
-    layers: nn.ModuleList = getattr(base, family.layers)
+    base, parts = network.base_model, parts_of(network, len(ranges))
+    layers: nn.ModuleList = getattr(base, parts.layers)
     _check_cover(ranges, len(layers))
-    prefix, tied = f"{network.base_model_prefix}.{family.layers}", tied_names(network)
+    prefix, tied = f"{network.base_model_prefix}.{parts.layers}", tied_names(network)
     head = next(name for name, module in network.named_modules() if module is network.get_output_embeddings())
     mine = range(*ranges[index])
     for number in set(range(len(layers))) - set(mine):
         layers[number] = Elsewhere()
-    for name in () if first else family.entrance:
+    for name in () if first else parts.entrance:
         setattr(base, name, Nothing() if isinstance(getattr(base, name), nn.Embedding) else Elsewhere())
-    for name in () if last else family.exit:
+    for name in () if last else parts.exit:
         setattr(base, name, Elsewhere())
     if not last:
         network.set_submodule(head, Elsewhere())

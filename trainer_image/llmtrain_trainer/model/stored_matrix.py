@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from llmtrain_trainer.config.families import family_named
 from llmtrain_trainer.config.quantized import Quantized, Way
 from llmtrain_trainer.model import packed
 from llmtrain_trainer.model.packed import Parts
@@ -14,9 +15,6 @@ from llmtrain_trainer.model.weight_files import Entry, WrongWeightsError
 
 Entries = Mapping[str, Entry]
 Read = Callable[[str], torch.Tensor]
-
-CONV_1D = ("gpt2",)
-"""Families whose linear layers keep [inputs, outputs], where a quantized file keeps what it has of every family."""
 
 WIDTHS = {"U8": torch.uint8, "I8": torch.int8, "BF16": torch.bfloat16, "F16": torch.float16}
 """Of what bitsandbytes may put its numbers into, what does not have four bytes."""
@@ -91,7 +89,7 @@ def _stored(kind: Kind, tensors: dict[str, str], entries: Entries, said: Quantiz
         told = ", ".join(f"{part} {list(entries[tensor].shape)}" for part, tensor in tensors.items())
         rule = f"the parts of {tensors[kind.numbers]} do not make a matrix as {said.method} stores it: {told}{because}"
         raise WrongWeightsError(rule[:600], "Fetch the files again, or name the model before quantization")
-    transposed = model_type in CONV_1D
+    transposed = family_named(model_type).transposed  # a quantized file keeps what it has of every family
     stem = tensors[kind.numbers].removesuffix(kind.numbers)
     return StoredMatrix(name=f"{stem}weight", tensors=tensors, shape=shape[::-1] if transposed else shape, kind=kind, transposed=transposed)
 

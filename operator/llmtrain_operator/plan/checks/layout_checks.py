@@ -7,11 +7,12 @@ import difflib
 from llmtrain_operator.manifest.divisors import divisors, listed
 from llmtrain_operator.manifest.problem import Problem
 from llmtrain_operator.manifest.uris import uris
-from llmtrain_operator.plan.checks.supported import AVAILABLE, WITHOUT_TENSOR
+from llmtrain_operator.plan.checks.supported import AVAILABLE
 from llmtrain_operator.plan.engines.registry import ENGINES
 from llmtrain_operator.plan.layout.request import Case, Refusal
 from llmtrain_operator.plan.model.shape import ModelShape
 from llmtrain_trainer.config import place
+from llmtrain_trainer.config.families import family_named
 from llmtrain_trainer.config.shares import distortion
 
 MOST_OFF = 0.05
@@ -63,7 +64,7 @@ def tensor_in_node(case: Case) -> Problem | None:
 
 
 def tensor_plan(case: Case) -> Problem | None:
-    if case.degrees.tp == 1 or case.shape is None or case.shape.model_type not in WITHOUT_TENSOR:
+    if case.degrees.tp == 1 or case.shape is None or family_named(case.shape.model_type).tensor:
         return None
     rule = f"model_type {case.shape.model_type} has no tensor-parallel plan"
     return Problem(TENSOR, str(case.degrees.tp), rule, "Leave tensor out; use pipeline and data parallelism")
@@ -72,7 +73,7 @@ def tensor_plan(case: Case) -> Problem | None:
 def tensor_divides(case: Case) -> Problem | None:
     """Heads, key-value heads and feed-forward width are split evenly. A vocabulary that does not divide stays whole: see megatron.py."""
     tp, shape = case.degrees.tp, case.shape
-    if shape is None or tp == 1 or shape.model_type in WITHOUT_TENSOR:
+    if shape is None or tp == 1 or not family_named(shape.model_type).tensor:
         return None
     wrong = [f"the {name} ({count})" for name, count in _split(shape).items() if count % tp]
     if not wrong:
@@ -87,7 +88,7 @@ def _split(shape: ModelShape) -> dict[str, int]:
 
 def _tensor_degrees(case: Case) -> list[int]:
     """Degrees that stay within a node and split the model evenly."""
-    counts = [] if case.shape is None or case.shape.model_type in WITHOUT_TENSOR else [*_split(case.shape).values()]
+    counts = [] if case.shape is None or not family_named(case.shape.model_type).tensor else [*_split(case.shape).values()]
     local = [case.degrees.procs_per_node] if case.gpu is not None else []
     return [degree for degree in divisors(min((*counts, *local))) if all(count % degree == 0 for count in (*counts, *local))]
 

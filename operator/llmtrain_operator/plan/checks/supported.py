@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from llmtrain_operator.manifest.problem import Problem
 from llmtrain_operator.plan.layout.request import Case, Refusal
-from llmtrain_operator.plan.model.families import TRAINED, untrained
-
-WITHOUT_TENSOR = ("gpt2",)
-"""Models without a tensor-parallel plan."""
+from llmtrain_operator.plan.model.families import untrained
+from llmtrain_trainer.config.families import TRAINED
 
 
 def quantized_weights(case: Case) -> Problem | None:

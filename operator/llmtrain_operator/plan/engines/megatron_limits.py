@@ -8,10 +8,10 @@ from __future__ import annotations
 from llmtrain_operator.manifest.divisors import divisors, listed
 from llmtrain_operator.manifest.problem import Problem
 from llmtrain_operator.plan.layout.request import Case, Refusal
-from llmtrain_operator.plan.model.families import TRAINED
+from llmtrain_trainer.config.families import TRAINED, trained_by
 
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "mixtral", "qwen3_moe")
-"""Models whose weights have a place in Megatron's GPTModel: the tables of engines/megatron/names.py."""
+FAMILIES = trained_by("megatron")
+"""Models whose weights have a place in Megatron's GPTModel."""
 
 NATIVE = "Use engine native"
 

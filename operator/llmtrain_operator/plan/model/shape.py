@@ -8,12 +8,7 @@ from functools import lru_cache
 from typing import Literal
 
 from llmtrain_operator.plan.model.traits import PLAIN, Traits
-
-Names = tuple[tuple[str, ...], str, tuple[str, ...], str]
-"""Last path parts of the projections: into attention, out of it, into the feed-forward network, out of it. One name for several: fused."""
-
-NAMED_AS_EXPERTS = ("qwen3_moe",)
-"""Families whose dense layers have no adapters: peft takes the names of their matrices for those of the experts, and adapts these."""
+from llmtrain_trainer.config.families import LinearNames, family_named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +58,7 @@ class ModelShape:
     vocab: int
     tied: bool
     max_positions: int | None
-    names: Names
+    names: LinearNames
     learned_positions: bool = False
     gated: bool = True
     qkv_bias: bool = False
@@ -165,7 +160,7 @@ class ModelShape:
         return (*projections, Matrix(name=out, inputs=self.attention_width, outputs=self.hidden, bias=self.out_bias, split="row"))
 
     def _feed_forward(self, width: int) -> tuple[Matrix, ...]:
-        (_, _, into, out), named = self.names, self.model_type not in NAMED_AS_EXPERTS
+        (_, _, into, out), named = self.names, not family_named(self.model_type).dense_named_as_experts
         outputs = width * (2 if self.gated and len(into) == 1 else 1)
         ups = tuple(
             Matrix(name=name, inputs=self.hidden, outputs=outputs, bias=self.mlp_bias, linear=named, split="column") for name in into

@@ -6,16 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from llmtrain_trainer.config.families import Family, family_named
 from llmtrain_trainer.config.quantized import Quantized, quantized
-
-ALWAYS_WINDOWED: Mapping[str, int | None] = {"mistral": 4096, "mixtral": None}
-"""Families whose sliding_window counts by itself, with its default."""
-
-WHERE_ASKED: Mapping[str, int] = {"qwen2": 4096, "qwen2_moe": 4096, "qwen3": 4096, "qwen3_moe": 4096}
-"""Families whose sliding_window counts with use_sliding_window."""
-
-GATED_SILU = ("llama", "mistral", "mixtral", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe")
-"""Families whose activation is silu, which hidden_act may change."""
 
 ROUTER_LOSS = 0.001
 """Default of router_aux_loss_coef in every family that has one."""
@@ -52,13 +44,14 @@ PLAIN = Traits()
 def traits_of(config: Mapping[str, Any], model_type: str) -> Traits:
     """With transformers' defaults for what the file leaves out. A value of a wrong type counts as left out: transformers refuses it."""
     rope, share = _rope(config)
+    family = family_named(model_type)
     return Traits(
-        activation=str(config.get("hidden_act") or "silu") if model_type in GATED_SILU else "",
+        activation=str(config.get("hidden_act") or "silu") if family.gated and family.engines else "",
         rope=rope,
         partial_rotary=share,
-        window=_window(config, model_type),
+        window=_window(config, family),
         router_loss=_number(config.get("router_aux_loss_coef"), ROUTER_LOSS) if config.get("output_router_logits") else 0.0,
-        router_jitter=_number(config.get("router_jitter_noise"), 0.0) if model_type == "mixtral" else 0.0,
+        router_jitter=_number(config.get("router_jitter_noise"), 0.0) if family.router_jitter else 0.0,
         quantized=quantized(config),
     )
 
@@ -74,13 +67,9 @@ def _rope(config: Mapping[str, Any]) -> tuple[str, float]:
     return next((kind for kind in kinds if kind != "default"), "default"), min(shares)
 
 
-def _window(config: Mapping[str, Any], model_type: str) -> int | None:
-    if model_type in ALWAYS_WINDOWED:
-        window = config.get("sliding_window", ALWAYS_WINDOWED[model_type])
-    elif model_type in WHERE_ASKED and config.get("use_sliding_window"):
-        window = config.get("sliding_window", WHERE_ASKED[model_type])
-    else:
-        window = None
+def _window(config: Mapping[str, Any], family: Family) -> int | None:
+    counts = family.windowed == "always" or (family.windowed == "asked" and config.get("use_sliding_window"))
+    window = config.get("sliding_window", family.window) if counts else None
     return window if isinstance(window, int) and not isinstance(window, bool) else None
 
 

@@ -1,4 +1,4 @@
-"""Which Hugging Face weights make up which Megatron weight, as data: one table a family. Read by weights.py, both ways.
+"""Which Hugging Face weights make up which Megatron weight, as data: a table for each family. Read by weights.py, both ways.
 
 Names are those of the published files. {layer} and {expert} stand for numbers in the whole model, whatever rank holds them.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+
+from llmtrain_trainer.config.families import ExpertNames, family_named, trained_by
 
 
 class Kind(Enum):
@@ -59,7 +61,8 @@ DENSE = (
 )
 
 
-def _mixture(block: str, gate: str, up: str, down: str) -> tuple[Row, ...]:
+def _mixture(names: ExpertNames) -> tuple[Row, ...]:
+    block, (gate, up), down = names.block, names.into, names.out
     expert, ours = f"{_H}{block}.experts.{{expert}}.", f"{_L}mlp.experts.local_experts.{{expert}}."
     return (
         _row(f"{_L}mlp.router.weight", Kind.WHOLE, f"{_H}{block}.gate.weight"),
@@ -68,14 +71,8 @@ def _mixture(block: str, gate: str, up: str, down: str) -> tuple[Row, ...]:
     )
 
 
-LLAMA = ENDS + ATTENTION + DENSE
 FAMILIES: dict[str, tuple[Row, ...]] = {
-    "llama": LLAMA,
-    "mistral": LLAMA,
-    "qwen2": LLAMA,
-    "qwen3": LLAMA,
-    "mixtral": ENDS + ATTENTION + _mixture("block_sparse_moe", "w1", "w3", "w2"),
-    "qwen3_moe": ENDS + ATTENTION + _mixture("mlp", "gate_proj", "up_proj", "down_proj"),
+    name: ENDS + ATTENTION + (_mixture(experts) if (experts := family_named(name).published) else DENSE) for name in trained_by("megatron")
 }
 """A model has the rows that its config asks for: biases and norms of the heads are in every table."""
 

@@ -14,12 +14,8 @@ from torch.nn.functional import silu
 from transformers import PreTrainedConfig
 
 from llmtrain_trainer.config import Mesh, TrainerConfig
+from llmtrain_trainer.config.families import family_named
 from llmtrain_trainer.engines.megatron.names import FAMILIES
-
-WITH_ATTENTION_BIAS = ("llama", "qwen3", "qwen3_moe")
-"""Families whose models read attention_bias; in the config.json of another it says nothing."""
-
-WITH_EXPERTS = ("mixtral", "qwen3_moe")
 
 STATIC_ROPE = ("default", "linear", "llama3")
 """Rotary embeddings whose frequencies do not depend on the length and whose output is not scaled."""
@@ -72,8 +68,8 @@ def _network(shape: PreTrainedConfig) -> dict[str, Any]:
         "gated_linear_unit": True,
         "activation_func": silu,
         "add_bias_linear": bias,
-        "add_qkv_bias": bias or shape.model_type == "qwen2",
-        "qk_layernorm": shape.model_type in ("qwen3", "qwen3_moe"),
+        "add_qkv_bias": bias or family_named(shape.model_type).qkv_bias is True,
+        "qk_layernorm": family_named(shape.model_type).qk_norm == "head",
         "hidden_dropout": 0.0,
         "attention_dropout": float(getattr(shape, "attention_dropout", 0.0)),
     }
@@ -86,7 +82,7 @@ def head_size(shape: PreTrainedConfig) -> int:
 
 def expert_count(shape: PreTrainedConfig) -> int:
     """0 for a dense model."""
-    if shape.model_type not in WITH_EXPERTS:
+    if not family_named(shape.model_type).mixture:
         return 0
     return int(getattr(shape, "num_local_experts", None) or getattr(shape, "num_experts", None) or 0)
 
@@ -95,7 +91,7 @@ def _experts(shape: PreTrainedConfig, *, grouped: bool) -> dict[str, Any]:
     """Dropless routing without an auxiliary loss, as transformers trains these models unless asked for it."""
     if not (count := expert_count(shape)):
         return {}
-    normalised = shape.model_type == "mixtral" or shape.norm_topk_prob
+    normalised = family_named(shape.model_type).router_normalised is True or shape.norm_topk_prob
     return {
         "num_moe_experts": count,
         "moe_ffn_hidden_size": getattr(shape, "moe_intermediate_size", None) or shape.intermediate_size,
@@ -140,7 +136,8 @@ def _recomputation(config: TrainerConfig) -> dict[str, Any]:
 
 
 def _linear_bias(shape: PreTrainedConfig) -> bool:
-    return shape.model_type in WITH_ATTENTION_BIAS and bool(shape.attention_bias)
+    """attention_bias, where the family reads it."""
+    return family_named(shape.model_type).qkv_bias == "attention_bias" and bool(shape.attention_bias)
 
 
 def problems_of(shape: PreTrainedConfig, config: TrainerConfig) -> Iterator[str]:
@@ -165,21 +162,22 @@ def problems_of(shape: PreTrainedConfig, config: TrainerConfig) -> Iterator[str]
 def _network_problems(shape: PreTrainedConfig, length: int) -> Iterator[str]:
     native = "use engine native"
     rope: dict[str, Any] = shape.rope_parameters
-    window = None if shape.model_type == "llama" else getattr(shape, "sliding_window", None)
+    family = family_named(shape.model_type)
+    window = None if family.windowed == "never" else getattr(shape, "sliding_window", None)
     if rope["rope_type"] not in STATIC_ROPE or rope.get("partial_rotary_factor", 1.0) != 1.0:
         yield _problem("model.rope_parameters", rope, f"the megatron engine has whole {', '.join(STATIC_ROPE)} rotary embeddings", native)
     if window is not None and window < length:
         yield _problem("model.sliding_window", window, f"the sequences of {length} tokens must fit into it", f"{native}, or shorter ones")
     if shape.hidden_act != "silu":
         yield _problem("model.hidden_act", shape.hidden_act, "the megatron engine has gated silu networks", native)
-    if _linear_bias(shape) != (shape.model_type == "llama" and bool(shape.mlp_bias)):
+    if _linear_bias(shape) != (family.mlp_bias == "mlp_bias" and bool(shape.mlp_bias)):
         given = "attention_bias" if _linear_bias(shape) else "mlp_bias"
         yield _problem(f"model.{given}", True, "Megatron gives a bias to all linear layers or to none", native)
-    if shape.model_type == "mixtral" and shape.router_jitter_noise:
+    if family.router_jitter and shape.router_jitter_noise:
         yield _problem("model.router_jitter_noise", shape.router_jitter_noise, "the megatron engine adds no noise before routers", native)
     if expert_count(shape) and shape.output_router_logits and shape.router_aux_loss_coef:
         yield _problem("model.output_router_logits", True, "the megatron engine does not balance experts as transformers does", native)
-    if shape.model_type == "qwen3_moe" and (shape.mlp_only_layers or shape.decoder_sparse_step != 1):
+    if family.dense_layers and (shape.mlp_only_layers or shape.decoder_sparse_step != 1):
         yield _problem("model.mlp_only_layers", shape.mlp_only_layers, "every layer must be a mixture", native)
 
 
