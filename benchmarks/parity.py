@@ -154,20 +154,21 @@ def batch_of(step: int, replica: int, replicas: int, packed: bool) -> Any:
     return StepBatch(columns=columns, packed=packed, target_tokens=int((labels != -100).sum()))
 
 
-def run_cases(cases: Sequence[Case], steps: int) -> list[tuple[list[float], list[float], float]]:
-    """On every rank: (losses, gradient norms, last evaluation) of each case."""
+def run_cases(cases: Sequence[Case], steps: int) -> list[tuple[list[float], list[float], float, list[float]]]:
+    """On every rank: (losses, gradient norms, last evaluation, metrics of each step and of the evaluation) of each case."""
     return [run_case(case, steps) for case in cases]
 
 
-def run_case(case: Case, steps: int) -> tuple[list[float], list[float], float]:
+def run_case(case: Case, steps: int) -> tuple[list[float], list[float], float, list[float]]:
     engine = load_script(Path(__file__).with_name("building.py")).engine_of(config_of(case, steps))
-    losses, norms = [], []
+    losses, norms, metrics = [], [], []
     for step in range(1, steps + 1):
         result = engine.train_step(batch_of(step, engine.replica, case.dp, case.packed), learning_rate=1e-3, step=step, stop=False)
         losses.append(result.loss)
         norms.append(result.grad_norm)
-    total, count, _ = engine.evaluate(batch_of(steps + 1, engine.replica, case.dp, case.packed))
-    return losses, norms, total / count
+        metrics += result.metrics.values()
+    total, count, measured = engine.evaluate(batch_of(steps + 1, engine.replica, case.dp, case.packed))
+    return losses, norms, total / count, [*metrics, *(value / count for value in measured.values())]
 
 
 def difference(left: Sequence[float], right: Sequence[float]) -> float:
@@ -303,7 +304,7 @@ def measure(chosen: Sequence[Case], steps: int) -> Iterator[dict[str, Any]]:
     for key, members in itertools.groupby(sorted(chosen, key=lambda case: case.together), lambda case: case.together):
         group, began = list(members), time.monotonic()
         results = launch(Path(__file__), "run_cases", group[0].world, group, steps, timeout=1800)
-        for case, (losses, norms, _) in zip(group, results, strict=True):
+        for case, (losses, norms, *_) in zip(group, results, strict=True):
             reference = references.setdefault("plain" if case.variant in SAME_AS_PLAIN else case.variant, (losses, norms))
             yield row(case, (losses, norms), reference, "one process")
             if case.variant == "clipping":

@@ -13,11 +13,16 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.tensor import DTensor
+from torch.nn.functional import cross_entropy
 
 from llmtrain_trainer.checkpoint.writer import Writer
 from llmtrain_trainer.convert.launch import load_script
 from llmtrain_trainer.engines import build_engine
 from llmtrain_trainer.engines.open_checkpoint import open_source
+from llmtrain_trainer.objectives import OBJECTIVES
+from llmtrain_trainer.objectives.causal_lm import CausalLm
+from llmtrain_trainer.objectives.objective import Batch, Loss
 from llmtrain_trainer.stored.source import Source
 
 parity = load_script(Path(__file__).parents[3] / "benchmarks" / "parity.py")
@@ -26,10 +31,38 @@ NAME = "step-00000003-a0-r0"
 Case = dict[str, Any]
 
 
-def traces(cases: Sequence[Case]) -> list[tuple[list[float], list[float], float]]:
-    """(losses, norms, evaluation) of each case."""
-    results: list[tuple[list[float], list[float], float]] = parity.run_cases([parity.Case(**case) for case in cases], 5)
-    return results
+Trace = tuple[list[float], list[float], float, list[float]]
+
+
+class Measuring(CausalLm):
+    """Causal LM that also measures the square of each target's cross entropy."""
+
+    metrics = ("squared",)
+
+    def loss(self, outputs: torch.Tensor, batch: Batch) -> Loss:
+        logits = outputs.detach()
+        logits = logits.full_tensor() if isinstance(logits, DTensor) else logits
+        each = cross_entropy(logits.flatten(0, 1).float(), batch["labels"].flatten(), reduction="none")
+        return super().loss(outputs, batch)._replace(metrics={"squared": (each**2).sum()})
+
+    def loss_of_tokens(self, losses: torch.Tensor, batch: Batch) -> Loss:
+        each = losses.detach().float() * (batch["labels"] != -100)
+        return super().loss_of_tokens(losses, batch)._replace(metrics={"squared": (each**2).sum()})
+
+
+def traces(cases: Sequence[Case]) -> list[Trace]:
+    """(losses, norms, evaluation, metrics) of each case; metrics where it says `measured`."""
+    return [_trace(dict(case)) for case in cases]
+
+
+def _trace(case: Case) -> Trace:
+    plain = OBJECTIVES["pretrain"]
+    OBJECTIVES["pretrain"] = Measuring() if case.pop("measured", False) else plain
+    try:
+        trace: Trace = parity.run_case(parity.Case(**case), 5)
+        return trace
+    finally:
+        OBJECTIVES["pretrain"] = plain
 
 
 def built(case: Case, model_dir: Path) -> Any:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import torch
 
 from llmtrain_trainer.data.columns import LABELS, NO_TARGET
@@ -14,10 +12,10 @@ from llmtrain_trainer.objectives.objective import Batch, Head, Loss
 class CausalLm:
     """Cross entropy of the token that follows; labels [batch, length] are already shifted."""
 
-    columns: Final = (LABELS,)
-    head: Final[Head] = "causalLm"
-    needs_reference: Final = False
-    metrics: Final[tuple[str, ...]] = ()
+    columns: tuple[str, ...] = (LABELS,)
+    head: Head = "causalLm"
+    needs_reference = False
+    metrics: tuple[str, ...] = ()
 
     def loss(self, outputs: torch.Tensor, batch: Batch) -> Loss:
         """outputs: logits [batch, length, vocabulary]."""

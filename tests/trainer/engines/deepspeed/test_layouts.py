@@ -17,6 +17,7 @@ TIED = {"shape": {"tie_word_embeddings": True, "num_key_value_heads": 2, "num_hi
 LORA = {"peft": {"method": "lora", "rank": 4, "alpha": 8.0}}
 HALF = {"training": {"precision": "bf16"}}
 HARD = TIED | {"training": {"gradientClipping": 0.5, "activationCheckpointing": "full"}}
+MEASURED = HARD | {"measured": True}
 DEEPSPEED = {"engine": "deepspeed"}
 ODD = {"shape": {"vocab_size": 513}}
 OFFLOAD = {"more": {"offload": {"optimizer": "cpu", "parameters": "cpu"}}}
@@ -33,7 +34,7 @@ def balanced(parity: ModuleType) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def alone(jobs: Path, balanced: dict[str, Any]) -> dict[str, Any]:
     """What one process of engine native computes."""
-    variants = {"plain": CLIP, "adapters": LORA, "hard": HARD, "packed": {"packed": True}, "odd": ODD, "balanced": balanced}
+    variants = {"plain": CLIP, "adapters": LORA, "hard": MEASURED, "packed": {"packed": True}, "odd": ODD, "balanced": balanced}
     return dict(zip(variants, launch(jobs, "traces", 1, list(variants.values())), strict=True))
 
 
@@ -47,7 +48,7 @@ def compare(jobs: Path, alone: dict[str, Any], world: int, mesh: dict[str, int],
 def test_two_replicas_compute_what_one_process_does_at_every_stage(jobs: Path, alone: dict[str, Any], balanced: dict[str, Any]) -> None:
     stages: list[tuple[str, dict[str, Any]]] = [("plain", CLIP | {"zero_stage": stage}) for stage in range(4)]
     more = [
-        ("hard", HARD | {"zero_stage": 3}),
+        ("hard", MEASURED | {"zero_stage": 3}),
         ("adapters", LORA | {"zero_stage": 3}),
         ("plain", CLIP | OFFLOAD),
         ("balanced", balanced | {"zero_stage": 2}),
@@ -58,8 +59,8 @@ def test_two_replicas_compute_what_one_process_does_at_every_stage(jobs: Path, a
 def test_two_stages_compute_what_one_process_does(jobs: Path, alone: dict[str, Any], balanced: dict[str, Any]) -> None:
     cases = [
         ("plain", CLIP | {"zero_stage": 0}),
-        ("hard", HARD | {"zero_stage": 0}),
-        ("hard", HARD | {"zero_stage": 1}),
+        ("hard", MEASURED | {"zero_stage": 0}),
+        ("hard", MEASURED | {"zero_stage": 1}),
         ("adapters", LORA | {"zero_stage": 1}),
         ("packed", {"packed": True, "zero_stage": 1}),
         ("balanced", balanced | {"zero_stage": 1}),
@@ -69,12 +70,12 @@ def test_two_stages_compute_what_one_process_does(jobs: Path, alone: dict[str, A
 
 def test_two_halves_compute_what_one_process_does(jobs: Path, alone: dict[str, Any]) -> None:
     # ZeRO-3 comes first: a job of its own finds no groups that another engine of the process has set.
-    cases = [("hard", HARD | {"zero_stage": 3}), ("plain", CLIP | {"zero_stage": 0}), ("adapters", LORA | {"zero_stage": 1})]
+    cases = [("hard", MEASURED | {"zero_stage": 3}), ("plain", CLIP | {"zero_stage": 0}), ("adapters", LORA | {"zero_stage": 1})]
     compare(jobs, alone, 2, {"tp": 2}, [*cases, ("odd", ODD | {"zero_stage": 1})])
 
 
 def test_two_by_two_by_two_computes_what_one_process_does(jobs: Path, alone: dict[str, Any]) -> None:
-    cases = [("hard", HARD | {"zero_stage": 1}), ("adapters", LORA | {"zero_stage": 0})]
+    cases = [("hard", MEASURED | {"zero_stage": 1}), ("adapters", LORA | {"zero_stage": 0})]
     compare(jobs, alone, 8, {"pp": 2, "dp": 2, "tp": 2}, cases)
 
 

@@ -93,7 +93,7 @@ def ran(jobs: Path, parity: ModuleType, tmp_path_factory: pytest.TempPathFactory
 def variants(parity: ModuleType) -> dict[str, dict[str, Any]]:
     found: list[dict[str, Any]] = [
         {"training": CLIP},
-        {"shape": TIED | {"num_hidden_layers": 5}, "training": CLIP | {"activationCheckpointing": "full"}},
+        {"shape": TIED | {"num_hidden_layers": 5}, "training": CLIP | {"activationCheckpointing": "full"}, "measured": True},
         {"shape": parity.QWEN3, "training": CLIP},
         {"shape": parity.MIXTRAL, "training": CLIP},
     ]

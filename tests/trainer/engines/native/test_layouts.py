@@ -18,6 +18,7 @@ LORA = {"method": "lora", "rank": 4, "alpha": 8.0}
 PLAIN: dict[str, Any] = {"training": CLIP}
 ADAPTERS: dict[str, Any] = {"peft": LORA}
 HARD: dict[str, Any] = {"training": CLIP | {"activationCheckpointing": "full"}, "shape": TIED}
+MEASURED: dict[str, Any] = HARD | {"measured": True}
 ODD: dict[str, Any] = {"training": CLIP, "shape": {"vocab_size": 513}}
 PACKED: dict[str, Any] = {"packed": True}
 
@@ -25,7 +26,7 @@ PACKED: dict[str, Any] = {"packed": True}
 @pytest.fixture(scope="module")
 def alone(jobs: Path) -> dict[str, Any]:
     """What one process computes."""
-    variants = {"plain": PLAIN, "adapters": ADAPTERS, "hard": HARD | {"training": CLIP}, "packed": PACKED, "odd": ODD}
+    variants = {"plain": PLAIN, "adapters": ADAPTERS, "hard": MEASURED | {"training": CLIP}, "packed": PACKED, "odd": ODD}
     bf16 = {"training": {"precision": "bf16"}}
     traces = launch(jobs, "traces", 1, [*variants.values(), bf16])
     return dict(zip([*variants, "bf16"], traces, strict=True))
@@ -41,8 +42,8 @@ def test_two_ranks_compute_what_one_does(jobs: Path, alone: dict[str, Any]) -> N
         ("plain", PLAIN | {"dp": 2}),
         ("plain", PLAIN | {"dp": 2, "zero_stage": 0}),
         ("adapters", ADAPTERS | {"tp": 2}),
-        ("hard", HARD | {"pp": 2}),
-        ("hard", HARD | {"tp": 2}),
+        ("hard", MEASURED | {"pp": 2}),
+        ("hard", MEASURED | {"tp": 2}),
         ("packed", PACKED | {"pp": 2, "virtual": 2}),
         ("odd", ODD | {"tp": 2}),
     ]
@@ -79,7 +80,7 @@ def test_bf16_agrees_with_one_process_within_its_rounding(jobs: Path, alone: dic
 
 def test_two_by_two_by_two_computes_what_one_process_does(jobs: Path, alone: dict[str, Any]) -> None:
     mesh = {"pp": 2, "dp": 2, "tp": 2}
-    hard, adapters = launch(jobs, "traces", 8, [HARD | mesh, ADAPTERS | mesh])
+    hard, adapters = launch(jobs, "traces", 8, [MEASURED | mesh, ADAPTERS | mesh])
     assert_equal(hard, alone["hard"])
     assert_equal(adapters, alone["adapters"])
 
