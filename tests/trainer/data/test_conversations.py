@@ -238,9 +238,28 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         {},
         "messages[1] has content part 1 of type image_url: models are trained on text alone",
     ),
-    ({"messages": [user(["x"]), assistant("y")]}, {}, 'messages[1] has content part 1 that is a str, not {"type": "text"'),
-    ({"messages": [user({"a": 1}), assistant("y")]}, {}, "messages[1] has content that is a dict, not text or a list of text parts"),
-    ({"messages": [user("x"), assistant(None, tool_calls=[{"id": "1"}])]}, {}, "messages[2] has a tool call that is a dict without a name"),
+    ({"messages": [user(["x"]), assistant("y")]}, {}, 'messages[1] has content part 1 that is text, not {"type": "text"'),
+    ({"messages": [user({"a": 1}), assistant("y")]}, {}, "messages[1] has content that is an object, not text or a list of text parts"),
+    (
+        {"messages": [user("x"), assistant(None, tool_calls=[{"id": "1"}])]},
+        {},
+        "messages[2] has a tool call that is an object without a name",
+    ),
+    (
+        {"messages": [user([{"type": "thinking", "thinking": "x"}])]},
+        {},
+        'type thinking, not {"type": "text", "text": ...}. Write its text as reason',
+    ),
+    (
+        {"messages": [user("x"), {"role": "assistant", "text": "y"}]},
+        {},
+        "messages[2] has no content (found role, text). Write what the turn says",
+    ),
+    (
+        {"messages": [*SPOKEN, user("x"), {"role": "gpt", "content": "y"}]},
+        {},
+        "some answers of the conversation have role assistant and some role gpt",
+    ),
     ({"messages": SPOKEN, "tools": ["get"]}, {}, "tools is a list, not a list of objects"),
     ({"messages": SPOKEN, "images": ["a.png"]}, {}, "column images holds what is not text"),
     ({"messages": SPOKEN, "system": "Be brief."}, {}, "column system holds a part of the prompt"),
@@ -262,6 +281,11 @@ def test_what_cannot_be_trained_on_is_refused_with_row_and_place(values: dict[st
         kinds.encode(kinds.CHATML, values, **dataset)
     assert message in str(raised.value)
     assert "f row 1" in str(raised.value)
+
+
+def test_turns_of_a_role_that_no_template_knows_are_told_of() -> None:
+    row = {"messages": [user("x"), assistant("y"), {"role": "critic", "content": "no"}, assistant("z")]}
+    assert found("chatml", row)["other role:critic"] == 1
 
 
 def test_the_way_out_of_a_refused_column_works() -> None:

@@ -128,14 +128,14 @@ BAD_ROWS = [
     (
         {"text": 5},
         {},
-        "f row 3: column text is a int, not text. Correct the row, or set dataset[0].columns.text to another column.",
+        "f row 3: column text is a number, not text. Correct the row, or set dataset[0].columns.text to another column.",
     ),
     ({"text": None}, {}, "column text is empty, not text"),
-    ({"messages": "hi"}, {"format": "messages"}, "column messages is a str, not a list of {role, content}"),
+    ({"messages": "hi"}, {"format": "messages"}, "column messages is text, not a list of {role, content}"),
     (
         {"messages": [{"role": "user"}, "x"]},
         {"format": "messages"},
-        "messages[2] is a str, not an object with role and content",
+        "messages[2] is text, not an object with role and content",
     ),
     (
         {"messages": [*TURNS[:2], {"role": "bot", "content": "four"}]},

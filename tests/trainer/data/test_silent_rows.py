@@ -100,7 +100,7 @@ def test_a_column_that_a_row_leaves_out_is_null_as_it_is_in_a_table(job: Job, ki
 def test_one_row_that_cannot_be_used_ends_the_job_with_its_place(job: Job, kind: str, format_: str) -> None:
     bad: list[dict[str, Any]] = [{**FORMATS[format_], LEARNED[format_]: 5}]
     rows = bad * 9 if kind == "parquet" else [FORMATS[format_]] * 9 + bad
-    with pytest.raises(BadData, match=rf"rows\.{kind} row {1 if kind == 'parquet' else 10}: column {LEARNED[format_]} is a int, not"):
+    with pytest.raises(BadData, match=rf"rows\.{kind} row {1 if kind == 'parquet' else 10}: column {LEARNED[format_]} is a number, not"):
         job.prepare(job_on(job, kind, format_, rows))
 
 

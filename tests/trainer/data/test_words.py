@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import chat_kinds as kinds
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from small_job import Job, config_of, sentence
 
@@ -79,6 +82,34 @@ UNREADABLE: dict[str, tuple[str, str, dict[str, Any], str]] = {
     "unknown": ("a.jsonl", '{"x": "q", "y": "a"}\n', {}, "(found x, y). Set dataset[0].columns.text to the column that holds it."),
     "pairs as messages": ("a.csv", PAIRS, {"format": "messages"}, "Set dataset[0].format to promptCompletion."),
     "messages as text": ("a.jsonl", '{"messages": [{"role": "user", "content": "q"}]}\n', {}, "Set dataset[0].format to messages."),
+    "single messages": (
+        "a.json",
+        '[{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]',
+        {"format": "messages"},
+        'it is a single message, not a row with a conversation. Write each conversation as {"messages": [...]} around its messages.',
+    ),
+    "text before messages": (
+        "a.jsonl",
+        '{"prompt": "q", "completion": [{"role": "assistant", "content": "a"}]}\n',
+        {"format": "promptCompletion"},
+        "column completion is a list, not text. Write prompt and completion both as text, or both as lists of {role, content}.",
+    ),
+    "rows in a text file": (
+        "part-00000",
+        LINES,
+        {},
+        "its first line is a row with column text, and a file of this name is read as one text",
+    ),
+    "rows in a .txt": ("a.txt", "\n" + LINES, {}, "End its name in .jsonl."),
+    "binary text": ("a.txt", "GIF89a\0\1 and so on", {}, "it is binary (it has NUL characters), not text"),
+    "pointer": (
+        "a.txt",
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+        {},
+        "it is a pointer of Git LFS, not the file itself",
+    ),
+    "pointer of rows": ("a.jsonl", "version https://git-lfs.github.com/spec/v1\n", {}, "Fetch the file, such as with git lfs pull."),
+    "not packed": ("a.jsonl.gz", LINES, {}, "remove .gz from its name if it is not packed"),
     "python in csv": (
         "a.csv",
         "messages\n\"[{'role': 'user'}]\"\n",
@@ -98,6 +129,50 @@ def test_data_in_another_form_is_told_its_form_and_the_way_out(job: Job, name: s
     said = refusal(job, config)
     assert message in said
     assert "sequenceLength" not in said
+
+
+OTHER_KINDS: dict[str, tuple[Callable[[bytes], bytes], str, str]] = {
+    "gzip": (gzip.compress, "a.jsonl.gz", "what is in a.jsonl is packed with gzip. End its name in .gz, such as a.jsonl.gz."),
+    "zstd": (lambda data: bytes(pa.Codec("zstd").compress(data, asbytes=True)), "a.jsonl.zst", "packed with zstd. End its name in .zst"),
+    "parquet": (
+        lambda _: parquet({"text": [row["text"] for row in ROWS]}),
+        "a.parquet",
+        "a.jsonl is a parquet file. End its name in .parq",
+    ),
+}
+
+
+def parquet(columns: dict[str, list[Any]] | pa.Table) -> bytes:
+    out = io.BytesIO()
+    pyarrow.parquet.write_table(columns if isinstance(columns, pa.Table) else pa.table(columns), out)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("name", OTHER_KINDS)
+def test_a_file_of_another_kind_than_its_name_says_is_read_once_it_has_the_name_of_the_message(job: Job, name: str) -> None:
+    make, right, message = OTHER_KINDS[name]
+    path = job.root / "a.jsonl"
+    path.write_bytes(make(LINES.encode()))
+    assert message in refusal(job, config_of([{"source": f"file://{path}"}]))
+    path.rename(job.root / right)
+    assert job.prepare(config_of([{"source": f"file://{job.root / right}"}])).datasets[0].train.documents == 60
+
+
+def test_of_two_columns_of_one_name_in_a_parquet_file_none_is_taken(job: Job) -> None:
+    path = job.root / "a.parquet"
+    path.write_bytes(parquet(pa.table([pa.array(["a"] * 9), pa.array(["b"] * 9)], names=["text", "text"])))
+    assert "its schema names column text twice. Give each column a name of its own." in refusal(
+        job, config_of([{"source": f"file://{path}"}])
+    )
+    path.write_bytes(parquet({"text": [b"a"] * 9}))
+    assert "column text is binary data, not text. Write the column as strings" in refusal(job, config_of([{"source": f"file://{path}"}]))
+
+
+def test_marks_of_a_missing_value_in_a_csv_file_are_told_of_and_the_index_of_pandas_is_not(job: Job) -> None:
+    lines = "".join(f"{i},{'NaN' if i < 3 else row['text'].strip()}\n" for i, row in enumerate(ROWS))
+    job.prepare(config_of([{"source": put(job, "a.csv", ",text\n" + lines)}]))
+    (said,) = [line for line in told(job.run) if not line.startswith("The data has")]
+    assert said.startswith("dataset[0]: 3 rows of CSV files have only NaN in a column, which is trained on as that text")
 
 
 @pytest.mark.parametrize("separator", [";", "\t", "|"])

@@ -293,8 +293,8 @@ def _check_enough(config: TrainerConfig, samples: int, validation: Sequence[SetS
     size, length = config.training.global_batch_size, config.training.sequence_length
     if samples < size and not any(dataset.streaming for dataset in config.dataset):
         rule = f"the data makes {samples} rows of {length} tokens, fewer than one global batch"
-        more = "or a smaller sequenceLength" if config.task == "pretrain" else "or packing: false" if config.training.packing else ""
-        raise BadData("training.globalBatchSize", size, rule, f"Give more data, a smaller globalBatchSize {more}".rstrip())
+        more = ", a smaller sequenceLength" if config.task == "pretrain" else ", packing: false" if config.training.packing else ""
+        raise BadData("training.globalBatchSize", size, rule, f"Give more data{more} or a smaller globalBatchSize")
     if validation and not any(stats.rows for stats in validation):
         rule = f"the {sum(s.documents for s in validation)} documents held back make no row of {length} tokens"
         raise BadData("evaluation.split", config.evaluation and config.evaluation.split, rule, "Raise it, or give evaluation.dataset")

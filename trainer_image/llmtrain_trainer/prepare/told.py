@@ -39,6 +39,10 @@ _SENTENCES: dict[str, Sentence] = {
         f"{field}: {count} answers have both text and tool calls, of which the chat template writes the calls alone"
     ),
     "no answer": lambda field, _, count: f"{field}: {count} conversations have no turn with role assistant: nothing of them is learned",
+    "other role": lambda field, names, count: (
+        f"{field}: {count} conversations have turns of other roles than user, assistant, system and tool ({names}): they are shown as the "
+        "chat template writes them, and not learned"
+    ),
     "empty answer": lambda field, _, count: f"{field}: {count} answers are empty and are not learned",
     "answer changed": lambda field, _, count: f"{field}: the chat template writes {count} answers otherwise than they stand in the data",
     "unmarked answer": lambda field, _, count: (

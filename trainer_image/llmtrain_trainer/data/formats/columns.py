@@ -11,13 +11,14 @@ from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.sources.dataset import MEDIA, PART_OF_PROMPT, Row, optional_columns, wanted_columns
 
 _ABOUT_THE_ROW = re.compile(
-    r"(.*_)?(id|ids|idx|uuid|guid|index|hash|md5|sha\d*|digest|key)|__index_level_\d+__|(num|n|len|avg|max|min|mean|total)_.*|.*_(count|score|len|length|tokens|name|time|at|date|path|url|type|ratio|prob)"
+    r"|unnamed: \d+|(.*_)?(id|ids|idx|uuid|guid|index|hash|md5|sha\d*|digest|key)|__index_level_\d+__"
+    r"|(num|n|len|avg|max|min|mean|total)_.*|.*_(count|score|len|length|tokens|name|time|at|date|path|url|type|ratio|prob)"
     r"|(source|sources|origin|url|uri|link|meta|metadata|extra|info|timestamp|time|date|created|updated|dump|version|revision"
     r"|lang|language|license|licence|score|scores|rating|quality|difficulty|length|tokens|size|category|categories|topic|topics|tag|tags"
     r"|domain|type|kind|task|dataset|subset|split|config|file|filename|path|repo|repository|author|model|generator|seed|stars|ext)",
     re.IGNORECASE,
 )
-"""Names of columns that say something about a document, not in it."""
+"""Names of columns that say something about a document, not in it. pandas writes its index without a name."""
 
 
 def check_columns(field: str, dataset: Dataset, row: Row) -> dict[str, int]:

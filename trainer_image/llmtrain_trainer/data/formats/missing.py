@@ -42,6 +42,10 @@ def known_form(field: str, dataset: Dataset, row: Row) -> BadData | None:
     turns = values.get("conversations")
     if isinstance(turns, list) and turns and is_sharegpt(turns[0]):
         return BadData(f"{field}.source", row.place, f"conversations[1] {SHAREGPT}", SHAREGPT_WAY_OUT)
+    if dataset.format == "messages" and isinstance(values.get("role"), str) and "content" in values:
+        rule = "it is a single message, not a row with a conversation"
+        way_out = f'Write each conversation as {{"{dataset.columns.messages}": [...]}} around its messages'
+        return BadData(f"{field}.source", row.place, rule, way_out)
     if {"instruction", "input", "output"} <= values.keys():
         rule = f"it is in Alpaca's form (instruction, input, output), which format {dataset.format} does not read"
         way_out = "Write instruction and input as one column prompt and output as column completion, with format promptCompletion"

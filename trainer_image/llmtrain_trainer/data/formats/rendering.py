@@ -53,6 +53,9 @@ _OWN_WORDS = ("assistant", "system", "developer")
 _OTHERS = {"user", "system", "developer", "tool"}
 """Roles that no answer has: a conversation of these alone has none, and does not call it otherwise."""
 
+_ANSWERS = {"assistant", "gpt", "model", "bot", "chatbot", "ai", "chatgpt", "bard", "claude"}
+"""What others call the role whose turns are learned, in lower case."""
+
 _SAYS_NOTHING = {"role", "content", "tool_calls", "tool_call_id", "id", "index", "timestamp", "created_at", "model", "finish_reason"}
 _SAYS_NOTHING |= {"reasoning_content", "thinking", "reasoning"}  # counted where the answer is located
 
@@ -132,9 +135,10 @@ class Renderer:
                 return Rendered(text="", answers=(), eos=False, found=Counter({"no answer": 1}))
             rule = f"the conversation has no turn with role assistant to learn (found {roles})"
             raise BadData(f"{self._field}.source", row.place, rule, "Leave it out, or name the role assistant")
+        others = Counter({f"other role:{role}": 1 for role in self._other_roles(row, turns[learn_from:])})
         chat = self._chat(row, turns)
         located = self._located(row, chat, {i for i in spoke if turns[i].learned})
-        found = located.found + self._unread(chat, located.text)
+        found = located.found + self._unread(chat, located.text) + others
         found["built-in template"] += self._built_in
         found["today"] += self._template.asks_for_today(chat)
         inside = self._control.guards_in(located.text)
@@ -147,6 +151,15 @@ class Renderer:
         if inside:
             text, answers = self._control.released(text, answers)
         return Rendered(text=text, answers=answers, eos=not ended, guarded=bool(inside), found=found)
+
+    def _other_roles(self, row: Row, turns: Sequence[Turn]) -> set[str]:
+        """Roles beside those that chat templates know. Raises BadData for one that seems to be an answer's: it would not be learned."""
+        others = {turn.message["role"] for turn in turns} - _OTHERS - {"assistant"}
+        for role in sorted(others):
+            if role.strip().casefold() in _ANSWERS:
+                rule = f"some answers of the conversation have role assistant and some role {role}, of which the latter are not learned"
+                raise BadData(f"{self._field}.source", row.place, rule, "Name the role of all answers assistant")
+        return others
 
     def _chat(self, row: Row, turns: Sequence[Turn]) -> Chat:
         tools = read_tools(self._field, row, self._dataset.columns.tools, _tools(self._dataset, row))
@@ -230,8 +243,12 @@ def _string(field: str, dataset: Dataset, row: Row, key: str) -> str:
     if isinstance(value, str):
         return value
     rule = f"column {column} is {described(value)}, not text"
-    if isinstance(value, list) and value and isinstance(value[0], dict):
+    if isinstance(value, list) and value and isinstance(value[0], dict) and key != "text":
+        way_out = "Write prompt and completion both as text, or both as lists of {role, content}"
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
         way_out = f"Set {field}.format to messages and {field}.columns.messages to {column}, if it holds conversations"
+    elif isinstance(value, bytes):
+        way_out = "Write the column as strings, such as with pyarrow's cast(pyarrow.string())"
     elif isinstance(value, dict):
         way_out = f"Write an object for each row (pandas: orient='records'), or set {field}.columns.{key} to another column"
     elif isinstance(value, list) and value and isinstance(value[0], str):

@@ -23,6 +23,16 @@ _TAKEN |= {"tokenize", "padding", "truncation", "max_length", "return_tensors", 
 _TAKEN |= {"tokenizer_kwargs", "sanitize_control_tokens", "conversations"}
 _TEXT = ("text", "input_text", "output_text")
 _NOT_TEXT = ("image", "audio", "video", "file", "document")
+_ELSEWHERE = {
+    "thinking": "Write its text as reasoning_content of the message",
+    "reasoning": "Write its text as reasoning_content of the message",
+    "tool_use": "Write it as an item of tool_calls of the message",
+    "tool_call": "Write it as an item of tool_calls of the message",
+    "tool_result": "Write it as a message with role tool",
+}
+"""Types of content parts that have a place of their own in a message, and where."""
+_ABOUT_THE_TURN = {"role", "name", "id", "tool_call_id", "model", "finish_reason", "created_at", "timestamp", "refusal"}
+_REASONING = {"reasoning_content", "thinking", "reasoning"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +103,13 @@ def from_json(value: Any) -> Any:
 
 def described(value: Any) -> str:
     """What a value is, for a message."""
-    return "empty" if value is None or value == [] else f"a {type(value).__name__}"
+    if value is None or value == []:
+        return "empty"
+    return next((name for kind, name in _NAMES.items() if isinstance(value, kind)), f"a {type(value).__name__}")
+
+
+_NAMES = {bool: "true or false", int: "a number", float: "a number", str: "text", bytes: "binary data", dict: "an object", list: "a list"}
+"""Kinds of values as JSON calls them; bool is an int too, so it comes first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +131,20 @@ def _turn(place: _Place, message: Any) -> Turn:
     if not isinstance(message, dict) or not isinstance(message.get("role"), str):
         raise place.wrong(f"is {described(message)}, not an object with role and content")
     kept = {key: value for key, value in message.items() if value is not None and key not in ("content", *LEARNED)}
+    _check_content(place, message)
     calls = _tool_calls(place, kept.pop("tool_calls", None), kept.pop("function_call", None))
     role = "tool" if kept["role"] == "function" else kept["role"]
     kept = {**kept, "role": role, "content": _text(place, message.get("content")), **({"tool_calls": calls} if calls else {})}
     return Turn(kept, _learned(place, message) and role == "assistant")
+
+
+def _check_content(place: _Place, message: Mapping[str, Any]) -> None:
+    """A turn without content that says something under another key is no empty turn."""
+    if "content" in message or any(message.get(key) for key in ("tool_calls", "function_call", *_REASONING)):
+        return
+    texts = [key for key, value in message.items() if key not in _ABOUT_THE_TURN and isinstance(value, str) and value.strip()]
+    if texts:
+        raise place.wrong(f"has no content (found {', '.join(message)})", f"Write what the turn says as content (perhaps it is {texts[0]})")
 
 
 def _learned(place: _Place, message: Mapping[str, Any]) -> bool:
@@ -150,7 +176,8 @@ def _part(place: _Place, number: int, part: Any) -> str:
             rule = f"has content part {number} of type {kind}: models are trained on text alone here"
             raise place.wrong(rule, "Leave the row out, or keep its text parts only")
     found = f"of type {part['type']}" if isinstance(part, dict) and "type" in part else described(part)
-    raise place.wrong(f'has content part {number} that is {found}, not {{"type": "text", "text": ...}}', "Write it as a text part")
+    way_out = _ELSEWHERE.get(str(part.get("type")), "Write it as a text part") if isinstance(part, dict) else "Write it as a text part"
+    raise place.wrong(f'has content part {number} that is {found}, not {{"type": "text", "text": ...}}', way_out)
 
 
 def _tool_calls(place: _Place, calls: Any, call: Any) -> list[dict[str, Any]]:

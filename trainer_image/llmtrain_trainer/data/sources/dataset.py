@@ -132,6 +132,7 @@ def _rows(field: str, dataset: Dataset, file: File, counted: Reading, *, beside:
             for row in _known(dataset, file, reader_of(file)(asked, file, stream), counted, beside=beside and not file.asked):
                 counted.rows += 1
                 done += 1
+                counted.add_missing(row, columns if file.kind == "csv" else ())
                 if says_nothing(dataset, row, counted.columns):
                     counted.silent += 1
                     counted.first_silent = counted.first_silent or row.place
@@ -171,8 +172,12 @@ def _unreadable(field: str, place: str, file: File, error: Exception) -> BadData
     if isinstance(error, UnfitFileError):
         return BadData(field, place, str(error), "Check the file; one that is right can be unpacked first, or be left out with a glob")
     if file.packing is not None:
-        return judged(error, field, place, "it cannot be decompressed to its end", "Write the file again")
+        return judged(error, field, place, "it cannot be decompressed to its end", _write_again(file))
     return judged(error, field, place, "it cannot be read", "Check the file, or leave it out with a glob")
+
+
+def _write_again(file: File) -> str:
+    return f"Write the file again, or remove .{file.packing} from its name if it is not packed"
 
 
 def _whole_text(row: Row, columns: Sequence[str], counted: Reading) -> Row:

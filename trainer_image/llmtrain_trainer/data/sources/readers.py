@@ -15,6 +15,7 @@ from typing import IO, Any
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.blame import first_line, may_pass
 from llmtrain_trainer.data.sources.arrow import left_out, without_nulls
+from llmtrain_trainer.data.sources.disguised import no_text, other_kind
 from llmtrain_trainer.data.sources.files import MOST_TIMES, UNPACKED_FREELY, File, UnfitFileError
 
 LONGEST_DOCUMENT = 4 << 30
@@ -75,7 +76,10 @@ def read_text(asked: Asked, file: File, stream: IO[bytes]) -> Iterator[Row]:
     if asked.text is None:
         way_out = "Use .jsonl, .json, .csv or .parquet, or set format: text"
         raise BadData(f"{asked.field}.format", asked.format, f"{file.uri} is a text file without columns", way_out)
-    yield Row(file.uri, {asked.text: _decoded(asked, file.uri, _whole(asked, file, stream))})
+    text = _decoded(asked, file.uri, _whole(asked, file, stream))
+    if (why := no_text(text, asked.text)) is not None:
+        raise _bad(asked, file.uri, *why)
+    yield Row(file.uri, {asked.text: text})
 
 
 def read_jsonl(asked: Asked, file: File, stream: IO[bytes]) -> Iterator[Row]:
@@ -139,6 +143,7 @@ def read_parquet(asked: Asked, file: File, stream: IO[bytes]) -> Iterator[Row]:
     try:
         table = pyarrow.parquet.ParquetFile(whole)
         there = set(table.schema_arrow.names)
+        _check_once(asked, file, "its schema", table.schema_arrow.names)
         wanted = dict.fromkeys((*asked.columns, *asked.where_there))
         columns = [name for name in wanted if name in there] if set(asked.columns) <= there else None
         unread = tuple(left_out(table, columns)) if columns else ()
@@ -208,9 +213,14 @@ def _check_header(asked: Asked, file: File, names: Sequence[str]) -> None:
         rule = f"its first line names no columns (found {first_line(ValueError(','.join(names)))})"
         way_out = f"Put a line with the names of the columns first: {','.join(asked.columns)}"
         raise _bad(asked, file.uri, rule, way_out)
+    _check_once(asked, file, "its header", names)
+
+
+def _check_once(asked: Asked, file: File, where: str, names: Sequence[str]) -> None:
+    """Of two columns of one name only one would be read."""
     twice = [name for name, count in Counter(names).items() if count > 1 and name in asked.columns]
     if twice:
-        raise _bad(asked, file.uri, f"its header names column {twice[0]} twice", "Give each column a name of its own")
+        raise _bad(asked, file.uri, f"{where} names column {twice[0]} twice", "Give each column a name of its own")
 
 
 def _is_value(name: str) -> bool:
@@ -222,6 +232,8 @@ def _lines(asked: Asked, file: File, stream: IO[bytes]) -> Iterator[tuple[int, s
     """Numbered from 1, with their ends. A carriage return alone ends a line too."""
     number = 0
     while raw := stream.readline(LONGEST_LINE + 1):
+        if not number and (why := other_kind(raw, file)) is not None:
+            raise _bad(asked, file.uri, *why)
         if len(raw) > LONGEST_LINE:
             rule = f"the line is longer than {LONGEST_LINE >> 30} GiB"
             raise _bad_row(asked, file, number + 1, rule, "Check that the file has a row a line")
@@ -232,6 +244,8 @@ def _lines(asked: Asked, file: File, stream: IO[bytes]) -> Iterator[tuple[int, s
 
 def _whole(asked: Asked, file: File, stream: IO[bytes]) -> bytes:
     content = stream.read(LONGEST_DOCUMENT + 1)
+    if file.kind != "parquet" and (why := other_kind(content, file)) is not None:
+        raise _bad(asked, file.uri, *why)
     if len(content) > LONGEST_DOCUMENT:
         rule = f"it is larger than {LONGEST_DOCUMENT >> 30} GiB, and a {file.kind or 'text'} file is read as a whole"
         raise _bad(asked, file.uri, rule, "Cut it into several files, or write it as .jsonl with a document a line")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from llmtrain_trainer.data.sources.local_files import in_words
 from llmtrain_trainer.data.sources.readers import Row
+
+MISSING_MARKS = {"NaN", "nan", "NA", "N/A", "#N/A", "<NA>", "null", "NULL", "None"}
+"""What pandas and others write into a field without a value; a CSV file has no other way than to leave it empty."""
 
 
 @dataclass(slots=True)
@@ -31,7 +35,14 @@ class Reading:
     halves: int = 0
     """Rows in which one half of a surrogate pair stood alone: JSON can write that, text cannot hold it."""
 
+    missing: Counter[str] = field(default_factory=Counter)
+    """Marks such as NaN that stand alone in a column that is read of a CSV file, with the number of rows."""
+
     empty_files: int = 0
+
+    def add_missing(self, row: Row, columns: Sequence[str]) -> None:
+        """Count a row of which a column says only that it has no value, as other programs write that."""
+        self.missing.update({value for column in columns if (value := row.values.get(column)) in MISSING_MARKS})
 
     def sentences(self, field: str) -> Iterator[str]:
         """For whoever started the job."""
@@ -50,6 +61,12 @@ class Reading:
         if self.halves:
             rows = "row holds" if self.halves == 1 else "rows hold"
             said["halves"] = f"{field}: {self.halves} {rows} halves of surrogate pairs; each half became U+FFFD."
+        if self.missing:
+            marks = ", ".join(sorted(self.missing))
+            said["missing"] = (
+                f"{field}: {self.missing.total()} rows of CSV files have only {marks} in a column, which is trained on as that text; leave "
+                "fields empty that have no value."
+            )
         if self.empty_files:
             said["empty"] = f"{field}: {self.empty_files} {'file is' if self.empty_files == 1 else 'files are'} empty."
         return said
