@@ -86,3 +86,13 @@ class Peft(Strict):
         "all-linear",
     )
     """Names of linear layers (their last path part, such as q_proj). all-linear means every linear layer but the output head."""
+
+    @property
+    def rank_stabilized(self) -> bool:
+        """Whether the update is scaled by the square root of the rank: peft's use_rslora."""
+        return self.method == "rslora"
+
+    @property
+    def scale(self) -> float:
+        """Factor of the product of both matrices in the update."""
+        return self.alpha / (self.rank**0.5 if self.rank_stabilized else self.rank)

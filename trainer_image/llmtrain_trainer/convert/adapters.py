@@ -36,7 +36,7 @@ def write_adapter(config: TrainerConfig, weights: Source, model_dir: Path, direc
 
 def _check(peft: Peft, uri: str, stored: dict[str, object]) -> None:
     """The same factors with another scale are another model, and their shapes do not tell."""
-    wanted = {"r": peft.rank, "lora_alpha": peft.alpha, "use_rslora": peft.method == "rslora"}
+    wanted = {"r": peft.rank, "lora_alpha": peft.alpha, "use_rslora": peft.rank_stabilized}
     for key, value in wanted.items():
         if stored.get(key, False) != value:
             raise BadData(

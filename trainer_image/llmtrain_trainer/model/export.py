@@ -137,6 +137,5 @@ def _merged(weights: Weights, name: str, config: TrainerConfig, transposed: bool
     narrow, wide = (weights.take(f"{stem}.lora_{factor}.default.weight") for factor in "AB")
     if weight is None or narrow is None or wide is None:
         return None
-    scale = config.peft.alpha / (config.peft.rank**0.5 if config.peft.method == "rslora" else config.peft.rank)
-    update = scale * (wide @ narrow)
+    update = config.peft.scale * (wide @ narrow)
     return weight + (update.T if transposed else update)
