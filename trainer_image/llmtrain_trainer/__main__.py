@@ -1,4 +1,4 @@
-"""Command line of the trainer image: the agent of a node, and its parts one by one. What a command needs is imported by it alone."""
+"""Command line of the trainer image: the agent of a node, and its parts one by one. Each command imports only what it needs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="llmtrain-trainer", description="What runs in a training pod of llmtrain.")
+    parser = argparse.ArgumentParser(prog="llmtrain-trainer", description="The program that runs in a training pod of llmtrain.")
     commands = parser.add_subparsers(dest="command", required=True)
 
     agent = commands.add_parser("agent", help="run a node: prepare, train, checkpoint, publish")
@@ -33,11 +33,13 @@ def _parser() -> argparse.ArgumentParser:
         help="address of /metrics, /status and /healthz (default: localhost; :: in a pod, which is every one)",
     )
     agent.add_argument("--port", type=int, default=0, help="their port (default: a free one, which port.json in the run directory names)")
-    agent.add_argument("--grace", type=float, default=300.0, metavar="SECONDS", help="from SIGTERM to giving up saving (default: 300)")
+    agent.add_argument(
+        "--grace", type=float, default=300.0, metavar="SECONDS", help="time to save a checkpoint after SIGTERM (default: 300)"
+    )
 
-    agent.add_argument("--echo", action="store_true", help="repeat the ranks' logs on standard output, each line with its rank in front")
+    agent.add_argument("--echo", action="store_true", help="repeat the ranks' logs on standard output, each line prefixed with its rank")
 
-    prepare = commands.add_parser("prepare", help="fetch the model, make the tokenizer, tokenise the data; train nothing")
+    prepare = commands.add_parser("prepare", help="download the model, make the tokenizer and tokenise the data, without training")
     _job_arguments(prepare)
 
     checkpoints = commands.add_parser("checkpoints", help="list the checkpoints of a destination, or read and verify them")
@@ -56,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="write report.html and loss.png from run directories")
     report.add_argument("--run-dir", type=Path, required=True, help="run directory of node 0")
     report.add_argument("--node-dir", type=Path, action="append", default=[], help="run directory of another node; may be given again")
-    report.add_argument("--out", type=Path, help="where to (default: report/ in the run directory)")
+    report.add_argument("--out", type=Path, help="directory to write to (default: report/ in the run directory)")
     return parser
 
 
@@ -67,7 +69,7 @@ def _job_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _agent(options: argparse.Namespace) -> NoReturn:
-    """Ends the process at once: to take torch apart costs a second, and threads that still send a save nobody waits for would be joined."""
+    """Exit at once: tearing torch down takes a second, and threads that still upload a save nobody waits for would be joined."""
     from llmtrain_trainer.agent.node import Options, run_node
 
     code = run_node(

@@ -17,7 +17,7 @@ from llmtrain_trainer.config import Dataset
 def test_a_field_is_explained_with_type_meaning_and_default() -> None:
     lines = explanation("spec.training.microBatchSize")
     assert lines[0].startswith("spec.training.microBatchSize: integer, at least 1")
-    assert "Sequences a forward pass" in lines[2]
+    assert "Sequences per forward pass" in lines[2]
     assert lines[3] == "  Default: 1"
 
 

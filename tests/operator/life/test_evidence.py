@@ -74,6 +74,6 @@ def test_pods_that_run_are_counted_and_the_others_listed_with_what_is_the_matter
 
 
 def test_the_way_out_names_the_job_and_the_rank(w: Any) -> None:
-    assert remedy("RankFailed", "demo", 3) == "Look at what the rank said last: `llmtrain logs demo --rank 3`."
-    assert remedy("RankFailed", "demo") == "Look at what the rank said last: `llmtrain logs demo`."
+    assert remedy("RankFailed", "demo", 3) == "Read the end of the rank's log: `llmtrain logs demo --rank 3`."
+    assert remedy("RankFailed", "demo") == "Read the end of the rank's log: `llmtrain logs demo`."
     assert remedy("Training", "demo") is None

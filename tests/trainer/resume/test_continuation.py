@@ -65,7 +65,7 @@ def test_a_finished_run_is_not_called_complete_with_what_it_never_trained_with(r
     else:
         sentence = "spec.training.schedule.warmupSteps is 5 and was 0" if "schedule" in training else sentence
         assert found.refused is not None and sentence in found.refused
-        assert "Raise spec.training.maxSteps to train on, or train anew with another" in found.refused
+        assert "Raise spec.training.maxSteps to continue training, or train from step 0 with another" in found.refused
 
 
 def test_a_finished_run_is_finished_again(runs: Runs) -> None:
@@ -107,7 +107,8 @@ def test_what_makes_another_model_is_refused(runs: Runs, before: dict[str, Any],
         found = runs.go_on(manifest, runs.config(**before | now))
     assert found.refused is not None and clause in found.refused
     assert (
-        "Put back what was, or train anew with another spec.checkpoint.destination or with spec.checkpoint.resume: none." in found.refused
+        "Restore the earlier values, or train from step 0 with another spec.checkpoint.destination or with spec.checkpoint.resume: none."
+        in found.refused
     )
 
 
@@ -156,7 +157,7 @@ def test_a_dataset_that_stays_goes_on_where_it_was_beside_one_that_is_new(runs: 
     more = [*runs.text, {"source": runs.job.text_file("more.jsonl", 50, 500), "weight": 3}]
     found = runs.go_on(manifest, runs.config(dataset=more, **kept))
     assert [part.before for part in found.course.parts] == [24, 0]
-    assert "1 of 2 datasets go on where they were, 1 begin with their first sample." in found.told[0]
+    assert "1 of 2 datasets continue where they stopped, 1 start with their first sample." in found.told[0]
     again = found.course.followed_by(runs.job.prepare(runs.config(**kept)).course(1), 24 + 40)
     assert (again.start, again.parts[0].before, again.parts[0].key) == (64, 34, 0), "a quarter of 40 samples came from it"
 
@@ -166,7 +167,7 @@ def test_other_data_in_the_same_file_is_told(runs: Runs) -> None:
     runs.job.text_file(count=80, start=30)
     found = runs.go_on(manifest, runs.config(tokenizer={"train": {"algorithm": "bpe", "vocabSize": 300}}))
     assert "spec.tokenizer" in (found.refused or ""), "it was trained from this data"
-    assert any("spec.dataset gives other rows" in sentence for sentence in found.told)
+    assert any("spec.dataset has other rows" in sentence for sentence in found.told)
 
 
 def test_a_checkpoint_of_an_earlier_version_is_compared_as_far_as_it_goes(runs: Runs) -> None:
@@ -211,17 +212,19 @@ def test_what_changes_at_once_is_told_without_contradiction(runs: Runs) -> None:
     manifest = runs.save(runs.config(evaluation=None))
     batch, length = {"globalBatchSize": 4}, {"sequenceLength": 8}
     (alone,) = runs.go_on(manifest, runs.config(evaluation=None, training=batch)).told
-    assert "no sequence is left out and none comes twice" in alone
+    assert "no sequence is skipped or repeated" in alone
     (both,) = runs.go_on(manifest, runs.config(evaluation=None, training=batch | length)).told
-    assert "spec.training.sequenceLength is 8 and was 16 and spec.training.globalBatchSize is 4 and was 8: the rows are others" in both
-    assert "spec.dataset" not in both and "none comes twice" not in both
+    assert (
+        "spec.training.sequenceLength is 8 and was 16 and spec.training.globalBatchSize is 4 and was 8: the rows differ from before" in both
+    )
+    assert "spec.dataset" not in both and "no sequence is skipped" not in both
 
 
 def test_evaluation_that_is_added_says_what_it_does_to_the_data(runs: Runs) -> None:
     manifest = runs.save(runs.config(evaluation=None))
     told = runs.go_on(manifest, runs.config(evaluation={"split": 0.2})).told
-    assert told[0].startswith("spec.evaluation.split is 0.2 and was 0.0: the rows are others than before and begin with the first")
-    assert "some of the documents that are held back now were trained on before" in told[1] and len(told) == 2
+    assert told[0].startswith("spec.evaluation.split is 0.2 and was 0.0: the rows differ from before and start from the first one")
+    assert "some of the documents that are now held out were trained on before" in told[1] and len(told) == 2
     assert runs.go_on(manifest, runs.config(evaluation={"dataset": runs.text})).told == (), "data of its own takes nothing away"
     back = runs.go_on(runs.save(runs.config()), runs.config(evaluation=None)).told
     assert len(back) == 1, "nothing is held back any more"
@@ -231,9 +234,7 @@ def test_a_dataset_that_is_left_out_is_not_called_lost(runs: Runs) -> None:
     more = [*runs.text, {"source": runs.job.text_file("more.jsonl", 50, 500), "weight": 3}]
     kept = runs.kept_tokenizer()
     (told,) = runs.go_on(runs.save(runs.config(dataset=more, **kept)), runs.config(**kept)).told
-    assert (
-        "1 of 1 datasets go on where they were, 0 begin" in told and "1 that it was trained on until now is left out from here on" in told
-    )
+    assert "1 of 1 datasets continue where they stopped, 0 start" in told and "1 earlier one is no longer used" in told
 
 
 def test_a_base_that_was_replaced_in_place_is_named_once(runs: Runs, tmp_path: Path) -> None:
@@ -251,4 +252,4 @@ def test_a_base_that_was_replaced_in_place_is_named_once(runs: Runs, tmp_path: P
 def test_training_that_is_declared_done_at_the_checkpoint_says_so(runs: Runs) -> None:
     found = runs.go_on(runs.save(runs.config()), runs.config(training={"maxSteps": 3}))
     assert found.refused is None and "spec.training.maxSteps ends the training at step 3" in found.told[0]
-    assert "schedule of 10 steps: nothing more is trained." in found.told[0]
+    assert "schedule of 10 steps: no further step is trained." in found.told[0]

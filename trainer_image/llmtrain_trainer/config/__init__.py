@@ -1,4 +1,4 @@
-"""The contract between the operator and its pods. The operator may import this package and nothing else of the trainer."""
+"""The contract between the operator and its pods. The operator may import this package and no other part of the trainer."""
 
 from llmtrain_trainer.config.checkpoint import Cadence, Checkpoint, Output
 from llmtrain_trainer.config.dataset import Columns, Dataset, Evaluation

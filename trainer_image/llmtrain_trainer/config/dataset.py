@@ -1,4 +1,4 @@
-"""What it is trained on: one entry a dataset, mixed by weight."""
+"""What the model is trained on: one entry per dataset, mixed by weight."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ class Columns(Strict):
     """The document, for format text."""
 
     prompt: Column = "prompt"
-    """What the model is given, for format promptCompletion."""
+    """The prompt, for format promptCompletion."""
 
     completion: Column = "completion"
-    """What it must answer, for format promptCompletion."""
+    """The completion that the model is trained to give, for format promptCompletion."""
 
     messages: Column = "messages"
-    """The list of {role, content}, for format messages. A message may have tool_calls, reasoning_content, and weight: 0 (not learned)."""
+    """The list of {role, content}, for format messages. A message may have tool_calls, reasoning_content, and weight: 0 (no loss)."""
 
     tools: Column = "tools"
-    """The list of tools that a conversation may call, given to the chat template. A row need not have it."""
+    """The list of tools that a conversation may call, passed to the chat template. Optional in each row."""
 
 
 class Dataset(Strict):
@@ -36,59 +36,60 @@ class Dataset(Strict):
     source: Source
     """A file, a directory or a glob on file://, s3:// or pvc://, or a dataset repository on hf://.
 
-    Files end in .txt (a document a file), .jsonl, .ndjson, .json, .csv or .parquet, .gz and .zst read through; other endings are text, and
-    no data beside files with rows. Hidden files, _SUCCESS, README and LICENSE of a directory are passed over, and named.
+    Files end in .txt (one document per file), .jsonl, .ndjson, .json, .csv or .parquet, and may be compressed as .gz or .zst. Files with
+    other endings are read as text, or ignored if the directory also has files with rows. Hidden files, _SUCCESS, README and LICENSE are
+    ignored; a notice names what is ignored.
     """
 
     format: Literal["text", "promptCompletion", "messages"] = "text"
-    """text trains on every token; promptCompletion and messages on the answers only."""
+    """text trains on every token; promptCompletion and messages train on the answers only."""
 
     columns: Columns = Columns()
-    """Where the parts are, if under other names."""
+    """Names of the columns, where they differ from the defaults."""
 
     split: Annotated[str, Field(min_length=1, max_length=64)] = "train"
     """Split of an hf:// dataset."""
 
     weight: Annotated[float, Field(gt=0, le=1e6)] = 1.0
-    """Share of this dataset among the samples drawn, relative to the others' weights. A dataset that runs out starts its next epoch."""
+    """Share of the samples drawn from this dataset, relative to the others' weights. A dataset that runs out starts its next epoch."""
 
     max_samples: PositiveInt | None = None
     """Read at most this many documents, from the start."""
 
     ignore_columns: Annotated[tuple[Column, ...], Field(max_length=256)] = ()
-    """Columns that are left out on purpose. Other columns that hold something and are not read are told of, or refused."""
+    """Columns that are ignored on purpose. Any other column that has values and is not read causes a notice or a refusal."""
 
     control_tokens: bool = False
-    """Whether the letters of a control token in the data, such as <|im_end|>, become that token.
+    """Whether text in the data that spells a control token, such as <|im_end|>, is encoded as that token.
 
-    false keeps them ordinary text, so that no text can end a turn. true is for texts that a chat template has written.
+    false encodes it as ordinary text, so that no text can end a turn. true is for texts that a chat template has rendered.
     """
 
     drop_reasoning: bool = False
-    """Accept that the chat template drops the reasoning (<think>...</think>) of all answers. Without it such data is refused."""
+    """Accept that the chat template drops the reasoning (<think>...</think>) of all answers. If false, such data is refused."""
 
     max_cut: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
-    """Refuse the data if more than this share of its conversations has a prompt that leaves no room for the answer.
+    """Refuse the data if the prompt leaves no room for the answer in more than this share of its conversations.
 
-    Such prompts lose their beginning, so that the answer fits into training.sequenceLength.
+    Such prompts are truncated at the start, so that the answer fits into training.sequenceLength.
     """
 
     streaming: bool = False
-    """Tokenise while training instead of before it. Needs training.maxSteps, since the end is not known."""
+    """Tokenise during training instead of before it. Needs training.maxSteps, because the number of samples is unknown."""
 
 
 class Evaluation(Strict):
     """Loss on data that is not trained on."""
 
     dataset: Annotated[tuple[Dataset, ...], Field(max_length=64)] = ()
-    """Datasets of their own. Left out: `split` of the training data. Give one of the two."""
+    """Datasets for evaluation. If not set, `split` of the training data is used. Set exactly one of the two."""
 
     split: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    """Share of the training documents held back, chosen by a hash of the document, so the choice never changes. Of a few text files: the
-    end of each."""
+    """Share of the training documents that is held out, chosen by a hash of each document, so that the choice never changes. With only a
+    few text files, the end of each file is held out."""
 
     every_steps: PositiveInt = 100
-    """Evaluate after every this many steps, and at the end."""
+    """Evaluate every this many steps, and at the end."""
 
     max_samples: PositiveInt = 256
-    """At most this many sequences an evaluation."""
+    """At most this many sequences per evaluation."""

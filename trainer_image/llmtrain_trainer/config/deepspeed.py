@@ -1,4 +1,4 @@
-"""What engine deepspeed alone is told: offload, and more keys of its configuration."""
+"""Settings of engine deepspeed alone: offload, and further keys of its configuration."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ Place = Literal["none", "cpu", "nvme"]
 
 
 class Offload(Strict):
-    """ZeRO offload, with engine deepspeed: memory for time."""
+    """ZeRO offload, with engine deepspeed: saves device memory and takes more time."""
 
     optimizer: Place = "none"
-    """Optimizer states, and the step itself, in host memory or on a disk. cpu needs zeroStage 1 or more, nvme needs 3."""
+    """Keep optimizer states, and run the optimizer step, in host memory (cpu) or on disk (nvme). cpu needs zeroStage 1 or more, nvme 3."""
 
     parameters: Place = "none"
-    """Shares of the weights, fetched layer by layer. Needs zeroStage 3."""
+    """Keep the shards of the weights in host memory or on disk and fetch them layer by layer. Needs zeroStage 3."""
 
     path: Annotated[str, Field(pattern=r"^/.+", max_length=1024, examples=["/local/nvme"])] | None = None
-    """Directory on a fast local disk of each node, for nvme. In a cluster one below /var/lib/llmtrain, the pod's own volume."""
+    """Directory on a fast local disk of each node, for nvme. On a cluster it must be below /var/lib/llmtrain, the pod's own volume."""
 
 
 OWNED: Mapping[str, str] = {
@@ -63,11 +63,11 @@ OWNED: Mapping[str, str] = {
     "curriculum_learning": "dataset",
     "data_efficiency": "dataset",
 }
-"""Keys of DeepSpeed's configuration that a field of the spec says; a dot leads into a section."""
+"""Keys of DeepSpeed's configuration that a field of the spec sets; a dot leads into a section."""
 
 
 def owned(keys: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """(key, field below spec) of every key that the spec says already: a raw key may add to the derived configuration, never change it."""
+    """(key, field below spec) of every key that the spec sets already: a raw key may add to the derived configuration, never change it."""
     for name, value in keys.items():
         path = f"{prefix}{name}"
         if path in OWNED:

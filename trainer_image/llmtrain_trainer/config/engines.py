@@ -1,5 +1,7 @@
-"""The engines by name, and what operator and trainer both know of them. Each side's own facts are in its registry: plan/engines/registry.py
-of the operator, engines/registry.py of the trainer."""
+"""The engines by name, with the facts that both operator and trainer need.
+
+Facts of one side are in its registry: plan/engines/registry.py of the operator, engines/registry.py of the trainer.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +21,13 @@ class EngineFacts:
     """One engine, as both sides see it."""
 
     zero_stage: int
-    """spec.parallelism.zeroStage where the manifest gives none."""
+    """Default of spec.parallelism.zeroStage."""
 
     checkpoint_format: str
-    """How the manifest of a checkpoint names the files that the engine writes."""
+    """Name of the engine's file format in the manifest of a checkpoint."""
 
     package: str | None = None
-    """The package that it runs on, where the image may lack it."""
+    """The package that it needs, where the image may lack it."""
 
     offloads: bool = False
     """Whether it reads spec.parallelism.offload and the raw keys of spec.parallelism.deepspeed."""
@@ -37,7 +39,7 @@ class EngineFacts:
     """Whether an embedding gets rows for tokens that were added to the tokenizer."""
 
     on_cpu: bool = True
-    """Whether it runs as processes without a GPU."""
+    """Whether it runs on CPUs."""
 
 
 ENGINE_FACTS: Mapping[EngineName, EngineFacts] = {

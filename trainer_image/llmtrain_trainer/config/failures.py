@@ -1,7 +1,7 @@
-"""Every reason for which an attempt or a job ends, once: what an agent's exit code says of it, what follows, and what a person can do.
+"""Every reason for which an attempt or a job ends: its exit code, its consequences, and what a person can do about it.
 
-The agent ends with a reason and its exit code; the operator decides by the same row whether to start again, against which budget, and on
-which nodes. A reason more is a row here and the line that gives it.
+The agent exits with a reason and its exit code. The operator reads the same row to decide whether to start the job again, whether that
+counts against the budget, and which nodes to avoid. To add a reason, add a row here and return it where the failure is found.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ from llmtrain_trainer.config.status import ExitCode, Verdict
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consequences:
-    """What follows from a reason. The rule that finds a failure may know better for its case, and says so."""
+    """What follows from a reason. The rule that finds a failure may override it for its case."""
 
     exit_code: ExitCode | None = None
-    """With which an agent ends for this reason; None: the operator concludes it from pods and nodes."""
+    """Exit code of an agent that ends for this reason; None: the operator finds the reason from pods and nodes."""
 
     retryable: bool = True
-    """Whether starting again may help."""
+    """Whether another attempt may succeed."""
 
     charged: bool = True
     """Whether a restart counts against the budget."""
 
     repeats: bool = False
-    """Whether the job itself may have done it, so that the same again without progress ends the job."""
+    """Whether the job itself may be the cause, so that the same failure again without progress ends the job."""
 
     suspect: bool = False
-    """Whether the node may have done it, so that the next attempt keeps away from it."""
+    """Whether the node may be the cause, so that the next attempt avoids it."""
 
     graceful: bool = False
-    """Whether the gang was told to stop in order, so that it may still be saving."""
+    """Whether the gang was asked to stop and may still be saving."""
 
     consequence: bool = False
-    """Whether it only follows from what befell another pod, whose own reason says more."""
+    """Whether it is only a consequence of another pod's failure, whose reason says more."""
 
     remedy: str
     """One sentence for a person; {job} and {rank} are filled in."""
 
 
-_TOLD = "Put right what it names, then submit the job under a new name."
+_TOLD = "Fix what the message names, then submit the job under a new name."
 
 FAILURES: dict[str, Consequences] = {
     # the agent's exit code 1: its first row is what the operator calls an agent that ended without a verdict
@@ -50,66 +50,67 @@ FAILURES: dict[str, Consequences] = {
         exit_code=ExitCode.RANK_FAILED,
         repeats=True,
         suspect=True,
-        remedy="Look at what the agent said last: `llmtrain logs {job} --node 0`.",
+        remedy="Read the end of the agent's log: `llmtrain logs {job} --node 0`.",
     ),
     "RankFailed": Consequences(
         exit_code=ExitCode.RANK_FAILED,
         repeats=True,
         suspect=True,
-        remedy="Look at what the rank said last: `llmtrain logs {job} --rank {rank}`.",
+        remedy="Read the end of the rank's log: `llmtrain logs {job} --rank {rank}`.",
     ),
     "PreflightFailed": Consequences(
         exit_code=ExitCode.RANK_FAILED,
         repeats=True,
         suspect=True,
-        remedy="Put right what it names: it is checked before anything else starts.",
+        remedy="Fix what the message names; it is checked before anything else starts.",
     ),
     "PreparationFailed": Consequences(
         exit_code=ExitCode.RANK_FAILED,
         suspect=True,
-        remedy="Look at `llmtrain logs {job}`: lines marked [prepare] come from it.",
+        remedy="Read the lines marked [prepare] in `llmtrain logs {job}`.",
     ),
     "PeerLost": Consequences(
         exit_code=ExitCode.RANK_FAILED,
         consequence=True,
-        remedy="Look at the other pods' last words: `llmtrain logs {job}`; if all are silent, at the network between their nodes.",
+        remedy="Read the end of the other pods' logs: `llmtrain logs {job}`. If they report no error, check the network between the nodes.",
     ),
-    # starting again cannot help
+    # another attempt would fail in the same way
     "BadConfig": Consequences(exit_code=ExitCode.CONFIG, retryable=False, repeats=True, remedy=_TOLD),
     "BadData": Consequences(
         exit_code=ExitCode.CONFIG,
         retryable=False,
         repeats=True,
-        remedy="Put the data right, then submit the job under a new name.",
+        remedy="Fix the data, then submit the job under a new name.",
     ),
     "NoGoodCheckpoint": Consequences(
         exit_code=ExitCode.CONFIG,
         retryable=False,
         repeats=True,
-        remedy="Bring the files back, or submit it under a new name with spec.checkpoint.resume: none to begin at step 0.",
+        remedy="Restore the files, or submit the job under a new name with spec.checkpoint.resume: none to start from step 0.",
     ),
     "OutOfMemory": Consequences(
         exit_code=ExitCode.OUT_OF_MEMORY,
         retryable=False,
         repeats=True,
-        remedy="Use a smaller micro-batch or sequence, or cut the model further: `llmtrain plan` says what fits.",
+        remedy="Use a smaller micro-batch or a shorter sequence, or shard the model over more devices: `llmtrain plan` shows what fits.",
     ),
     "Diverged": Consequences(
         exit_code=ExitCode.DIVERGED,
         retryable=False,
         repeats=True,
-        remedy="Lower spec.training.optimizer.learningRate or look at that step's data; a new name goes on from the last checkpoint.",
+        remedy="Lower spec.training.optimizer.learningRate or check the data of that step, then submit the job under a new name to resume "
+        "from the last checkpoint.",
     ),
-    "BadImage": Consequences(retryable=False, remedy="Put spec.scheduling.image right and submit the job under a new name."),
-    # other endings that an agent tells of
+    "BadImage": Consequences(retryable=False, remedy="Fix spec.scheduling.image and submit the job under a new name."),
+    # other ends that an agent reports
     "Fenced": Consequences(
         exit_code=ExitCode.FENCED,
-        remedy="The next attempt goes on. If it comes again: give each job a spec.checkpoint.destination of its own.",
+        remedy="The next attempt continues. If it happens again, give each job its own spec.checkpoint.destination.",
     ),
     "DestinationInUse": Consequences(
         exit_code=ExitCode.FENCED,
         charged=False,
-        remedy="Wait, or submit it again with a destination of its own, for its checkpoints or its exports as the sentence says.",
+        remedy="Wait, or submit the job again with its own destination for checkpoints or exports, whichever the message names.",
     ),
     "StoreUnreachable": Consequences(
         exit_code=ExitCode.STORE,
@@ -126,24 +127,24 @@ FAILURES: dict[str, Consequences] = {
         charged=False,
         graceful=True,
         consequence=True,
-        remedy="Nothing: it was told to stop, saved, and goes on from there.",
+        remedy="Nothing to do: it was asked to stop, saved a checkpoint, and resumes from it.",
     ),
     "StoppedUnsaved": Consequences(
         exit_code=ExitCode.STOPPED_UNSAVED,
         charged=False,
         graceful=True,
         consequence=True,
-        remedy="Set spec.checkpoint to lose less: what was trained since the last checkpoint is trained again.",
+        remedy="Set spec.checkpoint to lose less: steps since the last checkpoint are trained again.",
     ),
-    # pods that ended, or never began, without a word of their agents
+    # pods that ended, or never started, without a verdict
     "Crashed": Consequences(
         repeats=True,
         suspect=True,
-        remedy="Look at the last lines of `llmtrain logs {job}`: a fault in native code, most often of a driver or a kernel library.",
+        remedy="Read the last lines of `llmtrain logs {job}`: native code crashed, most often a driver or a kernel library.",
     ),
     "Killed": Consequences(
         suspect=True,
-        remedy="Look at the node's own log (`journalctl -k`): its memory killer, or a person, ended the process.",
+        remedy="Read the node's kernel log (`journalctl -k`): the OOM killer, or a person, ended the process.",
     ),
     "ContainerNotStarted": Consequences(
         repeats=True,
@@ -151,54 +152,54 @@ FAILURES: dict[str, Consequences] = {
     ),
     "ImagePullFailed": Consequences(
         suspect=True,
-        remedy="Check the name, and spec.scheduling.imagePullSecrets for a private registry; it is tried again by itself.",
+        remedy="Check the name, and spec.scheduling.imagePullSecrets for a private registry; the pull is retried automatically.",
     ),
-    "PodFailed": Consequences(remedy="`kubectl describe pod` shows what Kubernetes knows of it."),
+    "PodFailed": Consequences(remedy="`kubectl describe pod` shows what Kubernetes knows about it."),
     # pods that were taken away or refused
-    "NodeLost": Consequences(suspect=True, remedy="Nothing: it goes on elsewhere from the last checkpoint."),
+    "NodeLost": Consequences(suspect=True, remedy="Nothing to do: it resumes on other nodes from the last checkpoint."),
     "RefusedByNode": Consequences(
         suspect=True,
-        remedy="Look at the node's devices: `kubectl describe node`; the job keeps away from it if it can.",
+        remedy="Check the node's devices: `kubectl describe node`. The job avoids this node if it can.",
     ),
     "Evicted": Consequences(
         suspect=True,
-        remedy="Ask for the memory it needs in spec.resources.memory, or free the node's disk; the job keeps away from it if it can.",
+        remedy="Request the memory it needs in spec.resources.memory, or free disk space on the node. The job avoids this node if it can.",
     ),
     "LimitExceeded": Consequences(
         repeats=True,
-        remedy="Raise the limit that it names, or write less: it would be evicted on every node.",
+        remedy="Raise the limit that the message names, or write less: it would be evicted on every node.",
     ),
     "StoppedFromOutside": Consequences(
         suspect=True,
         graceful=True,
-        remedy="Look what keeps the kubelet from port 9400 of the pods: `kubectl get events` shows failed probes.",
+        remedy="Find out why the kubelet cannot reach port 9400 of the pods: `kubectl get events` shows failed probes.",
     ),
     "PodDeleted": Consequences(
         graceful=True,
-        remedy="Find out who deletes the job's pods; `llmtrain suspend {job}` is how to stop it.",
+        remedy="Find out who deletes the job's pods. To stop a job, use `llmtrain suspend {job}`.",
     ),
-    "Drained": Consequences(charged=False, graceful=True, remedy="Nothing: it goes on elsewhere from what it saved."),
+    "Drained": Consequences(charged=False, graceful=True, remedy="Nothing to do: it resumes on other nodes from the checkpoint it saved."),
     "Preempted": Consequences(
         charged=False,
         graceful=True,
-        remedy="Wait for room; spec.scheduling.priorityClassName decides who gives way.",
+        remedy="Wait for free resources; spec.scheduling.priorityClassName decides which job is preempted.",
     ),
     # the gang and the job as a whole
     "GangIncomplete": Consequences(
         charged=False,
-        remedy="Free the nodes it lacks, or ask for fewer; a scheduler of gangs, such as Kueue, keeps the others free meanwhile.",
+        remedy="Free the missing nodes, or request fewer. A gang scheduler, such as Kueue, keeps the other nodes free meanwhile.",
     ),
     "StartupDeadline": Consequences(
         graceful=True,
-        remedy="Put right what held it up, or raise spec.startupDeadlineSeconds.",
+        remedy="Fix what delayed the start, or raise spec.startupDeadlineSeconds.",
     ),
     "RestartBudgetSpent": Consequences(
         retryable=False,
-        remedy="Put right what it names; resilience.restarts.max allows more. Submit it under a new name to go on.",
+        remedy="Fix what the message names, then submit the job under a new name to resume. resilience.restarts.max allows more restarts.",
     ),
     "DeadlineExceeded": Consequences(
         retryable=False,
-        remedy="Raise spec.activeDeadlineSeconds, and submit it under a new name to go on from its last checkpoint.",
+        remedy="Raise spec.activeDeadlineSeconds, and submit the job under a new name to resume from its last checkpoint.",
     ),
 }
 
@@ -206,43 +207,43 @@ _BY_CODE: Mapping[int, str] = {row.exit_code: reason for reason, row in reversed
 
 
 def reason_of(exit_code: int) -> str:
-    """The reason that an exit code means where nothing else is known."""
+    """The reason that an exit code stands for if no verdict was read."""
     return _BY_CODE.get(exit_code, "AgentFailed")
 
 
 def consequences(reason: str, exit_code: int) -> Consequences:
-    """What follows where an agent gave this reason and ended with this code; where they do not belong together, the code counts."""
+    """What follows if an agent gave this reason and exited with this code; if they do not belong together, the code counts."""
     row = FAILURES.get(reason)
     return row if row is not None and row.exit_code == exit_code else FAILURES[reason_of(exit_code)]
 
 
 def verdict_for(reason: str, message: str, *, code: ExitCode | None = None, **facts: Any) -> Verdict:
-    """The verdict of an agent that ends for this reason. `code`: where another than the reason's own tells what follows."""
+    """The verdict of an agent that ends for this reason. `code` overrides the exit code of the reason."""
     code = FAILURES[reason].exit_code if code is None else code
     assert code is not None, f"no agent ends for {reason}"
     return Verdict(exit_code=code, reason=reason, message=message, **facts)
 
 
 RankFailureKind = Literal["crash", "killed", "oom", "config", "data", "unreachable", "hang", "peer"]
-"""Class of what went wrong in one process. unreachable: a source did not answer, so a later try may go well; peer: it lost the connection
-to another rank, so the cause is elsewhere."""
+"""Class of a failure of one process. unreachable: a source did not answer, so a retry may succeed; peer: it lost the connection to another
+rank, so the cause is elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankFailureTraits:
-    """What the agents of a gang make of a failure of one rank."""
+    """How the agents of a gang treat a failure of one rank."""
 
     reason: str = "RankFailed"
-    """Of the verdict, once it is not tried again."""
+    """Reason of the verdict, once the rank is not restarted."""
 
     said: str = "failed after step {step}: {message}"
-    """What the rank did, as a sentence's end."""
+    """What the rank did: the predicate of a sentence."""
 
     repeats: bool = False
-    """Whether the same error at the same step says that it would come again: a kill from outside does not."""
+    """Whether the same error at the same step shows that it is deterministic; a kill from outside does not."""
 
     order: int = 2
-    """Of failures seen together the one with the lowest is the cause."""
+    """Of several failures at once, the one with the lowest order is the cause."""
 
 
 RANK_FAILURES: Mapping[RankFailureKind, RankFailureTraits] = {
@@ -252,9 +253,9 @@ RANK_FAILURES: Mapping[RankFailureKind, RankFailureTraits] = {
     "config": RankFailureTraits(reason="BadConfig"),
     "data": RankFailureTraits(reason="BadData"),
     "unreachable": RankFailureTraits(),
-    "hang": RankFailureTraits(reason="Hang", said="did not end a step after step {step}: {message}", repeats=True),
+    "hang": RankFailureTraits(reason="Hang", said="finished no step after step {step}: {message}", repeats=True),
     "peer": RankFailureTraits(said="lost a peer after step {step}: {message}", order=3),
 }
 
 RESTARTED: tuple[RankFailureKind, ...] = tuple(kind for kind, row in RANK_FAILURES.items() if FAILURES[row.reason].retryable)
-"""The kinds after which ranks start again in place."""
+"""The kinds of failure after which ranks restart in place."""

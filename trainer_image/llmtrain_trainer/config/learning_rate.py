@@ -1,4 +1,4 @@
-"""The learning rate at each step. Pure; called by the training loop, which hands the rate to the engine."""
+"""The learning rate at each step. Pure."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from llmtrain_trainer.config import Training
 def learning_rate(training: Training, step: int, target_steps: int) -> float:
     """Rate of optimizer step `step` (1 to target_steps).
 
-    Rises linearly over the warm-up and reaches the peak at its last step. The decay begins at the peak one step later and would be at
-    min_ratio x peak one step after the last, as in Hugging Face's Trainer: no step is taken at a rate of 0.
+    It rises linearly during the warm-up and reaches the peak at the last warm-up step. The decay starts one step later and would reach
+    min_ratio x peak one step after the last step, as in Hugging Face's Trainer: no step has a rate of 0.
     """
     schedule = training.schedule
     peak = training.optimizer.learning_rate
@@ -24,12 +24,12 @@ def learning_rate(training: Training, step: int, target_steps: int) -> float:
 
 
 def _progress(step: int, start: int, end: int) -> float:
-    """Share of the decay that is over, 0 to 1."""
+    """Fraction of the decay that is complete, 0 to 1."""
     return min(1.0, max(0.0, (step - 1 - start) / max(1, end - start)))
 
 
 def _share(name: str, progress: float, floor: float) -> float:
-    """Rate as a share of the peak."""
+    """Rate as a fraction of the peak."""
     match name:
         case "cosine":  # Loshchilov and Hutter, 2017, without restarts
             return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * progress))

@@ -1,4 +1,4 @@
-"""Listening and addresses on IPv4 and IPv6 alike: of every server of operator and agent, and of local runs. Imported by its users alone."""
+"""Listening sockets and addresses for IPv4 and IPv6, for every server of operator, agent and local runs."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import socket
 from contextlib import suppress
 
 EVERYWHERE = "::"
-"""As a host to listen on: every address of the machine, of IPv4 and of IPv6."""
+"""Host to listen on: every IPv4 and IPv6 address of the machine."""
 
 LOOPBACK = ("127.0.0.1", "::1")
 _LACKING = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
-"""What a machine says that has no such address, or no such family."""
+"""Errors of a machine that lacks the address or the address family."""
 
 _TRIES = 20
 
 
 def listeners(host: str, port: int, backlog: int = 128) -> list[socket.socket]:
-    """Sockets that listen on `host`, all on one port; where `port` is 0, on one that is free on all of them.
+    """Sockets that listen on `host`, all on one port; if `port` is 0, on a port that is free on all of them.
 
-    Host "::" (also "" and "*") is every address, and "localhost" every loopback address, of the families that the machine has. Any other
-    name or address is itself alone. Raises OSError where nothing can be listened on.
+    Host "::" (also "" and "*") means every address, and "localhost" every loopback address, of the families that the machine has. Any
+    other name or address means itself. Raises OSError if no socket can listen.
     """
     if host in (EVERYWHERE, "", "*"):
         return [_everywhere(port, backlog)]
@@ -34,7 +34,7 @@ def listeners(host: str, port: int, backlog: int = 128) -> list[socket.socket]:
 
 
 def loopback() -> str:
-    """A loopback address of this machine: 127.0.0.1, or ::1 where there is no IPv4."""
+    """A loopback address of this machine: 127.0.0.1, or ::1 if it has no IPv4."""
     for address in LOOPBACK:
         with suppress(OSError):
             _one(address, 0, 1).close()
@@ -67,7 +67,7 @@ def _everywhere(port: int, backlog: int) -> socket.socket:
 
 
 def _together(host: str, port: int, backlog: int) -> list[socket.socket]:
-    """On every address of the host that this machine has."""
+    """Sockets on every address of the host that this machine has."""
     made: list[socket.socket] = []
     missing: OSError | None = None
     for address in _addresses(host):

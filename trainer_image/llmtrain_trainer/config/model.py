@@ -1,4 +1,4 @@
-"""What is trained: the model, its tokenizer, adapters."""
+"""The model, its tokenizer and its adapters."""
 
 from __future__ import annotations
 
@@ -9,52 +9,52 @@ from pydantic import Field
 from llmtrain_trainer.config.strict import PositiveInt, Source, Strict
 
 CODE = ("auto_map", "attn_implementation", "_attn_implementation")
-"""Keys of a config.json that name code: files of the repository, and a kernel, which transformers would fetch from a hub and run."""
+"""Keys of a config.json that name code, which transformers would download from a hub and run: files of the repository, and kernels."""
 
 UNREAD_WEIGHTS = (".bin", ".pt", ".pth", ".gguf", ".ggml", ".h5", ".msgpack", ".ckpt", ".npz", ".onnx")
-"""Endings of files of weights that are not read."""
+"""Endings of weight files that are not read."""
 
 BESIDE_WEIGHTS = ("training", "optimizer", "scheduler", "rng_state", "tokenizer")
-"""How files begin that trainers write beside weights."""
+"""Prefixes of files that trainers write beside weights."""
 
 
 class Model(Strict):
-    """The network: pretrained weights from a source, or a shape with random weights."""
+    """The network: pretrained weights from a source, or an architecture with random weights."""
 
     source: Source | None = None
-    """Where the weights and config.json are. Leave it out to train from scratch with `config`."""
+    """Location of the weights and config.json. Leave it out to train from scratch with `config`."""
 
     revision: Annotated[str, Field(min_length=1, max_length=128)] | None = None
-    """Commit, tag or branch of an hf:// source. Pin a commit: a branch can move between two attempts."""
+    """Commit, tag or branch of an hf:// source. Pin a commit: a branch may change between two attempts."""
 
     config: dict[str, Any] | None = None
-    """The model's config.json, inline (`model_type`, `hidden_size`, ...): random weights in this shape."""
+    """The model's config.json, inline (`model_type`, `hidden_size`, ...). Its weights are drawn at random."""
 
     init: Literal["pretrained", "random"] = "pretrained"
-    """`random` takes the shape from `source` and draws the weights from training.seed; `config` is always random."""
+    """`random` reads only config.json from `source` and draws the weights from training.seed. A model from `config` is always random."""
 
     attention: Literal["sdpa", "eager", "flash"] = "sdpa"
-    """Attention kernel. sdpa runs everywhere and picks a flash kernel on a GPU by itself."""
+    """Attention kernel. sdpa runs everywhere and selects a flash kernel on a GPU."""
 
 
 class TokenizerTraining(Strict):
     """A tokenizer trained on the job's own datasets before the ranks start."""
 
     algorithm: Literal["bpe", "wordpiece", "unigram"] = "bpe"
-    """bpe is byte level, so that no text is unknown."""
+    """bpe works on bytes, so that no text is unknown."""
 
     vocab_size: Annotated[int, Field(ge=64, le=4_000_000, examples=[32000])]
-    """Number of tokens, special tokens included. Must equal the model's vocab_size or be below it."""
+    """Number of tokens, special tokens included. At most the model's vocab_size."""
 
     min_frequency: PositiveInt = 2
-    """A pair seen less often than this is not merged."""
+    """A pair that occurs less often than this is not merged."""
 
     max_samples: PositiveInt | None = None
     """Train on at most this many documents. Default: all."""
 
 
 class Tokenizer(Strict):
-    """How text becomes token ids. Left out: the tokenizer beside the model's weights."""
+    """How text becomes token ids. Default: the tokenizer beside the model's weights."""
 
     source: Source | None = None
     """A directory or repository that holds tokenizer.json."""
@@ -63,11 +63,11 @@ class Tokenizer(Strict):
     """Train one from the datasets instead of loading one."""
 
     chat_template: Annotated[str, Field(max_length=65536)] | None = None
-    """A Jinja template for messages. Left out: the tokenizer's own; without one, a plain role-prefixed template."""
+    """A Jinja template for messages. Default: the tokenizer's own, or a plain role-prefixed template if it has none."""
 
 
 class Peft(Strict):
-    """Adapters: train few parameters beside frozen weights."""
+    """Adapters: train a few parameters beside frozen weights."""
 
     method: Literal["lora", "rslora"] = "lora"
     """lora (Hu et al., 2021), or rslora, which scales by alpha / sqrt(rank) (Kalajdzievski, 2023). Both work in every layout of the
@@ -77,7 +77,7 @@ class Peft(Strict):
     """Rank of the two low-rank factors. 8 to 64 is usual; more costs memory linearly."""
 
     alpha: Annotated[float, Field(gt=0)] = 32.0
-    """Scale: the update is alpha / rank times the product (alpha / sqrt(rank) for rslora)."""
+    """Scale: the update is the product of the factors times alpha / rank (alpha / sqrt(rank) for rslora)."""
 
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Dropout on the adapter's input."""
@@ -85,7 +85,7 @@ class Peft(Strict):
     target_modules: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=256)], ...], Field(min_length=1, max_length=64)] = (
         "all-linear",
     )
-    """Names of linear layers (their last path part, such as q_proj). all-linear means every linear layer but the output head."""
+    """Names of linear layers (the last part of their path, such as q_proj). all-linear means every linear layer except the LM head."""
 
     @property
     def rank_stabilized(self) -> bool:

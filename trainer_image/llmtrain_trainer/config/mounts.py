@@ -1,4 +1,4 @@
-"""Where a persistent volume claim is found inside a pod: the one place that knows."""
+"""Where a persistent volume claim is mounted inside a pod."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ def resolve(uri: str) -> str:
 
 
 def root_of(path: str) -> str | None:
-    """Where the claim that holds a local path is mounted; None where no claim does."""
+    """Mount point of the claim that holds a local path; None if no claim does."""
     inside = path.removeprefix(f"{ROOT}/")
     return None if inside == path else f"{ROOT}/{inside.partition('/')[0]}"

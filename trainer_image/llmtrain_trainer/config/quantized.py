@@ -1,4 +1,4 @@
-"""What a model's config.json says of weights stored in few bits."""
+"""What a model's config.json says about quantized weights."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Way = Literal["scaled", "bnb_4bit", "bnb_8bit", "packed", "fp4", "gptq", "awq", "affine"]
-"""How a matrix is stored: one number a weight with scales beside it; bitsandbytes in 4 and 8 bits; integers packed into words, and two
-4-bit floats a byte, both of compressed-tensors; GPTQ; AWQ; integers with a scale and a bias a group, of MLX."""
+"""How a matrix is stored: one number per weight with scales beside it; bitsandbytes in 4 and 8 bits; integers packed into words, and two
+4-bit floats per byte, both of compressed-tensors; GPTQ; AWQ; integers with a scale and a bias per group, of MLX."""
 
 KEYS = ("quantization_config", "compression_config", "quantization")
-"""Where config.json files say it: transformers' key, an older one of compressed-tensors, and MLX's."""
+"""Keys of config.json: transformers', an older one of compressed-tensors, and MLX's."""
 
 FORMATS: Mapping[str, tuple[Way, ...]] = {
     "float-quantized": ("scaled",),
@@ -31,21 +31,21 @@ AUTO_ROUND: Mapping[str, Way] = {
     "auto_round:auto_gptq": "gptq",
     "auto_round:auto_awq": "awq",
 }
-"""Whose layout AutoRound's files have, by their packing_format."""
+"""The method whose layout AutoRound's files have, by their packing_format."""
 
 READ = "fp32, bf16, fp16, fp8, bitsandbytes, GPTQ, AWQ, or compressed-tensors"
-"""What may be named instead."""
+"""Formats that can be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantized:
-    """How the files of a model hold its matrices."""
+    """How the files of a model store its matrices."""
 
     method: str
     """As config.json names it, such as fp8 or bitsandbytes 4 bits."""
 
     ways: tuple[Way, ...] = ()
-    """Of those the matrices may be stored in; none: they cannot be read."""
+    """The storage kinds that the matrices may have; empty: they cannot be read."""
 
     block: tuple[int, int] | None = None
     """Rows and columns that share a scale, where config.json says so."""
@@ -58,18 +58,18 @@ class Quantized:
 
     @property
     def readable(self) -> bool:
-        """Whether the matrices can be made whole."""
+        """Whether the matrices can be dequantized."""
         return bool(self.ways)
 
     @property
     def refusal(self) -> tuple[str, str]:
-        """Rule and way out where they cannot be read."""
+        """Rule and way out if they cannot be read."""
         rule = f"its config.json says that the weights are stored as {self.method}, which no engine trains"
         return rule, f"Name the model that it was made from, or a version of it in {READ}"
 
 
 def quantized(config: Mapping[str, Any]) -> Quantized | None:
-    """None where the weights are stored as they are computed with."""
+    """None if the weights are not quantized."""
     key = next((key for key in KEYS if config.get(key)), None)
     if key is None:
         return None
@@ -87,7 +87,7 @@ def quantized(config: Mapping[str, Any]) -> Quantized | None:
 
 
 def without_quantization(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config.json of the same model with whole weights."""
+    """The config.json of the same model without quantization."""
     return {key: value for key, value in config.items() if key not in KEYS}
 
 
@@ -100,7 +100,7 @@ def _method(found: Mapping[str, Any]) -> str:
 
 
 def _ways(found: Mapping[str, Any]) -> tuple[Way, ...]:
-    """By transformers' methods. What makes the meaning of the numbers another one than is read counts as unreadable."""
+    """By transformers' methods. A setting that changes the meaning of the numbers makes the files unreadable."""
     match found.get("quant_method"):
         case "fp8" | "fbgemm_fp8" | "mxfp8":
             return ("scaled",) if found.get("fmt", "e4m3") in ("e4m3", "e5m2", "float8_e4m3fn") else ()
@@ -127,12 +127,12 @@ def _zeros_less_one(found: Mapping[str, Any]) -> bool:
 
 
 def _format(found: Mapping[str, Any], default: str) -> str:
-    """How the words are laid out; each library has a key of its own for it."""
+    """Layout of the words; each library has its own key for it."""
     return str(found.get("checkpoint_format") or found.get("version") or found.get("format") or default).lower()
 
 
 def _of_compressed_tensors(found: Mapping[str, Any]) -> tuple[Way, ...]:
-    """Each group of layers may have a format of its own. Not read: sparse ones, and weights that a transform has turned."""
+    """Each group of layers may have its own format. Sparse weights and weights rotated by a transform are not read."""
     sparsity = found.get("sparsity_config")
     sparse = sparsity and not (isinstance(sparsity, Mapping) and sparsity.get("format", "dense") == "dense")
     if sparse or found.get("transform_config") or found.get("quantization_status", "compressed") != "compressed":
@@ -146,7 +146,7 @@ def _of_compressed_tensors(found: Mapping[str, Any]) -> tuple[Way, ...]:
 
 
 def _of_mlx(found: Mapping[str, Any]) -> tuple[Way, ...]:
-    """MLX names no method. A layer may have more or fewer bits than the others, which its files show, but no other groups."""
+    """MLX names no method. A layer may have more or fewer bits than the others, which its files show, but the same group size."""
     if "group_size" not in found or "bits" not in found or found.get("mode", "affine") != "affine":
         return ()
     layers = [value for value in found.values() if isinstance(value, Mapping)]
@@ -155,7 +155,7 @@ def _of_mlx(found: Mapping[str, Any]) -> tuple[Way, ...]:
 
 
 def _block(found: Mapping[str, Any]) -> tuple[int, int] | None:
-    """One for all matrices: where groups differ, none is known."""
+    """The block size of all matrices; None if groups differ."""
     given = set(_blocks(found))
     return next(iter(given)) if len(given) == 1 else None
 

@@ -1,4 +1,4 @@
-"""Weights of datasets as whole numbers: how many samples of each in one period of the mixture. Read by the plan and by the samples."""
+"""Weights of datasets as whole numbers: how many samples of each make one period of the mixture."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ SHORT_PERIOD = 1 << 14
 """Weights whose common denominator is larger are rounded to this one, unless that changes a share by more than SLIGHT."""
 
 LONGEST_PERIOD = 1 << 20
-"""Then to this one; making it takes seconds at the start of a rank."""
+"""In that case weights are rounded to this denominator; the period then takes seconds to compute at the start of a rank."""
 
 SLIGHT = 0.01
 
 
 def whole_shares(weights: Sequence[float]) -> list[int]:
-    """Whole numbers in the proportion of the weights, in lowest terms where their sum is small enough."""
+    """Whole numbers in the proportion of the weights, in lowest terms if their sum is small enough."""
     shares = _exact(weights)
     period = lcm(*(share.denominator for share in shares))
     for longest in (SHORT_PERIOD, LONGEST_PERIOD):
@@ -29,7 +29,7 @@ def whole_shares(weights: Sequence[float]) -> list[int]:
 
 
 def distortion(weights: Sequence[float]) -> list[float]:
-    """By how much of itself each dataset's share differs from what its weight says: 0.1 is a tenth too much or too little."""
+    """Relative error of each dataset's share against its weight: 0.1 is a tenth too much or too little."""
     shares, whole = _exact(weights), whole_shares(weights)
     return [abs(float(Fraction(part, sum(whole)) / share - 1)) for part, share in zip(whole, shares, strict=True)]
 

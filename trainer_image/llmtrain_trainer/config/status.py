@@ -1,4 +1,4 @@
-"""What a pod says of itself: progress rows, node status, verdict. Written by ranks and agent, read by operator and CLI."""
+"""What a pod reports: progress rows, node status, verdict. Written by ranks and agent, read by operator and CLI."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from llmtrain_trainer.config.strict import Strict
 
 
 class ExitCode(IntEnum):
-    """Exit codes of the agent. 16 and 17 are left to engines that use them as Megatron does (suspicious result, failed validation)."""
+    """Exit codes of the agent. 16 and 17 are reserved for engines that use them as Megatron does (suspicious result, failed validation)."""
 
     DONE = 0
     RANK_FAILED = 1
     """A rank failed and the restart budget is spent."""
 
     CONFIG = 2
-    """The configuration or the data cannot be used; starting again will not help."""
+    """The configuration or the data cannot be used; a restart will not help."""
 
     OUT_OF_MEMORY = 12
-    """A rank ran out of memory; starting again will not help."""
+    """A rank ran out of memory; a restart will not help."""
 
     DIVERGED = 65
-    """Training diverged: loss, gradient norm or weights are not finite. Starting again repeats it (EX_DATAERR)."""
+    """Training diverged: loss, gradient norm or weights are not finite. A restart repeats it (EX_DATAERR)."""
 
     FENCED = 73
-    """Another run owns the destination, or a later gang of this job has written there: this one ended without writing (EX_CANTCREAT)."""
+    """Another run owns the destination, or a later attempt of this job has written there: this one ended without writing (EX_CANTCREAT)."""
 
     STORE = 74
     """The checkpoint store cannot be read at start (EX_IOERR)."""
 
     SAVED = 75
-    """Told to stop, saved a checkpoint, stopped (EX_TEMPFAIL): start again to go on."""
+    """Asked to stop, saved a checkpoint, stopped (EX_TEMPFAIL): start again to resume."""
 
     HANG = 124
-    """No step ended in time and the restart budget is spent."""
+    """No step finished in time and the restart budget is spent."""
 
     STOPPED_UNSAVED = 143
-    """Told to stop and could not save in time."""
+    """Asked to stop and could not save in time."""
 
 
 def _finite(value: Any) -> Any:
@@ -48,17 +48,17 @@ def _finite(value: Any) -> Any:
 
 
 Finite = Annotated[float | None, BeforeValidator(_finite)]
-"""A measured number; NaN and infinities become None, which JSON can hold."""
+"""A measured number; NaN and infinities become None, which JSON can represent."""
 
 
 class RankSeconds(Strict):
-    """What a step costs the ranks, each by its own clock: waiting for stages and for the end of the step is left out. Medians of steps."""
+    """Time that ranks need for a step by their own clocks, without waiting for stages and for the end of the step. Medians over steps."""
 
     min: float
     """The fastest rank, seconds."""
 
     median: float
-    """The one in the middle, seconds."""
+    """The median rank, seconds."""
 
     max: float
     """The slowest rank, seconds."""
@@ -71,7 +71,7 @@ class Progress(Strict):
     """Seconds since the epoch."""
 
     step: int
-    """Optimizer steps done; the first step is 1."""
+    """Optimizer steps completed; the first step is 1."""
 
     target_steps: int
     """Step at which training is complete."""
@@ -83,70 +83,70 @@ class Progress(Strict):
     """Tokens seen since the start of training, padding included."""
 
     epoch: float | None = None
-    """Passes over the training data so far; None where a dataset streams."""
+    """Passes over the training data so far; None if a dataset streams."""
 
     loss: Finite = None
-    """Mean cross-entropy over the target tokens of the global batch, nats; None where it was not finite."""
+    """Mean cross-entropy over the target tokens of the global batch, nats; None if it was not finite."""
 
     grad_norm: Finite = None
-    """Norm of the whole model's gradient before clipping; None where it was not finite."""
+    """Norm of the whole model's gradient before clipping; None if it was not finite."""
 
     learning_rate: float
-    """Rate of this step, after warm-up and decay."""
+    """Learning rate of this step, after warm-up and decay."""
 
     step_seconds: float
     """Wall time of the step."""
 
     phase_seconds: dict[str, float] | None = None
-    """The step's time on rank 0 by phase: data, forward, backward, optimizer, comm (waiting for stages and for the sums over ranks), other.
-    None where the engine does not tell."""
+    """The step's time on rank 0 by phase: data, forward, backward, optimizer, comm (waiting for stages and reductions over ranks), other.
+    None if the engine does not measure it."""
 
     data_seconds: float = 0.0
-    """How long rank 0 waited for batches since the row before."""
+    """How long rank 0 waited for batches since the previous row."""
 
     rank_seconds: RankSeconds | None = None
-    """How far ranks differ; None where the engine does not tell."""
+    """How far ranks differ; None if the engine does not measure it."""
 
     tokens_per_second: float
-    """Over all devices, for this step."""
+    """Tokens per second of this step, over all devices."""
 
     mfu: float | None = None
-    """Model FLOP utilisation, 0 to 1; None where the device's peak is unknown."""
+    """Model FLOPs utilisation, 0 to 1; None if the device's peak is unknown."""
 
     metrics: dict[str, Finite] = {}
     """What the task's objective measures besides the loss, by name: each the mean over the targets of the global batch."""
 
     validation_loss: Finite = None
-    """Where an evaluation ran after this step and its loss was finite."""
+    """Validation loss, if an evaluation ran after this step and its loss was finite."""
 
     validation_metrics: dict[str, Finite] = {}
     """The same measures over the targets of that evaluation."""
 
     blocked_seconds: float = 0.0
-    """How long a checkpoint held up training at this step."""
+    """How long a checkpoint blocked training at this step."""
 
     memory_bytes: int | None = None
-    """Largest peak over ranks: of the allocator on a GPU, resident set on a CPU."""
+    """Largest peak over ranks: allocated memory on a GPU, resident set on a CPU."""
 
 
 class GpuMemory(Strict):
     """The CUDA allocator of one rank."""
 
     allocated_bytes: int
-    """Peak of what tensors held."""
+    """Peak of allocated memory."""
 
     reserved_bytes: int
-    """Peak of what the allocator took from the device."""
+    """Peak of memory reserved from the device."""
 
     alloc_retries: int
-    """How often it had to give cached memory back before it could allocate."""
+    """How often it had to release cached memory before it could allocate."""
 
     ooms: int
-    """How often it ran out of memory and the rank went on."""
+    """How often it ran out of memory and the rank continued."""
 
 
 class Heartbeat(Strict):
-    """A rank's sign of life, rewritten in place."""
+    """A rank's heartbeat, rewritten in place."""
 
     rank: int
     """Global rank of the process."""
@@ -164,7 +164,7 @@ class Heartbeat(Strict):
     """Seconds since the epoch at which it was written."""
 
     slowdown: float | None = None
-    """Time this rank needs for a step of its own, over the median of all ranks; None where the engine does not tell."""
+    """Time this rank needs for its part of a step, divided by the median over all ranks; None if the engine does not measure it."""
 
     gpu_memory: GpuMemory | None = None
     """None on a CPU."""
@@ -177,13 +177,13 @@ class CheckpointStatus(Strict):
     """Name of the checkpoint under its destination."""
 
     step: int
-    """Optimizer steps it holds."""
+    """Optimizer steps completed when it was saved."""
 
     uri: str
     """Full address of the checkpoint's prefix."""
 
     bytes: int
-    """Size of all its files together."""
+    """Total size of its files."""
 
     committed_at: float
     """Seconds since the epoch at which COMMIT was written."""
@@ -193,7 +193,7 @@ class Verdict(Strict):
     """Why the agent stopped; the JSON of the termination message."""
 
     exit_code: int
-    """Exit code of the agent, one of ExitCode where the agent chose it."""
+    """Exit code of the agent, one of ExitCode if the agent chose it."""
 
     reason: str
     """CamelCase, one word for one cause: Complete, RankFailed, OutOfMemory, Hang, Saved, BadConfig, BadData, Diverged, StoreUnreachable,
@@ -203,22 +203,22 @@ class Verdict(Strict):
     """One sentence with the evidence."""
 
     first_failing_rank: int | None = None
-    """Global rank that failed first, where one did."""
+    """Global rank that failed first, if one did."""
 
     node: str | None = None
     """Name of the node it failed on."""
 
     step: int | None = None
-    """Newest step that was done."""
+    """Newest completed step."""
 
     restarts: int = 0
     """Restarts in place before the agent stopped."""
 
     stored_attempt: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
-    """With reason Fenced: the attempt that the destination's newest checkpoint names. The next attempt must have a higher number."""
+    """With reason Fenced: the attempt named by the destination's newest checkpoint. The next attempt must have a higher number."""
 
     progress: Progress | None = None
-    """Newest row, which /status may not have told any more; from node 0 only."""
+    """Newest row, which /status may no longer have served; from node 0 only."""
 
     checkpoint: CheckpointStatus | None = None
     """Newest committed checkpoint; from node 0 only."""
@@ -234,7 +234,7 @@ class NodeStatus(Strict):
     """Name of the job that the agent belongs to."""
 
     attempt: int
-    """Number of the gang that the agent belongs to."""
+    """Number of the attempt that the agent belongs to."""
 
     node_rank: int
     """Index of the node in its gang, from 0."""
@@ -243,22 +243,22 @@ class NodeStatus(Strict):
     """What the agent is doing now."""
 
     restarts: int = 0
-    """Restarts of this node's ranks in place, in this attempt."""
+    """Restarts in place of this node's ranks in this attempt."""
 
     last_restart: str | None = None
-    """One sentence on what led to the newest of them; on node 0 only."""
+    """One sentence on the cause of the newest of them; on node 0 only."""
 
     progress: Progress | None = None
     """Newest row; on node 0 only."""
 
     heartbeats: tuple[Heartbeat, ...] = ()
-    """Newest sign of life of each local rank."""
+    """Newest heartbeat of each local rank."""
 
     checkpoint: CheckpointStatus | None = None
     """Newest committed checkpoint; on node 0 only."""
 
     resumed_from_step: int | None = None
-    """Step of the checkpoint that this round started from; None for the start."""
+    """Step of the checkpoint that the ranks last started from; None if they started from step 0."""
 
     message: str = ""
     """One sentence on what happens now."""

@@ -1,7 +1,7 @@
-"""TrainerConfig: everything a pod is told, as one JSON document. THE contract between whoever plans and whoever trains.
+"""TrainerConfig: everything a pod receives, as one JSON document. It is the contract between operator and trainer.
 
 Written by the operator's `plan/trainer_config.py` from a Spec and its Plan; read by the agent and the ranks.
-It takes text, touches no file and imports no torch.
+It parses text, reads no file and does not import torch.
 """
 
 from __future__ import annotations
@@ -32,41 +32,41 @@ class Identity(Strict):
     """metadata.namespace of the job."""
 
     attempt: Annotated[int, Field(ge=0)] = 0
-    """Number of this gang. A later attempt has a higher number; it fences checkpoints of an earlier one."""
+    """Number of this attempt. A later attempt has a higher number, which fences the checkpoints of an earlier one."""
 
 
 class Mesh(Strict):
     """The resolved layout. Rank order, outer to inner: pp, dp, cp, tp; so tp neighbours share a node."""
 
     nodes: PositiveInt = 1
-    """Nodes of the gang, one agent each."""
+    """Nodes of the gang, with one agent each."""
 
     procs_per_node: PositiveInt = 1
-    """Ranks on each node; one GPU each, or one CPU process."""
+    """Ranks on each node, with one GPU each, or as CPU processes."""
 
     pp: PositiveInt = 1
-    """Pipeline parallel degree: stages the layers are cut into."""
+    """Pipeline parallel degree: number of stages that the layers are split into."""
 
     dp: PositiveInt = 1
     """Data parallel degree: replicas of the model."""
 
     cp: PositiveInt = 1
-    """Context parallel degree: devices that share a sequence."""
+    """Context parallel degree: number of ranks that a sequence is split over."""
 
     tp: PositiveInt = 1
-    """Tensor parallel degree: devices that share each matrix."""
+    """Tensor parallel degree: number of ranks that each matrix is split over."""
 
     ep: PositiveInt = 1
     """Expert parallel degree; its groups lie within dp x cp."""
 
     zero_stage: Annotated[int, Field(ge=0, le=3)] = 3
-    """What dp shards: 0 nothing, 1 optimizer, 2 and gradients, 3 and weights."""
+    """What is sharded over dp: 0 nothing, 1 optimizer states, 2 also gradients, 3 also weights."""
 
     schedule: PipelineSchedule = "1f1b"
     """Order of the micro-batches through the pipeline."""
 
     stages: tuple[tuple[int, int], ...]
-    """Half-open ranges of layers, one a pipeline stage in model order; pp x virtual stages of them. Stage i lives on pp rank i mod pp."""
+    """Half-open ranges of layers, one per pipeline stage in model order; pp x virtual stages of them. Stage i is on pp rank i mod pp."""
 
     @property
     def world_size(self) -> int:
@@ -78,38 +78,38 @@ class Batch(Strict):
     """global_size = micro_size x dp x accumulation, in sequences."""
 
     global_size: PositiveInt
-    """Sequences an optimizer step, over all replicas."""
+    """Sequences per optimizer step, over all replicas."""
 
     micro_size: PositiveInt
-    """Sequences a forward pass, per replica."""
+    """Sequences per forward pass of a replica."""
 
     accumulation: PositiveInt
-    """Micro-batches a step, per replica."""
+    """Micro-batches per step of a replica."""
 
 
 class Estimate(Strict):
-    """What the plan expects, so that the report can hold it against what was measured."""
+    """What the plan expects, so that the report can compare it with measurements."""
 
     parameters: int | None = None
-    """Weights of the model, adapters not counted."""
+    """Parameters of the model, adapters not counted."""
 
     trainable_parameters: int | None = None
-    """Weights that get gradients: all of them, or the adapters."""
+    """Parameters that get gradients: all of them, or the adapters."""
 
     flops_per_token: float | None = None
-    """Model FLOPs of one trained token, forward and backward, recomputation not counted."""
+    """Model FLOPs per trained token, forward and backward, recomputation not counted."""
 
     peak_flops_per_device: float | None = None
-    """Dense peak of the device in the training precision, FLOP/s; None where unknown (CPU), then MFU is not reported."""
+    """Dense peak of the device in the training precision, FLOP/s; None if unknown (CPU): MFU is then not reported."""
 
     memory_bytes_per_rank: int | None = None
-    """Expected peak of the fullest rank."""
+    """Expected peak memory of the rank that needs most."""
 
     tokens_per_second: float | None = None
-    """Expected training speed, all devices together."""
+    """Expected training speed, over all devices."""
 
     advice: tuple[str, ...] = ()
-    """What the plan told, one sentence each."""
+    """The plan's advice, one sentence each."""
 
 
 class Restarts(Strict):
@@ -129,13 +129,13 @@ class TrainerConfig(Strict):
     """Which job and which attempt of it."""
 
     task: Task
-    """What the model learns from the data."""
+    """The training task."""
 
     engine: EngineName
-    """What runs the steps; never auto here."""
+    """The engine that runs the steps; never auto here."""
 
     device: Literal["cpu", "cuda"]
-    """cpu: gloo between CPU processes; cuda: NCCL, one rank a GPU."""
+    """cpu: gloo between CPU processes; cuda: NCCL, one rank per GPU."""
 
     model: Model
     """The network, as in the manifest."""
@@ -150,13 +150,13 @@ class TrainerConfig(Strict):
     """Adapters, as in the manifest."""
 
     training: Training
-    """How it is trained, as in the manifest; `batch` holds the resolved sizes."""
+    """Training settings, as in the manifest; `batch` holds the resolved sizes."""
 
     evaluation: Evaluation | None = None
-    """Loss on held-out data, as in the manifest."""
+    """Evaluation on held-out data, as in the manifest."""
 
     checkpoint: Checkpoint | None = None
-    """Where training is kept, as in the manifest."""
+    """Where checkpoints are stored, as in the manifest."""
 
     output: Output = Output()
     """Exports and report, as in the manifest."""
@@ -165,13 +165,13 @@ class TrainerConfig(Strict):
     """The layout the plan chose."""
 
     batch: Batch
-    """The batch arithmetic the plan resolved."""
+    """The batch sizes the plan chose."""
 
     offload: Offload | None = None
-    """What engine deepspeed keeps off the device, as in the manifest."""
+    """What engine deepspeed offloads, as in the manifest."""
 
     deepspeed: dict[str, Any] | None = None
-    """More keys of DeepSpeed's configuration, as in the manifest; none of them says what another field says."""
+    """Further keys of DeepSpeed's configuration, as in the manifest; none of them repeats another field."""
 
     estimate: Estimate = Estimate()
     """What the plan expects of this run."""
@@ -180,12 +180,12 @@ class TrainerConfig(Strict):
     """Budget for restarting ranks in place."""
 
     non_finite_steps: PositiveInt = 3
-    """End training after this many steps in a row whose loss or gradient norm is not finite."""
+    """End training after this many consecutive steps whose loss or gradient norm is not finite."""
 
     hang_seconds: Annotated[float, Field(gt=0)] | None = None
-    """Restart the ranks when no step ended for this long; None: learned from the step time (10 x median, at least 300 s)."""
+    """Restart the ranks when no step has finished for this long; None: derived from the step time (10 x median, at least 300 s)."""
 
     @property
     def validation_share(self) -> float:
-        """Share of the training documents that is held back."""
+        """Share of the training documents that is held out."""
         return self.evaluation.split if self.evaluation and not self.evaluation.dataset else 0.0

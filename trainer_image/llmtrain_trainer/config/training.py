@@ -1,4 +1,4 @@
-"""How it is trained: batch, length, precision, optimizer, schedule."""
+"""Training settings: batch, sequence length, precision, optimizer, schedule."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ FINE_TUNING = "x-fine-tuning"
 
 
 def fine_tuning(value: object) -> Any:
-    """Marks a field whose default is another one in fine-tuning, which is every task but pretrain.
+    """Marks a field whose default differs in fine-tuning, which is every task except pretrain.
 
-    In pretraining the defaults are those of published runs of language models (Brown et al. 2020, appendix B; Touvron et al. 2023,
-    section 2.3), in fine-tuning those of Hugging Face's Trainer.
+    The defaults of pretraining are those of published runs of language models (Brown et al. 2020, appendix B; Touvron et al. 2023,
+    section 2.3). Those of fine-tuning are those of Hugging Face's Trainer.
     """
     return Field(json_schema_extra={FINE_TUNING: cast("JsonValue", value)})
 
@@ -34,69 +34,69 @@ class Optimizer(Strict):
     """Decay of the first and second moments."""
 
     epsilon: Annotated[float, Field(gt=0, le=1)] = 1e-8
-    """Added to the root of the second moment."""
+    """Added to the square root of the second moment."""
 
     weight_decay: Annotated[float, Field(ge=0, le=10), fine_tuning(0.0)] = 0.1
-    """Decoupled decay of matrices; vectors (norms, biases) are not decayed."""
+    """Decoupled weight decay of matrices; vectors (norms, biases) are not decayed."""
 
 
 class Schedule(Strict):
     """Learning rate over the steps."""
 
     name: Literal["constant", "linear", "cosine", "wsd"] = "cosine"
-    """wsd: warm up, stay, then decay linearly over the last `decayRatio` of the steps."""
+    """wsd: warm up, stay constant, then decay linearly over the last `decayRatio` of the steps."""
 
     warmup_steps: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
     """Linear rise from 0 over this many steps."""
 
     min_ratio: Annotated[Ratio, fine_tuning(0.0)] = 0.1
-    """Where the decay ends, as a share of the peak rate."""
+    """Where the decay ends, as a fraction of the peak rate."""
 
     decay_ratio: Ratio = 0.2
-    """wsd only: the share of the steps that decays."""
+    """wsd only: the fraction of the steps over which the rate decays."""
 
 
 class Training(Strict):
-    """One optimizer step sees globalBatchSize sequences of sequenceLength tokens."""
+    """Training settings. One optimizer step trains on globalBatchSize sequences of sequenceLength tokens."""
 
     global_batch_size: Annotated[int, Field(ge=1, le=1_000_000_000, examples=[64])]
-    """Sequences an optimizer step, over all replicas. Equals microBatchSize x data-parallel degree x accumulation."""
+    """Sequences per optimizer step, over all replicas. Equals microBatchSize x data-parallel degree x accumulation."""
 
     micro_batch_size: PositiveInt = 1
-    """Sequences a forward pass, per replica. Gradient accumulation follows from globalBatchSize."""
+    """Sequences per forward pass of a replica. The number of accumulation steps follows from globalBatchSize."""
 
     sequence_length: Annotated[int, Field(ge=8, le=16_777_216, examples=[2048])]
     """Tokens a sequence."""
 
     max_steps: PositiveInt | None = None
-    """Optimizer steps. Give this or epochs."""
+    """Optimizer steps. Set this or epochs."""
 
     epochs: Annotated[float, Field(gt=0, le=10_000)] | None = None
-    """Passes over the data, turned into steps once the data is prepared. Give this or maxSteps."""
+    """Passes over the data, converted to steps once the data is prepared. Set this or maxSteps."""
 
     precision: Literal["bf16", "fp32"] = "bf16"
-    """bf16 computes in bfloat16 and keeps weights, gradients' sum and optimizer in fp32."""
+    """bf16 computes in bfloat16 and keeps weights, accumulated gradients and optimizer states in fp32."""
 
     optimizer: Optimizer = Optimizer()
-    """Optimizer and its rates."""
+    """Optimizer and its hyperparameters."""
 
     schedule: Schedule = Schedule()
-    """How the learning rate moves over the steps."""
+    """How the learning rate changes over the steps."""
 
     gradient_clipping: Annotated[float, Field(ge=0, le=1e6)] = 1.0
     """Largest norm of the whole model's gradient; 0 turns clipping off."""
 
     activation_checkpointing: Literal["none", "full"] = "none"
-    """full recomputes each layer in the backward pass: about a third more compute, activations of one layer at a time."""
+    """full recomputes each layer in the backward pass: about a third more compute, but activations of only one layer at a time."""
 
     packing: bool = True
-    """sft: join short samples into full sequences; attention does not cross from one sample to the next."""
+    """sft: pack short samples into full sequences; no sample attends to another."""
 
     compile: bool = False
-    """torch.compile each layer. Slow start, faster steps on a GPU."""
+    """Compile each layer with torch.compile: slower start, faster steps on a GPU."""
 
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 1
     """Seed of random weights, of the data order and of dropout."""
 
     log_every_steps: PositiveInt = 1
-    """Write a metrics row every this many steps."""
+    """Write a row of metrics every this many steps."""

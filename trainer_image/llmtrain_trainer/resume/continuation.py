@@ -1,7 +1,7 @@
-"""What a run that goes on from a checkpoint must have in common with the run that wrote it, field by field. Pure.
+"""What a run that resumes from a checkpoint must have in common with the run that wrote it, field by field. Pure.
 
-`RULES` is the one place that says of each field of the TrainerConfig whether a run goes on exactly, goes on with a consequence that a
-person is told, or is refused. A checkpoint records what is compared (`record`); the agent compares before ranks start (`resumption`).
+`RULES` says for each field of the TrainerConfig whether a run with another value resumes exactly, resumes with a notice, or is refused.
+A checkpoint records what is compared (`record`); the agent compares before ranks start (`resumption`).
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from llmtrain_trainer.resume.rules import RULES, Kind, Rule
 from llmtrain_trainer.resume.shape_differences import shape_differences
 
 _ABSENT = object()
-ANEW = "train anew with another spec.checkpoint.destination or with spec.checkpoint.resume: none"
+FROM_STEP_0 = "train from step 0 with another spec.checkpoint.destination or with spec.checkpoint.resume: none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resumption:
-    """How a run goes on from a checkpoint."""
+    """How a run resumes from a checkpoint."""
 
     refused: str | None = None
-    """Why it cannot, and the way out."""
+    """Why it cannot resume, and the way out; None if it can."""
 
     told: tuple[str, ...] = ()
-    """A sentence for each consequence of what changed."""
+    """One sentence for each consequence of a changed field."""
 
     consumed_samples: int = 0
     consumed_tokens: int = 0
@@ -41,12 +41,12 @@ class Resumption:
 
 
 def from_start(config: TrainerConfig, prepared: Prepared) -> Resumption:
-    """Of a run without a checkpoint."""
+    """The Resumption of a run without a checkpoint."""
     return Resumption(target_steps=prepared.target_steps, course=prepared.course(config.training.seed))
 
 
 def record(config: TrainerConfig, prepared: Prepared) -> dict[str, Any]:
-    """What meta.json says of a run, so that the next can be compared with it."""
+    """What meta.json records of a run, so that a later run can be compared with it."""
     said = config.model_dump(mode="json", by_alias=True, include={"task", "training", "peft"})
     said["evaluation"] = {"split": config.validation_share}
     model = config.model.model_dump(mode="json", by_alias=True, include={"source", "revision", "init"})
@@ -55,7 +55,7 @@ def record(config: TrainerConfig, prepared: Prepared) -> dict[str, Any]:
 
 
 def resumption(manifest: Manifest, config: TrainerConfig, prepared: Prepared) -> Resumption:
-    """Compare a run with the checkpoint that it is to go on from."""
+    """Compare a run with the checkpoint from which it is to resume."""
     meta = manifest.meta
     before, now = _recorded(meta), record(config, prepared)
     fresh = prepared.course(config.training.seed)
@@ -77,7 +77,7 @@ def resumption(manifest: Manifest, config: TrainerConfig, prepared: Prepared) ->
 
 
 def _recorded(meta: Meta) -> Mapping[str, Any]:
-    """Earlier versions recorded less."""
+    """The values that a checkpoint without a record still names."""
     if meta.record is not None:
         return meta.record | {"evaluation": meta.record.get("evaluation") or {"split": 0.0}}
     size = (meta.model_extra or {}).get("global_size", _ABSENT)
@@ -91,8 +91,8 @@ def _recorded(meta: Meta) -> Mapping[str, Any]:
 def _not_recorded(manifest: Manifest) -> Iterator[str]:
     if manifest.meta.record is None:
         yield (
-            f"{manifest.name} records neither data nor training settings, as an earlier version of llmtrain wrote it or a conversion: "
-            "the shapes of its weights are compared with this run's, and batch size, seed and tokenizer where it names them."
+            f"{manifest.name}, written by an earlier version of llmtrain or by a conversion, records neither data nor training settings. "
+            "Only the shapes of its weights are compared with this run, and batch size, seed and tokenizer if it names them."
         )
 
 
@@ -121,7 +121,7 @@ def _at(values: Mapping[str, Any], field: str) -> Any:
 
 
 def _differing(before: Mapping[str, Any], now: Mapping[str, Any], kind: Kind) -> Iterator[tuple[Rule, str]]:
-    """Rules of a kind whose field changed, with the clause that says from what to what."""
+    """Rules of a kind whose field changed, each with a clause that names both values."""
     for rule in RULES:
         was, is_ = _at(before, rule.field), _at(now, rule.field)
         if rule.kind != kind or was == is_ or was is _ABSENT or is_ is _ABSENT or _sections(was, is_):
@@ -131,24 +131,24 @@ def _differing(before: Mapping[str, Any], now: Mapping[str, Any], kind: Kind) ->
 
 
 def _sections(was: Any, is_: Any) -> bool:
-    """Whether both are sections, of which the rules of their fields tell."""
+    """Whether both are sections: the rules of their fields apply instead."""
     return isinstance(was, Mapping) and isinstance(is_, Mapping)
 
 
 def _whole_section(field: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether the section of a field came or went, which the section's own rule says."""
+    """Whether the whole section of a field was added or removed: the section's own rule applies instead."""
     section = field.rpartition(".")[0]
     return bool(section) and (_at(before, section) is None) != (_at(now, section) is None)
 
 
 def _data(before: Mapping[str, Any], now: Mapping[str, Any], was: Course | None, course: Course, fresh: Course) -> Iterator[str]:
-    """Which samples come next; and of a larger share that is held back, that some of it was trained on."""
+    """Which samples come next, and whether documents that are now held out were trained on before."""
     yield from data_changes([(rule.field, clause) for rule, clause in _differing(before, now, "data")], was, course, fresh)
     shares = _at(before, "evaluation.split"), _at(now, "evaluation.split")
     if _ABSENT not in shares and shares[0] < shares[1] and course != was:
         yield (
-            f"spec.evaluation.split is {_shown(shares[1])} and was {_shown(shares[0])}: some of the documents that are held back now were "
-            "trained on before, so the validation loss is lower than that of unseen data"
+            f"spec.evaluation.split is {_shown(shares[1])} and was {_shown(shares[0])}: some of the documents that are now held out were "
+            "trained on before, so the validation loss is lower than on unseen data"
         )
 
 
@@ -163,7 +163,7 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Any], manifest: Manife
 
 
 def _model(before: Mapping[str, Any], now: Mapping[str, Any], config: TrainerConfig) -> Iterator[str]:
-    """The shape, and the weights that training began with."""
+    """Refusals for another architecture, or for other initial weights."""
     if found := shape_differences(before.get("shape") or {}, now["shape"]):
         field = "spec.model.config" if config.model.config is not None else f"config.json of spec.model.source {config.model.source}"
         differences = ", ".join(f"{key} is {_shown(is_)} and was {_shown(was)}" for key, was, is_ in found)
@@ -172,7 +172,7 @@ def _model(before: Mapping[str, Any], now: Mapping[str, Any], config: TrainerCon
     if not _other_weights(before, now):
         return
     if config.peft is not None:
-        yield f"{_origin(now)} {_another_base(before, now)}: they are corrections of its weights"
+        yield f"{_origin(now)} {_another_base(before, now)}: the adapters only fit the weights they were trained on"
     elif _origin(before) != _origin(now) and not (_drawn(before) and _drawn(now)):
         yield f"{_origin(now)} is another base model than {_origin(before)}: none of its weights would be used"
 
@@ -184,9 +184,9 @@ def _another_base(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 def _weights_in_place(before: Mapping[str, Any], now: Mapping[str, Any], config: TrainerConfig, manifest: Manifest) -> Iterator[str]:
-    """The same source holds other weights than training began with: what was trained goes on from those of the checkpoint."""
+    """Notice that the source now holds other weights than at the start of training: the weights of the checkpoint are used."""
     if config.peft is None and _other_weights(before, now) and _origin(before) == _origin(now) and not _drawn(now):
-        yield f"{_origin(now)} holds other weights than training began with: it goes on from those of {manifest.name}"
+        yield f"{_origin(now)} holds other weights than at the start of training: the weights of {manifest.name} are used"
 
 
 def _other_weights(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
@@ -207,7 +207,7 @@ def _drawn(said: Mapping[str, Any]) -> bool:
 
 
 def _schedule(before: Mapping[str, Any], config: TrainerConfig, meta: Meta, target: int) -> Iterator[str]:
-    """The rate of the next step, where the schedule is another one."""
+    """The learning rate of the next step, if the schedule changed."""
     said, training = _at(before, "training"), config.training
     if meta.target_steps is None or meta.record is None or not isinstance(said, Mapping):
         return
@@ -227,7 +227,7 @@ _TRAINING = {field.alias or name for name, field in Training.model_fields.items(
 
 
 def _other_schedule(was: Schedule, is_: Schedule) -> Iterator[str]:
-    """Of a training that is over: there is no next step whose rate could be told."""
+    """The changed fields of the schedule, for a training that is complete: it has no next step."""
     before, now = was.model_dump(by_alias=True), is_.model_dump(by_alias=True)
     for key in now:
         if before[key] != now[key]:
@@ -235,36 +235,36 @@ def _other_schedule(was: Schedule, is_: Schedule) -> Iterator[str]:
 
 
 def _shortened(manifest: Manifest, config: TrainerConfig, target: int) -> Iterator[str]:
-    """A training that is declared done: its schedule was made for more steps."""
+    """Notice for a run that now ends at the step of its checkpoint: its schedule was made for more steps."""
     meant = manifest.meta.target_steps
     if meant is not None and manifest.meta.step == target < meant:
         field = "maxSteps" if config.training.max_steps is not None else "epochs"
         yield (
-            f"spec.training.{field} ends the training at step {target}, where {manifest.name} stands, and the learning rate followed a "
-            f"schedule of {meant} steps: nothing more is trained"
+            f"spec.training.{field} ends the training at step {target}, the step of {manifest.name}, and the learning rate followed a "
+            f"schedule of {meant} steps: no further step is trained"
         )
 
 
 def _refusal(name: str, reasons: list[str]) -> str | None:
     if not reasons:
         return None
-    return f"The run cannot go on from {name}. {'; '.join(reasons)}. Put back what was, or {ANEW}."
+    return f"The run cannot resume from {name}. {'; '.join(reasons)}. Restore the earlier values, or {FROM_STEP_0}."
 
 
 def _at_the_end(manifest: Manifest, config: TrainerConfig, target: int, told: list[str]) -> str | None:
-    """A finished training is exported again, never relabelled."""
+    """Refusal if the checkpoint is beyond the last step, or if settings changed although no step is left to train."""
     field = "maxSteps" if config.training.max_steps is not None else "epochs"
     value = config.training.max_steps if config.training.max_steps is not None else config.training.epochs
     step = manifest.meta.step
     if step > target:
         return (
-            f"spec.training.{field} is {value}: {manifest.name} has done {step} steps already. "
-            f"Raise it to at least {step}, name an earlier checkpoint by spec.checkpoint.resume, or {ANEW}."
+            f"spec.training.{field} is {value}, but {manifest.name} was saved after {step} steps. "
+            f"Raise it to at least {step}, name an earlier checkpoint in spec.checkpoint.resume, or {FROM_STEP_0}."
         )
     if step == target and told:
         return (
-            f"spec.training.{field} is {value}: {manifest.name} has done all of its steps, so nothing would be trained with what changed "
-            f"({'; '.join(told)}). Raise spec.training.{field} to train on, or {ANEW}."
+            f"spec.training.{field} is {value}, and {manifest.name} has completed all steps, so no step would use the changed settings "
+            f"({'; '.join(told)}). Raise spec.training.{field} to continue training, or {FROM_STEP_0}."
         )
     return None
 

@@ -1,4 +1,4 @@
-"""Where two descriptions of a model, as data/model_facts.py makes them, mean different models. Pure."""
+"""The differences between two descriptions of a model (data/model_facts.py) that mean different models. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _MOST = 6
 
 
 def shape_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """(key, value before, value now), the first few. A key that only one of them has is a default that a version of transformers added."""
+    """(key, value before, value now), the first few. A key that only one of them has is a default of another version of transformers."""
     return [found for found in _differences(before, now, "") if not _harmless(found[0], now)][:_MOST]
 
 
@@ -24,7 +24,7 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str)
 
 
 def _harmless(key: str, shape: Mapping[str, Any]) -> bool:
-    """What acts on training alone; and the number of positions, where these are no weights."""
+    """Keys that affect only training; also the number of positions, unless positions are weights."""
     last = key.rpartition(".")[2]
     rotary = any(name.startswith("rope") for name in shape)
     return "dropout" in last or last.endswith(("_pdrop", "_loss_coef", "jitter_noise")) or (last == "max_position_embeddings" and rotary)

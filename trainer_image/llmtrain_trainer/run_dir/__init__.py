@@ -1,1 +1,1 @@
-"""The directory in which the agent and the ranks of a node meet: one file a fact. No imports of torch."""
+"""The directory through which the agent and the ranks of a node communicate: one file per fact. Does not import torch."""

@@ -1,4 +1,4 @@
-"""A rank's sign of life: heartbeat/rank-<r>.json, read by the agent."""
+"""A rank's heartbeat: heartbeat/rank-<r>.json, read by the agent."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ Phase = Literal["start", "load", "data", "step", "evaluate", "save", "export", "
 
 @dataclass(slots=True)
 class Pulse:
-    """Writes the rank's heartbeat; a step that follows within the same tenth of a second is not written."""
+    """Writes the rank's heartbeat; a step within a tenth of a second after the previous write is not written."""
 
     path: Path
     rank: int
     pid: int
     gpu: Callable[[], GpuMemory | None] = lambda: None
-    """Asked when a heartbeat is written."""
+    """Called when a heartbeat is written."""
 
     step: int = 0
     phase: Phase = "start"
     rank_seconds: Sequence[float] = ()
-    """What every rank needed for a step of its own lately, as engine.StepResult says it."""
+    """Recent time of each rank for its part of a step, as in engine.StepResult."""
 
     _written: float = 0.0
 
     def beat(self, phase: Phase, step: int | None = None) -> None:
-        """Say that `phase` begins; `step` counts the optimizer steps done."""
+        """Report that `phase` begins; `step` counts the completed optimizer steps."""
         now = time.time()
         moved = phase not in ("data", "step") or self.phase not in ("data", "step")
         self.phase = phase
@@ -42,7 +42,7 @@ class Pulse:
             self.write(now)
 
     def write(self, now: float) -> None:
-        """Say where this rank stands, whenever it last did."""
+        """Write the state of this rank, however recent the previous write is."""
         self._written = now
         heart = Heartbeat(
             rank=self.rank,

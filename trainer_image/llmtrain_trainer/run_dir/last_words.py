@@ -12,7 +12,7 @@ from llmtrain_trainer.config.failures import RankFailureKind
 from llmtrain_trainer.run_dir.layout import write_atomically
 
 _HOME = Path(__file__).parents[1]
-"""Of our own code."""
+"""Messages of our own code."""
 
 _MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "outofmemory")
 _PEER = (
@@ -51,10 +51,10 @@ def write_last_words(path: Path, error: BaseException, *, step: int, starting: b
 
 
 def _telling(error: BaseException) -> BaseException:
-    """The error that says most: a refusal wherever it stands in the chain or in a group, else running out of memory, else a ValueError
-    of our own code, else the first cause.
+    """The most informative error: a refusal anywhere in the chain or in a group, else running out of memory, else a ValueError of our own
+    code, else the first cause.
 
-    What we raise from a library's error says more than that one; whatever else wraps an error (a pipeline does) says less.
+    An error that we raise from a library's error says more than the library's; any other wrapper (a pipeline's, say) says less.
     """
     chain = list(_chain(error))
     for says_most in (_is_refusal, _is_memory, _is_our_sentence):
@@ -64,7 +64,7 @@ def _telling(error: BaseException) -> BaseException:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error, what it was raised from or while handling, and so on; the members of a group one after the other, each once."""
+    """The error and its chain of causes and contexts; the members of a group one after the other, each once."""
     waiting, seen = [error], set[int]()
     while waiting:
         each = waiting.pop()
@@ -80,7 +80,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _refuses_somewhere(error: BaseException) -> bool:
-    """What was being handled when another error struck counts only where it, or what it came from, is a refusal."""
+    """An error that was being handled when another was raised counts only if it, or its cause, is a refusal."""
     each: BaseException | None = error
     seen = set[int]()
     while each is not None and id(each) not in seen:

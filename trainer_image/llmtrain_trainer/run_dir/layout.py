@@ -1,22 +1,22 @@
-"""Where agent and ranks of one node meet: a directory, one file a fact. No imports of torch.
+"""The run directory, through which agent and ranks of a node communicate: one file per fact. Does not import torch.
 
 <root>/config.json              the TrainerConfig
-       prepared/                tokenizer, tokenised data, model files: made once before the ranks start
-       resume.json              which checkpoint the ranks load; absent: from the start. Written by the agent before each start
+       prepared/                tokenizer, tokenised data, model files: written once, before the ranks start
+       resume.json              which checkpoint the ranks load; absent: start from step 0. Written by the agent before each start
        restore/<name>/          that checkpoint's files, verified
        staging/<name>/          shards written by this node's ranks, then uploaded by the agent
        heartbeat/rank-<r>.json  rewritten by each rank
        metrics.jsonl            Progress rows, appended by rank 0
        events.jsonl             what happened: restarts, commits, faults, appended by the agent
-       notices.jsonl            what a person must know although training goes on (notices.py)
-       errors/rank-<r>.json     last words of a failed rank; errors/prepare.json: of the preparation
+       notices.jsonl            what a person must know although training continues (notices.py)
+       errors/rank-<r>.json     last error of a failed rank; errors/prepare.json: of the preparation
        errors/diverged.txt      why the ranks ended training that diverged
-       preparing.txt            what preparation is at
+       preparing.txt            what preparation is doing
        stop                     its presence asks the ranks to save and stop
        logs/                    stdout and stderr of the ranks
-       port.json                {host, port, pid} of the agent's HTTP
+       port.json                {host, port, pid} of the agent's HTTP server
        termination.json         the verdict
-       export/  report/         what is made at the end
+       export/  report/         written at the end
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from typing import IO, Any
 
 @dataclass(frozen=True, slots=True)
 class RunDir:
-    """Names of the files; creates nothing."""
+    """Paths of the files; creates nothing."""
 
     root: Path
 
@@ -115,7 +115,7 @@ class RunDir:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write text so that a reader sees the old file or the new one, never a part."""
+    """Write text so that a reader sees either the old file or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_text(text)
@@ -123,7 +123,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def append_row(path: Path, row: str) -> None:
-    """Append one line in a single write, so that lines of several writers do not mix. What a writer that died left of a line ends there."""
+    """Append one line in a single write, so that lines of several writers do not mix. An incomplete line before it is ended first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b", buffering=0) as file:
         file.write((b"\n" if _ends_torn(file) else b"") + row.encode() + b"\n")
@@ -137,20 +137,20 @@ def _ends_torn(file: IO[bytes]) -> bool:
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a .jsonl file. A last line that is not whole yet is left out, also where its end is written meanwhile; so is what a
-    writer that died left of a line."""
+    """Rows of a .jsonl file. An incomplete last line is skipped, even if its end is written meanwhile; so is an incomplete line of a
+    writer that died."""
     if not path.exists():
         return
     with path.open("rb") as file:
         for line in file:
             if not line.endswith(b"\n"):
-                return  # reading on would give the rest of this line as a line
+                return  # reading further would yield the rest of this line as a line
             if (row := parse_row(line)) is not None:
                 yield row
 
 
 def parse_row(line: bytes) -> dict[str, Any] | None:
-    """One line of a .jsonl file; None where it is only a part of a row."""
+    """The row of one line of a .jsonl file; None if the line is incomplete."""
     try:
         row = json.loads(line)
     except ValueError:

@@ -1,7 +1,7 @@
-"""What a person must know of a run although it goes on: what was dropped, cut, changed or guessed. One sentence each.
+"""What a person must know about a run although it continues: what was dropped, truncated, changed or guessed. One sentence each.
 
-`tell` writes it to notices.jsonl of the run directory, from whichever process found it. The agent passes it on: as an event at once, in
-/status, and in the verdict; from there it reaches the last lines of `llmtrain run`, the job's status and the report.
+`tell` appends a notice to notices.jsonl of the run directory, in whichever process found it. The agent publishes it as an event at once,
+in /status, and in the verdict. From there it reaches the last lines of `llmtrain run`, the job's status and the report.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ import time
 from llmtrain_trainer.run_dir.layout import RunDir, append_row, read_rows
 
 MOST = 50
-"""Notices of one node that are passed on; the file keeps all."""
+"""Most notices of one node that are published; the file keeps all."""
 
 MOST_CHARACTERS = 1000
 
 
 def tell(run: RunDir, sentence: str) -> None:
-    """Note one sentence, once, however often it is told."""
+    """Append one sentence, unless it was noted before."""
     sentence = " ".join(sentence.split())
     if sentence not in (row["message"] for row in read_rows(run.notices)):
         append_row(run.notices, json.dumps({"time": time.time(), "message": sentence}))
 
 
 def told(run: RunDir) -> tuple[str, ...]:
-    """The sentences noted so far, oldest first, each shortened to MOST_CHARACTERS; past MOST of them one says how many more there are."""
+    """The notices so far, oldest first, each shortened to MOST_CHARACTERS; of more than MOST, the last one says how many are left out."""
     found = tuple(dict.fromkeys(_shortened(str(row["message"])) for row in read_rows(run.notices)))
     if len(found) <= MOST:
         return found
@@ -33,7 +33,7 @@ def told(run: RunDir) -> tuple[str, ...]:
 
 
 def forget(run: RunDir) -> None:
-    """Begin anew: what an earlier start told is found again where it still holds."""
+    """Delete the notices of an earlier start: those that still apply are found again."""
     run.notices.unlink(missing_ok=True)
 
 
