@@ -59,8 +59,8 @@ class Machine:
 
     def judged(self) -> Decision:
         """What the policies make of it."""
-        signs = self.watch.signs()
-        return judge(Round(node="node 0", now=self.clock.now, ranks=1, codes={}, fenced=False, grace_over=False, signs=signs))
+        heartbeats = self.watch.heartbeats()
+        return judge(Round(node="node 0", now=self.clock.now, ranks=1, codes={}, fenced=False, grace_over=False, heartbeats=heartbeats))
 
     def goes_on(self, seconds: float) -> None:
         """The agent looks as often as it does; the rank says nothing."""

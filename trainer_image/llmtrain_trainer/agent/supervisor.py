@@ -250,7 +250,7 @@ class Supervisor(SimpleElasticAgent):
             codes=self._ranks.exit_codes(),
             fenced=uploads is not None and uploads.fenced is not None,
             grace_over=self._node.stop.expired(),
-            signs=self._watch.signs(),
+            heartbeats=self._watch.heartbeats(),
         )
 
     def _failed(self, state: WorkerState, failure: Failure | None) -> RunResult:

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from llmtrain_trainer.agent.policies.hang import Listening, patience
-from llmtrain_trainer.agent.policies.round import Signs
+from llmtrain_trainer.agent.policies.round import Heartbeats
 from llmtrain_trainer.agent.processes.ranks import Ranks
 from llmtrain_trainer.agent.stop import Stop
 from llmtrain_trainer.agent.telemetry.board import Board, Events, RowTail, read_heartbeats
@@ -106,11 +106,11 @@ class Watch:
             self._node.board.update(progress=row)
         self._node.board.update(heartbeats=tuple(self.beats), **self._phase())
 
-    def signs(self) -> Signs:
-        """Signs of life of all ranks of this node."""
+    def heartbeats(self) -> Heartbeats:
+        """Of all ranks of this node."""
         known = {beat.rank: beat for beat in self.beats}
         pids = self._processes.pids()
-        return Signs(
+        return Heartbeats(
             beats=[
                 known.get(rank) or Heartbeat(rank=rank, pid=pids[rank], step=self._start_step, phase="start", time=self._forked)
                 for rank in self._ranks

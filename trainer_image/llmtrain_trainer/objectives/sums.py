@@ -1,4 +1,4 @@
-"""Loss and metrics of an objective as one vector, [1 + metrics], so that stages hand on, and ranks add up, one tensor."""
+"""Loss and metrics of an objective as one vector, [1 + metrics], so that stages pass, and ranks sum, one tensor."""
 
 from __future__ import annotations
 

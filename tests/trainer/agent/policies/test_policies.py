@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from llmtrain_trainer.agent.policies import judge
-from llmtrain_trainer.agent.policies.round import Round, Signs
+from llmtrain_trainer.agent.policies.round import Heartbeats, Round
 from llmtrain_trainer.config import ExitCode, Heartbeat
 
 RANKS = 2
@@ -19,7 +19,7 @@ def states() -> dict[int, str]:
 
 def seen(silence: float = 0.0, **changes: Any) -> Round:
     """Two ranks that train; `silence`: seconds since their last sign of life."""
-    signs = Signs(
+    heartbeats = Heartbeats(
         beats=[Heartbeat(rank=rank, pid=100 + rank, step=7, phase="step", time=50.0) for rank in range(RANKS)],
         silences=dict.fromkeys(range(RANKS), silence),
         start_step=3,
@@ -27,7 +27,7 @@ def seen(silence: float = 0.0, **changes: Any) -> Round:
         states=states,
     )
     facts: dict[str, Any] = {"node": "node 0", "now": 100.0, "ranks": RANKS, "codes": {}, "fenced": False, "grace_over": False}
-    return Round(**facts | {"signs": signs} | changes)
+    return Round(**facts | {"heartbeats": heartbeats} | changes)
 
 
 def test_ranks_that_train_are_waited_for() -> None:

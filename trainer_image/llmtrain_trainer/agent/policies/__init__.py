@@ -1,6 +1,6 @@
 """What an agent does about its ranks: an ordered tuple of policies, of which the first that speaks decides. Pure but for process states.
 
-A policy looks at one Round and gives a Decision, or None where it has nothing to say. The supervisor looks ten times a second and carries
+A policy looks at one Round and gives a Decision, or None where it has nothing to say. The supervisor looks ten times per second and carries
 the decision out.
 """
 

@@ -10,7 +10,7 @@ from llmtrain_trainer.agent.policies.round import Decision, Round
 from llmtrain_trainer.config import Heartbeat
 
 _SLOW_PHASES = {"start": 900.0, "load": 1800.0, "export": 3600.0, "done": 600.0}
-"""Seconds without a sign of life that are normal here: compiling, reading weights, gathering them."""
+"""Seconds without a heartbeat that are normal here: compiling, reading weights, gathering them."""
 
 _LEAST = 300.0
 _FIRST_STEP = 900.0
@@ -18,13 +18,13 @@ _FIRST_STEP = 900.0
 
 
 _LONGEST_LOOK = 2.0
-"""Seconds between two looks that count as listening; the agent looks ten times a second."""
+"""Seconds between two looks that count as listening; the agent looks ten times per second."""
 
 _ASLEEP = 5.0
 
 
 def patience(configured: float | None, step_seconds: Sequence[float]) -> float:
-    """Seconds a step may take: as configured, otherwise 10 x the median of the steps so far and at least 300."""
+    """Seconds allowed for a step: as configured, otherwise 10 x the median of the steps so far and at least 300."""
     if configured is not None:
         return configured
     return max(_LEAST, 10 * statistics.median(step_seconds)) if step_seconds else _LEAST
@@ -50,17 +50,17 @@ class Listening:
         return gap if gap > _ASLEEP else 0.0
 
     def silence(self, rank: int) -> float:
-        """Seconds since the last sign of life; since the start where there was none."""
+        """Seconds since the last heartbeat; since the start where there was none."""
         return self._listened - self._heard.get(rank, (0.0, 0.0))[1]
 
 
 def a_rank_hangs(seen: Round) -> Decision | None:
     """A rank was silent for too long. Processes are asked for their states only then."""
-    signs = seen.signs
-    late = silent_rank(signs.beats, signs.start_step, signs.patience, signs.silences, {})
+    heard = seen.heartbeats
+    late = silent_rank(heard.beats, heard.start_step, heard.patience, heard.silences, {})
     if late is None:
         return None
-    blamed, silence = silent_rank(signs.beats, signs.start_step, signs.patience, signs.silences, signs.states()) or late
+    blamed, silence = silent_rank(heard.beats, heard.start_step, heard.patience, heard.silences, heard.states()) or late
     message = f"no sign of life for {silence:.0f} s in phase {blamed.phase}, stacks are in logs/rank-{blamed.rank}.log."
     failure = Failure(kind="hang", rank=blamed.rank, node=seen.node, time=seen.now, step=blamed.step, message=message)
     return Decision(action="restart-hung", failure=failure)

@@ -11,8 +11,8 @@ from llmtrain_trainer.config import Heartbeat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Signs:
-    """Signs of life of this node's ranks."""
+class Heartbeats:
+    """Of this node's ranks."""
 
     beats: Sequence[Heartbeat]
     """One of each rank; of one that gave none yet, its start."""
@@ -50,7 +50,7 @@ class Round:
     grace_over: bool
     """A stop was asked for, and its time is over."""
 
-    signs: Signs
+    heartbeats: Heartbeats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
