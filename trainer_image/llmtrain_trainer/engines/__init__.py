@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmtrain_trainer.engines.registry import ENGINES, imported
+from llmtrain_trainer.objectives import OBJECTIVES
 
 if TYPE_CHECKING:
     from llmtrain_trainer.config import TrainerConfig
@@ -15,7 +16,12 @@ if TYPE_CHECKING:
 def build_engine(config: TrainerConfig, model_dir: Path) -> Engine:
     """The engine that config.engine names, with its weights in place. Collective over all ranks; call after init_process_group.
 
-    model_dir holds config.json and, for a pretrained model, *.safetensors. Raises ValueError where the model does not fit the mesh.
+    model_dir holds config.json and, for a pretrained model, *.safetensors. Raises ValueError where the model does not fit the mesh,
+    and for an objective that needs a second model.
     """
+    if OBJECTIVES[config.task].needs_reference:
+        raise ValueError(
+            f"task is {config.task}, whose loss compares with the model that training started from, but an engine holds one"
+        )
     engine: Engine = imported(ENGINES[config.engine].builder)(config, model_dir)
     return engine

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import torch
 
+from llmtrain_trainer.engines import build_engine
 from llmtrain_trainer.engines.native import tensor
 from llmtrain_trainer.model.materialize import materialize
 from llmtrain_trainer.model.pretrained import Pretrained
 from llmtrain_trainer.model.skeleton import UNMASKED, skeleton
 from llmtrain_trainer.model.stage import cut
+from llmtrain_trainer.objectives import OBJECTIVES
 from llmtrain_trainer.objectives.causal_lm import CausalLm
 
 
@@ -127,6 +129,15 @@ def test_adapters_reach_all_linear_layers_but_the_head(parity: ModuleType, tmp_p
     trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
     assert len(trained) == 4 * 7 * 2
     assert not any("lm_head" in name for name in trained)
+
+
+def test_a_loss_that_needs_a_second_model_is_refused(parity: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Compared(CausalLm):
+        needs_reference = True
+
+    monkeypatch.setitem(OBJECTIVES, "pretrain", Compared())
+    with pytest.raises(ValueError, match="task is pretrain, whose loss compares with the model that training started from"):
+        build_engine(parity.config_of(parity.Case(), 1), tmp_path)
 
 
 @pytest.mark.parametrize(
