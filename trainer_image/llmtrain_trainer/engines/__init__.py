@@ -20,8 +20,6 @@ def build_engine(config: TrainerConfig, model_dir: Path) -> Engine:
     and for an objective that needs a second model.
     """
     if OBJECTIVES[config.task].needs_reference:
-        raise ValueError(
-            f"task is {config.task}, whose loss compares with the model that training started from, but an engine holds one"
-        )
+        raise ValueError(f"task is {config.task}, whose loss compares with the model that training started from, but an engine holds one")
     engine: Engine = imported(ENGINES[config.engine].builder)(config, model_dir)
     return engine
