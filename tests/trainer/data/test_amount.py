@@ -25,20 +25,20 @@ def test_passes_over_the_same_text_are_counted_not_steps(job: Job) -> None:
     steps = job.prepare(config_of([{"source": source}], training={"epochs": 4, "maxSteps": None})).target_steps
     assert not any("passes" in line for line in told(job.run))
     prepared = job.prepare(config_of([{"source": source}], training={"maxSteps": 10 * steps}))
-    assert f"Training passes 40 times over the {prepared.tokens:,} tokens of the data" in " ".join(told(job.run))
+    assert f"Training makes 40 passes over the {prepared.tokens:,} tokens of the data" in " ".join(told(job.run))
 
 
 def test_epochs_are_held_against_the_parameters(job: Job) -> None:
     config = config_of([{"source": job.text_file()}], training={"epochs": 1, "maxSteps": None}, estimate={"parameters": 10_000_000})
     job.prepare(config)
-    assert any("a parameter make the best of the compute" in line for line in told(job.run))
+    assert any("per parameter are compute-optimal" in line for line in told(job.run))
 
 
 def test_documents_of_fine_tuning_are_counted_once(job: Job) -> None:
     rows = [{"prompt": f"Q{i}? ", "completion": f"A{i}."} for i in range(40)]
     dataset = {"source": job.rows_file("p.jsonl", rows), "format": "promptCompletion"}
     job.prepare(config_of([dataset], task="sft", training={"maxSteps": 10_000, "packing": False}))
-    assert any(line.startswith("The data has 40 documents; below about 1,000") for line in told(job.run))
+    assert any(line.startswith("The data has 40 documents; fine-tuning on fewer than about 1,000") for line in told(job.run))
 
 
 @pytest.mark.parametrize("files", [1, 3])

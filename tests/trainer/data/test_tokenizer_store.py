@@ -98,7 +98,7 @@ def test_a_kept_tokenizer_that_is_not_what_its_name_says_is_refused(job: Job, da
         path.write_text(text.replace("<|end|>", "<|fin|>"))
     if damage == "resealed":
         _reseal(path)
-    with pytest.raises(BadData, match=rf"spec\.checkpoint\.destination is .*tokenizers/{digest}.* Put the right files back"):
+    with pytest.raises(BadData, match=rf"spec\.checkpoint\.destination is .*tokenizers/{digest}.* Restore the original files"):
         elsewhere(job, "other").prepare(config(job, source))
 
 

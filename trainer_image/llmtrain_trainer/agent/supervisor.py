@@ -169,7 +169,7 @@ class Supervisor(SimpleElasticAgent):
         if position.checkpoint is None:
             self._node.events.record("start", "Ranks start from the beginning.", step=0, round=position.round, lost_steps=lost)
         else:
-            message = f"Ranks go on after step {position.step}, from {position.checkpoint}."
+            message = f"Ranks resume after step {position.step}, from {position.checkpoint}."
             self._node.events.record(
                 "restore", message, step=position.step, round=position.round, name=position.checkpoint, lost_steps=lost
             )

@@ -119,7 +119,7 @@ class Uploads:
             try:
                 self._uploader.poll()
                 self._show()
-            except Exception as error:  # training goes on whatever becomes of an upload; it is said and tried again
+            except Exception as error:  # a failed upload does not stop training; it is reported and retried
                 self._events.record("upload_failed", f"An upload failed and is tried again: {type(error).__name__}: {error}")
                 self._closed.wait(_AFTER_AN_ERROR)
 

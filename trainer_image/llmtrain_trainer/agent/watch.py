@@ -74,7 +74,7 @@ class Watch:
         return statistics.median(self._step_seconds) if self._step_seconds else 0.0
 
     def start(self, ranks: list[int], processes: Ranks, step: int) -> None:
-        """The ranks were forked; they go on after `step`."""
+        """The ranks were forked; they resume after `step`."""
         self._ranks, self._processes, self._start_step, self._forked = ranks, processes, step, time.time()
         self.beats, self._advanced = [], (0.0, step)
         self._listening = Listening(time.monotonic())

@@ -35,7 +35,7 @@ _MOST_ATTEMPTS = 1_000_000
 
 @dataclass(frozen=True, slots=True, order=True)
 class Name:
-    """step-00000200-a0-r1. Ordered by age: a later attempt or round is newer, even where it went on from an earlier step."""
+    """step-00000200-a0-r1. Ordered by age: a later attempt or round is newer, even if it resumed from an earlier step."""
 
     attempt: int
     round: int
@@ -128,7 +128,7 @@ class Meta(Strict):
     config_hash: str | None = None
     tokenizer_hash: str | None = None
     record: dict[str, Any] | None = None
-    """What a run that goes on is compared with: see continuation.py. None: an earlier version wrote it."""
+    """What a run that resumes is compared with: see continuation.py. None: an earlier version wrote it."""
 
     course: Course | None = None
     """The order of samples that the save is a point of."""

@@ -1,4 +1,4 @@
-"""Who writes into a destination: owner.json at its root. Two runs there would each go on from the other's checkpoints and delete them, or
+"""Who writes to a destination: owner.json at its root. Two runs there would each resume from the other's checkpoints and delete them, or
 replace each other's exports.
 
 Node 0 takes it before it prepares anything (put if absent), renews it while it runs, asks before each save whether it still has it, and
@@ -60,7 +60,7 @@ class Purpose:
     """What the other does there, and what two of them would do."""
 
 
-CHECKPOINTS = Purpose("spec.checkpoint.destination", "writes its checkpoints there, and each would go on from the other's")
+CHECKPOINTS = Purpose("spec.checkpoint.destination", "writes its checkpoints there, and each would resume from the other's")
 OUTPUT = Purpose("spec.output.destination", "writes there, and each would replace what the other exports")
 
 

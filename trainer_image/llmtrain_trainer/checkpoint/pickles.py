@@ -166,7 +166,7 @@ def _member(owner: Any, name: Any) -> Record:
 
 
 class _Inert(pickle.Unpickler):
-    """Every class is one of our own that does nothing, made anew for this pickle."""
+    """Replaces every class by an empty class created for this pickle."""
 
     def __init__(self, data: bytes, names: Mapping[str, Collection[str]]) -> None:
         super().__init__(io.BytesIO(data))

@@ -1,6 +1,6 @@
 """A signature of manifests with a key that only the job's Secret holds: who can write to the store alone cannot make a checkpoint.
 
-Digests show damage; whoever writes to the store can compute them anew. With a key, COMMIT carries an HMAC of the manifest, and a
+Digests show damage, but anyone who can write to the store can compute them again. With a key, COMMIT carries an HMAC of the manifest, and a
 checkpoint without the right one is never loaded.
 """
 

@@ -2,7 +2,7 @@
 
 Node 0 chooses a save and announces it (begin.json); every node uploads its own files and then node-<i>.json; node 0 joins the parts
 into manifest.json, lists the store again, and writes COMMIT last (`commit`). Nodes that each chose for themselves might never meet
-on one save, hence the announcement. Nothing is lost by an outage: staged saves wait, and `poll` goes on where it stopped.
+on one save, hence the announcement. Nothing is lost by an outage: staged saves wait, and `poll` continues where it stopped.
 """
 
 from __future__ import annotations
@@ -298,7 +298,7 @@ class Uploader:
         self.outage = error
         if self._outage_since is None:
             self._outage_since = time.monotonic()
-            self._tell("store_outage", f"Checkpoints wait on local disk while training goes on. {error}")
+            self._tell("store_outage", f"Checkpoints wait on local disk while training continues. {error}")
 
     def _store_is_back(self) -> None:
         if self._outage_since is not None:

@@ -1,4 +1,4 @@
-"""A rank's side of a checkpoint: copy the state to host memory, go on training, write the shards behind its back.
+"""A rank's side of a checkpoint: copy the state to host memory, continue training, write the shards in the background.
 
 The shards go to local disk; the agent of the node uploads them. A rank never speaks to the store.
 """

@@ -75,7 +75,7 @@ class Dataset(Strict):
     """
 
     streaming: bool = False
-    """Tokenise during training instead of before it. Needs training.maxSteps, because the number of samples is unknown."""
+    """Tokenise while training runs, not beforehand. Needs training.maxSteps, because the amount of data is unknown."""
 
 
 class Evaluation(Strict):

@@ -1,7 +1,7 @@
-"""In which order a run consumes its samples, and how far it is: what a checkpoint says of the data, so that a resume goes on from there.
+"""The order in which a run consumes its samples, and its position: what a checkpoint records of the data for a resume.
 
-The order is a function of the seed, the datasets and their weights. Where these change between two attempts, a new course begins: each
-dataset that was there before goes on where it was, a new one begins with its first sample.
+The order is a function of the seed, the datasets and their weights. If these change between two attempts, a new course begins: datasets
+that remain continue where they stopped, new ones start with their first sample.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Course(Strict):
         return sum(part.before for part in self.parts) + consumed - self.start
 
     def followed_by(self, now: Course, consumed: int) -> Course:
-        """The course of a run that goes on after `consumed` samples with the datasets, weights and seed of `now`, a fresh course."""
+        """The course of a run that resumes after `consumed` samples with the datasets, weights and seed of `now`, a fresh course."""
         if self._same_as(now):
             return self
         if self.seed != now.seed:

@@ -43,7 +43,7 @@ class Shuffled:
 
 
 def open_samples(prepared: Path, config: TrainerConfig, replica: int, course: Course | None = None) -> Samples:
-    """What data-parallel replica `replica` of config.mesh.dp trains and evaluates on. `course`: of a run that goes on with other data."""
+    """What data-parallel replica `replica` of config.mesh.dp trains and evaluates on. `course`: of a run that resumes with other data."""
     facts = Prepared.load(prepared)
     course = course or facts.course(config.training.seed)
     train: list[Source] = []

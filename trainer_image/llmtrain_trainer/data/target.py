@@ -1,4 +1,4 @@
-"""How many optimizer steps a run has. Pure; asked by preparation, and again where a run goes on from a checkpoint."""
+"""How many optimizer steps a run has, from its start or when it resumes. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llmtrain_trainer.data.bad_data import BadData
 def target_steps(config: TrainerConfig, samples: int, *, done: int = 0, passed: int = 0) -> int:
     """maxSteps, or enough steps to see each of `samples` rows `epochs` times.
 
-    done: steps of a run that goes on. passed: samples of these rows that they consumed, in batches of whatever size.
+    done: steps before the resume. passed: samples of these rows that they consumed, in batches of any size.
     """
     training = config.training
     if training.max_steps is not None:

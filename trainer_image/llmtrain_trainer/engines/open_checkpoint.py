@@ -42,5 +42,5 @@ def _compare(network: PreTrainedModel, found: Source) -> None:
 
 def _another(name: str, rule: str) -> BadData:
     field = "spec.peft" if ".lora_" in name else "spec.model"
-    way_out = "Give the manifest of the job that wrote the checkpoint, or train anew with another spec.checkpoint.destination"
+    way_out = "Give the manifest of the job that wrote the checkpoint, or train from step 0 with another spec.checkpoint.destination"
     return BadData(field, "another one than the checkpoint's", rule, way_out)

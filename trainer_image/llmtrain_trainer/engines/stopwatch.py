@@ -1,4 +1,4 @@
-"""Where a step's time goes on this rank, phase by phase, without waiting for the device."""
+"""How this rank spends the time of a step, phase by phase, without waiting for the device."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A model's weights in published files, found under whatever name the files give them.
 
-Files differ in the base model's prefix, in whether a tied head is there, in whether a mixture's experts are fused, and in whether
+Files differ in the base model's prefix, in whether a tied head is there, in whether MoE experts are fused, and in whether
 matrices are stored in few bits with scales beside them.
 """
 

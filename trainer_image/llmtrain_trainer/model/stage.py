@@ -20,7 +20,7 @@ from llmtrain_trainer.objectives.sums import vector
 
 
 class Elsewhere(nn.Module):
-    """Stands for a layer or norm of another stage: hands on what it is given."""
+    """Stands for a layer or norm of another stage: returns its input."""
 
     def forward(self, hidden: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
         return hidden

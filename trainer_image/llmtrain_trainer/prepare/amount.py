@@ -1,4 +1,4 @@
-"""Whether the data is enough for the training that is asked for: known only once it is tokenised."""
+"""Whether there is enough data for the requested training, which is known only after tokenisation."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ MOST_PASSES = 4
 """Passes over the same text up to which it teaches almost as much as new text: Muennighoff et al. 2023."""
 
 TOKENS_PER_PARAMETER = 20
-"""Compute-optimal tokens a parameter: Hoffmann et al. 2022 (Chinchilla). The plan says it where training.maxSteps is given."""
+"""Compute-optimal tokens per parameter: Hoffmann et al. 2022 (Chinchilla). The plan gives this advice if training.maxSteps is set."""
 
 FEWEST_DOCUMENTS = 1000
-"""Documents of fine-tuning below which results are seldom good: Zhou et al. 2023 (LIMA) used 1,000 chosen by hand."""
+"""Fine-tuning on fewer documents is rarely good: Zhou et al. 2023 (LIMA) used 1,000 chosen by hand."""
 
 
 def check_warm_up(config: TrainerConfig, steps: int) -> None:
@@ -36,19 +36,19 @@ def sentences(config: TrainerConfig, train: Sequence[SetStats], steps: int) -> I
     samples = sum(stats.rows for stats in train)
     passes = round(steps * config.training.global_batch_size / max(1, samples))
     if config.task == "sft" and documents < FEWEST_DOCUMENTS:
-        yield f"The data has {documents:,} documents; below about {FEWEST_DOCUMENTS:,} results of fine-tuning are seldom good."
+        yield f"The data has {documents:,} documents; fine-tuning on fewer than about {FEWEST_DOCUMENTS:,} rarely gives good results."
     if config.task != "pretrain":
         return
     if passes > MOST_PASSES:
         yield (
-            f"Training passes {passes:,} times over the {tokens:,} tokens of the data; "
-            f"beyond {MOST_PASSES} times the same text teaches little."
+            f"Training makes {passes:,} passes over the {tokens:,} tokens of the data; "
+            f"more than {MOST_PASSES} passes over the same text add little."
         )
     parameters = config.estimate.parameters
     scratch = config.model.config is not None or config.model.init == "random"
     trained = steps * config.training.global_batch_size * config.training.sequence_length
     if config.training.max_steps is None and scratch and parameters and trained < TOKENS_PER_PARAMETER * parameters:
         yield (
-            f"{config.training.epochs:g} epochs are {trained:,} tokens, {trained / parameters:.2g} a parameter; "
-            f"about {TOKENS_PER_PARAMETER} a parameter make the best of the compute."
+            f"{config.training.epochs:g} epochs are {trained:,} tokens, {trained / parameters:.2g} per parameter; "
+            f"about {TOKENS_PER_PARAMETER} per parameter are compute-optimal (Hoffmann et al. 2022)."
         )

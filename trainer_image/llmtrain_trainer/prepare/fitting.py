@@ -18,7 +18,7 @@ from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.prepare.vocabulary import Table
 
 KNOWN_BUFFERS = re.compile(r"(.*\.)?(rotary_emb\.inv_freq|attn\.(masked_)?bias|crossattention\.(masked_)?bias|position_ids)")
-"""What older versions of transformers saved beside the weights, and every version makes anew."""
+"""Buffers that older versions of transformers saved beside the weights and that every version computes again."""
 
 OF_ACTIVATIONS = re.compile(r".*\.(input|output|activation|input_activation|[qkv])_(global_)?scale")
 """Scales of what passes through a layer: they serve inference alone."""

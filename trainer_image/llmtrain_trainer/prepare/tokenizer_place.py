@@ -65,7 +65,7 @@ class Place:
     # Trained
 
     def _trained(self) -> Path:
-        """What the checkpoint that training goes on from was trained with comes first, then what another node trained on the same data."""
+        """The tokenizer of the checkpoint that the run resumes from comes first, then one that another node trained on the same data."""
         assert self.config.tokenizer and self.config.tokenizer.train
         recipe = digest(self.config.tokenizer.train.model_dump(), self._template, self._fallback)
         key = digest(FORM, "trained", recipe, [entry.identity(self.cache) for entry in self.entries])

@@ -1,4 +1,4 @@
-"""Tokenizers that jobs trained, kept beside their checkpoints: another node, or an empty cache, goes on with the same one.
+"""Tokenizers that jobs trained, kept beside their checkpoints, so that another node, or a run with an empty cache, uses the same one.
 
     <destination>/tokenizers/<digest>/<files>    put only if absent
     <destination>/tokenizers/<digest>/made.json  what it was made with, and the digests of its files; put last
@@ -28,7 +28,7 @@ from llmtrain_trainer.data.formats.encoding import load_tokenizer
 from llmtrain_trainer.model.tokenizer_facts import FILE, TokenizerFacts
 
 PREFIX, MADE = "tokenizers", "made.json"
-_WAY_OUT = "Put the right files back, or start anew with checkpoint.resume: none and another checkpoint.destination"
+_WAY_OUT = "Restore the original files, or start from step 0 with checkpoint.resume: none and another checkpoint.destination"
 
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 
@@ -50,7 +50,7 @@ class TokenizerStore:
     store: Store
 
     def of_checkpoint(self, resume: Literal["latest", "none"] | int, recipe: str) -> str | None:
-        """Digest of the tokenizer of the checkpoint that training goes on from, where it is kept here and has the same settings."""
+        """Digest of the tokenizer of the checkpoint that the run resumes from, if it is kept here and has the same settings."""
         for found in list_checkpoints(self.store) if resume != "none" else ():
             if not found.committed or resume not in ("latest", found.step):
                 continue

@@ -32,7 +32,7 @@ class SaveCadence:
         return self._interval_is_over(step, step_seconds) or by_steps
 
     def saved(self) -> None:
-        """The interval starts anew."""
+        """Start the interval again."""
         self._saved_at = self._now()
 
     def _interval_is_over(self, step: int, step_seconds: float) -> bool:

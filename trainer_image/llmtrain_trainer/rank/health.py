@@ -69,7 +69,7 @@ class Health:
         if self.diverged == before:
             return None
         if before:
-            return f"The loss is back at {mean:.4g} at step {number}, near its lowest, {self._lowest:.4g}: training goes on as usual."
+            return f"The loss is back at {mean:.4g} at step {number}, near its lowest, {self._lowest:.4g}: training continues as usual."
         return (
             f"The loss rose to {mean:.4g} at step {number}, from {self._lowest:.4g} at its lowest: training diverges. "
             "Saves from here on delete none of those made before; if it is still so at the last step, nothing is exported."

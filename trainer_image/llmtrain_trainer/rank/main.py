@@ -47,7 +47,7 @@ def main(root: str) -> None:
         pulse.beat("start")
         code = _train(run, pulse)
     except BaseException as error:
-        # No farewell to the others: a collective after a failure waits for ever, and a destructor may contain one.
+        # Exit without synchronising: a collective after a failure never returns, and a destructor may run one.
         with suppress(Exception):
             _say_last(run, rank, error, pulse)
         with suppress(Exception):

@@ -1,4 +1,4 @@
-"""A Source under the names of published files, which hold the experts of a mixture apart."""
+"""A checkpoint reader under the names of published files, which hold MoE experts as separate tensors."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def test_a_rank_that_is_silent_while_the_agent_runs_does_hang() -> None:
     for tick in range(1, 301):
         listening.look([beat(0), beat(1, time=tick / 10)], tick / 10)
     assert abs(listening.silence(0) - 29.9) < 0.01 and listening.silence(1) == 0.0
-    assert abs(listening.silence(2) - 30.0) < 0.01, "no sign of life at all"
+    assert abs(listening.silence(2) - 30.0) < 0.01, "no heartbeat at all"
 
 
 def test_a_wall_clock_that_jumps_is_no_hang() -> None:

@@ -18,7 +18,7 @@ def states() -> dict[int, str]:
 
 
 def seen(silence: float = 0.0, **changes: Any) -> Round:
-    """Two ranks that train; `silence`: seconds since their last sign of life."""
+    """Two ranks that train; `silence`: seconds since their last heartbeat."""
     heartbeats = Heartbeats(
         beats=[Heartbeat(rank=rank, pid=100 + rank, step=7, phase="step", time=50.0) for rank in range(RANKS)],
         silences=dict.fromkeys(range(RANKS), silence),
@@ -50,7 +50,7 @@ def test_a_silent_rank_is_blamed_by_the_state_of_its_process() -> None:
     decision = judge(seen(silence=11.0))
     assert decision.action == "restart-hung" and decision.failure is not None
     assert (decision.failure.rank, decision.failure.step, decision.failure.time) == (1, 7, 100.0)
-    assert decision.failure.message == "no sign of life for 11 s in phase step, stacks are in logs/rank-1.log."
+    assert decision.failure.message == "no heartbeat for 11 s in phase step, stacks are in logs/rank-1.log."
 
 
 @pytest.mark.parametrize(

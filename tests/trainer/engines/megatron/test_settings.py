@@ -64,7 +64,7 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"vocab_size": 513}, {"tp": 2}, r"model\.vocab_size is 513, but tensor \(2\) must divide it"),
     ({"num_key_value_heads": 1}, {"tp": 2}, r"model\.num_key_value_heads is 1, but tensor x context \(2\) must divide it"),
     ({}, {"dp": 2, "ep": 2}, r"mesh\.ep is 2, but it must divide the 0 experts"),
-    ({}, {"zero_stage": 3}, r"mesh\.zeroStage is 3, but Megatron shares out the optimizer or nothing: use 1 or 0"),
+    ({}, {"zero_stage": 3}, r"mesh\.zeroStage is 3, but Megatron shards the optimizer states or nothing: use 1 or 0"),
     ({}, {"pp": 2, "schedule": "gpipe"}, r"mesh\.schedule is gpipe"),
     ({}, {"peft": {"method": "lora"}}, r"peft\.method is lora, but the megatron engine trains all weights: use engine native or deepspeed"),
     ({}, {"training": {"compile": True}}, r"training\.compile is True"),

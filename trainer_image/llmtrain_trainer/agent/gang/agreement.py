@@ -115,7 +115,7 @@ class Agreement:
         return str(found.name) if found else None
 
     def _newest(self, store: Store, refused: set[str]) -> Found | None:
-        """The newest good one; of a run that was told not to go on from the newest, only what it made itself or was told to take."""
+        """The newest good checkpoint. A run that must not resume from the newest takes only its own, or the one it was told to take."""
         there = [found for found in self._listed(store) if found.committed and self._may_take(found)]
         good, reasons = restore.first_good(
             [found for found in there if str(found.name) not in refused], store, self._events, self._run.restore
@@ -159,7 +159,7 @@ class Agreement:
         return self._position(resumption(read, self._config, prepared), name=name, step=found.step, directory=directory), _OK
 
     def _position(self, found: Resumption, *, name: str | None = None, step: int = 0, directory: Path | None = None) -> Position:
-        """Raises GaveUpError where the run must not go on from there; what a person must know is told."""
+        """Raises GaveUpError if the run must not resume from it; writes notices about what changed."""
         if self._gang.leads:
             if found.refused is not None:
                 raise self._give_up("BadConfig", found.refused)

@@ -50,7 +50,7 @@ def first_failure(
     """The failure of one node from what its ranks left behind.
 
     `codes`: exit code of each rank that ended with an error, negative for a signal; `words`: errors/rank-<r>.json as read; `steps`: steps
-    done by each rank; `oom_killed`: the kernel's memory killer struck in this container since the round began.
+    done by each rank; `oom_killed`: the OOM killer ended a process of this container since the round began.
     A rank that was killed leaves no words, and those it leaves behind lose their peer: so a silent death comes first, then a rank's
     own error, then the errors about peers, each by time.
     """
@@ -69,7 +69,7 @@ def _of_rank(rank: int, code: int, words: Mapping[str, Any] | None, step: int, n
         return Failure(kind=words["kind"], rank=rank, node=node, time=words["time"], step=words["step"], message=text[:4000])
     if code < 0:
         oom = oom_killed and -code == signal.SIGKILL
-        text = "the kernel's memory killer took it (SIGKILL)." if oom else f"{_signal_name(-code)}"
+        text = "the OOM killer ended it (SIGKILL)." if oom else f"{_signal_name(-code)}"
         fault = -code in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
         kind: RankFailureKind = "oom" if oom else "crash" if fault else "killed"
         return Failure(kind=kind, rank=rank, node=node, time=now, step=step, message=text)

@@ -31,7 +31,7 @@ from llmtrain_trainer.rendezvous.client import SecretStore
 _POLL_SECONDS = 0.03
 _FAREWELL_SECONDS = 15.0
 _HURRIED_FAREWELL_SECONDS = 1.0
-"""Where the gang gave up and is told to stop: a node of it is dead, as a rule, and says no farewell. The next gang waits for us to end."""
+"""Timeout for the end of a gang that gave up: one of its nodes is usually dead and never answers, and the next gang waits for this one."""
 
 
 class SupersededError(Exception):

@@ -61,7 +61,7 @@ def a_rank_hangs(seen: Round) -> Decision | None:
     if late is None:
         return None
     blamed, silence = silent_rank(heard.beats, heard.start_step, heard.patience, heard.silences, heard.states()) or late
-    message = f"no sign of life for {silence:.0f} s in phase {blamed.phase}, stacks are in logs/rank-{blamed.rank}.log."
+    message = f"no heartbeat for {silence:.0f} s in phase {blamed.phase}, stacks are in logs/rank-{blamed.rank}.log."
     failure = Failure(kind="hang", rank=blamed.rank, node=seen.node, time=seen.now, step=blamed.step, message=message)
     return Decision(action="restart-hung", failure=failure)
 

@@ -1,4 +1,4 @@
-"""How often the kernel's memory killer struck in this container. Read by the supervisor when a rank died of SIGKILL."""
+"""How many processes of this container the OOM killer has ended."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def _say_to(run: RunDir, line: str) -> None:
 
 
 def stream(root: str) -> None:
-    """Go on tokenising streaming datasets while the ranks train; ends with the agent. On an error leaves errors/stream.json."""
+    """Tokenise streaming datasets while the ranks train; ends with the agent. Writes errors/stream.json on an error."""
     run = RunDir(Path(root))
     try:
         from llmtrain_trainer.prepare.chunks import stream_chunks

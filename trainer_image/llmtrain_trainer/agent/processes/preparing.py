@@ -47,11 +47,11 @@ class Ending:
 
 
 def ending(code: int, words: Mapping[str, Any] | None, *, oom_killed: bool, log: Path) -> Ending:
-    """From exit code (negative for a signal) and last words; `oom_killed`: the kernel's memory killer struck meanwhile."""
+    """From exit code (negative for a signal) and last words; `oom_killed`: the OOM killer ended a process meanwhile."""
     said_last = _last_line(log)
     if words is None:
         if oom_killed and code == -signal.SIGKILL:
-            return _starved(f"the kernel's memory killer took it{f' (its last line: {said_last})' if said_last else ''}")
+            return _starved(f"the OOM killer ended it{f' (its last line: {said_last})' if said_last else ''}")
         how = f"killed by {_name(-code)}" if code < 0 else f"ended with code {code} and without a word"
         how += f" (its last line: {said_last})" if said_last else ""
         if -code in _FAULTS:

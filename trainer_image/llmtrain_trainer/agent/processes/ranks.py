@@ -34,7 +34,7 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 
 
 def start_server(modules: Sequence[str]) -> None:
-    """Start the server; it imports `modules` while this process goes on. Call it on the main thread."""
+    """Start the server; it imports `modules` while this process continues. Call it on the main thread."""
     os.environ[PARENT] = str(os.getpid())
     os.environ[MODULES] = ",".join(modules)
     _CONTEXT.set_forkserver_preload(["llmtrain_trainer.agent.processes.warm"])

@@ -24,4 +24,4 @@ for name in filter(None, os.environ.get(MODULES, "").split(",")):
         importlib.import_module(name)
 
 gc.collect()
-gc.freeze()  # objects made so far stay out of collections, so that forked ranks go on sharing their pages
+gc.freeze()  # objects made so far stay out of collections, so that forked ranks keep sharing their pages

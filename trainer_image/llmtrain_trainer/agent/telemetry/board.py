@@ -70,7 +70,7 @@ class RowTail:
 
 
 def read_heartbeats(run: RunDir) -> list[Heartbeat]:
-    """The last sign of life of every rank of this node that gave one."""
+    """The newest heartbeat of every rank of this node that wrote one."""
     beats = []
     for path in sorted((run.root / "heartbeat").glob("rank-*.json")):
         try:

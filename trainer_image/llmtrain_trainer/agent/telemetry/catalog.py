@@ -128,7 +128,7 @@ METRICS: tuple[Metric, ...] = (
         gpu_oom_total="Allocations that failed for want of memory, those that ended a rank included.",
     ),
     _timed("checkpoint_blocking_seconds", "How long a checkpoint held up training.", "memory"),
-    _timed("checkpoint_save_seconds", "From training's going on to the last shard of this node on its disk.", "local"),
+    _timed("checkpoint_save_seconds", "Time from the end of the blocking copy to this node's last shard on local disk.", "local"),
     _timed("checkpoint_upload_seconds", "From there to COMMIT.", "object"),
     _timed("checkpoint_restore_seconds", "Choosing, fetching and verifying before a start.", "object"),
     *_of(

@@ -139,7 +139,7 @@ class Metrics:
                 self._set("rank_step_duration_seconds", seconds, stat=stat)
 
     def _allocator(self, beat: Heartbeat, now: GpuMemory) -> None:
-        """Counts of an allocator begin anew with its process; ours go on."""
+        """An allocator's counters restart with its process; ours keep their sums."""
         pid, before = self._allocators.get(beat.rank, (0, now))
         fresh = pid != beat.pid
         self._add("gpu_alloc_retries_total", now.alloc_retries - (0 if fresh else before.alloc_retries))

@@ -27,7 +27,7 @@ class Timeline:
         self._restored += seconds
 
     def starts(self, step: int) -> None:
-        """The ranks go on after `step`."""
+        """The ranks resume after `step`."""
         self._step = step
 
     def failed(self, hung_until: float | None) -> None:

@@ -42,13 +42,13 @@ class ResumeError(ValueError):
 
 
 class NoneVerifiesError(ResumeError):
-    """Committed checkpoints are there and none verifies: to begin at step 0 would train everything anew and delete them in the end."""
+    """There are committed checkpoints, but none verifies: a start from step 0 would train everything again and finally delete them."""
 
     def __init__(self, where: str, reasons: list[str], most: int = 3) -> None:
         told = "; ".join(reasons[:most]) + (f"; and {len(reasons) - most} more" if len(reasons) > most else "")
         self.told = told
         """Why each is passed over."""
         super().__init__(
-            f"{where} holds committed checkpoints to go on from ({len(reasons)}), and none verifies: {told}. None was deleted. "
+            f"{where} holds committed checkpoints to resume from ({len(reasons)}), but none verifies: {told}. None was deleted. "
             "Bring their files back, or set checkpoint.resume to none to begin at step 0."
         )

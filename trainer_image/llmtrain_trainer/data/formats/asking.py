@@ -1,7 +1,7 @@
-"""How a chat template asks for an answer, compared with what stands before the answer in training. Called by answers.
+"""How a chat template asks for an answer, compared with the text before the answer in training.
 
-A model is given the conversation and the template's generation prompt. Where training has something else in that place, such as no <think>,
-the model has never been where it is asked to go on.
+In use, a model gets the conversation and the template's generation prompt. If training has other text in that place, such as no <think>,
+the model was never trained to continue from that prompt.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The model of one rank, layer by layer: weights, split over tp, shared out over dp.
+"""The model of one rank, layer by layer: weights, split over tp, sharded over dp.
 
 A layer is whole on this rank only while it is made, so that a model needs not fit into one process.
 """

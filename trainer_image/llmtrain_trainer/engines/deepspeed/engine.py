@@ -104,7 +104,7 @@ class DeepSpeedEngine:
             script.unlink()  # DeepSpeed leaves programs beside its files
 
     def finite(self) -> bool:
-        """Weights of this rank; of those that ZeRO shares out, its share, and none that lies on a disk."""
+        """Weights of this rank: of those that ZeRO shards, its shard; none that is offloaded to disk."""
         return all_finite(getattr(weight, "ds_tensor", weight).detach() for weight in self._runner.weights.values())
 
     def load_checkpoint(self, directory: Path) -> None:

@@ -43,7 +43,7 @@ Shapes = Mapping[str, torch.Size]
 def notes(
     optimizer: torch.optim.Optimizer, weights: Mapping[str, nn.Parameter], cut: Mapping[str, int], theirs: Mapping[nn.Parameter, str]
 ) -> dict[str, Any]:
-    """Of each trained weight, in the order of the optimizer: its name, the dimension that tensor-parallel ranks share out, if any, and
+    """Of each trained weight, in the order of the optimizer: its name, the dimension that is split over tensor-parallel ranks, if any, and
     DeepSpeed's name of it. `theirs`: by weight.
     """
     names = [name for group in optimizer.param_groups for name in group["param_names"]]
@@ -72,7 +72,7 @@ class Weight:
 
     shards: tuple[Shard, ...]
     cut: int | None
-    """The dimension that the shards share out. None: each holds all of it."""
+    """The dimension that is split into shards. None: each shard holds the whole tensor."""
 
     @property
     def shape(self) -> torch.Size:
@@ -234,7 +234,7 @@ def _joined(groups: Sequence[Shapes], shares: Sequence[Mapping[str, Any]]) -> It
 
 
 def _parts(share: Mapping[str, Any], index: int, shapes: Shapes, replicas: int) -> dict[str, dict[str, torch.Tensor]]:
-    """What one replica holds of a group, by key and weight. ZeRO-3 shares out each weight; the lower stages all of them as one, and note
+    """What one replica holds of a group, by key and weight. ZeRO-3 shards each weight; the lower stages shard all of them as one, and note
     what lies where.
     """
     flats = {key: value for key, value in _adam(share).get(index, {}).items() if key in MOMENTS}

@@ -1,7 +1,7 @@
 """Stages of a model as DeepSpeed's PipelineModule, over data and tensor parallel ranks. Made by engine.py where pp > 1.
 
 A stage is one entry of the module's list: Hugging Face's own forward runs it. An embedding that the output head shares is an entry of its
-own at both ends, so that DeepSpeed adds up its gradients.
+own at both ends, so that DeepSpeed sums its gradients.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Pipeline:
         with torch.no_grad():  # it broadcasts weights while it is made
             network = Stages([*first, *parts, *last], topology=topology, loss_fn=self._loss)
         if config.peft is not None:
-            network.tied_comms = {}  # equal by now, and frozen: there is no gradient to add up
+            network.tied_comms = {}  # equal by now, and frozen: there is no gradient to reduce
         self._read(network)
         self.optimizer = optimizer_of(self.weights, config)
         self.deepspeed, *_ = deepspeed.initialize(model=network, optimizer=self.optimizer, config=settings)

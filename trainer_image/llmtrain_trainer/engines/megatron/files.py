@@ -19,7 +19,7 @@ from llmtrain_trainer.stored.parts import Parts
 from llmtrain_trainer.stored.source import WEIGHT
 
 _MASTERS = ("optimizer.state.param.", "optimizer.state.fp32_param.", "")
-"""Where the fp32 weights are: of an optimizer that is shared out, of one that is not in bf16, and in fp32, where they are the model's."""
+"""Where the fp32 weights are: in a sharded optimizer, in one that is not sharded in bf16, and in fp32, where they are the model's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ def _use_ours(layer: ModuleSpec, heads: bool) -> None:
 
 
 class Norm(nn.RMSNorm):
-    """RMS norm whose gradient Megatron adds up over the tensor-parallel ranks, each of which sees a part of the sequence."""
+    """RMS norm whose gradient Megatron sums over the tensor-parallel ranks, each of which sees a part of the sequence."""
 
     def __init__(self, config: TransformerConfig, hidden_size: int, eps: float = 1e-5, **_: Any) -> None:
         super().__init__(hidden_size, eps=eps)

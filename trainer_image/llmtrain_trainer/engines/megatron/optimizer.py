@@ -19,7 +19,7 @@ from llmtrain_trainer.stored.source import WEIGHT
 
 
 def wrap(chunks: Sequence[GPTModel], settings: TransformerConfig, *, distributed: bool) -> list[DistributedDataParallel]:
-    """The stages with their gradients in fp32 buffers that are added up over the replicas while backward still runs."""
+    """The stages with their gradients in fp32 buffers, which are reduced over the replicas during backward."""
     data = DistributedDataParallelConfig(grad_reduce_in_fp32=True, overlap_grad_reduce=True, use_distributed_optimizer=distributed)
     wrapped = [DistributedDataParallel(settings, data, chunk, disable_bucketing=turn > 0) for turn, chunk in enumerate(chunks)]
     pauses = [chunk.no_sync for chunk in wrapped]
@@ -29,7 +29,7 @@ def wrap(chunks: Sequence[GPTModel], settings: TransformerConfig, *, distributed
 
 
 def adamw(chunks: Sequence[DistributedDataParallel], config: TrainerConfig, settings: TransformerConfig) -> MegatronOptimizer:
-    """AdamW with decay on matrices alone, its states shared out over the replicas with zeroStage 1."""
+    """AdamW with decay on matrices alone; with zeroStage 1 its states are sharded over the replicas."""
     given = config.training.optimizer
     optimizer = get_megatron_optimizer(
         OptimizerConfig(
@@ -71,7 +71,7 @@ def update(optimizer: MegatronOptimizer, norm: float, learning_rate: float) -> N
 
 
 def parts_of(optimizer: MegatronOptimizer) -> list[MegatronOptimizer]:
-    """One for the weights that all replicas hold, one for experts that are shared out; a part without weights is left out."""
+    """One for the weights that all replicas hold, one for experts that are sharded over ep; a part without weights is left out."""
     parts = optimizer.chained_optimizers if isinstance(optimizer, ChainedOptimizer) else [optimizer]
     return [part for part in parts if part.optimizer is not None]
 

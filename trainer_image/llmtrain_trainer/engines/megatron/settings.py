@@ -186,7 +186,7 @@ def _run_problems(config: TrainerConfig) -> Iterator[str]:
     if config.peft is not None:
         yield _problem("peft.method", config.peft.method, "the megatron engine trains all weights", "use engine native or deepspeed")
     if mesh.zero_stage > 1:
-        yield _problem("mesh.zeroStage", mesh.zero_stage, "Megatron shares out the optimizer or nothing", "use 1 or 0")
+        yield _problem("mesh.zeroStage", mesh.zero_stage, "Megatron shards the optimizer states or nothing", "use 1 or 0")
     if mesh.schedule == "gpipe" and mesh.pp > 1:
         yield _problem("mesh.schedule", mesh.schedule, "Megatron has 1f1b and interleaved", "use one of them")
     if training.compile:

@@ -96,14 +96,15 @@ def _shard(config: TrainerConfig, layout: Layout, module: nn.Module, mesh: Devic
         mp_policy=policy,
         shard_placement_fn=partial(_dimension, mesh.size()),
     )
-    # The loss is already divided by the global number of targets: gradients add up over replicas, they are not averaged.
+    # The loss is already divided by the global number of targets: gradients are summed over replicas, not averaged.
     assert isinstance(wrapped, FSDPModule)
     wrapped.set_force_sum_reduction_for_comms(True)
     wrapped.set_gradient_divide_factor(1.0)
 
 
 def _dimension(replicas: int, weight: nn.Parameter) -> Shard | None:
-    """Experts are cut over ranks on dimension 0; replicas share them out on another that divides, so that a shard stays one block."""
+    """Experts are distributed over ranks along dimension 0. Replicas shard them along another dimension that divides, so that a shard is
+    one block."""
     if not isinstance(weight, DTensor) or "experts" not in (weight.device_mesh.mesh_dim_names or ()):
         return None
     return next((Shard(axis) for axis in range(1, weight.ndim) if weight.shape[axis] % replicas == 0), None)

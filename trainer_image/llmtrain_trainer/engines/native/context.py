@@ -41,7 +41,7 @@ def part(values: torch.Tensor, layout: Layout) -> torch.Tensor:
 
 
 def check(config: PreTrainedConfig, attention: str, layout: Layout) -> None:
-    """Raises ValueError where heads cannot be dealt out, or for an attention kernel that is not cut."""
+    """Raises ValueError if heads cannot be distributed, or for an attention kernel without context parallelism."""
     if attention != "sdpa":
         raise ValueError(f"model.attention is {attention}, but sequences are cut with sdpa only: set it to sdpa, or context to 1")
     if config.num_attention_heads % (layout.tp * layout.cp):

@@ -39,7 +39,7 @@ def _all_to_all(values: torch.Tensor, sent: Sizes, received: Sizes, group: dist.
 
 
 class _Enter(Function):
-    """As it is; gradients add up."""
+    """Identity forward; all-reduce of gradients backward."""
 
     @staticmethod
     def forward(ctx: Any, values: torch.Tensor, group: dist.ProcessGroup) -> torch.Tensor:
@@ -54,7 +54,7 @@ class _Enter(Function):
 
 
 class _Leave(Function):
-    """The parts add up; gradients as they are."""
+    """All-reduce forward; identity backward."""
 
     @staticmethod
     def forward(_: Any, parts: torch.Tensor, group: dist.ProcessGroup) -> torch.Tensor:
@@ -68,12 +68,12 @@ class _Leave(Function):
 
 
 def enter(values: torch.Tensor, group: dist.ProcessGroup) -> torch.Tensor:
-    """What all ranks of `group` hold alike goes into work of which each does a part."""
+    """Identity forward, all-reduce backward: enters a region where each rank of `group` computes a partial result. Any shape."""
     result: torch.Tensor = _Enter.apply(values, group)  # type: ignore[no-untyped-call]
     return result
 
 
 def leave(parts: torch.Tensor, group: dist.ProcessGroup) -> torch.Tensor:
-    """The sum of the parts, alike on all ranks of `group`."""
+    """All-reduce forward, identity backward: leaves such a region with the sum of the parts on every rank of `group`. Any shape."""
     result: torch.Tensor = _Leave.apply(parts, group)  # type: ignore[no-untyped-call]
     return result

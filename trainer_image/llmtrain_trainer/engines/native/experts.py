@@ -1,8 +1,8 @@
-"""Experts of a mixture cut over ranks: each holds whole experts, and tokens travel to them.
+"""MoE experts distributed over ranks: each rank holds whole experts, and an all-to-all sends tokens to them.
 
 Over ep, ranks have different tokens: each sends its tokens to the holders of their experts and gets the results back by all to all
-(Lepikhin et al. 2020, GShard). Over tp, ranks have the same tokens: each computes its own experts' part, and the parts add up.
-Router and expert arithmetic are Hugging Face's; an expert's gradient is complete on its holder once the replicas of it have added up.
+(Lepikhin et al. 2020, GShard). Over tp, ranks have the same tokens: each computes its own experts' part, and the parts are summed.
+Router and expert arithmetic are Hugging Face's; an expert's gradient is complete on its rank after the reduction over its replicas.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def of(network: nn.Module, under: str) -> Iterator[tuple[str, nn.Module]]:
 
 
 def check(config: PreTrainedConfig, layout: Layout) -> None:
-    """Raises ValueError where ep x tp does not divide the experts, or the model has none to cut over ep."""
+    """Raises ValueError if ep x tp does not divide the number of experts, or the model has no experts and ep > 1."""
     experts = getattr(config, "num_experts", None)
     if not experts:
         if layout.ep > 1:

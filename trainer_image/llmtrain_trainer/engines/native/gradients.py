@@ -1,4 +1,4 @@
-"""Gradients over the mesh: what is left to add up, the norm of the whole model, the clip."""
+"""Gradients over the mesh: the remaining reductions, the norm of the whole model, clipping."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from llmtrain_trainer.engines.native.shards import Shard
 
 
 def gather_up(shards: Sequence[Shard], layout: Layout) -> list[torch.Tensor]:
-    """This rank's gradients after backward, complete: FSDP has added up over dp, here the rest is added."""
+    """This rank's complete gradients after backward: FSDP has reduced them over dp, the remaining reductions are done here."""
     gradients = []
     for shard in shards:
         shard.take_gradient()

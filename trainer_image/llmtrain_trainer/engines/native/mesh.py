@@ -1,7 +1,7 @@
 """The device mesh of one run and the groups that cross it.
 
-Rank order, outer to inner: pp, dp, cp, tp. The replicas that share out a weight are all dp x cp ranks, axis `data`. Experts are cut over
-ep x tp ranks, axis `experts`; the dp x cp / ep ranks that hold the same ones share them out, axis `expert_data`.
+Rank order, outer to inner: pp, dp, cp, tp. Weights are sharded over all dp x cp ranks, axis `data`. Experts are distributed over
+ep x tp ranks, axis `experts`; they are sharded over the dp x cp / ep ranks that hold the same ones, axis `expert_data`.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Layout:
 
     @property
     def expert_data(self) -> DeviceMesh:
-        """The same for experts that are cut over ranks."""
+        """The mesh of experts that are distributed over ranks."""
         assert self.expert_mesh is not None
         return _shared(self.expert_mesh, "expert_data", self.zero_stage)
 
@@ -117,7 +117,7 @@ def build_layout(mesh: Mesh, device: torch.device) -> Layout:
 
 
 def _axes(mesh: Mesh, device: torch.device, **inner: int) -> DeviceMesh:
-    """pp and two axes more, the first of them followed by one of size 1 where nothing is shared out."""
+    """pp and two more axes, the first of them followed by one of size 1 if nothing is sharded."""
     (outer, outer_size), rest = next(iter(inner.items())), dict(list(inner.items())[1:])
     axes = {"pp": mesh.pp, outer: outer_size} | ({"whole": 1} if mesh.zero_stage == 0 else {}) | rest
     return init_device_mesh(device.type, tuple(axes.values()), mesh_dim_names=tuple(axes))

@@ -53,7 +53,7 @@ class Runner:
         dtype: torch.dtype,
         watch: Stopwatch,
     ) -> None:
-        """`hidden`: width of what stages hand on; `dtype`: its type; `watch`: is told the phases of training."""
+        """`hidden`: width of the activations that stages send; `dtype`: their type; `watch`: receives the phases of training."""
         self._watch, self._objective = watch, objective
         self._losses: list[torch.Tensor] = []
         self._stages, self._layout, self._name = stages, layout, schedule

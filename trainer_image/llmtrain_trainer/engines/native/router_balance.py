@@ -1,4 +1,4 @@
-"""Balance of a mixture's experts, where the model's config asks for it (output_router_logits).
+"""Load-balancing loss of MoE routers, if the model's config asks for it (output_router_logits).
 
 The loss is E sum_e f_e P_e of Fedus et al. 2021 (Switch Transformers), equations 4 to 6: f_e is the share of tokens that go to expert e,
 P_e its mean probability. Here f and P are those of one sequence in one layer, and the loss is the mean over the sequences of the global
@@ -47,7 +47,7 @@ def _balance(group: dist.ProcessGroup | None, parts: int, weight: float, rows: i
 
 
 def loss_sum(logits: torch.Tensor, chosen: torch.Tensor, rows: int, group: dist.ProcessGroup | None, parts: int) -> torch.Tensor:
-    """E sum_e f_e P_e, added up over the sequences, scalar; with sequences cut into `parts` over `group` this rank's share of the sum."""
+    """E sum_e f_e P_e, summed over the sequences, scalar; with sequences split into `parts` over `group`, this rank's part of the sum."""
     count = logits.shape[1]
     probabilities = logits.float().softmax(-1).view(rows, -1, count)
     positions = probabilities.shape[1] * parts

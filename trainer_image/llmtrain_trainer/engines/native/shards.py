@@ -37,7 +37,7 @@ class Shard:
     """A copy of it is on the stage at the other end of the pipeline."""
 
     summed: bool
-    """Its gradient is a part only, to be added up over tp."""
+    """Its gradient is partial and must be summed over tp."""
 
     def drop_gradient(self) -> None:
         """Let go of the last step's, in both places that hold it: else it stands beside the next step's through a whole backward pass."""
@@ -61,7 +61,7 @@ class Shard:
 
 
 def shards_of(stages: Iterable[Stage], layout: Layout, summed: set[str]) -> tuple[Shard, ...]:
-    """All trainable weights of this rank's stages. `summed`: names whose gradients add up over tp."""
+    """All trainable weights of this rank's stages. `summed`: names whose gradients are summed over tp."""
     found = []
     for stage in stages:
         embedding = stage.network.get_parameter(stage.embedding) if stage.embedding else None

@@ -77,6 +77,6 @@ def _parts(module: nn.Module, style: str) -> dict[str, ParallelStyle]:
 
 
 def summed(network: PreTrainedModel, plan: dict[str, str]) -> set[str]:
-    """Names of parameters that every rank holds whole but sees with its own heads only: their gradients add up over tp."""
+    """Names of parameters that every rank holds whole but sees with its own heads only: their gradients are summed over tp."""
     names = [name for name, style in plan.items() if style == SUMMED]
     return {f"{name}.{key}" for name in names for key, _ in network.get_submodule(name).named_parameters()}
