@@ -26,7 +26,9 @@ ROWS = [
 @pytest.mark.parametrize(("name", "row"), ROWS, ids=[f"{name} {i}" for i, (name, _) in enumerate(ROWS)])
 def test_a_row_that_the_page_shows_is_read_and_teaches_what_it_says(name: str, row: str) -> None:
     learned, ignored = kinds.learned_and_ignored(kinds.HYBRID, json.loads(row), format=name)
-    answer = re.findall(r'"(?:completion|text)": "([^"]*)"|"role": "assistant"[^{}]*"content": "([^"]*)"(?!, "weight": 0)', row)
+    messages = r'"role": "assistant"[^{}]*"content": "([^"]*)"(?!, "weight": 0)'
+    said = rf'"(?:completion|text|output)": "([^"]*)"|{messages}|"from": "gpt", "value": "([^"]*)"'
+    answer = re.findall(said, row)
     assert answer
     assert all("".join(found) in learned for found in answer)
     assert "Six." not in learned

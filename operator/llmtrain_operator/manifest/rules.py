@@ -145,6 +145,18 @@ RULES: tuple[Rule, ...] = (
         )
         for datasets, given in (("dataset", ""), ("evaluation.dataset", "!has(self.evaluation) || "))
     ),
+    *(
+        Rule(
+            at=f"spec.{datasets}[]",
+            field="roles",
+            reads=("format", "roles"),
+            cel="size(self.roles) == 0 || self.format in ['messages', 'sharegpt']",
+            holds=lambda self: not self["roles"] or self["format"] in ("messages", "sharegpt"),
+            rule="only turns of conversations have roles",
+            way_out="Write format: messages or format: sharegpt, or leave roles out",
+        )
+        for datasets in ("dataset", "evaluation.dataset")
+    ),
     Rule(
         at="spec.evaluation.dataset[]",
         field="streaming",

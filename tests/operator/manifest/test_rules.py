@@ -47,6 +47,20 @@ EXAMPLES: dict[tuple[str, str], tuple[list[Section], list[Section]]] = {
         )
         for datasets in ("dataset", "evaluation.dataset")
     },
+    **{
+        (f"spec.{datasets}[]", "roles"): (
+            [
+                {"source": "file:///a"},
+                {"source": "file:///a", "format": "sharegpt", "roles": {"bot": "assistant"}},
+                {"source": "file:///a", "format": "messages", "roles": {"bot": "assistant"}},
+            ],
+            [
+                {"source": "file:///a", "roles": {"bot": "assistant"}},
+                {"source": "file:///a", "format": "promptCompletion", "roles": {"bot": "assistant"}},
+            ],
+        )
+        for datasets in ("dataset", "evaluation.dataset")
+    },
     ("spec.tokenizer", "train"): (
         [{}, {"source": "hf://a/b"}, {"train": {"vocabSize": 512}}],
         [{"source": "hf://a/b", "train": {"vocabSize": 512}}],

@@ -269,8 +269,16 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         {"format": "promptCompletion", "columns": {"prompt": "instruction", "completion": "output"}},
         "column input holds a part of the prompt that format promptCompletion does not read. Write its text into",
     ),
-    (ALPACA, {"format": "promptCompletion"}, "it is in Alpaca's form (instruction, input, output), which format promptCompletion"),
-    ({"conversations": [{"from": "human", "value": "x"}]}, {}, "conversations[1] is a turn in ShareGPT's form (from, value)"),
+    (
+        ALPACA,
+        {"format": "promptCompletion"},
+        "it is in Alpaca's form (instruction, input, output), which format promptCompletion does not read. Set",
+    ),
+    (
+        {"conversations": [{"from": "human", "value": "x"}]},
+        {},
+        "conversations[1] is a turn in ShareGPT's form (from, value). Set d",
+    ),
     ({"text": SPOKEN}, {"format": "text"}, "column text is a list, not text. Set dataset[0].format to messages and"),
 ]
 

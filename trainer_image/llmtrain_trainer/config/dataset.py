@@ -26,8 +26,31 @@ class Columns(Strict):
     messages: Column = "messages"
     """The list of {role, content}, for format messages. A message may have tool_calls, reasoning_content, and weight: 0 (no loss)."""
 
+    conversations: Column = "conversations"
+    """The list of {from, value}, for format sharegpt."""
+
+    instruction: Column = "instruction"
+    """What is asked, for format alpaca."""
+
+    input: Column = "input"
+    """What the instruction is about, for format alpaca. A row need not have it."""
+
+    output: Column = "output"
+    """What must be answered, for format alpaca."""
+
+    history: Column = "history"
+    """Earlier turns as a list of [question, answer], for format alpaca. A row need not have it."""
+
+    system: Column = "system"
+    """What is said first, as the system, for formats sharegpt and alpaca. A row need not have it."""
+
     tools: Column = "tools"
     """The list of tools that a conversation may call, passed to the chat template. Optional in each row."""
+
+
+Speaker = Annotated[str, Field(pattern=r"^\S(.*\S)?$", max_length=64)]
+
+Role = Literal["system", "user", "assistant", "tool"]
 
 
 class Dataset(Strict):
@@ -41,11 +64,17 @@ class Dataset(Strict):
     ignored; a notice names what is ignored.
     """
 
-    format: Literal["text", "promptCompletion", "messages"] = "text"
-    """text trains on every token; promptCompletion and messages train on the answers only."""
+    format: Literal["text", "promptCompletion", "messages", "sharegpt", "alpaca"] = "text"
+    """text trains on every token; the others train on the answers only."""
 
     columns: Columns = Columns()
     """Names of the columns, where they differ from the defaults."""
+
+    roles: Annotated[dict[Speaker, Role], Field(max_length=64)] = {}
+    """Own names of speakers in messages or sharegpt, such as {bot: assistant, customer: user}.
+
+    sharegpt knows human, gpt, observation, function_call and others by itself.
+    """
 
     split: Annotated[str, Field(min_length=1, max_length=64)] = "train"
     """Split of an hf:// dataset."""

@@ -148,7 +148,7 @@ class _Preparation:
 
     def _rows_key(self, entry: Entry, split: float) -> str:
         training = self.config.training.model_dump(include={"sequence_length", "packing"})
-        settings = entry.dataset.model_dump(include={"ignore_columns", "control_tokens"})
+        settings = entry.dataset.model_dump(include={"ignore_columns", "control_tokens", "roles"})
         return digest(FORM, entry.field, settings, entry.identity(self.cache), self._facts.digest, self.config.task, training, split)
 
     def _tokenise(self, entry: Entry, split: float, draft: Path) -> None:

@@ -14,6 +14,7 @@ from llmtrain_trainer.config.trainer import TrainerConfig
 from llmtrain_trainer.data.bad_data import BadData, Unreachable
 from llmtrain_trainer.data.blame import blamed_on
 from llmtrain_trainer.data.cache import Told, build_once, digest, file_digest, link
+from llmtrain_trainer.data.formats.alpaca import ALPACA_TEMPLATE
 from llmtrain_trainer.data.formats.rendering import PLAIN_TEMPLATE
 from llmtrain_trainer.data.sources.readers import MARK
 from llmtrain_trainer.model.tokenizer_facts import TokenizerFacts
@@ -53,7 +54,9 @@ class Place:
 
     @property
     def _fallback(self) -> str | None:
-        return PLAIN_TEMPLATE if self.config.task != "pretrain" else None
+        if self.config.task == "pretrain":
+            return None
+        return ALPACA_TEMPLATE if any(dataset.format == "alpaca" for dataset in self.config.dataset) else PLAIN_TEMPLATE
 
     def _begun(self, tokenizer: Any) -> str | None:
         """The fallback, with the begin token where the tokenizer puts it before every text by itself."""

@@ -63,6 +63,10 @@ _SENTENCES: dict[str, Sentence] = {
         f"{field}: the tokenizer has no chat template; {count} conversations are written in a plain form, a line with the role, then the "
         "text (tokenizer.chatTemplate gives another)"
     ),
+    "alpaca template": lambda field, _, count: (
+        f"{field}: the tokenizer has no chat template; {count} conversations are written as Alpaca's prompt (### Instruction:, ### Input:, "
+        "### Response:), which the exported tokenizer has as its template (tokenizer.chatTemplate gives another)"
+    ),
     "template not used": lambda field, _, count: (
         f"{field}: {count} prompts and answers are joined as they stand, without a chat template: give the trained model prompts in that "
         "form, not as chat messages"

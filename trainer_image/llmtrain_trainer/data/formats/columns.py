@@ -48,17 +48,26 @@ def _refuse(field: str, dataset: Dataset, row: Row, column: str) -> None:
         rule = f"column {column} holds what is not text, and models are trained on text alone here"
         raise BadData(f"{field}.source", row.place, rule, f"Leave such rows out, or {ignore}")
     if column in PART_OF_PROMPT and _is_missing(dataset, row, column):
-        into = dataset.columns.prompt if dataset.format == "promptCompletion" else f"the first turn of {dataset.columns.messages}"
+        into = _prompt_of(dataset)
         rule = f"column {column} holds a part of the prompt that format {dataset.format} does not read"
         raise BadData(f"{field}.source", row.place, rule, f"Write its text into {into}, or {ignore}")
+
+
+def _prompt_of(dataset: Dataset) -> str:
+    """Where what belongs to the prompt is written."""
+    if dataset.format == "promptCompletion":
+        return dataset.columns.prompt
+    if dataset.format == "alpaca":
+        return f"column {dataset.columns.input}"
+    return f"column {dataset.columns.system}" if dataset.format == "sharegpt" else f"the first turn of {dataset.columns.messages}"
 
 
 def _is_missing(dataset: Dataset, row: Row, column: str) -> bool:
     """Whether the prompt that is read lacks what the column says."""
     value = row.values.get(column)
-    if dataset.format == "promptCompletion":
-        prompt = row.values.get(dataset.columns.prompt)
+    if dataset.format in ("promptCompletion", "alpaca"):
+        prompt = row.values.get(wanted_columns(dataset)[0])
         return not (isinstance(value, str) and isinstance(prompt, str) and value.strip() in prompt)
-    turns = row.values.get(dataset.columns.messages)
-    said = [turn.get("content") for turn in turns if isinstance(turn, dict)] if isinstance(turns, list) else []
+    turns = row.values.get(wanted_columns(dataset)[-1])
+    said = [turn.get("content", turn.get("value")) for turn in turns if isinstance(turn, dict)] if isinstance(turns, list) else []
     return column.startswith("system") and not (isinstance(value, str) and value.strip() in map(str, said))

@@ -10,7 +10,7 @@ from typing import Any
 
 from llmtrain_trainer.config.dataset import Dataset
 from llmtrain_trainer.data.bad_data import BadData
-from llmtrain_trainer.data.formats.turns import SHAREGPT, SHAREGPT_WAY_OUT, is_sharegpt
+from llmtrain_trainer.data.formats.turns import SHAREGPT, is_sharegpt
 from llmtrain_trainer.data.sources.dataset import COLUMN_KEYS, Row, wanted_columns
 
 MOST_NAMES = 20
@@ -20,10 +20,15 @@ LONGEST_NAME = 60
 WRAPPERS = ("data", "rows", "records", "examples", "samples", "instances", "items", "dataset", "train", "validation", "test")
 """Keys under which a file that is one object holds its rows."""
 
+LISTS_OF_TURNS = ("messages", "conversations")
+
 ALSO_CALLED: dict[str, tuple[str, ...]] = {
     "text": ("content", "contents", "body", "document", "passage", "article", "story", "code", "raw_content"),
     "prompt": ("question", "instruction", "query", "input", "inputs", "source", "user", "problem"),
     "completion": ("answer", "response", "output", "outputs", "target", "assistant", "solution", "reply"),
+    "instruction": ("prompt", "question", "query", "user", "problem"),
+    "output": ("completion", "answer", "response", "outputs", "target", "assistant", "solution", "reply"),
+    "conversations": ("conversation", "messages", "dialog", "dialogue", "chat", "turns"),
     "messages": ("conversation", "conversations", "dialog", "dialogue", "chat", "turns", "message"),
 }
 """What others call the columns that formats read."""
@@ -40,16 +45,17 @@ def known_form(field: str, dataset: Dataset, row: Row) -> BadData | None:
     """For a row in a form that is known elsewhere, None for others."""
     values = row.values
     turns = values.get("conversations")
+    if dataset.format == "sharegpt" and isinstance(turns, list) and turns and is_sharegpt(turns[0]):
+        return None
     if isinstance(turns, list) and turns and is_sharegpt(turns[0]):
-        return BadData(f"{field}.source", row.place, f"conversations[1] {SHAREGPT}", SHAREGPT_WAY_OUT)
+        return BadData(f"{field}.source", row.place, f"conversations[1] {SHAREGPT}", f"Set {field}.format to sharegpt, in task sft")
     if dataset.format == "messages" and isinstance(values.get("role"), str) and "content" in values:
         rule = "it is a single message, not a row with a conversation"
         way_out = f'Write each conversation as {{"{dataset.columns.messages}": [...]}} around its messages'
         return BadData(f"{field}.source", row.place, rule, way_out)
-    if {"instruction", "input", "output"} <= values.keys():
+    if {"instruction", "input", "output"} <= values.keys() and dataset.format != "alpaca":
         rule = f"it is in Alpaca's form (instruction, input, output), which format {dataset.format} does not read"
-        way_out = "Write instruction and input as one column prompt and output as column completion, with format promptCompletion"
-        return BadData(f"{field}.source", row.place, rule, way_out)
+        return BadData(f"{field}.source", row.place, rule, f"Set {field}.format to alpaca, in task sft")
     if values and all(isinstance(value, dict) and set(wanted_columns(dataset)) <= value.keys() for value in values.values()):
         rule = "it is one object that holds each row under a key of its own, not a row"
         return BadData(f"{field}.source", row.place, rule, "Write the rows as a list, such as with jq '[.[]]' old.json > new.json")
@@ -95,7 +101,7 @@ def _likely(dataset: Dataset, row: Row, key: str) -> str | None:
 
 
 def _fits(key: str, value: Any) -> bool:
-    return isinstance(value, list) if key == "messages" else isinstance(value, str)
+    return isinstance(value, list) if key in LISTS_OF_TURNS else isinstance(value, str)
 
 
 def _plain(name: str) -> str:

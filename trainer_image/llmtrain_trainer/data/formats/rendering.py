@@ -13,20 +13,21 @@ from typing import Any
 
 from llmtrain_trainer.config.dataset import Dataset
 from llmtrain_trainer.data.bad_data import BadData
+from llmtrain_trainer.data.formats.alpaca import ALPACA_TEMPLATE
 from llmtrain_trainer.data.formats.answers import MARKS, ChangedTurnError, Located, locate
+from llmtrain_trainer.data.formats.cells import text_in
 from llmtrain_trainer.data.formats.chat_template import BrokenTemplateError, Chat, ChatTemplate, TemplateError
 from llmtrain_trainer.data.formats.columns import check_columns
 from llmtrain_trainer.data.formats.control_tokens import ControlTokens
-from llmtrain_trainer.data.formats.missing import known_form, missing
+from llmtrain_trainer.data.formats.conversations import CONVERSATIONS, turns_in, turns_of
+from llmtrain_trainer.data.formats.missing import known_form
 from llmtrain_trainer.data.formats.turns import (
     Message,
     Turn,
-    described,
     from_json,
     read_list,
     read_settings,
     read_tools,
-    read_turns,
     spoken,
 )
 from llmtrain_trainer.data.sources.dataset import Row, wanted_columns
@@ -45,6 +46,11 @@ PLAIN_TEMPLATE = (
     "{% if add_generation_prompt %}{{ 'Assistant:\\n' }}{% endif %}"
 )
 """For a tokenizer without a chat template where the manifest gives none: a line with the role, then what was said."""
+
+ALPACA = "alpaca template"
+
+BUILT_IN = {"built-in template": PLAIN_TEMPLATE, ALPACA: ALPACA_TEMPLATE}
+"""Kind of prepare/told.py -> the template."""
 
 _PRIVATE = re.compile(f"[{chr(MARKS)}-{chr(0x10FFFF)}]")
 _OWN_WORDS = ("assistant", "system", "developer")
@@ -87,11 +93,13 @@ class Renderer:
     def __init__(self, field: str, dataset: Dataset, tokenizer: Any, control: ControlTokens) -> None:
         self._field, self._dataset, self._control = field, dataset, control
         self._template = ChatTemplate(tokenizer)
-        self._built_in = str(tokenizer.chat_template).endswith(PLAIN_TEMPLATE)
+        self._built_in = next((name for name, own in BUILT_IN.items() if str(tokenizer.chat_template).endswith(own)), None)
         by_format: dict[str, Callable[[Row], Rendered]] = {
             "text": self._text,
             "promptCompletion": self._prompt_completion,
-            "messages": self._messages,
+            "messages": self._turns,
+            "sharegpt": self._turns,
+            "alpaca": self._turns,
         }
         self._render = by_format[dataset.format]
 
@@ -105,19 +113,19 @@ class Renderer:
         return rendered
 
     def _text(self, row: Row) -> Rendered:
-        return self._plain(_string(self._field, self._dataset, row, "text"), None)
+        return self._plain(text_in(self._field, self._dataset, row, "text"), None)
 
     def _prompt_completion(self, row: Row) -> Rendered:
         if _is_conversation(self._dataset, row):
-            prompt, completion = (_turns(self._field, self._dataset, row, key) for key in ("prompt", "completion"))
+            prompt, completion = (turns_in(self._field, self._dataset, row, key) for key in ("prompt", "completion"))
             return self._conversation(row, (*prompt, *completion), learn_from=len(prompt))
-        prompt_text, completion_text = (_string(self._field, self._dataset, row, key) for key in ("prompt", "completion"))
+        prompt_text, completion_text = (text_in(self._field, self._dataset, row, key) for key in ("prompt", "completion"))
         text = prompt_text + completion_text
         found = Counter({"empty answer": int(not completion_text.strip()), "template not used": 1})
         return self._plain(text, ((len(prompt_text), len(text)),) if completion_text.strip() else (), found)
 
-    def _messages(self, row: Row) -> Rendered:
-        return self._conversation(row, _turns(self._field, self._dataset, row, "messages"), learn_from=0)
+    def _turns(self, row: Row) -> Rendered:
+        return self._conversation(row, turns_of(self._field, self._dataset, row, apart=self._built_in == ALPACA), learn_from=0)
 
     def _plain(self, text: str, answers: tuple[tuple[int, int], ...] | None, found: Counter[str] | None = None) -> Rendered:
         inside = set() if self._dataset.control_tokens else self._control.inside(text)
@@ -134,12 +142,14 @@ class Renderer:
             if {turn.message["role"] for turn in turns[learn_from:]} <= _OTHERS:
                 return Rendered(text="", answers=(), eos=False, found=Counter({"no answer": 1}))
             rule = f"the conversation has no turn with role assistant to learn (found {roles})"
-            raise BadData(f"{self._field}.source", row.place, rule, "Leave it out, or name the role assistant")
+            way_out = f"Leave it out, or set {self._field}.roles to {{{roles.partition(',')[0]}: assistant}} if that speaker answers"
+            raise BadData(f"{self._field}.source", row.place, rule, way_out)
         others = Counter({f"other role:{role}": 1 for role in self._other_roles(row, turns[learn_from:])})
         chat = self._chat(row, turns)
         located = self._located(row, chat, {i for i in spoke if turns[i].learned})
         found = located.found + self._unread(chat, located.text) + others
-        found["built-in template"] += self._built_in
+        if self._built_in:
+            found[self._built_in] += 1
         found["today"] += self._template.asks_for_today(chat)
         inside = self._control.guards_in(located.text)
         found.update({f"control tokens:{name}": 1 for name in inside})
@@ -214,12 +224,12 @@ class Renderer:
 def plain_texts(field: str, dataset: Dataset, row: Row) -> list[str]:
     """All text in a row without any template: what a tokenizer is trained on."""
     if dataset.format == "text":
-        return [_string(field, dataset, row, "text")]
-    if dataset.format == "messages":
-        return spoken(_turns(field, dataset, row, "messages"))
+        return [text_in(field, dataset, row, "text")]
+    if dataset.format in CONVERSATIONS:
+        return spoken(turns_of(field, dataset, row))
     if _is_conversation(dataset, row):
-        return [text for key in ("prompt", "completion") for text in spoken(_turns(field, dataset, row, key))]
-    return [_string(field, dataset, row, key) for key in ("prompt", "completion")]
+        return [text for key in ("prompt", "completion") for text in spoken(turns_in(field, dataset, row, key))]
+    return [text_in(field, dataset, row, key) for key in ("prompt", "completion")]
 
 
 def _is_conversation(dataset: Dataset, row: Row) -> bool:
@@ -230,36 +240,3 @@ def _is_conversation(dataset: Dataset, row: Row) -> bool:
 def _tools(dataset: Dataset, row: Row) -> Any:
     """`functions` is the name that OpenAI's format had before."""
     return row.values.get(dataset.columns.tools) or row.values.get("functions")
-
-
-def _turns(field: str, dataset: Dataset, row: Row, key: str) -> tuple[Turn, ...]:
-    column = getattr(dataset.columns, key)
-    way_out = f"Correct the row, or set {field}.columns.{key} to another column"
-    return read_turns(field, row, column, way_out, _value(field, dataset, row, key))
-
-
-def _string(field: str, dataset: Dataset, row: Row, key: str) -> str:
-    value, column = _value(field, dataset, row, key), getattr(dataset.columns, key)
-    if isinstance(value, str):
-        return value
-    rule = f"column {column} is {described(value)}, not text"
-    if isinstance(value, list) and value and isinstance(value[0], dict) and key != "text":
-        way_out = "Write prompt and completion both as text, or both as lists of {role, content}"
-    elif isinstance(value, list) and value and isinstance(value[0], dict):
-        way_out = f"Set {field}.format to messages and {field}.columns.messages to {column}, if it holds conversations"
-    elif isinstance(value, bytes):
-        way_out = "Write the column as strings, such as with pyarrow's cast(pyarrow.string())"
-    elif isinstance(value, dict):
-        way_out = f"Write an object for each row (pandas: orient='records'), or set {field}.columns.{key} to another column"
-    elif isinstance(value, list) and value and isinstance(value[0], str):
-        way_out = f"Write a row for each text of the list, or set {field}.columns.{key} to another column"
-    else:
-        way_out = f"Correct the row, or set {field}.columns.{key} to another column"
-    raise BadData(f"{field}.source", row.place, rule, way_out)
-
-
-def _value(field: str, dataset: Dataset, row: Row, key: str) -> Any:
-    column = getattr(dataset.columns, key)
-    if column not in row.values:
-        raise missing(field, dataset, row, key)
-    return row.values[column]

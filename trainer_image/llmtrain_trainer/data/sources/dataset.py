@@ -27,8 +27,20 @@ DATA_PATTERNS = tuple(f"*.{kind}{packed}" for kind in READERS for packed in ("",
 MOST_SILENT = 0.5
 """Share of rows that say nothing beyond which the column is taken for the wrong one."""
 
-COLUMN_KEYS = {"text": ("text",), "promptCompletion": ("prompt", "completion"), "messages": ("messages",)}
-"""Fields of `columns` that name what a format reads."""
+COLUMN_KEYS = {
+    "text": ("text",),
+    "promptCompletion": ("prompt", "completion"),
+    "messages": ("messages",),
+    "sharegpt": ("conversations",),
+    "alpaca": ("instruction", "output"),
+}
+"""Fields of `columns` that name what a format reads; the last one holds what is learned."""
+
+PART_KEYS = {"sharegpt": ("system",), "alpaca": ("input", "history", "system")}
+"""Fields of `columns` that name further parts of the prompt. A row need not have them."""
+
+LISTS = ("messages", "sharegpt")
+"""Formats whose column is a list of turns."""
 
 MEDIA = ("image", "images", "audio", "audios", "video", "videos")
 """Columns that hold what is not text."""
@@ -39,7 +51,14 @@ PART_OF_PROMPT = ("input", "inputs", "context", "system", "system_prompt", "hist
 
 def optional_columns(dataset: Dataset) -> tuple[str, ...]:
     """Columns that this dataset's format reads where they are there."""
-    return () if dataset.format == "text" else (dataset.columns.tools, "functions", "documents", "chat_template_kwargs")
+    if dataset.format == "text":
+        return ()
+    return (*prompt_parts(dataset), dataset.columns.tools, "functions", "documents", "chat_template_kwargs")
+
+
+def prompt_parts(dataset: Dataset) -> tuple[str, ...]:
+    """Columns with further parts of the prompt, which a row need not have."""
+    return tuple(getattr(dataset.columns, key) for key in PART_KEYS.get(dataset.format, ()))
 
 
 def wanted_columns(dataset: Dataset) -> tuple[str, ...]:
@@ -87,7 +106,7 @@ def says_nothing(dataset: Dataset, row: Row, columns: Set[str]) -> bool:
     values = [row.values.get(column) for column in wanted]
     if not set(wanted) <= row.values.keys() and not row.values.keys() <= columns:
         return not row.values
-    return any(value is None for value in values) or _is_empty(values[-1], ("", "[]") if dataset.format == "messages" else ("",))
+    return any(value is None for value in values) or _is_empty(values[-1], ("", "[]") if dataset.format in LISTS else ("",))
 
 
 def _is_empty(value: Any, texts: Sequence[str]) -> bool:
@@ -112,7 +131,9 @@ def held_back(dataset: Dataset, row: Row, share: float) -> bool:
     """Whether a document is for validation: decided by a hash of what it says, so neither order nor other documents matter."""
     if not share:
         return False
-    said = json.dumps([row.values.get(column) for column in wanted_columns(dataset)], sort_keys=True, default=str)
+    said = json.dumps(
+        [row.values.get(column) for column in (*wanted_columns(dataset), *prompt_parts(dataset))], sort_keys=True, default=str
+    )
     return int.from_bytes(hashlib.blake2b(said.encode(), digest_size=8).digest(), "big") < share * 2**64
 
 

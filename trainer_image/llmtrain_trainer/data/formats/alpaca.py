@@ -1,0 +1,70 @@
+"""Rows of Alpaca's form as turns: instruction and input ask, output answers, history came before. Pure; called by conversations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmtrain_trainer.config.dataset import Dataset
+from llmtrain_trainer.data.bad_data import BadData
+from llmtrain_trainer.data.formats.cells import text_in
+from llmtrain_trainer.data.formats.turns import Message, Turn, described, from_json
+from llmtrain_trainer.data.sources.dataset import Row
+
+WITH_INPUT = (
+    "Below is an instruction that describes a task, paired with an input that provides further context. "
+    "Write a response that appropriately completes the request."
+)
+WITHOUT_INPUT = "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+
+ALPACA_TEMPLATE = (
+    "{% if messages and messages[0]['role'] == 'system' %}{{ messages[0]['content'] + '\\n\\n' }}"
+    "{% elif messages and messages[0]['input'] %}{{ '" + WITH_INPUT + "\\n\\n' }}"
+    "{% else %}{{ '" + WITHOUT_INPUT + "\\n\\n' }}{% endif %}"
+    "{% for message in messages %}"
+    "{% if message['role'] == 'user' %}{{ '### Instruction:\\n' + message['content'] + '\\n\\n' }}"
+    "{% if message['input'] %}{{ '### Input:\\n' + message['input'] + '\\n\\n' }}{% endif %}"
+    "{% elif message['role'] == 'assistant' %}{{ '### Response:\\n' + message['content'] + eos_token + '\\n\\n' }}"
+    "{% elif not loop.first or message['role'] != 'system' %}"
+    "{{ '### ' + (message['role'] | capitalize) + ':\\n' + message['content'] + '\\n\\n' }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '### Response:\\n' }}{% endif %}"
+)
+"""Alpaca's prompt as a chat template, for a tokenizer without one. A user's message may have `input` beside its content."""
+
+
+def read_alpaca(field: str, dataset: Dataset, row: Row, *, apart: bool) -> tuple[Turn, ...]:
+    """The turns of a row. `apart`: its input is a key of its own, as ALPACA_TEMPLATE takes it. Raises BadData."""
+    instruction, output = (text_in(field, dataset, row, key) for key in ("instruction", "output"))
+    question = _question(instruction, _input(field, dataset, row), apart=apart)
+    return (*_history(field, dataset, row), Turn(question, learned=False), _answer(output))
+
+
+def _question(instruction: str, given: str, *, apart: bool) -> Message:
+    if apart:
+        return {"role": "user", "content": instruction, **({"input": given} if given.strip() else {})}
+    return {"role": "user", "content": "\n".join(text for text in (instruction, given) if text.strip())}
+
+
+def _answer(text: str) -> Turn:
+    return Turn({"role": "assistant", "content": text}, learned=True)
+
+
+def _input(field: str, dataset: Dataset, row: Row) -> str:
+    value = row.values.get(dataset.columns.input)
+    if value is None or isinstance(value, str):
+        return value or ""
+    rule = f"column {dataset.columns.input} is {described(value)}, not text"
+    raise BadData(f"{field}.source", row.place, rule, f"Correct the row, or set {field}.columns.input to another column")
+
+
+def _history(field: str, dataset: Dataset, row: Row) -> tuple[Turn, ...]:
+    column = dataset.columns.history
+    value: Any = from_json(row.values.get(column))
+    if value in (None, "", []):
+        return ()
+    pairs = value if isinstance(value, list) else [value]
+    for number, pair in enumerate(pairs, start=1):
+        if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
+            rule = f"{column}[{number}] is {described(pair)}, not a question and its answer"
+            raise BadData(f"{field}.source", row.place, rule, f'Write {column} as a list of pairs, such as [["Hello?", "Hello."]]')
+    return tuple(turn for asked, said in pairs for turn in (Turn({"role": "user", "content": asked}, learned=False), _answer(said)))

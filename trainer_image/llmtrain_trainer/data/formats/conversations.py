@@ -1,0 +1,48 @@
+"""The turns of a row, in each format that is a conversation. Pure; called by rendering."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from llmtrain_trainer.config.dataset import Dataset
+from llmtrain_trainer.data.formats.alpaca import read_alpaca
+from llmtrain_trainer.data.formats.cells import value_in
+from llmtrain_trainer.data.formats.sharegpt import read_sharegpt
+from llmtrain_trainer.data.formats.system_column import with_system
+from llmtrain_trainer.data.formats.turns import Turn, read_turns
+from llmtrain_trainer.data.sources.dataset import Row
+
+Turns = tuple[Turn, ...]
+
+
+def turns_of(field: str, dataset: Dataset, row: Row, *, apart: bool = False) -> Turns:
+    """All turns of a row. `apart`: an input stands apart from its instruction. Raises BadData with the row, the rule and the way out."""
+    return CONVERSATIONS[dataset.format](field, dataset, row, apart)
+
+
+def turns_in(field: str, dataset: Dataset, row: Row, key: str) -> Turns:
+    """The messages that stand in `columns.<key>`."""
+    column = getattr(dataset.columns, key)
+    way_out = f"Correct the row, or set {field}.columns.{key} to another column"
+    return read_turns(field, row, column, way_out, value_in(field, dataset, row, key), dataset.roles)
+
+
+def _messages(field: str, dataset: Dataset, row: Row, _: bool) -> Turns:
+    return turns_in(field, dataset, row, "messages")
+
+
+def _sharegpt(field: str, dataset: Dataset, row: Row, _: bool) -> Turns:
+    turns = read_sharegpt(field, dataset, row, value_in(field, dataset, row, "conversations"))
+    return with_system(field, dataset, row, turns)
+
+
+def _alpaca(field: str, dataset: Dataset, row: Row, apart: bool) -> Turns:
+    return with_system(field, dataset, row, read_alpaca(field, dataset, row, apart=apart))
+
+
+CONVERSATIONS: Mapping[str, Callable[[str, Dataset, Row, bool], Turns]] = {
+    "messages": _messages,
+    "sharegpt": _sharegpt,
+    "alpaca": _alpaca,
+}
+"""Format -> what reads its rows."""
