@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.functional import cross_entropy
 
 from llmtrain_trainer.checkpoint.writer import Writer
+from llmtrain_trainer.config.engines import ENGINE_FACTS
 from llmtrain_trainer.convert.launch import load_script
 from llmtrain_trainer.engines import build_engine
 from llmtrain_trainer.engines.open_checkpoint import open_source
@@ -105,13 +106,13 @@ def save_and_go_on(cases: Sequence[Case], directory: Path) -> list[list[float]]:
     for number, case in enumerate(cases):
         engine = built(case, directory / f"{number}" / "model")
         steps(engine, case, 1)
-        _save(engine, directory / f"{number}")
+        _save(engine, case, directory / f"{number}")
         losses.append(steps(engine, case, STEPS + 1))
     return losses
 
 
-def _save(engine: Any, directory: Path) -> None:
-    writer, meta = Writer(directory), {"step": STEPS, "format": engine.format}
+def _save(engine: Any, case: Case, directory: Path) -> None:
+    writer, meta = Writer(directory), {"step": STEPS, "format": ENGINE_FACTS[case.get("engine", "native")].checkpoint_format}
     if engine.saves == "state":
         writer.save(NAME, engine.state_dict(), meta)
     else:
@@ -124,7 +125,7 @@ def save_and_export(cases: Sequence[Case], kinds: Sequence[str], directory: Path
     for number, (case, kind) in enumerate(zip(cases, kinds, strict=True)):
         engine = built(case, directory / f"{number}" / "model")
         steps(engine, case, 1)
-        _save(engine, directory / f"{number}")
+        _save(engine, case, directory / f"{number}")
         engine.export(directory / f"{number}" / "exported", kind)
 
 
@@ -153,7 +154,7 @@ def adopt_and_save(cases: Sequence[tuple[Path, Case, Path]]) -> None:
     for directory, case, target in cases:
         engine = built(case, target / "model")
         engine.adopt(stored(case, directory))
-        _save(engine, target)
+        _save(engine, case, target)
 
 
 def stored(case: Case, directory: Path) -> Source:
