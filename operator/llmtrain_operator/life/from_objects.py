@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from llmtrain_operator.api.job import Spec, Status
-from llmtrain_operator.life.observed import Admission, Agent, Job, Node, Pod, Warned
+from llmtrain_operator.life.observed import Agent, Job, Node, Pod, Warned
 from llmtrain_operator.life.times import seconds_of
 from llmtrain_operator.manifest.parse import ManifestError, parse_object
 from llmtrain_operator.manifest.problem import cut, sentences
@@ -24,7 +24,7 @@ _TAKEN_AWAY = ("DisruptionTarget", "TerminationTarget")
 
 def job_of(manifest: object, refusal: str | None = None, spec: Spec | None = None) -> Job:
     """`refusal` is what the plan said, where the manifest itself is sound; `spec` what was read of this generation before."""
-    meta = _map(manifest, "metadata")
+    meta = mapping_of(manifest, "metadata")
     try:
         spec = spec or parse_object(manifest).spec
     except ManifestError as error:
@@ -32,15 +32,15 @@ def job_of(manifest: object, refusal: str | None = None, spec: Spec | None = Non
     except Exception as error:  # one that cannot be read takes no other along
         refusal = cut(f"The manifest cannot be read ({type(error).__name__}): {error}")
     return Job(
-        name=_text(meta, "name") or "",
-        namespace=_text(meta, "namespace") or "default",
-        uid=_text(meta, "uid") or "",
+        name=text_in(meta, "name") or "",
+        namespace=text_in(meta, "namespace") or "default",
+        uid=text_in(meta, "uid") or "",
         generation=_whole(meta, "generation") or 0,
         created=seconds_of(meta.get("creationTimestamp")),
         deleting=meta.get("deletionTimestamp") is not None,
         spec=spec,
         refusal=refusal,
-        status=status_of(_map(manifest, "status")),
+        status=status_of(mapping_of(manifest, "status")),
     )
 
 
@@ -54,41 +54,43 @@ def status_of(written: Mapping[str, Any]) -> Status:
 
 
 def pod_of(pod: object) -> Pod:
-    meta, spec, status = _map(pod, "metadata"), _map(pod, "spec"), _map(pod, "status")
-    labels = _map(meta, "labels")
+    meta, spec, status = mapping_of(pod, "metadata"), mapping_of(pod, "spec"), mapping_of(pod, "status")
+    labels = mapping_of(meta, "labels")
     container = _container(status)
-    state = _map(container, "state")
+    state = mapping_of(container, "state")
     waiting, running, ended = (state.get(name) for name in ("waiting", "running", "terminated"))
-    scheduled = _condition(status, "PodScheduled")
-    taken = next((found for kind in _TAKEN_AWAY if (found := _condition(status, kind)).get("status") == "True"), {})
+    scheduled = condition_of(status, "PodScheduled")
+    taken = next((found for kind in _TAKEN_AWAY if (found := condition_of(status, kind)).get("status") == "True"), {})
     return Pod(
-        name=_text(meta, "name") or "",
-        uid=_text(meta, "uid") or "",
+        name=text_in(meta, "name") or "",
+        uid=text_in(meta, "uid") or "",
         owner=_controller(meta),
         attempt=_number(labels.get(LABEL_ATTEMPT)),
         index=_number(labels.get(LABEL_INDEX)),
-        phase=_text(status, "phase") or "Pending",
-        reason=_text(status, "reason"),
-        message=_text(status, "message"),
+        phase=text_in(status, "phase") or "Pending",
+        reason=text_in(status, "reason"),
+        message=text_in(status, "message"),
         created=seconds_of(meta.get("creationTimestamp")),
         deleting=seconds_of(meta.get("deletionTimestamp")),
         grace=_whole(meta, "deletionGracePeriodSeconds"),
-        node=_text(spec, "nodeName"),
+        node=text_in(spec, "nodeName"),
         placed=_placed(status, scheduled),
-        gated=bool(_items(spec, "schedulingGates")) or _text(scheduled, "reason") == "SchedulingGated",
-        unschedulable=_text(scheduled, "message") if _text(scheduled, "reason") == "Unschedulable" else None,
-        nominated=_text(status, "nominatedNodeName") is not None,
-        waiting=_text(waiting, "reason"),
-        waiting_message=_text(waiting, "message"),
-        started=seconds_of(_map(state, "running").get("startedAt")) or seconds_of(_map(state, "terminated").get("startedAt")) or None,
+        gated=bool(_items(spec, "schedulingGates")) or text_in(scheduled, "reason") == "SchedulingGated",
+        unschedulable=text_in(scheduled, "message") if text_in(scheduled, "reason") == "Unschedulable" else None,
+        nominated=text_in(status, "nominatedNodeName") is not None,
+        waiting=text_in(waiting, "reason"),
+        waiting_message=text_in(waiting, "message"),
+        started=seconds_of(mapping_of(state, "running").get("startedAt"))
+        or seconds_of(mapping_of(state, "terminated").get("startedAt"))
+        or None,
         running=isinstance(running, Mapping) and not isinstance(ended, Mapping),
         beside=_beside(status),
-        finished=seconds_of(_map(state, "terminated").get("finishedAt")),
+        finished=seconds_of(mapping_of(state, "terminated").get("finishedAt")),
         exit_code=_whole(ended, "exitCode"),
-        exit_reason=_text(ended, "reason"),
-        termination=_text(ended, "message"),
-        disruption=_text(taken, "reason"),
-        disruption_message=_text(taken, "message"),
+        exit_reason=text_in(ended, "reason"),
+        termination=text_in(ended, "message"),
+        disruption=text_in(taken, "reason"),
+        disruption_message=text_in(taken, "message"),
         disrupted=seconds_of(taken.get("lastTransitionTime")),
     )
 
@@ -97,13 +99,13 @@ def node_of(name: str, node: object | None) -> Node:
     """`node` is None where the API server knows no such node."""
     if node is None:
         return Node(name=name, exists=False)
-    ready = _condition(_map(node, "status"), "Ready")
-    taints = [_text(taint, "key") for taint in _items(_map(node, "spec"), "taints")]
+    ready = condition_of(mapping_of(node, "status"), "Ready")
+    taints = [text_in(taint, "key") for taint in _items(mapping_of(node, "spec"), "taints")]
     return Node(
         name=name,
         not_ready_since=None if ready.get("status") in ("True", None) else seconds_of(ready.get("lastTransitionTime")) or 0.0,
         out_of_service=_OUT_OF_SERVICE in taints,
-        unschedulable=_map(node, "spec").get("unschedulable") is True,
+        unschedulable=mapping_of(node, "spec").get("unschedulable") is True,
     )
 
 
@@ -139,64 +141,47 @@ def verdict_of(termination: str | None) -> Verdict | None:
     return verdict if _has_sound_numbers(verdict) else None
 
 
-def workload_of(workload: object) -> Admission:
-    """Kueue's Workload."""
-    status = _map(workload, "status")
-    admitted, evicted, reserved = (_condition(status, kind) for kind in ("Admitted", "Evicted", "QuotaReserved"))
-    said = evicted if evicted.get("status") == "True" else admitted if admitted.get("message") else reserved
-    return Admission(
-        admitted=admitted.get("status") == "True",
-        since=seconds_of(admitted.get("lastTransitionTime")),
-        evicted=evicted.get("status") == "True",
-        message=_text(said, "message") or "",
-    )
-
-
-def pod_group_of(group: object) -> Admission:
-    """PodGroup of Volcano or of scheduler-plugins."""
-    status = _map(group, "status")
-    phase = _text(status, "phase") or "Pending"
-    waits = _condition(status, "Unschedulable")
-    admitted = phase in ("Running", "Scheduled", "Scheduling", "Completed", "Finished", "Inqueue")
-    return Admission(admitted=admitted, message=_text(waits, "message") or "" if waits.get("status") == "True" else "")
-
-
 def warnings_of(events: Iterable[object]) -> dict[str, Warned]:
     """The newest warning of each pod."""
     newest: dict[str, Warned] = {}
     for event in events:
-        about = _map(event, "involvedObject")
-        name = _text(about, "name")
-        if name is None or _text(about, "kind") != "Pod" or _text(event, "type") != "Warning":
+        about = mapping_of(event, "involvedObject")
+        name = text_in(about, "name")
+        if name is None or text_in(about, "kind") != "Pod" or text_in(event, "type") != "Warning":
             continue
-        meta = _map(event, "metadata")
-        stamps = (_map(event, "series").get("lastObservedTime"), *(_map(event).get(at) for at in ("lastTimestamp", "eventTime")))
+        meta = mapping_of(event, "metadata")
+        stamps = (
+            mapping_of(event, "series").get("lastObservedTime"),
+            *(mapping_of(event).get(at) for at in ("lastTimestamp", "eventTime")),
+        )
         time = next((found for stamp in (*stamps, meta.get("creationTimestamp")) if (found := seconds_of(stamp)) is not None), None)
         if name not in newest or (time or 0.0) >= (newest[name].time or 0.0):
-            newest[name] = Warned(reason=_text(event, "reason") or "", message=_text(event, "message") or "", time=time)
+            newest[name] = Warned(reason=text_in(event, "reason") or "", message=text_in(event, "message") or "", time=time)
     return newest
 
 
 # ---- reading of what may be anything -------------------------------------------------------------------------------------
 
 
-def _map(value: object, name: str | None = None) -> Mapping[str, Any]:
+def mapping_of(value: object, name: str | None = None) -> Mapping[str, Any]:
+    """The value, or its field `name`; empty where that is no mapping."""
     found = value.get(name) if name is not None and isinstance(value, Mapping) else value if name is None else None
     return found if isinstance(found, Mapping) else {}
 
 
 def _items(value: object, name: str) -> list[Any]:
-    found = _map(value).get(name)
+    found = mapping_of(value).get(name)
     return found if isinstance(found, list) else []
 
 
-def _text(value: object, name: str) -> str | None:
-    found = _map(value).get(name)
+def text_in(value: object, name: str) -> str | None:
+    """The field `name` of a mapping; None where it is no text, or an empty one."""
+    found = mapping_of(value).get(name)
     return found if isinstance(found, str) and found else None
 
 
 def _whole(value: object, name: str) -> int | None:
-    found = _map(value).get(name)
+    found = mapping_of(value).get(name)
     return found if type(found) is int else None
 
 
@@ -205,19 +190,26 @@ def _number(label: object) -> int:
     return int(label) if isinstance(label, str) and label.isascii() and label.isdigit() and len(label) <= 12 else 0
 
 
-def _condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
-    return next((_map(found) for found in _items(status, "conditions") if _map(found).get("type") == kind), {})
+def condition_of(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    """The condition of this type; empty where there is none."""
+    return next((mapping_of(found) for found in _items(status, "conditions") if mapping_of(found).get("type") == kind), {})
+
+
+def _started(state: Mapping[str, Any]) -> float | None:
+    """When a container that runs, or ran, was started."""
+    stamps = (mapping_of(state, kind).get("startedAt") for kind in ("running", "terminated"))
+    return next((found for stamp in stamps if (found := seconds_of(stamp))), None)
 
 
 def _container(status: Mapping[str, Any]) -> Mapping[str, Any]:
     """Ours among those that others may have put beside it."""
-    return next((found for each in _items(status, "containerStatuses") if (found := _map(each)).get("name") == CONTAINER), {})
+    return next((found for each in _items(status, "containerStatuses") if (found := mapping_of(each)).get("name") == CONTAINER), {})
 
 
 def _beside(status: Mapping[str, Any]) -> tuple[str, ...]:
     """Names of other containers that run; those that the kubelet itself ends after ours stand elsewhere."""
-    others = [_map(each) for each in _items(status, "containerStatuses")]
-    running = [_text(each, "name") for each in others if isinstance(_map(each, "state").get("running"), Mapping)]
+    others = [mapping_of(each) for each in _items(status, "containerStatuses")]
+    running = [text_in(each, "name") for each in others if isinstance(mapping_of(each, "state").get("running"), Mapping)]
     return tuple(name for name in running if name is not None and name != CONTAINER)
 
 
@@ -229,4 +221,4 @@ def _placed(status: Mapping[str, Any], scheduled: Mapping[str, Any]) -> float | 
 
 def _controller(meta: Mapping[str, Any]) -> str | None:
     owners = _items(meta, "ownerReferences")
-    return next((_text(owner, "uid") for owner in owners if _map(owner).get("controller") is True), None)
+    return next((text_in(owner, "uid") for owner in owners if mapping_of(owner).get("controller") is True), None)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmtrain_trainer.config.engines import OFFLOADING
+from llmtrain_trainer.config.tasks import TASKS
 
 Section = dict[str, Any]
 
@@ -60,7 +61,7 @@ def _formats_suit(field: str) -> Callable[[Section], bool]:
 
     def holds(spec: Section) -> bool:
         datasets = spec.get("evaluation", {}).get("dataset", []) if evaluated else spec["dataset"]
-        return spec["task"] != "pretrain" or all(dataset["format"] == "text" for dataset in datasets)
+        return all(dataset["format"] in TASKS[spec["task"]].formats for dataset in datasets)
 
     return holds
 

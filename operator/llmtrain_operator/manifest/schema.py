@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from llmtrain_trainer.config.tasks import TASKS
 from llmtrain_trainer.config.training import FINE_TUNING
 
 Schema = dict[str, Any]
@@ -123,9 +124,12 @@ def defaulted(value: Any, schema: Schema) -> Any:
     return value
 
 
+PRETRAINING = [name for name, traits in TASKS.items() if not traits.fine_tunes]
+
+
 def for_task(value: Any, schema: Schema, task: object) -> Any:
     """The value with the defaults that depend on the task: fine-tuning's, where the task is not pretrain. The types hold pretraining's."""
-    if task == "pretrain" or not isinstance(value, dict) or "properties" not in schema:
+    if task in PRETRAINING or not isinstance(value, dict) or "properties" not in schema:
         return value
     parts = schema["properties"]
     filled = {name: part[FINE_TUNING] for name, part in parts.items() if FINE_TUNING in part} | value

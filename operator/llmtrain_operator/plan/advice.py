@@ -13,6 +13,7 @@ from llmtrain_operator.plan.layout.throughput import trainable_parameters
 from llmtrain_operator.plan.search.candidate import Settled
 from llmtrain_trainer.config import place
 from llmtrain_trainer.config.families import family_named
+from llmtrain_trainer.config.tasks import TASKS
 
 TOKENS_PER_PARAMETER = 20
 """Compute-optimal tokens a parameter: Hoffmann et al. 2022 (Chinchilla)."""
@@ -28,7 +29,7 @@ Advice = Callable[[Settled], str | None]
 def tokens_to_pretrain(settled: Settled) -> str | None:
     training, shape, model = settled.job.spec.training, settled.shape, settled.job.spec.model
     scratch = model.config is not None or model.init == "random"
-    if shape is None or training.max_steps is None or settled.job.spec.task != "pretrain" or not scratch:
+    if shape is None or training.max_steps is None or TASKS[settled.job.spec.task].fine_tunes or not scratch:
         return None
     tokens = training.max_steps * training.global_batch_size * training.sequence_length
     wanted = TOKENS_PER_PARAMETER * shape.parameters
@@ -44,7 +45,7 @@ def tokens_to_pretrain(settled: Settled) -> str | None:
 
 def samples_to_fine_tune(settled: Settled) -> str | None:
     training = settled.job.spec.training
-    if settled.job.spec.task == "pretrain" or training.max_steps is None:
+    if not TASKS[settled.job.spec.task].fine_tunes or training.max_steps is None:
         return None
     seen = training.max_steps * training.global_batch_size
     return f"Fine-tuning sees {seen} sequences; below about {FEWEST_SAMPLES} results are seldom good." if seen < FEWEST_SAMPLES else None

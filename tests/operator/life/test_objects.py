@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmtrain_operator.kube.gangs.kueue import Kueue
+from llmtrain_operator.kube.gangs.volcano import Volcano
 from llmtrain_operator.life import from_objects
 from llmtrain_operator.life.decide import decide
 from llmtrain_operator.life.observed import Observed
@@ -30,8 +32,8 @@ READERS: list[Callable[[Any], Any]] = [
     lambda value: from_objects.node_of("node", value),
     lambda value: from_objects.agent_of(value, 0.0),
     lambda value: from_objects.verdict_of(value if isinstance(value, str) else json.dumps(value, default=str)),
-    from_objects.workload_of,
-    from_objects.pod_group_of,
+    Kueue().read,
+    Volcano().read,
     lambda value: from_objects.warnings_of([value]),
 ]
 
@@ -124,9 +126,9 @@ def test_a_node_that_the_api_server_does_not_know_is_gone() -> None:
 
 def test_kueue_says_why_it_does_not_admit() -> None:
     waits = {"type": "QuotaReserved", "status": "False", "message": "couldn't assign flavors"}
-    assert from_objects.workload_of({"status": {"conditions": [waits]}}).message == "couldn't assign flavors"
+    assert Kueue().read({"status": {"conditions": [waits]}}).message == "couldn't assign flavors"
     admitted = {"type": "Admitted", "status": "True", "lastTransitionTime": "2027-01-15T08:00:00Z"}
-    assert from_objects.workload_of({"status": {"conditions": [waits, admitted]}}).since == 1_800_000_000.0
+    assert Kueue().read({"status": {"conditions": [waits, admitted]}}).since == 1_800_000_000.0
 
 
 def test_the_newest_warning_of_a_pod_is_kept() -> None:

@@ -15,15 +15,9 @@ from llmtrain_trainer.config.engines import ENGINE_FACTS, EngineName
 from llmtrain_trainer.engines.registry import ENGINES, READERS
 
 NAMES: tuple[EngineName, ...] = get_args(EngineName)
-MAY_NAME_ENGINES = (
-    "config/engines.py",
-    "engines/registry.py",
-    "plan/engines/",
-    "engines/native/",
-    "engines/deepspeed/",
-    "engines/megatron/",
-)
-"""The schema, the registries, and the engines' own files."""
+OWN = tuple(f"engines/{name}/" for name in NAMES)
+MAY_NAME_ENGINES = ("config/engines.py", "config/families.py", "engines/registry.py", "plan/engines/", *OWN)
+"""The schema, what trains a model family, the registries, and the engines' own files."""
 
 OTHER_MEANINGS = {
     "manifest/rules.py": "the field spec.parallelism.deepspeed",

@@ -9,7 +9,8 @@ from llmtrain_trainer.config.place import MOUNTED, place
 from llmtrain_trainer.config.rendezvous import RENDEZVOUS_SECRET
 from llmtrain_trainer.config.status import CheckpointStatus, ExitCode, GpuMemory, Heartbeat, NodeStatus, Progress, RankSeconds, Verdict
 from llmtrain_trainer.config.strict import Duration, Name, PositiveInt, Ratio, Source, StoreUri, Strict, seconds
-from llmtrain_trainer.config.trainer import Batch, Estimate, Identity, Mesh, PipelineSchedule, Restarts, Task, TrainerConfig
+from llmtrain_trainer.config.tasks import Task
+from llmtrain_trainer.config.trainer import Batch, Estimate, Identity, Mesh, PipelineSchedule, Restarts, TrainerConfig
 from llmtrain_trainer.config.training import Optimizer, Schedule, Training
 
 __all__ = [

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from llmtrain_trainer.config.strict import PositiveInt, Source, Strict
+from llmtrain_trainer.config.tasks import Format
 
 Column = Annotated[str, Field(min_length=1, max_length=128)]
 
@@ -64,7 +65,7 @@ class Dataset(Strict):
     ignored; a notice names what is ignored.
     """
 
-    format: Literal["text", "promptCompletion", "messages", "sharegpt", "alpaca"] = "text"
+    format: Format = "text"
     """text trains on every token; the others train on the answers only."""
 
     columns: Columns = Columns()

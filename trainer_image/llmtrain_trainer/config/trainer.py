@@ -16,9 +16,9 @@ from llmtrain_trainer.config.deepspeed import Offload
 from llmtrain_trainer.config.engines import EngineName
 from llmtrain_trainer.config.model import Model, Peft, Tokenizer
 from llmtrain_trainer.config.strict import PositiveInt, Strict
+from llmtrain_trainer.config.tasks import Task
 from llmtrain_trainer.config.training import Training
 
-Task = Literal["pretrain", "sft"]
 PipelineSchedule = Literal["gpipe", "1f1b", "interleaved"]
 
 

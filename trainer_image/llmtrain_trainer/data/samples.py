@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from llmtrain_trainer.config.tasks import is_packed
 from llmtrain_trainer.config.trainer import TrainerConfig
 from llmtrain_trainer.data.chunks import FAILED, Chunks
 from llmtrain_trainer.data.columns import Columns, Ints, empty
@@ -77,7 +78,7 @@ class Samples:
         self._place = place
         self._train, self._validation = train, validation
         self._evaluated = config.evaluation.max_samples if config.evaluation else 0
-        self._packed = config.task == "sft" and config.training.packing
+        self._packed = is_packed(config.task, config.training.packing)
         self._size, self._length = config.batch.global_size, config.training.sequence_length
         grid = np.arange(self._size).reshape(config.batch.accumulation, config.mesh.dp, config.batch.micro_size)
         self._mine: Ints = grid[:, replica].ravel()

@@ -7,6 +7,7 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from llmtrain_trainer.config import TrainerConfig
+from llmtrain_trainer.config.adapters import is_adapter
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.engines.registry import READERS, imported
 from llmtrain_trainer.model.skeleton import skeleton
@@ -21,7 +22,7 @@ def open_source(config: TrainerConfig, directory: Path, model_dir: Path, file_fo
     """
     network = skeleton(config, model_dir)
     found: Source = imported(READERS[file_format])(directory, network)
-    if config.peft is not None and not any(".lora_" in name for name in found.shapes):
+    if config.peft is not None and not any(map(is_adapter, found.shapes)):
         raise BadData("spec.peft", config.peft.method, "the checkpoint was written by a run without adapters", "Leave peft out")
     _compare(network, found)
     return found
@@ -41,6 +42,6 @@ def _compare(network: PreTrainedModel, found: Source) -> None:
 
 
 def _another(name: str, rule: str) -> BadData:
-    field = "spec.peft" if ".lora_" in name else "spec.model"
+    field = "spec.peft" if is_adapter(name) else "spec.model"
     way_out = "Give the manifest of the job that wrote the checkpoint, or train from step 0 with another spec.checkpoint.destination"
     return BadData(field, "another one than the checkpoint's", rule, way_out)

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from llmtrain_trainer.config import TrainerConfig
+from llmtrain_trainer.config.adapters import is_adapter
 from llmtrain_trainer.config.families import family_named
 from llmtrain_trainer.config.model import CODE
 from llmtrain_trainer.config.quantized import without_quantization
@@ -61,7 +62,7 @@ def _write_adapter(config: TrainerConfig, model_dir: Path, weights: Weights, dir
     shape = AutoConfig.from_pretrained(model_dir)
     with torch.device("meta"):
         network = AutoModelForCausalLM.from_config(shape, attn_implementation="eager")
-    taken = {name: weights.take(name) for name in sorted(weights.shapes) if ".lora_" in name}
+    taken = {name: weights.take(name) for name in sorted(weights.shapes) if is_adapter(name)}
     if dist.get_rank() == 0:
         tensors = {f"base_model.model.{name.replace('.default.', '.')}": weight for name, weight in taken.items() if weight is not None}
         save_file(tensors, directory / "adapter_model.safetensors", metadata=FORMAT)
@@ -69,7 +70,7 @@ def _write_adapter(config: TrainerConfig, model_dir: Path, weights: Weights, dir
 
 
 def _write_model(config: TrainerConfig, model_dir: Path, weights: Weights, directory: Path) -> None:
-    names = {name.replace(".base_layer.", "."): name for name in weights.shapes if ".lora_" not in name}
+    names = {name.replace(".base_layer.", "."): name for name in weights.shapes if not is_adapter(name)}
     transposed = family_named(AutoConfig.from_pretrained(model_dir).model_type).transposed
     shapes = {public: weights.shapes[name] for public, name in names.items()}
     # In the type it computed in: bf16 weights for a bf16 run, half the size and what such models are published as.

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedModel
 
+from llmtrain_trainer.config.adapters import is_adapter
 from llmtrain_trainer.model.pretrained import Pretrained
 
 ADAPTER = Path("adapter", "adapter_model.safetensors")
@@ -65,7 +66,7 @@ def materialize(
 
 @torch.no_grad()
 def _fill(network: PreTrainedModel, name: str, module: nn.Module, weights: Pretrained | None, seed: int) -> None:
-    adapter = "lora_" in name
+    adapter = is_adapter(name)
     if weights is not None and not adapter:
         for key, parameter in module.named_parameters(prefix=name, recurse=False):
             found = weights.read(key)
@@ -82,7 +83,7 @@ def _fill(network: PreTrainedModel, name: str, module: nn.Module, weights: Pretr
 @torch.no_grad()
 def _set(name: str, module: nn.Module, adapter: Mapping[str, torch.Tensor]) -> None:
     for key, parameter in module.named_parameters(prefix=name):
-        if ".lora_" in key:
+        if is_adapter(key):
             if key not in adapter or adapter[key].shape != parameter.shape:
                 raise ValueError(
                     f"adapter {key} of {list(parameter.shape)} is not what the files hold: check peft.rank and peft.targetModules"

@@ -11,6 +11,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.config.families import TRAINED
+from llmtrain_trainer.config.tasks import is_packed
 from llmtrain_trainer.model.adapters import add_adapters
 from llmtrain_trainer.objectives import OBJECTIVES
 from llmtrain_trainer.objectives.objective import Head
@@ -52,6 +53,6 @@ def skeleton(config: TrainerConfig, model_dir: Path, *, attention: str | None = 
 
 def needs_mask(config: TrainerConfig, shape: PreTrainedConfig) -> bool:
     """Whether a token may not see all tokens before it in its row, or the kernel makes its own masks."""
-    packed = config.task == "sft" and config.training.packing
+    packed = is_packed(config.task, config.training.packing)
     windows = shape.model_type not in TRAINED or getattr(shape, "sliding_window", None) is not None
     return config.model.attention != "sdpa" or packed or windows

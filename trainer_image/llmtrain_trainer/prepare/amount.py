@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from llmtrain_trainer.config.tasks import TASKS
 from llmtrain_trainer.config.trainer import TrainerConfig
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.rows import SetStats
@@ -35,9 +36,9 @@ def sentences(config: TrainerConfig, train: Sequence[SetStats], steps: int) -> I
     tokens, documents = sum(stats.tokens for stats in train), sum(stats.documents for stats in train)
     samples = sum(stats.rows for stats in train)
     passes = round(steps * config.training.global_batch_size / max(1, samples))
-    if config.task == "sft" and documents < FEWEST_DOCUMENTS:
+    if TASKS[config.task].fine_tunes and documents < FEWEST_DOCUMENTS:
         yield f"The data has {documents:,} documents; fine-tuning on fewer than about {FEWEST_DOCUMENTS:,} rarely gives good results."
-    if config.task != "pretrain":
+    if TASKS[config.task].fine_tunes:
         return
     if passes > MOST_PASSES:
         yield (

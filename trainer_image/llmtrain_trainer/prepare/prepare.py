@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from llmtrain_trainer.config.dataset import Dataset
+from llmtrain_trainer.config.tasks import TASKS
 from llmtrain_trainer.config.trainer import TrainerConfig
 from llmtrain_trainer.data.bad_data import BadData, Unreachable
 from llmtrain_trainer.data.cache import build_once, digest, link, locked, make_own
@@ -39,7 +40,7 @@ from llmtrain_trainer.prepare.told import check, sentences
 from llmtrain_trainer.prepare.vocabulary import why_fixed
 from llmtrain_trainer.run_dir.layout import RunDir
 from llmtrain_trainer.run_dir.notices import tell
-from llmtrain_trainer.tasks import formats, rows_writer
+from llmtrain_trainer.tasks import rows_writer
 
 __all__ = ["BadData", "Prepared", "Unreachable", "prepare"]
 
@@ -244,7 +245,7 @@ def _forget(prepared: Path) -> None:
 
 
 def _check_settings(config: TrainerConfig) -> None:
-    accepted = formats(config.task)
+    accepted = TASKS[config.task].formats
     evaluated = config.evaluation.dataset if config.evaluation else ()
     for field, dataset in [*_fields("dataset", config.dataset), *_fields("evaluation.dataset", evaluated)]:
         if dataset.format not in accepted:
@@ -293,7 +294,8 @@ def _check_enough(config: TrainerConfig, samples: int, validation: Sequence[SetS
     size, length = config.training.global_batch_size, config.training.sequence_length
     if samples < size and not any(dataset.streaming for dataset in config.dataset):
         rule = f"the data makes {samples} rows of {length} tokens, fewer than one global batch"
-        more = ", a smaller sequenceLength" if config.task == "pretrain" else ", packing: false" if config.training.packing else ""
+        packed = ", packing: false" if config.training.packing else ""
+        more = packed if TASKS[config.task].fine_tunes else ", a smaller sequenceLength"
         raise BadData("training.globalBatchSize", size, rule, f"Give more data{more} or a smaller globalBatchSize")
     if validation and not any(stats.rows for stats in validation):
         rule = f"the {sum(s.documents for s in validation)} documents held back make no row of {length} tokens"

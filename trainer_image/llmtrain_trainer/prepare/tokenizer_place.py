@@ -10,6 +10,7 @@ from typing import Any
 from llmtrain_trainer.checkpoint.store.destination import open_store
 from llmtrain_trainer.checkpoint.store.errors import StoreError
 from llmtrain_trainer.config.mounts import resolve
+from llmtrain_trainer.config.tasks import TASKS
 from llmtrain_trainer.config.trainer import TrainerConfig
 from llmtrain_trainer.data.bad_data import BadData, Unreachable
 from llmtrain_trainer.data.blame import blamed_on
@@ -54,7 +55,7 @@ class Place:
 
     @property
     def _fallback(self) -> str | None:
-        if self.config.task == "pretrain":
+        if not TASKS[self.config.task].fine_tunes:
             return None
         return ALPACA_TEMPLATE if any(dataset.format == "alpaca" for dataset in self.config.dataset) else PLAIN_TEMPLATE
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
+from llmtrain_trainer.config.tasks import Task
 from llmtrain_trainer.config.training import Training
 from llmtrain_trainer.data.formats.encoding import Encoded
 from llmtrain_trainer.data.rows import SetStats
@@ -22,15 +23,9 @@ class Writer(Protocol):
         ...
 
 
-_WRITERS: dict[str, Callable[[Path, Training], Writer]] = {"pretrain": pretrain.Writer, "sft": sft.Writer}
-_FORMATS = {"pretrain": pretrain.FORMATS, "sft": sft.FORMATS}
+_WRITERS: dict[Task, Callable[[Path, Training], Writer]] = {"pretrain": pretrain.Writer, "sft": sft.Writer}
 
 
-def formats(task: str) -> tuple[str, ...]:
-    """Dataset formats that a task can use."""
-    return _FORMATS[task]
-
-
-def rows_writer(task: str, directory: Path, training: Training) -> Writer:
+def rows_writer(task: Task, directory: Path, training: Training) -> Writer:
     """The task's writer into an existing, empty directory."""
     return _WRITERS[task](directory, training)

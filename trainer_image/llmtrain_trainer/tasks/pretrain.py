@@ -13,8 +13,6 @@ from llmtrain_trainer.data.columns import Ints
 from llmtrain_trainer.data.formats.encoding import Encoded
 from llmtrain_trainer.data.rows import Appender, SetStats, count_tokens
 
-FORMATS = ("text",)
-
 
 class Writer:
     """Fills a directory of the form `stream`. The encoder has put the end token after each document."""

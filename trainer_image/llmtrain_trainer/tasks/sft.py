@@ -15,8 +15,6 @@ from llmtrain_trainer.data.packing import pack
 from llmtrain_trainer.data.rows import Appender, SetStats, count_tokens
 from llmtrain_trainer.data.truncation import Tally, fit
 
-FORMATS = ("text", "promptCompletion", "messages", "sharegpt", "alpaca")
-
 ROWS_AT_ONCE = 256
 """Rows laid out in memory before they are appended."""
 

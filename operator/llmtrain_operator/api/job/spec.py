@@ -25,6 +25,7 @@ from llmtrain_trainer.config import (
     Tokenizer,
     Training,
 )
+from llmtrain_trainer.config.tasks import DEFAULT_TASK
 
 GROUP = "llmtrain.io"
 VERSION = "v1alpha1"
@@ -35,7 +36,7 @@ PLURAL = "llmtrainjobs"
 class Spec(Strict):
     """What is wanted."""
 
-    task: Task = "pretrain"
+    task: Task = DEFAULT_TASK
     """What the model learns from the data."""
 
     model: Annotated[Model, Field(examples=[{"source": "hf://owner/name"}])]

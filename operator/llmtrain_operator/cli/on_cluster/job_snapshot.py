@@ -12,11 +12,12 @@ from llmtrain_operator.life.from_objects import status_of
 from llmtrain_operator.life.times import seconds_of
 from llmtrain_operator.local.watch import Happening, Snapshot
 from llmtrain_trainer.config import CheckpointStatus, NodeStatus, Progress
+from llmtrain_trainer.config.tasks import DEFAULT_TASK
 
 
 def title(job: dict[str, Any]) -> str:
     """llama3-8b: sft with native, pp2 dp2 tp4, 16 GPUs on 2 nodes"""
-    name, task = job["metadata"]["name"], (job.get("spec") or {}).get("task", "pretrain")
+    name, task = job["metadata"]["name"], (job.get("spec") or {}).get("task", DEFAULT_TASK)
     plan = status_of(job.get("status") or {}).plan
     if plan is None:
         return f"{name}: {task}"

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 from llmtrain_operator.api.job import Spec
 from llmtrain_operator.kube.api.client import Client, Object, path_of
-from llmtrain_operator.life.from_objects import pod_group_of, workload_of
+from llmtrain_operator.kube.gangs.registry import SCHEDULERS
 from llmtrain_operator.life.observed import Admission, GangKind
 from llmtrain_operator.manifest.problem import Problem
-
-KUEUE, VOLCANO, COSCHEDULING = "kueue.x-k8s.io", "scheduling.volcano.sh", "scheduling.x-k8s.io"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +22,7 @@ class GangApis:
         """Ask the API server once, at the start: who installs Kueue later restarts the operator. Raises ApiError."""
         found: Object = await client.get("/apis") or {}
         versions = {group["name"]: group["preferredVersion"]["groupVersion"] for group in found.get("groups") or []}
-        return cls(versions={name: versions[name] for name in (KUEUE, VOLCANO, COSCHEDULING) if name in versions})
+        return cls(versions={each.group: versions[each.group] for each in SCHEDULERS.values() if each.group in versions})
 
 
 def gang_of(spec: Spec | None, apis: GangApis) -> GangKind:
@@ -33,33 +31,25 @@ def gang_of(spec: Spec | None, apis: GangApis) -> GangKind:
         return "operator"
     if spec.scheduling.gang != "auto":
         return spec.scheduling.gang
-    if spec.scheduling.queue and KUEUE in apis.versions:
-        return "kueue"
-    if VOLCANO in apis.versions:
-        return "volcano"
-    return "coscheduling" if COSCHEDULING in apis.versions else "operator"
+    found = (each.kind for each in SCHEDULERS.values() if each.group in apis.versions and each.suits(spec))
+    return next(found, "operator")
 
 
 def not_served(spec: Spec | None, apis: GangApis) -> str | None:
     """A refusal where the manifest asks for somebody to admit its gang who is not there."""
-    group, program = _ADMIT.get(spec.scheduling.gang, ("", "")) if spec else ("", "")
-    if not group or group in apis.versions:
+    asked = SCHEDULERS.get(spec.scheduling.gang) if spec else None
+    if asked is None or asked.group in apis.versions:
         return None
-    rule = f"this cluster does not serve {group}, or did not when the operator started"
-    way_out = f"Install {program} and restart the operator, or leave gang out"
-    return str(Problem("spec.scheduling.gang", spec.scheduling.gang if spec else "", rule, way_out))
-
-
-_ADMIT = {"kueue": (KUEUE, "Kueue"), "volcano": (VOLCANO, "Volcano"), "coscheduling": (COSCHEDULING, "scheduler-plugins")}
+    rule = f"this cluster does not serve {asked.group}, or did not when the operator started"
+    way_out = f"Install {asked.program} and restart the operator, or leave gang out"
+    return str(Problem("spec.scheduling.gang", asked.kind, rule, way_out))
 
 
 async def admission_of(client: Client, apis: GangApis, gang: GangKind, namespace: str, name: str) -> Admission | None:
     """What the queue says of the gang `name`; None where nobody admits it, or where it is not known there yet. Raises ApiError."""
-    if gang == "kueue":
-        found = await client.get(path_of(apis.versions.get(KUEUE, f"{KUEUE}/v1beta1"), "Workload", namespace, name))
-        return workload_of(found) if found else None
-    if gang in ("volcano", "coscheduling"):
-        group = VOLCANO if gang == "volcano" else COSCHEDULING
-        found = await client.get(path_of(apis.versions.get(group, f"{group}/v1beta1"), "PodGroup", namespace, name))
-        return pod_group_of(found) if found else None
-    return None
+    scheduler = SCHEDULERS.get(gang)
+    if scheduler is None:
+        return None
+    version = apis.versions.get(scheduler.group, scheduler.version)
+    found = await client.get(path_of(version, scheduler.read_kind, namespace, name))
+    return scheduler.read(found) if found else None

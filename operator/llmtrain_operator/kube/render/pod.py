@@ -12,7 +12,8 @@ from typing import Any
 from llmtrain_operator.api.job import LLMTrainJob, Toleration
 from llmtrain_operator.kube import names
 from llmtrain_operator.kube.cluster import HTTP_PORT, HTTP_PORT_NAME, RENDEZVOUS_PORT, Cluster
-from llmtrain_operator.kube.gangs.mark import Marks, marks
+from llmtrain_operator.kube.gangs.mark import marks
+from llmtrain_operator.kube.gangs.scheduler import Marks
 from llmtrain_operator.kube.render.affinity import affinity, spread
 from llmtrain_operator.kube.render.config_map import SECRET
 from llmtrain_operator.kube.render.volumes import CACHE, CONFIG, HOME, RUN_DIR, volumes

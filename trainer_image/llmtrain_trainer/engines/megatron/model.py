@@ -13,6 +13,7 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from llmtrain_trainer.config import TrainerConfig
+from llmtrain_trainer.config.tasks import is_packed
 from llmtrain_trainer.engines.megatron.groups import Place
 from llmtrain_trainer.engines.megatron.layers import block_spec
 from llmtrain_trainer.engines.megatron.weights import fill, heads_of, held_by, source_of
@@ -39,7 +40,7 @@ def build_chunks(
         begin, end = mesh.stages[stage]
         chunk = GPTModel(
             config=settings,
-            transformer_layer_spec=block_spec(settings, end - begin, packed=config.task == "sft" and config.training.packing),
+            transformer_layer_spec=block_spec(settings, end - begin, packed=is_packed(config.task, config.training.packing)),
             vocab_size=shape.vocab_size,
             max_sequence_length=config.training.sequence_length,
             pre_process=stage == 0,

@@ -1,0 +1,14 @@
+"""The schedulers of gangs, in the order in which gang: auto looks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from llmtrain_operator.kube.gangs.kueue import Kueue
+from llmtrain_operator.kube.gangs.scheduler import GangScheduler
+from llmtrain_operator.kube.gangs.scheduler_plugins import Coscheduling
+from llmtrain_operator.kube.gangs.volcano import Volcano
+
+_IN_ORDER: tuple[GangScheduler, ...] = (Kueue(), Volcano(), Coscheduling())
+SCHEDULERS: Mapping[str, GangScheduler] = {scheduler.kind: scheduler for scheduler in _IN_ORDER}
+"""By what spec.scheduling.gang calls them."""

@@ -1,0 +1,35 @@
+"""The coscheduling plugin of scheduler-plugins: a PodGroup and a label, in a scheduler whose name the operator is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmtrain_operator.api.job import LLMTrainJob, Spec
+from llmtrain_operator.kube.cluster import Cluster
+from llmtrain_operator.kube.gangs.pod_groups import admission_in
+from llmtrain_operator.kube.gangs.scheduler import Marks
+from llmtrain_operator.life.observed import Admission, GangKind
+
+GROUP = "scheduling.x-k8s.io"
+
+
+class Coscheduling:
+    """Admits a gang by its PodGroup."""
+
+    kind: GangKind = "coscheduling"
+    program, group, version, read_kind = "scheduler-plugins", GROUP, f"{GROUP}/v1alpha1", "PodGroup"
+
+    def suits(self, spec: Spec) -> bool:
+        return True
+
+    def marks(self, job: LLMTrainJob, group: str, index: int, cluster: Cluster) -> Marks:
+        return Marks(labels={f"{GROUP}/pod-group": group}, scheduler=cluster.coscheduling_scheduler)
+
+    def render(self, job: LLMTrainJob) -> dict[str, Any] | None:
+        return {"minMember": job.spec.resources.nodes}
+
+    def group_version(self, cluster: Cluster) -> str | None:
+        return cluster.pod_group_versions.get(GROUP, self.version)
+
+    def read(self, found: object) -> Admission:
+        return admission_in(found)
