@@ -18,8 +18,11 @@ import yaml
 CASES = Path(__file__).parent
 LLMTRAIN = str(Path(sys.executable).with_name("llmtrain"))
 
-SECONDS = 240.0
-"""After which a step counts as hanging."""
+SECONDS = 900.0
+"""After which a step counts as hanging, on the busiest machine."""
+
+HUNG = 124
+"""The exit code of such a step, as `timeout` gives it."""
 
 Run = Callable[[list[str], Path, Mapping[str, str]], tuple[int, str]]
 """(command line, directory, environment) -> (exit code, output)."""
@@ -102,18 +105,22 @@ def play(case: Case, place: Path, run: Run) -> Iterator[Result]:
 
 
 def in_a_process(command: list[str], here: Path, environment: Mapping[str, str]) -> tuple[int, str]:
-    """As a person runs it."""
-    done = subprocess.run(
-        command,
-        cwd=here,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        timeout=SECONDS,
-        check=False,
-    )
+    """As a person runs it. Ended after SECONDS, with the exit code HUNG."""
+    try:
+        done = subprocess.run(
+            command,
+            cwd=here,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as hung:
+        said = hung.output or b""
+        return HUNG, said if isinstance(said, str) else said.decode(errors="replace")
     return done.returncode, done.stdout
 
 

@@ -36,6 +36,7 @@ def test_a_planned_case_is_told_as_expected(
 
 
 @pytest.mark.processes
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("case", named("run"))
 def test_a_case_that_runs_ends_as_expected(case: Case, tmp_path: Path) -> None:
     for result in play(case, tmp_path, in_a_process):
