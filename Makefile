@@ -78,10 +78,11 @@ bench-operator: .venv/ready  ## The operator on 512 simulated nodes -> out/bench
 	$(PYTHON) -m tests.cluster build
 	$(PYTHON) benchmarks/operator_scale.py
 
-fuzz: .venv/ready  ## 10,000 odd jobs against the real API server and the operator, 11,000 damaged data files, other examples of each property
+fuzz: .venv/ready  ## 10,000 odd jobs against the real API server and the operator, 11,000 damaged data files, 1,000 damaged answers of S3, other examples of each property
 	LLMTRAIN_CHANCE=1 $(PYTHON) -m pytest -q -n auto -m "hypothesis and not cluster"
 	$(PYTHON) -m tests.cluster build
 	LLMTRAIN_ODD_JOBS=10000 $(PYTHON) -m pytest -q -s tests/cluster/test_fuzz.py
+	LLMTRAIN_ODD_ANSWERS=1000 $(PYTHON) -m pytest -q -s tests/trainer/checkpoint/test_odd_answers.py
 	LLMTRAIN_ODD_FILES=1000 $(PYTHON) -m pytest -q -s tests/trainer/data/test_odd_files.py
 
 memory: .venv/ready  ## Estimated memory against the measured peak -> out/memory.json, docs/memory.md

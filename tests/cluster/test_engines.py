@@ -38,12 +38,12 @@ def braked(own: Cluster, made: dict[str, Any]) -> Iterator[tuple[TrainedJob, Tra
     """The job, trained slowly and with a checkpoint, and the same job undisturbed; both are complete in the end."""
     job, undisturbed = TrainedJob.apply(own, made), TrainedJob.apply(own, beside(made))
     try:
-        job.until_steps(1, 0, 250)
+        job.until_steps(1, 0, 500)
         job.brake()
         until(lambda: job.status().get("checkpoint", {}).get("step", 0) >= EVERY, "a committed checkpoint")
         yield job, undisturbed
         for each in (job, undisturbed):
-            until(lambda each=each: each.status().get("phase") == "Complete", f"{each.name} to be complete", 250)  # type: ignore[misc]
+            until(lambda each=each: each.status().get("phase") == "Complete", f"{each.name} to be complete", 500)  # type: ignore[misc]
     finally:
         for each in (job, undisturbed):
             each.release()
@@ -82,7 +82,7 @@ def losses(job: TrainedJob) -> dict[int, set[float]]:
     return found
 
 
-@pytest.mark.timeout(540)
+@pytest.mark.timeout(1200)
 def test_deepspeeds_example_goes_on_in_two_pods_after_one_was_killed_and_transformers_load_what_it_exports(
     own: Cluster, installed: Release, namespace: str, told: None, tmp_path: Path
 ) -> None:
@@ -99,7 +99,7 @@ def test_deepspeeds_example_goes_on_in_two_pods_after_one_was_killed_and_transfo
     assert "reads token" in said, said
 
 
-@pytest.mark.timeout(540)
+@pytest.mark.timeout(1200)
 def test_a_suspended_job_goes_on_with_another_engine(own: Cluster, installed: Release, namespace: str, told: None) -> None:
     make_bucket(own, namespace)
     made = manifest(namespace, "changed", STEPS, EVERY)
@@ -132,7 +132,7 @@ def say(own: Cluster, count: str | None) -> None:
         own.kubectl("patch", "node", node, "--subresource=status", "--type=merge", "-p", told)
 
 
-@pytest.mark.timeout(540)
+@pytest.mark.timeout(1200)
 def test_megatron_goes_on_in_two_pods_that_hold_gpus_after_one_was_killed(
     own: Cluster, installed: Release, images: Images, namespace: str, gpus: None, told: None
 ) -> None:

@@ -28,7 +28,7 @@ from tests.cluster.waiting import until
 
 from llmtrain_trainer.config import ExitCode
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
 STEPS, EVERY = 400, 10
 OUTAGE = float(os.environ.get("LLMTRAIN_TEST_OUTAGE_SECONDS", "60"))
@@ -71,9 +71,9 @@ def scene(cluster: Any, images: Images, installed: Release) -> Iterator[Scene]:
     holder = TrainedJob.apply(cluster, on_simulated_gpus(namespace))
     made = Scene(cluster, installed, images, job, undisturbed, holder)
     try:
-        job.until_steps(1, 0, 200)
+        job.until_steps(1, 0, 500)
         job.brake()
-        until(lambda: undisturbed.status().get("phase") == "Complete", "the undisturbed job to be complete", 200)
+        until(lambda: undisturbed.status().get("phase") == "Complete", "the undisturbed job to be complete", 500)
         yield made
     finally:
         for each in (job, undisturbed, holder):
@@ -223,7 +223,7 @@ def test_two_operators_that_both_lead_start_one_gang_after_a_pod_was_deleted(
 def until_trains(job: TrainedJob, attempt: int) -> None:
     """Wait until pod 0 of an attempt has done some steps."""
     name = job.pod(0, attempt)
-    until(lambda: name in job.pods(), f"the pods of attempt {attempt}", 200)
+    until(lambda: name in job.pods(), f"the pods of attempt {attempt}", 500)
     uid = job.pods()[name]
     until(lambda: sum(step.uid == uid for step in list(job.recorder.steps)) >= 5, f"steps of attempt {attempt}")
 
@@ -272,7 +272,7 @@ def test_a_job_that_is_deleted_and_created_anew_goes_on_from_its_checkpoints(sce
     job, kubectl, stored = scene.job, scene.cluster.kubectl, scene.job.attempt()
     assert stored > 1, "an earlier test started a gang anew"
     with job.at_full_speed() as now:
-        kubectl("delete", "ltj", "-n", job.namespace, job.name, "--cascade=foreground", "--timeout=100s")
+        kubectl("delete", "ltj", "-n", job.namespace, job.name, "--cascade=foreground", "--timeout=300s")
         kubectl("apply", "-f", "-", stdin=json.dumps(manifest(job.namespace, job.name, STEPS, EVERY)))
         applied = time.time()
         until(lambda: job.status().get("attempt", 0) > 1, "the attempt after the one that was fenced")
@@ -287,7 +287,7 @@ def test_a_job_that_is_deleted_and_created_anew_goes_on_from_its_checkpoints(sce
 def test_what_was_trained_is_what_an_undisturbed_run_trains_and_no_two_attempts_were_there_at_once(scene: Scene) -> None:
     job = scene.job
     job.release()
-    until(lambda: job.status().get("phase") == "Complete", "the job to be complete", 200)
+    until(lambda: job.status().get("phase") == "Complete", "the job to be complete", 500)
     expected = {step.number: step.loss for step in scene.undisturbed.recorder.steps}
     trained = job.recorder.steps
     assert len(expected) == STEPS and {step.number for step in trained} == set(expected)

@@ -41,6 +41,8 @@ class Liar:
     def listing(self, prefix: str, token: str) -> bytes:
         if self.lies_now("html listing"):
             return b"<html><body>Please log in"
+        if self.lies_now("no listing"):
+            return b""
         paths = sorted(path for path in self.root.rglob("*") if path.is_file())
         if self.lies_now("empty listing"):
             paths = []
@@ -144,7 +146,7 @@ def test_a_time_of_doubt_may_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 FOR_A_WHILE = [
-    "html listing", "listing without COMMIT", "wrong byte", "html content", "too long", "not there", "another manifest",
+    "html listing", "no listing", "listing without COMMIT", "wrong byte", "html content", "too long", "not there", "another manifest",
 ]  # fmt: skip
 
 
@@ -164,7 +166,9 @@ def test_what_is_wrong_for_good_is_passed_over_after_the_doubt(liar: Liar, tmp_p
     assert not list((tmp_path / "restore").rglob("*.part"))
 
 
-@pytest.mark.parametrize("lie", ["same page for ever", "pages without end", "more, and not where", "foreign keys", "html listing"])
+@pytest.mark.parametrize(
+    "lie", ["same page for ever", "pages without end", "more, and not where", "foreign keys", "html listing", "no listing"]
+)
 def test_a_listing_that_does_not_end_or_is_none_is_an_error_and_no_empty_store(liar: Liar, tmp_path: Path, lie: str) -> None:
     liar.lie, liar.lies = lie, 10**9
     with pytest.raises(StoreUnreachableError, match="list_objects_v2 of s3://b/ck/"):

@@ -25,6 +25,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError, NoCredentialsError, ResponseStreamingError
 from botocore.exceptions import ConnectionError as NoConnection
 from botocore.parsers import ResponseParserError
+from urllib3.exceptions import HTTPError
 
 from llmtrain_trainer.checkpoint.store.errors import MissingError, StoreError, StoreRefusedError, StoreUnreachableError
 from llmtrain_trainer.checkpoint.store.paging import Bounds
@@ -139,9 +140,10 @@ class S3Store:
         aborted, more, bounds = 0, dict[str, str](), Bounds(f"list_multipart_uploads of {self.uri()}")
         while True:
             page = self._call("list_multipart_uploads", "", prefixed="Prefix", **more)
-            for row in page.get("Uploads", ()):
-                if time.time() - row["Initiated"].timestamp() > older_than:
-                    self._abort(row["Key"][len(self._prefix) :], row["UploadId"])
+            for row in page.get("Uploads") or ():
+                key, upload, began = (self._told(row, name, "list_multipart_uploads", "") for name in ("Key", "UploadId", "Initiated"))
+                if time.time() - began.timestamp() > older_than and key.startswith(self._prefix):
+                    self._abort(key[len(self._prefix) :], upload)
                     aborted += 1
             if not page.get("IsTruncated"):
                 return aborted
@@ -157,7 +159,8 @@ class S3Store:
             return self.get_bytes(key) == data
 
     def _put_parts(self, source: Path, key: str, size: int) -> Digest:
-        upload = self._call("create_multipart_upload", key, ChecksumAlgorithm="CRC32")["UploadId"]
+        begun = self._call("create_multipart_upload", key, ChecksumAlgorithm="CRC32")
+        upload = self._told(begun, "UploadId", "create_multipart_upload", key)
         try:
             digest, parts = self._send(source, key, upload, max(self._part, -(-size // MOST_PARTS)))
             self._complete(key, upload, parts, digest.bytes)
@@ -193,14 +196,14 @@ class S3Store:
     def _send_part(self, key: str, upload: str, number: int, data: bytearray) -> dict[str, Any]:
         crc32 = _crc32(data)
         answer = self._call("upload_part", key, UploadId=upload, PartNumber=number, Body=data, ChecksumCRC32=crc32)
-        return {"ETag": answer["ETag"], "PartNumber": number, "ChecksumCRC32": crc32}
+        return {"ETag": self._told(answer, "ETag", "upload_part", key), "PartNumber": number, "ChecksumCRC32": crc32}
 
     def _complete(self, key: str, upload: str, parts: list[dict[str, Any]], size: int) -> None:
         try:
             self._call("complete_multipart_upload", key, UploadId=upload, MultipartUpload={"Parts": parts})
         except MissingError:
             # The first try was done, but its answer was lost: the upload is gone because the object is there.
-            if self._call("head_object", key)["ContentLength"] != size:
+            if self._call("head_object", key).get("ContentLength") != size:
                 raise
 
     def _abort(self, key: str, upload: str) -> None:
@@ -210,7 +213,22 @@ class S3Store:
 
     def _call(self, operation: str, key: str, *, prefixed: str = "Key", **arguments: Any) -> Any:
         arguments |= {"Bucket": self._bucket, prefixed: self._prefix + key}
-        return self._persist(operation, key, lambda: getattr(self._client(), operation)(**arguments))
+        return self._persist(operation, key, lambda: _understood(lambda: self._ask(operation, arguments)))
+
+    def _ask(self, operation: str, arguments: Mapping[str, Any]) -> Any:
+        """One request. Raises ResponseParserError where a list says nothing at all: botocore takes an empty body for an empty list."""
+        answer = getattr(self._client(), operation)(**arguments)
+        if operation.startswith("list_") and not answer.keys() - {"ResponseMetadata", "RequestCharged"}:
+            raise ResponseParserError("the answer is no list")
+        return answer
+
+    def _told(self, answer: Mapping[str, Any], name: str, operation: str, key: str) -> Any:
+        """What an answer says. Raises StoreUnreachableError where it does not say it."""
+        if name not in answer:
+            raise StoreUnreachableError(
+                f"{operation} of {self.uri(key)} gave an answer without {name}. Check the store and AWS_ENDPOINT_URL."
+            )
+        return answer[name]
 
     def _read(self, key: str, **arguments: Any) -> bytes:
         def read() -> bytes:
@@ -219,7 +237,7 @@ class S3Store:
                 raise StoreUnreachableError(f"get_object of {self.uri(key)} gave more than {MOST_AT_ONCE} bytes, which nobody asked for.")
             return body
 
-        return self._persist("get_object", key, read)
+        return self._persist("get_object", key, lambda: _understood(read))
 
     def _entry(self, row: Mapping[str, Any], prefix: str) -> Entry:
         """Raises StoreUnreachableError for a row that is no answer to what was asked."""
@@ -298,6 +316,16 @@ def _config(addressing: str) -> Config:
     )
 
 
+def _understood(asked: Callable[[], T]) -> T:
+    """Raises ResponseParserError where botocore fails on the answer with an error of Python, as it does on odd headers."""
+    try:
+        return asked()
+    except (HTTPError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        if isinstance(error, (BotoCoreError, ClientError, ResponseParserError)):
+            raise
+        raise ResponseParserError(f"{type(error).__name__}: {error}"[:200]) from error
+
+
 def _crc32(data: bytes | bytearray) -> str:
     """As the header x-amz-checksum-crc32 wants it."""
     return base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()
@@ -316,5 +344,5 @@ def _status(error: BaseException | None) -> int:
 
 def _code(error: BaseException) -> str:
     if isinstance(error, ClientError):
-        return f"{error.response.get('Error', {}).get('Code', 'unknown')}"
+        return f"{error.response.get('Error', {}).get('Code', 'unknown')}"[:100]
     return type(error).__name__
