@@ -311,5 +311,5 @@ def test_a_step_that_is_not_there_ends_the_gang_with_the_steps_that_are(job: Any
 
 def test_nodes_that_prepared_different_data_do_not_start(job: Any, nodes: Nodes, tmp_path: Path) -> None:
     agreeing = Agreeing(tmp_path, job.config(tmp_path / "store"), nodes, digests=("one", "other"))
-    with pytest.raises(GaveUpError, match="Nodes 1 prepared other data"):
+    with pytest.raises(GaveUpError, match="Nodes 1 prepared different data"):
         agreeing.settle(first=True)

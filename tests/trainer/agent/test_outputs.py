@@ -60,7 +60,7 @@ def test_a_second_run_with_the_same_output_is_refused_while_the_first_lives(mach
         second.take_output()
     said = refused.value.verdict
     assert said.reason == "DestinationInUse" and f"spec.output.destination is file://{machine.place}: a/one" in said.message
-    assert "each would replace what the other exports" in said.message and "a destination of its own" in said.message
+    assert "each would replace what the other exports" in said.message and "its own destination" in said.message
     first.release()
     second.take_output()
     assert not told(machine.run("two")), "nothing was exported there"

@@ -79,11 +79,11 @@ def test_a_preparation_that_was_killed_is_tried_again(tmp_path: Path, monkeypatc
     told = tried(RunDir(tmp_path), monkeypatch, [-9, AWAY, 0])
     assert "Preparation was killed by SIGKILL" in told[0]
     assert "s3://b/a.jsonl: it could not be reached" in told[1]
-    assert all(line.endswith("It is tried again.") for line in told)
+    assert all(line.endswith("It is retried.") for line in told)
 
 
 @pytest.mark.parametrize(
-    ("ends", "message"), [([-9, -9, -9], "killed by SIGKILL"), ([BAD], "row 3"), ([KeyError("x")] * 2, "It came twice")]
+    ("ends", "message"), [([-9, -9, -9], "killed by SIGKILL"), ([BAD], "row 3"), ([KeyError("x")] * 2, "This happened twice")]
 )
 def test_it_is_not_tried_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: list[int | Exception], message: str) -> None:
     with pytest.raises(UnfitError, match=message):

@@ -42,7 +42,7 @@ def test_a_second_run_is_refused_with_process_and_way_out_while_the_first_lives(
         claim(store, owner("two")).take()
     said = str(refused.value)
     assert f"spec.checkpoint.destination is {store.uri()}: a/one (attempt 1), process {os.getpid()} of this machine, in /w/one" in said
-    assert "give this one a destination of its own" in said
+    assert "give this one its own destination" in said
     assert first.holds()
 
 
@@ -67,7 +67,7 @@ def test_a_process_that_is_gone_loses_its_destination_at_once(store: Store) -> N
     claim(store, owner(process=GONE)).take()
     waited: list[float] = []
     said = claim(store, owner("two"), waited.append).take()
-    assert said is not None and "was held by a/one (attempt 1), which is gone" in said
+    assert said is not None and "was owned by a/one (attempt 1), which has ended" in said
     assert len(waited) == 1
 
 

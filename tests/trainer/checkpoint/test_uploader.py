@@ -64,7 +64,7 @@ def test_of_a_node_that_is_gone_only_what_it_sent_is_waited_for(tmp_path: Path, 
     first = gang.uploaders[0]
     assert not first.abandon([1], 10)
     assert gang.told("checkpoint_superseded") == [
-        f"{name} is not committed: node 1 is gone and did not send its part." for name in (SECOND, THIRD)
+        f"{name} is not committed: node 1 ended without uploading its part." for name in (SECOND, THIRD)
     ]
     assert gang.committed() == [FIRST]
 

@@ -40,7 +40,7 @@ def test_a_good_step_between_begins_the_count_anew() -> None:
 
 
 def test_a_step_that_was_left_out_is_told_as_such() -> None:
-    assert "its update was left out" in (Health(limit=3).judge(1, result(norm=math.inf, skipped=True), None) or "")
+    assert "its update was skipped" in (Health(limit=3).judge(1, result(norm=math.inf, skipped=True), None) or "")
 
 
 def test_an_evaluation_that_is_not_finite_is_not_saved() -> None:
@@ -62,7 +62,9 @@ def test_a_loss_that_comes_back_is_told_too() -> None:
     health = Health(limit=3)
     losses = [5.0, 5.0, 5.0, 5.0, 5.0, *[40.0] * 5, *[5.0] * 10]
     said = [sentence for number, loss in enumerate(losses, 1) if (sentence := health.judge(number, result(loss=loss), None))]
-    assert len(said) == 2 and "if it is still so at the last step, nothing is exported" in said[0] and "The loss is back at" in said[1]
+    assert (
+        len(said) == 2 and "If the loss is still high at the last step, nothing is exported" in said[0] and "The loss is back at" in said[1]
+    )
     assert not health.diverged and health.over(len(losses), last=True) is None
 
 
@@ -90,4 +92,4 @@ def test_training_that_ends_far_above_its_lowest_loss_exports_nothing() -> None:
     for number, loss in enumerate([5.8, 5.5, 5.6, 430.0, 900.0, 3000.0], start=1):
         health.judge(number, result(loss), None)
     assert health.over(6, last=False) is None
-    assert "Training diverged: the loss is 868.2 at step 6, the last, and was 5.633" in (health.over(6, last=True) or "")
+    assert "Training diverged: the loss is 868.2 at the last step, 6; its lowest value was 5.633" in (health.over(6, last=True) or "")

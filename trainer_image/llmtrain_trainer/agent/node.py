@@ -45,11 +45,11 @@ from llmtrain_trainer.run_dir.notices import forget, tell
 
 _RENDEZVOUS_SECONDS = 600.0
 _DRAIN_SECONDS = 3600.0
-"""How long a finished training waits for a store that is away, before it gives up its last checkpoint."""
+"""How long a finished training waits for an unreachable store before it gives up its last checkpoint."""
 
 _TERMINATION_LOG = Path("/dev/termination-log")
 _TERMINATION_BYTES = 4096
-"""Kubernetes cuts a termination message here."""
+"""Kubernetes truncates a termination message here."""
 
 _LOOPBACK = ("localhost", *LOOPBACK)
 
@@ -66,11 +66,11 @@ class Options:
 
     host: str
     port: int
-    """Of the agent's HTTP; 0 picks a free one, which port.json in the run directory names."""
+    """Port of the agent's HTTP server; 0 selects a free one, which port.json in the run directory names."""
 
     cache: Path
     grace: float
-    """Seconds from SIGTERM to killing ranks unsaved."""
+    """Seconds from SIGTERM until ranks are killed, saved or not."""
 
     echo: bool = False
     """Repeat the ranks' logs on standard output."""
@@ -82,7 +82,7 @@ def run_node(options: Options) -> int:
     try:
         config = TrainerConfig.model_validate_json(options.config.read_text())
     except (OSError, ValidationError) as error:
-        verdict = verdict_for("BadConfig", f"{options.config} is no trainer config: {error}")
+        verdict = verdict_for("BadConfig", f"{options.config} is not a trainer config: {error}")
         print(verdict.message, flush=True)
         return _leave(run, verdict)
     agent = _Agent(options, config, run)
@@ -97,7 +97,7 @@ def run_node(options: Options) -> int:
 
 
 class _Agent:
-    """The stations of one node."""
+    """The stages of one node."""
 
     def __init__(self, options: Options, config: TrainerConfig, run: RunDir) -> None:
         self._options, self._config, self._run = options, config, run
@@ -124,7 +124,7 @@ class _Agent:
             self._echo.start()
 
     def work(self) -> Verdict:
-        """All stations. Raises EndedError, StoppedError, StoreError; anything else is a fault of ours."""
+        """All stages. Raises EndedError, StoppedError, StoreError; any other exception is a bug."""
         try:
             store = self._get_ready()
         except (GaveUpError, StoppedError):
@@ -187,14 +187,14 @@ class _Agent:
                 self._board.update(message=f"{begin.rstrip('.')}.")
 
     def _hand_on(self, verdict: Verdict) -> None:
-        """The other nodes would wait for this one, or prepare in vain."""
+        """Tell the other nodes, which would otherwise wait for this one or prepare in vain."""
         if self._herald is not None:
             self._herald.tell(verdict.model_copy(update={"node": verdict.node or self._name}))
 
     def verdict_of(self, error: Exception) -> Verdict:
-        """What an error in the agent itself means."""
+        """The verdict for an error in the agent itself."""
         if isinstance(error, StoppedError):
-            return verdict_for("Saved", "Told to stop while nothing trained; nothing new to save.")
+            return verdict_for("Saved", "Asked to stop before training started; there is nothing new to save.")
         if isinstance(error, StoreError):
             return verdict_for("StoreUnreachable", f"The checkpoint store failed: {error}")
         traceback.print_exception(error)
@@ -202,7 +202,7 @@ class _Agent:
         return verdict_for("AgentFailed", message, node=self._name)
 
     def end(self, verdict: Verdict) -> Verdict:
-        """The last lines: events, status. Returns the verdict with what was done last: nobody can ask for it any more."""
+        """Write the last events and the status. Returns the verdict with the newest row and checkpoint: /status is no longer served."""
         if self._uploads is not None:
             self._uploads.close()
         self._claims.release()
@@ -238,7 +238,7 @@ class _Agent:
         os.environ.setdefault("DS_ACCELERATOR", self._config.device)  # else DeepSpeed looks for a GPU when it is imported
         os.environ["TORCH_ELASTIC_WORKER_IDENTICAL"] = "1"  # every node has the same number of ranks
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a peer that goes is our business, and is told in one line
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # the agent reports a lost peer itself, in one line
         if self._host_port()[0] in _LOOPBACK:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
             os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
@@ -268,7 +268,7 @@ class _Agent:
             time.sleep(min(left, 0.1))
 
     def _train(self, store: Store | None) -> Verdict:
-        # torch takes seconds to import; until here the agent did without, while the server imported it
+        # torch takes seconds to import; the agent needs it only from here on, and the server imported it meanwhile
         from llmtrain_trainer.agent.gang.agreement import Agreement
         from llmtrain_trainer.agent.gang.rendezvous import Gang
         from llmtrain_trainer.agent.supervisor import Gear, Supervisor
@@ -310,7 +310,7 @@ class _Agent:
             return self._finish(ExitCode(max(codes.values())), supervisor.restarts)
         except EndedError:
             raise
-        except Exception as error:  # the other nodes are told, or they would wait for this one until their patience ends
+        except Exception as error:  # tell the other nodes, which would otherwise wait for this one until their timeout
             verdict = self.verdict_of(error)
             with suppress(EndedError):
                 gang.give_up(verdict)
@@ -320,11 +320,11 @@ class _Agent:
                 gang.leave()
 
     def _finish(self, code: ExitCode, restarts: int) -> Verdict:
-        """The ranks left in order: bring out what they made."""
+        """The ranks exited normally: upload what they made."""
         step = self._board.status.progress.step if self._board.status.progress else None
         if code == ExitCode.STOPPED_UNSAVED:
             lacking = "the newest step was not finite" if self._config.checkpoint else "the job has no checkpoint.destination"
-            message = f"Told to stop; {lacking}, so nothing is saved."
+            message = f"Asked to stop; {lacking}, so nothing is saved."
             return verdict_for("StoppedUnsaved", message, step=step, restarts=restarts)
         if code == ExitCode.DONE:
             self._board.update(phase="exporting", message="Uploading the last checkpoint, the exports and the report.")
@@ -337,24 +337,24 @@ class _Agent:
         if code == ExitCode.DIVERGED:
             return self._diverged(last, step, restarts)
         if code == ExitCode.SAVED:
-            message = f"Told to stop; {last.name} is saved and verified." if last else "Told to stop; saved."
+            message = f"Asked to stop; {last.name} is saved and verified." if last else "Asked to stop; saved."
             return verdict_for("Saved", message, step=last.step if last else step, restarts=restarts)
         where = self._publish() if self._options.node_rank == 0 else None
         message = f"Training is complete{f' after {step} steps' if step else ''}{f'; exports are in {where}' if where else ''}."
         return Verdict(exit_code=ExitCode.DONE, reason="Complete", message=message, step=step, restarts=restarts)
 
     def _diverged(self, last: CheckpointStatus | None, step: int | None, restarts: int) -> Verdict:
-        """Nothing of what is not finite was saved; the last sound save stays."""
-        newest = f"The newest sound checkpoint is {last.name}" if last else "This run committed no checkpoint"
+        """The verdict of training that diverged: no weights that are not finite were saved."""
+        newest = f"The newest checkpoint with finite weights is {last.name}" if last else "This run committed no checkpoint"
         message = (
-            f"{self._run.diverged.read_text()} Nothing of it is saved or exported. {newest}. "
-            "Lower training.optimizer.learningRate, clip gradients, or look at weights and data."
+            f"{self._run.diverged.read_text()} These weights are neither saved nor exported. {newest}. "
+            "Lower training.optimizer.learningRate, clip gradients, or check weights and data."
         )
         return verdict_for("Diverged", message, step=step, restarts=restarts)
 
     def _undrained(self, step: int | None, restarts: int) -> Verdict:
         if self._stop.requested:
-            message = "Told to stop; saved on local disk, but the store did not take it within the grace period."
+            message = "Asked to stop; the checkpoint is on local disk, but could not be uploaded to the store within the grace period."
             return verdict_for("StoppedUnsaved", message, step=step, restarts=restarts)
         outage = self._uploads.outage if self._uploads is not None else None
         message = f"The last checkpoint could not be committed; it is on local disk, in {self._run.staging}. {outage or ''}".rstrip()
@@ -364,11 +364,11 @@ class _Agent:
         outputs.write_report(self._config, self._run)
         self._claims.check_output()
         where = outputs.publish(self._config, self._run)
-        self._events.record("export", f"What training made is in {where or self._run.root}.")
+        self._events.record("export", f"The exports are in {where or self._run.root}.")
         return where
 
     def _last_round(self, store: Store | None) -> int:
-        """The newest round of this attempt that this directory or the store knows: names of checkpoints are never used twice."""
+        """The newest round of this attempt in this directory or the store: names of checkpoints are never used twice."""
         here = json.loads(self._run.resume.read_text())["round"] if self._run.resume.exists() else 0
         there = next_round(store, self._config.job.attempt) - 1 if store is not None and self._options.node_rank == 0 else 0
         return max(0, here, there)
@@ -380,9 +380,9 @@ class _Agent:
             return secrets.token_hex(32)
         if len(given) < SHORTEST:
             message = (
-                f"{RENDEZVOUS_SECRET} has {len(given)} characters: nodes meet by a secret of at least {SHORTEST}, "
-                "so that nobody else joins them. "
-                "Draw one for each attempt and set it on all its nodes."
+                f"{RENDEZVOUS_SECRET} has {len(given)} characters: nodes need a shared secret of at least {SHORTEST}, "
+                "so that no other process can join them. "
+                "Draw a new one for each attempt and set it on all its nodes."
             )
             raise UnfitError("BadConfig", message)
         return given
@@ -398,7 +398,7 @@ def _modelling(config: TrainerConfig) -> tuple[str, ...]:
 
 
 def _leave(run: RunDir, verdict: Verdict) -> int:
-    """Write the verdict where whoever started us reads it."""
+    """Write the verdict where the process that started the agent reads it."""
     text = verdict.model_dump_json(by_alias=True)
     with suppress(OSError):  # a full disk must not hide the exit code
         write_atomically(run.termination, text)
@@ -409,7 +409,7 @@ def _leave(run: RunDir, verdict: Verdict) -> int:
 
 
 def _fit(verdict: Verdict) -> str:
-    """As JSON, shortened so that the whole stays JSON when Kubernetes cuts it: first the notices then the message."""
+    """The verdict as JSON that fits Kubernetes' limit: first notices are shortened, then the message."""
     for count in range(len(verdict.notices), -1, -1):
         text = verdict.model_copy(update={"notices": verdict.notices[:count]}).model_dump_json(by_alias=True, exclude_none=True)
         if len(text.encode()) <= _TERMINATION_BYTES:

@@ -37,7 +37,7 @@ class FencedError(EndedError):
     """A later gang has taken this one's place: its checkpoints stand in the store."""
 
     def __init__(self, attempt: int, newest: Name, where: str) -> None:
-        message = f"{where} holds {newest}, which a later gang than this one of attempt {attempt} began: this one ends and writes no more."
+        message = f"{where} holds {newest}, written by a later attempt than this one ({attempt}): this one ends and writes no more."
         super().__init__(verdict_for("Fenced", message, stored_attempt=newest.attempt))
 
 
@@ -52,7 +52,7 @@ class DisownedError(EndedError):
     """Another run has taken the destination, since this one was not heard of for a while."""
 
     def __init__(self, other: str, where: str) -> None:
-        message = f"{where} was taken over by {other} while this run was not heard of there: this one ends and writes no more."
+        message = f"{where} was taken over by {other} while this run did not renew its ownership: this one ends and writes no more."
         super().__init__(verdict_for("Fenced", message))
 
 

@@ -167,7 +167,7 @@ class Supervisor(SimpleElasticAgent):
             return
         self._node.metrics.lost(lost or 0)
         if position.checkpoint is None:
-            self._node.events.record("start", "Ranks start from the beginning.", step=0, round=position.round, lost_steps=lost)
+            self._node.events.record("start", "Ranks start from step 0.", step=0, round=position.round, lost_steps=lost)
         else:
             message = f"Ranks resume after step {position.step}, from {position.checkpoint}."
             self._node.events.record(
@@ -292,7 +292,7 @@ class Supervisor(SimpleElasticAgent):
         why = failure.sentence() if failure else "The ranks did not save within the grace period."
         verdict = verdict_for(
             "StoppedUnsaved",
-            f"Told to stop, but not saved: {why}",
+            f"Asked to stop, but not saved: {why}",
             first_failing_rank=failure.rank if failure else None,
             node=self._node.name,
             step=self._watch.step,

@@ -120,7 +120,7 @@ class Uploads:
                 self._uploader.poll()
                 self._show()
             except Exception as error:  # a failed upload does not stop training; it is reported and retried
-                self._events.record("upload_failed", f"An upload failed and is tried again: {type(error).__name__}: {error}")
+                self._events.record("upload_failed", f"An upload failed and is retried: {type(error).__name__}: {error}")
                 self._closed.wait(_AFTER_AN_ERROR)
 
     def _on_event(self, row: Mapping[str, Any]) -> None:

@@ -105,7 +105,7 @@ class Claim:
                 self._sleep(_SETTLE)
                 found = self._read()
                 if found is not None and found.token == self._owner.token:
-                    return f"{self._store.uri()} was held by {self._name(other)}, which is gone: this run took it over."
+                    return f"{self._store.uri()} was owned by {self._name(other)}, which has ended: this run took it over."
 
     def keep(self) -> None:
         """Renew it from now on, in a thread of its own: a poll of the uploader may take as long as an upload."""
@@ -179,7 +179,7 @@ class Claim:
         place = f", {where}, in {other.workdir}" if self._may_name(other) else ""
         return (
             f"{self._purpose.field} is {self._store.uri()}: {self._name(other)}{place} {self._purpose.harm}. "
-            "Wait until it ends or stop it, or give this one a destination of its own."
+            "Wait until it ends or stop it, or give this one its own destination."
         )
 
     def _name(self, other: Owner) -> str:

@@ -107,7 +107,7 @@ class Uploader:
                 for staged in self._pending():
                     if lacking := [node for node in gone if self._committer.part(staged, node) is None]:
                         self._closed.add(staged.name)
-                        reason = f"{staged.name} is not committed: node {lacking[0]} is gone and did not send its part."
+                        reason = f"{staged.name} is not committed: node {lacking[0]} ended without uploading its part."
                         self._tell("checkpoint_superseded", reason, name=str(staged.name), step=staged.name.step)
             except StoreError as error:
                 self._store_is_away(error)

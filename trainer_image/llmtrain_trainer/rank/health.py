@@ -44,18 +44,18 @@ class Health:
         """Take in a step. Returns one sentence where there is something to tell a person."""
         if not (math.isfinite(result.loss) and math.isfinite(result.grad_norm)):
             self.streak, self.sound = self.streak + 1, False
-            left_out = "; its update was left out" if result.skipped else ""
+            left_out = "; its update was skipped" if result.skipped else ""
             return f"Step {number} had a loss of {result.loss:.4g} and a gradient norm of {result.grad_norm:.4g}{left_out}."
         self.streak, self.sound = 0, validation is None or math.isfinite(validation)
         if not self.sound:
-            return f"The evaluation after step {number} had a loss of {validation:.4g}; what training made up to there is not saved."
+            return f"The evaluation after step {number} had a loss of {validation:.4g}; the weights at that step are not saved."
         return self._compare(number, result.loss)
 
     def over(self, number: int, *, last: bool) -> str | None:
         """Why training has to end, or what it made must not be exported; `number` is the step that was judged last."""
         if last and self.diverged:
             mean = statistics.fmean(self._losses)
-            return f"Training diverged: the loss is {mean:.4g} at step {number}, the last, and was {self._lowest:.4g} at its lowest."
+            return f"Training diverged: the loss is {mean:.4g} at the last step, {number}; its lowest value was {self._lowest:.4g}."
         if self.streak < self.limit:
             return None
         count = "step" if self.streak == 1 else f"{self.streak} steps"
@@ -72,5 +72,5 @@ class Health:
             return f"The loss is back at {mean:.4g} at step {number}, near its lowest, {self._lowest:.4g}: training continues as usual."
         return (
             f"The loss rose to {mean:.4g} at step {number}, from {self._lowest:.4g} at its lowest: training diverges. "
-            "Saves from here on delete none of those made before; if it is still so at the last step, nothing is exported."
+            "From here on no earlier checkpoint is deleted. If the loss is still high at the last step, nothing is exported."
         )

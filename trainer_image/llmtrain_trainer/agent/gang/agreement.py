@@ -78,7 +78,7 @@ class Agreement:
         different = [node for node, digest in enumerate(digests) if digest != digests[0]]
         if different:
             message = (
-                f"Nodes {', '.join(map(str, different))} prepared other data than node 0: a file differs or changed meanwhile. "
+                f"Nodes {', '.join(map(str, different))} prepared different data from node 0: a file differs or changed meanwhile. "
                 "Give every node the same files, or pin their revision."
             )
             raise self._give_up("BadData", message)
@@ -92,7 +92,7 @@ class Agreement:
             bad = [f"node {node}: {answer}" for node, answer in enumerate(answers) if answer != _OK]
             if bad:
                 self._events.record(
-                    "checkpoint_rejected", f"{name} cannot be loaded ({'; '.join(bad)}); trying the one before it.", name=name
+                    "checkpoint_rejected", f"{name} cannot be loaded ({'; '.join(bad)}); trying the previous one.", name=name
                 )
             self._gang.write(self._key("start", turn), "no" if bad else "yes")
         return self._gang.wait(self._key("start", turn), _FETCH_SECONDS) == "yes"
@@ -136,7 +136,7 @@ class Agreement:
             if self._loaded is None or any(one.committed for one in found):
                 return found
             if time.monotonic() >= until:
-                raise StoreUnreachableError(f"{store.uri()} lists no checkpoint, although {self._loaded} was loaded from there.")
+                raise StoreUnreachableError(f"{store.uri()} lists no checkpoint, although {self._loaded} was loaded from it.")
             time.sleep(1.0)
 
     def _may_take(self, found: Found) -> bool:

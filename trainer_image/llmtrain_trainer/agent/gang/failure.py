@@ -73,7 +73,7 @@ def _of_rank(rank: int, code: int, words: Mapping[str, Any] | None, step: int, n
         fault = -code in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
         kind: RankFailureKind = "oom" if oom else "crash" if fault else "killed"
         return Failure(kind=kind, rank=rank, node=node, time=now, step=step, message=text)
-    return Failure(kind="crash", rank=rank, node=node, time=now, step=step, message=f"exit code {code} without a word")
+    return Failure(kind="crash", rank=rank, node=node, time=now, step=step, message=f"exit code {code} without an error message")
 
 
 def _signal_name(number: int) -> str:

@@ -235,7 +235,7 @@ class Gang(RendezvousHandler):
         return PrefixStore(f"elastic/{self.round}", self._opened())
 
     def _lost(self, error: Exception) -> LostGangError:
-        return LostGangError(f"the connection to node 0 at {self.host}:{self.port} is gone: {_first_line(error)}")
+        return LostGangError(f"the connection to node 0 at {self.host}:{self.port} was lost: {_first_line(error)}")
 
 
 def _first_line(error: Exception) -> str:

@@ -24,11 +24,11 @@ class Budget:
     def decide(self, failure: Failure, now: float) -> Verdict | None:
         """None: start again. Otherwise why it is over. `now` in seconds."""
         if failure.kind not in RESTARTED:
-            return self._over(failure, "Starting again will not help.")
+            return self._over(failure, "A restart will not help.")
         again = self._last is not None and failure.same_as(self._last)
         self._last = failure
         if again:
-            return self._over(failure, "The same error came back at the same step after a restart.")
+            return self._over(failure, "The same error occurred at the same step after a restart.")
         self._times = [time for time in self._times if now - time < self._restarts.window_seconds]
         if len(self._times) >= self._restarts.max:
             return self._over(failure, f"The budget of {self._restarts.max} restarts in {self._restarts.window_seconds:g} s is spent.")

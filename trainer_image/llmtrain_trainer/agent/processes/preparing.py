@@ -52,10 +52,10 @@ def ending(code: int, words: Mapping[str, Any] | None, *, oom_killed: bool, log:
     if words is None:
         if oom_killed and code == -signal.SIGKILL:
             return _starved(f"the OOM killer ended it{f' (its last line: {said_last})' if said_last else ''}")
-        how = f"killed by {_name(-code)}" if code < 0 else f"ended with code {code} and without a word"
+        how = f"killed by {_name(-code)}" if code < 0 else f"ended with code {code} and without an error message"
         how += f" (its last line: {said_last})" if said_last else ""
         if -code in _FAULTS:
-            message = f"Preparation was {how}. It came twice; see {log}."
+            message = f"Preparation was {how}. This happened twice; see {log}."
             return Ending(reason="PreparationFailed", message=message, code=ExitCode.CONFIG, tries=2)
         return Ending(reason="PreparationFailed", message=f"Preparation was {how}; see {log}.", tries=TRIES)
     kind, said = words["kind"], str(words["message"])
@@ -68,8 +68,8 @@ def ending(code: int, words: Mapping[str, Any] | None, *, oom_killed: bool, log:
     message = f"Preparation failed: {words['type']}: {said}"
     if kind == "peer" or _is_of_the_system(words["type"]):
         return Ending(reason="PreparationFailed", message=message, tries=TRIES)
-    # An error that nobody foresaw: where it comes again at once it comes always.
-    message = f"{message.rstrip('.')}. It came twice; see {log}."
+    # An unexpected error: if it comes again at once, it is deterministic.
+    message = f"{message.rstrip('.')}. This happened twice; see {log}."
     return Ending(reason="PreparationFailed", message=message, code=ExitCode.CONFIG, tries=2)
 
 
@@ -118,7 +118,7 @@ def prepare(run: RunDir, cache: Path, events: Events, stopping: Callable[[], boo
         end = ending(code, words, oom_killed=oom_killer.kills() > killed_before, log=log)
         if turn >= end.tries:
             raise UnfitError(end.reason, end.message, end.code)
-        events.record("prepare_retry", f"{end.message.rstrip('.')}. It is tried again.", tries=turn)
+        events.record("prepare_retry", f"{end.message.rstrip('.')}. It is retried.", tries=turn)
         _pause(turn, stopping)
 
 
@@ -174,7 +174,7 @@ class Streamer:
             if turn > len(_PAUSE):
                 write_atomically(self._run.prepared / FAILED, json.dumps({"message": why}))
                 return
-            self._events.record("stream_retry", f"Streaming stopped: {why.rstrip('.')}. It is tried again.", tries=turn)
+            self._events.record("stream_retry", f"Streaming stopped: {why.rstrip('.')}. It is retried.", tries=turn)
             if self._closed.wait(_PAUSE[turn - 1]):
                 return
             self._process = self._fork()

@@ -50,5 +50,5 @@ class NoneVerifiesError(ResumeError):
         """Why each is passed over."""
         super().__init__(
             f"{where} holds committed checkpoints to resume from ({len(reasons)}), but none verifies: {told}. None was deleted. "
-            "Bring their files back, or set checkpoint.resume to none to begin at step 0."
+            "Restore their files, or set checkpoint.resume to none to start from step 0."
         )

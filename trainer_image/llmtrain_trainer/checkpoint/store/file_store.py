@@ -170,8 +170,8 @@ class _Explained:
                 f"{reason} Give the agent's user the right to read and write there, or change checkpoint.destination."
             ) from error
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreFullError(f"{reason} Free space there; it is tried again.") from error
-        raise StoreUnreachableError(f"{reason} Free space there or bring the mount back; it is tried again.") from error
+            raise StoreFullError(f"{reason} Free space there; it is retried.") from error
+        raise StoreUnreachableError(f"{reason} Free space there or restore the mount; it is retried.") from error
 
 
 def _copy(source: Path, target: Path) -> Digest:

@@ -265,7 +265,7 @@ class S3Store:
         what = f"{operation} of {self.uri(key)} failed: {code}"
         if _is_transient(error):
             return StoreUnreachableError(
-                f"{what}, still after {self._backoff.deadline:g} s. Check the store and AWS_ENDPOINT_URL; it is tried again."
+                f"{what}, still after {self._backoff.deadline:g} s. Check the store and AWS_ENDPOINT_URL; it is retried."
             )
         if code in MISSING_CODES:
             return MissingError(f"{what}.")
