@@ -1,10 +1,10 @@
-"""What is said when data cannot be used. Raised by preparation; at BadData the agent ends with exit code CONFIG."""
+"""Errors of data that cannot be used. After BadData the agent ends with exit code CONFIG."""
 
 from __future__ import annotations
 
 
 class BadData(ValueError):  # noqa: N818 (the name says what is wrong, as the verdict does)
-    """`field` is the path in the manifest, `value` what stands or was found there, `rule` a clause, `way_out` a sentence."""
+    """`field`: path in the manifest; `value`: its value or what was found there; `rule`: a clause; `way_out`: a sentence."""
 
     def __init__(self, field: str, value: object, rule: str, way_out: str) -> None:
         self.field, self.value, self.rule, self.way_out = field, str(value), rule, way_out
@@ -29,17 +29,17 @@ class Changed(Unreachable):
 
 
 class Interrupted(Unreachable):
-    """The process that reads a streaming dataset ended; ranks that wait for more of it raise this."""
+    """The process that reads a streaming dataset ended; raised by ranks that wait for more of it."""
 
     def __init__(self, message: str) -> None:
         Exception.__init__(self, f"Streaming stopped: {message}")
 
 
 def _printable(text: str) -> str:
-    """Files name tokens and tensors as they like, terminals obey control characters: none is passed on."""
+    """The text without control characters: files may name tokens and tensors with them, and terminals obey them."""
     return "".join(letter if letter.isprintable() else " " if letter.isspace() else "?" for letter in text)
 
 
 def _in_manifest(field: str) -> str:
-    """The path as a person finds it there; an option of a command line is one already."""
+    """The path from spec on; an option of a command line stays as it is."""
     return field if field.startswith(("-", "spec.")) else f"spec.{field}"

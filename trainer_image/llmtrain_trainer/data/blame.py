@@ -1,4 +1,4 @@
-"""What an error of a library means for whoever started the job: bad data that is named, or something that a later try may mend."""
+"""What an error of a library means: bad data, or a failure that a retry may fix."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from contextlib import contextmanager
 from llmtrain_trainer.data.bad_data import BadData, Unreachable
 
 _TRANSPORTS = ("botocore", "aiobotocore", "aiohttp", "s3fs", "urllib3", "requests", "httpx", "httpcore", "huggingface_hub")
-"""Packages whose errors say that no whole answer came."""
+"""Packages whose errors mean an incomplete or missing response."""
 
 _SETTINGS = re.compile("ParamValidation.*|NoCredentials.*|PartialCredentials.*|NoRegion.*|InvalidRegion.*|ProfileNotFound")
-"""What botocore raises before it asks anybody."""
+"""Errors that botocore raises before it sends a request."""
 
 _PERMANENT = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL)
-"""What the system answers again and again; other numbers (a stale mount, a full disk, a file that went) may change."""
+"""Permanent errors of the system; others (a stale mount, a full disk, a deleted file) may change."""
 
 _NOT_OURS = (BadData, Unreachable, MemoryError, KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
 @contextmanager
 def blamed_on(field: str, value: object, what: str, way_out: str, *, passing: tuple[type[BaseException], ...] = ()) -> Iterator[None]:
-    """Errors of what is done here with `value`: BadData with the rule `what`, or Unreachable where a later try may go well.
+    """Turns errors of the block, which reads `value`, into BadData with the rule `what`, or Unreachable if a retry may succeed.
 
-    Running out of memory, the end of the process, errors that were judged already and those named by `passing` pass. PanicException of
-    the tokenizers is no Exception, so every BaseException is judged.
+    Not converted: running out of memory, the end of the process, errors that were converted already, and those named by `passing`.
+    PanicException of the tokenizers is no Exception, so every BaseException is considered.
     """
     try:
         yield
@@ -39,14 +39,14 @@ def blamed_on(field: str, value: object, what: str, way_out: str, *, passing: tu
 
 
 def judged(error: BaseException, field: str, value: object, what: str, way_out: str) -> BadData | Unreachable:
-    """The same as a value."""
+    """The converted error, as a value."""
     if isinstance(error, Exception) and may_pass(error):
         return Unreachable(field, value, error)
     return BadData(field, value, f"{what} ({first_line(error)})", way_out)
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether the same call may go well later: no answer, or the system's error of the moment. What a decoder says never is."""
+    """Whether the same call may succeed later: no response, or a transient error of the system. An error of a decoder never is."""
     if isinstance(error, (ConnectionError, TimeoutError)):
         return True
     if _SETTINGS.fullmatch(type(error).__name__):
@@ -57,7 +57,7 @@ def may_pass(error: BaseException) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, short enough for a sentence; its type where that is all it says."""
+    """The message of an error, short enough for a sentence; its type if it has no message."""
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     if isinstance(error, RecursionError):
         return "it is nested too deep"

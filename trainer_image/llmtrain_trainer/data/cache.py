@@ -1,4 +1,4 @@
-"""Directories made once and kept by content: their name is a digest of all that shapes them."""
+"""Directories that are built once and kept: their name is a digest of their inputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 DONE = "done.json"
-"""In every finished directory: its files, their sizes and digests, and what the file system said of them then."""
+"""File in every finished directory: its files with sizes, digests and file system metadata."""
 
 NOBODY = 65534
 
@@ -22,11 +22,11 @@ Told = Callable[[str], None]
 
 
 class UntrustedCacheError(ValueError):
-    """Others can put what they like into the cache."""
+    """Other users can write to the cache."""
 
 
 def digest(*parts: object) -> str:
-    """A short name for these values; parts must be what json can write."""
+    """A short name for these values, which json must be able to write."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
@@ -37,7 +37,7 @@ def file_digest(path: Path) -> str:
 
 
 def build_once(final: Path, build: Callable[[Path], None], told: Told = lambda _: None) -> Path:
-    """The directory `final`, built by `build(draft)` unless it is whole already.
+    """The directory `final`, built by `build(draft)` unless it is complete already.
 
     One process builds, others wait for it. A draft becomes visible by one rename; a directory whose files are not those that it was
     finished with is made again, and `told` says so. Raises UntrustedCacheError where others can write beside it.
@@ -58,7 +58,7 @@ def build_once(final: Path, build: Callable[[Path], None], told: Told = lambda _
 
 
 def make_own(directory: Path) -> None:
-    """A directory that only its owner, who is us or root, and his group write to. Raises UntrustedCacheError where it is another's."""
+    """A directory that only its owner (this user or root) and group can write to. Raises UntrustedCacheError otherwise."""
     try:
         directory.mkdir(parents=True)
         directory.chmod(directory.stat().st_mode & ~stat.S_IWOTH)
@@ -78,7 +78,7 @@ def _refusal(directory: Path, why: str) -> str:
 
 
 def link(target: Path, name: Path) -> None:
-    """A symbolic link `name` to `target`, put in place of whatever link stood there."""
+    """Create a symbolic link `name` to `target`, replacing any earlier link."""
     name.parent.mkdir(parents=True, exist_ok=True)
     draft = name.with_name(f".{name.name}.{os.getpid()}")
     draft.unlink(missing_ok=True)
@@ -87,7 +87,7 @@ def link(target: Path, name: Path) -> None:
 
 
 def _finish(draft: Path, final: Path) -> None:
-    """Make a draft the real thing, all at once."""
+    """Publish a draft atomically."""
     for path in _files(draft):
         _sync(path)
     told = {name: {"sha256": file_digest(path), "facts": _facts(path)} for name, path in _named(draft)}
@@ -97,7 +97,7 @@ def _finish(draft: Path, final: Path) -> None:
 
 
 def is_whole(directory: Path) -> bool:
-    """Whether it was finished and its files are those of then: by inode, size and times, or else by digest."""
+    """Whether it was finished and its files are unchanged: by inode, size and times, or else by digest."""
     try:
         told = json.loads((directory / DONE).read_text())["files"]
         here = dict(_named(directory))
@@ -133,7 +133,7 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a file lock that ends with this process however it ends."""
+    """Hold a file lock that ends with this process in any case."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

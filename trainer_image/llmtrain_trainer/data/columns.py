@@ -14,7 +14,7 @@ Columns = Mapping[str, Ints]
 """Rows as named columns, [rows, length] each."""
 
 NO_TARGET = -100
-"""The label of a position that is not predicted."""
+"""The label of a position without a target."""
 
 INPUT_IDS, LABELS, POSITION_IDS = "input_ids", "labels", "position_ids"
 """Tokens; the token that follows each, or NO_TARGET; the position of each within its own sample."""

@@ -1,4 +1,4 @@
-"""What a checkpoint must agree with in the model: its shape, and the weights that training starts from. Made by preparation.
+"""What a checkpoint and a model must have in common: the architecture, and the weights that training starts from.
 
 A checkpoint holds weights under names and shapes; what they mean (heads, rope, norms) is in config.json alone, and the frozen base of
 adapters is in no checkpoint at all.
@@ -25,15 +25,15 @@ IGNORED = {
     *("output_attentions", "output_hidden_states", "output_router_logits", "chunk_size_feed_forward"),
     *("attn_implementation", "_attn_implementation", "_attn_implementation_internal"),
 }
-"""Keys of config.json that say nothing of what the weights of a running training mean."""
+"""Keys of config.json that do not affect the meaning of the weights."""
 
 _BLOCK = 1 << 12
 _BLOCKS = 5
-"""Of a larger tensor so many blocks are read, spread evenly: other weights differ everywhere."""
+"""Number of blocks read of a larger tensor, spread evenly: other weights differ everywhere."""
 
 
 class ModelFacts(Strict):
-    """Of the model that a run trains."""
+    """Facts about the model that a run trains."""
 
     shape: dict[str, Any] = {}
     """config.json with the defaults of its family, without what says nothing of the weights. Empty where it is not known."""

@@ -1,4 +1,4 @@
-"""Which samples share a row. Pure; called by the task sft."""
+"""Which samples are packed into the same row. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 
 def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Best-fit decreasing bin packing: indices of samples a row, no row longer than `capacity`.
+    """Best-fit decreasing bin packing: the indices of the samples of each row, no row longer than `capacity`.
 
     Rows are ordered by their first sample and samples within a row by index, so that the result depends on the lengths alone.
     Best-fit decreasing uses at most 11/9 of the best possible number of rows plus a constant (Johnson et al., 1974).

@@ -1,4 +1,4 @@
-"""prepared.json: what preparation found and made. Written by prepare, read by the agent, the ranks and the report."""
+"""prepared.json: the results of preparation."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ class PreparedDataset(Strict):
     weight: float
     streaming: bool = False
     train: SetStats
-    """Of a streaming dataset: its first chunk."""
+    """Stats of the rows; for a streaming dataset, of its first chunk."""
 
     validation: SetStats | None = None
 
 
 class Prepared(Strict):
-    """Everything the ranks need to know of the data."""
+    """Everything the ranks need to know about the data."""
 
     target_steps: int
     """Optimizer steps of the whole run."""
 
     train_samples: int
-    """Rows of all training sets; a streaming one counts with its first chunk."""
+    """Rows of all training sets; of a streaming one, those of its first chunk."""
 
     validation_samples: int
     tokens: int
@@ -43,7 +43,7 @@ class Prepared(Strict):
     """Tokens that are predicted in one pass over all training rows."""
 
     unigram_entropy: float
-    """Nats a token of the mixed training targets: the loss of a model that knows nothing but how frequent each token is."""
+    """Unigram entropy of the mixed training targets, nats per token: the loss of a model that knows only the frequency of each token."""
 
     vocab_size: int
     """Tokens the tokenizer knows, special ones included."""
@@ -51,14 +51,14 @@ class Prepared(Strict):
     model_vocab_size: int
     tokenizer_digest: str
     digest: str
-    """Of tokenizer, rows and their order: equal on every node, or they would train on different data."""
+    """Digest of tokenizer, rows and their order, which must be equal on every node."""
 
     ends: tuple[int, ...] = ()
-    """Tokens that documents and answers end in: where generation is to stop. The first dataset's come first."""
+    """Tokens at the end of documents and answers, at which generation stops. Those of the first dataset come first."""
 
     datasets: tuple[PreparedDataset, ...]
     model: ModelFacts = ModelFacts()
-    """What a checkpoint of this run is compared with."""
+    """Facts that are compared with a checkpoint."""
 
     validation_sets: tuple[SetStats, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -69,7 +69,7 @@ class Prepared(Strict):
         return Course(seed=seed, parts=tuple(Part(digest=name, weight=weight, key=key) for key, (weight, name) in enumerate(named)))
 
     def save(self, directory: Path) -> None:
-        """Write prepared.json; the last act of preparation."""
+        """Write prepared.json, as the last step of preparation."""
         write_atomically(directory / FILE, self.model_dump_json(by_alias=True, indent=2) + "\n")
 
     @classmethod

@@ -1,7 +1,7 @@
 """Micro-batches for the ranks, straight from memory-mapped rows.
 
 Sample j of a step belongs to micro-batch j // (micro * dp), replica (j // micro) % dp. The loss is divided by the target tokens of the
-whole global batch, so this assignment changes nothing but who computes what.
+whole global batch, so this assignment does not change the result.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What of a document fits into a row, and the count of what did not."""
+"""Which part of a document fits into a row, and counts of truncated documents."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from llmtrain_trainer.data.formats.encoding import Encoded
 from llmtrain_trainer.data.rows import SetStats
 
 PROMPT_SHARE = 0.25
-"""The part of a row that a long prompt keeps where the answer alone would fill the row."""
+"""The part of a row that a long prompt keeps if the answer alone would fill the row."""
 
 ALLOWED = 0.5
 """The share of cut prompts that SetStats.fitting is about: the default of dataset.maxCut."""
@@ -21,19 +21,19 @@ ALLOWED = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Positions that are kept: [0, head) and [start, stop)."""
+    """Positions that are kept: the half-open ranges [0, head) and [start, stop)."""
 
     head: int
     start: int
     stop: int
     prompt: bool
-    """Whether the beginning of the prompt is lost."""
+    """Whether the beginning of the prompt is truncated."""
 
     answer: bool
-    """Whether something that is learned is lost."""
+    """Whether targets are truncated."""
 
     needs: int
-    """The length with which the first answer would fit without a cut."""
+    """The row length with which the first answer would fit without truncation."""
 
 
 def fit(learned: NDArray[np.bool_], length: int, keep: int = 0) -> Cut | None:
@@ -59,7 +59,7 @@ def fit(learned: NDArray[np.bool_], length: int, keep: int = 0) -> Cut | None:
 
 
 class Tally:
-    """Counts what a writer kept, cut and left out."""
+    """Counts the documents that a writer kept, truncated and dropped."""
 
     def __init__(self, length: int) -> None:
         self._length = length

@@ -1,1 +1,1 @@
-"""All that happens before ranks start: model files, tokenizer, tokenised rows."""
+"""Everything that happens before ranks start: model files, tokenizer, tokenised rows."""

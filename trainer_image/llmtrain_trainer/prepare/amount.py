@@ -20,7 +20,7 @@ FEWEST_DOCUMENTS = 1000
 
 
 def check_warm_up(config: TrainerConfig, steps: int) -> None:
-    """Where training.epochs gives the end, nobody knew it before. Raises BadData."""
+    """Raises BadData if the warm-up does not end within the steps that follow from training.epochs."""
     warm_up = config.training.schedule.warmup_steps
     if config.training.max_steps is not None or warm_up <= steps:
         return
@@ -30,7 +30,7 @@ def check_warm_up(config: TrainerConfig, steps: int) -> None:
 
 
 def sentences(config: TrainerConfig, train: Sequence[SetStats], steps: int) -> Iterator[str]:
-    """What a person should know of data that is little for so many steps. Each token and document counts once, however often it is seen."""
+    """Notices about too little data for so many steps. Each token and document counts once, however often it is seen."""
     if any(dataset.streaming for dataset in config.dataset):
         return
     tokens, documents = sum(stats.tokens for stats in train), sum(stats.documents for stats in train)

@@ -26,7 +26,7 @@ from llmtrain_trainer.run_dir.notices import tell
 from llmtrain_trainer.tasks import rows_writer
 
 CHUNK_CHARACTERS = 8_000_000
-"""Text of one chunk: some two million tokens, a few seconds of work."""
+"""Characters of one chunk: about two million tokens, a few seconds of work."""
 
 CHUNK_DOCUMENTS = 1 << 16
 
@@ -34,9 +34,9 @@ CHUNK_DOCUMENTS = 1 << 16
 def write_chunks(
     field: str, dataset: Dataset, config: TrainerConfig, directory: Path, tokenizer: Path, told: Told = untold
 ) -> Iterator[int]:
-    """Write the chunks of one dataset one by one, yielding the number of each; those that are whole already are passed over.
+    """Write the chunks of one dataset one by one, yielding the number of each; chunks that are complete already are skipped.
 
-    `told` takes what reading comes across, each kind of it once.
+    `told` receives the notices of reading, each kind once.
     """
 
     @cache
@@ -62,9 +62,9 @@ def write_chunks(
 
 
 def stream_chunks(config: TrainerConfig, run: RunDir, say: Callable[[str], None], stop: threading.Event) -> None:
-    """Write what is left of every streaming dataset, in turns, until all are at their end or `stop` is set.
+    """Write the remaining chunks of every streaming dataset, in turns, until all are at their end or `stop` is set.
 
-    For the agent to run in a process after `prepare`. Of bad data the ranks that wait are told; other errors a later call may not meet.
+    The agent runs it in a process after `prepare`. Bad data is reported to the waiting ranks; another error may not recur in a later call.
     """
     writers = {
         i: write_chunks(f"dataset[{i}]", dataset, config, run.prepared / "train" / str(i), run.prepared / "tokenizer", partial(tell, run))
@@ -87,7 +87,7 @@ def stream_chunks(config: TrainerConfig, run: RunDir, say: Callable[[str], None]
 
 
 def _tell_new(run: RunDir, dataset: int, number: int, known: Set[str]) -> set[str]:
-    """Tell of what no earlier chunk had, and return its kinds; preparation has told of the first chunk."""
+    """Write the notices that no earlier chunk caused, and return their kinds; preparation wrote those of the first chunk."""
     stats = read_stats(run.prepared / "train" / str(dataset) / chunk_name(number))
     new = {kind: sentence for kind, sentence in by_kind(f"dataset[{dataset}]", stats) if kind not in known}
     if number > 0:

@@ -1,4 +1,4 @@
-"""Datasets of a job with their files. Made by preparation, read by it and by the tokenizer's training."""
+"""Datasets of a job with their files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from llmtrain_trainer.data.sources.listing import Told
 from llmtrain_trainer.data.sources.readers import ROWS, Row
 
 FEWEST_HELD = 20
-"""Text files that a share of them has to come to, for whole files to be held back."""
+"""Whole text files are held out if the share comes to at least this many."""
 
 
 @dataclass(frozen=True)
@@ -31,31 +31,31 @@ class Entry:
     files: Sequence[File]
 
     def identity(self, cache: Path) -> list[object]:
-        """Of what its documents say. Files of a streaming dataset are not read for it, so theirs also changes with place and time."""
+        """Digest of its content. Files of a streaming dataset are not read for it, so theirs also changes with location and time."""
         kept = self.dataset.model_dump(include={"format", "columns", "max_samples"})
         if self.dataset.streaming:
             return [kept, [file.identity for file in self.files]]
         return [kept, [(file.kind, file.packing, content_of(f"{self.field}.source", file, cache)) for file in self.files]]
 
     def unchanged(self) -> None:
-        """Raises Changed where a file is another one than when it was listed."""
+        """Raises Changed if a file is no longer the one that was listed."""
         for file in self.files:
             unchanged(f"{self.field}.source", file)
 
     def holds_tails_back(self, split: float) -> bool:
-        """Whether validation gets the end of each text instead of whole texts: of a few long ones, a share may be none."""
+        """Whether validation gets the end of each text instead of whole texts: a share of a few long texts may be none."""
         texts = self.dataset.format == "text" and all(file.kind not in ROWS for file in self.files)
         return texts and 0 < split * len(self.files) < FEWEST_HELD
 
 
 def listed(field: str, datasets: Sequence[Dataset], told: Told) -> list[Entry]:
-    """Each with its files. Raises BadData, Unreachable."""
+    """The datasets, each with its files. Raises BadData, Unreachable."""
     fields = [f"{field}[{i}]" for i in range(len(datasets))]
     return [Entry(name, dataset, dataset_files(name, dataset, told)) for name, dataset in zip(fields, datasets, strict=True)]
 
 
 def tail_of(row: Row, column: str, share: float) -> tuple[Row, Row]:
-    """A text before and after the line end that leaves about `share` of its characters behind it."""
+    """A text in two parts, split at a line end so that the second has about `share` of its characters."""
     text: str = row.values[column]
     wanted = len(text) - round(len(text) * share)
     cut = text.rfind("\n", 0, wanted) + 1 or text.rfind(" ", 0, wanted) + 1 or wanted
@@ -63,7 +63,7 @@ def tail_of(row: Row, column: str, share: float) -> tuple[Row, Row]:
 
 
 def texts(entries: Sequence[Entry], most: int | None) -> Iterator[str]:
-    """Texts of all datasets in turns, so that a limit leaves no dataset out."""
+    """Texts of all datasets in turns, so that a limit omits no dataset."""
     documents = (some for each in zip_longest(*map(_texts_of, entries)) for some in each if some is not None)
     return (text for some in islice(documents, most) for text in some)
 

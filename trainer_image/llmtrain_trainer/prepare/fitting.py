@@ -1,6 +1,6 @@
-"""Whether transformers accepts a model's config.json, and whether its files hold the weights of that model: asked before ranks start.
+"""Whether transformers accepts a model's config.json, and whether its files hold the weights of that model. Checked before ranks start.
 
-The model is built without bytes, and of the files headers are read, by the code that reads the weights later.
+The model is built on the meta device. Only the headers of the files are read, by the code that later reads the weights.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ KNOWN_BUFFERS = re.compile(r"(.*\.)?(rotary_emb\.inv_freq|attn\.(masked_)?bias|c
 """Buffers that older versions of transformers saved beside the weights and that every version computes again."""
 
 OF_ACTIVATIONS = re.compile(r".*\.(input|output|activation|input_activation|[qkv])_(global_)?scale")
-"""Scales of what passes through a layer: they serve inference alone."""
+"""Scales of activations, which only inference uses."""
 
 OF_QUANTIZATION = re.compile(
     r".*(scale|scales|scale_inv|absmax|quant_map|nested_\w+|quant_state\.\w+|qweight|qzeros|g_idx|weight_packed|weight_shape|zero_point"
@@ -30,13 +30,13 @@ OF_QUANTIZATION = re.compile(
 OF_ADAPTERS = re.compile(r".*(lora_|\.base_layer\.|base_model\.|modules_to_save).*")
 
 ELSEWHERE = ("rope_theta", "rope_scaling", "partial_rotary_factor", "torch_dtype", "auto_map", "head_dim", *KEYS)
-"""Keys of a config.json that are read under another name, by a model beside its configuration, or say nothing of the network."""
+"""Keys of a config.json that are read under another name, read by a model itself, or do not describe the network."""
 
 Note = Callable[[str], None]
 
 
 def check_model(model: Model, directory: Path, note: Note) -> Table:
-    """The embedding of the model in `directory`. `note` takes what is passed over, a sentence each. Raises BadData."""
+    """The embedding of the model in `directory`. `note` receives a sentence for each thing that is ignored. Raises BadData."""
     network = _outline(model, directory)
     if model.config is not None:
         _tell_of_unknown_keys(model.config, network.config, note)
@@ -58,7 +58,7 @@ def _outline(model: Model, directory: Path) -> Any:
         shape = shape_of(directory)
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(shape, dtype=torch.float32, attn_implementation="eager")
-    except Exception as error:  # transformers raises many types for one thing: a config.json that is none of a decoder's
+    except Exception as error:  # transformers raises many types for the same fault: the config.json is not that of a decoder
         said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         if model.config is not None:
             value = str(model.config.get("model_type"))
@@ -68,7 +68,7 @@ def _outline(model: Model, directory: Path) -> Any:
 
 
 def _tell_of_unknown_keys(config: dict[str, Any], shape: Any, note: Note) -> None:
-    """transformers keeps a key that it does not know, and nothing reads it: a misspelt one would be the default."""
+    """Notices for unknown keys: transformers keeps them and nothing reads them, so a misspelt key would mean the default."""
     known = [key for key in dir(type(shape)()) if not key.startswith("_")]
     unknown = sorted(key for key in config if key not in known and key not in ELSEWHERE and not key.startswith("_"))
     for key in unknown:
@@ -100,7 +100,7 @@ def _check_weights(model: Model, network: Any, directory: Path, note: Note) -> N
 
 
 def _used(network: Any, source: Any) -> set[str]:
-    """Every tensor of the files that a weight of the model is made of. Raises WrongWeightsError where one lacks or has another shape."""
+    """Every tensor of the files that a weight of the model is made of. Raises WrongWeightsError if one is missing or has another shape."""
     from llmtrain_trainer.model.weight_files import WrongWeightsError
 
     used: set[str] = set()
@@ -126,7 +126,7 @@ def _check_tied(source: Any, tied: dict[str, str]) -> None:
 
 
 def _serves_something_else(name: str, network: Any, is_quantized: bool) -> bool:
-    """Scales of activations, and heads of other tasks: what stands beside the base model."""
+    """Tensors beside the base model: scales of activations, and heads of other tasks."""
     if is_quantized and OF_ACTIVATIONS.fullmatch(name):
         return True
     if OF_ADAPTERS.fullmatch(name) or OF_QUANTIZATION.fullmatch(name):
@@ -136,7 +136,7 @@ def _serves_something_else(name: str, network: Any, is_quantized: bool) -> bool:
 
 
 def _refusal(names: list[str]) -> tuple[str, str]:
-    """Rule and way out for tensors that nothing of the model takes."""
+    """Rule and way out for tensors that no weight of the model uses."""
     if adapters := [name for name in names if OF_ADAPTERS.fullmatch(name)]:
         return f"its files hold an adapter beside the weights ({_counted(adapters)})", "Merge it first (peft: merge_and_unload)"
     if scales := [name for name in names if OF_QUANTIZATION.fullmatch(name)]:

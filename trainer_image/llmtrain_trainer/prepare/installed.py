@@ -1,4 +1,4 @@
-"""Whether what a job needs of the image is there: asked before ranks start."""
+"""Whether the image has what a job needs. Checked before ranks start."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from llmtrain_trainer.data.bad_data import BadData
 
 
 def check_installed(config: TrainerConfig) -> None:
-    """Raises BadData with the field that asks for what is not here."""
+    """Raises BadData with the field that needs a missing package."""
     package = ENGINE_FACTS[config.engine].package
     if package and not is_there(package):
         rule = f"the package {package} is not in this image"
@@ -25,7 +25,7 @@ def check_installed(config: TrainerConfig) -> None:
 
 
 def is_there(package: str) -> bool:
-    """Whether it could be imported; nothing but its parents is."""
+    """Whether a module could be imported; only its parents are."""
     try:
         return find_spec(package) is not None
     except ModuleNotFoundError:

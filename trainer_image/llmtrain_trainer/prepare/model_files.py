@@ -48,7 +48,7 @@ def local_files(field: str, source: str, revision: str | None, patterns: Sequenc
 
 
 def _fetched(field: str, files: Sequence[File], cache: Path) -> list[Path]:
-    """On this machine, in the same order."""
+    """The files on this machine, in the same order."""
     if all(file.local for file in files):
         return [file.local for file in files if file.local]
     directory = build_once(cache / "downloads" / digest([file.identity for file in files]), lambda draft: _download(field, files, draft))
@@ -76,8 +76,8 @@ def place_model(
 ) -> int:
     """Fill `directory`; returns the vocabulary size of the model as it is trained.
 
-    `note` takes what of the files is passed over or changed, a sentence each. `fixed`: why the embedding can get no new rows. Raises
-    BadData where files lack, are not those of the model, or the tokenizer does not fit.
+    `note` receives a sentence for each file that is ignored or changed. `fixed`: why the embedding cannot get new rows. Raises BadData if
+    files are missing or are not those of the model, or if the tokenizer does not fit.
     """
     directory.mkdir(parents=True, exist_ok=True)
     if model.config is not None:
@@ -95,7 +95,7 @@ def place_model(
 
 
 def _tell_of_code(directory: Path, note: Callable[[str], None]) -> None:
-    """Of what a config.json names beside numbers and words: code of its repository, and kernels of a hub."""
+    """Notice for a config.json that names code: files of its repository, or kernels of a hub."""
     with suppress(ValueError, RecursionError):  # the model is refused for that
         config = json.loads((directory / "config.json").read_text())
         named = [key for key in CODE if isinstance(config, dict) and (key == "auto_map" or "/" in str(config.get(key))) and config.get(key)]
@@ -105,7 +105,7 @@ def _tell_of_code(directory: Path, note: Callable[[str], None]) -> None:
 
 
 def _model_files(model: Model, cache: Path) -> list[Path]:
-    """config.json and, where weights are read, those of the directory's files that hold them."""
+    """config.json and, if weights are read, the files of the directory that hold them."""
     assert model.source is not None, "the manifest gives model.source or model.config"
     weights = model.init == "pretrained"
     there = list_files("model.source", model.source, revision=model.revision, patterns=SHAPE + (WEIGHTS if weights else ()))
@@ -120,5 +120,5 @@ def _model_files(model: Model, cache: Path) -> list[Path]:
 
 
 def _with_special_tokens(config: dict[str, Any], tokenizer: TokenizerFacts) -> dict[str, Any]:
-    """Defaults of a family name the special tokens of its own tokenizer; those of this run's tokenizer are right."""
+    """Replace the special tokens that a family has as defaults by those of this run's tokenizer."""
     return {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.bos_token_id, **config}

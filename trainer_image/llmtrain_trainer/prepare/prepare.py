@@ -1,6 +1,6 @@
-"""All that happens before ranks start: model files, tokenizer, tokenised rows.
+"""Everything that happens before ranks start: model files, tokenizer, tokenised rows.
 
-What it makes lies in the cache under a digest of what went in; run.prepared holds links to it and, written last, prepared.json.
+Results are in the cache under a digest of their inputs; run.prepared holds links to them and, written last, prepared.json.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ from llmtrain_trainer.tasks import rows_writer
 __all__ = ["BadData", "Prepared", "Unreachable", "prepare"]
 
 FORM = 4
-"""Raised when the rows on disk change their form, so that an older cache is not read."""
+"""Incremented when the format of the rows on disk changes, so that an older cache is not read."""
 
 READING = "reading.json"
-"""In a directory of rows: sentences on what was passed over or changed when they were read."""
+"""File in a directory of rows: the notices of reading them."""
 
 BATCH_CHARACTERS = 1_000_000
-"""Text that is tokenised at once: some hundred megabytes while it lasts."""
+"""Characters that are tokenised at once, which takes some hundred megabytes."""
 
 BATCH_DOCUMENTS = 1024
 
@@ -59,9 +59,9 @@ Say = Callable[[str], None]
 
 
 def prepare(config: TrainerConfig, run: RunDir, cache: Path, say: Say) -> Prepared:
-    """Fill run.prepared. Safe to call again and from several processes; what the cache holds already is not made again.
+    """Fill run.prepared. Safe to call again and from several processes; what is in the cache is reused.
 
-    Raises BadData where the data cannot be used and Unreachable where a store or the hub does not answer.
+    Raises BadData if the data cannot be used, and Unreachable if a store or the hub does not answer.
     """
     with locked(run.root / "prepare.lock"):
         _forget(run.prepared)
@@ -220,7 +220,7 @@ class _Preparation:
         return prepared
 
     def _sentences(self, train: Sequence[SetStats], validation: Sequence[SetStats]) -> Iterator[str]:
-        """What a person must know of the data. Documents held back are told of with those of their dataset."""
+        """Notices about the data. Held-out documents are included in the notices of their dataset."""
         made = [*zip(self._entries, train, strict=True)]
         if not self.config.validation_share:
             made += zip(self._evaluation, validation, strict=True)
@@ -239,7 +239,7 @@ class _Preparation:
 
 
 def _forget(prepared: Path) -> None:
-    """Take away what an earlier preparation of this run left: its files and links, never what they point to."""
+    """Remove the files and links of an earlier preparation of this run, never what the links point to."""
     for old in (*prepared.glob("*.json"), *(entry for name in ("model", "train", "validation") for entry in prepared.glob(f"{name}/*"))):
         old.unlink()
 
@@ -269,7 +269,7 @@ def _check_settings(config: TrainerConfig) -> None:
 
 
 def _divided(entry: Entry, rows: Sequence[Row], split: float) -> dict[str, list[Row]]:
-    """What of some rows is trained on and what is held back."""
+    """Which rows are trained on and which are held out."""
     if entry.holds_tails_back(split):
         pairs = [tail_of(row, entry.dataset.columns.text, split) for row in rows]
         return {"train": [before for before, _ in pairs], "validation": [after for _, after in pairs]}

@@ -17,10 +17,10 @@ from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.blame import first_line
 
 Texts = Callable[[], Iterable[str]]
-"""Gives all texts from the start at each call."""
+"""Yields all texts from the start at each call."""
 
 LONGEST_WORD = 4096
-"""Letters without white space between them that are trained on as one: the time that training takes grows with the square of it."""
+"""Longest run of letters without white space that is trained on as one word: training time grows with its square."""
 
 _LONG = re.compile(rf"\S{{{LONGEST_WORD}}}(?=\S)")
 
@@ -28,7 +28,7 @@ END, PAD, UNKNOWN = "<|end|>", "<|pad|>", "<|unknown|>"
 
 
 def train(settings: TokenizerTraining, texts: Texts) -> PreTrainedTokenizerFast:
-    """A tokenizer trained on all texts; only bpe cannot meet text it does not know.
+    """A tokenizer trained on all texts; only with bpe no text is unknown.
 
     bpe and wordpiece depend on the texts alone. The scores of unigram also depend on the hash order inside the library, so two
     trainings can differ: prepare/tokenizer_store.py keeps the first one.
@@ -41,19 +41,19 @@ def train(settings: TokenizerTraining, texts: Texts) -> PreTrainedTokenizerFast:
 
 
 def cut(text: str) -> list[str]:
-    """A text in pieces none of which holds a longer word than LONGEST_WORD; one piece where it holds none."""
+    """A text in pieces without words longer than LONGEST_WORD; one piece if it has none."""
     ends = [0, *(found.end() for found in _LONG.finditer(text)), len(text)]
     return [text[start:end] for start, end in pairwise(ends)]
 
 
 def load(directory: Path, field: str, source: str) -> Any:
-    """The tokenizer of a local directory. Raises BadData where there is none that the library can read."""
+    """The tokenizer of a local directory. Raises BadData if there is none that the library can read."""
     try:
         if (directory / "tokenizer_config.json").exists():
             # Left out, trust_remote_code makes it ask at a terminal.
             return AutoTokenizer.from_pretrained(directory, use_fast=True, trust_remote_code=False)
         return PreTrainedTokenizerFast(tokenizer_file=str(directory / "tokenizer.json"))
-    except Exception as error:  # the library raises many types for one thing
+    except Exception as error:  # the library raises many types for the same fault
         raise BadData(
             field, source, f"no tokenizer can be loaded from it ({first_line(error)})", "Give a directory or repository with tokenizer.json"
         ) from error

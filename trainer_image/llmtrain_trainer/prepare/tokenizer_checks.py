@@ -1,7 +1,4 @@
-"""What is refused of a tokenizer's files: ids that no library bears, special tokens that are not in the vocabulary.
-
-Called by tokenizer_place.
-"""
+"""Refusals of a tokenizer's files: ids that are too large for the library, special tokens that are not in the vocabulary."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from typing import Any
 from llmtrain_trainer.data.bad_data import BadData
 
 HIGHEST_ID = (1 << 22) - 1
-"""Of a token: sixteen times the largest vocabulary in use. The tokenizers library keeps tables as long as the highest id."""
+"""Highest token id: sixteen times the largest vocabulary in use. The tokenizers library keeps tables as long as the highest id."""
 
 NAMED = ("eos_token", "bos_token", "pad_token", "unk_token")
 """Special tokens that training or generation uses."""
@@ -22,7 +19,7 @@ _SETTINGS = ("tokenizer_config.json", "special_tokens_map.json")
 
 
 def check_ids(field: str, source: str, files: Sequence[Path]) -> None:
-    """Before the library reads them. Raises BadData for a token id above HIGHEST_ID."""
+    """Check the files before the library reads them. Raises BadData for a token id above HIGHEST_ID."""
     for path in files:
         for token, number in _ids(path):
             if isinstance(number, int) and number > HIGHEST_ID:
@@ -31,7 +28,7 @@ def check_ids(field: str, source: str, files: Sequence[Path]) -> None:
 
 
 def check_loaded(field: str, source: str, tokenizer: Any, files: Sequence[Path]) -> None:
-    """Of a loaded tokenizer, to which the library has added what it lacked. Raises BadData where it cannot be used for training."""
+    """Check a loaded tokenizer, to which the library has added missing tokens. Raises BadData if it cannot be used for training."""
     if not tokenizer.eos_token:
         way_out = "Name one of its tokens as eos_token in tokenizer_config.json, if need be in a copy of the directory"
         raise BadData(field, source, "the tokenizer in it has no end token (eos_token)", way_out)
@@ -66,7 +63,7 @@ def _ids(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _pairs(vocabulary: Any) -> Iterable[tuple[str, Any]]:
-    """Of a model's vocabulary: an object, or a list of [token, score]."""
+    """Tokens and ids of a model's vocabulary: an object, or a list of [token, score]."""
     if isinstance(vocabulary, dict):
         return vocabulary.items()
     return (
@@ -83,7 +80,7 @@ def _added(tokens: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _number(text: str) -> int:
-    """Of a text of digits, of which there may be more than Python turns into a number."""
+    """The number of a text of digits, which may be longer than Python converts."""
     return int(text) if len(text) < 20 else HIGHEST_ID + 1
 
 
@@ -92,7 +89,7 @@ def _content(token: Any) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """{} where it is no JSON object: the library says so better."""
+    """The JSON object of a file; {} if it is none: the library's error is better."""
     try:
         found = json.loads(path.read_bytes())
     except (ValueError, RecursionError):

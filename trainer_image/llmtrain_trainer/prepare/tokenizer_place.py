@@ -25,7 +25,7 @@ from llmtrain_trainer.prepare.tokenizer_checks import check_ids, check_loaded
 from llmtrain_trainer.prepare.tokenizer_store import TokenizerStore
 
 FORM = 3
-"""Raised when what is kept of a tokenizer changes its form, so that an older cache is not read."""
+"""Incremented when the format of a kept tokenizer changes, so that an older cache is not read."""
 
 Say = Callable[[str], None]
 
@@ -38,13 +38,13 @@ class Place:
     entries: Sequence[Entry]
     cache: Path
     told: Told
-    """Takes what a person must know."""
+    """Receives notices."""
 
     say: Say
     """Takes what happens."""
 
     def directory(self) -> Path:
-        """With tokenizer.json and its facts. Raises BadData, Unreachable."""
+        """The directory with tokenizer.json and its facts. Raises BadData, Unreachable."""
         settings = self.config.tokenizer
         return self._trained() if settings and settings.train else self._loaded()
 
@@ -60,7 +60,7 @@ class Place:
         return ALPACA_TEMPLATE if any(dataset.format == "alpaca" for dataset in self.config.dataset) else PLAIN_TEMPLATE
 
     def _begun(self, tokenizer: Any) -> str | None:
-        """The fallback, with the begin token where the tokenizer puts it before every text by itself."""
+        """The fallback, with the begin token if the tokenizer puts it before every text."""
         from llmtrain_trainer.data.formats.encoding import has_habitual_bos
 
         begin = "{{ bos_token }}" if has_habitual_bos(tokenizer) else ""
@@ -164,13 +164,13 @@ class Place:
 
 
 class _Remembered:
-    """Texts from the start at each call, cut in pieces. The library that takes them may lose the error of one; it is kept here."""
+    """Texts from the start at each call, split into pieces. The library that reads them may lose an error of one; it is kept here."""
 
     def __init__(self, start: Callable[[], Iterator[str]], in_pieces: Callable[[str], Sequence[str]]) -> None:
         self._start, self._in_pieces = start, in_pieces
         self.error: BaseException | None = None
         self.cut = 0
-        """Texts that were cut."""
+        """Number of texts that were split."""
 
     def __call__(self) -> Iterator[str]:
         self.cut = 0

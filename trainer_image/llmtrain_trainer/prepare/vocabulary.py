@@ -17,12 +17,12 @@ from llmtrain_trainer.model.tokenizer_facts import TokenizerFacts
 from llmtrain_trainer.run_dir.layout import write_atomically
 
 UNUSED = 256
-"""Ids that may lie unused among added tokens. With more, an id is a mistake, and its embedding would only take memory."""
+"""Most ids that may be unused among added tokens. With more, an id is a mistake, and its embedding would only take memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A model's embedding: rows, and the names of its weight and of the output head's."""
+    """A model's embedding: number of rows, and the names of its weight and of the LM head's."""
 
     rows: int
     weights: tuple[str, ...]
