@@ -1,4 +1,4 @@
-"""Numbers as the live view and the tables write them."""
+"""Number formats of the live view and the tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BARS = "▁▂▃▄▅▆▇█"
 
 
 def span(seconds: float | None) -> str:
-    """As `life.times.span`; a dash where it is not known."""
+    """Seconds as `life.times.span` formats them; a dash if unknown."""
     if seconds is None or not math.isfinite(seconds):
         return "-"
     return times.span(seconds)
@@ -34,7 +34,7 @@ def loss(value: float | None) -> str:
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
-    """The curve in `width` characters at most, each the mean of its share of the values; those that are not finite are left out."""
+    """The curve in at most `width` characters, each the mean of an equal part of `values` [n]; values that are not finite are skipped."""
     finite = [value for value in values if math.isfinite(value)]
     if not finite:
         return ""

@@ -1,4 +1,4 @@
-"""Text of others made safe for a terminal: without escape sequences, control characters and marks that turn the direction of writing."""
+"""Makes foreign text safe for a terminal: removes escape sequences, control characters and marks that change the writing direction."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2
 
 
 def plain(text: str) -> str:
-    """What a person would read of it: lines and tabs stay, a carriage return becomes a blank."""
+    """The text without control sequences. Line breaks and tabs are kept; a carriage return becomes a space."""
     if text.isascii() and text.isprintable():
         return text
     return _CONTROLS.sub("", _SEQUENCES.sub("", text).rstrip("\r").replace("\r", " "))

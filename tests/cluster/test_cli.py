@@ -119,7 +119,7 @@ def test_a_manifest_is_judged_kept_and_changed_by_the_server(llmtrain: Run, mani
 def test_what_the_server_refuses_is_one_sentence_that_names_the_field(llmtrain: Run, manifest: Callable[..., str], tmp_path: Path) -> None:
     assert llmtrain("submit", "-f", manifest()).code == 0
     changed = llmtrain("submit", "-f", manifest(), "--set", "spec.task=sft")
-    assert changed.code == 2 and changed.err.startswith("The cluster refuses it: ") and "spec" in changed.err
+    assert changed.code == 2 and changed.err.startswith("The cluster refuses the request: ") and "spec" in changed.err
     assert changed.err.count("\n") == 1
 
 
@@ -128,7 +128,7 @@ def test_a_person_without_rights_is_told_which_are_missing(simulated: Cluster, l
     config["users"][0]["user"]["as"] = "ann"
     (tmp_path / "ann").write_text(yaml.safe_dump(config))
     said = llmtrain("get", kubeconfig=tmp_path / "ann")
-    assert said.code == 2 and said.err.startswith("You may not do that: ")
+    assert said.code == 2 and said.err.startswith("You are not allowed to do this: ")
     assert 'User "ann" cannot list resource "llmtrainjobs"' in said.err
 
 
@@ -166,7 +166,7 @@ def test_a_job_is_steered_through_its_life(
     assert llmtrain("submit", "-f", manifest()).code == 0
     until(lambda: pods() == {"demo-a1-0", "demo-a1-1"}, "both pods to run")
     until(lambda: "AgentNotHeard" in llmtrain("why", "demo").out, "the agents to be missed")
-    assert llmtrain("why", "demo").out.startswith("demo is Starting: The pods run, and the agent of node 0 has not answered yet.")
+    assert llmtrain("why", "demo").out.startswith("demo is Starting: The pods are running, but the agent of node 0 has not answered yet.")
     suspended = llmtrain("suspend", "demo", "--wait", "--timeout", "60")
     assert (suspended.code, suspended.out) == (0, "demo is suspended; no checkpoint is saved.\n"), suspended.err
     assert llmtrain("logs", "demo").err.startswith("demo has no pods: Suspended; nothing runs.")
@@ -175,9 +175,9 @@ def test_a_job_is_steered_through_its_life(
     simulated.kubectl("annotate", "pods", "-n", namespace, "-l", "llmtrain.io/job=demo", "llmtrain.io/completes-after-ms=10")
     watched = llmtrain("watch", "demo", "--timeout", "60")
     assert watched.code == 0 and "Complete (attempt 2): Training is complete." in watched.out, watched.out
-    assert llmtrain("submit", "-f", manifest()).err.startswith("demo is Complete already, and that is final.")
+    assert llmtrain("submit", "-f", manifest()).err.startswith("demo is already Complete, and that is final.")
     deleted = llmtrain("delete", "demo", "--wait", "--timeout", "60")
-    assert (deleted.code, deleted.out) == (0, "demo is deleted. It kept no checkpoints, so nothing of it remains.\n")
+    assert (deleted.code, deleted.out) == (0, "demo is deleted. It had no checkpoint destination, so nothing of it remains.\n")
     assert pods() == set()
 
 
@@ -192,4 +192,4 @@ def test_a_person_who_may_read_jobs_and_pods_alone_still_learns_why(
     config["users"][0]["user"]["as"] = "ann"
     (tmp_path / "ann").write_text(yaml.safe_dump(config))
     said = llmtrain("why", "demo", kubeconfig=tmp_path / "ann")
-    assert said.code == 0 and said.out.startswith("demo is Pending: The operator has not looked at it yet."), said.err
+    assert said.code == 0 and said.out.startswith("demo is Pending: The operator has not processed the job yet."), said.err

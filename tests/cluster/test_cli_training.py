@@ -99,7 +99,7 @@ def test_a_person_sees_a_job_train_reads_each_rank_and_finds_its_checkpoints(
     said = watched.communicate(timeout=900)[0]
     assert watched.returncode == 0, said
     lines = said.splitlines()
-    assert any(line.startswith("Running: Trains on 2 pods") for line in lines), said
+    assert any(line.startswith("Running: Training on 2 pods") for line in lines), said
     steps = [line for line in lines if line.startswith("step ") and "/400 (" in line]
     assert steps and steps[-1].startswith("step 400/400 (100%)"), said
     assert any(line.startswith("Complete: Training is complete after 400 steps") for line in lines), said

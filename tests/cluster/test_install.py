@@ -92,7 +92,7 @@ def test_a_manifest_that_cannot_work_is_refused_with_the_plans_sentence(life: Li
 
 def test_a_good_manifest_is_admitted_with_advice_and_planned_and_becomes_a_gang(life: Life, simulated: None) -> None:
     said = apply(life, "job")
-    assert "Warning: Without spec.checkpoint a failure starts again from nothing." in said and "created" in said
+    assert "Warning: spec.checkpoint is not set: after a failure the job restarts from step 0." in said and "created" in said
     until(lambda: life.pods("Running") == {"job-a1-0", "job-a1-1"}, "both pods to run")
     assert condition(life.status(), "Planned")["status"] == "True"
 

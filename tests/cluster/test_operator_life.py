@@ -220,11 +220,11 @@ def test_of_two_jobs_that_name_one_destination_the_second_waits_for_the_first(li
     until(lambda: life.pods("Running") == {"first-a1-0", "first-a1-1"}, "the first gang to run")
     life.apply("second", checkpoint=checkpoint | {"destination": "s3://bucket/run/"})
     until(lambda: life.phase("second") == "Pending", "the second job to wait")
-    assert f"Waits until {life.namespace}/first is over or suspended" in life.status("second")["message"]
+    assert f"Waiting until {life.namespace}/first is over or suspended" in life.status("second")["message"]
     life.patch("first", suspend=True)
     until(lambda: life.pods("Running") == {"second-a1-0", "second-a1-1"}, "the second gang to run once the first is suspended")
     life.patch("first", suspend=False)
-    until(lambda: "Waits until" in life.status("first")["message"], "the first job to wait in its turn")
+    until(lambda: "Waiting until" in life.status("first")["message"], "the first job to wait in its turn")
     assert not any(name.startswith("first-a2") for name in life.pods())
 
 
@@ -263,8 +263,8 @@ def test_two_gangs_are_placed_one_after_the_other_and_one_without_a_node_gives_w
     until(lambda: life.pods() == {"first-a1-0", "first-a1-1"}, "the first gang to wait for nodes")
     life.apply("second")
     until(lambda: life.pods("Running") == {"second-a1-0", "second-a1-1"}, "the second gang")
-    until(lambda: "Waits for its turn: the pods of first are placed first" in life.told("second"), "the events to say so")
-    until(lambda: "Gives way to second" in life.told("first"), "and of the first job too")
+    until(lambda: "Waiting for its turn: the pods of first are placed first" in life.told("second"), "the events to say so")
+    until(lambda: "Giving way to second" in life.told("first"), "and of the first job too")
 
 
 def test_a_job_whose_pods_a_quota_refuses_holds_up_no_gang_of_another_namespace(

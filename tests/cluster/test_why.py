@@ -69,7 +69,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "no-secret": (
         {"checkpoint": {"destination": "s3://bucket/x", "secretName": "absent"}},
         "SecretMissing",
-        "The secret absent does not exist in namespace {namespace}; create it and the job goes on.",
+        "The secret absent does not exist in namespace {namespace}; create it and the job continues.",
     ),
     "no-claim": (
         {"dataset": [{"source": "pvc://absent/a.txt"}]},
@@ -89,7 +89,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "no-quota": (
         {"resources": GPUS},
         "QuotaExceeded",
-        "Quota four of namespace {namespace} has no room for the pods: a pod asks for requests.nvidia.com/gpu=8, "
+        "Quota four of namespace {namespace} has no room for the pods: a pod requests requests.nvidia.com/gpu=8, "
         "requests.nvidia.com/gpu=0 is used and requests.nvidia.com/gpu=4 is the limit.",
     ),
     "no-priority": (

@@ -5,7 +5,7 @@
 {{- default $name .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* Of objects without a namespace: two releases of one name in two namespaces do not meet. */}}
+{{/* Name of cluster-wide objects: releases with the same name in two namespaces do not collide. */}}
 {{- define "llmtrain.clusterName" -}}
 {{- printf "%s-%s" .Release.Namespace (include "llmtrain.fullname" .) | trunc 100 -}}
 {{- end -}}

@@ -1,4 +1,4 @@
-{{/* What the operator asks of the API server, and no more: tests/cluster compares it with what it was seen to ask. */}}
+{{/* The rights that the operator needs, and no more: tests/cluster compares them with its requests. */}}
 
 {{- define "llmtrain.rules" -}}
 - apiGroups: [llmtrain.io]
@@ -9,10 +9,10 @@
   verbs: [patch]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch, create, delete]  # get, here and below: whose the object is that has the name of ours
+  verbs: [get, list, watch, create, delete]  # get, here and below: who owns an existing object with the same name
 - apiGroups: [""]
   resources: [configmaps]
-  verbs: [get, list, create, delete]  # delete, here and below: what an earlier job of the same name, or an earlier attempt, left behind
+  verbs: [get, list, create, delete]  # delete, here and below: objects of an earlier job with the same name, or of an earlier attempt
 - apiGroups: [""]
   resources: [services]
   verbs: [get, create, patch, delete]
@@ -21,7 +21,7 @@
   verbs: [get, create, patch, delete]
 - apiGroups: [""]
   resources: [events]
-  verbs: [get, list, create, patch]  # list: warnings tell why a pod does not start
+  verbs: [get, list, create, patch]  # list: warnings say why a pod does not start
 - apiGroups: [kueue.x-k8s.io]
   resources: [workloads]
   verbs: [get]
@@ -30,7 +30,7 @@
   verbs: [get, list, create, delete]
 {{- end -}}
 
-{{/* Of the whole cluster alone: whether the node of a pod that is not well is still there. */}}
+{{/* Only for the whole cluster: whether the node of a troubled pod still exists. */}}
 {{- define "llmtrain.clusterRules" -}}
 - apiGroups: [""]
   resources: [nodes]

@@ -1,1 +1,1 @@
-"""The kinds of resource that users write, as types: fields, defaults, and the texts of CRD and `explain`."""
+"""The resource kinds that users write, as types: fields, defaults, and the texts of the CRD and of `explain`."""

@@ -61,9 +61,9 @@ def invoke(arguments: Sequence[str] | None = None) -> int:
 
 
 def _ours(error: Exception) -> int:
-    """A fault of llmtrain itself, in one line. The way to it is for whoever mends it."""
+    """Print a fault of llmtrain itself in one line; the traceback only if it is asked for."""
     if os.environ.get(TRACEBACK):
         traceback.print_exc()
     said = plain(" ".join(f"{type(error).__name__}: {error}".split()))[:300]
-    print(f"llmtrain failed by a fault of its own ({said}). With {TRACEBACK}=1 it says where: please report that.", file=sys.stderr)
+    print(f"llmtrain failed because of a bug ({said}). Run it again with {TRACEBACK}=1 and report the traceback.", file=sys.stderr)
     return FAULT

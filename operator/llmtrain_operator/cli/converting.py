@@ -1,4 +1,4 @@
-"""`llmtrain convert`: weights of one format as another. The trainer does it, in a process of its own: torch is never imported here."""
+"""`llmtrain convert`: weights from one format to another. The trainer does it in its own process: torch is never imported here."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from llmtrain_trainer.config.engines import WeightsFormat
 
 def convert(
     file: ManifestOption,
-    source: Annotated[str, typer.Option("--from", help="Where the weights are.", metavar="URI")],
-    source_format: Annotated[WeightsFormat, typer.Option("--from-format", help="What is there.")],
-    target: Annotated[str, typer.Option("--to", help="Where they go.", metavar="URI")],
-    target_format: Annotated[WeightsFormat, typer.Option("--to-format", help="What is written; a checkpoint in the manifest's layout.")],
-    step: Annotated[int | None, typer.Option(help="Of the source checkpoint; the newest by default.")] = None,
-    work: Annotated[Path | None, typer.Option(help="A directory with room for the weights, twice.")] = None,
+    source: Annotated[str, typer.Option("--from", help="Location of the weights.", metavar="URI")],
+    source_format: Annotated[WeightsFormat, typer.Option("--from-format", help="Format of the weights.")],
+    target: Annotated[str, typer.Option("--to", help="Where to write them.", metavar="URI")],
+    target_format: Annotated[WeightsFormat, typer.Option("--to-format", help="Format to write; a checkpoint gets the manifest's layout.")],
+    step: Annotated[int | None, typer.Option(help="Step of the source checkpoint. Default: the newest.")] = None,
+    work: Annotated[Path | None, typer.Option(help="A working directory with room for two copies of the weights.")] = None,
     settings: SetOption = None,
 ) -> None:
     """Convert weights between formats.
 
-    Hugging Face's files, and the checkpoints of engines native, deepspeed and megatron. Between checkpoints the optimizer goes along.
+    Formats are Hugging Face's files and the checkpoints of engines native, deepspeed and megatron. Conversion between checkpoints keeps the
+    optimizer state.
     """
     from llmtrain_operator.local.trainer import convert as converted
     from llmtrain_operator.plan.plan import plan

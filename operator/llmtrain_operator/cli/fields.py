@@ -1,4 +1,4 @@
-"""`llmtrain explain` and `llmtrain version`: what a field means, from the types themselves."""
+"""`llmtrain explain` and `llmtrain version`. The texts of `explain` come from the types themselves."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WIDTH = 120
 """Characters of a line."""
 
 MOST_MEANT = 3
-"""Fields that a hint names at most."""
+"""Largest number of fields that a hint names."""
 
 
 def explain(
@@ -37,7 +37,7 @@ def version() -> None:
 
 
 def explanation(path: str) -> list[str]:
-    """The lines of `llmtrain explain`. Raises UsageError, with the nearest name, for a field that there is not."""
+    """The lines of `llmtrain explain`. Raises UsageError, with the nearest name, if there is no such field."""
     from llmtrain_operator.api.job import LLMTrainJob
 
     model: type[BaseModel] = LLMTrainJob
@@ -60,7 +60,7 @@ def explanation(path: str) -> list[str]:
 
 
 def type_text(annotation: Any, metadata: list[Any] | None = None) -> str:
-    """A type in a user's words: `integer, at least 1`, `one of bf16, fp32`, `list of objects`."""
+    """A type in plain words: `integer, at least 1`, `one of bf16, fp32`, `list of objects`."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return type_text(arguments[0], [rule for extra in arguments[1:] for rule in getattr(extra, "metadata", [extra])])
@@ -98,7 +98,7 @@ def _field(model: type[BaseModel], name: str, parent: str) -> FieldInfo:
 
 
 def _elsewhere(name: str) -> list[str]:
-    """Fields of that name, or of one like it, anywhere in the spec: people leave out where a field stands. None where many have it."""
+    """Paths of fields with that name, or a similar one, anywhere in the spec. Empty if there are many."""
     from llmtrain_operator.api.job import LLMTrainJob
 
     paths = [path for path in _paths(LLMTrainJob) if path.startswith("spec.")]
@@ -109,7 +109,7 @@ def _elsewhere(name: str) -> list[str]:
 
 
 def _paths(model: type[BaseModel], before: str = "") -> list[str]:
-    """Every field below a section, as `llmtrain explain` takes it."""
+    """The path of every field below a section, in the form that `llmtrain explain` takes."""
     found = []
     for name, child in _children(model).items():
         found.append(before + name)
@@ -123,7 +123,7 @@ def _children(model: type[BaseModel]) -> dict[str, FieldInfo]:
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
-    """The sections a field holds: itself, or the items of a list."""
+    """The sections that a field holds: itself, or the items of its list."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for argument in get_args(annotation) for model in _models(argument)]
@@ -132,7 +132,7 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 def _default(field: FieldInfo) -> str:
     other = field.json_schema_extra.get(FINE_TUNING) if isinstance(field.json_schema_extra, dict) else None
     usual = _value(field.get_default(call_default_factory=True))
-    return usual if other is None else f"{usual} in task pretrain, {_value(other)} in every other, as in Hugging Face's Trainer"
+    return usual if other is None else f"{usual} for task pretrain, {_value(other)} for every other task, as in Hugging Face's Trainer"
 
 
 def _value(value: Any) -> str:
@@ -151,5 +151,5 @@ def _child(name: str, field: FieldInfo) -> list[str]:
 
 
 def _wrapped(first: str, text: str) -> list[str]:
-    """The whole text, in lines of a page's width below each other. Paragraphs become one."""
+    """The text wrapped to lines of WIDTH characters. Paragraphs are joined."""
     return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=" " * len(first), break_on_hyphens=False)

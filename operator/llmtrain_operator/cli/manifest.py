@@ -1,8 +1,8 @@
 """From -f and --set to a job.
 
-A laptop's manifest may name files beside itself: file://./data.jsonl and file://../out are taken from the manifest's directory, in --set
-from the current one, and file://~/data.jsonl from the home directory. A cluster has none of these, so the job itself only knows absolute
-paths.
+A local manifest may name files with relative paths: file://./data.jsonl and file://../out are relative to the manifest's directory, in
+--set to the current directory; file://~/data.jsonl is in the home directory. A cluster has none of these directories, so the job itself
+only has absolute paths.
 """
 
 from __future__ import annotations
@@ -23,19 +23,22 @@ if TYPE_CHECKING:
 ManifestOption = Annotated[str, typer.Option("--file", "-f", help="The manifest; - reads standard input.", metavar="FILE")]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Change one field, such as spec.training.maxSteps=20. May be given again.", metavar="PATH=VALUE"),
+    typer.Option("--set", help="Change one field, such as spec.training.maxSteps=20. May be repeated.", metavar="PATH=VALUE"),
 ]
 
 
 BESIDE = re.compile(r"file://(\.\.?|/?~)(/|$)")
-"""How a path of this machine begins that is not absolute."""
+"""Beginning of a local path that is not absolute."""
 
 MOST_BYTES = (4 << 20) + 1
-"""A manifest of as many characters as are read, in UTF-8, and one more, so that it is seen to be too long."""
+"""Bytes read of a manifest: one more than is allowed, so that a longer one is noticed."""
 
 
 def load_manifest(file: str, settings: Sequence[str] | None = None) -> LLMTrainJob:
-    """Read, change, parse. Raises ManifestError with every problem, UsageError for a bad --set, OSError where the file cannot be read."""
+    """Read, change and parse a manifest.
+
+    Raises ManifestError with every problem, UsageError for a bad --set, OSError if the file cannot be read.
+    """
     from llmtrain_operator.manifest.document import read_document
     from llmtrain_operator.manifest.parse import parse_manifest, parse_object
 
@@ -46,8 +49,8 @@ def load_manifest(file: str, settings: Sequence[str] | None = None) -> LLMTrainJ
 
 
 def load_for_cluster(file: str, settings: Sequence[str] | None = None) -> tuple[LLMTrainJob, dict[str, Any]]:
-    """The job, and the manifest as it was written: what a cluster is sent holds no default that nobody chose. Raises as load_manifest,
-    and UsageError for a path beside the manifest, which no pod has."""
+    """The job, and the manifest as it was written, so that no defaults are sent to a cluster. Raises as load_manifest, and UsageError for a
+    relative path, which no pod has."""
     from llmtrain_operator.manifest.document import read_document
     from llmtrain_operator.manifest.parse import parse_manifest, parse_object
 
@@ -73,11 +76,11 @@ def read_manifest(file: str) -> str:
     try:
         return sys.stdin.read(MOST_BYTES)
     except UnicodeDecodeError:
-        raise UsageError("standard input is no UTF-8 text. Save it as UTF-8.") from None
+        raise UsageError("standard input is not UTF-8 text. Save it as UTF-8.") from None
 
 
 def with_absolute_paths(value: Any, base: Path) -> Any:
-    """The same tree, with every file://./... and file://../... in it taken from `base`, and every file://~/... from the home directory."""
+    """The tree with every file://./... and file://../... resolved against `base`, and every file://~/... against the home directory."""
     if isinstance(value, dict):
         return {name: with_absolute_paths(child, base) for name, child in value.items()}
     if isinstance(value, list):
@@ -89,13 +92,13 @@ def with_absolute_paths(value: Any, base: Path) -> Any:
 
 
 def typed_uri(text: str) -> str:
-    """A URI as it is typed in an option: a path that begins with a slash, a dot or ~ is a file's, taken from the current directory."""
+    """The URI for the text of an option: a path that begins with a slash, a dot or ~ is a file, relative to the current directory."""
     uri = f"file://{text}" if re.match(r"/(?!/)|\.{1,2}(/|$)|~(/|$)", text) else text
     return str(with_absolute_paths(uri, Path.cwd()))
 
 
 def with_setting(tree: Any, setting: str) -> Any:
-    """The tree with one field changed by PATH=VALUE. The value is read as YAML; null takes the field out. Raises UsageError."""
+    """The tree with one field changed by PATH=VALUE. The value is read as YAML; null removes the field. Raises UsageError."""
     from llmtrain_operator.manifest.document import ManifestError, read_document
 
     path, separator, text = setting.partition("=")
@@ -110,7 +113,7 @@ def with_setting(tree: Any, setting: str) -> Any:
 
 
 def _changed(place: Any, steps: Sequence[str], value: Any, path: str) -> Any:
-    """`place` with the field at `steps` replaced; sections on the way are made where they are missing."""
+    """`place` with the field at `steps` replaced; missing sections on the way are created."""
     if not steps:
         return value
     step, rest = steps[0], steps[1:]
@@ -119,7 +122,7 @@ def _changed(place: Any, steps: Sequence[str], value: Any, path: str) -> Any:
             raise UsageError(f"--set {path}: {step} must be an index below {len(place)}, as in spec.dataset[0].weight.")
         return [_changed(item, rest, value, path) if index == int(step) else item for index, item in enumerate(place)]
     if place is not None and not isinstance(place, dict):
-        raise UsageError(f"--set {path}: {step} is asked of {place!r:.60}, which holds no fields.")
+        raise UsageError(f"--set {path}: {step} cannot be set in {place!r:.60}, which has no fields.")
     fields = dict(place or {})
     if not rest and value is None:
         fields.pop(step, None)
@@ -129,7 +132,7 @@ def _changed(place: Any, steps: Sequence[str], value: Any, path: str) -> Any:
 
 
 def _local_files(tree: Any, path: str = "") -> Iterator[str]:
-    """A sentence on each path beside the manifest."""
+    """One sentence on each relative path."""
     if isinstance(tree, dict):
         for name, child in tree.items():
             yield from _local_files(child, f"{path}.{name}" if path else str(name))
@@ -138,13 +141,13 @@ def _local_files(tree: Any, path: str = "") -> Iterator[str]:
             yield from _local_files(child, f"{path}[{index}]")
     elif isinstance(tree, str) and BESIDE.match(tree):
         places = "s3:// or pvc://" if path.endswith(".destination") else "s3://, hf:// or pvc://"
-        yield f"{path} is {tree}, a path on this machine that no pod can reach. Put it on {places}."
+        yield f"{path} is {tree}, a path on this machine that no pod can reach. Use a location on {places}."
 
 
 def _read(path: Path) -> str:
     if not path.exists():
         raise UsageError(f"{path}: there is no such file. `llmtrain init` writes one to start from.")
-    with path.open("rb") as given:  # what is longer is refused by its length, and /dev/zero has no end
+    with path.open("rb") as given:  # a longer one is refused for its length; /dev/zero has no end
         return _text(str(path), given.read(MOST_BYTES))
 
 
@@ -153,4 +156,4 @@ def _text(name: str, raw: bytes) -> str:
         return raw.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
-        raise UsageError(f"{name} is no UTF-8 text: line {line} holds a byte that none has. Save it as UTF-8.") from None
+        raise UsageError(f"{name} is not UTF-8 text: line {line} has an invalid byte. Save it as UTF-8.") from None

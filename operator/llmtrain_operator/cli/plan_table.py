@@ -1,4 +1,4 @@
-"""Plan -> what a person reads: summary, layout and rank grid, batch, memory by term, speed, advice."""
+"""A Plan as text for a person: summary, layout and rank grid, batch, memory by term, speed, advice."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ AXIS_NAMES = {"pp": "pipeline", "dp": "data", "cp": "context", "tp": "tensor", "
 
 
 def render_plan(plan: Plan) -> RenderableType:
-    """Sections one below the other; those that do not apply are left out."""
+    """The sections of the plan, without those that do not apply."""
     sections = (_summary(plan), _layout(plan), _grid(plan), _batch(plan), _memory(plan), _speed(plan))
     lists = (("Why", plan.why), ("Advice", plan.advice))
     return Group(
@@ -49,9 +49,7 @@ def _summary(plan: Plan) -> RenderableType:
     kind = f"{plan.gpu.name}" if plan.gpu else "CPU processes"
     shape = plan.shape
     model = (
-        f"{shape.model_type}, {amount(shape.parameters)} parameters, {shape.layers} layers"
-        if shape
-        else "shape not known before preparation"
+        f"{shape.model_type}, {amount(shape.parameters)} parameters, {shape.layers} layers" if shape else "shape unknown before preparation"
     )
     if spec.peft and plan.trainable:
         model += f"; {spec.peft.method} trains {amount(plan.trainable)}"
@@ -74,8 +72,8 @@ def _layout(plan: Plan) -> RenderableType:
     if plan.shape and plan.shape.experts and mesh.ep > 1:
         rows.append(("experts", _cut_experts(plan.shape, mesh)))
     if mesh.dp * mesh.cp > 1:
-        shared = {0: "nothing", 1: "the optimizer", 2: "optimizer and gradients", 3: "weights, gradients and optimizer"}
-        rows.append(("zero stage", f"{mesh.zero_stage}: replicas share out {shared[mesh.zero_stage]}"))
+        sharded = {0: "nothing", 1: "optimizer state", 2: "optimizer state and gradients", 3: "weights, gradients and optimizer state"}
+        rows.append(("zero stage", f"{mesh.zero_stage}: {sharded[mesh.zero_stage]} sharded over the replicas"))
     if offload := plan.job.spec.parallelism.offload:
         rows.append(("offload", f"optimizer: {offload.optimizer}, weights: {offload.parameters}"))
     if mesh.pp > 1:
@@ -89,12 +87,12 @@ def _layout(plan: Plan) -> RenderableType:
 
 def _cut_sequences(plan: Plan) -> str:
     length = plan.job.spec.training.sequence_length
-    return f"a rank holds {length // plan.mesh.cp:,} of {length:,} tokens; {plan.mesh.cp} ranks share a sequence"
+    return f"{length // plan.mesh.cp:,} of {length:,} tokens per rank; each sequence is split over {plan.mesh.cp} ranks"
 
 
 def _cut_experts(shape: ModelShape, mesh: Mesh) -> str:
     held = shape.experts // (mesh.ep * mesh.tp)
-    return f"a rank holds {held} of {shape.experts} of each layer; tokens travel between {mesh.ep} ranks of data x context"
+    return f"{held} of {shape.experts} experts of each layer per rank; all-to-all of tokens between {mesh.ep} ranks of data x context"
 
 
 def _crossing(plan: Plan) -> Iterator[tuple[str, str]]:
@@ -114,7 +112,7 @@ def _grid(plan: Plan) -> RenderableType | None:
     for node, ranks in enumerate(rank_grid(mesh, MOST_NODES)):
         table.add_row(str(node), *(_cell(at, axes) for at in ranks))
     key = "/".join(AXIS_NAMES[axis] for axis in axes)
-    rest = f"; {mesh.nodes - MOST_NODES} more nodes go on in the same way" if mesh.nodes > MOST_NODES else ""
+    rest = f"; {mesh.nodes - MOST_NODES} more nodes continue the pattern" if mesh.nodes > MOST_NODES else ""
     return _section("Ranks", table, f"node by local rank; each cell is {key}{rest}")
 
 
@@ -131,7 +129,7 @@ def _batch(plan: Plan) -> RenderableType:
         "Batch",
         (
             ("global", f"{batch.global_size} = micro {batch.micro_size} x data {plan.mesh.dp} x accumulation {batch.accumulation}"),
-            ("tokens a step", f"{tokens:,} ({training.sequence_length} a sequence)"),
+            ("tokens per step", f"{tokens:,} ({training.sequence_length} per sequence)"),
             ("length", length + total),
             ("recomputation", training.activation_checkpointing),
         ),
@@ -141,7 +139,7 @@ def _batch(plan: Plan) -> RenderableType:
 def _memory(plan: Plan) -> RenderableType | None:
     memory = plan.memory
     if memory is None:
-        return _section("Memory", Text("Not estimated: the model's shape is not known before preparation."), None)
+        return _section("Memory", Text("Not estimated: the model's shape is unknown before preparation."), None)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for column, justify in (("term", "left"), ("size", "right"), ("", "left"), ("how", "left")):
         table.add_column(column, justify=justify, no_wrap=column == "size")  # type: ignore[arg-type]  # rich names a Literal
@@ -149,14 +147,14 @@ def _memory(plan: Plan) -> RenderableType | None:
         table.add_row(term.name, size(term.bytes), "▪" * round(20 * term.bytes / memory.peak), term.how)
     table.add_section()
     table.add_row("peak", size(memory.peak), "", "")
-    note = f"fullest rank: pipeline rank {memory.pipeline_rank}" if plan.mesh.pp > 1 else "of each rank"
+    note = f"of the rank that needs most: pipeline rank {memory.pipeline_rank}" if plan.mesh.pp > 1 else "of each rank"
     if memory.capacity is None or memory.budget is None:
-        return _section("Memory", table, f"{note}; resources.memory is not given, so nothing to hold it against")
+        return _section("Memory", table, f"{note}; spec.resources.memory is not set: the estimate is not checked against a limit")
     return _section("Memory", Group(table, _bar(memory.peak, memory.budget, memory.capacity)), note)
 
 
 def _bar(peak: int, budget: int, capacity: int) -> Text:
-    """Peak against capacity, with a mark at the share that may be used."""
+    """A bar of peak over capacity, with a mark at the share that may be used."""
     filled, mark = min(BAR, round(BAR * peak / capacity)), round(BAR * FILL)
     cells = ["█" if cell < filled else "·" for cell in range(BAR)]
     cells.insert(mark, "|")
@@ -168,12 +166,13 @@ def _speed(plan: Plan) -> RenderableType | None:
     expected = plan.throughput
     if expected is None:
         return None
-    rows = [("FLOPs a token", f"{expected.flops_per_token:.3g}")]
+    rows = [("FLOPs per token", f"{expected.flops_per_token:.3g}")]
     if plan.mesh.pp > 1:
         rows.append(("pipeline bubble", f"{expected.bubble:.1%} of a step"))
     if expected.tokens_per_second and expected.mfu:
         per_device = expected.tokens_per_second / plan.mesh.world_size
-        rows.append(("tokens a second", f"{expected.tokens_per_second:,.0f} in all, {per_device:,.0f} a device (MFU {expected.mfu:.0%})"))
+        speed = f"{expected.tokens_per_second:,.0f} in total, {per_device:,.0f} per device (MFU {expected.mfu:.0%})"
+        rows.append(("tokens per second", speed))
     if expected.seconds:
         rows.append(("time", duration(expected.seconds)))
     rows.append(("assumption", expected.assumption))
@@ -182,7 +181,7 @@ def _speed(plan: Plan) -> RenderableType | None:
 
 def _alternatives(plan: Plan) -> RenderableType:
     if not plan.alternatives:
-        return _sentences("What would fit", ("No change of layout, batch or GPU was found to fit; a smaller model or more nodes may.",))
+        return _sentences("What would fit", ("No change of layout, batch or GPU that fits was found; try a smaller model or more nodes.",))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for column in ("change", "peak", "tokens/s"):
         table.add_column(column, justify="left" if column == "change" else "right")
@@ -214,7 +213,7 @@ def _section(title: str, body: RenderableType, note: str | None) -> RenderableTy
 
 
 def size(number: int) -> str:
-    """Bytes for a person: 39.1 GiB, 450 MiB, 2 KiB."""
+    """Bytes as 39.1 GiB, 450.0 MiB, 2.0 KiB."""
     for unit, one in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20)):
         if number >= one:
             return f"{number / one:.1f} {unit}"
@@ -222,7 +221,7 @@ def size(number: int) -> str:
 
 
 def amount(number: int) -> str:
-    """A count for a person: 8.03B, 124M."""
+    """A count as 8.03B, 124M."""
     for unit, one in (("T", 10**12), ("B", 10**9), ("M", 10**6), ("k", 10**3)):
         if number >= one:
             return f"{number / one:.3g}{unit}"
@@ -230,7 +229,7 @@ def amount(number: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """9 d 19 h, 3 h 5 min, 4 min."""
+    """Seconds as 9 d 19 h, 3 h 5 min, 4 min."""
     minutes = max(1, round(seconds / 60))
     days, hours = minutes // 1440, minutes // 60 % 24
     if days:

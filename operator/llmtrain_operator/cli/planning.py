@@ -1,4 +1,4 @@
-"""`llmtrain plan` and `llmtrain validate`: what a job would do, without doing it."""
+"""`llmtrain plan` and `llmtrain validate`: what a job would do, without running it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def validate(file: ManifestOption, settings: SetOption = None) -> None:
     """Check a manifest.
 
-    Prints every problem, one a line; the exit code is then 2.
+    Prints every problem, one per line; the exit code is then 2.
     """
     from llmtrain_operator.plan.plan import plan
     from llmtrain_operator.sources import read_shape
@@ -35,7 +35,7 @@ def show_plan(
 ) -> None:
     """Show what a job would do.
 
-    That is its layout, batch, memory and speed. Exit codes: 0 it fits, 2 it is invalid, 3 it does not fit.
+    Prints layout, batch, memory and speed. Exit codes: 0 it fits, 2 it is invalid, 3 it does not fit.
     """
     from llmtrain_operator.plan.plan import plan
     from llmtrain_operator.plan.plan_dict import plan_dict
@@ -57,10 +57,10 @@ def show_plan(
 
 
 def _tell_what_is_not_here(job: LLMTrainJob) -> None:
-    """Paths that this machine lacks: the manifest may be for other machines, and `llmtrain run` refuses it on this one."""
+    """Print the paths that this machine lacks. The manifest may be for other machines; `llmtrain run` refuses it on this one."""
     from llmtrain_operator.local.there import not_here
 
     if problems := not_here(job):
         for problem in problems:
             typer.echo(f"Not here: {problem}", err=True)
-        typer.echo("`llmtrain run` refuses that on this machine. Pods have files of their own, which cannot be seen from here.", err=True)
+        typer.echo("`llmtrain run` refuses this on this machine. The files of pods cannot be checked from here.", err=True)

@@ -1,19 +1,19 @@
-"""Errors that a user can put right, as lines and an exit code."""
+"""Errors that a user can fix, as lines and an exit code."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 FAILED, INVALID, TOO_LARGE, UNREACHABLE, NOT_ENDED, FAULT, INTERRUPTED = 1, 2, 3, 4, 5, 70, 130
-"""Exit codes, as docs/cli.md tells them."""
+"""Exit codes, documented in docs/cli.md."""
 
 
 class UsageError(ValueError):
-    """A command was asked for something it cannot do; the message says what to do instead."""
+    """A command cannot do what its options ask for; the message says what to do instead."""
 
 
 class ClusterError(UsageError):
-    """A cluster refused something, or does not answer."""
+    """A cluster refused a request, or does not answer."""
 
     def __init__(self, message: str, code: int = INVALID) -> None:
         self.code = code
@@ -22,14 +22,14 @@ class ClusterError(UsageError):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What goes to stderr, and the exit code."""
+    """The lines for stderr, and the exit code."""
 
     lines: tuple[str, ...]
     exit_code: int
 
 
 def refusal(error: Exception) -> Refusal | None:
-    """None: the error is ours, and its traceback is wanted."""
+    """The refusal for a known error; None for a bug of llmtrain, whose traceback is needed."""
     from llmtrain_operator.local.lock import InUseError
     from llmtrain_operator.local.trainer import TrainerError
     from llmtrain_operator.manifest.parse import ManifestError

@@ -1,4 +1,4 @@
-"""`llmtrain run` and `llmtrain report`: train on this machine, and tell how it went."""
+"""`llmtrain run` and `llmtrain report`: train on this machine, and write the report."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 def run(
     file: ManifestOption,
-    nodes: Annotated[int | None, typer.Option(help="Spread the same ranks over this many nodes on the loopback.", min=1)] = None,
-    workdir: Annotated[Path | None, typer.Option(help="Where the run keeps its files. Default: out/runs/<name>.")] = None,
+    nodes: Annotated[int | None, typer.Option(help="Distribute the ranks over this many nodes on the loopback interface.", min=1)] = None,
+    workdir: Annotated[Path | None, typer.Option(help="Directory for the files of the run. Default: out/runs/<name>.")] = None,
     settings: SetOption = None,
     plain: Annotated[bool, typer.Option("--plain", help="Print lines instead of the live view.")] = False,
 ) -> None:
     """Train on this machine.
 
-    The plan, the processes and the checkpoints are those of a cluster. Ctrl-C saves and stops; the same command then goes on from there.
+    The plan, the processes and the checkpoints are the same as on a cluster. Ctrl-C saves and stops; the same command then resumes.
     """
     from llmtrain_operator.local.run import DoesNotFitError, get_ready
     from llmtrain_operator.local.run import run as train
@@ -52,14 +52,14 @@ def run(
 def report(workdir: Annotated[Path, typer.Option(help="The workdir of a run, such as out/runs/<name>.")]) -> None:
     """Write the report of a run.
 
-    It is report.html with loss.png beside it; the run may be finished or not.
+    Writes report.html and loss.png; the run need not be finished.
     """
     from llmtrain_operator.local.trainer import write_report
     from llmtrain_operator.local.workdir import Workdir
 
     place = Workdir(workdir.resolve())
     if not place.nodes():
-        raise UsageError(f"{workdir} holds no run: there is no node-0 in it. `llmtrain run` makes one, by default in out/runs/<name>.")
+        raise UsageError(f"{workdir} has no run: it has no node-0. `llmtrain run` creates one, by default in out/runs/<name>.")
     typer.echo(str(write_report(place.node(0), place.nodes(), place.report)))
 
 
@@ -69,7 +69,7 @@ def choose_view(ready: Ready, *, plain: bool) -> View:
 
 
 def view_titled(title: str, *, plain: bool) -> View:
-    """The live panel on a terminal, lines elsewhere."""
+    """The live view on a terminal, plain lines elsewhere."""
     from rich.console import Console
 
     from llmtrain_operator.local.view import LiveView, PlainView
@@ -79,7 +79,7 @@ def view_titled(title: str, *, plain: bool) -> View:
 
 
 def title(ready: Ready) -> str:
-    """llama-demo: pretrain with native, pp 2 × dp 2 × tp 2, 8 CPU processes on 1 node"""
+    """The title of a run: `llama-demo: pretrain with native, pp 2 × dp 2 × tp 2, 8 CPU processes on 1 node`."""
     from llmtrain_operator.plan.layout.layout import degrees
 
     config = ready.config
@@ -93,7 +93,7 @@ def title(ready: Ready) -> str:
 
 
 def closing_lines(ready: Ready, outcome: Outcome) -> list[str]:
-    """The last words of a run: verdict, loss, export, report; and where to look when it failed."""
+    """The closing lines of a run: verdict, notices, loss, export, report; and where to look if it failed."""
     from llmtrain_operator.formats import loss
 
     lines = []
@@ -116,7 +116,7 @@ def closing_lines(ready: Ready, outcome: Outcome) -> list[str]:
     if outcome.exit_code == 75:
         lines += _going_on(ready, outcome)
     elif outcome.exit_code and outcome.verdict is None:
-        lines.append(f"The agent ended with code {outcome.exit_code} before it could say why.")
+        lines.append(f"The agent ended with exit code {outcome.exit_code} and no verdict. The end of its log:")
         lines += _tail(ready.workdir.agent_log(0))
     if outcome.exit_code not in (0, 75):
         lines.append(f"logs      {ready.workdir.node(0) / 'logs'}")
@@ -124,13 +124,13 @@ def closing_lines(ready: Ready, outcome: Outcome) -> list[str]:
 
 
 def _going_on(ready: Ready, outcome: Outcome) -> list[str]:
-    """How to go on from what was saved; nothing where nothing was."""
+    """How to resume from the saved checkpoint; empty if none was saved."""
     checkpoint = ready.config.checkpoint
     if checkpoint is None or outcome.verdict is None or outcome.verdict.checkpoint is None:
         return []
     if checkpoint.resume == "latest":
-        return ["The same command goes on from there."]
-    return ["With --set spec.checkpoint.resume=latest the same command goes on from there; as it is, it does not."]
+        return ["The same command resumes from there."]
+    return ["With --set spec.checkpoint.resume=latest the same command resumes from there; without it, it starts from step 0."]
 
 
 def _tail(log: Path, count: int = 12) -> list[str]:

@@ -1,4 +1,4 @@
-"""How commands print what a cluster or a pod says: see terminal.py."""
+"""How commands print text from a cluster or a pod: without terminal control sequences, see terminal.py."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from llmtrain_operator.terminal import plain
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """One or more lines, without what a terminal would obey."""
+    """Print one or more lines without control sequences."""
     typer.echo(plain(text), err=err)

@@ -1,4 +1,4 @@
-"""`llmtrain init`: a commented manifest to start from, which is valid as it stands."""
+"""`llmtrain init`: a commented manifest to start from, which is valid as written."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ def init(
     file: Annotated[Path, typer.Option("--file", "-f", help="Where to write it; - writes to standard output.", metavar="FILE")] = Path(
         "job.yaml"
     ),
-    name: Annotated[str | None, typer.Option(help="Name of the job. Default: that of the file, my-job for job.yaml.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the job. Default: the name of the file; my-job for job.yaml.")] = None,
     task: Annotated[Literal["pretrain", "sft"], typer.Option(help="What the model learns from the data.")] = "pretrain",
     model: Annotated[
         str | None, typer.Option(help="Pretrained model, such as hf://Qwen/Qwen3-0.6B. Default: a small one from scratch.")
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="Training data, such as s3://bucket/data.jsonl. Default: a file beside the manifest.")
+        str | None, typer.Option(help="Training data, such as s3://bucket/data.jsonl. Default: a file in the manifest's directory.")
     ] = None,
     lora: Annotated[bool, typer.Option("--lora", help="Train a LoRA adapter instead of all weights; needs --model.")] = False,
     nodes: Annotated[int, typer.Option(help="Number of nodes.", min=1)] = 1,
     gpus_per_node: Annotated[
-        int | None, typer.Option(help="GPUs a node; 0 trains on CPU processes. Default: 0, or 8 with --gpu.", min=0)
+        int | None, typer.Option(help="GPUs per node; 0 trains on CPU processes. Default: 0, or 8 with --gpu.", min=0)
     ] = None,
     gpu: Annotated[str | None, typer.Option(help="GPU product. Default with --gpus-per-node: H100-80GB.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
     """Write a commented manifest to start from.
 
-    It is planned before it is written, so that `llmtrain plan` takes it as it stands.
+    The manifest is planned before it is written, so that `llmtrain plan` accepts it unchanged.
     """
     if lora and model is None:
         raise UsageError("--lora adapts a pretrained model: name one with --model.")
@@ -71,7 +71,7 @@ def starter(name: str, task: str, model: str | None, data: str, lora: bool, node
 
 
 def _check(text: str) -> None:
-    """Raises ManifestError or PlanError where an option makes a manifest that cannot work; a model's files are not looked at."""
+    """Raises ManifestError or PlanError if an option leads to a manifest that cannot work; a model's files are not read."""
     from llmtrain_operator.cli.manifest import with_absolute_paths
     from llmtrain_operator.manifest.document import read_document
     from llmtrain_operator.manifest.parse import parse_object
@@ -83,7 +83,7 @@ def _check(text: str) -> None:
 
 
 def _precision(gpu: str) -> str:
-    """bf16 where the product has it; a product that is not known is refused by the plan."""
+    """bf16 if the GPU product supports it, else fp32; the plan refuses an unknown product."""
     from llmtrain_operator.plan.layout.hardware import Gpu, find_gpu
 
     found = find_gpu(gpu)
@@ -91,18 +91,20 @@ def _precision(gpu: str) -> str:
 
 
 def _name_of(file: Path) -> str:
-    """The file's, as Kubernetes takes a name."""
+    """The name of the file in a form that Kubernetes accepts."""
     stem = re.sub(r"[^a-z0-9]+", "-", file.stem.lower())[:NAME_LENGTH].strip("-")
     return stem if stem not in ("", "job") else "my-job"
 
 
 def _check_free(file: Path, name: str) -> None:
-    """Two jobs of one name in a directory would share their checkpoints, so that one goes on from the other's. Raises UsageError."""
+    """Raises UsageError if the file exists, or if a job of that name in the directory would share its checkpoints with this one."""
     if file.exists() and str(file) != "-":
-        raise UsageError(f"{file} is there already. Choose another name with -f, or replace it with --force.")
+        raise UsageError(f"{file} already exists. Choose another name with -f, or replace it with --force.")
     for other in sorted(file.parent.glob("*.yaml")):
         if other.is_file() and re.search(rf"^  name: {re.escape(name)}$", other.read_text(errors="replace")[:LONGEST], re.MULTILINE):
-            raise UsageError(f"{other} is a job named {name} already, and would share its checkpoints. Choose another --name, or --force.")
+            raise UsageError(
+                f"{other} already has a job named {name}, and both would share checkpoints. Choose another --name, or --force."
+            )
 
 
 def _write(file: Path, text: str) -> None:
@@ -113,18 +115,18 @@ def _write(file: Path, text: str) -> None:
 
 
 def _typed(uri: str | None) -> str | None:
-    """A path that begins with a slash, a dot or ~ is a file's; one with a dot is taken from the manifest's directory."""
+    """The URI for the text of an option: a path that begins with a slash, a dot or ~ is a file; a dot is the manifest's directory."""
     return f"file://{uri}" if uri and re.match(r"/(?!/)|\.{1,2}(/|$)|~(/|$)", uri) else uri
 
 
 def _data_first(file: Path, data: str | None, task: str) -> str:
-    """What has to be there before it trains, where the data is the file beside the manifest."""
+    """The hint to provide the data first, if the data is a file in the manifest's directory that does not exist."""
     there = file.parent / _DATA[task].removeprefix("file://./")
-    return "" if data or there.exists() else f"put your data into {there} ({_SHAPES[task]}, one a line), then "
+    return "" if data or there.exists() else f"put your data into {there} ({_SHAPES[task]}, one per line), then "
 
 
 LONGEST = 4096
-"""Characters of a path, and of a manifest that is looked into."""
+"""Characters of a path, and of a manifest, that are read at most."""
 
 NAME_LENGTH = 40
 
@@ -136,8 +138,8 @@ _SHAPES = {
 }
 
 HEAD = """\
-# One job. `llmtrain plan -f` shows what it would do, `llmtrain run -f` trains it here.
-# `llmtrain explain spec.training` says what a field means, takes and defaults to.
+# One job. `llmtrain plan -f` shows what it would do, `llmtrain run -f` trains it on this machine.
+# `llmtrain explain spec.training` shows the meaning, type and default of a field.
 apiVersion: llmtrain.io/v1alpha1
 kind: LLMTrainJob
 metadata:
@@ -148,7 +150,7 @@ spec:
 PRETRAINED = """\
   model:
     source: {model}
-    # revision: <commit>        # a branch can move between two attempts; a commit cannot
+    # revision: <commit>        # a branch can change between two attempts; a commit cannot
 """
 FROM_SCRATCH = """\
   model:
@@ -175,21 +177,21 @@ LORA = """\
 """
 TRAINING = """\
   training:
-    globalBatchSize: {batch}          # sequences an optimizer step; gradient accumulation follows from it
+    globalBatchSize: {batch}          # sequences per optimizer step; gradient accumulation follows from it
     microBatchSize: 1
     sequenceLength: 512
     maxSteps: 500               # or epochs: 1
     precision: {precision}
     optimizer: {{learningRate: {rate}}}
     schedule: {{name: cosine, warmupSteps: 20}}
-  parallelism: {{}}               # {{tensor: 2, pipeline: 2}} cuts the model; {{auto: true}} chooses
+  parallelism: {{}}               # {{tensor: 2, pipeline: 2}} splits the model; {{auto: true}} chooses
   evaluation:
-    split: 0.02                 # share of the documents held back
+    split: 0.02                 # share of the documents held out
     everySteps: 50
 """
 CHECKPOINT = """\
   checkpoint:
-    destination: file://./checkpoints/{name}    # this job's alone; or s3://bucket/prefix
+    destination: file://./checkpoints/{name}    # for this job only; or s3://bucket/prefix
     every: {{steps: 100}}
     keep: 3
 """
@@ -201,5 +203,5 @@ CPUS = """\
 """
 OUTPUT = """\
   output:
-    export: {exports}               # in Hugging Face's format; its path is the last thing that `llmtrain run` says
+    export: {exports}               # in Hugging Face's format; `llmtrain run` prints its path at the end
 """

@@ -1,7 +1,7 @@
-"""Observed -> Decision: an ordered tuple of policies, of which the first that speaks decides.
+"""Observed -> Decision: an ordered tuple of policies; the first one that returns a decision wins.
 
-The caller keeps what no pure function can: it reads and decides a job on one worker at a time, holds one lock from reading the rivals to
-creating pods, writes the status before it acts, and deletes with the uid of the pod as precondition.
+The caller guarantees what a pure function cannot: one worker at a time reads and decides a job, one lock is held from reading the rivals to
+creating pods, the status is written before the action, and a pod is deleted with its uid as precondition.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from llmtrain_operator.life.policies.stopping import FAILED_GRACE, deletions, en
 from llmtrain_operator.life.times import seconds_of, span
 
 MANAGER = "llmtrain.io/operator"
-"""spec.managedBy that means this operator, as does none."""
+"""Value of spec.managedBy that means this operator, as does an absent field."""
 
 FINISH_PATIENCE = 600.0
-"""Seconds for the other pods once node 0 has ended in order."""
+"""Seconds for the other pods to end after node 0 ended normally."""
 
 CREATION_PATIENCE = 3.0
-"""Seconds after which an attempt that the status names and that has no pod is taken for one that nobody creates."""
+"""Seconds after which an attempt that the status names, but that has no pod, is assumed not to be created by anyone."""
 
 STARTING_LOOK = 10.0
-"""Seconds between looks at a gang that has its nodes and does not train yet: its agents, and the events of its pods, must be asked."""
+"""Seconds between observations of a gang that has its nodes but does not train yet: agents and events of pods must be polled."""
 
 Policy = Callable[[Gang], Decision | None]
 
 
 def decide(observed: Observed) -> Decision:
-    """What is to be done now. Total: every observation has a decision."""
+    """The action to take now. Total: every observation has a decision."""
     gang = Gang(observed)
     return tidied(gang, next(decision for policy in POLICIES if (decision := policy(gang)) is not None))
 
@@ -49,7 +49,7 @@ def decide(observed: Observed) -> Decision:
 
 
 def _going_away(gang: Gang) -> Decision | None:
-    """Owner references take the pods along."""
+    """Nothing to do: owner references delete the pods with the job."""
     if not gang.job.deleting:
         return None
     return Decision(action=Action.LEAVE_ALONE, phase=_phase(gang), reason="Deleting", message="The job is being deleted.")
@@ -63,7 +63,7 @@ def _of_another_controller(gang: Gang) -> Decision | None:
 
 
 def _finished(gang: Gang) -> Decision | None:
-    """A final state is never left: what still runs is ended, and after its time the job is deleted."""
+    """A final state is never left: pods that still run are ended, and the job is deleted after its TTL."""
     final = ended_as(gang)
     if final is None:
         return None
@@ -82,14 +82,14 @@ def _finished(gang: Gang) -> Decision | None:
 
 
 def _complete(gang: Gang) -> Decision | None:
-    """Node 0 ended in order; the others follow within seconds, and have nothing left to lose."""
+    """Node 0 ended normally; the other pods follow within seconds and have nothing left to save."""
     if not gang.complete:
         return None
     others = [pod for pod in gang.may_run_now if not gang.lost(pod)]
     ended = gang.pods[0].finished or gang.observed.now
     left = ended + FINISH_PATIENCE - gang.observed.now
     if others and left > 0:
-        message = f"Node 0 is done; waits for {len(others)} of {gang.size} pods to end."
+        message = f"Node 0 is done; waiting for {len(others)} of {gang.size} pods to end."
         return Decision(phase="Running", reason="Finishing", message=message, again_in=left)
     verdict = next((found.verdict for found in gang.evidence() if found.pod.index == 0), None)
     message = verdict.message if verdict else "Training is complete."
@@ -98,17 +98,17 @@ def _complete(gang: Gang) -> Decision | None:
 
 
 def _unreadable(gang: Gang) -> Decision | None:
-    """The manifest makes no sense to this version. What runs goes on."""
+    """This version cannot read the manifest. Running pods continue."""
     if gang.job.spec is not None:
         return None
     if gang.may_run_now:
-        message = f"The manifest is refused, and the pods that run go on: {gang.job.refusal}"
+        message = f"The manifest is refused; running pods continue: {gang.job.refusal}"
         return Decision(phase=_phase(gang), reason="Refused", message=message)
     return Decision(phase="Pending", reason="Refused", message=gang.job.refusal or "The manifest cannot be read.")
 
 
 def _suspended(gang: Gang) -> Decision | None:
-    """The pods save on being told to end; then the devices are free."""
+    """The pods save a checkpoint when they are told to end; then the devices are free."""
     if gang.job.spec is None or not gang.job.spec.suspend:
         return None
     ends = None if gang.over else gang.number
@@ -134,34 +134,34 @@ def _too_long(gang: Gang) -> Decision | None:
 
 
 def _older_attempts(gang: Gang) -> Decision | None:
-    """Two attempts at once should not be; where they are, the older gives way at once."""
+    """Two attempts must not run at once; if they do, the older one is ended immediately."""
     if gang.over or not gang.older:
         return None
     numbers = ", ".join(sorted({str(pod.attempt) for pod in gang.older}))
-    said = Decision(phase=_phase(gang), reason="Fencing", message=f"Pods of attempt {numbers} end, since attempt {gang.number} is newer.")
+    said = Decision(phase=_phase(gang), reason="Fencing", message=f"Pods of attempt {numbers} end because attempt {gang.number} is newer.")
     return replace(said, action=Action.DELETE_PODS, delete=deletions(gang, gang.older, FAILED_GRACE))
 
 
 def _failed(gang: Gang) -> Decision | None:
-    """A pod is lost or has failed, so the attempt is over: whole gangs start, whole gangs end."""
+    """A pod is lost or has failed, so the attempt is over: gangs start and end as a whole."""
     if gang.over:
         return None
     failure = _failure(gang) or _late(gang)
     if failure is None:
         return None
     grace = None if failure.graceful else FAILED_GRACE
-    over = max(gang.number, failure.stored_attempt or 0)  # a status restored from the past may not know of the latest attempt
+    over = max(gang.number, failure.stored_attempt or 0)  # a status restored from a backup may not know the latest attempt
     if refused := restart_budget.refusal(gang, failure):
         reason, message = refused
         said = Decision(phase="Failed", reason=reason, message=message, ends=over, failure=failure)
     else:
         said = Decision(phase="Restarting", reason=failure.reason, message=failure.message, ends=over, failure=failure, restart=True)
     told = stopping(gang, said, grace)
-    return told if gang.may_run_now else replace(told, again_in=0.0)  # no pod is left whose end would be an event
+    return told if gang.may_run_now else replace(told, again_in=0.0)  # no pod is left whose end would trigger a reconcile
 
 
 def _ending(gang: Gang) -> Decision | None:
-    """An attempt is over, and some of its pods may still run: nothing new before they are gone."""
+    """An attempt is over, but some of its pods may still run: nothing new starts before they are gone."""
     if not gang.over or not gang.may_run_now:
         return None
     said = Decision(phase="Restarting" if gang.number else "Pending", reason="Stopping", message=why.still_ending(gang), again_in=15.0)
@@ -169,7 +169,7 @@ def _ending(gang: Gang) -> Decision | None:
 
 
 def _refused(gang: Gang) -> Decision | None:
-    """No attempt is made of what cannot be planned. A gang that runs goes on, whatever a newer plan thinks."""
+    """A manifest that cannot be planned gets no attempt. A running gang continues even if a newer plan would refuse it."""
     if not gang.over or gang.job.refusal is None:
         return None
     return Decision(phase="Pending", reason="Refused", message=gang.job.refusal)
@@ -183,9 +183,9 @@ def _waits_to_retry(gang: Gang) -> Decision | None:
 
 
 def _being_created(gang: Gang) -> Decision | None:
-    """The status of a moment ago names an attempt of which there is no pod: another operator that leads, too, is about to create them.
+    """The status was written a moment ago and names an attempt without pods: another leading operator is about to create them.
 
-    A second attempt beside that one would have to be ended again. Where they were refused the status says so, and no longer this.
+    A second attempt would only have to be ended again. If the pods were refused, the status says so instead.
     """
     status = gang.job.status
     written = seconds_of(status.goodput.accounted_until) if status.goodput else None
@@ -206,7 +206,7 @@ def _starts(gang: Gang) -> Decision | None:
         return None
     attempt = gang.next_number
     kept_for_their_logs = [pod for pod in gang.mine if pod.attempt < gang.number]
-    reason, message = why.not_created(gang) or ("CreatingPods", f"Creates {pods_word(gang.size)} of attempt {attempt}.")
+    reason, message = why.not_created(gang) or ("CreatingPods", f"Creating {pods_word(gang.size)} of attempt {attempt}.")
     return Decision(
         action=Action.CREATE,
         phase="Starting",
@@ -219,10 +219,10 @@ def _starts(gang: Gang) -> Decision | None:
 
 
 def _completes_the_gang(gang: Gang) -> Decision | None:
-    """Creation was cut short; no pod of the attempt was ever taken away, or it would have failed above."""
+    """Creation was interrupted. No pod of the attempt was ever deleted, or _failed would have decided."""
     if not gang.missing:
         return None
-    creating = f"Creates {len(gang.missing)} missing of {pods_word(gang.size)} of attempt {gang.number}."
+    creating = f"Creating {len(gang.missing)} missing of {pods_word(gang.size)} of attempt {gang.number}."
     reason, message = why.not_created(gang) or ("CreatingPods", creating)
     return Decision(action=Action.CREATE, phase="Starting", reason=reason, message=message, attempt=gang.number, create=gang.missing)
 
@@ -230,23 +230,23 @@ def _completes_the_gang(gang: Gang) -> Decision | None:
 def _under_way(gang: Gang) -> Decision | None:
     if state := why.not_training(gang):
         phase, reason, message = state
-        again = STARTING_LOOK if gang.scheduled == gang.size else 30.0  # a pod without a node says in an event when that changes
+        again = STARTING_LOOK if gang.scheduled == gang.size else 30.0  # scheduling a pod triggers a reconcile by itself
         return Decision(phase=phase, reason=reason, message=message, again_in=again)
     leader = gang.leader
     doing = leader.status.phase if leader else "training"
     reason, message = _DOING.get(doing, _DOING["training"])
     told = message.format(pods=pods_word(gang.size))
     if not gang.heard(0):
-        told = f"{told.rstrip('.')} as far as is known: {why.unheard(gang)}."
+        told = f"{told.rstrip('.')}, as far as is known: {why.unheard(gang)}."
     return Decision(phase="Running", reason=reason, message=told, again_in=30.0)
 
 
 _DOING = {
-    "training": ("Training", "Trains on {pods}."),
-    "saving": ("Saving", "Trains on {pods}; a checkpoint is being saved."),
-    "exporting": ("Exporting", "Training is over; checkpoint, exports and report are being brought out."),
+    "training": ("Training", "Training on {pods}."),
+    "saving": ("Saving", "Training on {pods}; a checkpoint is being saved."),
+    "exporting": ("Exporting", "Training is over; checkpoint, exports and report are being uploaded."),
     "done": ("Finishing", "Training is over; the pods end."),
-    "failed": ("Failing", "An agent gave up; its verdict is on the way."),
+    "failed": ("Failing", "An agent exited with a failure; waiting for its termination message."),
 }
 
 POLICIES: tuple[Policy, ...] = (
@@ -289,7 +289,7 @@ def _failure(gang: Gang) -> Failure | None:
 
 
 def _better_known(gang: Gang) -> Failure | None:
-    """A peer's word that another node is gone came first; what became of that node is seen only later."""
+    """A better failure than a recorded PeerLost: a peer reports the loss of a node before the cause is visible on that node."""
     recorded = gang.job.status.failure
     if recorded is None or recorded.reason != "PeerLost" or recorded.attempt != gang.number:
         return None
@@ -298,8 +298,8 @@ def _better_known(gang: Gang) -> Failure | None:
 
 
 def _late(gang: Gang) -> Failure | None:
-    """The first step did not come in time. Waiting for a queue or a node is not the attempt's fault, and an agent that cannot be heard
-    may have trained long since."""
+    """The failure of an attempt whose first step was not done in time. Waiting for a queue or a node does not count, and an agent that
+    cannot be reached may have trained meanwhile."""
     spec, progress = gang.job.spec, gang.job.status.progress
     since = gang.placed_since
     if spec is None or spec.startup_deadline_seconds is None or since is None:
@@ -310,7 +310,7 @@ def _late(gang: Gang) -> Failure | None:
     if unheard or trained or (stepped is not None and stepped > since) or gang.observed.now - since < spec.startup_deadline_seconds:
         return None
     state = why.not_training(gang)
-    message = f"No step came within {spec.startup_deadline_seconds} s of startupDeadlineSeconds."
+    message = f"No step was done within startupDeadlineSeconds ({spec.startup_deadline_seconds} s)."
     reason = "StartupDeadline"
     found = Failure(reason=reason, message=f"{message} {state[2]}" if state else message, time=gang.observed.now)
     return called(found, reason)

@@ -1,6 +1,6 @@
-"""The state of a job in one sentence, then what it rests on, as rows. Pure. Shown by `llmtrain why`.
+"""The state of a job in one sentence, then the evidence as rows, for `llmtrain why`. Pure.
 
-The sentence is that of the operator's own decision, taken here from the same objects: it holds while no operator is at work, too.
+The sentence comes from the same decision that the operator takes from the same objects, so it is available while no operator runs.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from llmtrain_operator.life.times import seconds_of, span
 
 MOST_PODS = 8
 UNSEEN_SECONDS = 30.0
-"""A manifest that the operator has not looked at for this long says something too."""
+"""Seconds after which a manifest that no operator has processed means that none is running or watching."""
 
 _AFTER = ("Backoff", "Stopping", "RestartBudgetSpent")
-"""Reasons that only say what follows a failure: what to do about that one is told too."""
+"""Reasons that only follow a failure: the remedy for that failure is shown too."""
 
 Row = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """Where the job is, and why."""
+    """The phase of the job, and why."""
 
     phase: Phase
     reason: str
@@ -37,15 +37,15 @@ class State:
 
 
 def state_of(observed: Observed, operator: str | None = None) -> State:
-    """`operator` says that none is at work, None where one is.
+    """The state now. `operator`: one sentence if no operator is running, None if one is.
 
-    What the operator would change now it has said better itself: it knows the other jobs, and what the API server refused.
+    If the operator would act now, its own recorded message is used: it also knows the other jobs and the API server's refusals.
     """
     decision, status = decide(observed), observed.job.status
     if decision.action in (Action.NOTHING, Action.LEAVE_ALONE):
         return State(phase=decision.phase, reason=decision.reason, sentence=decision.message)
     if operator is not None:
-        said = f"{operator} What runs goes on; nothing new begins."
+        said = f"{operator} Running pods continue; nothing new starts."
         return State(phase=status.phase or "Pending", reason="NoOperator", sentence=said)
     if status.phase is None or status.message is None or status.observed_generation != observed.job.generation:
         return State(phase=status.phase or "Pending", reason="Unseen", sentence=_unseen(observed))
@@ -54,7 +54,7 @@ def state_of(observed: Observed, operator: str | None = None) -> State:
 
 
 def rows(observed: Observed, state: State, operator: str | None) -> list[Row]:
-    """What there is to know besides, as label and text."""
+    """The evidence, as label and text."""
     job, status, now = observed.job, observed.job.status, observed.now
     failure = status.failure
     found: list[Row] = []
@@ -84,7 +84,7 @@ def rows(observed: Observed, state: State, operator: str | None) -> list[Row]:
 
 
 def pods(observed: Observed) -> tuple[str, list[tuple[str, str, str, str]]]:
-    """A head, and the pods of the newest attempt that do not simply run: name, phase, node, what is the matter."""
+    """A headline, and the pods of the newest attempt that are not running normally: name, phase, node, problem."""
     gang = Gang(observed)
     troubled = [(pod, trouble) for pod in gang.pods.values() if (trouble := _trouble(observed, gang, pod))]
     listed = [(pod.name, pod.phase, pod.node or "-", trouble) for pod, trouble in troubled[:MOST_PODS]]
@@ -100,7 +100,7 @@ def pods(observed: Observed) -> tuple[str, list[tuple[str, str, str, str]]]:
 
 
 def _trouble(observed: Observed, gang: Gang, pod: Pod) -> str:
-    """What is wrong with a pod; nothing where it runs."""
+    """What is wrong with a pod; empty if it runs."""
     node = observed.nodes.get(pod.node) if pod.node else None
     failure = of_pod(Evidence(pod=pod, node=node, lost=gang.lost(pod), now=observed.now))
     warned = observed.warnings.get(pod.name)
@@ -113,15 +113,15 @@ def _trouble(observed: Observed, gang: Gang, pod: Pod) -> str:
     if pod.waiting:
         return f"{pod.waiting}: {pod.waiting_message}" if pod.waiting_message else pod.waiting
     if pod.stopped:
-        return "ended in order"
+        return "ended normally"
     return "" if pod.running else ("has no node yet" if pod.node is None else "is being started")
 
 
 def _unseen(observed: Observed) -> str:
     age = observed.now - observed.job.created if observed.job.created is not None else 0.0
     if observed.job.status.phase is None and age < UNSEEN_SECONDS:
-        return "The operator has not looked at it yet."
-    return f"The operator has not looked at this manifest, which is {span(age)} old: it may be down, or watch other namespaces."
+        return "The operator has not processed the job yet."
+    return f"The operator has not processed this manifest, which is {span(age)} old: it may be down, or watch other namespaces."
 
 
 def _restarts(observed: Observed) -> str:
@@ -135,7 +135,7 @@ def _queue(observed: Observed, queue: str | None) -> str:
     admission = observed.admission
     if admission is None:
         return (
-            f"{queue} by {observed.gang}" if observed.gang not in ("operator", "none") else f"{queue}; nothing in this cluster admits by it"
+            f"{queue} of {observed.gang}" if observed.gang not in ("operator", "none") else f"{queue}; no scheduler in this cluster uses it"
         )
     said = f": {admission.message}" if admission.message else ""
     return f"{queue or observed.gang}, {'admitted' if admission.admitted else 'not admitted'}{said}"

@@ -1,4 +1,4 @@
-"""Why a gang does not train yet, in one sentence."""
+"""Why a gang is not training yet, in one sentence."""
 
 from __future__ import annotations
 
@@ -15,49 +15,49 @@ State = tuple[Phase, str, str]
 """Phase, reason, message."""
 
 ORDINARY = frozenset({"CreatingPods", "Scheduling", "CreatingContainers", "AgentNotHeard", "Preparing", "Rendezvous"})
-"""Reasons that every start passes through: from one of them to the next is not worth a write of its own."""
+"""Reasons that every start passes through. A change between them alone does not cause a status write."""
 
 LONG_UNHEARD = 600.0
-"""Seconds after which an agent that is not heard is worth a word of its own: something keeps the operator from it."""
+"""Seconds after which a silent agent is mentioned: something blocks the operator from reaching it."""
 
 _MOUNTS = ("FailedMount", "FailedAttachVolume", "FailedMapVolume")
 _STARTING = {
-    "preparing": ("Preparing", "The pods run and prepare model and data"),
-    "starting": ("Rendezvous", "The pods run, and their ranks meet and load"),
+    "preparing": ("Preparing", "The pods are running and prepare model and data"),
+    "starting": ("Rendezvous", "The pods are running; their ranks connect and load the model"),
 }
 
 
 def not_training(gang: Gang) -> State | None:
-    """None where nothing holds it up: it trains, or is about to say so."""
+    """The first hindrance; None if the gang trains or is about to report that it does."""
     return next((state for hindrance in HINDRANCES if (state := hindrance(gang))), None)
 
 
 def _queued(gang: Gang) -> State | None:
-    """The queue has not let it in."""
+    """The queue has not admitted the gang."""
     admission, kind = gang.observed.admission, gang.observed.gang
     gated = any(pod.gated for pod in gang.pods.values())
     if gang.scheduled == gang.size or (not gated and (admission is None or admission.admitted)):
         return None
     queue = gang.job.spec.scheduling.queue if gang.job.spec else None
     said = _clause(admission.message) if admission else ""
-    where = f"Waits in queue {queue}" if queue else f"Waits to be admitted by {kind}"
+    where = f"Waiting in queue {queue}" if queue else f"Waiting for admission by {kind}"
     return "Queued", "Queued", f"{where}: {said}." if said else f"{where}."
 
 
 def _no_node(gang: Gang) -> State | None:
-    """The scheduler finds no place."""
+    """The scheduler finds no node for some pods."""
     waiting = [pod for pod in gang.pods.values() if pod.node is None]
     if not waiting:
         return None
     said = [pod for pod in waiting if pod.unschedulable]
     if not said:
-        return "Starting", "Scheduling", _sentence(f"{_some(waiting, gang)} being given a node.")
+        return "Starting", "Scheduling", _sentence(f"{_some(waiting, gang)} being scheduled.")
     reason, clause = _no_place(_most_common([pod.unschedulable or "" for pod in said]))
     return "Starting", reason, _sentence(f"{_some(said, gang)} waiting for a node: {clause}.")
 
 
 def _no_place(message: str) -> tuple[str, str]:
-    """The scheduler's message, where a volume claim is what is missing said in plain words."""
+    """Reason and clause from the scheduler's message; a missing volume claim is put in plain words."""
     if missing := re.search(r'persistentvolumeclaim "([^"]+)" not found', message):
         return "VolumeMissing", f"the volume claim {missing[1]} does not exist"
     if "unbound immediate PersistentVolumeClaims" in message:
@@ -83,7 +83,7 @@ def _no_image(gang: Gang) -> State | None:
 
 
 def _no_container(gang: Gang) -> State | None:
-    """Most often a secret or a config map that is not there."""
+    """Usually a secret or a config map does not exist."""
     stuck = [
         pod for pod in _not_started(gang) if pod.waiting in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
     ]
@@ -94,26 +94,26 @@ def _no_container(gang: Gang) -> State | None:
         return (
             "Starting",
             "SecretMissing",
-            f"The secret {missing[1]} does not exist in namespace {gang.job.namespace}; create it and the job goes on.",
+            f"The secret {missing[1]} does not exist in namespace {gang.job.namespace}; create it and the job continues.",
         )
     return "Starting", "ContainerNotCreated", f"The container of {_count(stuck, gang)} cannot be created: {_clause(message)}."
 
 
 def _not_yet(gang: Gang) -> State | None:
-    """The kubelet is at it."""
+    """The kubelet is creating the containers."""
     left = _not_started(gang)
     if not left:
         return None
-    return "Starting", "CreatingContainers", f"The containers of {_count(left, gang)} are being made, which includes pulling the image."
+    return "Starting", "CreatingContainers", f"The containers of {_count(left, gang)} are being created, which includes pulling the image."
 
 
 def _agents(gang: Gang) -> State | None:
-    """The pods run: their agents say how far they are. While none is heard, what was known before holds."""
+    """The pods run, and their agents report progress. While no agent answers, the last known state holds."""
     speaker, status = gang.speaker, gang.job.status
     if speaker is None:
         if status.phase == "Running" and status.attempt == gang.number:
             return None
-        return "Starting", "AgentNotHeard", f"The pods run, and {unheard(gang)}."
+        return "Starting", "AgentNotHeard", f"The pods are running, but {unheard(gang)}."
     for index in gang.pods:
         agent = gang.agent(index) if gang.heard(index) else None
         if agent is not None and agent.status.phase in _STARTING:
@@ -122,19 +122,19 @@ def _agents(gang: Gang) -> State | None:
             return "Starting", reason, f"{sentence}: {said}." if said else f"{sentence}."
     if speaker.status.phase == "restarting":
         said = _clause(speaker.status.message)
-        return "Restarting", "RestartInPlace", f"The ranks start again in their pods{f': {said}' if said else ''}."
+        return "Restarting", "RestartInPlace", f"The ranks restart in their pods{f': {said}' if said else ''}."
     return None
 
 
 def unheard(gang: Gang) -> str:
-    """A clause on the agent of node 0, which is not heard."""
+    """A clause on the agent of node 0, which does not answer."""
     now, leader = gang.observed.now, gang.leader
     started = [pod.started for pod in gang.pods.values() if pod.started is not None]
     since = leader.time if leader else max(started, default=now)
     how_long = f"for {span(now - since)}" if leader or now - since > LONG_UNHEARD else "yet"
     judged = gang.job.spec is not None and gang.job.spec.startup_deadline_seconds is not None
-    unknown = "; whether it trains is not known" if now - since > LONG_UNHEARD else ""
-    unknown += ", so startupDeadlineSeconds is not judged" if unknown and judged else ""
+    unknown = "; it is not known whether it trains" if now - since > LONG_UNHEARD else ""
+    unknown += ", so startupDeadlineSeconds is not enforced" if unknown and judged else ""
     return f"the agent of node 0 has not answered {how_long}{unknown}"
 
 
@@ -142,7 +142,7 @@ HINDRANCES: tuple[Callable[[Gang], State | None], ...] = (_queued, _no_node, _no
 
 
 def not_created(gang: Gang) -> tuple[str, str] | None:
-    """Why the API server refuses the gang's pods, as reason and sentence; None where it does not."""
+    """Why the API server refuses the gang's pods, as reason and sentence; None if it does not."""
     refused = gang.observed.not_created
     if refused is None:
         return None
@@ -152,7 +152,7 @@ def not_created(gang: Gang) -> tuple[str, str] | None:
     namespace = gang.job.namespace
     if quota := re.match(r"exceeded quota: ([^,]+), requested: (.+), used: (.+), limited: (.+)$", clause):
         name, requested, used, limited = quota.groups()
-        short = f"a pod asks for {requested}, {used} is used and {limited} is the limit"
+        short = f"a pod requests {requested}, {used} is used and {limited} is the limit"
         return "QuotaExceeded", f"Quota {name} of namespace {namespace} has no room for the pods: {short}."
     if missing := re.match(r"no PriorityClass with name (\S+) was found", clause):
         return "PriorityClassMissing", f"The priority class {missing[1]} does not exist in this cluster."
@@ -164,14 +164,14 @@ def not_created(gang: Gang) -> tuple[str, str] | None:
 
 
 def still_ending(gang: Gang) -> str:
-    """On the pods that a new attempt waits for."""
+    """One sentence on the pods that a new attempt waits for."""
     left = gang.may_run_now
     late = [pod for pod in left if pod.deleting is not None and gang.observed.now - pod.deleting > 60]
     if late:
         first = min(late, key=lambda pod: pod.deleting or 0.0)
         overdue = span(gang.observed.now - (first.deleting or 0.0))
         return f"Pod {first.name} on {first.node} should have ended {overdue} ago; no new attempt starts before it has."
-    return f"Waits for the pods to end: {some_names(left)}."
+    return f"Waiting for the pods to end: {some_names(left)}."
 
 
 def some_names(pods: Sequence[Pod]) -> str:

@@ -1,1 +1,1 @@
-"""The same plan on this machine: agents and ranks as processes, with a live view."""
+"""Runs the plan of a job on this machine: agents and ranks as processes, with a live view."""

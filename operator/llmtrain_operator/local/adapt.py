@@ -1,4 +1,4 @@
-"""A job as it can run here: its nodes on the loopback, its GPUs as CPU processes where there are none. Pure."""
+"""A job adapted to this machine: nodes on the loopback interface, CPU processes instead of missing GPUs. Pure."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from llmtrain_operator.manifest.uris import uris
 from llmtrain_trainer.config import Mesh, TrainerConfig
 
 MOST_CPU_RANKS = 16
-"""A rank takes about half a gigabyte before it holds any weights; more of them than this help nobody on one machine."""
+"""A rank takes about half a gigabyte before it holds any weights; more ranks than this are of no use on one machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Adapted:
-    """The job to plan again, and one sentence for each thing that differs from what the manifest asks."""
+    """The job to plan again, and one sentence for each difference from the manifest."""
 
     job: LLMTrainJob
     notes: tuple[str, ...]
 
 
 def adapt(job: LLMTrainJob, config: TrainerConfig, *, nodes: int | None, gpus: int) -> Adapted:
-    """`config` is the job's plan as resolved for the machines it asks for. Raises PlanError where it cannot run here."""
+    """The job for this machine. `config`: its plan for the machines that the manifest requests. Raises PlanError if it cannot run here."""
     mesh = config.mesh
     if problems := [*_nodes_divide(mesh, nodes), *_too_many(job, mesh, gpus)]:
         raise PlanError(problems)
@@ -33,14 +33,14 @@ def adapt(job: LLMTrainJob, config: TrainerConfig, *, nodes: int | None, gpus: i
         return Adapted(job, ())
     notes = []
     if to_cpu:
-        notes.append(f"This machine has {gpus or 'no'} GPUs and the job asks for {mesh.world_size}: the same layout runs as CPU processes.")
+        notes.append(f"This machine has {gpus or 'no'} GPUs and the job requests {mesh.world_size}: the same layout runs as CPU processes.")
     if count != mesh.nodes:
-        notes.append(f"The {mesh.world_size} ranks are spread over {count} nodes on the loopback instead of {mesh.nodes}.")
+        notes.append(f"The {mesh.world_size} ranks run on {count} nodes on the loopback interface instead of {mesh.nodes}.")
     return Adapted(_pinned(job, config, count, cpu=to_cpu or not on_gpus), tuple(notes))
 
 
 def _pinned(job: LLMTrainJob, config: TrainerConfig, nodes: int, *, cpu: bool) -> LLMTrainJob:
-    """The same mesh and batch on other machines: what the plan chose is written down, so that planning again cannot choose otherwise."""
+    """The job with the plan's choices written into it, so that planning it for this machine gives the same mesh and batch."""
     mesh, each = config.mesh, config.mesh.world_size // nodes
     asked = job.spec.resources
     resources = Resources(nodes=nodes, procs_per_node=each) if cpu else asked.model_copy(update={"nodes": nodes, "gpus_per_node": each})
@@ -64,13 +64,13 @@ def _pinned(job: LLMTrainJob, config: TrainerConfig, nodes: int, *, cpu: bool) -
 
 
 def claims(job: LLMTrainJob) -> list[Problem]:
-    """A problem for each volume claim that the job names: only a cluster has those."""
+    """A problem for each volume claim that the job names: claims exist in clusters only."""
     return [
         Problem(
             place.field,
             place.uri,
             "a volume claim exists only in a cluster",
-            f"Use a file:// or s3:// place here: --set {place.field}=file:///some/directory",
+            f"Use a file:// or s3:// location on this machine: --set {place.field}=file:///some/directory",
         )
         for place in uris(job.spec)
         if place.claim is not None
@@ -94,6 +94,6 @@ def _too_many(job: LLMTrainJob, mesh: Mesh, gpus: int) -> list[Problem]:
             "spec.resources",
             f"{asked.nodes} nodes with {asked.gpus_per_node} GPUs each",
             f"this machine has {gpus or 'no'} GPUs, and at most {MOST_CPU_RANKS} ranks run as CPU processes",
-            "Ask for less here: --set spec.resources.nodes=1 --set spec.resources.gpusPerNode=8, with degrees that multiply to 8",
+            "Request less here: --set spec.resources.nodes=1 --set spec.resources.gpusPerNode=8, with degrees that multiply to 8",
         )
     ]

@@ -1,7 +1,7 @@
-"""The agents of a local run as child processes, one a node.
+"""The agents of a local run as child processes, one per node.
 
-An agent starts in a session of its own, so that a Ctrl-C at the terminal reaches the command alone, which then asks the agents to save.
-It never outlives the command: the kernel kills it when the command dies.
+Each agent has its own session, so that a Ctrl-C at the terminal reaches only the command, which then tells the agents to save.
+An agent never outlives the command: the kernel kills it when the command dies.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Agent:
 
     node_rank: int
     port: int
-    """Of its /status and /metrics, on the loopback."""
+    """Port of its /status and /metrics on the loopback interface."""
 
     process: subprocess.Popen[bytes]
 
@@ -46,14 +46,14 @@ class Agent:
 
 
 def start_agents(config: TrainerConfig, workdir: Workdir, cache: Path, environment: Mapping[str, str] | None = None) -> list[Agent]:
-    """One agent for each node of the mesh, with `environment` beside what each gets. Ports are taken from those free now."""
+    """Start one agent for each node of the mesh, with `environment` added to its variables, on free ports."""
     rendezvous, *ports = free_ports(1 + config.mesh.nodes)
-    more = {**(environment or {}), RENDEZVOUS_SECRET: secrets.token_hex(32)}  # other users of this machine cannot read it there
+    more = {**(environment or {}), RENDEZVOUS_SECRET: secrets.token_hex(32)}  # other users of this machine cannot read the environment
     return [_start(config, workdir, cache, node_rank, port, rendezvous, more) for node_rank, port in enumerate(ports)]
 
 
 def exit_code(agents: Sequence[Agent]) -> int:
-    """That of the first agent that failed, else that it was saved, else 0. A signal counts as 128 + its number, as in a shell."""
+    """The code of the first agent that failed, else the code for saved, else 0. A signal counts as 128 + its number, as in a shell."""
     codes = [agent.process.wait() for agent in agents]
     codes = [code if code >= 0 else 128 - code for code in codes]
     failures = [code for code in codes if code not in (ExitCode.DONE, ExitCode.SAVED)]
@@ -61,7 +61,7 @@ def exit_code(agents: Sequence[Agent]) -> int:
 
 
 def kill(agents: Sequence[Agent]) -> None:
-    """End what still runs; the ranks of an agent die with it."""
+    """Kill the agents that still run; their ranks die with them."""
     for agent in agents:
         agent.send(signal.SIGKILL)
     for agent in agents:
@@ -77,7 +77,7 @@ def _start(
     log = workdir.agent_log(node_rank)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as out:
-        # preexec_fn is unsafe beside other threads: this command has none when it starts its agents.
+        # preexec_fn is unsafe with other threads: this command has none when it starts its agents.
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

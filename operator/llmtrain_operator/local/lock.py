@@ -1,4 +1,4 @@
-"""A workdir belongs to one run at a time, by a lock of the kernel that ends with the process however it ends."""
+"""A lock that gives a workdir to one run at a time. The kernel releases it when the process ends, however it ends."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Lock:
 
 
 def lock(workdir: Path) -> Lock:
-    """Take the workdir, before anything in it is read or moved. Raises InUseError, and OSError where nothing can be written there."""
+    """Take the workdir, before anything in it is read or moved. Raises InUseError, or OSError if it is not writable."""
     workdir.mkdir(parents=True, exist_ok=True)
     file = (workdir / _FILE).open("a+")
     try:
@@ -39,10 +39,10 @@ def lock(workdir: Path) -> Lock:
 
 
 def _refusal(workdir: Path, said: list[str]) -> str:
-    """`said`: by the run that holds it; empty for the moment before it has said anything."""
+    """The message. `said`: process id and time from the lock file; empty until the other run has written them."""
     pid, since = said if len(said) == 2 else ("unknown", "now")
     end = f" (kill {pid} makes it save and stop)" if pid.isdigit() else ""
     return (
-        f"--workdir is {workdir}: another `llmtrain run` has used it since {since}, process {pid}, and two would write into each other's "
-        f"files. Wait until it ends{end}, or give --workdir another directory."
+        f"--workdir is {workdir}: another `llmtrain run` has used it since {since} (process {pid}), and two runs would overwrite each "
+        f"other's files. Wait until it ends{end}, or give --workdir another directory."
     )

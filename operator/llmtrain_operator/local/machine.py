@@ -1,4 +1,4 @@
-"""What this machine has. Asks without importing torch, which would take seconds."""
+"""The resources of this machine. Does not import torch, which would take seconds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def gpu_count() -> int:
 
 
 def memory_bytes() -> int:
-    """Memory of the machine."""
+    """Memory of the machine in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
@@ -30,7 +30,7 @@ def core_count() -> int:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on at any loopback address, all different."""
+    """Different ports on which nothing listens at any loopback address."""
     with ExitStack() as sockets:
         return [_first(sockets, listeners("localhost", 0)).getsockname()[1] for _ in range(count)]
 

@@ -1,4 +1,4 @@
-"""`llmtrain run`: parse was done; plan, write run directories, start agents, watch, report."""
+"""`llmtrain run` after parsing: plan, write run directories, start agents, watch, report."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ SECONDS_BETWEEN_LOOKS = 0.5
 
 
 class DoesNotFitError(ValueError):
-    """The plan is sound and larger than what it would run on."""
+    """The plan is valid but needs more memory than there is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A run that can start, and what to say about it first."""
+    """A run that can start, and the notes to print first."""
 
     config: TrainerConfig
     workdir: Workdir
     notes: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
-    """Variables of the agents beside their own."""
+    """Further variables for the agents."""
     held: Lock | None = None
     """Keeps other runs out of the workdir."""
 
@@ -53,10 +53,10 @@ class Outcome:
     exit_code: int
     verdict: Verdict | None
     last: Snapshot
-    """Without rows where this run did no step."""
+    """Has no rows if this run did no step."""
 
     notices: tuple[str, ...]
-    """What was dropped, cut, changed or guessed on any node."""
+    """What any node dropped, truncated, changed or guessed."""
 
     report: Path | None
 
@@ -64,8 +64,8 @@ class Outcome:
 def get_ready(job: LLMTrainJob, workdir: Workdir, nodes: int | None = None) -> Ready:
     """Plan for this machine and write the run directories.
 
-    Raises PlanError, DoesNotFitError, InUseError where another run has the workdir, or TrainerError where the checkpoints of earlier
-    attempts cannot be listed.
+    Raises PlanError, DoesNotFitError, InUseError if another run has the workdir, or TrainerError if the checkpoints of earlier attempts
+    cannot be listed.
     """
     config, notes = _resolve(job, nodes)
     held = lock(workdir.root)
@@ -79,9 +79,9 @@ def get_ready(job: LLMTrainJob, workdir: Workdir, nodes: int | None = None) -> R
 def run(
     ready: Ready, view: View, observe: Callable[[Snapshot], None] = lambda _: None, close: Callable[[Outcome], None] = lambda _: None
 ) -> Outcome:
-    """Start the agents, draw until they end, make the report. `observe` sees every snapshot too.
+    """Start the agents, draw until they end, write the report. `observe` gets every snapshot too.
 
-    `close` tells how it ended. It is called here, where a Ctrl-C of the last moment does not take the reason away.
+    `close` prints how the run ended. It is called here, so that a late Ctrl-C does not suppress the reason.
     """
     agents = list[Agent]()
     shutdown = Shutdown(agents, view.say)
@@ -102,7 +102,7 @@ def _outcome(agents: list[Agent], ready: Ready, last: Snapshot, view: View) -> O
     said = [verdict for agent in agents if (verdict := ready.workdir.verdict(agent.node_rank)) is not None]
     notices = tuple(dict.fromkeys(sentence for verdict in said for sentence in verdict.notices))
     outcome = Outcome(exit_code=code, verdict=_decisive(said), last=last, notices=notices, report=None)
-    wanted = ready.config.output.report and (last.rows or code == 0)  # else the report of an earlier run stays as it is
+    wanted = ready.config.output.report and (last.rows or code == 0)  # otherwise the report of an earlier run is kept
     return replace(outcome, report=_report(ready, view)) if wanted else outcome
 
 
@@ -130,7 +130,7 @@ def _resolve(job: LLMTrainJob, nodes: int | None) -> tuple[TrainerConfig, tuple[
         asked = plan(adapted.job, shape)
         config = trainer_config(adapted.job, asked, 0)
     if config.device == "cuda" and not asked.fits:
-        raise DoesNotFitError("The job does not fit in the memory of its GPUs. `llmtrain plan` shows what would.")
+        raise DoesNotFitError("The job does not fit in the memory of its GPUs. `llmtrain plan` shows layouts that would.")
     _fits_in_memory(config)
     if problems := not_here(job):
         raise PlanError(problems)
@@ -142,30 +142,30 @@ def _fits_in_memory(config: TrainerConfig) -> None:
     if config.device == "cpu" and each is not None and each * config.mesh.world_size > has:
         ranks = config.mesh.world_size
         raise DoesNotFitError(
-            f"{ranks} CPU processes of {size(each)} each need {size(each * ranks)}, and this machine has {size(has)}. "
+            f"{ranks} CPU processes with {size(each)} each need {size(each * ranks)}, but this machine has {size(has)}. "
             "Use a smaller model or fewer processes."
         )
 
 
 def _attempt(config: TrainerConfig) -> tuple[int, bool]:
-    """The number of this attempt, above all that left something in the store, and whether there is a checkpoint to go on from."""
+    """The number of this attempt, above all attempts found in the store, and whether there is a checkpoint to resume from."""
     if config.checkpoint is None:
         return 1, False
     destination = place(config.checkpoint.destination)
     if destination.startswith("file://") and not Path(destination.removeprefix("file://")).exists():
-        return 1, False  # the usual first run; a second spent on asking the store would say the same
+        return 1, False  # the usual first run: listing the store would take a second and find nothing
     found = trainer.checkpoints("list", destination)
     resumes = config.checkpoint.resume != "none" and any(row["committed"] for row in found)
     return max((int(row["attempt"]) for row in found), default=0) + 1, resumes
 
 
 def _cache() -> Path:
-    """Prepared data and tokenizers, by content; shared by all runs of this user."""
+    """Directory of prepared data and tokenizers, keyed by content; all runs of this user share it."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llmtrain"
 
 
 def _decisive(known: list[Verdict]) -> Verdict | None:
-    """The first that names a failure, else node 0's."""
+    """The first verdict with a failure, else the verdict of node 0."""
     return next((verdict for verdict in known if verdict.exit_code), known[0] if known else None)
 
 
@@ -173,5 +173,5 @@ def _report(ready: Ready, view: View) -> Path | None:
     try:
         return trainer.write_report(ready.workdir.node(0), ready.workdir.nodes(), ready.workdir.report)
     except trainer.TrainerError as error:
-        view.say(f"The report could not be made: {error}")
+        view.say(f"The report could not be written: {error}")
         return None

@@ -1,4 +1,4 @@
-"""How a local run ends early: told once, the agents save; told twice, or when saving takes too long, they are killed."""
+"""How a local run ends early: after one signal the agents save; after a second, or if saving takes too long, they are killed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from llmtrain_trainer.config import ExitCode
 
 SECONDS_TO_SAVE = 300.0
 SECONDS_TO_FOLLOW = 20.0
-"""When an agent has failed, how long the others have to notice before they are told to stop."""
+"""Seconds that the other agents have to notice a failed one before they are told to stop."""
 
 
 @dataclass(slots=True)
 class Shutdown:
-    """The state of one ending. Signals count in `told`; `tend` acts on them from the main loop."""
+    """The state of a shutdown. Signals are counted in `told`; `tend` acts on them from the main loop."""
 
     agents: Sequence[Agent]
     say: Callable[[str], None]
@@ -29,7 +29,7 @@ class Shutdown:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """SIGINT, SIGTERM and SIGHUP mean: save and stop."""
+        """Handle SIGINT, SIGTERM and SIGHUP as a request to save and stop."""
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         before = {number: signal.signal(number, self._hear) for number in numbers}
         try:
@@ -42,13 +42,13 @@ class Shutdown:
         self.told += 1
 
     def tend(self, now: float) -> None:
-        """Called each time round the loop. `now` in seconds of a clock that only goes forward."""
+        """Act on signals and failures; to be called in each iteration of the main loop. `now`: seconds of a monotonic clock."""
         self._follow_a_failure(now)
         if self.told and not self._acted:
             self.say("Saving a checkpoint, then stopping. Press Ctrl-C again to stop at once.")
             self._stop(now)
         elif self.told >= 2 and self._acted == 1:
-            self.say("Stopping at once; what was not saved is lost.")
+            self.say("Stopping at once; steps that were not saved are lost.")
             self._kill()
         elif self._deadline is not None and now > self._deadline and self._acted == 1:
             self.say(f"Saving took longer than {SECONDS_TO_SAVE:.0f} s; stopping at once.")

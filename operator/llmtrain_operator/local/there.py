@@ -1,5 +1,5 @@
-"""Whether what a manifest names on this machine is there. `validate` and `plan` tell it, since a manifest may be for other machines; `run`
-refuses it before it starts anything.
+"""Checks that the file:// paths of a manifest exist on this machine. `validate` and `plan` print what is missing, since the manifest may be
+for other machines; `run` refuses it before it starts anything.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from llmtrain_operator.manifest.problem import Problem
 from llmtrain_operator.manifest.uris import Place, uris
 
 TOKENIZER = ("tokenizer.json", "*.model", "vocab.*")
-"""Files of which a tokenizer has one at least."""
+"""Files of which a tokenizer has at least one."""
 
 WAY_OUT = "Put it there, or correct the path"
 
 
 def not_here(job: LLMTrainJob) -> list[Problem]:
-    """A problem for each file:// place that cannot be read, or cannot be written to, on this machine."""
+    """A problem for each file:// location that cannot be read, or cannot be written to, on this machine."""
     found = [problem for place in uris(job.spec) if place.uri.startswith("file://") and (problem := _problem(place)) is not None]
     return [*found, *([] if found else _without_tokenizer(job.spec))]
 
@@ -30,19 +30,19 @@ def _problem(place: Place) -> Problem | None:
     try:
         wrong = _unwritable(path) if place.written else _unreadable(path)
         if wrong is None and place.field == "spec.tokenizer.source" and not _has_tokenizer(path):
-            wrong = "there is no tokenizer in it, such as tokenizer.json"
+            wrong = "it has no tokenizer, such as tokenizer.json"
     except OSError as error:
-        wrong = f"it cannot be looked at ({error.strerror})"
+        wrong = f"it cannot be checked ({error.strerror})"
     return None if wrong is None else Problem(place.field, place.uri, wrong, WAY_OUT)
 
 
 def _unreadable(path: Path) -> str | None:
-    """A file, a directory with one in it, or a glob that finds one."""
+    """What is wrong with a source; None if it is a readable file, a directory with files, or a glob that matches some."""
     matches = [path] if path.exists() else [Path(match) for match in glob(str(path), recursive=True)]  # noqa: PTH207 (an absolute pattern)
     if not matches:
         return "no file on this machine matches it" if has_magic(str(path)) else "there is no such file on this machine"
     if not any(os.access(match, os.R_OK) for match in matches):
-        return "it may not be read"
+        return "you have no permission to read it"
     if not any(_holds(match) for match in matches):
         return "it is empty"
     return None
@@ -55,11 +55,11 @@ def _holds(path: Path) -> bool:
 
 
 def _unwritable(path: Path) -> str | None:
-    """A destination is made where it is not there: what counts is the nearest directory above it that is."""
+    """What is wrong with a destination. A missing one is created, so its nearest existing parent is checked."""
     there = next(parent for parent in (path, *path.parents) if parent.exists())
     if not there.is_dir():
-        return f"{there} is a file, and a destination is a directory"
-    return None if os.access(there, os.W_OK | os.X_OK) else f"{there} may not be written to"
+        return f"{there} is a file, and a destination must be a directory"
+    return None if os.access(there, os.W_OK | os.X_OK) else f"you have no permission to write to {there}"
 
 
 def _has_tokenizer(path: Path) -> bool:
@@ -67,9 +67,9 @@ def _has_tokenizer(path: Path) -> bool:
 
 
 def _without_tokenizer(spec: Spec) -> Iterator[Problem]:
-    """Where no tokenizer is named, it is the one beside the weights."""
+    """A problem if no tokenizer is named and none is stored with the weights."""
     source = spec.model.source or ""
     named = spec.tokenizer and (spec.tokenizer.source or spec.tokenizer.train)
     if not named and source.startswith("file://") and not _has_tokenizer(Path(source.removeprefix("file://"))):
-        rule = "there is no tokenizer beside the weights, such as tokenizer.json"
+        rule = "it has no tokenizer, such as tokenizer.json, and tokenizer.source is not set"
         yield Problem("spec.model.source", source, rule, "Put it there, or name one in tokenizer.source")

@@ -1,4 +1,4 @@
-"""The run on the screen: a live panel on a terminal, a line now and then elsewhere."""
+"""The view of a run: a live panel on a terminal, a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from llmtrain_trainer.config import NodeStatus
 
 SECONDS_BETWEEN_LINES = 10.0
 QUIET = {"checkpoint_committed", "start", "verdict"}
-"""Kinds of events that the live view shows in a place of its own."""
+"""Kinds of events that the live view shows in the panel instead of as a line."""
 
 ALARMS = {"restart", "hang", "checkpoint_rejected", "store_outage", "notice"}
 
 
 class View(Protocol):
-    """What run.py draws on."""
+    """Where a run is shown."""
 
     def __enter__(self) -> Self: ...
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
 
     def show(self, snapshot: Snapshot) -> None:
-        """Draw this state and tell its news."""
+        """Draw this state and print its news."""
 
     def say(self, text: str) -> None:
-        """Print one sentence that stays."""
+        """Print one sentence that is not overdrawn."""
 
 
 class PlainView:
@@ -54,7 +54,7 @@ class PlainView:
 
     def show(self, snapshot: Snapshot) -> None:
         for happening in snapshot.news:
-            if happening.kind != "verdict":  # the command's own last words
+            if happening.kind != "verdict":  # the closing lines of the command print it
                 self.say(_sentence(happening, len(snapshot.nodes)))
         if snapshot.last is None:
             self._tell_messages(snapshot)
@@ -66,7 +66,7 @@ class PlainView:
 
     def _tell_messages(self, snapshot: Snapshot) -> None:
         for index, node in enumerate(snapshot.nodes):
-            if node is None or node.verdict is not None:  # a verdict is told once, by the command's last lines
+            if node is None or node.verdict is not None:  # the closing lines of the command print the verdict
                 continue
             if node.message and self._messages.get(index) != node.message:
                 self._messages[index] = node.message
@@ -80,7 +80,7 @@ class PlainView:
 
 
 class LiveView:
-    """A panel that is redrawn in place; news scroll by above it."""
+    """A panel that is redrawn in place, with news above it."""
 
     def __init__(self, console: Console, title: str) -> None:
         self.console, self.title = console, title
@@ -105,7 +105,7 @@ class LiveView:
 
 
 def state_line(snapshot: Snapshot) -> str:
-    """step 65/120 (54%)  loss 3.214  2,048 tokens/s  eta 48s  saved step 60  restarts 1"""
+    """The state as `step 65/120 (54%)  loss 3.214  2,048 tokens/s  eta 48s  saved step 60  restarts 1`."""
     last = snapshot.last
     if last is None:
         return "no step yet"
@@ -123,7 +123,7 @@ def state_line(snapshot: Snapshot) -> str:
 
 
 def panel(snapshot: Snapshot, title: str) -> RenderableType:
-    """Title, progress bar, numbers, one line a node."""
+    """Title, progress bar, numbers, one line per node."""
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim", min_width=6)
     facts.add_column(no_wrap=not snapshot.state)
@@ -148,7 +148,7 @@ def _progress(snapshot: Snapshot) -> RenderableType:
         bar.add_row(
             ProgressBar(total=max(1, total), completed=done, width=44, complete_style="blue", finished_style="green"),
             text,
-            f"{span(snapshot.remaining_seconds)} to go" if done < total else "done",
+            f"{span(snapshot.remaining_seconds)} left" if done < total else "done",
         )
     return bar
 
@@ -175,7 +175,7 @@ def _speed(snapshot: Snapshot) -> str:
     if last is None:
         return "-"
     mfu = f"  MFU {last.mfu:.1%}" if last.mfu is not None else ""
-    return f"{snapshot.tokens_per_second or 0:,.0f} tokens/s  {last.step_seconds:.2f} s a step{mfu}"
+    return f"{snapshot.tokens_per_second or 0:,.0f} tokens/s  {last.step_seconds:.2f} s per step{mfu}"
 
 
 def _saved(snapshot: Snapshot) -> Text:

@@ -1,6 +1,6 @@
-"""What the run looks like right now.
+"""Snapshots of a local run.
 
-A job on a cluster is drawn from the same Snapshot, which `llmtrain watch` makes from other sources.
+A job on a cluster is drawn from the same Snapshot, which `llmtrain watch` builds from other sources.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from llmtrain_trainer.config import CheckpointStatus, ExitCode, NodeStatus, Prog
 from llmtrain_trainer.config.listen import joined, loopback
 
 RECENT = 20
-"""Steps that speed and remaining time are taken from."""
+"""Number of newest steps from which speed and remaining time are computed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Happening:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """All that a view shows."""
+    """The data that a view shows."""
 
     time: float
     nodes: tuple[NodeStatus | None, ...]
@@ -43,16 +43,16 @@ class Snapshot:
     """In step order, each step once."""
 
     checkpoint: CheckpointStatus | None = None
-    """The newest that was committed."""
+    """The newest committed checkpoint."""
 
     news: tuple[Happening, ...] = ()
     """Events since the last snapshot."""
 
     state: str = ""
-    """What the job is doing as a whole, where its nodes do not say it all: on a cluster."""
+    """State of the whole job; only on a cluster."""
 
     all_restarts: int | None = None
-    """Of all attempts, where they are known: on a cluster."""
+    """Restarts of all attempts; only on a cluster."""
 
     @property
     def last(self) -> Progress | None:
@@ -60,7 +60,7 @@ class Snapshot:
 
     @property
     def restarts(self) -> int:
-        """Of all attempts, else of ranks in this one. A restart is counted by every node, hence the most that a node counts."""
+        """Restarts of all attempts if known, else of ranks in this one. Every node counts a restart, so the highest count is used."""
         if self.all_restarts is not None:
             return self.all_restarts
         return max((node.restarts for node in self.nodes if node is not None), default=0)
@@ -84,7 +84,7 @@ class Snapshot:
 
     @property
     def remaining_seconds(self) -> float | None:
-        """Steps to go at the pace of the last ones."""
+        """Remaining steps at the median time of the newest ones, in seconds."""
         if self.last is None:
             return None
         return median(row.step_seconds for row in self.rows[-RECENT:]) * (self.last.target_steps - self.last.step)
@@ -92,7 +92,7 @@ class Snapshot:
 
 @dataclass(slots=True)
 class Watch:
-    """Asks the agents and reads the files that grew."""
+    """Polls the agents and reads new rows of their files."""
 
     agents: Sequence[Agent]
     workdir: Workdir
@@ -103,7 +103,7 @@ class Watch:
     _answers: dict[int, NodeStatus] = field(default_factory=dict)
     _checkpoint: CheckpointStatus | None = None
     _trains: bool = False
-    """Whether a step of this run was seen: rows of an earlier one are shown from then on, as the curve that it goes on with."""
+    """Whether a step of this run was seen. From then on, rows of earlier runs are shown too, as the beginning of the curve."""
 
     _metrics: Tail = field(init=False)
     _events: list[Tail] = field(init=False)
@@ -111,10 +111,10 @@ class Watch:
     def __post_init__(self) -> None:
         self._metrics = Tail(self.workdir.node(0) / "metrics.jsonl")
         self._events = [Tail(self.workdir.node(agent.node_rank) / "events.jsonl") for agent in self.agents]
-        self._news()  # what an earlier attempt left is no news, yet its checkpoints count
+        self._news()  # events of an earlier attempt are not news, but its checkpoints count
 
     def look(self) -> Snapshot:
-        """One look; takes as long as the slowest answer, a second at most an agent."""
+        """A snapshot; takes as long as the answers, at most a second per agent."""
         for row in self._metrics.rows():
             progress = Progress.model_validate(row)
             self._rows[progress.step] = progress
@@ -129,7 +129,7 @@ class Watch:
         )
 
     def _newest_step(self) -> int:
-        """The step last written: after a resume from an earlier one, rows beyond it are about to be computed again."""
+        """The step written last. After a resume from an earlier step, rows beyond it are about to be recomputed."""
         return max(self._rows.values(), key=lambda row: row.time).step if self._rows else 0
 
     def _news(self) -> list[Happening]:
@@ -143,7 +143,7 @@ class Watch:
         return [Happening(node, str(row.get("kind", "")), str(row.get("message", ""))) for row, node in rows]
 
     def _node(self, agent: Agent) -> NodeStatus | None:
-        """What the agent answers, else what it answered last; once it has ended, its verdict."""
+        """The agent's answer, else its last one; after it has ended, with its verdict."""
         rank = agent.node_rank
         if (answer := _status(agent)) is not None:
             self._answers[rank] = answer

@@ -1,4 +1,4 @@
-"""Where a local run keeps its files: one run directory a node, as each pod has one."""
+"""The directory of a local run: one run directory per node, as each pod has one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from llmtrain_trainer.config import TrainerConfig, Verdict
 
 @dataclass(frozen=True, slots=True)
 class Workdir:
-    """<root>/node-<i>/ is the run directory of node i; <root>/report/ is made at the end."""
+    """<root>/node-<i>/ is the run directory of node i; <root>/report/ is written at the end."""
 
     root: Path
 
@@ -23,7 +23,7 @@ class Workdir:
         return self.root / f"node-{index}"
 
     def nodes(self) -> list[Path]:
-        """Those that are there, in order."""
+        """The existing run directories, by node."""
         found = [path for path in self.root.glob("node-*") if path.name.removeprefix("node-").isdigit()]
         return sorted(found, key=lambda path: int(path.name.removeprefix("node-")))
 
@@ -32,16 +32,16 @@ class Workdir:
         return self.root / "report"
 
     def agent_log(self, index: int) -> Path:
-        """What the agent of a node prints."""
+        """Output of the agent of a node."""
         return self.node(index) / "logs" / "agent.log"
 
     def verdict(self, index: int) -> Verdict | None:
-        """Why the agent of a node stopped, if it said so."""
+        """The verdict of the agent of a node, if it left one."""
         path = self.node(index) / "termination.json"
         return Verdict.model_validate_json(path.read_text()) if path.exists() else None
 
     def write(self, config: TrainerConfig, *, fresh: bool) -> None:
-        """Write config.json for every node; with `fresh`, files of an earlier run move to earlier-<n>/ first, so that curves do not mix."""
+        """Write config.json for every node. With `fresh`, move files of an earlier run to earlier-<n>/ first, so that curves do not mix."""
         if fresh:
             self._put_aside()
         for index in range(config.mesh.nodes):
@@ -66,13 +66,13 @@ class Workdir:
 
 @dataclass(slots=True)
 class Tail:
-    """Reads the rows of a growing .jsonl file, each once."""
+    """Reads each row of a growing .jsonl file once."""
 
     path: Path
     position: int = 0
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Whole lines written since the last call; a torn last line waits for its end."""
+        """Rows written since the last call; an incomplete last line is left for the next call."""
         if not self.path.exists():
             return
         with self.path.open("rb") as file:
@@ -81,5 +81,5 @@ class Tail:
                 if not line.endswith(b"\n"):
                     return
                 self.position += len(line)
-                with suppress(ValueError):  # what a writer that died left of a line
+                with suppress(ValueError):  # part of a line from a writer that died
                     yield json.loads(line)

@@ -1,4 +1,4 @@
-"""Sentences about a plan that trains, and could do better: an ordered tuple of small functions."""
+"""Advice on a plan that is valid but could be better: an ordered tuple of small functions, each with one sentence."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from llmtrain_trainer.config.families import family_named
 from llmtrain_trainer.config.tasks import TASKS
 
 TOKENS_PER_PARAMETER = 20
-"""Compute-optimal tokens a parameter: Hoffmann et al. 2022 (Chinchilla)."""
+"""Compute-optimal tokens per parameter: Hoffmann et al. 2022 (Chinchilla)."""
 
 FEWEST_SAMPLES = 1000
-"""Samples of fine-tuning below which results are seldom good: Zhou et al. 2023 (LIMA) used 1,000 chosen by hand."""
+"""Fine-tuning samples below which results are seldom good: Zhou et al. 2023 (LIMA) used 1,000, chosen by hand."""
 
 MOST_BUBBLE = 0.20
 
@@ -38,8 +38,8 @@ def tokens_to_pretrain(settled: Settled) -> str | None:
     ratio = tokens / shape.parameters
     steps = -(-wanted // (training.global_batch_size * training.sequence_length))
     return (
-        f"{_count(tokens)} tokens are {ratio:.2g} a parameter; about {TOKENS_PER_PARAMETER} a parameter make the best of the compute: "
-        f"{_count(wanted)} tokens, or {steps:,} steps."
+        f"{_count(tokens)} tokens are {ratio:.2g} per parameter; about {TOKENS_PER_PARAMETER} per parameter are compute-optimal "
+        f"(Hoffmann et al. 2022): {_count(wanted)} tokens, or {steps:,} steps."
     )
 
 
@@ -60,7 +60,7 @@ def adapters_for_little_data(settled: Settled) -> str | None:
 
 
 def frozen_experts(settled: Settled) -> str | None:
-    """Experts are no linear layers in transformers: adapters sit on the others alone."""
+    """Experts are not linear layers in transformers, so they get no adapters."""
     peft, shape = settled.job.spec.peft, settled.shape
     if peft is None or shape is None or not shape.experts:
         return None
@@ -68,12 +68,9 @@ def frozen_experts(settled: Settled) -> str | None:
     every = "all-linear" in peft.target_modules
     adapted = [matrix.name for matrix in shape.linears("all-linear" if every else peft.target_modules, layer)]
     share = sum(matrix.parameters for matrix in shape.matrices(layer) if matrix.name not in adapted) / shape.layer_parameters(layer)
-    dense = (
-        " So do the feed-forward matrices of its dense layers."
-        if shape.dense_layers and family_named(shape.model_type).dense_named_as_experts
-        else ""
-    )
-    return f"Adapters sit on {listed(adapted, 'and')}; the router and the experts, {share:.0%} of a layer, stay frozen.{dense}"
+    named_as_experts = shape.dense_layers and family_named(shape.model_type).dense_named_as_experts
+    dense = " The feed-forward matrices of the dense layers stay frozen too." if named_as_experts else ""
+    return f"Adapters are on {listed(adapted, 'and')}; the router and the experts, {share:.0%} of a layer, stay frozen.{dense}"
 
 
 def adapter_base(settled: Settled) -> str | None:
@@ -81,7 +78,10 @@ def adapter_base(settled: Settled) -> str | None:
     source = spec.model.source or ""
     if spec.peft is None or "adapter" not in spec.output.export or not source.startswith(("s3://", "pvc://")):
         return None
-    return f"The adapter will name {source} as its base, which peft cannot open: load the base from a copy, then PeftModel.from_pretrained."
+    return (
+        f"The adapter will name {source} as its base model, which peft cannot open: load a copy of the base model, then the adapter with "
+        "PeftModel.from_pretrained."
+    )
 
 
 def pipeline_bubble(settled: Settled) -> str | None:
@@ -90,34 +90,34 @@ def pipeline_bubble(settled: Settled) -> str | None:
         return None
     count = settled.batch.accumulation
     return (
-        f"The pipeline waits for {bubble:.0%} of each step: {count} micro-batches for {mesh.pp} stages. "
-        f"{4 * mesh.pp} or more (a larger globalBatchSize or a smaller microBatchSize) keep it under {MOST_BUBBLE:.0%}."
+        f"The pipeline bubble is {bubble:.0%} of each step: {count} micro-batches for {mesh.pp} stages. "
+        f"{4 * mesh.pp} or more micro-batches (a larger globalBatchSize or a smaller microBatchSize) keep it under {MOST_BUBBLE:.0%}."
     )
 
 
 def no_checkpoint(settled: Settled) -> str | None:
     if settled.job.spec.checkpoint:
         return None
-    return "Without spec.checkpoint a failure starts again from nothing."
+    return "spec.checkpoint is not set: after a failure the job restarts from step 0."
 
 
 def tensor_across_nodes(settled: Settled) -> str | None:
     across, groups = crossing(settled.mesh).get("tp", (0, 0))
-    return f"{across} of {groups} tensor groups cross nodes, where every layer's exchange is slow." if across else None
+    return f"{across} of {groups} tensor groups cross nodes: every layer's all-reduce runs over the slower network." if across else None
 
 
 def context_across_nodes(settled: Settled) -> str | None:
     across, groups = crossing(settled.mesh).get("cp", (0, 0))
-    return f"{across} of {groups} context groups cross nodes, where every layer's heads change ranks." if across else None
+    return f"{across} of {groups} context groups cross nodes: every layer's all-to-all of heads crosses them too." if across else None
 
 
 def experts_across_nodes(settled: Settled) -> str | None:
     across, groups = crossing(settled.mesh).get("ep", (0, 0))
-    return f"{across} of {groups} expert groups cross nodes, where every layer's tokens change ranks." if across else None
+    return f"{across} of {groups} expert groups cross nodes: every layer's all-to-all of tokens crosses them too." if across else None
 
 
 def gathered_experts(settled: Settled) -> str | None:
-    """Sharing weights out makes every rank gather all experts, of which a token uses few."""
+    """With sharded weights every rank all-gathers all experts, though a token uses only a few of them."""
     mesh, shape = settled.mesh, settled.shape
     if not ENGINES[settled.engine].gathers_experts or shape is None or not shape.experts or mesh.ep > 1 or mesh.zero_stage < 3:
         return None
@@ -125,17 +125,23 @@ def gathered_experts(settled: Settled) -> str | None:
     if degree == 1:
         return None
     each = shape.experts // mesh.tp
-    return f"Each pass gathers {each} experts a layer on every rank; expert: {degree} leaves them where they are and sends tokens instead."
+    return (
+        f"Each pass all-gathers {each} experts per layer on every rank; expert: {degree} keeps experts on their ranks and sends tokens to "
+        "them instead."
+    )
 
 
 def host_memory(settled: Settled) -> str | None:
-    """Where resources.memory is given it is checked: see deepspeed.py."""
+    """Only if resources.memory is not set; otherwise deepspeed.py checks it."""
     if settled.gpu is None or settled.shape is None or settled.job.spec.resources.memory:
         return None
     needed = offloaded_bytes(settled.job, settled.shape)
     if not needed:
         return None
-    return f"Offload keeps {needed / 2**30:.0f} GiB in the host memory of each node; resources.memory is not given, so it is not checked."
+    return (
+        f"Offload keeps {needed / 2**30:.0f} GiB in the host memory of each node; spec.resources.memory is not set, so this is not checked "
+        "against a limit."
+    )
 
 
 def tensor_without_link(settled: Settled) -> str | None:
@@ -143,42 +149,48 @@ def tensor_without_link(settled: Settled) -> str | None:
     if gpu is None or tp <= gpu.domain:
         return None
     speed = gpu.link_bytes_per_second / 1e9
-    return f"tensor {tp} on {gpu.name} exchanges every layer over PCIe ({speed:.0f} GB/s); zeroStage 3 or a pipeline is usually faster."
+    return (
+        f"tensor {tp} on {gpu.name} sends every layer's activations over PCIe ({speed:.0f} GB/s); zeroStage 3 or pipeline parallelism is "
+        "usually faster."
+    )
 
 
 def fp32_on_gpu(settled: Settled) -> str | None:
     gpu = settled.gpu
     if gpu is None or gpu.bf16_flops is None or settled.job.spec.training.precision == "bf16":
         return None
-    return f"fp32 reaches {gpu.fp32_flops / gpu.bf16_flops:.0%} of what {gpu.name} does in bf16."
+    return f"In fp32 {gpu.name} reaches {gpu.fp32_flops / gpu.bf16_flops:.0%} of its bf16 FLOPS."
 
 
 def other_name(settled: Settled) -> str | None:
-    """A destination is a directory, whatever else its text says."""
+    """A destination is a directory: parts of its URI that name none are ignored, and the advice says so."""
     odd = [(found, place(found.uri)) for found in uris(settled.job.spec) if found.written]
-    said = [f"{found.field} {found.uri} is {there}" for found, there in odd if there not in (found.uri, found.uri.rstrip("/"))]
-    return f"{'; '.join(said)}: case, empty and dot segments, and what follows ? or # do not count." if said else None
+    said = [f"{found.field} {found.uri} means {there}" for found, there in odd if there not in (found.uri, found.uri.rstrip("/"))]
+    return f"{'; '.join(said)}: case, empty and dot segments, and everything after ? or # are ignored." if said else None
 
 
 def moving_branch(settled: Settled) -> str | None:
     model = settled.job.spec.model
     if not (model.source or "").startswith("hf://") or model.revision:
         return None
-    return "spec.model.revision is not given: the branch can move between two attempts. Pin a commit."
+    return "spec.model.revision is not set: the branch can change between two attempts. Pin a commit."
 
 
 def longer_than_trained(settled: Settled) -> str | None:
     shape, length = settled.shape, settled.job.spec.training.sequence_length
     if shape is None or not shape.max_positions or shape.learned_positions or length <= shape.max_positions:
         return None
-    return f"sequenceLength {length} is beyond the model's {shape.max_positions} positions; rotary positions go on, yet untrained."
+    return (
+        f"sequenceLength {length} exceeds the model's {shape.max_positions} positions: RoPE runs beyond its trained range; expect degraded "
+        "quality."
+    )
 
 
 def uneven_stages(settled: Settled) -> str | None:
     sizes = {last - first for first, last in settled.mesh.stages}
     if len(sizes) == 1:
         return None
-    return f"The stages hold {min(sizes)} to {max(sizes)} layers; the lighter ones wait for the others."
+    return f"The pipeline stages hold {min(sizes)} to {max(sizes)} layers; the smaller stages wait for the larger ones."
 
 
 def odd_vocabulary(settled: Settled) -> str | None:
@@ -190,14 +202,14 @@ def odd_vocabulary(settled: Settled) -> str | None:
         or settled.job.spec.model.source
     ):
         return None
-    return f"A vocabulary of {shape.vocab} is no multiple of {8 * settled.mesh.tp}, which the GPU's matrix units work best with."
+    return f"The vocabulary of {shape.vocab} is not a multiple of {8 * settled.mesh.tp}, with which the GPU's matrix units are fastest."
 
 
 def whole_vocabulary(settled: Settled) -> str | None:
     tp, shape = settled.mesh.tp, settled.shape
     if shape is None or shape.vocabulary_parts(tp) == tp:
         return None
-    return f"tensor {tp} does not divide the vocabulary of {shape.vocab}: every tensor rank holds the whole embedding and output matrix."
+    return f"tensor {tp} does not divide the vocabulary of {shape.vocab}: every tensor rank holds the full embedding and LM head."
 
 
 def dequantized(settled: Settled) -> str | None:
@@ -205,8 +217,8 @@ def dequantized(settled: Settled) -> str | None:
     if not found:
         return None
     if model.config is not None or model.init == "random":
-        return f"config.json speaks of weights stored as {found.method}; these are drawn at random, and trained and exported whole."
-    return f"The weights are stored as {found.method}: they are read with their scales, and trained and exported whole."
+        return f"config.json names weights stored as {found.method}; random weights are not quantized, neither here nor in the export."
+    return f"The weights are stored as {found.method}: they are dequantized when they are read, and trained and exported unquantized."
 
 
 def balanced_experts(settled: Settled) -> str | None:
@@ -214,8 +226,8 @@ def balanced_experts(settled: Settled) -> str | None:
     if shape is None or not shape.experts or not shape.traits.router_loss:
         return None
     return (
-        f"The experts are balanced as config.json asks (router_aux_loss_coef {shape.traits.router_loss:g}); "
-        "the loss that is shown is the cross-entropy alone."
+        f"The router loss balances the experts, as config.json asks (router_aux_loss_coef {shape.traits.router_loss:g}); "
+        "the reported loss is the cross-entropy without it."
     )
 
 

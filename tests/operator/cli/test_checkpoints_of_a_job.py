@@ -35,14 +35,14 @@ def test_the_store_of_the_job_is_read_and_without_credentials_the_status_speaks(
     assert asked == [("list", "s3://bucket/demo")]
     (row,) = json.loads(said.out)
     assert (said.code, row["step"], row["attempt"], row["bytes"]) == (0, 40, 3, 2048)
-    assert said.err == "s3://bucket/demo: no credentials. Shown is what the job's status knows.\n"
+    assert said.err == "s3://bucket/demo: no credentials. Showing the last checkpoint recorded in the job's status.\n"
     assert "step-00000040-a3-r1" in llmtrain("checkpoints", "list", "demo").out
 
 
 def test_a_claim_is_not_reached_from_outside(api: Any, llmtrain: Run, asked: list[tuple[str, str]]) -> None:
     api.add("demo", spec={"checkpoint": {"destination": "pvc://runs/demo"}}, status={"checkpoint": KNOWN})
     said = llmtrain("checkpoints", "demo")
-    assert said.code == 0 and not asked and said.err.startswith("pvc://runs/demo is reached from inside the cluster only.")
+    assert said.code == 0 and not asked and said.err.startswith("pvc://runs/demo can be reached from inside the cluster only.")
 
 
 def test_what_cannot_be_read_is_not_verified(api: Any, llmtrain: Run, asked: list[tuple[str, str]]) -> None:
@@ -53,9 +53,11 @@ def test_what_cannot_be_read_is_not_verified(api: Any, llmtrain: Run, asked: lis
 def test_a_job_that_keeps_none_says_so(api: Any, llmtrain: Run) -> None:
     api.add("demo")
     said = llmtrain("checkpoints", "demo")
-    assert (said.code, said.err) == (2, "demo keeps no checkpoints: spec.checkpoint is missing.\n")
+    assert (said.code, said.err) == (2, "demo keeps no checkpoints: spec.checkpoint is not set.\n")
 
 
 def test_one_of_name_manifest_and_store_is_asked_for(llmtrain: Run) -> None:
     said = llmtrain("checkpoints", "list", "demo", "--destination", "s3://b/x")
-    assert said.code == 2 and said.err.startswith("Name the job, or give its manifest with -f, or the store with --destination")
+    assert said.code == 2 and said.err.startswith(
+        "Give exactly one of these: the name of the job, its manifest with -f, or the store with --destination"
+    )

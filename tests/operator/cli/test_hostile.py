@@ -182,7 +182,7 @@ def test_no_setting_ends_a_command_in_a_fault(setting: str, says: str | None, tm
 
 def test_a_file_that_is_no_text_or_never_ends_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "job.yaml").write_bytes(b"a: 1\nb: \xff\n")
-    assert invoke(["validate", "-f", str(tmp_path / "job.yaml")]) == 2 and "line 2 holds a byte" in capsys.readouterr().err
+    assert invoke(["validate", "-f", str(tmp_path / "job.yaml")]) == 2 and "line 2 has an invalid byte" in capsys.readouterr().err
     assert invoke(["validate", "-f", "/dev/zero"]) == 2 and "characters" in capsys.readouterr().err
     assert invoke(["validate", "-f", str(tmp_path)]) == 2
 

@@ -13,7 +13,7 @@ TRAINING: dict[str, Any] = {
     "spec": {"scheduling": {"queue": "team-a"}},
     "status": {
         "phase": "Running",
-        "message": "Trains on 4 pods.",
+        "message": "Training on 4 pods.",
         "attempt": 2,
         "plan": {"layout": "pp2 dp2 tp4", "nodes": 2, "gpus": 16},
         "progress": {
@@ -44,7 +44,7 @@ def test_a_line_tells_how_far_how_fast_and_how_safe_a_job_is() -> None:
 def test_wide_adds_the_layout_and_the_sentence_and_all_namespaces_adds_the_namespace() -> None:
     head, line = table([TRAINING], NOW, wide=True, namespaces=True)
     assert head.split()[:2] == ["NAMESPACE", "NAME"] and head.split()[-5:] == ["ATTEMPT", "LAYOUT", "NODES", "GPUS", "MESSAGE"]
-    assert line.startswith("team        llama3-8b") and line.endswith("2         pp2 dp2 tp4   2       16     Trains on 4 pods.")
+    assert line.startswith("team        llama3-8b") and line.endswith("2         pp2 dp2 tp4   2       16     Training on 4 pods.")
 
 
 def test_a_status_with_a_field_that_is_not_ours_is_still_shown() -> None:

@@ -64,24 +64,24 @@ def test_a_line_that_names_its_node_is_marked_once(gang: Any, llmtrain: Run) -> 
     assert llmtrain("logs", "demo").out.splitlines()[-1] == "[node 1] Training is complete."
 
 
-@pytest.mark.parametrize(("asked", "who"), [((), ""), (("--node", "1"), "node 1 of "), (("--rank", "3"), "rank 3 of ")])
+@pytest.mark.parametrize(("asked", "who"), [((), ""), (("--node", "1"), "Node 1 of "), (("--rank", "3"), "Rank 3 of ")])
 def test_a_log_without_a_line_is_told_from_a_command_that_failed(gang: Any, llmtrain: Run, asked: tuple[str, ...], who: str) -> None:
     for index in (0, 1):
         gang.objects[f"{PODS}/demo-a2-{index}/log"] = b""
     said = llmtrain("logs", "demo", *asked)
-    assert (said.code, said.out, said.err) == (0, "", f"Nothing was printed by {who}demo yet. With --follow it is waited for.\n")
+    assert (said.code, said.out, said.err) == (0, "", f"{who}demo has not printed anything yet. --follow waits for output.\n")
 
 
 def test_an_earlier_attempt_is_there_as_long_as_its_pods_are(gang: Any, llmtrain: Run) -> None:
     assert "agent of a1-0" in llmtrain("logs", "demo", "--previous").out
     assert "agent of a1-0" in llmtrain("logs", "demo", "--attempt", "1").out
     gone = llmtrain("logs", "demo", "--attempt", "7")
-    assert (gone.code, gone.err) == (2, "The pods of attempt 7 are not there; those of attempt 1, 2 are.\n")
+    assert (gone.code, gone.err) == (2, "Attempt 7 has no pods left; there are pods of attempt 1, 2.\n")
 
 
 def test_a_rank_that_there_is_not_is_told_with_those_that_there_are(gang: Any, llmtrain: Run) -> None:
     said = llmtrain("logs", "demo", "--rank", "4")
-    assert (said.code, said.err) == (2, "--rank 4: the job has the ranks 0 to 3, 2 on each of 2 nodes.\n")
+    assert (said.code, said.err) == (2, "--rank 4: the job has ranks 0 to 3, 2 on each of 2 nodes.\n")
 
 
 def test_a_job_without_pods_says_why(api: Any, llmtrain: Run) -> None:

@@ -76,7 +76,7 @@ def test_set_does_not_change_the_tree_it_was_given() -> None:
         ("=3", "it must be PATH=VALUE"),
         ("spec.dataset[4].weight=1", "4 must be an index below 1"),
         ("spec.dataset.source=file:///x", "source must be an index below 1"),
-        ("metadata.name.first=x", "which holds no fields"),
+        ("metadata.name.first=x", "which has no fields"),
     ],
 )
 def test_a_bad_set_says_what_to_do(manifest: str, setting: str, says: str) -> None:

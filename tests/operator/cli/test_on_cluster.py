@@ -92,16 +92,20 @@ def test_a_file_beside_the_manifest_cannot_be_submitted(api: Any, llmtrain: Run,
     local = {"dataset": [{"source": "file://./text.jsonl"}], "checkpoint": {"destination": "file://./checkpoints"}}
     said = llmtrain("submit", "-f", manifest(**local))
     assert said.code == 2 and not api.requests
-    assert "spec.dataset[0].source is file://./text.jsonl, a path on this machine that no pod can reach. Put it on s3://, hf://" in said.err
     assert (
-        "spec.checkpoint.destination is file://./checkpoints, a path on this machine that no pod can reach. Put it on s3:// or" in said.err
+        "spec.dataset[0].source is file://./text.jsonl, a path on this machine that no pod can reach. Use a location on s3://, hf://"
+        in said.err
+    )
+    assert (
+        "spec.checkpoint.destination is file://./checkpoints, a path on this machine that no pod can reach. Use a location on s3:// or"
+        in said.err
     )
 
 
 def test_a_job_that_has_ended_is_not_submitted_over(api: Any, llmtrain: Run, manifest: Callable[..., str]) -> None:
     api.add("demo", status={"phase": "Complete"})
     said = llmtrain("submit", "-f", manifest())
-    assert said.code == 2 and said.err.startswith("demo is Complete already, and that is final.") and not api.sent("PATCH")
+    assert said.code == 2 and said.err.startswith("demo is already Complete, and that is final.") and not api.sent("PATCH")
 
 
 def test_a_namespace_that_contradicts_the_manifest_is_refused(api: Any, llmtrain: Run, manifest: Callable[..., str]) -> None:
@@ -133,14 +137,14 @@ def test_all_namespaces_are_asked_for_at_once(api: Any, llmtrain: Run) -> None:
 
 def test_suspend_and_resume_change_one_field(api: Any, llmtrain: Run) -> None:
     api.add("demo", status={"checkpoint": {"step": 40}})
-    assert llmtrain("suspend", "demo").out == "demo saves and stops. `llmtrain resume demo` goes on from there.\n"
-    assert llmtrain("resume", "demo").out == "demo goes on after step 40.\n"
+    assert llmtrain("suspend", "demo").out == "demo saves a checkpoint and stops. `llmtrain resume demo` resumes it from there.\n"
+    assert llmtrain("resume", "demo").out == "demo resumes from step 40.\n"
     assert [sent.body for sent in api.sent("PATCH")] == [{"spec": {"suspend": True}}, {"spec": {"suspend": False}}]
 
 
 def test_what_is_so_already_is_said_and_not_asked_for_again(api: Any, llmtrain: Run) -> None:
     api.add("demo", status={"phase": "Suspended", "observedGeneration": 1}, spec={"suspend": True})
-    assert llmtrain("suspend", "demo").out == "demo is suspended already. `llmtrain resume demo` goes on from there.\n"
+    assert llmtrain("suspend", "demo").out == "demo is already suspended. `llmtrain resume demo` resumes it from there.\n"
     api.add("other", status={"phase": "Running"})
     assert llmtrain("resume", "other").out == "other is not suspended: it is Running.\n"
     assert not api.sent("PATCH")
@@ -172,11 +176,13 @@ def test_delete_says_what_remains(api: Any, llmtrain: Run) -> None:
     said = llmtrain("delete", "demo", "--wait")
     assert api.sent("DELETE")[0].body["preconditions"] == {"uid": "uid-demo"}
     assert said.out == (
-        "demo is deleted. Its checkpoints, the newest of step 40, stay at s3://bucket/demo: "
+        "demo is deleted. Its checkpoints, the newest of step 40, are kept at s3://bucket/demo: "
         "llmtrain checkpoints list --destination s3://bucket/demo\n"
     )
     api.add("more", spec={"checkpoint": {"destination": "s3://bucket/more"}}, status={"checkpoint": {"step": 40}, "phase": "Running"})
-    assert llmtrain("delete", "more").out.startswith("more is deleted. Its checkpoints stay at s3://bucket/more: ")  # it saves once more
+    assert llmtrain("delete", "more").out.startswith(
+        "more is deleted. Its checkpoints are kept at s3://bucket/more: "
+    )  # it saves once more
 
 
 # ---- what is wrong, in one sentence ----------------------------------------------------------------------------------------
@@ -200,14 +206,17 @@ def test_a_refusal_of_the_server_is_one_sentence(api: Any, llmtrain: Run) -> Non
     said = llmtrain("get")
     assert (said.code, said.err) == (
         2,
-        f"You may not do that: {message}. Ask for a role that allows it, or choose another namespace with -n.\n",
+        f"You are not allowed to do this: {message}. Ask for a role that allows it, or choose another namespace with -n.\n",
     )
 
 
 def test_what_admission_refuses_is_told_without_its_wrapping(api: Any, llmtrain: Run, manifest: Callable[..., str]) -> None:
     message = 'admission webhook "jobs.llmtrain.io" denied the request: spec.parallelism.tensor is 3: it must divide 4. Use 2.'
     api.rule = lambda request: (422, {"reason": "Invalid", "message": message}) if request.method == "PATCH" else None
-    assert llmtrain("submit", "-f", manifest()).err == "The cluster refuses it: spec.parallelism.tensor is 3: it must divide 4. Use 2.\n"
+    assert (
+        llmtrain("submit", "-f", manifest()).err
+        == "The cluster refuses the request: spec.parallelism.tensor is 3: it must divide 4. Use 2.\n"
+    )
 
 
 def test_a_cluster_that_does_not_answer_ends_with_code_4(api: Any, llmtrain: Run, tmp_path: Path) -> None:

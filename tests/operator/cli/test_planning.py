@@ -65,7 +65,7 @@ def test_a_run_larger_than_the_machine_exits_with_3_and_starts_nothing(
     manifest: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert invoke(["run", "-f", manifest, *HUGE]) == 3
-    assert "and this machine has" in capsys.readouterr().err
+    assert "but this machine has" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -76,7 +76,7 @@ def test_a_valid_manifest_is_told_so(manifest: str, capsys: pytest.CaptureFixtur
 
 def test_a_report_of_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["report", "--workdir", str(tmp_path)]) == 2
-    assert "holds no run" in capsys.readouterr().err
+    assert "has no run" in capsys.readouterr().err
 
 
 def test_checkpoints_want_a_manifest_or_a_store_and_not_both(manifest: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,4 +84,4 @@ def test_checkpoints_want_a_manifest_or_a_store_and_not_both(manifest: str, caps
     assert invoke(["checkpoints", "list", "-f", manifest, "--destination", "file:///x"]) == 2
     assert invoke(["checkpoints", "list", "-f", manifest]) == 2
     *_, last = capsys.readouterr().err.splitlines()
-    assert last == "small keeps no checkpoints: spec.checkpoint is missing."
+    assert last == "small keeps no checkpoints: spec.checkpoint is not set."

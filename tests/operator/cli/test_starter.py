@@ -99,13 +99,13 @@ def test_two_manifests_of_a_directory_share_neither_name_nor_checkpoints(tmp_pat
     places = [job.spec.checkpoint and job.spec.checkpoint.destination for job in jobs]
     assert places == [f"file://{tmp_path}/checkpoints/{name}" for name in ("small", "large-one")]
     assert invoke(["init", "-f", str(tmp_path / "third.yaml"), "--name=small"]) == 2
-    assert "small.yaml is a job named small already" in capsys.readouterr().err
+    assert "small.yaml already has a job named small" in capsys.readouterr().err
     assert invoke(["init", "-f", str(tmp_path / "small.yaml"), "--force"]) == 0
 
 
 def test_where_the_data_goes_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     invoke(["init", "-f", str(tmp_path / "job.yaml")])
-    assert 'text.jsonl (rows of {"text": "..."}, one a line), then llmtrain plan' in capsys.readouterr().out
+    assert 'text.jsonl (rows of {"text": "..."}, one per line), then llmtrain plan' in capsys.readouterr().out
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

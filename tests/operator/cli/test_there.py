@@ -54,8 +54,8 @@ MISSING = [
     ("spec.evaluation={dataset: [{source: file://./held.jsonl}]}", "there is no such file on this machine"),
     ("spec.tokenizer.source=file://./none", "there is no such file on this machine"),
     ("spec.tokenizer.source=file://./empty", "it is empty"),
-    ("spec.checkpoint.destination=file://./text.jsonl/ck", "text.jsonl is a file, and a destination is a directory"),
-    ("spec.output={destination: 'file://./text.jsonl'}", "text.jsonl is a file, and a destination is a directory"),
+    ("spec.checkpoint.destination=file://./text.jsonl/ck", "text.jsonl is a file, and a destination must be a directory"),
+    ("spec.output={destination: 'file://./text.jsonl'}", "text.jsonl is a file, and a destination must be a directory"),
 ]
 
 
@@ -66,7 +66,7 @@ def test_what_is_not_here_is_told_by_plan_and_refused_by_run(
     for command in ("validate", "plan"):
         assert invoke([command, "-f", "job.yaml", "--set", change]) == 0
         assert f"Not here: {change.partition('=')[0].partition('{')[0]}" in (said := capsys.readouterr().err) and says in said
-        assert "Pods have files of their own" in said
+        assert "The files of pods cannot be checked from here" in said
     assert invoke(["run", "-f", "job.yaml", "--set", change]) == 2
     assert says in capsys.readouterr().err
     assert not (here / "out").exists()
@@ -96,4 +96,4 @@ def test_a_model_without_its_tokenizer_is_told(here: Path, capsys: pytest.Captur
     (here / "model").mkdir()
     (here / "model" / "config.json").write_text(json.dumps(SHAPE))
     assert invoke(["plan", "-f", "job.yaml", "--set", "spec.model={source: file://./model}", "--set", "spec.tokenizer=null"]) == 0
-    assert "there is no tokenizer beside the weights" in capsys.readouterr().err
+    assert "it has no tokenizer, such as tokenizer.json, and tokenizer.source is not set" in capsys.readouterr().err

@@ -21,7 +21,7 @@ JOB = "/apis/llmtrain.io/v1alpha1/namespaces/team/llmtrainjobs/demo"
 AGENT = "/api/v1/namespaces/team/pods/demo-a1-0:9400/proxy/status"
 TRAINING: dict[str, Any] = {
     "phase": "Running",
-    "message": "Trains on 2 pods.",
+    "message": "Training on 2 pods.",
     "attempt": 1,
     "plan": {"engine": "native", "layout": "dp2", "nodes": 2, "gpus": 16},
     "progress": {
@@ -49,7 +49,7 @@ def agent(step: int, loss: float = 2.0) -> NodeStatus:
 def test_the_status_alone_gives_step_speed_and_time_to_go() -> None:
     shown = Story().go_on(job(), None, NOW)
     assert state_line(shown) == "step 40/100 (40%)  loss 2.500  256 tokens/s  eta 2m00s  saved step 30  restarts 1"
-    assert shown.state == "Running: Trains on 2 pods."
+    assert shown.state == "Running: Training on 2 pods."
 
 
 def test_an_agent_that_can_be_reached_knows_more_than_the_status() -> None:
@@ -65,8 +65,8 @@ def test_rows_add_up_and_those_that_a_restart_takes_back_are_gone() -> None:
 
 def test_each_state_restart_and_checkpoint_is_told_once() -> None:
     story = Story()
-    first = story.go_on(job(phase="Starting", message="Creates 2 pods.", checkpoint=None), None, NOW)
-    assert [one.message for one in first.news] == ["Starting: Creates 2 pods."]
+    first = story.go_on(job(phase="Starting", message="Creating 2 pods.", checkpoint=None), None, NOW)
+    assert [one.message for one in first.news] == ["Starting: Creating 2 pods."]
     assert [one.kind for one in story.go_on(job(), None, NOW).news] == ["state", "checkpoint_committed"]
     assert story.go_on(job(), None, NOW).news == ()
     again = story.go_on(job(restarts={"total": 2}, failure={"reason": "RankFailed", "message": "Rank 3 ended by SIGKILL."}), None, NOW)
@@ -111,8 +111,8 @@ def test_it_ends_with_a_job_that_is_complete(llmtrain: Callable[..., Any], lives
     said = llmtrain("watch", "demo")
     assert said.code == 0
     assert said.out.splitlines() == [
-        "No operator has looked at it yet.",
-        "Running: Trains on 2 pods.",
+        "No operator has processed it yet.",
+        "Running: Training on 2 pods.",
         "step-00000030-a1-r1 is committed and verified.",
         "step 40/100 (40%)  loss 2.500  256 tokens/s  eta 2m00s  saved step 30  restarts 1",
         "Complete: Training is complete after 100 steps.",
@@ -144,7 +144,7 @@ def test_an_api_server_that_is_away_for_a_while_does_not_end_it(api: Any, llmtra
 
     api.rule = rule
     said = llmtrain("watch", "demo")
-    assert said.code == 0 and said.out.count("The API server does not answer (starting); asking again.") == 1
+    assert said.code == 0 and said.out.count("The API server does not answer (starting); retrying.") == 1
 
 
 def test_an_agent_that_cannot_be_reached_is_left_alone_for_a_while(
@@ -170,7 +170,7 @@ def test_ctrl_c_ends_the_watch_and_not_the_job(api: Any, lives: Callable[..., No
     code = f"{hears}; import sys; from llmtrain_operator.cli.app import invoke; sys.exit(invoke(['watch', 'demo']))"
     with subprocess.Popen([sys.executable, "-u", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "Running: Trains on 2 pods.\n"
+        assert process.stdout.readline() == "Running: Training on 2 pods.\n"
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 130 and errors == "" and not api.sent("PATCH") and not api.sent("DELETE")

@@ -118,7 +118,7 @@ async def test_pods_that_an_earlier_job_left_behind_end_before_the_new_job_start
     await lab.run(5)
     status = lab.status(one)
     assert (status["phase"], status["conditions"][-1]["status"]) == ("Pending", "False")
-    assert "Pods that an earlier job with this name left behind save and end first: demo-a1-0, demo-a1-1." in status["message"]
+    assert "Orphaned pods of an earlier job with this name save and end first: demo-a1-0, demo-a1-1." in status["message"]
     await lab.run(60)
     assert lab.status(one)["phase"] == "Running"
     assert not old & {found["metadata"]["uid"] for found in lab.pods()}

@@ -85,7 +85,7 @@ def test_a_missing_secret_is_named(w: Any) -> None:
     waiting = {"waiting": "CreateContainerConfigError", "waiting_message": 'secret "s3-creds" not found'}
     decision = decide(w.observed(w.pending(0, **waiting), w.pending(1, **waiting), agents={}))
     assert decision.reason == "SecretMissing"
-    assert decision.message == "The secret s3-creds does not exist in namespace team; create it and the job goes on."
+    assert decision.message == "The secret s3-creds does not exist in namespace team; create it and the job continues."
 
 
 FORBIDDEN = 'pods "demo-a1-0" is forbidden: '
@@ -108,7 +108,7 @@ WHY: list[tuple[str, Case, str]] = [
             admission=Admission(admitted=False, message="insufficient unused quota for nvidia.com/gpu, 8 more needed."),
             agents={},
         ),
-        "Waits in queue team-a: insufficient unused quota for nvidia.com/gpu, 8 more needed.",
+        "Waiting in queue team-a: insufficient unused quota for nvidia.com/gpu, 8 more needed.",
     ),
     (
         "scheduling",
@@ -141,7 +141,7 @@ WHY: list[tuple[str, Case, str]] = [
         lambda w: refused(
             w, f"{FORBIDDEN}exceeded quota: small, requested: nvidia.com/gpu=8, used: nvidia.com/gpu=0, limited: nvidia.com/gpu=4"
         ),
-        "Quota small of namespace team has no room for the pods: a pod asks for nvidia.com/gpu=8, nvidia.com/gpu=0 is used and "
+        "Quota small of namespace team has no room for the pods: a pod requests nvidia.com/gpu=8, nvidia.com/gpu=0 is used and "
         "nvidia.com/gpu=4 is the limit.",
     ),
     (
@@ -159,7 +159,7 @@ WHY: list[tuple[str, Case, str]] = [
         lambda w: w.observed(
             w.pod(0), job=w.job(w.status(pods={"wanted": 2, "created": 1})), agents={}, not_created=NotCreated(message="Pod is invalid.")
         ),
-        "The API server refuses the pods: Pod is invalid. The pods that were let in end meanwhile: 1 of 2.",
+        "The API server refuses the pods: Pod is invalid. The pods that were admitted end meanwhile: 1 of 2.",
     ),
     (
         "no trainer in the image",
@@ -169,7 +169,7 @@ WHY: list[tuple[str, Case, str]] = [
     (
         "agent",
         lambda w: w.observed(agents={0: w.agent(phase="preparing", message="Tokenises 3 of 7 files.")}),
-        "The pods run and prepare model and data: Tokenises 3 of 7 files.",
+        "The pods are running and prepare model and data: Tokenises 3 of 7 files.",
     ),
     (
         "stuck",

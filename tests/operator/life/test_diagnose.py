@@ -58,7 +58,7 @@ EVIDENCE: list[tuple[str, dict[str, Any], str, bool, str]] = [
         "low on resource: memory.",
     ),
     ("preemption", {"disruption": "PreemptionByScheduler", "deleting": 1.0}, "Preempted", False, "higher priority"),
-    ("a drain", {"disruption": "EvictionByEvictionAPI", "deleting": 1.0}, "Drained", False, "as a drain does"),
+    ("a drain", {"disruption": "EvictionByEvictionAPI", "deleting": 1.0}, "Drained", False, "as by a drain"),
     ("a node that shuts down", {"disruption": "TerminationByKubelet", "phase": "Failed"}, "Drained", False, "shuts down"),
     ("an old node that shuts down", {"reason": "Terminated", "exit_code": 143, "phase": "Failed"}, "Drained", False, "Terminated"),
     (
@@ -68,7 +68,7 @@ EVIDENCE: list[tuple[str, dict[str, Any], str, bool, str]] = [
         False,
         "Preempting",
     ),
-    ("a queue that takes the pods back", {"disruption": "WorkloadEvictedDueToPreempted"}, "Preempted", False, "taken away"),
+    ("a queue that takes the pods back", {"disruption": "WorkloadEvictedDueToPreempted"}, "Preempted", False, "was disrupted"),
     ("a pod that somebody deleted", {"deleting": 1.0}, "PodDeleted", True, "was deleted"),
     (
         "a device that the kubelet cannot give",
@@ -114,7 +114,7 @@ def test_evidence_without_a_verdict_has_a_name_and_a_sentence(
     assert failure is not None
     assert (failure.reason, failure.charged) == (reason, charged)
     assert word in failure.message
-    assert failure.message.endswith(".") or "last words" in failure.message
+    assert failure.message.endswith(".") or "The last line of its log" in failure.message
     assert "\n" not in failure.message
 
 

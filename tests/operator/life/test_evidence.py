@@ -26,14 +26,14 @@ def test_the_sentence_is_that_of_the_objects_as_they_are_now(w: Any) -> None:
 
 def test_what_the_operator_knows_and_the_objects_do_not_is_its_word(w: Any) -> None:
     said = {"type": "Running", "status": "False", "reason": "GangOrder", "last_transition_time": "2027-01-15T07:59:00Z"}
-    status = w.status(phase="Queued", message="Waits for its turn.", attempt=None, observed_generation=3, conditions=[said])
+    status = w.status(phase="Queued", message="Waiting for its turn.", attempt=None, observed_generation=3, conditions=[said])
     state = state_of(w.nothing(job=w.job(status)))
-    assert (state.phase, state.reason, state.sentence) == ("Queued", "GangOrder", "Waits for its turn.")
+    assert (state.phase, state.reason, state.sentence) == ("Queued", "GangOrder", "Waiting for its turn.")
 
 
 def test_without_an_operator_nothing_begins_and_what_holds_up_pods_is_still_told(w: Any) -> None:
     idle = state_of(w.nothing(job=w.job(w.status(phase="Pending", attempt=None))), AWAY)
-    assert idle.sentence == f"{AWAY} What runs goes on; nothing new begins."
+    assert idle.sentence == f"{AWAY} Running pods continue; nothing new starts."
     held = state_of(waiting(w), AWAY)
     assert held.reason == "Unschedulable" and ("operator", AWAY) in rows(waiting(w), held, AWAY)
 
@@ -41,8 +41,8 @@ def test_without_an_operator_nothing_begins_and_what_holds_up_pods_is_still_told
 def test_a_manifest_that_no_operator_has_looked_at_says_so(w: Any) -> None:
     new = state_of(w.nothing(job=w.job(w.status(phase=None, attempt=None), created=w.now - 5)))
     old = state_of(w.nothing(job=w.job(w.status(phase=None, attempt=None))))
-    assert new.sentence == "The operator has not looked at it yet."
-    assert old.sentence.startswith("The operator has not looked at this manifest, which is 1h00m old: ")
+    assert new.sentence == "The operator has not processed the job yet."
+    assert old.sentence.startswith("The operator has not processed this manifest, which is 1h00m old: ")
 
 
 def test_the_evidence_names_the_first_failing_rank_and_where_it_was(w: Any) -> None:

@@ -79,7 +79,7 @@ def test_the_page_has_the_row_of_every_reason(reason: str) -> None:
     row = FAILURES[reason]
     assert counted == ("-" if not row.retryable else "yes" if row.charged else "no")
     assert avoided.startswith("yes" if row.suspect else "no")
-    assert again.startswith("ends the job at once" if not row.retryable else "ends the job" if row.repeats else "goes on")
+    assert again.startswith("ends the job at once" if not row.retryable else "ends the job" if row.repeats else "restarts")
 
 
 def test_the_page_has_no_reason_that_does_not_exist() -> None:

@@ -160,7 +160,7 @@ def test_a_restart_in_place_is_told_once_with_its_cause(w: Any) -> None:
     assert said_in_place(Gang(running)) == cause
     assert said_in_place(Gang(again(running))) is None
     silent = w.observed(agents={1: w.agent(restarts=3)})
-    assert said_in_place(Gang(silent)) == "The ranks were started again in their pods. It was the last of 3 restarts in place."
+    assert said_in_place(Gang(silent)) == "The ranks were restarted in their pods. It was the last of 3 restarts in place."
 
 
 def test_the_streak_ends_when_training_gets_further_than_ever(w: Any) -> None:

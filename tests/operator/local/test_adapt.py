@@ -46,7 +46,7 @@ def test_a_gpu_job_runs_as_cpu_processes_where_gpus_are_missing(make_job: Make, 
     asked = resolve(job)
     adapted = adapt(job, asked, nodes=None, gpus=1)
     config = resolve(adapted.job)
-    assert adapted.notes == ("This machine has 1 GPUs and the job asks for 8: the same layout runs as CPU processes.",)
+    assert adapted.notes == ("This machine has 1 GPUs and the job requests 8: the same layout runs as CPU processes.",)
     assert (asked.device, config.device) == ("cuda", "cpu")
     assert (degrees(config), config.mesh.stages, config.batch) == (degrees(asked), asked.mesh.stages, asked.batch)
 
@@ -76,7 +76,7 @@ def test_more_gpus_than_one_machine_can_play_are_refused_with_a_way_out(make_job
         resources={"nodes": 4, "gpusPerNode": 8, "gpu": "A100-40GB"},
         training={"globalBatchSize": 64, "sequenceLength": 64, "maxSteps": 10},
     )
-    with pytest.raises(PlanError, match=r"at most 16 ranks run as CPU processes\. Ask for less here: --set"):
+    with pytest.raises(PlanError, match=r"at most 16 ranks run as CPU processes\. Request less here: --set"):
         adapt(job, resolve(job), nodes=None, gpus=0)
 
 

@@ -61,14 +61,18 @@ def test_the_validation_loss_is_told_at_the_end(
 def test_an_agent_that_died_without_a_word_is_told_of(tmp_path: Path, make_job: Any, resolve: Any) -> None:
     outcome = Outcome(exit_code=143, verdict=None, last=Snapshot(time=300.0, nodes=()), notices=(), report=None)
     lines = closing_lines(Ready(resolve(make_job()), Workdir(tmp_path), ()), outcome)
-    assert lines[0] == "The agent ended with code 143 before it could say why."
+    assert lines[0] == "The agent ended with exit code 143 and no verdict. The end of its log:"
 
 
 @pytest.mark.parametrize(
     ("resume", "saved", "said"),
     [
-        ("latest", True, ["The same command goes on from there."]),
-        ("none", True, ["With --set spec.checkpoint.resume=latest the same command goes on from there; as it is, it does not."]),
+        ("latest", True, ["The same command resumes from there."]),
+        (
+            "none",
+            True,
+            ["With --set spec.checkpoint.resume=latest the same command resumes from there; without it, it starts from step 0."],
+        ),
         ("latest", False, []),
     ],
 )

@@ -25,5 +25,5 @@ def test_what_tunes_libraries_is_set_and_what_names_a_network_is_told() -> None:
     environment, notes = environment_here(parse_manifest(yaml.safe_dump(document)))
     assert environment == {"TORCH_LOGS": "+dynamo", "NCCL_DEBUG": "INFO"}
     (note,) = notes
-    assert note.endswith("spec.scheduling.env GLOO_SOCKET_IFNAME, NCCL_SOCKET_IFNAME.")
+    assert note.endswith("GLOO_SOCKET_IFNAME, NCCL_SOCKET_IFNAME.")
     assert environment_here(parse_manifest(JOB)) == ({}, ())

@@ -71,7 +71,7 @@ def test_a_run_is_saved_by_ctrl_c_and_goes_on_where_it_was(place: Path) -> None:
     said = finished(run)
     assert run.returncode == 75, said
     assert "Saving a checkpoint, then stopping." in said
-    assert "The same command goes on from there." in said
+    assert "The same command resumes from there." in said
     saved = steps(place)[-1]
 
     listed = json.loads(finished(llmtrain(place, "checkpoints", "verify", "-f", "job.yaml", "-o", "json")))

@@ -65,7 +65,7 @@ def test_the_panel_shows_all_that_a_user_waits_for() -> None:
     for part in (
         "demo: pretrain",
         "60 of 120 steps, 50%",
-        "30s to go",
+        "30s left",
         "4.000",
         "from 6.950",
         "2,048 tokens/s",

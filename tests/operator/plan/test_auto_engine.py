@@ -40,7 +40,7 @@ CASES: list[tuple[str, str, dict[str, Any], str, str]] = [
     ("70B, no table of names", "qwen2.5-72b", LAID_OUT | gpus(4) | {"training": {"compile": True}}, "native", "megatron is refused"),
     ("70B, no fast link", "llama-3-70b", LAID_OUT | gpus(16, 8, "H100-PCIe"), "native", "70.6B parameters on 128 GPUs"),
     ("shares the optimizer", "llama-3-8b", auto(zeroStage=1) | gpus(1, 8, "H200-141GB"), "deepspeed", "native is refused (spec.par"),
-    ("shares gradients too", "llama-3-8b", auto(zeroStage=2) | gpus(1), "deepspeed", "zeroStage is 2: the native engine shards by FSDP2"),
+    ("shares gradients too", "llama-3-8b", auto(zeroStage=2) | gpus(1), "deepspeed", "zeroStage is 2: engine native shards weights"),
     (
         "offload asked for",
         "llama-3-8b",

@@ -212,12 +212,12 @@ def test_dense_layers_that_peft_takes_for_experts_are_told_and_refused_by_name(j
     shape = shape_of(config | sizes | {"intermediate_size": 128, "head_dim": 16})
     given: dict[str, Any] = {"task": "sft", "model": {"source": "hf://a/b"}, "peft": {"targetModules": ["all-linear"]}}
     (line,) = (line for line in plan(job(**given), shape).advice if "stay frozen" in line)
-    assert line.startswith("Adapters sit on q_proj, k_proj, v_proj and o_proj;")
-    assert line.endswith(" So do the feed-forward matrices of its dense layers.")
-    with pytest.raises(PlanError, match=r"targetModules is gate_proj: the router and the experts of a mixture get no adapters"):
+    assert line.startswith("Adapters are on q_proj, k_proj, v_proj and o_proj;")
+    assert line.endswith(" The feed-forward matrices of the dense layers stay frozen too.")
+    with pytest.raises(PlanError, match=r"targetModules is gate_proj: adapters on MoE routers and experts are not supported"):
         plan(job(**given | {"peft": {"targetModules": ["gate_proj"]}}), shape)
 
 
 def test_adapters_on_experts_are_refused_by_what_has_adapters(planned: Planned) -> None:
-    with pytest.raises(PlanError, match=r"spec\.peft\.targetModules is w1, w3: the router and the experts of a mixture get no adapters"):
+    with pytest.raises(PlanError, match=r"spec\.peft\.targetModules is w1, w3: adapters on MoE routers and experts are not supported"):
         planned("mixtral-8x7b", task="sft", peft={"targetModules": ["w1", "w3"]})

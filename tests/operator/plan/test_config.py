@@ -92,12 +92,12 @@ def advised(found: Plan, words: str) -> bool:
 
 
 ADVICE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "a parameter make the best": ({}, {"training": {"maxSteps": 2_000_000}}),
-    "starts again from nothing": ({}, {"checkpoint": {"destination": "s3://bucket/job"}}),
+    "per parameter are compute-optimal": ({}, {"training": {"maxSteps": 2_000_000}}),
+    "restarts from step 0": ({}, {"checkpoint": {"destination": "s3://bucket/job"}}),
     "micro-batches for 8 stages": ({"parallelism": {"pipeline": 8}, "training": {"globalBatchSize": 8}}, {"parallelism": {"pipeline": 8}}),
-    "fp32 reaches": ({"training": {"precision": "fp32"}}, {}),
-    "is beyond the model's 8192": ({"training": {"sequenceLength": 16384}}, {"training": {"sequenceLength": 8192}}),
-    "lighter ones wait": (
+    "In fp32 H100-80GB reaches": ({"training": {"precision": "fp32"}}, {}),
+    "exceeds the model's 8192": ({"training": {"sequenceLength": 16384}}, {"training": {"sequenceLength": 8192}}),
+    "smaller stages wait": (
         {"parallelism": {"pipeline": 3}, "resources": {"nodes": 3, "gpusPerNode": 8, "gpu": "B200"}},
         {"parallelism": {"pipeline": 4}},
     ),

@@ -98,7 +98,7 @@ def test_auto_cuts_experts_where_replicas_share_nothing(planned: Planned) -> Non
 
 def test_experts_that_every_rank_gathers_are_worth_a_word(planned: Planned) -> None:
     whole, cut = (planned("mixtral-8x7b", resources=FOUR_NODES, parallelism={"expert": degree}) for degree in (1, 8))
-    assert any("gathers 8 experts a layer on every rank; expert: 8 leaves them" in line for line in whole.advice)
+    assert any("all-gathers 8 experts per layer on every rank; expert: 8 keeps experts" in line for line in whole.advice)
     assert not any("gathers" in line for line in cut.advice)
 
 

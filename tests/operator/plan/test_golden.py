@@ -83,7 +83,7 @@ def test_the_terms_of_the_json_add_up_to_the_peak() -> None:
 
 def test_a_large_grid_is_cut_and_says_so() -> None:
     text = table(example(("nodes: 4", "nodes: 32"), ("data: 2", "data: 16")))
-    assert "16 more nodes go on in the same way" in text
+    assert "16 more nodes continue the pattern" in text
 
 
 def test_one_device_has_no_grid() -> None:
@@ -98,4 +98,4 @@ def test_a_shape_that_is_not_known_is_said() -> None:
     job = parse_manifest(EXAMPLE.read_text())
     found = plan(job, None)
     assert found.fits and found.memory is None and plan_dict(found)["memory"] is None
-    assert "shape is not known before preparation" in table(found)
+    assert "shape is unknown before preparation" in table(found)

@@ -29,7 +29,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("gemma-2b", {}, "spec.model.config.model_type is gemma: no engine of this version trains models of this type"),
     ("qwen1.5-moe-a2.7b", {}, "its model_type is qwen2_moe"),
     ("llama-3-8b", {"training": {"compile": True}}, "spec.training.compile is true"),
-    ("llama-3-8b", {"model": {"attention": "flash"}}, "spec.model.attention is flash: engine megatron takes its kernel from"),
+    ("llama-3-8b", {"model": {"attention": "flash"}}, "spec.model.attention is flash: engine megatron uses the attention kernel"),
 ]
 
 
@@ -45,7 +45,7 @@ def test_the_rest_is_refused_in_the_plan(job: Callable[..., Any], name: str, sec
 
 def test_a_bias_in_attention_alone_is_refused(job: Callable[..., Any]) -> None:
     config = job("llama-3-8b").spec.model.config | {"attention_bias": True}
-    with pytest.raises(PlanError, match="Megatron gives a bias to all linear layers or to none"):
+    with pytest.raises(PlanError, match="Megatron has biases in all linear layers or in none"):
         plan(job("llama-3-8b", **MEGATRON, model={"config": config}), shape_of(config))
 
 
@@ -55,5 +55,5 @@ def test_a_mixture_with_dense_layers_and_experts_that_do_not_split_are_refused(j
     with pytest.raises(PlanError) as caught:
         plan(job("qwen3-30b-a3b", **MEGATRON, model={"config": config}), shape_of(config))
     said = " ".join(map(str, caught.value.problems))
-    assert "1 dense layers in a mixture" in said
-    assert "it must divide the width of an expert (769)" in said
+    assert "1 dense layers in an MoE model" in said
+    assert "it must divide the feed-forward width of an expert (769)" in said

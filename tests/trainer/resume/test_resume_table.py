@@ -54,12 +54,12 @@ class Table(Runs):
             case "`training.logEverySteps`, `checkpoint.every`, `output`":
                 saves = {"checkpoint": {"destination": "file:///nowhere", "every": {"steps": 3}}}
                 return [({}, {"training": {"logEverySteps": 7}}), ({}, saves), ({}, {"output": {"export": []}})]
-            case "where the same model or data lies":
+            case "the location of the same model or data":
                 copy = self.root / "files" / "copy.jsonl"
                 copy.write_bytes((self.root / "files" / "text.jsonl").read_bytes())
                 models = [{"model": pretrained(self.root / name, 1)} for name in ("here", "there")]
                 return [({}, {"dataset": [{"source": f"file://{copy}"}]}), (models[0], models[1])]
-            case "`training.maxSteps` with a constant rate":
+            case "`training.maxSteps` with a constant learning rate":
                 return [(constant, {"training": constant["training"] | {"maxSteps": 20}})]
             case "`training.globalBatchSize`":
                 return [({}, {"training": {"globalBatchSize": 4}})]
@@ -84,7 +84,7 @@ class Table(Runs):
                 epochs = {"maxSteps": None, "epochs": 2}
                 longer = ({"training": epochs}, {"training": epochs | {"epochs": 3}})
                 return [({}, {"training": {"schedule": {"warmupSteps": 5}}}), ({}, {"training": {"maxSteps": 20}}), longer]
-            case "`training.maxSteps` or `training.epochs`, so that training ends where the checkpoint stands":
+            case "`training.maxSteps` or `training.epochs`, so that training ends at the step of the checkpoint":
                 epochs = {"training": {"maxSteps": None, "epochs": 2}}
                 return [({}, {"training": {"maxSteps": 3}}), (epochs, {"training": {"maxSteps": None, "epochs": 0.01}})]
             case "the weights at the same `model.source`, of a run without adapters":
@@ -94,11 +94,11 @@ class Table(Runs):
                 keys |= {"rope_theta": 5e5, "rms_norm_eps": 1e-3, "vocab_size": 600}
                 shapes = [({}, {"model": {"config": SHAPE | {key: value}}}) for key, value in keys.items()]
                 return [*shapes, ({}, {"tokenizer": {"train": {"algorithm": "bpe", "vocabSize": 280}}}), ({}, {"task": "sft"})]
-            case "`peft`: begun, left out, `peft.method`, `peft.rank`, `peft.alpha`, `peft.targetModules`":
+            case "`peft`: added, removed, `peft.method`, `peft.rank`, `peft.alpha`, `peft.targetModules`":
                 others = {"method": "rslora"}, {"rank": 4}, {"alpha": 32}, {"targetModules": ["q_proj"]}
                 changed = [({"peft": LORA}, {"peft": LORA | other}) for other in others]
                 return [({}, {"peft": LORA}), ({"peft": LORA}, {"peft": None}), *changed]
-            case "the base weights below adapters, by a digest of them":
+            case "the base weights below adapters, by their digest":
                 there = {"model": pretrained(self.root / "other", 2), "peft": LORA}
                 drawn = ({"peft": LORA}, {"training": {"seed": 3}})
                 return [({"model": {"source": f"file://{self.root / 'changing'}"}, "peft": LORA}, {}), ({"peft": LORA}, there), drawn]
@@ -129,13 +129,13 @@ def test_each_row_of_the_page_does_what_it_says(table: Table, row: str) -> None:
             pretrained(table.root / "changing", 2)
         config = table.config(**now)
         found = table.go_on(manifest, config)
-        said = "refused" if found.refused else "told" if found.told else "goes"
+        said = "refused" if found.refused else "notice" if found.told else "resumes"
         assert said == promised, f"{now}: {found.refused or found.told}"
         assert len(set(found.told)) == len(found.told) and " no sequence is skipped" not in " ".join(found.told[1:])
 
 
 def test_each_field_with_a_rule_stands_in_a_row_of_its_kind() -> None:
-    promised = {"exactly": "goes on exactly", "told": "told", "data": "told", "refused": "refused"}
+    promised = {"exactly": "resumes exactly", "told": "notice", "data": "notice", "refused": "refused"}
     for rule in RULES:
         section = rule.field if not rule.field.startswith("training.optimizer") else "training.optimizer"
         rows = [follows for row, follows in _rows().items() if f"`{section}`" in row]

@@ -1,4 +1,4 @@
-"""Manifest -> frozen types, one file a section. Defaults live here and in llmtrain_trainer.config, nowhere else."""
+"""The manifest as frozen types, one file per section. Defaults are here and in llmtrain_trainer.config, nowhere else."""
 
 from llmtrain_operator.api.job.parallelism import Parallelism
 from llmtrain_operator.api.job.resilience import Resilience, Restarts

@@ -1,7 +1,7 @@
-"""What Kubernetes takes as a name, a label, a resource, an image or a quantity.
+"""What Kubernetes accepts as a name, a label, a resource, an image or a quantity.
 
-The rules are those of the API server's own validation (apimachinery's util/validation) and, for images, of the reference that container
-runtimes read: what breaks them would be refused when pods are created, long after the job was admitted.
+The rules are those of the API server's own validation (apimachinery's util/validation) and, for images, the reference grammar of container
+runtimes. A value that breaks them would be refused when pods are created, long after the job was admitted.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ QueueName = Annotated[str, Field(pattern=rf"^{SUBDOMAIN}$", max_length=63, examp
 """A queue's name becomes the value of a label, which has 63 characters."""
 
 LabelKey = Annotated[str, Field(pattern=rf"^({SUBDOMAIN}/)?{QUALIFIED}$", max_length=317, examples=["topology.kubernetes.io/zone"])]
-"""A name of at most 63 letters, digits, dashes, underscores and dots, with a domain and a slash before it or without."""
+"""A name of at most 63 letters, digits, dashes, underscores and dots; a domain and a slash may precede it."""
 
 LabelValue = Annotated[str, Field(pattern=rf"^({QUALIFIED})?$", max_length=63, examples=["NVIDIA-H100-80GB-HBM3"])]
-"""At most 63 letters, digits, dashes, underscores and dots, a letter or digit at both ends; or nothing."""
+"""At most 63 letters, digits, dashes, underscores and dots, with a letter or digit at both ends; may be empty."""
 
 AnnotationValue = Annotated[str, Field(max_length=8192)]
 
 ResourceName = Annotated[str, Field(pattern=rf"^{SUBDOMAIN}/{QUALIFIED}$", max_length=253, examples=["nvidia.com/gpu", "rdma/hca"])]
-"""domain/resource, as a device plugin offers it."""
+"""domain/resource, the name under which a device plugin offers a resource."""
 
 DeviceName = Annotated[str, Field(pattern=rf"^({SUBDOMAIN}/)?{QUALIFIED}$", max_length=253, examples=["rdma/hca"])]
-"""The same, before it is asked for its domain: see rules.py."""
+"""A ResourceName, or one without a domain; manifest/rules.py refuses the latter and names the likely domain."""
 
 _HOST = r"([A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?(\.[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)*|\[[0-9a-fA-F:]+\])(:[0-9]+)?"
 _PART = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
@@ -45,14 +45,14 @@ Image = Annotated[
         examples=["registry.example/team/trainer:1.2"],
     ),
 ]
-"""host/path:tag or host/path@digest; the path in small letters."""
+"""host/path:tag or host/path@digest; the path is lower case."""
 
 _ABOVE_ZERO = r"([0-9]*[1-9][0-9]*(\.[0-9]+)?|[0-9]+\.[0-9]*[1-9][0-9]*)"
 _CORES, _BYTES = rf"^{_ABOVE_ZERO}(m|k)?$", rf"^{_ABOVE_ZERO}(k|Ki|M|Mi|G|Gi|T|Ti)?$"
 
 
 def _as_text(value: object) -> object:
-    """`cpu: 16` is how everybody writes it."""
+    """An integer as text, because most manifests write `cpu: 16`."""
     return str(value) if type(value) is int else value
 
 
@@ -70,7 +70,7 @@ Bytes = Annotated[
     BeforeValidator(_as_text),
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": _BYTES, "examples": ["512Mi", "64Gi"]}]}),
 ]
-"""A Kubernetes quantity of bytes above zero, such as 512Mi or 64Gi. Kubernetes takes 500m too, which is half a byte and never meant."""
+"""A Kubernetes quantity of bytes above zero, such as 512Mi or 64Gi. Kubernetes also accepts 500m, half a byte: always a mistake."""
 
 PageSize = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,3}(Ki|Mi|Gi)$", max_length=8, examples=["2Mi", "1Gi"])]
 

@@ -1,4 +1,4 @@
-"""How the model is cut over the devices."""
+"""How the model is split over the devices."""
 
 from __future__ import annotations
 
@@ -13,41 +13,45 @@ Degree = Annotated[int, Field(ge=1, le=4096)]
 
 
 class Parallelism(Strict):
-    """Degrees multiply to the number of devices: pipeline x data x context x tensor. The data degree is what is left."""
+    """The degrees multiply to the number of devices: pipeline x data x context x tensor. The data degree follows from the others."""
 
     engine: EngineName | Literal["auto"] = DEFAULT_ENGINE
-    """What runs the steps. native: PyTorch's own parallelism, every layout, the default for causal language models. auto: picked from
-    the model, the GPUs and what else is asked for, with the reason in the plan."""
+    """What runs the training steps. native: PyTorch's own parallelism, supports every layout, the default for causal language models.
+    auto: chosen from the model, the GPUs and the other fields; the plan gives the reason."""
 
     auto: bool = False
-    """Choose the degrees, the micro-batch and recomputation from the model and the hardware. Degrees given beside it are kept."""
+    """Choose the degrees, the micro-batch size and recomputation from the model and the hardware. Degrees that are set are kept."""
 
     tensor: Degree | None = None
-    """Tensor parallel degree: each matrix over this many devices of one node. Divides the attention heads and the key-value heads."""
+    """Tensor parallel degree: each matrix is split over this many devices of one node. Must divide the attention heads and the key-value
+    heads."""
 
     pipeline: Degree | None = None
-    """Pipeline parallel degree: the layers in this many stages."""
+    """Pipeline parallel degree: the layers are split into this many stages."""
 
     context: Degree | None = None
-    """Context parallel degree: each sequence over this many devices. Divides the sequence, and with tensor the attention heads."""
+    """Context parallel degree: each sequence is split over this many devices. Must divide the sequence length; context x tensor must divide
+    the attention heads."""
 
     expert: Degree | None = None
-    """Expert parallel degree: the experts of a mixture over this many devices, taken from data x context. Divides both."""
+    """Expert parallel degree: the experts of an MoE layer are distributed over this many ranks of data x context. Must divide the number of
+    experts and data x context."""
 
     data: Degree | None = None
-    """Data parallel degree. Derived when left out; when given it must agree with the devices."""
+    """Data parallel degree. Default: derived from the devices and the other degrees, with which a given value must agree."""
 
     virtual_stages: Annotated[int, Field(ge=1, le=64)] = 1
-    """Pipeline stages a device holds; above 1 needs schedule interleaved."""
+    """Pipeline stages per device; above 1 needs schedule interleaved."""
 
     schedule: Literal["gpipe", "1f1b", "interleaved"] | None = None
     """Pipeline schedule. Default: 1f1b, or interleaved with virtualStages above 1."""
 
     zero_stage: Annotated[int, Field(ge=0, le=3)] | None = None
-    """What the data-parallel ranks share out: 0 nothing, 1 optimizer, 2 gradients too, 3 weights too. native shards by FSDP2: 3 or 0."""
+    """What is sharded across data-parallel ranks: 0 nothing, 1 the optimizer state, 2 also the gradients, 3 also the weights. Engine native
+    shards with FSDP2 and takes 3 or 0."""
 
     offload: Offload | None = None
-    """What engine deepspeed keeps off the device."""
+    """What engine deepspeed keeps in host memory."""
 
     deepspeed: dict[str, Any] | None = None
-    """More keys for the DeepSpeed configuration, with engine deepspeed. A key that says what another field says is refused."""
+    """Further keys of the DeepSpeed configuration, for engine deepspeed. A key that a field of the manifest already sets is refused."""

@@ -19,20 +19,20 @@ from llmtrain_trainer.config import Name, Strict
 
 
 class Topology(Strict):
-    """Keep the gang close: a node label whose value the pods share."""
+    """Keep the pods of a gang close together: a node label whose value they share."""
 
     required: LabelKey | None = None
-    """All pods in one domain of this label, or the gang waits."""
+    """Node label. All pods run in one domain of it; the gang waits until one has room."""
 
     preferred: LabelKey | None = None
-    """One domain of this label if there is room."""
+    """Node label. All pods run in one domain of it if one has room."""
 
 
 class Toleration(Strict):
-    """A taint that the pods accept, as in a pod."""
+    """A taint that the pods tolerate, as in a pod's spec."""
 
     key: LabelKey | None = None
-    """Taint key; left out it matches every key, with operator Exists."""
+    """Taint key. Without it, and with operator Exists, every key matches."""
 
     operator: Literal["Exists", "Equal"] = "Equal"
     """How key and value are compared."""
@@ -41,20 +41,20 @@ class Toleration(Strict):
     """Taint value, for operator Equal."""
 
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-    """Taint effect; left out it matches all effects."""
+    """Taint effect. Default: all effects match."""
 
     toleration_seconds: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = None
-    """How long the pods stay once such a taint is there, with effect NoExecute. Left out: for ever."""
+    """How long the pods stay after such a taint was added, with effect NoExecute. Default: for ever."""
 
 
 class Scheduling(Strict):
     """Queue, gang, placement."""
 
     queue: QueueName | None = None
-    """Queue of Kueue or Volcano; without one the job is not queued."""
+    """Queue of Kueue or Volcano. Without it the job is not queued."""
 
     gang: Literal["auto", "none", "kueue", "volcano", "coscheduling"] = "auto"
-    """Who admits all pods or none. auto: whatever the cluster has, else the operator's own order."""
+    """What admits all pods of a gang or none. auto: the gang scheduler that the cluster has, else the operator's own order."""
 
     topology: Topology | None = None
     """How close together the pods must be."""
@@ -66,7 +66,7 @@ class Scheduling(Strict):
     """Labels that a node must have."""
 
     tolerations: Annotated[tuple[Toleration, ...], Field(max_length=64)] = ()
-    """Taints the pods accept."""
+    """Taints that the pods tolerate."""
 
     service_account_name: Name | None = None
     """ServiceAccount of the pods, for cloud identities. Its token is not mounted."""
@@ -75,16 +75,16 @@ class Scheduling(Strict):
     """RuntimeClass of the pods, such as nvidia."""
 
     labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=32)] = {}
-    """Labels of the pods for what the cluster does by them, such as azure.workload.identity/use. Those of Kubernetes and of queues are not
-    a job's."""
+    """Labels of the pods that other parts of the cluster react to, such as azure.workload.identity/use. A job cannot set labels of
+    Kubernetes or of queues."""
 
     annotations: Annotated[dict[LabelKey, AnnotationValue], Field(max_length=32)] = {}
-    """Annotations of the pods for what the cluster does by them, such as k8s.v1.cni.cncf.io/networks for a second network. Those of
-    Kubernetes and of queues are not a job's."""
+    """Annotations of the pods that other parts of the cluster react to, such as k8s.v1.cni.cncf.io/networks for a second network. A job
+    cannot set annotations of Kubernetes or of queues."""
 
     env: Annotated[dict[VariableName, VariableValue], Field(max_length=64)] = {}
-    """Variables of the trainer that name the network and tune libraries: NCCL_*, GLOO_*, UCX_*, FI_* and the like. The administrator sets
-    others for all jobs, and credentials come from checkpoint.secretName."""
+    """Environment variables of the trainer that configure the network and tune libraries: NCCL_*, GLOO_*, UCX_*, FI_* and similar. The
+    administrator sets other variables for all jobs; credentials come from checkpoint.secretName."""
 
     image: Image | None = None
     """Trainer image. Default: the operator's."""

@@ -34,16 +34,16 @@ PLURAL = "llmtrainjobs"
 
 
 class Spec(Strict):
-    """What is wanted."""
+    """What to train, on which data and devices."""
 
     task: Task = DEFAULT_TASK
     """What the model learns from the data."""
 
     model: Annotated[Model, Field(examples=[{"source": "hf://owner/name"}])]
-    """The network: existing weights from a source, or a shape with random weights."""
+    """The model: existing weights from a source, or random weights in the shape of an inline config."""
 
     tokenizer: Tokenizer | None = None
-    """How text becomes tokens. Default: the tokenizer beside the model's weights."""
+    """How text becomes tokens. Default: the tokenizer stored with the model's weights."""
 
     dataset: Annotated[tuple[Dataset, ...], Field(min_length=1, max_length=256)]
     """Training data, mixed by weight."""
@@ -52,7 +52,7 @@ class Spec(Strict):
     """Adapters instead of full training."""
 
     parallelism: Parallelism = Parallelism()
-    """How the model is cut over the devices; {auto: true} chooses."""
+    """How the model is split over the devices; {auto: true} chooses."""
 
     training: Annotated[Training, Field(examples=[{"globalBatchSize": 64, "sequenceLength": 2048, "maxSteps": 1000}])]
     """Batch, length, precision, optimizer, schedule."""
@@ -61,22 +61,22 @@ class Spec(Strict):
     """Loss on held-out data."""
 
     checkpoint: Checkpoint | None = None
-    """Where training is kept. Without it a failure starts again from nothing, and the plan says so."""
+    """Where checkpoints are stored. Without it a failed job restarts from step 0, and the plan says so."""
 
     resources: Resources = Resources()
-    """Nodes, devices and what a pod asks for."""
+    """Nodes, devices and the resources that a pod requests."""
 
     scheduling: Scheduling = Scheduling()
-    """Queue, gang and placement of the pods, and the image they run."""
+    """Queue, gang and placement of the pods, and their image."""
 
     resilience: Resilience = Resilience()
-    """What happens when ranks die or hang, the loss is not a number or a node is bad."""
+    """What happens when ranks die or hang, the loss is NaN or a node is bad."""
 
     output: Output = Output()
-    """What is written when training is complete: exports and a report."""
+    """What is written after training: exports and a report."""
 
     suspend: bool = False
-    """true saves a checkpoint, stops and frees the devices; false goes on from there."""
+    """true saves a checkpoint, stops the job and frees its devices; false resumes from that checkpoint."""
 
     managed_by: (
         Annotated[str, Field(pattern=r"^[a-z0-9.-]+/[A-Za-z0-9/._-]+$", max_length=63, examples=["kueue.x-k8s.io/multikueue"])] | None
@@ -84,19 +84,19 @@ class Spec(Strict):
     """Another controller that runs this job, such as kueue.x-k8s.io/multikueue. Immutable."""
 
     active_deadline_seconds: PositiveInt | None = None
-    """The job fails when it was active for this long. As of a Job of Kubernetes, waiting for nodes and restarts count, and suspending the
-    job starts the count anew. Waiting in a queue, or for another job's destination, does not count."""
+    """The job fails after it was active for this long. As in a Kubernetes Job, time waiting for nodes and restarting counts, and suspending
+    resets the count. Time in a queue, or waiting for another job to release the destination, does not count."""
 
     startup_deadline_seconds: PositiveInt | None = None
-    """An attempt fails when its first step does not come within this time of its pods all having their nodes. Where the operator cannot
-    hear the pods' agents, this is not judged."""
+    """An attempt fails if its first step is not done within this time after all its pods were scheduled. Not enforced while the operator
+    cannot reach the agents in the pods."""
 
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = None
-    """The job is deleted this long after it finished. Default: kept."""
+    """The job is deleted this long after it finished. Default: it is kept."""
 
 
 class Metadata(Strict):
-    """The part of metadata that this project reads; the rest is Kubernetes' and is left alone."""
+    """The part of metadata that llmtrain reads; Kubernetes owns the rest."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -120,7 +120,7 @@ class LLMTrainJob(Strict):
     """Name and namespace of the job."""
 
     spec: Spec
-    """What is wanted."""
+    """What to train, on which data and devices."""
 
     status: Status | None = None
-    """What the operator saw last. It is written by the operator alone; in a manifest it is not read."""
+    """The state that the operator observed last. Only the operator writes it; it is ignored in a manifest."""

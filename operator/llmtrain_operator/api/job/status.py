@@ -1,7 +1,7 @@
-"""The shape of .status: what `kubectl get ltj` shows and other controllers wait for. The operator alone writes it, once a reconcile.
+"""The schema of .status, which `kubectl get ltj` shows and other controllers wait for. Only the operator writes it, once per reconcile.
 
-Every field is optional, because a job has no status before it is first seen. Shares are 0 to 1, rounded to three places by the writer,
-since kubectl prints numbers as they are.
+Every field is optional, because a new job has no status. Ratios are between 0 and 1; the writer rounds them to three places, since kubectl
+prints numbers as they are.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ Count = Annotated[int, Field(ge=0, le=10**18)]
 
 
 class Condition(Strict):
-    """One condition, as Kubernetes defines it. Ready=False is never said while training: whoever waits for it would wait for days."""
+    """One condition, as Kubernetes defines it. A training job never has Ready=False: tools that wait for Ready would wait for days."""
 
     type: Annotated[str, Field(min_length=1, max_length=316)]
-    """What is said, in CamelCase, such as Complete."""
+    """Type of the condition in CamelCase, such as Complete."""
 
     status: Literal["True", "False", "Unknown"]
-    """Whether it holds now."""
+    """Whether the condition holds now."""
 
     reason: Annotated[str, Field(max_length=1024)] = ""
     """Why, in one CamelCase word that a program can match."""
@@ -40,51 +40,51 @@ class Condition(Strict):
     """When `status` last changed."""
 
     observed_generation: Count | None = None
-    """metadata.generation that this was concluded from."""
+    """metadata.generation of the manifest that the condition describes."""
 
 
 class PlanSummary(Strict):
-    """The layout and what is expected of it, in numbers that fit a table."""
+    """The layout, its estimated memory and its estimated speed."""
 
     engine: Short | None = None
-    """What runs the steps; resolved where the manifest says auto."""
+    """Engine that runs the steps; the chosen one where the manifest says auto."""
 
     engine_reason: Short | None = None
-    """Why auto picked it; absent where the manifest names the engine."""
+    """Why auto chose this engine; absent where the manifest names the engine."""
 
     layout: Short | None = None
     """Degrees above 1 in rank order, such as pp4 dp2 tp4."""
 
     nodes: Count | None = None
-    """Pods of a gang, one a node."""
+    """Pods of a gang, one per node."""
 
     gpus: Count | None = None
     """GPUs of a gang; 0 on CPU processes."""
 
     accumulation: Count | None = None
-    """Micro-batches a step, per replica."""
+    """Micro-batches per step and replica."""
 
     parameters: Count | None = None
-    """Weights of the model."""
+    """Number of parameters of the model."""
 
     memory_bytes_per_rank: Count | None = None
-    """Expected peak of the fullest rank."""
+    """Estimated peak memory of the rank that needs most."""
 
     tokens_per_second: float | None = None
-    """Expected speed, all devices together."""
+    """Estimated speed of all devices together."""
 
     model: Short | None = None
-    """The model's source, or its type where the shape is given inline."""
+    """The model's source, or its model_type where the config is inline."""
 
     advice: Annotated[tuple[Short, ...], Field(max_length=64)] = ()
-    """What the plan would do otherwise, or changed, one sentence each."""
+    """What the plan recommends or has changed, one sentence each."""
 
 
 Measures = Annotated[dict[Annotated[str, Field(max_length=64)], float], Field(max_length=32)]
 
 
 class TrainingProgress(Strict):
-    """How far training is and how fast it goes."""
+    """How far training has got, and its speed."""
 
     step: Count | None = None
     """Optimizer steps done."""
@@ -93,16 +93,16 @@ class TrainingProgress(Strict):
     """Step at which training is complete."""
 
     percent: Annotated[int, Field(ge=0, le=100)] | None = None
-    """step of targetSteps, rounded down, so that 100 means complete."""
+    """step as a percentage of targetSteps, rounded down, so that 100 means complete."""
 
     consumed_tokens: Count | None = None
-    """Tokens seen since the start of training."""
+    """Tokens trained on since step 0."""
 
     loss: float | None = None
-    """Loss of the newest step in nats; absent where it is not a number."""
+    """Loss of the newest step in nats; absent if it is NaN."""
 
     validation_loss: float | None = None
-    """Loss of the newest evaluation, nats."""
+    """Loss of the newest evaluation in nats."""
 
     metrics: Measures | None = None
     """What the task measures besides the loss, in the newest step; absent where it measures nothing."""
@@ -111,13 +111,13 @@ class TrainingProgress(Strict):
     """The same, in the newest evaluation."""
 
     tokens_per_second: float | None = None
-    """Speed of the newest steps, all devices together."""
+    """Speed over the newest steps, all devices together."""
 
     tokens_per_second_per_gpu: float | None = None
-    """The same for one device."""
+    """Speed over the newest steps, per device."""
 
     mfu: float | None = None
-    """Model FLOP utilisation, 0 to 1; absent where the device's peak is unknown."""
+    """Model FLOPs utilization, 0 to 1; absent where the device's peak is unknown."""
 
     eta: Annotated[str, Field(max_length=32)] | None = None
     """Time left at the newest speed, such as 3h12m."""
@@ -127,13 +127,13 @@ class TrainingProgress(Strict):
 
 
 class CheckpointSummary(Strict):
-    """The newest checkpoint that was committed and verified: what a restart would lose is newer than this."""
+    """The newest checkpoint that was committed and verified. A restart loses at most the steps after it."""
 
     name: Short
     """Name under the destination."""
 
     step: Count
-    """Optimizer steps it holds."""
+    """Optimizer steps done when it was saved."""
 
     uri: Annotated[str, Field(max_length=2048)]
     """Full address of its prefix."""
@@ -146,17 +146,17 @@ class CheckpointSummary(Strict):
 
 
 class RecentRestarts(Strict):
-    """Charged restarts that happened close together, so that a long history stays short."""
+    """Counted restarts that happened close together, kept as one entry so that the history stays short."""
 
     time: Time
-    """When the first of them was."""
+    """Time of the first of them."""
 
     count: Count
-    """How many there were."""
+    """Number of restarts."""
 
 
 class RestartCounts(Strict):
-    """What was started again, and what of it counts."""
+    """Restarts so far, and which of them count against the budget."""
 
     total: Count = 0
     """All restarts of this job, in place and of whole gangs."""
@@ -168,19 +168,20 @@ class RestartCounts(Strict):
     """Restarts that count against resilience.restarts.max now."""
 
     preemptions: Count = 0
-    """Times the gang was taken away by suspend, preemption or drain; never counted against the budget."""
+    """Times the gang ended by suspend, preemption or drain; these never count against the budget."""
 
     streak: Count = 0
-    """Failures since training last got further than before; the wait before the next start grows with it."""
+    """Failures since training last passed its furthest step; the backoff before the next attempt grows with it."""
 
     interruptions: Count = 0
-    """Restarts in a row that are not counted against the budget, of gangs that did not last ten minutes; the wait grows with it too."""
+    """Consecutive restarts that do not count against the budget, of gangs that lasted less than ten minutes; the backoff grows with it
+    too."""
 
     attempt_in_place: Count = 0
-    """Restarts in place that were counted of the current attempt."""
+    """Counted restarts in place of the current attempt."""
 
     recent: Annotated[tuple[RecentRestarts, ...], Field(max_length=64)] = ()
-    """The restarts that count now, by time."""
+    """The restarts within the window, by time."""
 
 
 class PodCounts(Strict):
@@ -190,7 +191,7 @@ class PodCounts(Strict):
     """Pods of a whole gang."""
 
     created: Count = 0
-    """Most pods of this attempt that were seen at once; below `wanted`, the gang is still being created."""
+    """The highest number of pods of this attempt seen at once; below `wanted`, the gang is still being created."""
 
     scheduled: Count = 0
     """Pods that have a node."""
@@ -199,14 +200,14 @@ class PodCounts(Strict):
     """Pods whose container runs."""
 
     succeeded: Count = 0
-    """Pods that ended in order."""
+    """Pods that ended with exit code 0."""
 
     failed: Count = 0
-    """Pods that ended otherwise."""
+    """Pods that ended with another exit code."""
 
 
 class Failure(Strict):
-    """The last thing that broke, whether or not the job went on."""
+    """The last failure, whether or not the job continued."""
 
     reason: Short
     """Class of the failure in one CamelCase word, such as RankFailed, OutOfMemory, Hang or NodeLost."""
@@ -230,23 +231,23 @@ class Failure(Strict):
     """Newest step that was done."""
 
     time: Time | None = None
-    """When it was seen."""
+    """When the failure was observed."""
 
 
 class Goodput(Strict):
-    """Where the time went. The parts add up to `total_seconds`."""
+    """How the job's time was spent. The parts sum to `total_seconds`."""
 
     ratio: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Share of the time in steps whose result was kept."""
+    """Share of the time spent in steps whose result was kept."""
 
     total_seconds: float = 0.0
-    """Time since the job was first seen, suspended time left out."""
+    """Time since the job was first observed, without suspended time."""
 
     suspended_seconds: float = 0.0
-    """Time in which nothing was wanted of it."""
+    """Time in which the job was suspended."""
 
     active_seconds: Annotated[float, Field(ge=0)] | None = None
-    """What activeDeadlineSeconds counts."""
+    """The time that counts against activeDeadlineSeconds."""
 
     by_cause: Annotated[dict[Annotated[str, Field(max_length=64)], float], Field(max_length=32)] = {}
     """Seconds by cause: productive, queued, starting, checkpoint, recompute, restart, hung."""
@@ -255,57 +256,58 @@ class Goodput(Strict):
     """GPU-hours held, over all attempts."""
 
     gpu_hours_by_cause: Annotated[dict[Annotated[str, Field(max_length=64)], float], Field(max_length=32)] = {}
-    """The same by cause."""
+    """GPU-hours held, by cause."""
 
     high_water_step: Count | None = None
-    """Furthest step that any attempt reached: a step up to it that is done again is recomputed."""
+    """Furthest step that any attempt reached. Steps up to it that are done again count as recompute."""
 
     accounted_until: Time | None = None
-    """The end of the time that is accounted for."""
+    """The end of the accounted time."""
 
 
 class Artifact(Strict):
-    """Something the job made that outlives it."""
+    """A result of the job that is kept after it: an export, the report."""
 
     kind: Literal["full", "adapter", "merged", "report", "tokenizer"]
-    """What it is."""
+    """Kind of the artifact."""
 
     uri: Annotated[str, Field(max_length=2048)]
-    """Where it is."""
+    """Location of the artifact."""
 
     digest: Short | None = None
-    """sha256 of its manifest, where it has one."""
+    """sha256 of its manifest, if it has one."""
 
 
 class Status(Strict):
-    """What the operator saw last."""
+    """The state that the operator observed last."""
 
     observed_generation: Count | None = None
-    """metadata.generation that this status was concluded from."""
+    """metadata.generation of the manifest that this status describes."""
 
     phase: Phase | None = None
-    """Where the job is in its life. Complete and Failed are final."""
+    """Phase of the job. Complete and Failed are final."""
 
     message: Text | None = None
-    """One sentence on what happens now."""
+    """One sentence on what the job does now."""
 
     conditions: Annotated[
         tuple[Condition, ...],
         Field(max_length=16, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),
     ] = ()
-    """Planned, Queued, Running, Restarting, Suspended, Complete, Failed; Stalled for tools that know no job: refused or failed."""
+    """Planned, Queued, Running, Restarting, Suspended, Complete, Failed; also Stalled (refused or failed), for generic tools such as
+    kstatus."""
 
     attempt: Count | None = None
-    """Number of the newest gang. It fences what an older gang still writes."""
+    """Number of the newest attempt. It fences writes of older attempts."""
 
     ended_attempt: Count | None = None
-    """Newest gang that is over: its pods are stopped, and none of them is created again."""
+    """Newest attempt that is over: its pods are stopped, and none of them is created again."""
 
     pods: PodCounts | None = None
-    """Pods of the newest gang."""
+    """Pods of the newest attempt."""
 
     start_time: Time | None = None
-    """When the first gang was created."""
+    """When the first attempt was created."""
 
     completion_time: Time | None = None
     """When the job became Complete or Failed."""
@@ -314,25 +316,25 @@ class Status(Strict):
     """The layout in use."""
 
     progress: TrainingProgress | None = None
-    """How far training is."""
+    """How far training has got."""
 
     checkpoint: CheckpointSummary | None = None
     """Newest verified checkpoint."""
 
     restarts: RestartCounts | None = None
-    """What was started again."""
+    """Restarts so far."""
 
     failure: Failure | None = None
-    """The last thing that broke."""
+    """The last failure."""
 
     goodput: Goodput | None = None
-    """Where the time went."""
+    """How the job's time was spent."""
 
     avoided_nodes: Annotated[tuple[Short, ...], Field(max_length=256)] = ()
-    """Nodes that failed this job and are kept away from."""
+    """Nodes that failed this job; no pod of it is scheduled on them."""
 
     notices: Annotated[tuple[Short, ...], Field(max_length=64)] = ()
-    """What the agents of the newest attempt dropped, cut, changed or guessed, one sentence each."""
+    """What the agents of the newest attempt dropped, truncated, changed or guessed, one sentence each."""
 
     artifacts: Annotated[tuple[Artifact, ...], Field(max_length=32)] = ()
     """Exports, adapters, reports."""

@@ -1,1 +1,1 @@
-"""Commands that speak to a cluster, with the rights of the person who runs them."""
+"""Commands that talk to a cluster, with the rights of the person who runs them."""

@@ -1,4 +1,4 @@
-"""From -n, --context and --kubeconfig to a cluster. Every command on a cluster is an async function of an `Access`, by `on_cluster`."""
+"""From -n, --context and --kubeconfig to a cluster. `on_cluster` turns an async function of an `Access` into a command."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ INSTALL = (
     "(docs/operations/install.md)"
 )
 MANAGER = "llmtrain-cli"
-"""Field manager of what people write by these commands."""
+"""Field manager of the writes of these commands."""
 
 JobArgument = Annotated[str, typer.Argument(help="Name of the job.", metavar="JOB")]
-NamespaceOption = Annotated[str | None, typer.Option("--namespace", "-n", help="Namespace. Default: that of the context.")]
+NamespaceOption = Annotated[str | None, typer.Option("--namespace", "-n", help="Namespace. Default: the context's.")]
 ContextOption = Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig. Default: the current one.")]
 KubeconfigOption = Annotated[
     str | None, typer.Option("--kubeconfig", help="Kubeconfig file. Default: KUBECONFIG, then ~/.kube/config.", metavar="FILE")
@@ -45,21 +45,21 @@ class Access:
     server: str
     namespace: str
     given: bool
-    """Whether the namespace was asked for by -n."""
+    """Whether -n named the namespace."""
 
     @property
     def here(self) -> str:
-        """What a command that is proposed next needs to reach the same namespace."""
+        """The option that a suggested command needs for the same namespace; empty if it needs none."""
         return f" -n {self.namespace}" if self.given else ""
 
     def lenient(self) -> Client:
-        """A client for which what the person may not read is not there."""
+        """A client that treats objects that the person may not read as missing."""
         from llmtrain_operator.access.inspect_job import LenientClient
 
         return LenientClient(self.http, self.server)
 
     async def job(self, name: str) -> Object:
-        """The job as the API server has it. Raises ClusterError with the nearest name where there is none, UsageError for no name."""
+        """The job as the API server has it. Raises ClusterError, with the nearest name, if there is none."""
         from llmtrain_operator.access.jobs import job_path
 
         found = await self.client.get(job_path(self.namespace, name))
@@ -76,13 +76,17 @@ class Access:
         names = [job["metadata"]["name"] for job in await list_jobs(self.client, self.namespace)]
         nearest = get_close_matches(name, names, n=1)
         hint = (
-            f"Did you mean {nearest[0]}?" if nearest else f"It has: {', '.join(names[:5])}." if names else "It has none; -n names another."
+            f"Did you mean {nearest[0]}?"
+            if nearest
+            else f"It has: {', '.join(names[:5])}."
+            if names
+            else "It has no jobs; use -n for another namespace."
         )
         raise ClusterError(f"There is no job {name} in namespace {self.namespace}. {hint}")
 
 
 def on_cluster(command: Callable[..., Awaitable[int | None]]) -> Callable[..., None]:
-    """The command with -n, --context and --kubeconfig added; what it returns is the exit code."""
+    """The command with -n, --context and --kubeconfig added; its result is the exit code."""
 
     @functools.wraps(command)
     def run(*, namespace: str | None, context: str | None, kubeconfig: str | None, **given: Any) -> None:
@@ -112,20 +116,20 @@ def on_cluster(command: Callable[..., Awaitable[int | None]]) -> Callable[..., N
 
 
 def checked_name(what: str, name: str, longest: int = 253) -> str:
-    """A name that becomes part of a path. Raises UsageError for what is none."""
+    """The name, if it is valid as part of a path. Raises UsageError otherwise."""
     from llmtrain_operator.api.job.kubernetes import SUBDOMAIN
     from llmtrain_operator.manifest.suggestions import shown
 
     if len(name) > longest or not re.fullmatch(SUBDOMAIN, name):
         raise UsageError(
-            f"{what} is {shown(name)}: it must be a name of small letters, digits, dashes and dots. `llmtrain get` lists the jobs."
+            f"{what} is {shown(name)}: it must be a name of lower-case letters, digits, dashes and dots. `llmtrain get` lists the jobs."
         )
     return name
 
 
 @asynccontextmanager
 async def access(namespace: str | None, context: str | None, kubeconfig: str | None) -> AsyncIterator[Access]:
-    """An open way to the cluster. What goes wrong on it is raised as ClusterError, one sentence."""
+    """An open connection to the cluster. Errors of the API server are raised as ClusterError with one sentence."""
     from llmtrain_operator.access.credential_plugin import PluginError
     from llmtrain_operator.access.kubeconfig import KubeconfigError, read_login
     from llmtrain_operator.access.login_session import open_session
@@ -150,7 +154,7 @@ async def access(namespace: str | None, context: str | None, kubeconfig: str | N
 
 
 def refused(error: Exception, where: str) -> ClusterError:
-    """An ApiError as one sentence that says what to do."""
+    """An ApiError as a ClusterError whose sentence says what to do."""
     from llmtrain_operator.cli.refusal import INVALID, UNREACHABLE
     from llmtrain_operator.kube.api.client import ApiError
 
@@ -159,12 +163,12 @@ def refused(error: Exception, where: str) -> ClusterError:
     unknown_kind = "could not find the requested resource" in said or said.startswith("404 page not found")
     silence = re.sub(r"^[A-Z]+ \S+: | ssl:\S+", "", said)  # without the request, and how aiohttp set up TLS
     sentences = {
-        0: f"No cluster answers at {where}: {silence}. Is it up, and is this the right --context?",
+        0: f"No cluster answers at {where}: {silence}. Check that it is up and that --context is right.",
         401: f"The cluster of {where} does not accept these credentials. Log in again, or choose another --context.",
-        403: f"You may not do that: {said}. Ask for a role that allows it, or choose another namespace with -n.",
-        409: f"Somebody else changed it meanwhile: {said}. Try again.",
+        403: f"You are not allowed to do this: {said}. Ask for a role that allows it, or choose another namespace with -n.",
+        409: f"The object was changed meanwhile: {said}. Try again.",
         429: f"The cluster of {where} is too busy: {said}. Try again.",
     }
     if error.code == 404 and unknown_kind:
-        return ClusterError(f"The cluster of {where} does not know LLMTrainJob. The operator is installed by: {INSTALL}")
-    return ClusterError(sentences.get(error.code, f"The cluster refuses it: {said}."), UNREACHABLE if error.code == 0 else INVALID)
+        return ClusterError(f"The cluster of {where} does not know LLMTrainJob. Install the operator: {INSTALL}")
+    return ClusterError(sentences.get(error.code, f"The cluster refuses the request: {said}."), UNREACHABLE if error.code == 0 else INVALID)

@@ -1,7 +1,7 @@
-"""`llmtrain checkpoints list|verify`: what there is in a job's store, and whether it is whole.
+"""`llmtrain checkpoints list|verify`: the checkpoints in a job's store, and whether they are intact.
 
-The job is named by its manifest, by its store, or by its name on a cluster. The store is read from here, with the credentials of this
-environment; where that does not work, what the job's status knows of its newest checkpoint is shown.
+The job is given by its manifest, by its store, or by its name on a cluster. The store is read from this machine, with the credentials of
+the environment; if that fails, the last checkpoint recorded in the job's status is shown.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class _OrList(TyperGroup):
     """`checkpoints JOB` is `checkpoints list JOB`."""
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # typer brings a click of its own, whose types have no public name
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # typer bundles its own click, whose types have no public name
         return super().resolve_command(ctx, args if args[0] in self.commands else ["list", *args])
 
 
@@ -52,7 +52,7 @@ def list_checkpoints(
 ) -> None:
     """List a job's checkpoints.
 
-    Newest first; those that were never committed are shown as such.
+    Newest first; uncommitted ones are marked.
     """
     uri, known = _place(job, file, destination, (namespace, context, kubeconfig))
     _show(_read("list", uri, known), output)
@@ -70,7 +70,7 @@ def verify_checkpoints(
 ) -> None:
     """Verify a job's checkpoints.
 
-    Reads every committed one and compares its digests; the exit code is 1 if one is not whole.
+    Reads every committed one and compares its digests; the exit code is 1 if one is damaged.
     """
     uri, _ = _place(job, file, destination, (namespace, context, kubeconfig))
     rows = _read("verify", uri, None)
@@ -80,17 +80,17 @@ def verify_checkpoints(
 
 
 def _read(verb: str, uri: str, known: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """The rows of a store; where it cannot be read from here, the one that is `known`, with a note. Raises TrainerError, ClusterError."""
+    """The rows of a store; if it cannot be read from here, the `known` one with a note. Raises TrainerError, ClusterError."""
     from llmtrain_operator.local.trainer import TrainerError, checkpoints
 
     try:
         if known is not None and not uri.startswith("s3://"):
-            raise ClusterError(f"{uri} is reached from inside the cluster only.")
+            raise ClusterError(f"{uri} can be reached from inside the cluster only.")
         return checkpoints(verb, uri)
     except (TrainerError, ClusterError) as error:
         if not known:
             raise
-        say(f"{error} Shown is what the job's status knows.", err=True)
+        say(f"{error} Showing the last checkpoint recorded in the job's status.", err=True)
         return [known]
 
 
@@ -106,16 +106,16 @@ def _show(rows: list[dict[str, Any]], output: str) -> None:
 def _place(
     job: str | None, file: str | None, destination: str | None, cluster: tuple[str | None, str | None, str | None]
 ) -> tuple[str, dict[str, Any] | None]:
-    """The store, and for a job on a cluster the newest checkpoint that its status knows, empty where it knows none."""
+    """The store, and for a job on a cluster the newest checkpoint in its status, {} if it has none."""
     if [job, file, destination].count(None) != 2:
-        raise UsageError("Name the job, or give its manifest with -f, or the store with --destination: one of the three.")
+        raise UsageError("Give exactly one of these: the name of the job, its manifest with -f, or the store with --destination.")
     if job is not None:
         return asyncio.run(_of_job(job, *cluster))
     if destination is not None:
         return typed_uri(destination), None
     manifest = load_manifest(file or "")
     if manifest.spec.checkpoint is None:
-        raise UsageError(f"{manifest.metadata.name} keeps no checkpoints: spec.checkpoint is missing.")
+        raise UsageError(f"{manifest.metadata.name} keeps no checkpoints: spec.checkpoint is not set.")
     return manifest.spec.checkpoint.destination, None
 
 
@@ -125,12 +125,12 @@ async def _of_job(name: str, namespace: str | None, context: str | None, kubecon
         found = await cluster.job(name)
     checkpoint = found["spec"].get("checkpoint")
     if not checkpoint:
-        raise UsageError(f"{name} keeps no checkpoints: spec.checkpoint is missing.")
+        raise UsageError(f"{name} keeps no checkpoints: spec.checkpoint is not set.")
     return checkpoint["destination"], _known((found.get("status") or {}).get("checkpoint"))
 
 
 def _known(summary: dict[str, Any] | None) -> dict[str, Any]:
-    """A status' checkpoint as a row."""
+    """The checkpoint of a status as a row."""
     from llmtrain_operator.life.times import seconds_of
 
     if not summary:

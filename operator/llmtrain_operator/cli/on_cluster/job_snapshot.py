@@ -1,4 +1,4 @@
-"""A job on a cluster as the Snapshots that the live view draws. Pure: objects, answers and the time come in."""
+"""A job on a cluster as the Snapshots that the live view draws. Pure: objects, answers and the time are arguments."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from llmtrain_trainer.config.tasks import DEFAULT_TASK
 
 
 def title(job: dict[str, Any]) -> str:
-    """llama3-8b: sft with native, pp2 dp2 tp4, 16 GPUs on 2 nodes"""
+    """The title of a job: `llama3-8b: sft with native, pp2 dp2 tp4, 16 GPUs on 2 nodes`."""
     name, task = job["metadata"]["name"], (job.get("spec") or {}).get("task", DEFAULT_TASK)
     plan = status_of(job.get("status") or {}).plan
     if plan is None:
@@ -27,13 +27,13 @@ def title(job: dict[str, Any]) -> str:
 
 @dataclass(slots=True)
 class Story:
-    """What was shown of a job so far: rows add up, and news are told once."""
+    """What was shown of a job so far: rows are collected, and each event is shown once."""
 
     _rows: dict[int, Progress] = field(default_factory=dict)
     _before: Status | None = None
 
     def go_on(self, job: dict[str, Any], leader: NodeStatus | None, now: float) -> Snapshot:
-        """The next snapshot. `leader` is the answer of node 0's agent, where it can be reached."""
+        """The next snapshot. `leader` is the answer of node 0's agent, if it can be reached."""
         status = status_of(job.get("status") or {})
         row = (leader.progress if leader else None) or row_of(status.progress)
         if row is not None:
@@ -51,7 +51,7 @@ class Story:
 
 
 def row_of(progress: TrainingProgress | None) -> Progress | None:
-    """A row of the trainer from what the status keeps of it; a step's time follows from its tokens and their speed."""
+    """A row of metrics from the status; the time of a step follows from its tokens and the speed."""
     if progress is None or not progress.step or not progress.target_steps:
         return None
     speed, tokens = progress.tokens_per_second or 0.0, (progress.consumed_tokens or 0) / progress.step
@@ -74,7 +74,7 @@ def row_of(progress: TrainingProgress | None) -> Progress | None:
 
 
 def _news(before: Status | None, now: Status) -> list[Happening]:
-    """What is worth a line: a new state, a restart, a checkpoint."""
+    """Events since the previous status: a new state, a restart, a notice, a checkpoint."""
     found = []
     if _state(now) != (_state(before) if before else ""):
         found.append(Happening(0, "state", _state(now)))
@@ -89,13 +89,13 @@ def _news(before: Status | None, now: Status) -> list[Happening]:
 
 def _state(status: Status) -> str:
     if status.phase is None:
-        return "No operator has looked at it yet."
+        return "No operator has processed it yet."
     attempt = f" (attempt {status.attempt})" if (status.attempt or 0) > 1 else ""
     return f"{status.phase}{attempt}: {status.message or ''}".rstrip(": ")
 
 
 def _checkpoint(leader: NodeStatus | None, status: Status) -> CheckpointStatus | None:
-    """The newer of the two words."""
+    """The newer checkpoint of the two reports."""
     told = leader.checkpoint if leader else None
     kept = status.checkpoint
     if kept is None or (told is not None and told.step >= kept.step):

@@ -1,4 +1,4 @@
-"""Jobs as the lines of a table, for `llmtrain get`. Pure: the time comes in. Plain columns, so that other programs can read them."""
+"""Jobs as the lines of a table, for `llmtrain get`. Pure: the time is an argument. Plain columns, so that other programs can read them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WIDE = ("ATTEMPT", "LAYOUT", "NODES", "GPUS", "MESSAGE")
 
 
 def table(jobs: Iterable[dict[str, Any]], now: float, *, wide: bool = False, namespaces: bool = False) -> list[str]:
-    """The head, then one line a job."""
+    """The header, then one line per job."""
     left_out = {*(() if wide else WIDE), *(() if namespaces else ("NAMESPACE",))}
     rows = [cells(job, now) for job in jobs]
     columns = [name for name in _HEAD if name not in left_out]
@@ -23,7 +23,7 @@ def table(jobs: Iterable[dict[str, Any]], now: float, *, wide: bool = False, nam
 
 
 def cells(job: dict[str, Any], now: float) -> dict[str, str]:
-    """What stands in each column of one job."""
+    """The text of each column for one job."""
     meta, status = job["metadata"], status_of(job.get("status") or {})
     plan = status.plan
     return {
@@ -51,7 +51,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def age(time: str | None, now: float) -> str:
-    """How long ago; a dash where it never was."""
+    """How long ago; a dash if there is no time."""
     since = seconds_of(time)
     return NONE if since is None else span(now - since)
 

@@ -1,4 +1,4 @@
-"""`llmtrain get`: the jobs of a cluster as a table, or as the API server has them."""
+"""`llmtrain get`: the jobs of a cluster as a table, or as the API server returns them."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ Jobs = list[dict[str, Any]]
 @on_cluster
 async def get(
     cluster: Access,
-    job: Annotated[str | None, typer.Argument(help="Name of one job. Default: all of the namespace.", metavar="[JOB]")] = None,
+    job: Annotated[str | None, typer.Argument(help="Name of one job. Default: all jobs of the namespace.", metavar="[JOB]")] = None,
     output: Annotated[Literal["table", "wide", "json", "yaml", "name"], typer.Option("--output", "-o", help="How to print it.")] = "table",
     all_namespaces: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Show the jobs of every namespace.")] = False,
     selector: Annotated[str | None, typer.Option("--selector", "-l", help="Show jobs with these labels only, such as team=a.")] = None,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on, and print each job anew when its line changes.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep watching, and print a job again when it changes.")] = False,
 ) -> None:
     """List jobs.
 
-    Phase, steps, loss, speed, goodput, restarts, age of the last checkpoint.
+    Shows phase, steps, loss, speed, goodput, restarts, age of the last checkpoint.
     """
     if job is not None and (all_namespaces or selector):
-        raise UsageError("A job is named by itself: leave out -A and -l, or leave out its name.")
+        raise UsageError("A job's name cannot be combined with -A or -l: leave out the options, or leave out the name.")
     if watch and output not in ("table", "wide"):
         raise UsageError(f"-w prints lines: leave out -o {output}, or use -o wide.")
     jobs = await _look(cluster, job, all_namespaces, selector)
@@ -68,7 +68,7 @@ def _nothing(cluster: Access, everywhere: bool) -> str:
 
 
 def _whole(jobs: Jobs, output: str, *, single: bool) -> str:
-    """As kubectl prints them: one object, or a List of them; without the field managers, which tell people nothing."""
+    """As kubectl prints them: one object, or a List of them; without managedFields."""
     for job in jobs:
         job["metadata"].pop("managedFields", None)
     if output == "name":

@@ -1,4 +1,4 @@
-"""`llmtrain suspend`, `resume` and `delete`: what is wanted of a job is changed; the operator does the rest."""
+"""`llmtrain suspend`, `resume` and `delete`: they change the job object; the operator does the rest."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from llmtrain_operator.cli.say import say
 
 SECONDS_BETWEEN_LOOKS = 1.0
 
-WaitOption = Annotated[bool, typer.Option("--wait", help="Return when it is done.")]
-WithinOption = Annotated[float, typer.Option("--timeout", help="Seconds to wait; 0 waits for ever.", min=0)]
+WaitOption = Annotated[bool, typer.Option("--wait", help="Wait until it is done.")]
+WithinOption = Annotated[float, typer.Option("--timeout", help="Seconds to wait; 0 waits without limit.", min=0)]
 
 
 @on_cluster
 async def suspend(cluster: Access, job: JobArgument, wait: WaitOption = False, within: WithinOption = 0) -> int | None:
     """Suspend a job.
 
-    Its pods save a checkpoint and end; the devices are free. Exit codes with --wait: 0 it is suspended, 5 not in time.
+    Its pods save a checkpoint and end, which frees the devices. Exit codes with --wait: 0 it is suspended, 5 not in time.
     """
     found = await _want(cluster, await _changeable(cluster, job, suspend=True), suspend=True)
     if not wait:
-        done = "is suspended already" if _is(found, "Suspended") else "saves and stops"
-        say(f"{job} {done}. `llmtrain resume {job}{cluster.here}` goes on from there.")
+        done = "is already suspended" if _is(found, "Suspended") else "saves a checkpoint and stops"
+        say(f"{job} {done}. `llmtrain resume {job}{cluster.here}` resumes it from there.")
         return None
     until = _Deadline(within)
     while not _is(found := await cluster.job(job), "Suspended"):
@@ -35,7 +35,7 @@ async def suspend(cluster: Access, job: JobArgument, wait: WaitOption = False, w
             say(f"{job} is {phase}: it ended before it was suspended.")
             return None
         if not await until.next_look():
-            say(f"{job} is not suspended yet: {_status(found).get('message') or 'the operator has not said anything.'}", err=True)
+            say(f"{job} is not suspended yet: {_status(found).get('message') or 'the operator has not reported a status.'}", err=True)
             return NOT_ENDED
     step = (_status(found).get("checkpoint") or {}).get("step")
     say(f"{job} is suspended; {f'step {step} is saved' if step is not None else 'no checkpoint is saved'}.")
@@ -46,22 +46,22 @@ async def suspend(cluster: Access, job: JobArgument, wait: WaitOption = False, w
 async def resume(cluster: Access, job: JobArgument) -> None:
     """Resume a suspended job.
 
-    It goes on from its last verified checkpoint.
+    Training resumes from the last verified checkpoint.
     """
     before = await _changeable(cluster, job, suspend=False)
     if not before["spec"].get("suspend"):
-        say(f"{job} is not suspended: it is {_status(before).get('phase') or 'not seen by an operator yet'}.")
+        say(f"{job} is not suspended: it is {_status(before).get('phase') or 'not processed by an operator yet'}.")
         return
     found = await _want(cluster, before, suspend=False)
     step = (_status(found).get("checkpoint") or {}).get("step")
-    say(f"{job} goes on {f'after step {step}' if step is not None else 'from the start: it has no checkpoint'}.")
+    say(f"{job} resumes {f'from step {step}' if step is not None else 'from step 0: it has no checkpoint'}.")
 
 
 @on_cluster
 async def delete(cluster: Access, job: JobArgument, wait: WaitOption = False, within: WithinOption = 0) -> int | None:
     """Delete a job.
 
-    Its pods save and end; its checkpoints and exports stay where they are.
+    Its pods save a checkpoint and end; its checkpoints and exports are kept.
     """
     from llmtrain_operator.access.jobs import job_path, pods_of
     from llmtrain_operator.kube.api.client import path_to
@@ -78,13 +78,13 @@ async def delete(cluster: Access, job: JobArgument, wait: WaitOption = False, wi
         if (left is None or left["metadata"]["uid"] != uid) and not owned:
             break
         if not await until.next_look():
-            say(f"{len(owned)} of its pods still run.", err=True)
+            say(f"{len(owned)} of its pods are still running.", err=True)
             return NOT_ENDED
     return None
 
 
 async def _changeable(cluster: Access, name: str, *, suspend: bool) -> dict[str, Any]:
-    """The job. Raises ClusterError where it has ended."""
+    """The job. Raises ClusterError if it has ended."""
     found = await cluster.job(name)
     if phase := _final(found):
         raise ClusterError(f"{name} is {phase}, and that is final: it cannot be {'suspended' if suspend else 'resumed'}.")
@@ -101,18 +101,18 @@ async def _want(cluster: Access, job: dict[str, Any], *, suspend: bool) -> dict[
 
 
 def _remains(job: dict[str, Any]) -> str:
-    """What outlives it."""
+    """One sentence on what is kept after the job."""
     destination = ((job.get("spec") or {}).get("checkpoint") or {}).get("destination")
     if destination is None:
-        return "It kept no checkpoints, so nothing of it remains."
+        return "It had no checkpoint destination, so nothing of it remains."
     step = (_status(job).get("checkpoint") or {}).get("step")
-    saves = _status(job).get("phase") in ("Starting", "Running", "Restarting", "Suspending")  # one more than its status knows
+    saves = _status(job).get("phase") in ("Starting", "Running", "Restarting", "Suspending")  # one more than in its status
     newest = f", the newest of step {step}," if step is not None and not saves else ""
-    return f"Its checkpoints{newest} stay at {destination}: llmtrain checkpoints list --destination {destination}"
+    return f"Its checkpoints{newest} are kept at {destination}: llmtrain checkpoints list --destination {destination}"
 
 
 def _is(job: dict[str, Any], phase: str) -> bool:
-    """Whether the operator says so of the manifest as it is now."""
+    """Whether the operator reports the phase for the current manifest."""
     status = _status(job)
     return status.get("phase") == phase and status.get("observedGeneration") == job["metadata"]["generation"]
 
@@ -127,13 +127,13 @@ def _status(job: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Deadline:
-    """Time between looks, until it is up."""
+    """A time limit for polling."""
 
     def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds if seconds else float("inf")
 
     async def next_look(self) -> bool:
-        """Wait a moment; False where the time is up."""
+        """Wait until the next poll; False if the time is up."""
         if time.monotonic() >= self._end:
             return False
         await asyncio.sleep(SECONDS_BETWEEN_LOOKS)

@@ -1,4 +1,4 @@
-"""`llmtrain submit` and `llmtrain render`: a manifest on its way to a cluster, after its plan."""
+"""`llmtrain submit` and `llmtrain render`: plan a manifest, then send it to a cluster or print its objects."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def render(
     attempt: Annotated[int, typer.Option(help="Number of the attempt.", min=1)] = 1,
     image: Annotated[
         str | None,
-        typer.Option(help="Trainer image of a job that names none. Default: the one of this version.", envvar="LLMTRAIN_TRAINER_IMAGE"),
+        typer.Option(help="Trainer image of a job that names none. Default: the image of this version.", envvar="LLMTRAIN_TRAINER_IMAGE"),
     ] = None,
     gang: Annotated[
-        Literal["auto", "kueue", "volcano", "coscheduling", "none"], typer.Option(help="Who admits the gang, where the manifest says auto.")
+        Literal["auto", "kueue", "volcano", "coscheduling", "none"], typer.Option(help="Gang scheduler, if the manifest says auto.")
     ] = "auto",
     settings: SetOption = None,
 ) -> None:
     """Print what the operator would create.
 
-    The objects of one attempt as YAML; nothing is sent anywhere.
+    Prints the objects of one attempt as YAML; nothing is sent to a cluster.
     """
     import secrets
 
@@ -63,13 +63,15 @@ async def submit(
     file: ManifestOption,
     settings: SetOption = None,
     dry_run: Annotated[
-        DryRun | None, typer.Option(help="client: plan only. server: let the API server judge it too, and keep nothing.")
+        DryRun | None, typer.Option(help="client: plan only. server: also validate on the API server, without storing anything.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Submit it although the plan refuses it here; the cluster judges again.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Submit it even if the local plan refuses it; the cluster still validates it.")
+    ] = False,
 ) -> None:
     """Submit a job to a cluster.
 
-    It is planned first. A job of that name is changed to what the manifest says. Exit codes: 2 it is refused, 3 it does not fit.
+    It is planned first. An existing job with that name is updated. Exit codes: 2 it is refused, 3 it does not fit.
     """
     job, tree = load_for_cluster(file, settings)
     manifest = _placed(tree, cluster)
@@ -87,7 +89,7 @@ async def submit(
 
 
 def _placed(tree: Any, cluster: Access) -> dict[str, Any]:
-    """The manifest with its namespace: the manifest's own, which -n may not contradict, else that of -n or of the context."""
+    """The manifest with a namespace: its own, which -n may not contradict, else the one of -n or of the context."""
     written = tree["metadata"].get("namespace")
     if written and cluster.given and written != cluster.namespace:
         raise UsageError(f"metadata.namespace is {written} and -n is {cluster.namespace}: leave one of them out.")
@@ -95,7 +97,7 @@ def _placed(tree: Any, cluster: Access) -> dict[str, Any]:
 
 
 def _plan(job: LLMTrainJob, force: bool) -> str:
-    """One line on the plan. Raises PlanError, ClusterError, unless forced."""
+    """One line on the plan. Without `force`, raises PlanError or ClusterError if it is refused or does not fit."""
     from llmtrain_operator.manifest.problem import PlanError
     from llmtrain_operator.plan.feasible import feasible
     from llmtrain_operator.sources import read_shape
@@ -113,7 +115,7 @@ def _plan(job: LLMTrainJob, force: bool) -> str:
 
 
 def _line(made: Plan) -> str:
-    """pp2 dp2 tp2 with native on 2 nodes, 16 GPUs; 39.1 GiB a rank; about 41,000 tokens/s."""
+    """The plan as `pp2 dp2 tp2 with native on 2 nodes, 16 GPUs; 39.1 GiB per rank; about 41,000 tokens/s.`"""
     from llmtrain_operator.formats import size
     from llmtrain_operator.life.status import plan_summary
 
@@ -121,20 +123,22 @@ def _line(made: Plan) -> str:
     devices = f"{short.gpus} GPUs" if short.gpus else f"{made.mesh.world_size} CPU processes"
     parts = [f"{short.layout} with {short.engine} on {short.nodes} {'node' if short.nodes == 1 else 'nodes'}, {devices}"]
     if short.memory_bytes_per_rank:
-        parts.append(f"{size(short.memory_bytes_per_rank)} a rank")
+        parts.append(f"{size(short.memory_bytes_per_rank)} per rank")
     if short.tokens_per_second:
         parts.append(f"about {short.tokens_per_second:,.0f} tokens/s")
     return "; ".join(parts) + "."
 
 
 async def _before(cluster: Access, namespace: str, name: str) -> dict[str, Any] | None:
-    """The job of that name. Raises ClusterError where it has ended: its state is final."""
+    """The job of that name, if there is one. Raises ClusterError if it has ended: its state is final."""
     from llmtrain_operator.access.jobs import job_path
 
     found = await cluster.client.get(job_path(namespace, name))
     phase = ((found or {}).get("status") or {}).get("phase")
     if phase in ("Complete", "Failed"):
-        raise ClusterError(f"{name} is {phase} already, and that is final. `llmtrain delete {name}` it, or choose another metadata.name.")
+        raise ClusterError(
+            f"{name} is already {phase}, and that is final. Delete it with `llmtrain delete {name}`, or choose another metadata.name."
+        )
     return found
 
 

@@ -1,7 +1,7 @@
-"""`llmtrain watch`: the live view of local runs for a job on a cluster. It ends with the job, and its exit code says how the job ended.
+"""`llmtrain watch`: the live view of local runs, for a job on a cluster. It ends with the job; the exit code tells how the job ended.
 
-What is shown comes from the job's status, and from the agent of node 0 where the API server lets the person through to it: the status is
-written every 15 seconds, the agent knows each step.
+The data comes from the job's status, and from the agent of node 0 if the API server lets the person reach it. The status is written every
+15 seconds; the agent reports each step.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_OF_QUIET = 5.0
-"""An agent that did not answer is left alone for so long: where the network drops what is sent to it, each question costs seconds."""
+"""Seconds until an agent that did not answer is asked again: if the network drops packets, each request costs seconds."""
 
 TROUBLE = (0, 429, 500, 502, 503, 504)
-"""Codes of an API server that has no time now."""
+"""Codes of an API server that is overloaded or away; 0 is no answer."""
 
 
 @on_cluster
@@ -54,7 +54,7 @@ async def watch(
             if (phase := _phase(found)) in ("Complete", "Failed"):
                 break
             if time.monotonic() >= end:
-                view.say(f"{job} is still {phase or 'not seen by an operator'}; the time is up.")
+                view.say(f"{job} is still {phase or 'not processed by an operator'}; the time is up.")
                 return NOT_ENDED
             await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
             newer = await _next(cluster, found, view)
@@ -68,7 +68,7 @@ async def watch(
 
 
 async def _next(cluster: Access, before: Object, view: View) -> Object | None:
-    """The job as it is now; None where it is gone. An API server that does not answer is asked again: training goes on without it."""
+    """The job as it is now; None if it is gone. If the API server does not answer, retry: training continues without it."""
     from llmtrain_operator.kube.api.client import ApiError, path_to
 
     told = False
@@ -80,13 +80,13 @@ async def _next(cluster: Access, before: Object, view: View) -> Object | None:
             if error.code not in TROUBLE:
                 raise
             if not told:
-                view.say(f"The API server does not answer ({error.message}); asking again.")
+                view.say(f"The API server does not answer ({error.message}); retrying.")
             told = True
         await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
 
 
 async def _leader(cluster: Access, job: Object) -> NodeStatus | None:
-    """What the agent of node 0 says; None where it cannot be reached, which is no error."""
+    """The status of node 0's agent; None if it cannot be reached, which is not an error."""
     from llmtrain_operator.access.inspect_job import ask_leader
 
     attempt = (job.get("status") or {}).get("attempt")
@@ -101,7 +101,7 @@ def _phase(job: Object) -> str | None:
 
 
 def _closing(job: Object, here: str) -> list[str]:
-    """Last words: what is left, and where to look when it failed."""
+    """The closing lines: checkpoint, artifacts, notices; and where to look if it failed."""
     name, status = job["metadata"]["name"], job.get("status") or {}
     lines = []
     if checkpoint := status.get("checkpoint"):

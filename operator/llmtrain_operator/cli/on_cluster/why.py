@@ -1,4 +1,4 @@
-"""`llmtrain why`: one sentence on the state of a job, then the evidence. It reads the objects itself: it needs no operator at work."""
+"""`llmtrain why`: one sentence on the state of a job, then the evidence. It reads the objects itself and needs no running operator."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 MOST_EVENTS = 8
 LONGEST = 300
-"""Characters of an event or of what a pod says."""
+"""Characters of an event or of a pod's message."""
 
 
 @on_cluster
 async def why(cluster: Access, job: JobArgument) -> None:
     """Say why a job is not running.
 
-    One sentence, what to do, then the evidence: failures, pods, queue, events.
+    Prints one sentence, what to do, then the evidence: failures, pods, queue, events.
     """
     from llmtrain_operator.access.inspect_job import testify
 
@@ -33,7 +33,7 @@ async def why(cluster: Access, job: JobArgument) -> None:
 
 
 def report(seen: Testimony, now: float) -> list[str]:
-    """All lines."""
+    """All lines of the answer."""
     from llmtrain_operator.cli.on_cluster.job_table import aligned
     from llmtrain_operator.life.explain import pods, rows, state_of
 
@@ -50,7 +50,7 @@ def report(seen: Testimony, now: float) -> list[str]:
 
 
 def short(text: str) -> str:
-    """On one line, and not too long."""
+    """The text on one line, truncated to LONGEST characters."""
     line = " ".join(text.split())
     return line if len(line) <= LONGEST else line[: LONGEST - 3] + "..."
 

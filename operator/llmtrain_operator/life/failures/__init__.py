@@ -1,1 +1,1 @@
-"""What ended an attempt: the failure, the rules that find it, and what a person can do about it. Pure."""
+"""What ended an attempt: the failure, the rules that diagnose it, and the remedy. Pure."""

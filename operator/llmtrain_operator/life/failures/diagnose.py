@@ -1,7 +1,7 @@
-"""Evidence -> Failure: what ended an attempt, which pod was first, and whether starting again may help.
+"""Evidence -> Failure: what ended an attempt, which pod failed first, and whether a restart may help.
 
-Each rule looks at one pod and its node; the first rule that speaks wins for that pod. Over the pods the first failure by time wins, where
-a pod that only lost its peers gives way to one that says why, and a pod that is merely missing to both.
+Each rule looks at one pod and its node; the first rule that returns a failure decides for that pod. Among the pods the earliest failure
+wins, but causes come before consequences: a pod that lost its peers or is merely missing yields to one that names a cause.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ RULES: tuple[Rule, ...] = (
 
 
 def diagnose(evidence: Iterable[Evidence], missing: Iterable[str], now: float) -> Failure | None:
-    """The first failure of an attempt, or None. `missing`: names of pods that were there and are gone."""
+    """The first failure of an attempt, or None. `missing`: names of pods that existed and are gone."""
     found = [failure for each in evidence if (failure := of_pod(each))]
     found += [_gone(name, now) for name in missing]
     return min(found, key=lambda failure: (failure.weight, failure.time, failure.pod or ""), default=None)
 
 
 def of_pod(evidence: Evidence) -> Failure | None:
-    """What the first rule that speaks says of this pod; None where nothing is wrong with it."""
+    """The failure of this pod by the first rule that applies; None if the pod has not failed."""
     if evidence.pod.exit_code == ExitCode.DONE or (evidence.pod.phase == "Succeeded" and evidence.pod.exit_code is None):
         return None
     return next((failure for rule in RULES if (failure := rule(evidence))), None)
@@ -50,7 +50,7 @@ def _gone(name: str, now: float) -> Failure:
 
 
 def same_again(failure: Failure, step: int | None, before: Recorded | None) -> bool:
-    """Whether this is the failure of the attempt before, and training got no further in between. `step`: newest step done."""
+    """Whether the previous attempt failed in the same way, and training got no further since. `step`: newest step done."""
     if before is None or not failure.repeats or failure.reason != before.reason:
         return False
     no_further = (step or 0) <= (before.step or 0)
@@ -58,6 +58,6 @@ def same_again(failure: Failure, step: int | None, before: Recorded | None) -> b
 
 
 def _essence(message: str, node: str | None) -> str:
-    """The message without what differs from one attempt to the next: names of pods and nodes, numbers."""
+    """The message without the parts that differ between attempts: names of pods and nodes, numbers."""
     text = message.replace(node, "it") if node else message
     return re.sub(r"[0-9]+", "#", re.sub(r"\S+-a[0-9]+-[0-9]+", "pod", text))

@@ -1,4 +1,4 @@
-"""Rules on pods that ended, or never began, by what their agents, containers and images say."""
+"""Rules for pods that ended or never started, by the words of their agents, containers and images."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from llmtrain_operator.life.times import span
 from llmtrain_trainer.config.failures import consequences, reason_of
 
 IMAGE_PATIENCE = 600.0
-"""Seconds after which an image that cannot be pulled frees the gang's other nodes."""
+"""Seconds after which an image that cannot be pulled ends the attempt, so that the gang's other nodes are free."""
 
 _PULL = ("ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError", "SignatureValidationFailed")
 _NEVER_PULLED = ("InvalidImageName", "ErrImageNeverPull")
 
 
 def said_it_itself(evidence: Evidence) -> Failure | None:
-    """The agent left a verdict. Where it was told to stop, who told it is the cause, as far as the pod says."""
+    """The agent left a verdict. If it was told to stop and the pod says by whom, that is the cause, and this rule does not apply."""
     verdict, pod = evidence.verdict, evidence.pod
     if verdict is None or pod.exit_code is None or pod.exit_code != verdict.exit_code:
         return None
@@ -46,7 +46,7 @@ def said_it_itself(evidence: Evidence) -> Failure | None:
 
 
 def out_of_memory(evidence: Evidence) -> Failure | None:
-    """The kernel's memory killer took the agent itself: with less beside it on another node it may have room."""
+    """The kernel's OOM killer ended the agent itself. On another node, with less running beside it, it may have room."""
     if evidence.pod.exit_reason != "OOMKilled":
         return None
     message = f"{evidence.where} used more memory than its limit and was killed."
@@ -54,23 +54,23 @@ def out_of_memory(evidence: Evidence) -> Failure | None:
 
 
 def never_began(evidence: Evidence) -> Failure | None:
-    """The runtime could not start the command, most often because the image is none of a trainer."""
+    """The runtime could not start the command, usually because the image does not contain the trainer."""
     if evidence.pod.exit_reason not in ("StartError", "ContainerCannotRun"):
         return None
     said = clause(evidence.pod.termination, "no reason is given")
-    said = re.sub(r"^.*(?=exec: )", "", said)  # each layer of the runtime puts words of its own in front
+    said = re.sub(r"^.*(?=exec: )", "", said)  # each layer of the runtime adds a prefix of its own
     return failed(evidence, "ContainerNotStarted", f"{evidence.where} could not start its container: {said}.")
 
 
 def ended_without_verdict(evidence: Evidence) -> Failure | None:
-    """An exit code alone, with the last lines of the log where the kubelet kept them."""
+    """Only an exit code is known, and the last lines of the log if the kubelet kept them."""
     pod = evidence.pod
     if pod.exit_code is None or (pod.deleting is not None and pod.exit_code in (137, *STOPPED)):
         return None
-    last = f" Its last words: {_last_line(pod.termination)}" if pod.termination else ""
+    last = f" The last line of its log: {_last_line(pod.termination)}" if pod.termination else ""
     if pod.exit_code > 128:
         return _signalled(evidence, pod.exit_code - 128, last)
-    message = f"{evidence.where} ended with code {pod.exit_code} and no verdict.{last}"
+    message = f"{evidence.where} ended with exit code {pod.exit_code} and no verdict.{last}"
     return failed(evidence, reason_of(pod.exit_code), message, graceful=False)
 
 
@@ -81,7 +81,7 @@ def _signalled(evidence: Evidence, number: int, last: str) -> Failure:
         name = f"signal {number}"
     own = number not in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     reason = "Crashed" if own else "Killed"
-    words = last if own else ""  # what it said before somebody ended it says nothing of why
+    words = last if own else ""  # when it was ended from outside, its log does not say why
     return failed(evidence, reason, f"{evidence.where} was ended by {name}.{words}")
 
 
@@ -99,14 +99,15 @@ def no_image(evidence: Evidence) -> Failure | None:
 
 
 _NO_SUCH_IMAGE = re.compile(r"not found|manifest unknown|unauthorized|denied|forbidden|authorization failed|authentication", re.IGNORECASE)
-"""What a registry says of an image that no node can pull."""
+"""Answers of a registry that mean that no node can pull the image."""
 
 
 def failed_somehow(evidence: Evidence) -> Failure | None:
     pod = evidence.pod
     if pod.phase != "Failed":
         return None
-    return failed(evidence, "PodFailed", f"{evidence.where} failed: {pod.reason or 'no reason'}: {clause(pod.message, 'no word')}.")
+    said = f"{pod.reason or 'no reason is given'}: {clause(pod.message, 'no message is given')}"
+    return failed(evidence, "PodFailed", f"{evidence.where} failed: {said}.")
 
 
 def _last_line(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What a failure is, and what it is concluded from. The rules are in ended.py and taken.py."""
+"""The types of a failure and of the evidence for it. The rules are in ended.py and taken.py."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Failure:
     """Why an attempt is over."""
 
     reason: str
-    """Class, one CamelCase word."""
+    """Class of the failure, one CamelCase word."""
 
     message: str
     """One sentence with the evidence."""
@@ -33,43 +33,43 @@ class Failure:
     """Global rank that failed first."""
 
     step: int | None = None
-    """Newest step that was done, where the pod said so."""
+    """Newest step that was done, if the pod reported it."""
 
     exit_code: int | None = None
     retryable: bool = True
-    """Whether starting again may help."""
+    """Whether a restart may help."""
 
     charged: bool = True
     """Whether a restart counts against the budget."""
 
     repeats: bool = False
-    """Whether the job itself may have done it, so that the same again without progress ends the job."""
+    """Whether the job itself may be the cause, so that the same failure again without progress ends the job."""
 
     suspect: bool = False
-    """Whether the node may have done it, so that the next attempt keeps away from it."""
+    """Whether the node may be the cause, so that the next attempt avoids it."""
 
     graceful: bool = False
-    """Whether the gang was told to stop in order, so that it may still be saving."""
+    """Whether the gang was told to stop in order and may still be saving."""
 
     stored_attempt: int | None = None
-    """The attempt that the store's newest checkpoint names, where that is later than the one that failed."""
+    """The attempt named by the newest checkpoint in the store, if it is later than the one that failed."""
 
     weight: int = 1
-    """Worth of the evidence: 0 a cause, 1 a consequence, such as a lost peer or a pod that is gone."""
+    """Weight of the evidence: 0 is a cause, 1 a consequence, such as a lost peer or a pod that is gone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """One pod and what is known of the place it ran on."""
+    """One pod and what is known about its node."""
 
     pod: Pod
     node: Node | None
     lost: bool
-    """Whether its node is given up for dead."""
+    """Whether its node counts as lost."""
 
     now: float
     warned: Warned | None = None
-    """The newest warning event about the pod, where it was asked for."""
+    """The newest warning event about the pod, if events were read."""
 
     @property
     def verdict(self) -> Verdict | None:
@@ -77,7 +77,7 @@ class Evidence:
 
     @property
     def time(self) -> float:
-        """When the pod failed, as far as that is known."""
+        """When the pod failed, in seconds since the epoch; the best known estimate."""
         pod = self.pod
         known = (pod.finished, pod.disrupted, pod.deleting, self.now)
         return next(time for time in known if time is not None)
@@ -91,7 +91,7 @@ Rule = Callable[[Evidence], Failure | None]
 
 
 def failed(evidence: Evidence, reason: str, message: str, *, time: float | None = None, **known_better: Any) -> Failure:
-    """The failure of a pod whose evidence says so by itself. `known_better`: flags that differ from those of the reason."""
+    """The failure of a pod, with the consequences of `reason` in FAILURES. `known_better`: flags that replace those of the reason."""
     pod = evidence.pod
     found = Failure(
         reason=reason,
@@ -107,7 +107,7 @@ def failed(evidence: Evidence, reason: str, message: str, *, time: float | None 
 
 
 def called(failure: Failure, reason: str) -> Failure:
-    """The failure under another reason, with what follows from that."""
+    """The failure with another reason, and with the consequences of that reason."""
     row = FAILURES[reason]
     return replace(
         failure,
@@ -121,5 +121,5 @@ def called(failure: Failure, reason: str) -> Failure:
 
 
 def clause(text: str | None, otherwise: str) -> str:
-    """On one line, without the full stop."""
+    """The text on one line, without the full stop."""
     return " ".join((text or otherwise).split()).rstrip(".")[:2000]

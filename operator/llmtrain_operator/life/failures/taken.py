@@ -1,4 +1,4 @@
-"""Rules on pods that were taken away, refused, or lost with their nodes."""
+"""Rules for pods that were evicted, preempted, deleted, refused, or lost with their nodes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def node_lost(evidence: Evidence) -> Failure | None:
 
 
 def evicted(evidence: Evidence) -> Failure | None:
-    """By the kubelet: the node ran short of something, or the pod passed a limit of its own, as it would on every node."""
+    """The kubelet evicted the pod: the node ran short of a resource, or the pod exceeded its own limit, as it would on every node."""
     if evidence.pod.reason != "Evicted":
         return None
     said = clause(evidence.pod.message, "no reason is given")
@@ -34,30 +34,30 @@ def evicted(evidence: Evidence) -> Failure | None:
 
 
 _OWN_LIMIT = re.compile(r"exceed", re.IGNORECASE)
-"""The kubelet's words for a volume, a container or a pod above its limit, such as `Usage of EmptyDir volume "x" exceeds the limit`."""
+"""The kubelet's message for a volume, a container or a pod above its limit, such as `Usage of EmptyDir volume "x" exceeds the limit`."""
 
 
 def disrupted(evidence: Evidence) -> Failure | None:
-    """Somebody with the right to do so took the pod away: a scheduler, a queue, a drain, a node that shuts down."""
+    """The pod was disrupted by a scheduler, a queue, a drain, or a node that shuts down."""
     pod = evidence.pod
     if pod.disruption is None:
         return None
-    reason, verb = _DISRUPTIONS.get(pod.disruption, ("Preempted", "was taken away"))
+    reason, verb = _DISRUPTIONS.get(pod.disruption, ("Preempted", "was disrupted"))
     message = f"{evidence.where} {verb}: {clause(pod.disruption_message, pod.disruption)}."
     return failed(evidence, reason, message)
 
 
 _DISRUPTIONS = {
-    "PreemptionByScheduler": ("Preempted", "gave way to a pod of higher priority"),
-    "EvictionByEvictionAPI": ("Drained", "was evicted, as a drain does"),
+    "PreemptionByScheduler": ("Preempted", "was preempted by a pod of higher priority"),
+    "EvictionByEvictionAPI": ("Drained", "was evicted through the API, as by a drain"),
     "DeletionByTaintManager": ("Drained", "does not tolerate a taint of its node"),
     "DeletionByPodGC": ("NodeLost", "was on a node that is gone"),
-    "TerminationByKubelet": ("Drained", "was ended by its kubelet, as a node does that shuts down"),
+    "TerminationByKubelet": ("Drained", "was ended by its kubelet, as when a node shuts down"),
 }
 
 
 def shut_down(evidence: Evidence) -> Failure | None:
-    """By its kubelet, which says so in the pod's own reason: older ones set no condition."""
+    """The kubelet ended the pod and says so in the pod's reason. Older kubelets set no condition."""
     pod = evidence.pod
     if (reason := SHUT_DOWN.get(pod.reason or "")) is None or pod.started is None:
         return None
@@ -69,7 +69,7 @@ SHUT_DOWN = {"Terminated": "Drained", "Shutdown": "Drained", "NodeShutdown": "Dr
 
 
 def refused_by_node(evidence: Evidence) -> Failure | None:
-    """The kubelet would not take it: a device is broken or given twice, or the node is too small after all."""
+    """The kubelet did not admit the pod: a device is broken or assigned twice, or the node is too small after all."""
     pod = evidence.pod
     if pod.phase != "Failed" or pod.exit_code is not None or pod.started is not None or pod.reason is None:
         return None
@@ -77,7 +77,7 @@ def refused_by_node(evidence: Evidence) -> Failure | None:
 
 
 def deleted(evidence: Evidence) -> Failure | None:
-    """By a person, or by a controller that is not ours."""
+    """A person, or a controller other than llmtrain, deleted the pod."""
     if evidence.pod.deleting is None:
         return None
     return failed(evidence, "PodDeleted", f"{evidence.where} was deleted.")

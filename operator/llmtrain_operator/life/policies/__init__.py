@@ -1,1 +1,1 @@
-"""What `decide` asks in order: who else is in the way, whose turn it is, how pods are stopped, whether to restart. Pure."""
+"""Policies that `decide` evaluates in order: conflicts with other jobs, order of placement, stopping of pods, restarts. Pure."""

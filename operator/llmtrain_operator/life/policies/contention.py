@@ -1,4 +1,4 @@
-"""What of others stands in a job's way: their names, their destinations, what the API server does not take."""
+"""Policies on conflicts with other objects: names in use, destinations in use, pods that the API server refuses."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from llmtrain_operator.life.policies.stopping import FAILED_GRACE, created, dele
 from llmtrain_operator.life.times import span
 
 YIELD_PATIENCE = 30.0
-"""Seconds after which a gang without any node leaves its destination to another job that waits for it."""
+"""Seconds after which a gang without any node releases its destination to another job that waits for it."""
 
 INCOMPLETE_PATIENCE = 20.0
-"""Seconds a gang keeps the pods it has where creating the others went wrong, without a clear no."""
+"""Seconds a gang keeps its pods if creating the others failed without a final refusal."""
 
 
 def writes(observed: Observed) -> bool:
-    """Whether pods of this job may write checkpoints, or will once it restarts. A job that never ran writes nothing."""
+    """Whether pods of this job may write checkpoints now or after a restart. A job that never ran writes nothing."""
     gang = Gang(observed)
     if any(pod.node for pod in gang.may_run_now):
         return True
@@ -30,51 +30,51 @@ def writes(observed: Observed) -> bool:
 
 
 def asks_to_write(observed: Observed) -> bool:
-    """Whether its pods are there and wait for nodes: they may write as soon as they have them."""
+    """Whether the job has pods that may write as soon as they have nodes."""
     return bool(Gang(observed).may_run_now)
 
 
 def name_in_use(gang: Gang) -> Decision | None:
-    """Pods of an earlier job of this name, made from another manifest: never its own. Those that were left behind are told to end."""
+    """Pods of an earlier job with this name are in the way. Orphaned ones are told to end."""
     if not gang.over or not gang.earlier:
         return None
     left = tuple(pod for pod in gang.earlier if pod.owner is None)
     if not left:
-        message = f"Pods of an earlier job with this name are still going away, {gang.earlier[0].name} first."
+        message = f"Pods of an earlier job with this name are still ending, {gang.earlier[0].name} among them."
         return Decision(phase="Pending", reason="NameInUse", message=message, again_in=15.0)
-    message = f"Pods that an earlier job with this name left behind save and end first: {why.some_names(left)}."
+    message = f"Orphaned pods of an earlier job with this name save and end first: {why.some_names(left)}."
     said = Decision(phase="Pending", reason="NameInUse", message=message, again_in=15.0)
     told = deletions(gang, left, None)
     return replace(said, action=Action.DELETE_PODS, delete=told) if told else said
 
 
 def destination_in_use(gang: Gang) -> Decision | None:
-    """Two jobs that train into one destination would each go on from the other's checkpoints."""
+    """Two jobs with one destination would each resume from the other's checkpoints."""
     if not gang.over or gang.observed.writer is None:
         return None
     message = (
-        f"Waits until {gang.observed.writer} is over or suspended: it writes its checkpoints to {gang.job.destination} too, "
-        "and each job would go on from the other's. Another checkpoint.destination needs no waiting."
+        f"Waiting until {gang.observed.writer} is over or suspended: it writes its checkpoints to {gang.job.destination} too, "
+        "and each job would resume from the other's. With another checkpoint.destination the job starts without waiting."
     )
     return Decision(phase="Pending", reason="DestinationInUse", message=message, again_in=30.0)
 
 
 def yields_destination(gang: Gang) -> Decision | None:
-    """A job that never ran holds its destination for no longer than another can wait."""
+    """A job that never ran releases its destination after a while if another job waits for it."""
     if gang.over or writes(gang.observed):
         return None
     waited = gang.observed.now - created(gang)
     if gang.observed.writer is None and not (gang.observed.contested and waited >= YIELD_PATIENCE):
         return None
     message = (
-        f"Leaves {gang.job.destination} to {gang.observed.writer or 'another job that waits for it'}: no pod of this job had a node after "
-        f"{span(waited)}. Another checkpoint.destination needs no waiting."
+        f"Releasing {gang.job.destination} to {gang.observed.writer or 'another job that waits for it'}: no pod of this job had a node "
+        f"after {span(waited)}. With another checkpoint.destination the job starts without waiting."
     )
     return stopping(gang, Decision(phase="Pending", reason="DestinationInUse", message=message, ends=gang.number), FAILED_GRACE)
 
 
 def refused_lately(gang: Gang) -> Decision | None:
-    """What the API server did not take is not asked of it again at once."""
+    """Pods that the API server refused are not created again at once."""
     refused = gang.observed.not_created
     said = why.not_created(gang)
     if refused is None or said is None or not (gang.over or gang.missing):
@@ -84,11 +84,11 @@ def refused_lately(gang: Gang) -> Decision | None:
 
 
 def gives_back(gang: Gang) -> Decision | None:
-    """A part of a gang is no gang: where the rest of its pods is not let in, the nodes of the others are free again."""
+    """An incomplete gang cannot train: if the rest of its pods is refused, the others end and free their nodes."""
     refused, said = gang.observed.not_created, why.not_created(gang)
     if gang.over or not gang.missing or refused is None or said is None:
         return None
     if not refused.final and gang.observed.now - created(gang) < INCOMPLETE_PATIENCE:
         return None
-    message = f"{said[1]} The pods that were let in end meanwhile: {len(gang.pods)} of {gang.size}."
+    message = f"{said[1]} The pods that were admitted end meanwhile: {len(gang.pods)} of {gang.size}."
     return stopping(gang, Decision(phase="Pending", reason=said[0], message=message, ends=gang.number), FAILED_GRACE)

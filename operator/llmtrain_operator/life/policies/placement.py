@@ -1,8 +1,8 @@
-"""Whose turn it is to be placed, where no scheduler of gangs says so: one gang at a time has pods without a node.
+"""The order in which gangs are placed in a cluster without a gang scheduler: one gang at a time has pods without a node.
 
-The scheduler places single pods, so two gangs that are placed at once could hold a part of their nodes each, for ever. A turn costs the
-others little where nothing comes of it: a gang that the scheduler finds no node for gives way within seconds, and from then on every job
-whose pods ask for the same goes behind those that were not tried (kube/process/placement_order.py remembers that).
+The scheduler places single pods, so two gangs placed at once could deadlock, each holding part of its nodes. A turn that fails costs the
+others little: a gang for which the scheduler finds no node gives way within seconds, and from then on every job whose pods request the same
+comes after those that were not tried (kube/process/placement_order.py remembers that).
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from llmtrain_operator.life.times import seconds_of, span
 from llmtrain_operator.manifest.uris import uris
 
 PLACING_PATIENCE = 300.0
-"""Seconds a gang may hold a part of its nodes, or wait for the scheduler's word, while another waits for its turn."""
+"""Seconds a gang may hold part of its nodes, or wait for the scheduler's answer, while another gang waits for its turn."""
 
 PART_PLACED_PATIENCE = 40.0
-"""The same for one that holds a part of its nodes, where the scheduler said of the rest that there are none."""
+"""Seconds for a gang that holds part of its nodes, if the scheduler reported that there are none for the rest."""
 
 UNHEARD_PATIENCE = 30.0
-"""The same for one without any node, of which the scheduler said nothing."""
+"""Seconds for a gang without any node, on which the scheduler has not reported."""
 
 UNPLACED_PATIENCE = 1.0
-"""The same for one without any node, where the scheduler said of all its pods that there is none: what it lacks may never come."""
+"""Seconds for a gang without any node, if the scheduler reported for all its pods that there is none: there may never be one."""
 
 WAITING = ("GangOrder", "GaveWay")
 """Reasons of a job that waits for its turn."""
@@ -35,7 +35,7 @@ Rank = tuple[bool, int, float, str]
 
 
 def rival_of(observed: Observed) -> Rival | None:
-    """What this job is to the others under the operator's own order; None where it neither has pods to place nor waits for its turn."""
+    """This job as a rival of others in the operator's own order; None if it neither has pods to place nor waits for its turn."""
     gang = Gang(observed)
     if observed.gang != "operator" or observed.job.deleting or ended_as(gang):
         return None
@@ -47,13 +47,13 @@ def rival_of(observed: Observed) -> Rival | None:
 
 
 def shape_of(observed: Observed) -> str:
-    """What the pods ask of a node, as text: where it is the same, the same nodes take them."""
+    """The requirements of the pods on a node, as text: pods with equal texts fit on the same nodes."""
     spec = observed.job.spec
     return f"{observed.job.namespace} {_asked(spec)}" if spec else ""
 
 
 def not_its_turn(gang: Gang) -> Decision | None:
-    """One at a time is placed, in the order of `order`."""
+    """Gangs are placed one at a time, sorted by `order`."""
     if not gang.over or gang.observed.gang != "operator" or gang.size < 2:
         return None
     rivals = [rival for rival in gang.observed.rivals if rival.key != gang.job.key]
@@ -64,12 +64,13 @@ def not_its_turn(gang: Gang) -> Decision | None:
     if first is None:
         return None
     whose = known_as(first.key, gang)
-    message = f"Waits for its turn: the pods of {whose} are placed first, so that no two gangs hold a part of their nodes each."
+    first_placed = f"the pods of {whose} are placed first"
+    message = f"Waiting for its turn: {first_placed}, so that two gangs cannot deadlock, each holding part of its nodes."
     return Decision(phase="Queued", reason="GangOrder", message=message, again_in=30.0)
 
 
 def gives_way(gang: Gang) -> Decision | None:
-    """A gang that waits for nodes lets another try, unless it is known to fare no better."""
+    """A gang that waits for nodes lets another one try, unless that is known not to fit either."""
     if gang.observed.gang != "operator" or gang.size < 2 or gang.scheduled == gang.size:
         return None
     waiting = eligible(gang)
@@ -77,12 +78,12 @@ def gives_way(gang: Gang) -> Decision | None:
     if not waiting or gang.observed.now - created(gang) < patience:
         return None
     whose = known_as(waiting[0].key, gang)
-    message = f"Gives way to {whose}: {gang.scheduled} of {pods_word(gang.size)} had a node after {span(patience)}."
+    message = f"Giving way to {whose}: {gang.scheduled} of {pods_word(gang.size)} had a node after {span(patience)}."
     return stopping(gang, Decision(phase="Queued", reason="GaveWay", message=message, ends=gang.number), FAILED_GRACE)
 
 
 def eligible(gang: Gang) -> list[Rival]:
-    """Jobs that wait and may be placed where this gang is not, the first in line first."""
+    """Waiting jobs that may fit where this gang does not, sorted by `order`."""
     now, shape = gang.observed.now, shape_of(gang.observed)
     found = [
         rival
@@ -96,18 +97,18 @@ def eligible(gang: Gang) -> list[Rival]:
 
 
 def known_as(key: str, gang: Gang) -> str:
-    """Another job, by name where it is in the same namespace: the names of others are not told."""
+    """Another job by name if it is in the same namespace; names of jobs in other namespaces are not shown."""
     namespace, _, name = key.partition("/")
     return name if namespace == gang.job.namespace else "a job of another namespace"
 
 
 def rank(rival: Rival, now: float) -> Rank:
-    """See `order`."""
+    """The rival's sort key, see `order`."""
     return order(rival.place, rival.waiting_since or now, rival.key, now)
 
 
 def order(place: Place, since: float, key: str, now: float) -> Rank:
-    """Who goes first: pods not known to fit nowhere, the namespace that has not had a turn for longest, who waited longest."""
+    """Sort key: first jobs not known to fit nowhere, then the namespace whose last turn is longest ago, then who waited longest."""
     return place.after > now, place.served, since, key
 
 
@@ -122,7 +123,7 @@ def _patience(gang: Gang) -> float:
 
 
 def _waiting_since(gang: Gang) -> float | None:
-    """Since when the job waits for its turn, as its condition Queued says."""
+    """When the job began to wait for its turn, from its condition Queued; seconds since the epoch."""
     found = next((each for each in gang.job.status.conditions if each.type == "Queued"), None)
     if found is None or found.status != "True" or found.reason not in WAITING:
         return None

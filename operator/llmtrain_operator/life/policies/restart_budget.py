@@ -1,4 +1,4 @@
-"""Whether an attempt that failed is followed by another: budget in a window, the same error twice, how long to wait."""
+"""Whether a failed attempt is followed by another one: restart budget, repeated failures, backoff."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from llmtrain_trainer.config import seconds
 
 FIRST_WAIT, LONGEST_WAIT = 10.0, 300.0
 STEADY = 600.0
-"""Seconds after which a gang that is taken away had its time: it comes back at once."""
+"""Seconds after which a gang counts as steady: after a disruption it restarts at once."""
 
 _SLOTS = 24
-"""Restarts within a 24th of the window are remembered as one entry, so that a history of thousands stays short."""
+"""Restarts within 1/24 of the window are kept as one entry, so that a history of thousands stays short."""
 
 
 def refusal(gang: Gang, failure: Failure) -> tuple[str, str] | None:
-    """Why there is no further attempt, as reason and sentence; None: start again."""
+    """Why there is no further attempt, as reason and sentence; None if the job restarts."""
     spec, status = gang.job.spec, gang.job.status
     if not failure.retryable:
-        return failure.reason, f"{_sentence(failure.message)} Starting again will not help."
+        return failure.reason, f"{_sentence(failure.message)} A restart will not help."
     if spec is None or not failure.charged:
         return None
     if _progress_is_known(gang, failure) and same_again(failure, failure.step if failure.step is not None else gang.step(), status.failure):
-        return failure.reason, f"{_sentence(failure.message)} The attempt before ended in the same way, and training got no further."
+        return failure.reason, f"{_sentence(failure.message)} The previous attempt ended in the same way, and training got no further."
     budget = spec.resilience.restarts
     counted = in_window(status.restarts or RestartCounts(), gang.observed.now, budget) + new_in_place(gang)
     if counted >= budget.max:
@@ -36,7 +36,7 @@ def refusal(gang: Gang, failure: Failure) -> tuple[str, str] | None:
 
 
 def _progress_is_known(gang: Gang, failure: Failure) -> bool:
-    """Whether it is known how far the attempt got: node 0 said so as it ended, or was heard until then, or nothing ran for long unheard."""
+    """Whether it is known how far the attempt got: node 0 reported it at the end, or answered until then, or was not silent for long."""
     if failure.step is not None or gang.verdict is not None:
         return True
     began = [pod.started for pod in gang.pods.values() if pod.started is not None]
@@ -47,9 +47,9 @@ def _progress_is_known(gang: Gang, failure: Failure) -> bool:
 
 
 def wait(gang: Gang) -> float:
-    """Seconds until the next attempt may start: none after a first restart, then 10 s, doubling up to five minutes.
+    """Seconds until the next attempt may start: 0 after a first restart, then 10 s, doubling up to five minutes.
 
-    Restarts that the budget does not count slow down just so: each takes pods, nodes and a write to the store of the API server.
+    Uncounted restarts back off too: each costs pods, nodes and writes to the API server's store.
     """
     status = gang.job.status
     streak = max(status.restarts.streak, status.restarts.interruptions) if status.restarts else 0
@@ -61,11 +61,11 @@ def wait(gang: Gang) -> float:
 
 
 def waiting_sentence(seconds_left: float) -> str:
-    return f"The next attempt starts in {span(seconds_left)}, since the last ones ended soon or without getting further."
+    return f"The next attempt starts in {span(seconds_left)}, because the last ones ended soon or without getting further."
 
 
 def interruptions(gang: Gang, failure: Failure | None, before: int) -> int:
-    """The new count of uncharged restarts in a row; `failure` is what leads to a restart now, if anything does."""
+    """The new number of consecutive uncounted restarts; `failure` is the one that leads to a restart now, if any."""
     if failure is None:
         return before
     began = [pod.started for pod in gang.pods.values()]
@@ -74,12 +74,12 @@ def interruptions(gang: Gang, failure: Failure | None, before: int) -> int:
 
 
 def in_window(restarts: RestartCounts, now: float, budget: Restarts) -> int:
-    """Charged restarts that count now."""
+    """Counted restarts within the window."""
     return sum(entry.count for entry in _recent(restarts, now, budget))
 
 
 def left(gang: Gang) -> int:
-    """Restarts in place that a new attempt may make: what the window has not used up."""
+    """Restarts in place that a new attempt may make: the unused part of the budget."""
     spec = gang.job.spec
     if spec is None:
         return 0
@@ -88,7 +88,7 @@ def left(gang: Gang) -> int:
 
 
 def charge(restarts: RestartCounts, count: int, now: float, budget: Restarts) -> tuple[RecentRestarts, ...]:
-    """The history with `count` restarts more."""
+    """The history with `count` more restarts."""
     kept = _recent(restarts, now, budget)
     if count <= 0:
         return kept
@@ -99,7 +99,7 @@ def charge(restarts: RestartCounts, count: int, now: float, budget: Restarts) ->
 
 
 def new_in_place(gang: Gang) -> int:
-    """Restarts in place of the newest attempt that are not counted yet. All ranks start again together, so the nodes' counts are one."""
+    """Restarts in place of the newest attempt that are not counted yet. All ranks restart together, so all nodes have the same count."""
     restarts = gang.job.status.restarts or RestartCounts()
     counted = restarts.attempt_in_place if gang.job.status.attempt == gang.number else 0
     told = [agent.status.restarts for index in gang.pods if (agent := gang.agent(index)) is not None]
@@ -108,13 +108,13 @@ def new_in_place(gang: Gang) -> int:
 
 
 def said_in_place(gang: Gang) -> str | None:
-    """One sentence on restarts in place that are not counted yet; None where there are none."""
+    """One sentence on restarts in place that are not counted yet; None if there are none."""
     new = new_in_place(gang)
     if not new:
         return None
     cause = gang.leader.status.last_restart if gang.leader else None
     counted = "" if new == 1 else f" It was the last of {new} restarts in place."
-    return f"{cause or 'The ranks were started again in their pods.'}{counted}"
+    return f"{cause or 'The ranks were restarted in their pods.'}{counted}"
 
 
 def _recent(restarts: RestartCounts, now: float, budget: Restarts) -> tuple[RecentRestarts, ...]:

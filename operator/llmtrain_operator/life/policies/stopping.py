@@ -1,4 +1,4 @@
-"""How pods are ended, and what else several policies share."""
+"""How pods are ended, and functions that several policies share."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from llmtrain_operator.life.decision import Action, Decision, Deletion, stop
 from llmtrain_operator.life.observed import Pod
 
 FAILED_GRACE = 10.0
-"""Seconds for the other pods of a gang that failed: without the failed rank they cannot save.
+"""Grace period, in seconds, of the other pods of a gang that failed: without the failed rank they cannot save.
 
-Most end by themselves in one or two. The rest is for a save that only has to be sent, and it ends ranks that hang in an exchange with
-the dead one, which their agent cannot tell from a long step."""
+Most end by themselves within two seconds. The rest leaves time to upload a save that is already complete, and ends ranks that hang in a
+collective with the dead one, which their agent cannot distinguish from a long step."""
 
 
 HELD_PATIENCE, HELD_LOOK = 30.0, 15.0
-"""Seconds after which a pod that has not ended with its trainer is kept by something else, and past its time is deleted by force; and
-between looks at it."""
+"""Seconds after which a pod whose trainer has ended counts as held by another container, and after whose grace period it is deleted by
+force; and seconds between observations of it."""
 
 
 def ended_as(gang: Gang) -> Phase | None:
-    """Complete or Failed, which is never left; None where the job goes on."""
+    """Complete or Failed, which are final; None if the job is not over."""
     status = gang.job.status
     held = {condition.type for condition in status.conditions if condition.status == "True"}
     if status.phase == "Complete" or "Complete" in held:
@@ -31,20 +31,20 @@ def ended_as(gang: Gang) -> Phase | None:
 
 
 def stopping(gang: Gang, said: Decision, grace: float | None) -> Decision:
-    """End whatever may still run; pods on dead nodes by force, since nobody there can confirm it."""
+    """The decision, with deletion of all pods that may still run; pods on lost nodes are deleted by force, since no kubelet confirms it."""
     told = deletions(gang, gang.may_run_now, grace)
     return replace(said, action=Action.DELETE_PODS, delete=told) if told else said
 
 
 def deletions(gang: Gang, pods: tuple[Pod, ...], grace: float | None) -> tuple[Deletion, ...]:
-    """Of pods that were not told to end yet, or were given longer; those on nodes given up for dead by force."""
+    """Deletions of pods that were not told to end yet, or with a longer grace period; by force on lost nodes."""
     lost = [pod for pod in pods if gang.lost(pod)]
     return (*stop(lost, 0.0), *stop([pod for pod in pods if pod not in lost], grace))
 
 
 def tidied(gang: Gang, said: Decision) -> Decision:
-    """The decision, with what attempts that are over leave behind: pods that hold devices though their trainers ended, since another
-    container runs on in them; and, where nothing runs or will for now, whatever is older than the last logs."""
+    """The decision, with clean-up of attempts that are over: pods that hold devices because another container runs after the trainer ended;
+    and, while the job is at rest, pods older than the newest attempt, whose logs are kept."""
     if said.action is Action.LEAVE_ALONE:
         return said
     ended = max(gang.job.status.ended_attempt or 0, said.ends or 0)
@@ -65,7 +65,7 @@ def tidied(gang: Gang, said: Decision) -> Decision:
 
 
 def _let_go(gang: Gang, held: list[Pod]) -> tuple[Deletion, ...]:
-    """In order first; one that is still there long after its time is deleted by force: nothing of ours runs in it any more."""
+    """Deletions of held pods, with a grace period first; by force long after that, since the trainer in them has ended."""
     late = [pod for pod in held if pod.deleting is not None and gang.observed.now - pod.deleting > HELD_PATIENCE and pod.grace != 0]
     return (
         *(Deletion(name=pod.name, uid=pod.uid, grace=0.0) for pod in late),
@@ -76,7 +76,7 @@ def _let_go(gang: Gang, held: list[Pod]) -> tuple[Deletion, ...]:
 def _held(held: list[Pod]) -> str:
     names = ", ".join(sorted({name for pod in held for name in pod.beside})) or "another container"
     first = held[0].name + (f" and {len(held) - 1} more" if len(held) > 1 else "")
-    return f"Pod {first}: the trainer has ended and {names} runs on, which would keep the devices: the pod is deleted, its logs with it."
+    return f"Pod {first}: the trainer has ended, but {names} still runs and keeps the devices: the pod is deleted, with its logs."
 
 
 def created(gang: Gang) -> float:

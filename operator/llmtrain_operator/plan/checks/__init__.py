@@ -1,1 +1,1 @@
-"""Refusals of what no engine, layout or pod can do."""
+"""Refusals of manifests that no engine, layout or pod can serve."""

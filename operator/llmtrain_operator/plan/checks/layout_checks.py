@@ -16,7 +16,7 @@ from llmtrain_trainer.config.families import family_named
 from llmtrain_trainer.config.shares import distortion
 
 MOST_OFF = 0.05
-"""How far the share of a dataset may be from what its weight says."""
+"""Largest relative error between a dataset's share of the samples and its weight."""
 
 EXPERTS = ("w1", "w2", "w3", "gate_proj", "up_proj", "down_proj", "gate_up_proj", "gate", "experts")
 """Names under which routers and experts are published."""
@@ -25,18 +25,18 @@ TENSOR, PIPELINE = "spec.parallelism.tensor", "spec.parallelism.pipeline"
 
 
 def destinations(case: Case) -> Problem | None:
-    """Where is written must be a place, and inside the bucket or claim that it names."""
+    """A destination must be a valid location inside the bucket or claim that it names."""
     for found in uris(case.job.spec):
         if found.written:
             try:
                 place(found.uri)
             except ValueError as error:
-                return Problem(found.field, repr(found.uri), str(error), "Write the place itself, such as s3://bucket/prefix")
+                return Problem(found.field, repr(found.uri), str(error), "Write the location itself, such as s3://bucket/prefix")
     return None
 
 
 def devices(case: Case) -> Problem | None:
-    """The degrees multiply to the devices."""
+    """The product of the degrees is the number of devices."""
     degrees = case.degrees
     if case.whole:
         return None
@@ -46,7 +46,7 @@ def devices(case: Case) -> Problem | None:
 
 
 def data_degree(case: Case) -> Problem | None:
-    """data, where it is given, is what the other degrees leave."""
+    """data, if given, must be the number of devices divided by the other degrees."""
     given = case.job.spec.parallelism.data
     if given is None or not case.whole or given == case.degrees.dp:
         return None
@@ -55,7 +55,7 @@ def data_degree(case: Case) -> Problem | None:
 
 
 def tensor_in_node(case: Case) -> Problem | None:
-    """Tensor neighbours exchange every layer's activations: on GPUs they share a node."""
+    """Tensor-parallel ranks all-reduce every layer's activations: on GPUs they must share a node."""
     tp, local = case.degrees.tp, case.degrees.procs_per_node
     if case.gpu is None or local % tp == 0:
         return None
@@ -71,7 +71,8 @@ def tensor_plan(case: Case) -> Problem | None:
 
 
 def tensor_divides(case: Case) -> Problem | None:
-    """Heads, key-value heads and feed-forward width are split evenly. A vocabulary that does not divide stays whole: see megatron.py."""
+    """Heads, key-value heads and feed-forward width are split evenly. A vocabulary that tensor does not divide is replicated; megatron.py
+    refuses it."""
     tp, shape = case.degrees.tp, case.shape
     if shape is None or tp == 1 or not family_named(shape.model_type).tensor:
         return None
@@ -100,7 +101,7 @@ def enough_layers(case: Case) -> Problem | None:
     field, value = (
         (PIPELINE, str(degrees.pp)) if degrees.virtual == 1 else (f"{PIPELINE} x virtualStages", f"{degrees.pp} x {degrees.virtual}")
     )
-    return Problem(field, value, f"a stage holds at least one of the {shape.layers} layers", f"Use at most {shape.layers} stages")
+    return Problem(field, value, f"each stage needs at least one of the {shape.layers} layers", f"Use at most {shape.layers} stages")
 
 
 def virtual_needs_pipeline(case: Case) -> Problem | None:
@@ -117,16 +118,16 @@ def batch_divides(case: Case) -> Problem | None:
 
 
 def pipeline_is_filled(case: Case) -> Problem | None:
-    """1F1B starts with as many micro-batches as there are stages; interleaving goes in rounds of them."""
+    """1F1B needs as many micro-batches as stages; the interleaved schedule needs a multiple of them."""
     degrees, count = case.degrees, case.accumulation
     if degrees.pp == 1 or count is None:
         return None
     passes = case.job.spec.training.micro_batch_size * degrees.dp
     if degrees.schedule == "1f1b" and count < degrees.pp:
-        rule = f"schedule 1f1b needs at least {degrees.pp} micro-batches a step, and this gives {count}"
+        rule = f"schedule 1f1b needs at least {degrees.pp} micro-batches per step, and this gives {count}"
         way_out = f"Use at least {degrees.pp * passes}, a smaller microBatchSize, or schedule: gpipe"
     elif degrees.schedule == "interleaved" and count % degrees.pp:
-        rule = f"schedule interleaved needs a multiple of {degrees.pp} micro-batches a step, and this gives {count}"
+        rule = f"schedule interleaved needs a multiple of {degrees.pp} micro-batches per step, and this gives {count}"
         way_out = f"Use a multiple of {degrees.pp * passes}, or schedule: 1f1b"
     else:
         return None
@@ -134,7 +135,7 @@ def pipeline_is_filled(case: Case) -> Problem | None:
 
 
 def sequence_has_positions(case: Case) -> Problem | None:
-    """Learned positions end; rotary ones do not (see advice.py)."""
+    """Learned positions are limited in number; rotary ones are not (advice.py warns about them)."""
     shape, length = case.shape, case.job.spec.training.sequence_length
     if shape is None or not shape.learned_positions or shape.max_positions is None or length <= shape.max_positions:
         return None
@@ -143,7 +144,7 @@ def sequence_has_positions(case: Case) -> Problem | None:
 
 
 def context_divides(case: Case) -> Problem | None:
-    """Even parts, as many a device as the engine's attention gives it."""
+    """Sequences are split evenly, into as many chunks per rank as the engine's attention needs."""
     cp, length = case.degrees.cp, case.job.spec.training.sequence_length
     each = ENGINES[case.degrees.engine].parts_per_context
     parts, words = each * cp, "context" if each == 1 else f"{each} x context"
@@ -170,7 +171,7 @@ def tokenizer_fits(case: Case) -> Problem | None:
     tokenizer, shape = case.job.spec.tokenizer, case.shape
     if shape is None or tokenizer is None or tokenizer.train is None or tokenizer.train.vocab_size <= shape.vocab:
         return None
-    rule = f"the model has room for {shape.vocab} tokens"
+    rule = f"the model's vocabulary has {shape.vocab} tokens"
     larger = ", or make the model's vocab_size larger" if case.job.spec.model.config else ""
     way_out = f"Use at most {shape.vocab}{larger}"
     return Problem("spec.tokenizer.train.vocabSize", str(tokenizer.train.vocab_size), rule, way_out)
@@ -185,7 +186,7 @@ def adapter_targets(case: Case) -> Problem | None:
     if not wrong:
         return None
     if shape.experts and any(target in EXPERTS for target in wrong):
-        rule = "the router and the experts of a mixture get no adapters in this version"
+        rule = "adapters on MoE routers and experts are not supported in this version"
         return Problem("spec.peft.targetModules", ", ".join(wrong), rule, f"Use {listed(names)}, or all-linear")
     near = difflib.get_close_matches(wrong[0], names, n=1, cutoff=0.5)
     way_out = f"Use {near[0]}" if near else f"Use {listed(names)}, or all-linear"
@@ -193,14 +194,14 @@ def adapter_targets(case: Case) -> Problem | None:
 
 
 def weights_can_be_kept(case: Case) -> Problem | None:
-    """Datasets take turns in a period of some length at most; a share that is too small for it would be rounded to another one."""
+    """Datasets are interleaved with a bounded period; a share that is too small for it would be rounded to another value."""
     weights = [dataset.weight for dataset in case.job.spec.dataset]
     wrong = [i for i, off in enumerate(distortion(weights)) if off > MOST_OFF]
     if not wrong:
         return None
     i = wrong[0]
     rest = sum(weights) - weights[i]
-    rule = f"its share of the samples is {weights[i] / sum(weights):.2g}, which cannot be kept to within {MOST_OFF:.0%}"
+    rule = f"its share of the samples is {weights[i] / sum(weights):.2g}, which cannot be met to within {MOST_OFF:.0%}"
     return Problem(f"spec.dataset[{i}].weight", f"{weights[i]:g}", rule, f"Give it at least {2e-5 * rest:.1g}, or leave the dataset out")
 
 

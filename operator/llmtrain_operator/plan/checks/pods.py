@@ -1,6 +1,7 @@
-"""What a manifest may say of its pods: refusals that no plan of a layout needs, and that hold for every candidate of a search alike.
- The lists are closed where a variable or a mark could reach what is not the job's: its
-credentials, its ranks' own wiring, other controllers, the node.
+"""Refusals of a manifest's settings for its pods. They do not depend on the layout.
+
+Variables, labels and annotations are allow-lists or deny-lists because some of them reach beyond the job: credentials, the wiring of the
+ranks, other controllers, the node.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from llmtrain_operator.manifest.suggestions import shown
 from llmtrain_operator.manifest.uris import uris
 
 NETWORK = ("NCCL_", "GLOO_", "UCX_", "UCC_", "FI_", "RDMAV_", "IBV_", "MLX4_", "MLX5_", "SHARP_", "RCCL_", "TORCH_GLOO_")
-"""Variables of the libraries that move tensors between ranks, by how they begin."""
+"""Prefixes of the variables of communication libraries."""
 
 TUNING = (
     "TORCH_NCCL_",
@@ -44,32 +45,32 @@ TUNING_NAMES = (
     "TORCH_CPP_LOG_LEVEL",
     "TORCH_LOGS",
 )
-"""Variables that tune libraries in a process: these, or by how they begin."""
+"""Variables that tune libraries in a process, by name; TUNING has prefixes of others."""
 
 NEVER = re.compile(r"TOKEN|SECRET|PASSWORD|CREDENTIAL|_KEY$|_HOME$|_CACHE|_ENDPOINT|_PATH$|MODULE_DIR|TORCHINDUCTOR_.*(CMD|PREFIX)")
-"""Of those, what names credentials, the agent's own directories, another hub, or where libraries are loaded from."""
+"""Exceptions that are always refused: credentials, the agent's directories, another hub, paths from which libraries are loaded."""
 
 MARKED = ("llmtrain.io", "kubernetes.io", "k8s.io", "kueue.x-k8s.io", "volcano.sh", "iam.amazonaws.com")
-"""Domains of labels and annotations that Kubernetes, queues, this operator or a node's credentials answer to, with all below them."""
+"""Domains of labels and annotations that Kubernetes, queues, this operator or node credentials react to, with their subdomains."""
 
 UNMARKED = ("cluster-autoscaler.kubernetes.io/safe-to-evict",)
-"""Of those domains, what a job may say of itself."""
+"""Keys below those domains that a job may set."""
 
 
 def problems_of_pods(job: LLMTrainJob) -> tuple[Problem, ...]:
-    """Everything wrong with what the manifest says of its pods."""
+    """Every problem with the manifest's settings for its pods."""
     return (*_claims(job), *_variables(job), *_marks(job), *_devices(job), *_hugepages(job), *_cpu(job))
 
 
 def for_the_network(variable: str) -> bool:
-    """Whether a variable names the network of the pods, which no other machine has; what makes a library talk is for everywhere."""
+    """Whether a variable configures the network of the pods, which no other machine has. Variables for debug logs are useful everywhere."""
     return variable.startswith(NETWORK) and "DEBUG" not in variable and "LOG" not in variable
 
 
 def _claims(job: LLMTrainJob) -> Iterator[Problem]:
     for place in uris(job.spec):
         if place.claim is not None and (len(place.claim) > 253 or not re.fullmatch(SUBDOMAIN, place.claim)):
-            rule = f"{place.claim} is no name of a volume claim: those have small letters, digits, dashes and dots"
+            rule = f"{place.claim} is not a valid name of a volume claim: names have lower-case letters, digits, dashes and dots"
             yield Problem(place.field, place.uri, rule, "Write pvc://CLAIM/path with a name that `kubectl get pvc` shows")
 
 
@@ -78,11 +79,12 @@ def _variables(job: LLMTrainJob) -> Iterator[Problem]:
         field = f"spec.scheduling.env.{name}"
         if not (name.startswith((*NETWORK, *TUNING)) or name in TUNING_NAMES) or NEVER.search(name):
             begins = ", ".join(f"{each}*" for each in (*NETWORK[:5], *TUNING[:2]))
-            rule = f"a job sets variables of its network and of libraries: {begins} and the like (docs/operations/install.md lists them)"
-            way_out = "Leave it out: credentials come from checkpoint.secretName, and other variables from the chart's trainerEnvironment"
+            rule = f"a job may only set variables of its network and of libraries: {begins} (docs/operations/install.md lists them all)"
+            way_out = "Leave it out: credentials come from checkpoint.secretName, other variables from the chart's trainerEnvironment"
             yield Problem(field, "set", rule, way_out)
         elif name.endswith(("_PLUGIN", "_PLUGINS")) and "/" in value:
-            yield Problem(field, value, "a plugin is named, not reached by a path", "Write its name; the image has it in its library path")
+            rule = "a plugin must be given by name, not by a path"
+            yield Problem(field, value, rule, "Write its name; the image must have it in its library path")
 
 
 def _marks(job: LLMTrainJob) -> Iterator[Problem]:
@@ -91,7 +93,7 @@ def _marks(job: LLMTrainJob) -> Iterator[Problem]:
             domain = key.rpartition("/")[0]
             owner = next((each for each in MARKED if domain == each or domain.endswith(f".{each}")), None)
             if owner is not None and key not in UNMARKED:
-                rule = f"{section} below {owner} are not a job's"
+                rule = f"a job may not set {section} below {owner}"
                 yield Problem(
                     f"spec.scheduling.{section}", shown({key: value}), rule, "Leave it out, or ask the administrator of the cluster"
                 )
@@ -101,11 +103,11 @@ def _devices(job: LLMTrainJob) -> Iterator[Problem]:
     wanted = job.spec.resources
     for field, name in (("gpuResource", wanted.gpu_resource), *(("rdma", each) for each in wanted.rdma)):
         if "kubernetes.io/" in name or name.startswith("requests."):
-            rule = "names below kubernetes.io and those that begin with requests. are Kubernetes' own"
+            rule = "names below kubernetes.io and names that begin with requests. are reserved by Kubernetes"
             yield Problem(f"spec.resources.{field}", name, rule, "Write the name under which the device plugin offers it")
     if wanted.gpus_per_node and wanted.gpu_resource in wanted.rdma:
-        way_out = "Leave it out of rdma: gpusPerNode asks for it"
-        yield Problem("spec.resources.rdma", shown(wanted.rdma), f"{wanted.gpu_resource} is the GPU's resource", way_out)
+        way_out = "Leave it out of rdma: gpusPerNode requests it"
+        yield Problem("spec.resources.rdma", shown(wanted.rdma), f"{wanted.gpu_resource} is the resource of the GPUs", way_out)
 
 
 def _hugepages(job: LLMTrainJob) -> Iterator[Problem]:

@@ -1,4 +1,4 @@
-"""What this version trains, and the refusal of everything else that a manifest can say. Asked first."""
+"""What this version can train, and refusals of everything else that a manifest can ask for. layout_checks.py runs them first."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from llmtrain_trainer.config.families import TRAINED
 
 
 def quantized_weights(case: Case) -> Problem | None:
-    """Weights of few bits mean nothing without their scales."""
+    """Quantized weights cannot be read without their scales."""
     model, found = case.job.spec.model, case.shape and case.shape.traits.quantized
     if not found or found.readable or model.source is None or model.init == "random":
         return None

@@ -1,7 +1,4 @@
-"""What engine deepspeed cannot do, as refusals.
-
-The limits are those of DeepSpeed 0.19, each seen to fail.
-"""
+"""Refusals of layouts that engine deepspeed cannot run: the limits of DeepSpeed 0.19."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ ZERO = "spec.parallelism.zeroStage"
 def pipeline_zero(case: Case) -> Problem | None:
     if case.degrees.pp == 1 or case.degrees.zero < 2:
         return None
-    rule = "DeepSpeed's pipeline shares out the optimizer only: stages 2 and 3 fail with it"
+    rule = "DeepSpeed's pipeline shards only the optimizer state: stages 2 and 3 fail with it"
     return Problem(ZERO, str(case.degrees.zero), rule, "Use 1, or leave pipeline out")
 
 
@@ -25,14 +22,14 @@ def pipeline_schedule(case: Case) -> Problem | None:
     degrees = case.degrees
     if degrees.pp == 1 or degrees.schedule == "1f1b":
         return None
-    rule = "DeepSpeed's pipeline runs 1f1b with one stage a device"
+    rule = "DeepSpeed's pipeline runs 1f1b with one stage per device"
     return Problem("spec.parallelism.schedule", degrees.schedule, rule, "Leave schedule and virtualStages out, or use engine native")
 
 
 def whole_bf16(case: Case) -> Problem | None:
     if case.degrees.zero or case.job.spec.training.precision != "bf16":
         return None
-    rule = "without ZeRO DeepSpeed adds up gradients in bf16"
+    rule = "without ZeRO, DeepSpeed accumulates gradients in bf16"
     return Problem(ZERO, "0", rule, "Use 1, which costs nothing in one replica, or precision: fp32")
 
 
@@ -40,20 +37,20 @@ def context(case: Case) -> Problem | None:
     if case.degrees.cp == 1:
         return None
     way_out = "Leave context out, or use engine native"
-    return Problem("spec.parallelism.context", str(case.degrees.cp), "engine deepspeed does not cut sequences", way_out)
+    return Problem("spec.parallelism.context", str(case.degrees.cp), "engine deepspeed has no context parallelism", way_out)
 
 
 def expert(case: Case) -> Problem | None:
     if case.degrees.ep == 1:
         return None
     way_out = "Leave expert out, or use engine native"
-    return Problem("spec.parallelism.expert", str(case.degrees.ep), "engine deepspeed does not cut experts over ranks", way_out)
+    return Problem("spec.parallelism.expert", str(case.degrees.ep), "engine deepspeed has no expert parallelism", way_out)
 
 
 def tensor_of_experts(case: Case) -> Problem | None:
     if case.degrees.tp == 1 or not case.shape or not case.shape.experts:
         return None
-    rule = "engine deepspeed splits no mixture of experts over tensor ranks"
+    rule = "engine deepspeed has no tensor parallelism for MoE models"
     return Problem("spec.parallelism.tensor", str(case.degrees.tp), rule, "Leave tensor out, or use engine native")
 
 
@@ -62,7 +59,7 @@ def offload_optimizer(case: Case) -> Problem | None:
     least = {"none": 0, "cpu": 1, "nvme": 3}[place]
     if case.degrees.zero >= least:
         return None
-    rule = f"{place} holds what the replicas have shared out, which zeroStage {case.degrees.zero} does not: it needs {least}"
+    rule = f"offload to {place} needs zeroStage {least} or more, and this is {case.degrees.zero}"
     return Problem("spec.parallelism.offload.optimizer", place, rule, f"Write zeroStage: {least}, or none")
 
 
@@ -79,13 +76,13 @@ def host_memory(case: Case) -> Problem | None:
         return None
     needed = offloaded_bytes(case.job, case.shape) / 2**30
     rule = f"offload keeps {needed:.0f} GiB in the host memory of each node"
-    return Problem("spec.resources.memory", str(case.job.spec.resources.memory), rule, "Ask for more of it, or use more nodes")
+    return Problem("spec.resources.memory", str(case.job.spec.resources.memory), rule, "Request more memory, or use more nodes")
 
 
 def compiled(case: Case) -> Problem | None:
     if not case.job.spec.training.compile:
         return None
-    rule = "this version compiles the layers of engine native alone"
+    rule = "in this version only engine native compiles layers"
     return Problem("spec.training.compile", "true", rule, "Leave compile out, or use engine native")
 
 
@@ -94,9 +91,7 @@ def raw_keys(case: Case) -> Problem | None:
     if found is None:
         return None
     key, field = found
-    return Problem(
-        "spec.parallelism.deepspeed", key, f"spec.{field} says it, and a value is written once", f"Set spec.{field} and leave {key} out"
-    )
+    return Problem("spec.parallelism.deepspeed", key, f"spec.{field} sets this value", f"Set spec.{field} and leave {key} out")
 
 
 LIMITS: tuple[Refusal, ...] = (

@@ -1,7 +1,4 @@
-"""What engine megatron cannot do, as refusals.
-
-The trainer refuses the same again: engines/megatron/settings.py.
-"""
+"""Refusals of models and layouts that engine megatron cannot train. The trainer checks them again in engines/megatron/settings.py."""
 
 from __future__ import annotations
 
@@ -11,12 +8,12 @@ from llmtrain_operator.plan.layout.request import Case, Refusal
 from llmtrain_trainer.config.families import TRAINED, trained_by
 
 FAMILIES = trained_by("megatron")
-"""Models whose weights have a place in Megatron's GPTModel."""
+"""Model types whose weights map to Megatron's GPTModel."""
 
 NATIVE = "Use engine native"
 
 STATIC_ROPE = ("default", "linear", "llama3")
-"""Rotary embeddings whose frequencies do not depend on the length and whose output is not scaled."""
+"""RoPE types whose frequencies do not depend on the sequence length and whose output is not scaled."""
 
 
 def on_gpus(case: Case) -> Problem | None:
@@ -31,7 +28,7 @@ def family(case: Case) -> Problem | None:
     shape = case.shape
     if shape is None or shape.model_type in FAMILIES or shape.model_type not in TRAINED:
         return None
-    rule = f"its model_type is {shape.model_type}, and engine megatron knows {listed(FAMILIES)}"
+    rule = f"its model_type is {shape.model_type}, and engine megatron supports {listed(FAMILIES)}"
     return Problem("spec.model", case.job.spec.model.source or shape.model_type, rule, NATIVE)
 
 
@@ -40,7 +37,7 @@ def biases(case: Case) -> Problem | None:
     if shape is None or shape.out_bias == shape.mlp_bias:
         return None
     given = "attention_bias" if shape.out_bias else "mlp_bias"
-    return _asked(case, f"{given} true", "Megatron gives a bias to all linear layers or to none")
+    return _asked(case, f"{given} true", "Megatron has biases in all linear layers or in none")
 
 
 def rotary(case: Case) -> Problem | None:
@@ -50,29 +47,29 @@ def rotary(case: Case) -> Problem | None:
     if traits.rope in STATIC_ROPE and traits.partial_rotary == 1.0:
         return None
     kind = f"rope_type {traits.rope}" if traits.rope not in STATIC_ROPE else f"partial_rotary_factor {traits.partial_rotary:g}"
-    return _asked(case, kind, f"engine megatron has whole rotary embeddings of type {listed(STATIC_ROPE)}")
+    return _asked(case, kind, f"engine megatron supports full rotary embeddings of type {listed(STATIC_ROPE)}")
 
 
 def window(case: Case) -> Problem | None:
-    """Its attention sees all tokens before."""
+    """Megatron's attention covers all previous tokens."""
     length, found = case.job.spec.training.sequence_length, case.shape.traits.window if case.shape else None
     if found is None or found >= length:
         return None
-    rule = f"engine megatron has no attention within a window, and sequences of {length} tokens do not fit into it"
+    rule = f"engine megatron has no sliding-window attention, and sequences of {length} tokens exceed the window"
     return _asked(case, f"sliding_window {found}", rule, f", or sequenceLength {found}" if found else "")
 
 
 def activation(case: Case) -> Problem | None:
     if case.shape is None or case.shape.traits.activation in ("", "silu"):
         return None
-    return _asked(case, f"hidden_act {case.shape.traits.activation}", "engine megatron has gated silu networks")
+    return _asked(case, f"hidden_act {case.shape.traits.activation}", "engine megatron supports gated SiLU feed-forward layers only")
 
 
 def router_loss(case: Case) -> Problem | None:
     found = case.shape.traits.router_loss if case.shape and case.shape.experts else 0.0
     if not found:
         return None
-    rule = f"config.json asks to balance the experts (router_aux_loss_coef {found:g}), and engine megatron does not do it as transformers"
+    rule = f"config.json asks for a router loss (router_aux_loss_coef {found:g}), which Megatron does not compute as transformers does"
     return _asked(case, "output_router_logits true", rule)
 
 
@@ -80,7 +77,7 @@ def router_jitter(case: Case) -> Problem | None:
     found = case.shape.traits.router_jitter if case.shape and case.shape.experts else 0.0
     if not found:
         return None
-    return _asked(case, f"router_jitter_noise {found:g}", "engine megatron adds no noise before its routers")
+    return _asked(case, f"router_jitter_noise {found:g}", "engine megatron adds no noise to the input of its routers")
 
 
 def vocabulary(case: Case) -> Problem | None:
@@ -88,12 +85,12 @@ def vocabulary(case: Case) -> Problem | None:
     if shape is None or shape.vocab % tp == 0:
         return None
     right = [degree for degree in divisors(shape.kv_heads) if shape.vocab % degree == 0 and shape.ffn % degree == 0]
-    rule = f"engine megatron cuts the vocabulary ({shape.vocab}) into equal parts"
-    return Problem("spec.parallelism.tensor", str(tp), rule, f"Use {listed(right)}, or engine native or deepspeed, which leave it whole")
+    rule = f"engine megatron splits the vocabulary ({shape.vocab}) into equal parts"
+    return Problem("spec.parallelism.tensor", str(tp), rule, f"Use {listed(right)}, or engine native or deepspeed, which replicate it")
 
 
 def _asked(case: Case, found: str, rule: str, more: str = "") -> Problem:
-    """A refusal of what config.json says. `more`: another way out."""
+    """A refusal of a value in config.json. `more`: another way out."""
     model = case.job.spec.model
     if model.config is not None:
         return Problem("spec.model.config", found, rule, NATIVE + more)
@@ -104,53 +101,53 @@ def mixed_layers(case: Case) -> Problem | None:
     shape = case.shape
     if shape is None or not shape.experts or not shape.dense_layers:
         return None
-    rule = "engine megatron trains mixtures whose every layer is one"
-    return Problem("spec.model", f"{len(shape.dense_layers)} dense layers in a mixture", rule, NATIVE)
+    rule = "engine megatron trains MoE models only if every layer is an MoE layer"
+    return Problem("spec.model", f"{len(shape.dense_layers)} dense layers in an MoE model", rule, NATIVE)
 
 
 def adapters(case: Case) -> Problem | None:
     peft = case.job.spec.peft
     if peft is None:
         return None
-    rule = "engine megatron trains all weights: its layers have no adapters"
+    rule = "engine megatron has no adapters and trains all weights"
     return Problem("spec.peft.method", peft.method, rule, "Leave peft out, or use engine native or deepspeed")
 
 
 def zero_stage(case: Case) -> Problem | None:
     if case.degrees.zero < 2:
         return None
-    rule = "Megatron's replicas share out the optimizer or nothing"
-    return Problem("spec.parallelism.zeroStage", str(case.degrees.zero), rule, "Use 1, or 0; tensor and pipeline share out weights")
+    rule = "Megatron shards the optimizer state or nothing"
+    return Problem("spec.parallelism.zeroStage", str(case.degrees.zero), rule, "Use 1, or 0; tensor and pipeline split the weights")
 
 
 def schedule(case: Case) -> Problem | None:
     if case.degrees.pp == 1 or case.degrees.schedule != "gpipe":
         return None
-    return Problem("spec.parallelism.schedule", "gpipe", "Megatron has 1f1b and interleaved", "Leave schedule out, or use engine native")
+    return Problem(
+        "spec.parallelism.schedule", "gpipe", "Megatron has schedules 1f1b and interleaved only", "Leave schedule out, or use engine native"
+    )
 
 
 def compiled(case: Case) -> Problem | None:
     if not case.job.spec.training.compile:
         return None
-    return Problem(
-        "spec.training.compile", "true", "engine megatron brings its own fused kernels", "Leave compile out, or use engine native"
-    )
+    return Problem("spec.training.compile", "true", "engine megatron has its own fused kernels", "Leave compile out, or use engine native")
 
 
 def attention(case: Case) -> Problem | None:
     given = case.job.spec.model.attention
     if given == "sdpa":
         return None
-    rule = "engine megatron takes its kernel from transformer-engine, or from torch where that is not installed"
+    rule = "engine megatron uses the attention kernel of transformer-engine, or of torch if that is not installed"
     return Problem("spec.model.attention", given, rule, "Use sdpa")
 
 
 def sequence_divides(case: Case) -> Problem | None:
-    """Norms work on parts of the sequence where tensor parallelism splits the rest."""
+    """Sequence parallelism: norms run on parts of the sequence, split over the tensor-parallel ranks."""
     tp, cp, length = case.degrees.tp, case.degrees.cp, case.job.spec.training.sequence_length
     if tp == 1 or length % (tp * cp) == 0:
         return None
-    rule = f"tensor x context ({tp * cp}) must divide it: Megatron's norms work on parts of the sequence"
+    rule = f"tensor x context ({tp * cp}) must divide it: Megatron splits the sequence over these ranks for its norms"
     return Problem("spec.training.sequenceLength", str(length), rule, f"Use {length // (tp * cp) * tp * cp or tp * cp}")
 
 
@@ -158,7 +155,7 @@ def heads_over_context(case: Case) -> Problem | None:
     tp, cp, shape = case.degrees.tp, case.degrees.cp, case.shape
     if cp == 1 or shape is None or shape.kv_heads % (tp * cp) == 0:
         return None
-    rule = f"context x tensor ({tp * cp}) must divide the {shape.kv_heads} key-value heads, which engine megatron sends over ranks whole"
+    rule = f"context x tensor ({tp * cp}) must divide the {shape.kv_heads} key-value heads, which engine megatron does not split"
     right = divisors(shape.kv_heads // tp) if shape.kv_heads % tp == 0 else [1]
     other = ", or use engine native" if shape.heads % (tp * cp) == 0 and case.job.spec.training.sequence_length % cp == 0 else ""
     return Problem("spec.parallelism.context", str(cp), rule, f"Use {listed(right)}{other}")
@@ -168,7 +165,7 @@ def expert_width(case: Case) -> Problem | None:
     tp, shape = case.degrees.tp, case.shape
     if tp == 1 or shape is None or not shape.experts or shape.expert_ffn % tp == 0:
         return None
-    rule = f"it must divide the width of an expert ({shape.expert_ffn})"
+    rule = f"it must divide the feed-forward width of an expert ({shape.expert_ffn})"
     return Problem("spec.parallelism.tensor", str(tp), rule, "Use a degree that does")
 
 

@@ -1,4 +1,4 @@
-"""What engine native cannot do, as refusals."""
+"""Refusals of layouts that engine native cannot run."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ def attention_in_parts(case: Case) -> Problem | None:
     attention = case.job.spec.model.attention
     if case.degrees.cp == 1 or attention == "sdpa":
         return None
-    rule = "the native engine cuts sequences with sdpa only"
-    return Problem("spec.model.attention", attention, rule, "Use sdpa, which picks a flash kernel on a GPU by itself, or leave context out")
+    rule = "context parallelism of engine native works with sdpa only"
+    return Problem("spec.model.attention", attention, rule, "Use sdpa, which uses a flash kernel on GPUs, or leave context out")
 
 
 def zero_stage(case: Case) -> Problem | None:
     if case.degrees.zero in (0, 3):
         return None
-    rule = "the native engine shards by FSDP2, which shares out all or nothing"
-    return Problem(
-        "spec.parallelism.zeroStage", str(case.degrees.zero), rule, "Use 3 to share weights, gradients and optimizer, or 0 to share nothing"
-    )
+    rule = "engine native shards weights, gradients and optimizer state together (FSDP2), or nothing"
+    way_out = "Use 3 to shard weights, gradients and optimizer state, or 0 to replicate them"
+    return Problem("spec.parallelism.zeroStage", str(case.degrees.zero), rule, way_out)
 
 
 def heads_over_context(case: Case) -> Problem | None:
-    """Each of the devices that share a sequence gets some of the heads."""
+    """Attention runs with the heads split over the context-parallel ranks."""
     cp, tp, shape = case.degrees.cp, case.degrees.tp, case.shape
     if cp == 1 or shape is None or shape.heads % (cp * tp) == 0:
         return None
@@ -35,7 +34,7 @@ def heads_over_context(case: Case) -> Problem | None:
 
 
 def experts_over_tensor(case: Case) -> Problem | None:
-    """Tensor-parallel devices get whole experts too."""
+    """Whole experts are distributed over tensor-parallel ranks too."""
     tp, ep, shape = case.degrees.tp, case.degrees.ep, case.shape
     if tp == 1 or shape is None or shape.experts % ep or shape.experts % (tp * ep) == 0:
         return None

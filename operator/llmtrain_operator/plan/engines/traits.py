@@ -1,4 +1,4 @@
-"""What the plan must know of an engine beyond what all have in common, as one value. Values by name: registry.py."""
+"""The traits of an engine that the plan needs, as one value. registry.py has the values by name."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ from llmtrain_operator.plan.model.shape import ModelShape
 from llmtrain_trainer.config import EngineName
 
 Wish = Callable[[LLMTrainJob, ModelShape | None, Gpu | None], str | None]
-"""Why `engine: auto` should ask this engine first, as a clause; None: it should not."""
+"""Why `engine: auto` should try this engine first, as a clause; None if it should not."""
 
 
 def _no_wish(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> None:
-    """Of an engine that a person has to name."""
+    """The wish of an engine that `auto` never prefers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineTraits:
-    """One engine, as the plan sees it."""
+    """Traits of one engine."""
 
     name: EngineName
     limits: tuple[Refusal, ...]
-    """What it cannot do, asked after what holds for every engine."""
+    """Its refusals, evaluated after those for every engine."""
 
     memory: EngineMemory
     sharding_stages: tuple[int, ...]
-    """ZeRO stages in which its replicas shard the most, the best first; a pipeline may refuse the first ones."""
+    """ZeRO stages that shard the most, the best first; a pipeline may refuse the first ones."""
 
     searched_stages: tuple[int | None, ...] = (None,)
-    """ZeRO stages that `auto` compares where no pipeline is cut; None: the engine's default."""
+    """ZeRO stages that `auto` compares without a pipeline; None is the engine's default."""
 
     sharding_cost: Mapping[int, float] = field(default_factory=dict)
     """Share of a step's time that a ZeRO stage's communication adds. A judgement, not a measurement."""
 
     parts_per_context: int = 2
-    """Parts of a sequence that a rank of a context group has: with ring attention two, so that the causal mask costs all the same."""
+    """Chunks of a sequence per context-parallel rank; two with ring attention, to balance the causal mask."""
 
     large_model: LargeModelMfu | None = None
-    """Published speed on large models, where it differs from that of other engines."""
+    """Published speed on large models, if it differs from that of other engines."""
 
     gathers_experts: bool = False
-    """Whether ZeRO stage 3 gathers every expert of a layer on each rank."""
+    """Whether ZeRO stage 3 all-gathers every expert of a layer on each rank."""
 
     alone_reads: tuple[str, ...] = ()
-    """Fields of spec.parallelism that no other engine reads: they decide for it."""
+    """Fields of spec.parallelism that only this engine reads: a manifest with one of them gets this engine."""
 
     wish: Wish = _no_wish

@@ -62,7 +62,7 @@ def never(_: Model) -> ModelShape | None:
 
 def test_a_manifest_that_can_be_planned_is_admitted_with_the_plans_advice() -> None:
     verdict = verdict_on(create(job()), read_shape)
-    assert verdict.problems == () and "Without spec.checkpoint a failure starts again from nothing." in verdict.warnings
+    assert verdict.problems == () and "spec.checkpoint is not set: after a failure the job restarts from step 0." in verdict.warnings
 
 
 def test_a_refusal_carries_every_sentence_of_the_plan() -> None:

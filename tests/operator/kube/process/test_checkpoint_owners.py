@@ -49,7 +49,7 @@ def waits(destinations: Destinations, key: tuple[str, str] = SECOND) -> None:
     decision = decide(job)
     assert (decision.phase, decision.reason, decision.action) == ("Pending", "DestinationInUse", Action.NOTHING)
     whose = "team/first" if key[0] == "team" else "a job of another namespace"
-    assert f"Waits until {whose} is over or suspended: it writes its checkpoints to s3://bucket/run too" in decision.message
+    assert f"Waiting until {whose} is over or suspended: it writes its checkpoints to s3://bucket/run too" in decision.message
     destinations.note(key, job, decision)
 
 
