@@ -1,4 +1,4 @@
-"""What this run holds while it lives: the destination of its checkpoints, and that of its exports where it is another. Used by node.py."""
+"""The destinations that this run owns while it lives: that of its checkpoints and, if different, that of its exports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from llmtrain_trainer.run_dir.notices import tell
 
 
 class Claims:
-    """One on node 0. Everything is taken before anything is prepared."""
+    """Exists on node 0 only. All destinations are claimed before preparation starts."""
 
     def __init__(self, config: TrainerConfig, run: RunDir, sleep: Callable[[float], None]) -> None:
         """`sleep` may raise, which ends a wait."""
@@ -27,11 +27,11 @@ class Claims:
         self._output: Claim | None = None
 
     def take_checkpoints(self, store: Store) -> None:
-        """Raises InUseError where another run that lives has it, and StoreError."""
+        """Raises InUseError if another live run owns it, and StoreError."""
         self.checkpoints = self._take(store, CHECKPOINTS)
 
     def take_output(self) -> None:
-        """Tells of what other jobs have left there. Raises InUseError, and UnfitError where the place cannot be used."""
+        """Writes a notice about exports of other jobs. Raises InUseError, and UnfitError if the destination cannot be used."""
         where = outputs.destination(self._config)
         if where is None:
             return
@@ -49,7 +49,7 @@ class Claims:
             raise UnfitError("StoreUnreachable", message) from error
 
     def check_output(self) -> None:
-        """Before anything is published. Raises DisownedError."""
+        """Check the ownership before anything is published. Raises DisownedError."""
         if self._output is not None and not self._output.holds():
             raise DisownedError(self._output.lost_to or "another run", str(self._config.output.destination))
 

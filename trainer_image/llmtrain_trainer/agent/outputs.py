@@ -34,26 +34,26 @@ class Published(Written):
     namespace: str
     job: str
     workdir: str | None
-    """Of a run without an operator: runs of one name in two places are two."""
+    """Working directory of a run without an operator: runs with the same name in two places are different runs."""
 
     files: tuple[str, ...]
     """Keys below the destination."""
 
 
 def destination(config: TrainerConfig) -> str | None:
-    """Where exports and report go: output.destination, else beside the checkpoints; None: they stay in the run directory."""
+    """Where exports and report are stored: output.destination, or beside the checkpoints; None: they stay in the run directory."""
     if config.output.destination is not None:
         return resolve(config.output.destination)
     return resolve(config.checkpoint.destination) if config.checkpoint is not None else None
 
 
 def field(config: TrainerConfig) -> str:
-    """The field of the manifest that says so."""
+    """The field of the manifest that sets the destination."""
     return "spec.output.destination" if config.output.destination is not None else "spec.checkpoint.destination"
 
 
 def to_be_replaced(config: TrainerConfig, run: RunDir, store: Store) -> str | None:
-    """One sentence where exports of another run stand at the destination. Raises StoreError."""
+    """One sentence if the destination has exports of another run. Raises StoreError."""
     there, ours = _published(store), _record(config, run, ())
     if not config.output.export or (there is not None and _whose(there) == _whose(ours)):
         return None
@@ -85,7 +85,7 @@ def publish(config: TrainerConfig, run: RunDir) -> str | None:
 
 
 def write_report(config: TrainerConfig, run: RunDir) -> None:
-    """report/ from what the run directory holds."""
+    """Write report/ from the run directory."""
     if not config.output.report:
         return
     from llmtrain_trainer.report import write_report as write  # matplotlib takes a second to import
@@ -107,14 +107,14 @@ def _whose(published: Published) -> tuple[str, str, str | None]:
 
 
 def _named(other: Published, ours: Published) -> str:
-    """What another namespace runs is not told to this one."""
+    """The name of the other job; jobs of another namespace are not named."""
     if other.namespace != ours.namespace:
         return "a job of another namespace"
     return f"{other.namespace}/{other.job}{f' (run in {other.workdir})' if other.workdir else ''}"
 
 
 def _published(store: Store) -> Published | None:
-    """None where nothing was published, or it does not say what. Only keys that `publish` could have written are believed."""
+    """The content of published.json; None if it is missing or unreadable. Only keys that `publish` could have written are accepted."""
     try:
         found = Published.model_validate_json(store.get_bytes(_RECORD))
     except (MissingError, ValidationError):

@@ -1,4 +1,4 @@
-"""Looks at the node before anything starts, so that what is missing is said in one sentence."""
+"""Checks of the node before anything starts, each with one sentence about what is missing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SAVED_BYTES_PER_PARAMETER = 12
 
 
 def check_machine(config: TrainerConfig, run: RunDir) -> None:
-    """Shared memory and disk. Raises UnfitError."""
+    """Check shared memory and disk space. Raises UnfitError."""
     ranks = config.mesh.procs_per_node
     if config.device == "cuda" and _SHARED_MEMORY.exists():
         size, need = shutil.disk_usage(_SHARED_MEMORY).total, ranks * _SHARED_MEMORY_PER_RANK
@@ -50,7 +50,7 @@ def check_machine(config: TrainerConfig, run: RunDir) -> None:
 
 
 def check_store(store: Store, node_rank: int) -> str | None:
-    """Write and delete a small object. Returns a sentence where the store is full: room may be made. Raises UnfitError."""
+    """Write and delete a small object. Returns a sentence if the store is full, because space may be freed. Raises UnfitError."""
     key = f".probe-node-{node_rank}"  # at the top: a directory of probes would go away under the other nodes
     try:
         store.put_bytes(key, b"ok")

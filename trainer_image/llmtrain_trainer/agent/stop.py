@@ -1,4 +1,4 @@
-"""The wish to stop: from a signal to the file that ranks look for. Made by node.py on the main thread; asked by everything that waits."""
+"""Stop requests: from a signal to the file that ranks look for."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from llmtrain_trainer.run_dir.layout import RunDir
 
 
 class Stop:
-    """SIGTERM or SIGINT asks once; a second SIGINT ends the grace at once."""
+    """SIGTERM or SIGINT requests a stop; a second SIGINT ends the grace period at once."""
 
     def __init__(self, run: RunDir, grace: float) -> None:
-        """`grace`: seconds from the wish to the moment when ranks are killed unsaved."""
+        """`grace`: seconds from the request until ranks are killed, saved or not."""
         self._run, self._grace = run, grace
         self._deadline = math.inf
         self.requested = False
@@ -23,7 +23,7 @@ class Stop:
         signal.signal(signal.SIGINT, self._on_signal)
 
     def expired(self) -> bool:
-        """Whether the grace is over."""
+        """Whether the grace period is over."""
         return time.monotonic() > self._deadline
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:

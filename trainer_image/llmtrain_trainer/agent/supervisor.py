@@ -198,7 +198,7 @@ class Supervisor(SimpleElasticAgent):
         self._rest(pause)
 
     def _rest(self, seconds: float) -> None:
-        """Ranks that fail again and again without getting further start ever later. A wish to stop is not kept waiting."""
+        """Restarts without progress are delayed more each time. A stop request ends the delay."""
         until = time.monotonic() + seconds
         while time.monotonic() < until and not self._node.stop.requested:
             time.sleep(0.05)
@@ -286,7 +286,7 @@ class Supervisor(SimpleElasticAgent):
             raise fenced
 
     def _end_if_stopping(self, failure: Failure | None) -> None:
-        """A stop that fails is not tried again: who asked for it wants the node."""
+        """A stop that fails is not retried, because the node is needed elsewhere."""
         if not self._node.stop.requested:
             return
         why = failure.sentence() if failure else "The ranks did not save within the grace period."

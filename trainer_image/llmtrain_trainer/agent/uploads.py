@@ -22,10 +22,10 @@ from llmtrain_trainer.run_dir.layout import RunDir
 _POLL_SECONDS = 0.3
 _AFTER_AN_ERROR = 5.0
 _FULL_SECONDS = 120.0
-"""How long a finished training waits for room in a store that is full: nobody makes any, as a rule."""
+"""How long a finished training waits for space in a full store: usually nobody frees any."""
 
 _GIVEN_UP = {"checkpoint_rejected": "rejected", "checkpoint_superseded": "superseded"}
-"""Kind of event -> what became of the save."""
+"""Kind of event -> result of the save."""
 
 
 class Uploads:
@@ -71,7 +71,7 @@ class Uploads:
 
     @property
     def fenced(self) -> EndedError | None:
-        """On node 0: that another run or a later gang writes here now."""
+        """On node 0: whether another run or a later attempt now writes here."""
         if self._claim is not None and self._claim.lost_to is not None:
             return DisownedError(self._claim.lost_to, self._destination)
         newest = self._uploader.superseded_by
@@ -79,7 +79,7 @@ class Uploads:
 
     @property
     def outage(self) -> StoreError | None:
-        """What the store last failed with, while it is away."""
+        """The last error of the store while it is unreachable."""
         return self._uploader.outage
 
     def hear(self, row: Mapping[str, Any]) -> None:
@@ -89,18 +89,18 @@ class Uploads:
             self._uploader.distrust(name)
 
     def settle(self, seconds: float) -> None:
-        """Give finished saves a moment to be committed, before a restart chooses among the committed ones."""
+        """Wait a moment for finished saves to be committed, before a restart chooses among the committed ones."""
         self._uploader.drain(seconds)
         self._show()
 
     def settle_without(self, gone: Collection[int], seconds: float) -> None:
-        """As `settle`, when some nodes are gone: only saves of which they sent their part are waited for."""
+        """Like `settle` after some nodes are lost: wait only for saves whose parts from those nodes were uploaded."""
         if self._uploader.abandon(gone, seconds):
             self._uploader.drain(seconds)
         self._show()
 
     def drain(self, seconds: float, stop: Stop) -> bool:
-        """Wait until all finished saves are committed; False when time or the grace of a stop ran out."""
+        """Wait until all finished saves are committed; False if the timeout or the grace period of a stop expired."""
         began = time.monotonic()
         while not self._uploader.drain(0.5):
             limit = min(seconds, _FULL_SECONDS) if isinstance(self.outage, StoreFullError) else seconds

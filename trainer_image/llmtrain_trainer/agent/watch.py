@@ -1,4 +1,4 @@
-"""Looks at the round that runs: heartbeats and rows, what they say of progress, and of silence."""
+"""Watches the current round: heartbeats and rows, progress, and silence."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Node:
     config: TrainerConfig
     run: RunDir
     name: str
-    """How messages call this node."""
+    """Name of this node in messages."""
     board: Board
     events: Events
     metrics: Metrics
@@ -60,7 +60,7 @@ class Watch:
 
     @property
     def step(self) -> int:
-        """Steps that every rank of this node has done."""
+        """Steps that every rank of this node has completed."""
         return min((beat.step for beat in self.beats), default=self._start_step)
 
     @property
@@ -87,12 +87,12 @@ class Watch:
         )
 
     def failed(self) -> None:
-        """The ranks are gone."""
+        """The ranks have ended."""
         self.tick()
         self.timeline.failed(None)
 
     def tick(self) -> None:
-        """Read what is new, show it."""
+        """Read new heartbeats and rows and publish them."""
         self.beats = read_heartbeats(self._node.run) or self.beats
         if away := self._listening.look(self.beats, time.monotonic()):
             message = f"{self._node.name} did not run for {away:.0f} s: it slept, or was stopped. That is no hang of its ranks."
@@ -107,7 +107,7 @@ class Watch:
         self._node.board.update(heartbeats=tuple(self.beats), **self._phase())
 
     def heartbeats(self) -> Heartbeats:
-        """Of all ranks of this node."""
+        """States of all ranks of this node."""
         known = {beat.rank: beat for beat in self.beats}
         pids = self._processes.pids()
         return Heartbeats(

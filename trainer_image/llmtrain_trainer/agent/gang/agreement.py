@@ -1,4 +1,4 @@
-"""Before each start of the ranks, all nodes agree on the checkpoint: every one has fetched and verified the same, or none starts.
+"""Before each start of the ranks, all nodes agree on the checkpoint: either all have fetched and verified the same one, or none starts.
 
 The leader (node 0) chooses the newest good one; each node fetches it and answers; where one cannot, the leader chooses the next older.
 
@@ -33,7 +33,7 @@ from llmtrain_trainer.run_dir.layout import RunDir
 from llmtrain_trainer.run_dir.notices import tell
 
 _FETCH_SECONDS = 3600.0
-"""A node may need this long to fetch a checkpoint."""
+"""Seconds that a node may need to fetch a checkpoint."""
 
 _OK = "ok"
 _UNABLE = "unable: "
@@ -70,7 +70,7 @@ class Agreement:
         raise AssertionError("itertools.count ends never")
 
     def _compare_data(self) -> None:
-        """Nodes that prepared different data would train on different data, and no loss would show it."""
+        """Compare the prepared data of all nodes: with different data the loss would not show the fault."""
         self._gang.write(self._key("data", self._gang.node_rank), Prepared.load(self._run.prepared).digest)
         if not self._gang.leads:
             return
@@ -98,7 +98,7 @@ class Agreement:
         return self._gang.wait(self._key("start", turn), _FETCH_SECONDS) == "yes"
 
     def _choose(self, refused: set[str], *, first: bool) -> str | None:
-        """Name of the newest good checkpoint that no node refused; None: from the start."""
+        """Name of the newest good checkpoint that no node refused; None: start from step 0."""
         if self._store is None:
             return None
         try:
@@ -144,7 +144,7 @@ class Agreement:
         return self._resume == "latest" or ours or found.step == self._resume
 
     def _fetch(self, name: str | None) -> tuple[Position, str]:
-        """Fetch and verify; the answer says what came of it."""
+        """Fetch and verify the checkpoint; the answer is the result."""
         prepared = Prepared.load(self._run.prepared)
         if name is None or self._store is None:
             return self._position(from_start(self._config, prepared)), _OK

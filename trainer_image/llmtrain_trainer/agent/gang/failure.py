@@ -1,4 +1,4 @@
-"""What went wrong in a round, as a value: made from exit codes and last words on each node, judged by the leader. Pure."""
+"""The failure of a round as a value: built from exit codes and last errors on each node, judged by the leader. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Failure(Strict):
     """The first thing that went wrong on one node."""
 
     kind: RankFailureKind
-    """peer: this node only saw another one go."""
+    """peer: this node only lost the connection to another one."""
 
     rank: int
     node: str
@@ -24,7 +24,7 @@ class Failure(Strict):
     """Seconds since the epoch."""
 
     step: int
-    """Steps done by then."""
+    """Steps completed before the failure."""
 
     message: Annotated[str, Field(max_length=4000)]
     """The error's type and first line, or the signal."""
@@ -35,7 +35,7 @@ class Failure(Strict):
         return f"Rank {self.rank} on {self.node} {said}"
 
     def same_as(self, other: Failure) -> bool:
-        """Whether the same error came back at the same step; a kill from outside is never the same."""
+        """Whether the same error occurred at the same step; a kill from outside never counts as the same."""
         return RANK_FAILURES[self.kind].repeats and (self.kind, self.rank, self.step, self.message) == (
             other.kind,
             other.rank,
@@ -59,7 +59,7 @@ def first_failure(
 
 
 def first_of(failures: Sequence[Failure]) -> Failure | None:
-    """The cause among failures that were seen together."""
+    """The cause among failures of the same round."""
     return min(failures, key=lambda failure: (RANK_FAILURES[failure.kind].order, failure.time, failure.rank), default=None)
 
 

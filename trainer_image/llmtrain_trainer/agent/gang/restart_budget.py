@@ -1,4 +1,4 @@
-"""Whether to start the ranks again after a failure. Pure; kept by the leader of the gang, with the time as an argument."""
+"""Whether to restart the ranks after a failure. Pure: the time is an argument."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 
 
 class Budget:
-    """Counts restarts within the window, slows them down, and recognises a failure that will come again."""
+    """Counts restarts within the window, delays them, and recognises a failure that will recur."""
 
     def __init__(self, restarts: Restarts) -> None:
         self._restarts = restarts
@@ -19,10 +19,10 @@ class Budget:
         self._last: Failure | None = None
         self._furthest, self._streak = -1, 0
         self.spent = 0
-        """Restarts so far, whenever they were."""
+        """All restarts so far."""
 
     def decide(self, failure: Failure, now: float) -> Verdict | None:
-        """None: start again. Otherwise why it is over. `now` in seconds."""
+        """None: restart. Otherwise the verdict. `now` in seconds."""
         if failure.kind not in RESTARTED:
             return self._over(failure, "A restart will not help.")
         again = self._last is not None and failure.same_as(self._last)

@@ -1,4 +1,4 @@
-"""No process outlives the one that needs it."""
+"""Ends processes whose parent has died."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Preparation as a child of the warm server, so that its memory goes when it is done."""
+"""Preparation as a child of the warm server, so that its memory is freed at its end."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from llmtrain_trainer.run_dir.last_words import write_last_words
 from llmtrain_trainer.run_dir.layout import RunDir, write_atomically
 
 CACHE = "LLMTRAIN_CACHE"
-"""Environment: directory of what runs share."""
+"""Environment variable: directory of the cache that runs share."""
 
 
 def main(root: str) -> None:
-    """Prepare run directory `root`; on an error leaves errors/prepare.json and ends the process."""
+    """Prepare run directory `root`; on an error, write errors/prepare.json and end the process."""
     run = RunDir(Path(root))
     run.prepare_error.unlink(missing_ok=True)
     try:

@@ -1,4 +1,4 @@
-"""The processes that read data, as the agent keeps them: started, tried again where that may help, and judged."""
+"""The agent's processes that read data: started, retried if that may help, and judged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TRIES = 3
 """Of a process that was killed, or whose source did not answer."""
 
 _PAUSE = (1.0, 5.0, 20.0, 60.0)
-"""Seconds before it is tried again."""
+"""Seconds before a retry."""
 
 _FAULTS = (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
 """By which a library ends on what it cannot read; another try meets the same."""
@@ -36,14 +36,14 @@ _ENTRY = "llmtrain_trainer.agent.processes.preparation:{}"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """What the end of a preparation that failed means."""
+    """The reason and message of a failed preparation."""
 
     reason: str
     message: str
     code: ExitCode = ExitCode.RANK_FAILED
 
     tries: int = 1
-    """How often it is tried in all before this is the verdict."""
+    """Number of tries before this is the verdict."""
 
 
 def ending(code: int, words: Mapping[str, Any] | None, *, oom_killed: bool, log: Path) -> Ending:
@@ -87,7 +87,7 @@ def _starved(how: str) -> Ending:
 
 
 def _of_kind(kind: RankFailureKind, message: str) -> Ending:
-    """One after which nothing is tried again."""
+    """An end without a retry."""
     verdict = verdict_for(RANK_FAILURES[kind].reason, message)
     return Ending(reason=verdict.reason, message=message, code=ExitCode(verdict.exit_code))
 

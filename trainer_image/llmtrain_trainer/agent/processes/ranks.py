@@ -19,16 +19,16 @@ from pathlib import Path
 from llmtrain_trainer.agent.processes.orphans import die_with_parent
 
 PARENT = "LLMTRAIN_AGENT_PID"
-"""Environment of the server: whose death ends it, and with it every rank."""
+"""Environment variable of the server: the process whose death ends it, and with it every rank."""
 
 SERVER = "LLMTRAIN_SERVER_PID"
-"""Environment of the server's children: whose death ends each of them."""
+"""Environment variable of the server's children: the process whose death ends each of them."""
 
 MODULES = "LLMTRAIN_PRELOAD"
-"""Environment of the server: modules to import before the first fork, separated by commas."""
+"""Environment variable of the server: modules to import before the first fork, separated by commas."""
 
 HEAVY = ("torch._dynamo", "llmtrain_trainer.prepare.prepare", "llmtrain_trainer.rank.main")
-"""What every rank imports, its optimizer and DTensor dispatch included."""
+"""Modules that every rank imports, including its optimizer and DTensor dispatch."""
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 
@@ -83,7 +83,7 @@ class Ranks:
         return {rank: process.exitcode for rank, process in self._processes.items() if process.exitcode is not None}
 
     def __len__(self) -> int:
-        """How many there are, ended or not."""
+        """Number of ranks, ended or not."""
         return len(self._processes)
 
     def dump_stacks(self) -> None:
@@ -93,7 +93,7 @@ class Ranks:
                 os.kill(process.pid, signal.SIGUSR1)
 
     def kill(self, timeout: float = 30.0) -> None:
-        """SIGKILL at once: ranks may hang in a collective, and what they have to say they have written."""
+        """SIGKILL at once: ranks may hang in a collective, and their last errors are written already."""
         for process in self._processes.values():
             if process.exitcode is None:
                 process.kill()
