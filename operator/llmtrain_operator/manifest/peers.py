@@ -89,6 +89,7 @@ _INSIDE: Mapping[str, Mapping[str, str]] = {
         "columns.tools": "fieldtools toolscolumn",
         "split": "trainonsplit subsetsplit datasplit",
         "weight": "ratio proportion probability samplingratio mixratio",
+        "badRows": "onbadrow onerror invalidrows onbadlines",
         "maxSamples": "limit nsamples numsamples maxrows samples",
     },
     "model": {"source": f"{_PLACES} pretrained weights checkpoint", "config": "architecture shape hparams"},

@@ -98,6 +98,12 @@ class Dataset(Strict):
     drop_reasoning: bool = False
     """Accept that the chat template drops the reasoning (<think>...</think>) of all answers. If false, such data is refused."""
 
+    bad_rows: Literal["stop", "skip"] = "stop"
+    """What a row that cannot be read or trained on does: stop ends the job with its name, skip leaves it out and counts it.
+
+    Data of which more than half is such rows is refused either way.
+    """
+
     max_cut: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     """Refuse the data if the prompt leaves no room for the answer in more than this share of its conversations.
 

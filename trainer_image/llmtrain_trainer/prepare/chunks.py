@@ -39,20 +39,22 @@ def write_chunks(
     `told` receives the notices of reading, each kind once.
     """
 
+    reading = Reading()
+
     @cache
     def encoder() -> RowEncoder:
-        return RowEncoder(field, dataset, load_tokenizer(tokenizer), config)
+        return RowEncoder(field, dataset, load_tokenizer(tokenizer), config, reading)
 
     def build(rows: list[Row], draft: Path) -> None:
         writer = rows_writer(config.task, draft, config.training)
         writer.add(encoder()(rows))
         writer.finish()
 
-    number = -1
-    reading, known = Reading(), set[str]()
+    number, known = -1, set[str]()
     rows = read_rows(field, dataset, dataset_files(field, dataset), reading)
     for number, batch in enumerate(in_batches(rows, CHUNK_CHARACTERS, CHUNK_DOCUMENTS)):
         build_once(directory / chunk_name(number), lambda draft, batch=batch: build(batch, draft))  # type: ignore[misc]
+        reading.check_bad(field, dataset)
         for kind, sentence in reading.by_kind(field).items():
             if kind not in known:
                 told(f"{sentence} Later ones are not counted: the dataset is streamed.")

@@ -8,6 +8,7 @@ from itertools import islice, zip_longest
 from pathlib import Path
 
 from llmtrain_trainer.config.dataset import Dataset
+from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.blame import blamed_on
 from llmtrain_trainer.data.formats.rendering import plain_texts
 from llmtrain_trainer.data.sources.contents import content_of, unchanged
@@ -15,6 +16,7 @@ from llmtrain_trainer.data.sources.dataset import dataset_files, read_rows
 from llmtrain_trainer.data.sources.files import File
 from llmtrain_trainer.data.sources.listing import Told
 from llmtrain_trainer.data.sources.readers import ROWS, Row
+from llmtrain_trainer.data.sources.reading import Reading
 
 FEWEST_HELD = 20
 """Whole text files are held out if the share comes to at least this many."""
@@ -32,7 +34,7 @@ class Entry:
 
     def identity(self, cache: Path) -> list[object]:
         """Digest of its content. Files of a streaming dataset are not read for it, so theirs also changes with location and time."""
-        kept = self.dataset.model_dump(include={"format", "columns", "max_samples"})
+        kept = self.dataset.model_dump(include={"format", "columns", "max_samples", "bad_rows"})
         if self.dataset.streaming:
             return [kept, [file.identity for file in self.files]]
         return [kept, [(file.kind, file.packing, content_of(f"{self.field}.source", file, cache)) for file in self.files]]
@@ -69,7 +71,13 @@ def texts(entries: Sequence[Entry], most: int | None) -> Iterator[str]:
 
 
 def _texts_of(entry: Entry) -> Iterator[list[str]]:
-    for row in read_rows(entry.field, entry.dataset, entry.files):
-        with blamed_on(f"{entry.field}.source", row.place, "its text cannot be read", "Correct the row, or leave it out"):
-            found = plain_texts(entry.field, entry.dataset, row)
-        yield found
+    reading = Reading()
+    for row in read_rows(entry.field, entry.dataset, entry.files, reading):
+        try:
+            with blamed_on(f"{entry.field}.source", row.place, "its text cannot be read", "Correct the row, or leave it out"):
+                found = plain_texts(entry.field, entry.dataset, row)
+        except BadData as error:
+            reading.skip(entry.dataset, error)
+        else:
+            yield found
+    reading.check_bad(entry.field, entry.dataset)

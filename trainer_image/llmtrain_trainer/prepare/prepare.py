@@ -149,12 +149,13 @@ class _Preparation:
 
     def _rows_key(self, entry: Entry, split: float) -> str:
         training = self.config.training.model_dump(include={"sequence_length", "packing"})
-        settings = entry.dataset.model_dump(include={"ignore_columns", "control_tokens", "roles"})
+        settings = entry.dataset.model_dump(include={"ignore_columns", "control_tokens", "roles", "bad_rows"})
         return digest(FORM, entry.field, settings, entry.identity(self.cache), self._facts.digest, self.config.task, training, split)
 
     def _tokenise(self, entry: Entry, split: float, draft: Path) -> None:
         self.say(f"tokenising {entry.dataset.source}")
-        encode, reading, writers = RowEncoder(entry.field, entry.dataset, self._tokenizer, self.config), Reading(), {}
+        reading, writers = Reading(), {}
+        encode = RowEncoder(entry.field, entry.dataset, self._tokenizer, self.config, reading)
         for name in ("train", "validation"):
             (draft / name).mkdir()
             writers[name] = rows_writer(self.config.task, draft / name, self.config.training)
@@ -162,6 +163,7 @@ class _Preparation:
         for batch in in_batches(rows, BATCH_CHARACTERS, BATCH_DOCUMENTS):
             for name, some in _divided(entry, batch, split).items():
                 writers[name].add(encode(some))
+        reading.check_bad(entry.field, entry.dataset)
         stats = {name: writer.finish() for name, writer in writers.items()}
         entry.unchanged()
         (draft / READING).write_text(json.dumps([*reading.sentences(entry.field), *_of_tails(entry, split)]))

@@ -12,6 +12,7 @@ from llmtrain_trainer.data.blame import blamed_on, judged
 from llmtrain_trainer.data.formats.chat_template import BrokenTemplateError
 from llmtrain_trainer.data.formats.encoding import Encoded, Encoder
 from llmtrain_trainer.data.sources.dataset import Row
+from llmtrain_trainer.data.sources.reading import Reading
 
 MOST_SHOWN = 60
 """Characters of a template that a message shows."""
@@ -22,23 +23,37 @@ _RULE, _WAY_OUT = "it cannot be made tokens", "Correct the row, or leave it out"
 class RowEncoder:
     """An Encoder of one dataset whose errors are BadData."""
 
-    def __init__(self, field: str, dataset: Dataset, tokenizer: Any, config: TrainerConfig) -> None:
-        self._field, self._dataset, self._config = field, dataset, config
+    def __init__(self, field: str, dataset: Dataset, tokenizer: Any, config: TrainerConfig, reading: Reading) -> None:
+        self._field, self._dataset, self._config, self._reading = field, dataset, config, reading
         with blamed_on(*tokenizer_of(config), "it cannot be used", "Give another tokenizer.source"):
             self._encode = Encoder(field, dataset, tokenizer)
 
     def __call__(self, rows: Sequence[Row]) -> list[Encoded]:
-        """One result a row. The tokenizers' PanicException is no Exception, so every error is looked at."""
+        """One result a row, but for those that are left out. Raises BadData for one that ends the job, Unreachable."""
         try:
-            return self._encode(rows)
-        except (BadData, Unreachable, MemoryError, KeyboardInterrupt, SystemExit):
-            raise
+            return self._usable(rows)
         except BrokenTemplateError as error:
             raise _broken(self._config, str(error)) from error
+
+    def _usable(self, rows: Sequence[Row]) -> list[Encoded]:
+        try:
+            return self._judged(rows)
+        except BadData as error:
+            if len(rows) > 1 and self._dataset.bad_rows == "skip":
+                return [encoded for row in rows for encoded in self._usable([row])]
+            self._reading.skip(self._dataset, error)
+            return []
+
+    def _judged(self, rows: Sequence[Row]) -> list[Encoded]:
+        """The tokenizers' PanicException is no Exception, so every error is looked at."""
+        try:
+            return self._encode(rows)
+        except (BadData, BrokenTemplateError, Unreachable, MemoryError, KeyboardInterrupt, SystemExit):
+            raise
         except BaseException as error:
             if len(rows) > 1:
                 for row in rows:
-                    self([row])
+                    self._judged([row])
             place = rows[0].place if len(rows) == 1 else self._dataset.source
             raise judged(error, f"{self._field}.source", place, _RULE, _WAY_OUT) from error
 

@@ -154,7 +154,9 @@ def _rows(field: str, dataset: Dataset, file: File, counted: Reading, *, beside:
                 counted.rows += 1
                 done += 1
                 counted.add_missing(row, columns if file.kind == "csv" else ())
-                if says_nothing(dataset, row, counted.columns):
+                if row.bad is not None:
+                    counted.skip(dataset, row.bad)
+                elif says_nothing(dataset, row, counted.columns):
                     counted.silent += 1
                     counted.first_silent = counted.first_silent or row.place
                 else:
@@ -184,8 +186,10 @@ def _known(dataset: Dataset, file: File, rows: Iterator[Row], counted: Reading, 
 
 def _tells_of_data(dataset: Dataset, row: Row) -> bool:
     """Whether none of its columns is read and it is no wrapper around rows."""
-    return not set(wanted_columns(dataset)) & row.values.keys() and not any(
-        isinstance(value, list) and value and isinstance(value[0], dict) for value in row.values.values()
+    return (
+        row.bad is None
+        and not set(wanted_columns(dataset)) & row.values.keys()
+        and not any(isinstance(value, list) and value and isinstance(value[0], dict) for value in row.values.values())
     )
 
 

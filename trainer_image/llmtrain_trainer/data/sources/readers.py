@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import IO, Any
 
@@ -44,6 +45,9 @@ class Row:
     values: dict[str, Any]
     unread: tuple[str, ...] = ()
     """Names of columns that the file has and that were not read."""
+
+    bad: BadData | None = None
+    """Why it cannot be read; it has no values then."""
 
     beside: bool = False
     """Whether it is of a file that lies in a directory with others."""
@@ -84,9 +88,24 @@ def read_text(asked: Asked, file: File, stream: IO[bytes]) -> Iterator[Row]:
 
 def read_jsonl(asked: Asked, file: File, stream: IO[bytes]) -> Iterator[Row]:
     """One object a line."""
-    for number, line in _lines(asked, file, stream):
-        if text := line.strip().lstrip(MARK):
-            yield _object(asked, file, number, _parsed(asked, file, number, text, f"Write one JSON object a line{_if_whole(text)}"))
+    for number, line in _pieces(asked, file, stream):
+        row = _tried(_place(file, number), partial(_of_line, asked, file, number, line))
+        if row is not None:
+            yield row
+
+
+def _of_line(asked: Asked, file: File, number: int, line: bytes) -> Row | None:
+    text = _decoded(asked, _place(file, number), line, mark=number == 1).strip().lstrip(MARK)
+    way_out = f"Write one JSON object a line{_if_whole(text)}"
+    return _object(asked, file, number, _parsed(asked, file, number, text, way_out)) if text else None
+
+
+def _tried(place: str, make: Callable[[], Row | None]) -> Row | None:
+    """The row, or why it is none: the rows behind it may be read all the same."""
+    try:
+        return make()
+    except BadData as error:
+        return Row(place, {}, bad=error)
 
 
 def read_json(asked: Asked, file: File, stream: IO[bytes]) -> Iterator[Row]:
@@ -104,7 +123,8 @@ def read_json(asked: Asked, file: File, stream: IO[bytes]) -> Iterator[Row]:
         yield from read_jsonl(asked, file, io.BytesIO(content))
         return
     for number, item in enumerate(value if isinstance(value, list) else [value], start=1):
-        yield _object(asked, file, number, item)
+        if row := _tried(_place(file, number), partial(_object, asked, file, number, item)):
+            yield row
 
 
 def read_csv(asked: Asked, file: File, stream: IO[bytes]) -> Iterator[Row]:
@@ -122,11 +142,14 @@ def read_csv(asked: Asked, file: File, stream: IO[bytes]) -> Iterator[Row]:
             began = rows.line_num + 1
             if None in row:
                 rule = f"it has more fields than the {len(rows.fieldnames or ())} of the header"
-                raise _bad_row(asked, file, number, rule, "Quote fields that hold commas")
+                yield Row(_place(file, number), {}, bad=_bad_row(asked, file, number, rule, "Quote fields that hold commas"))
+                continue
             short = next((column for column in asked.columns if column in row and row[column] is None), None)
             if short is not None:
                 rule = f"it ends before column {short} (the header has {len(rows.fieldnames or ())} fields)"
-                raise _bad_row(asked, file, number, rule, "Give every row all fields, or correct the quotes")
+                error = _bad_row(asked, file, number, rule, "Give every row all fields, or correct the quotes")
+                yield Row(_place(file, number), {}, bad=error)
+                continue
             yield Row(_place(file, number), row)
     except csv.Error as error:
         raise _bad_row(
@@ -229,7 +252,12 @@ def _is_value(name: str) -> bool:
 
 
 def _lines(asked: Asked, file: File, stream: IO[bytes]) -> Iterator[tuple[int, str]]:
-    """Numbered from 1, with their ends. A carriage return alone ends a line too."""
+    """Lines as text."""
+    return ((number, _decoded(asked, _place(file, number), piece, mark=number == 1)) for number, piece in _pieces(asked, file, stream))
+
+
+def _pieces(asked: Asked, file: File, stream: IO[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Lines numbered from 1, with their ends. A carriage return alone ends a line too."""
     number = 0
     while raw := stream.readline(LONGEST_LINE + 1):
         if not number and (why := other_kind(raw, file)) is not None:
@@ -239,7 +267,7 @@ def _lines(asked: Asked, file: File, stream: IO[bytes]) -> Iterator[tuple[int, s
             raise _bad_row(asked, file, number + 1, rule, "Check that the file has a row a line")
         for piece in raw.splitlines(keepends=True):
             number += 1
-            yield number, _decoded(asked, _place(file, number), piece, mark=number == 1)
+            yield number, piece
 
 
 def _whole(asked: Asked, file: File, stream: IO[bytes]) -> bytes:

@@ -6,11 +6,17 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from llmtrain_trainer.config.dataset import Dataset
+from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.sources.local_files import in_words
 from llmtrain_trainer.data.sources.readers import Row
 
 MISSING_MARKS = {"NaN", "nan", "NA", "N/A", "#N/A", "<NA>", "null", "NULL", "None"}
 """What pandas and others write into a field without a value; a CSV file has no other way than to leave it empty."""
+
+
+MOST_BAD = 0.5
+"""Share of rows that cannot be used beyond which data is refused, whatever badRows says."""
 
 
 @dataclass(slots=True)
@@ -25,6 +31,12 @@ class Reading:
 
     first_silent: str = ""
     """File and row of the first of them."""
+
+    bad: int = 0
+    """Rows left out since they cannot be read or trained on."""
+
+    first_bad: str = ""
+    """What is wrong with the first of them."""
 
     columns: set[str] = field(default_factory=set)
     """Names of all columns of rows that have those that are read."""
@@ -44,6 +56,20 @@ class Reading:
         """Count a row of which a column says only that it has no value, as other programs write that."""
         self.missing.update({value for column in columns if (value := row.values.get(column)) in MISSING_MARKS})
 
+    def skip(self, dataset: Dataset, error: BadData) -> None:
+        """Count a row that is left out. Raises the error itself where the dataset says that it ends the job."""
+        if dataset.bad_rows == "stop":
+            raise error
+        self.bad += 1
+        self.first_bad = self.first_bad or f"{error.value}: {error.rule}"
+
+    def check_bad(self, field: str, dataset: Dataset) -> None:
+        """Raises BadData where more rows were left out than are taken for exceptions."""
+        if self.bad > MOST_BAD * self.rows:
+            rule = f"{self.bad} of {self.rows} rows of {dataset.source} cannot be read or trained on, more than half"
+            way_out = f"Correct the data, or check {field}.format and its columns"
+            raise BadData(f"{field}.badRows", dataset.bad_rows, f"{rule} (the first: {self.first_bad})", way_out)
+
     def sentences(self, field: str) -> Iterator[str]:
         """For whoever started the job."""
         yield from self.by_kind(field).values()
@@ -54,6 +80,9 @@ class Reading:
         if self.silent:
             rows = f"{self.silent} of {self.rows} rows are null or empty"
             said["silent"] = f"{field}: {rows} and were passed over (the first: {self.first_silent})."
+        if self.bad:
+            rows = f"{self.bad} of {self.rows} rows cannot be read or trained on"
+            said["bad"] = f"{field}: {rows} and were left out, as badRows: skip says (the first: {self.first_bad})."
         if self.strays:
             names = in_words([row.place.removesuffix(" row 1") for row in self.strays])
             verbs = ("holds", "was") if len(self.strays) == 1 else ("hold", "were")
