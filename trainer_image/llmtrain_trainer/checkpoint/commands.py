@@ -1,4 +1,4 @@
-"""`python -m llmtrain_trainer checkpoints list|verify`: what is in a store and whether it is good."""
+"""`python -m llmtrain_trainer checkpoints list|verify`: the checkpoints in a store and whether they are intact."""
 
 from __future__ import annotations
 

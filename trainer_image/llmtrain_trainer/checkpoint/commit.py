@@ -1,4 +1,4 @@
-"""Node 0's part of the protocol: join what the nodes sent, look at it again, seal it, and let old checkpoints go."""
+"""Node 0's part of the protocol: join the parts of all nodes, check them again, commit, and delete old checkpoints."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError, Missing
 from llmtrain_trainer.checkpoint.store.store import Store, delete_prefix
 
 STALE_UPLOAD = 86_400.0
-"""Seconds after which an unfinished multipart upload is taken for dead; far beyond any clock skew."""
+"""Seconds after which an unfinished multipart upload counts as dead; far beyond any clock skew."""
 
 
 class Committer:
-    """One on node 0. Raises StoreError when the store fails; each method can then be called again."""
+    """Exists on node 0 only. Raises StoreError when the store fails; each method can then be called again."""
 
     def __init__(self, store: Store, nodes: int, keep: int, keep_every_steps: int | None) -> None:
         self._store, self._nodes, self._keep, self._keep_every_steps = store, nodes, keep, keep_every_steps
@@ -37,7 +37,7 @@ class Committer:
         self._diverged: dict[Name, bool] = {}
         self._verified: Name | None = None
         self.distrusted: set[Name] = set()
-        """Committed ones that this run found bad: they push out none of the others."""
+        """Committed checkpoints that this run found bad: retention does not count them."""
 
         self._swept = False
 
@@ -71,7 +71,7 @@ class Committer:
         return self._parts[key]
 
     def retain(self, busy: set[Name]) -> None:
-        """Delete what newer, committed checkpoints made superfluous. To be called after a commit only."""
+        """Delete checkpoints that newer committed ones replace. Call it only after a commit."""
         found = self._found()
         gone = expired(found, keep=self._keep, keep_every_steps=self._keep_every_steps, busy=busy, doubtful=self._doubtful(found))
         for name in gone:
@@ -114,7 +114,7 @@ class Committer:
         return found
 
     def _doubtful(self, found: Mapping[Name, bool]) -> set[Name]:
-        """Committed while training diverged, or distrusted."""
+        """Checkpoints that were committed while training diverged, or were found bad."""
         for name, sealed in found.items():
             if sealed and name not in self._diverged:
                 data = read_or_none(self._store, f"{name}/{MANIFEST}")
@@ -131,7 +131,7 @@ class Committer:
         return parts
 
     def _recheck(self, name: Name, manifest: Manifest, data: bytes) -> None:
-        """What the store lists must be what was sent. Raises BadCheckpointError."""
+        """Compare the store's listing with the uploaded parts. Raises BadCheckpointError."""
         sizes = {entry.key: entry.bytes for entry in self._store.entries(f"{name}/")}
         for file in manifest.files:
             found = sizes.get(f"{name}/{file.path}", "no")
@@ -142,7 +142,7 @@ class Committer:
 
 
 def read_or_none(store: Store, key: str) -> bytes | None:
-    """A small object, or None where there is none."""
+    """A small object, or None if there is none."""
     try:
         return store.get_bytes(key)
     except MissingError:

@@ -1,4 +1,4 @@
-"""A process as another one on the same machine can find it again, or know that it is gone."""
+"""The identity of a process, by which another one on the same machine can see whether it has ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is written beside the shards, as frozen types, and the names of checkpoints. Pure.
+"""The files beside the shards, as frozen types, and the names of checkpoints. Pure.
 
 Readers ignore fields they do not know, so that a checkpoint of a newer version can still be told from a broken one; a manifest of
 an unknown `version` is refused.
@@ -22,7 +22,7 @@ from llmtrain_trainer.data.course import Course
 
 BEGIN, MANIFEST, COMMIT = "begin.json", "manifest.json", "COMMIT"
 META = "meta.json"
-"""In staging only: what rank 0 knows of the save. It becomes a part of the manifest."""
+"""In staging only: rank 0's facts about the save. They become part of the manifest."""
 
 METADATA = ".metadata"
 """DCP's own index of tensors, written by rank 0 after all shards."""
@@ -78,13 +78,13 @@ class RankPart(Written):
     rank: int
     world_size: int
     save_id: str
-    """Drawn once a save and equal on all ranks: parts of two saves under one name are never joined."""
+    """Drawn once per save and equal on all ranks, so that parts of two saves under one name are never joined."""
 
     files: dict[str, int]
     """Bytes by file name."""
 
     seconds: float = 0.0
-    """How long the ranks' side of the save took beside training."""
+    """How long the ranks took to save in the background."""
 
 
 class Begin(Written):
@@ -105,7 +105,7 @@ class NodePart(Written):
 
 
 class Meta(Strict):
-    """What the training loop says of a save. Engines add facts of their own."""
+    """The training loop's facts about a save. Engines add their own."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -131,13 +131,13 @@ class Meta(Strict):
     """What a run that resumes is compared with: see continuation.py. None: an earlier version wrote it."""
 
     course: Course | None = None
-    """The order of samples that the save is a point of."""
+    """The order of samples at the time of the save."""
 
     ends: tuple[int, ...] = ()
-    """Tokens that documents and answers end in, as training taught."""
+    """Tokens at which documents and answers ended in training."""
 
     diverged: bool = False
-    """The loss was far above its lowest when it was made."""
+    """Whether the loss was far above its lowest value at the time of the save."""
 
 
 class Manifest(Written):
@@ -154,7 +154,7 @@ class Manifest(Written):
 
     @property
     def bytes(self) -> int:
-        """Of all its files."""
+        """Total bytes of its files."""
         return sum(file.bytes for file in self.files)
 
 
@@ -200,7 +200,7 @@ def join(name: Name, meta: Meta, parts: Iterable[NodePart], created: float) -> M
 
 
 def commit_of(manifest: Manifest, data: bytes, now: float) -> Commit:
-    """The COMMIT that seals these bytes of a manifest."""
+    """The COMMIT for these bytes of a manifest."""
     return Commit(name=manifest.name, manifest_sha256=hashlib.sha256(data).hexdigest(), committed_at=now, signature=sign(data))
 
 

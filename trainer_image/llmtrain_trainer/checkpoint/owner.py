@@ -53,7 +53,7 @@ class Owner(Written):
 
 @dataclass(frozen=True, slots=True)
 class Purpose:
-    """What a run wants a destination for, in the words of a refusal."""
+    """The purpose of a destination, as a refusal names it."""
 
     field: str
     harm: str
@@ -65,7 +65,7 @@ OUTPUT = Purpose("spec.output.destination", "writes there, and each would replac
 
 
 class OwnedError(Exception):
-    """Another run that lives has the destination."""
+    """Another live run owns the destination."""
 
 
 def describe_self(namespace: str, name: str, attempt: int, *, supervised: bool, workdir: str) -> Owner:
@@ -75,7 +75,7 @@ def describe_self(namespace: str, name: str, attempt: int, *, supervised: bool, 
 
 
 class Claim:
-    """One on node 0."""
+    """Exists on node 0 only."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class Claim:
         return self.lost_to is None
 
     def renew(self) -> None:
-        """Show that the owner lives. Raises StoreError."""
+        """Renew the ownership. Raises StoreError."""
         if self.holds():
             with self._turn:
                 self._owner = self._owner.model_copy(update={"beat": self._owner.beat + 1})
@@ -186,5 +186,5 @@ class Claim:
         return f"{other.job} (attempt {other.attempt})" if self._may_name(other) else "a job of another namespace"
 
     def _may_name(self, other: Owner) -> bool:
-        """What another namespace runs is not told to this one."""
+        """Jobs of another namespace are not named."""
         return other.job.partition("/")[0] == self._owner.job.partition("/")[0]

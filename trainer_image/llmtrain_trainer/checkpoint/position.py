@@ -1,4 +1,4 @@
-"""Where a round of the ranks begins, as the agent tells them. Written by agent/gang/agreement.py, read by rank.py."""
+"""Where a round of the ranks begins, as the agent passes it to them."""
 
 from __future__ import annotations
 

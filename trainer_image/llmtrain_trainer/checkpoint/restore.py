@@ -1,4 +1,4 @@
-"""From the store back to a directory the engine can load: which checkpoint, is it whole, and its files, verified.
+"""Restores a checkpoint from the store to a directory that the engine can load: chooses it and verifies its files.
 
 A checkpoint is chosen only after every byte of it was read and compared; the first good one, newest first, is taken.
 """
@@ -23,12 +23,12 @@ Event = Callable[[dict[str, Any]], None]
 T = TypeVar("T")
 
 _DOUBT_PAUSE = 2.0
-"""Seconds between two readings of what cannot be right."""
+"""Seconds between two reads of an implausible answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """One checkpoint as a listing shows it: nothing of it was read yet, unless `verified`."""
+    """One checkpoint from a listing; none of its files was read yet, unless `verified`."""
 
     name: Name
     sizes: dict[str, int]

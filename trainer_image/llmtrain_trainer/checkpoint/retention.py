@@ -1,4 +1,4 @@
-"""Which checkpoints may go. Pure; commit.py deletes what comes out, after a newer checkpoint was verified and committed."""
+"""Which checkpoints may be deleted, once a newer checkpoint was verified and committed. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from llmtrain_trainer.checkpoint.manifest import Name
 
 FEWEST = 2
-"""Never less than this many committed ones: the newest may turn out bad when it is read."""
+"""Fewest committed checkpoints to keep: the newest may turn out bad when it is read."""
 
 
 def expired(

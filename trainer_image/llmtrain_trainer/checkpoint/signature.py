@@ -21,7 +21,7 @@ def sign(manifest: bytes) -> str | None:
 
 
 def objection(manifest: bytes, signature: str | None) -> str | None:
-    """Why the manifest is not to be believed, as a clause; None where it is signed with our key, or there is none."""
+    """Why the manifest cannot be trusted, as a clause; None if it is signed with our key, or if there is no key."""
     expected = sign(manifest)
     if expected is None or (signature is not None and hmac.compare_digest(expected, signature)):
         return None

@@ -34,7 +34,7 @@ class Staged:
         return {path: size for part in self.parts for path, size in part.files.items()}
 
     def check(self) -> None:
-        """Compare with what is on the disk. Raises BadCheckpointError."""
+        """Compare with the files on disk. Raises BadCheckpointError."""
         if len({part.save_id for part in self.parts}) > 1:
             raise BadCheckpointError(f"{self.name}: the ranks of this node wrote two different saves under one name")
         for path, size in self.files.items():
@@ -45,7 +45,7 @@ class Staged:
                 )
 
     def meta(self) -> Meta:
-        """What rank 0 said of the save. Raises BadCheckpointError."""
+        """Rank 0's facts about the save. Raises BadCheckpointError."""
         try:
             return Meta.model_validate_json((self.directory / META).read_bytes())
         except (OSError, ValidationError) as error:

@@ -64,7 +64,7 @@ class Uploader:
         """The newest checkpoint this node knows to be committed."""
 
         self.outage: StoreError | None = None
-        """What the store last failed with, while it is away."""
+        """The last error of the store while it is unreachable."""
 
         self.superseded_by: Name | None = None
         """On node 0: a save that a later gang began here. Set once; from then on nothing is written."""
@@ -75,7 +75,7 @@ class Uploader:
         return self.superseded_by is not None or (self._claim is not None and self._claim.lost_to is not None)
 
     def poll(self) -> None:
-        """Do all that can be done now. Never raises for a store that fails: an event says so, and the next call tries again."""
+        """Do all that can be done now. Does not raise if the store fails: an event reports it, and the next call retries."""
         with self._turn:
             self._poll()
 
@@ -158,7 +158,7 @@ class Uploader:
         return gone is not None
 
     def distrust(self, name: Name) -> None:
-        """This run found a committed checkpoint bad: it counts no longer among those that are kept."""
+        """Record that a committed checkpoint is bad, so that retention no longer counts it."""
         self._committer.distrusted.add(name)
 
     def _pending(self) -> list[Staged]:

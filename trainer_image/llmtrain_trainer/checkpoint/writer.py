@@ -26,7 +26,7 @@ from llmtrain_trainer.checkpoint.manifest import META, METADATA, RankPart, encod
 from llmtrain_trainer.rendezvous.tell_all import from_first
 
 PATIENCE = timedelta(minutes=30)
-"""How long a rank waits for the slowest disk of the gang before the save counts as failed."""
+"""Seconds that a rank waits for the slowest disk of the gang before the save counts as failed."""
 
 
 class Writer:
@@ -80,7 +80,7 @@ class Writer:
             ) from error
 
     def _behind(self, name: str, act: Callable[[], None]) -> None:
-        """Do the rest of a save beside training."""
+        """Do the rest of a save in the background."""
 
         def run() -> None:
             try:
@@ -119,7 +119,7 @@ class Writer:
         return str(from_first(uuid.uuid4().hex, self._group))
 
     def _mark(self, directory: Path, files: list[Path], save_id: str, meta: dict[str, Any]) -> None:
-        """Say that this rank's files are whole."""
+        """Write the marker of this rank: its files are complete."""
         rank = dist.get_rank()
         if rank == 0:
             (directory / META).write_text(json.dumps(meta))

@@ -11,7 +11,7 @@ from llmtrain_trainer.config import Cadence, seconds
 
 _DUE = 0
 _LONGEST_WAIT = 1000
-"""Steps between two questions, at most: step times change."""
+"""Most steps between two collective checks, since step times change."""
 
 
 class SaveCadence:

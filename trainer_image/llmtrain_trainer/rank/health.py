@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from llmtrain_trainer.engines.engine import StepResult
 
 _WINDOW = 5
-"""Losses whose mean is compared: one bad batch is no divergence."""
+"""Number of losses whose mean is compared: one bad batch is not a divergence."""
 
 _TIMES, _NATS = 2.0, 1.0
 """A mean loss above the lowest mean times the one plus the other is a divergence."""
@@ -23,16 +23,16 @@ _TIMES, _NATS = 2.0, 1.0
 
 @dataclass(slots=True, kw_only=True)
 class Health:
-    """One a rank; every rank is told the same figures and answers alike."""
+    """One per rank; every rank gets the same figures and decides the same."""
 
     limit: int
-    """So many steps in a row whose loss or norm is not finite end training."""
+    """Training ends after this many consecutive steps whose loss or norm is not finite."""
 
     streak: int = 0
-    """Steps in a row, up to the newest, that were not finite."""
+    """Consecutive steps, up to the newest, that were not finite."""
 
     diverged: bool = False
-    """The loss is far above the lowest it was."""
+    """The loss is far above its lowest value."""
 
     sound: bool = True
     """The newest step and its evaluation were finite: it may be saved."""

@@ -27,7 +27,7 @@ from llmtrain_trainer.run_dir.layout import RunDir, write_atomically
 from llmtrain_trainer.run_dir.notices import tell
 
 _PEAK_EVERY_STEPS = 32
-"""How often ranks compare their peak memory: after the first steps it hardly moves."""
+"""Steps between comparisons of peak memory over ranks: after the first steps it hardly changes."""
 
 
 class Samples(Protocol):
@@ -46,7 +46,7 @@ class Saver(Protocol):
 
 
 class Ranks(Protocol):
-    """The two small things that ranks agree on outside the engine."""
+    """The two small values that ranks agree on outside the engine."""
 
     def from_first(self, value: int) -> int:
         """Rank 0's value, on every rank."""
@@ -59,7 +59,7 @@ class Ranks(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class Loop:
-    """One rank's run from `step` (steps done so far) to `target_steps`."""
+    """One rank's run from `step` (completed steps) to `target_steps`."""
 
     config: TrainerConfig
     run: RunDir
@@ -80,7 +80,7 @@ class Loop:
     name: Callable[[int], str]
     """Name of the checkpoint of a step."""
     meta: dict[str, Any]
-    """What every checkpoint's meta.json repeats: attempt, round, mesh, hashes."""
+    """Facts in the meta.json of every checkpoint: attempt, round, mesh, hashes."""
     _peak: int = 0
 
     def train(self) -> ExitCode:
@@ -147,7 +147,7 @@ class Loop:
         return _mean(parts)
 
     def _save(self) -> float:
-        """Seconds that training stood still."""
+        """Seconds that training was blocked."""
         assert self.writer is not None
         self.pulse.beat("save")
         meta = {

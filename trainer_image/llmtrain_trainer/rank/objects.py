@@ -30,7 +30,7 @@ _MORE: Mapping[str, Collection[str]] = {
 }  # fmt: skip
 
 NAMES = {module: frozenset(INDEX_NAMES.get(module, ())) | frozenset(_MORE.get(module, ())) for module in (*INDEX_NAMES, *_MORE)}
-"""Module -> classes and functions that build nothing but data."""
+"""Module -> classes and functions that only build data."""
 
 _BYTES_OF_TENSORS = ("torch.storage", "_load_from_bytes")
 """How a tensor's bytes travel: torch reads them by another pickle without restriction, so they are read by one with."""

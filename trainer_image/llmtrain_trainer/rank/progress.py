@@ -20,7 +20,7 @@ from llmtrain_trainer.run_dir.layout import RunDir, append_row
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One optimizer step that is done, and what came with it."""
+    """One completed optimizer step and its figures."""
 
     number: int
     consumed_samples: int
@@ -32,10 +32,10 @@ class Step:
     learning_rate: float
     result: StepResult
     seconds: float
-    """Batch and step, on the wall."""
+    """Wall time of batch and step, seconds."""
 
     data_seconds: float
-    """Of them: waiting for the batch."""
+    """Part of it spent waiting for the batch, seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +136,6 @@ def _phases(step: Step) -> dict[str, float] | None:
 
 
 def _spread(result: StepResult) -> RankSeconds | None:
-    """None before every rank has done a step."""
+    """None before every rank has completed a step."""
     times = result.rank_seconds
     return RankSeconds(min=min(times), median=statistics.median(times), max=max(times)) if times and all(times) else None

@@ -1,4 +1,4 @@
-"""What a program is given."""
+"""The arguments of a program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can go wrong between a checkpoint and its store.
+"""Errors of checkpoints and stores.
 
 StoreError
 ├── StoreUnreachableError   it may answer later: the caller keeps what it has and tries again
@@ -22,11 +22,11 @@ class StoreUnreachableError(StoreError):
 
 
 class StoreFullError(StoreUnreachableError):
-    """The disk, or what this user may fill of it, has no room left."""
+    """The disk, or this user's quota, is full."""
 
 
 class StoreRefusedError(StoreError):
-    """The store answered no. Trying again without a change will not help."""
+    """The store refused the request. A retry without a change will not help."""
 
 
 class MissingError(StoreError):
@@ -34,7 +34,7 @@ class MissingError(StoreError):
 
 
 class BadCheckpointError(Exception):
-    """A checkpoint that is torn, damaged or not committed."""
+    """A checkpoint that is incomplete, damaged or not committed."""
 
 
 class ResumeError(ValueError):

@@ -1,4 +1,4 @@
-"""Where a listing in pages ends: a server that never says so is not followed for ever."""
+"""Bounds on listings in pages: a server that never ends one is not followed for ever."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trying again: exponential backoff with full jitter, until a deadline.
+"""Retries: exponential backoff with full jitter, until a deadline.
 
 Full jitter (a uniform draw between 0 and the exponential bound) spreads the nodes of a gang, which all meet the same outage at once.
 """
