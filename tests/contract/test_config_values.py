@@ -29,6 +29,7 @@ LLAMA: dict[str, Any] = {
     "max_position_embeddings": 128,
 }
 GPT2: dict[str, Any] = {"model_type": "gpt2", "n_embd": 64, "n_layer": 1, "n_head": 4, "n_positions": 128, "vocab_size": 512}
+MIXTRAL = LLAMA | {"model_type": "mixtral", "num_local_experts": 2, "num_experts_per_tok": 1}
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
 BAD: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (LLAMA, {"rope_scaling": {"rope_type": "xyz", "factor": 2.0}}, "rope_scaling.rope_type is xyz"),
@@ -81,7 +82,35 @@ def test_a_value_that_transformers_does_not_take_is_refused_by_the_plan(
 @pytest.mark.parametrize(("base", "change"), GOOD, ids=[json.dumps(change)[:60] for _, change in GOOD])
 def test_a_value_that_transformers_takes_is_planned(base: dict[str, Any], change: dict[str, Any], tmp_path: Path) -> None:
     shape_of(base | change)
-    assert check_model(Model(config=base | change), write(base | change, tmp_path), lambda _: None) == 512
+    assert check_model(Model(config=base | change), write(base | change, tmp_path), lambda _: None).rows == 512
+
+
+BEYOND: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    (LLAMA, {"rms_norm_eps": -1.0}, "rms_norm_eps is -1.0: it must be 0 or more"),
+    (LLAMA, {"rms_norm_eps": float("nan")}, "it must be 0 or more"),
+    (LLAMA, {"rms_norm_eps": -1}, "Write it as in the model's config.json"),
+    (LLAMA, {"attention_dropout": 1.5}, "attention_dropout is 1.5: it must be from 0 to 1"),
+    (LLAMA, {"initializer_range": -0.02}, "initializer_range is -0.02: it must be from 0 to 1"),
+    (LLAMA, {"pad_token_id": 512}, "pad_token_id is 512: the embedding has 512 rows"),
+    (LLAMA | {"model_type": "mistral"}, {"sliding_window": 0}, "sliding_window is 0: it must be 1 or more, or null"),
+    (GPT2, {"attn_pdrop": -0.1}, "attn_pdrop is -0.1"),
+    (MIXTRAL, {"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "head_dim is missing: the yarn rotary embedding"),
+]
+
+
+@pytest.mark.parametrize(("base", "change", "says"), BEYOND, ids=[json.dumps(change)[:60] for _, change, _ in BEYOND])
+def test_a_number_with_which_ranks_would_end_is_refused_by_the_plan(base: dict[str, Any], change: dict[str, Any], says: str) -> None:
+    with pytest.raises(PlanError) as planned:
+        shape_of(base | change)
+    assert says in str(planned.value)
+
+
+def test_the_head_dim_that_a_mixtral_is_asked_for_is_taken() -> None:
+    scaled = MIXTRAL | {"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}
+    with pytest.raises(PlanError, match="Give head_dim: 16"):
+        shape_of(scaled)
+    assert shape_of(scaled | {"head_dim": 16}).head_dim == 16
+    assert shape_of(LLAMA | {"pad_token_id": -1, "attention_dropout": None}).vocab == 512
 
 
 def test_more_experts_a_token_than_there_are_is_refused() -> None:

@@ -77,6 +77,8 @@ def example(schema: Schema) -> Any:
 
 def missing(path: Path, schema: Schema) -> tuple[str, str]:
     """Rule and way out for a required field that is not there."""
+    if isinstance(path[-1], int):
+        return "it is required", f"Give {path[-2]} an item more, such as {shown(example(schema), 200)}"
     return "it is required", f"Add {path[-1]}: {shown(example(schema), 200)}"
 
 
@@ -122,6 +124,8 @@ def _as_section(value: Any, schema: Schema, name: str) -> str:
     if value is False:
         return f"Leave {name} out"
     meant = as_section(value, schema)
+    if meant is None and not example(schema) and (names := list(schema.get("properties", {}))):
+        return f"Give fields of its own below {name}: {either(names)}"
     start = "-" if name.isdigit() else f"{name}:"
     return f"Write {start} {shown(example(schema) if meant is None else meant, 200)}"
 
@@ -170,7 +174,7 @@ def _wrong_number(value: float, schema: Schema) -> tuple[str, str]:
     low, high = schema.get("minimum"), schema.get("maximum")
     if low is not None and (value < low or (value == low and schema.get("exclusiveMinimum"))):
         if schema.get("exclusiveMinimum"):
-            return f"it must be above {low:g}", f"Write a number above {low:g}, such as {shown(schema.get('default', low + 1))}"
+            return f"it must be above {low:g}", f"Write a number above {low:g}, such as {shown(_above(low, schema))}"
         return f"it must be at least {low:g}", f"Write {low:g} or more"
     if high is not None:
         word = "below" if schema.get("exclusiveMaximum") else "at most"
@@ -179,6 +183,11 @@ def _wrong_number(value: float, schema: Schema) -> tuple[str, str]:
             f"Write {'a number below ' + _whole(high) if word == 'below' else _whole(high) + ' or less'}",
         )
     return _wrong_type(value, schema, "it")
+
+
+def _above(low: float, schema: Schema) -> Any:
+    found = example(schema)
+    return found if found > low else low + 1
 
 
 def _whole(number: float) -> str:

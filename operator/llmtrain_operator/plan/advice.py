@@ -11,7 +11,7 @@ from llmtrain_operator.plan.engines.registry import ENGINES
 from llmtrain_operator.plan.layout.layout import crossing
 from llmtrain_operator.plan.layout.throughput import trainable_parameters
 from llmtrain_operator.plan.search.candidate import Settled
-from llmtrain_trainer.config import place
+from llmtrain_trainer.config import Schedule, place
 from llmtrain_trainer.config.families import family_named
 from llmtrain_trainer.config.tasks import TASKS
 
@@ -212,6 +212,21 @@ def whole_vocabulary(settled: Settled) -> str | None:
     return f"tensor {tp} does not divide the vocabulary of {shape.vocab}: every tensor rank holds the full embedding and LM head."
 
 
+def decay_without_effect(settled: Settled) -> str | None:
+    schedule = settled.job.spec.training.schedule
+    if schedule.name == "wsd" or schedule.decay_ratio == Schedule().decay_ratio:
+        return None
+    return f"training.schedule.decayRatio is read by schedule wsd alone: it has no effect with {schedule.name}."
+
+
+def trained_on_validation(settled: Settled) -> str | None:
+    """A copy under another name is not seen."""
+    spec = settled.job.spec
+    trained = {(dataset.source, dataset.split) for dataset in spec.dataset}
+    both = [each.source for each in (spec.evaluation.dataset if spec.evaluation else ()) if (each.source, each.split) in trained]
+    return f"{listed(both, 'and')} is both trained on and evaluated: its loss tells nothing of other data." if both else None
+
+
 def dequantized(settled: Settled) -> str | None:
     model, found = settled.job.spec.model, settled.shape and settled.shape.traits.quantized
     if not found:
@@ -238,6 +253,8 @@ ADVICE: tuple[Advice, ...] = (
     frozen_experts,
     adapter_base,
     no_checkpoint,
+    decay_without_effect,
+    trained_on_validation,
     other_name,
     moving_branch,
     pipeline_bubble,

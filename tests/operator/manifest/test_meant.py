@@ -11,7 +11,7 @@ from llmtrain_operator.cli.manifest import typed_uri, with_absolute_paths
 from llmtrain_operator.manifest.numerals import meanings
 from llmtrain_operator.manifest.parse import manifest_schema
 from llmtrain_operator.manifest.schema import below
-from llmtrain_operator.manifest.suggestions import wrong
+from llmtrain_operator.manifest.suggestions import missing, wrong
 
 ADDRESSES = [
     ("./m", "file://./m"),
@@ -126,6 +126,24 @@ def test_a_path_of_the_home_directory_is_found_in_manifest_and_option(monkeypatc
 )
 def test_a_section_or_a_list_in_short_is_told_whole(field: str, given: Any, said: str) -> None:
     assert way_out(field, given) == said
+
+
+@pytest.mark.parametrize(
+    ("field", "given", "said"),
+    [
+        ("spec.training.optimizer.learningRate", 0, "Write a number above 0, such as 0.0003"),
+        ("spec.training.optimizer.betas[]", 1.0, "Write a number below 1"),
+        ("spec.parallelism.offload", True, "Give fields of its own below offload: optimizer, parameters or path"),
+    ],
+)
+def test_no_way_out_names_a_value_that_trains_badly_or_says_nothing(field: str, given: Any, said: str) -> None:
+    assert way_out(field, given) == said
+
+
+def test_an_item_that_a_list_lacks_is_asked_for_as_one() -> None:
+    schema = below(manifest_schema(), ("spec", "training", "optimizer", "betas", 1))
+    assert schema is not None
+    assert missing(("spec", "training", "optimizer", "betas", 1), schema)[1].startswith("Give betas an item more, such as")
 
 
 def test_an_item_of_a_list_is_told_as_one() -> None:

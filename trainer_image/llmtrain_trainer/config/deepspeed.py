@@ -37,6 +37,7 @@ OWNED: Mapping[str, str] = {
     "zero_allow_untested_optimizer": "training.optimizer",
     "zero_force_ds_cpu_optimizer": "parallelism.offload.optimizer",
     "bf16": "training.precision",
+    "bfloat16": "training.precision",
     "fp16": "training.precision",
     "amp": "training.precision",
     "torch_autocast": "training.precision",

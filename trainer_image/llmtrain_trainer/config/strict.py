@@ -27,6 +27,9 @@ PositiveInt = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
 """A fraction from 0 to 1, both included."""
 
+Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
+"""The decay of a moving average: with 1 the average would stay 0."""
+
 Duration = Annotated[str, Field(pattern=r"^([1-9][0-9]{0,8}(s|m|h|d))+$", max_length=32, examples=["15m", "1h30m"])]
 """A time span above zero, such as 90s, 15m, 24h or 1h30m."""
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field, JsonValue
 
-from llmtrain_trainer.config.strict import PositiveInt, Ratio, Strict
+from llmtrain_trainer.config.strict import Decay, PositiveInt, Ratio, Strict
 
 FINE_TUNING = "x-fine-tuning"
 """Key of a field's schema that holds its default in fine-tuning."""
@@ -30,7 +30,7 @@ class Optimizer(Strict):
     learning_rate: Annotated[float, Field(gt=0, le=10), fine_tuning(5e-5)] = 3e-4
     """Peak rate, reached after the warm-up. Adapters usually take more than full fine-tuning: 1e-4 to 2e-4."""
 
-    betas: Annotated[tuple[Ratio, Ratio], fine_tuning([0.9, 0.999])] = (0.9, 0.95)
+    betas: Annotated[tuple[Decay, Decay], fine_tuning([0.9, 0.999])] = (0.9, 0.95)
     """Decay of the first and second moments."""
 
     epsilon: Annotated[float, Field(gt=0, le=1)] = 1e-8

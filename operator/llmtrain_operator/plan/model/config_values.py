@@ -6,6 +6,7 @@ What it does not take would end preparation, or the ranks, with a word of Python
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from math import inf
 from typing import Any
 
 from llmtrain_operator.manifest.numerals import meanings
@@ -31,6 +32,9 @@ ROPE: Mapping[str, tuple[str, ...]] = {
     "proportional": (),
 }
 """Kind of rotary embedding -> what its mapping must hold."""
+
+_ASK_FOR_HEAD = ("dynamic", "yarn", "longrope")
+"""Kinds whose frequencies transformers computes from head_dim, which a mixtral's configuration leaves null."""
 
 DTYPES = ("float32", "float16", "bfloat16", "float64", "float", "half", "double", "float8_e4m3fn", "float8_e5m2", "auto")
 LAYER_TYPES = ("full_attention", "sliding_attention")
@@ -65,6 +69,16 @@ _TAKES: Mapping[str, Callable[[Any], bool]] = {
     _TOKEN: lambda value: value is None or _is_int(value),
     _TOKENS: lambda value: value is None or _is_int(value) or (isinstance(value, list) and all(map(_is_int, value))),
 }
+_WITHOUT = (-inf, inf, "")
+_FROM_ZERO = (0.0, inf, "it must be 0 or more")
+_PART = (0.0, 1.0, "it must be from 0 to 1")
+BOUNDS: Mapping[str, tuple[float, float, str]] = {
+    **dict.fromkeys(("rms_norm_eps", "layer_norm_epsilon", "router_aux_loss_coef", "router_jitter_noise"), _FROM_ZERO),
+    **dict.fromkeys(("attention_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "initializer_range"), _PART),
+    "sliding_window": (1, inf, "it must be 1 or more, or null"),
+}
+"""Key -> least and greatest value, and the rule. Beyond them ranks end, or train on what is no number."""
+
 _EVERY = {
     "initializer_range": _WITH_POINT,
     "use_cache": _FLAG,
@@ -94,7 +108,9 @@ TYPES: Mapping[str, Mapping[str, str]] = {
 def wrong_values(config: Mapping[str, Any], shape: ModelShape) -> Iterator[Wrong]:
     """Everything that transformers would not take of a config.json whose sizes are sound."""
     rotary = not shape.learned_positions
-    yield from _types(config, shape.model_type)
+    wrong_types = list(_types(config, shape.model_type))
+    yield from wrong_types
+    yield from _bounds(config, shape, {key for key, *_ in wrong_types})
     yield from _activation(config, "hidden_act" if rotary else "activation_function")
     yield from _dtypes(config)
     if rotary:
@@ -113,9 +129,20 @@ def _types(config: Mapping[str, Any], model_type: str) -> Iterator[Wrong]:
             yield key, shown(config[key]), rule, _meant(config[key], rule)
 
 
+def _bounds(config: Mapping[str, Any], shape: ModelShape, told: set[str]) -> Iterator[Wrong]:
+    for key in TYPES[shape.model_type]:
+        low, high, rule = BOUNDS.get(key, _WITHOUT)
+        value = config.get(key)
+        if rule and key not in told and value is not None and not low <= value <= high:
+            yield key, shown(value), rule, "Write it as in the model's config.json, or leave it out"
+    pad = config.get("pad_token_id")
+    if isinstance(pad, int) and not -shape.vocab <= pad < shape.vocab:
+        yield "pad_token_id", str(pad), f"the embedding has {shape.vocab} rows", "Write the id of a token, or null"
+
+
 def _meant(value: Any, rule: str) -> str:
     """A number without its point or in quotes is the usual mistake."""
-    if rule == _WITH_POINT and _is_int(value):
+    if rule == _WITH_POINT and _is_int(value) and value >= 0:
         return f"Write {float(value)}"
     if isinstance(value, str) and (found := next((each for each in meanings(value) if _TAKES[rule](each)), None)) is not None:
         return f"Write {shown(found)} without quotes"
@@ -151,10 +178,10 @@ def _rope(config: Mapping[str, Any], shape: ModelShape) -> Iterator[Wrong]:
         return
     nested = {f"{name}.{key}": value for key, value in found.items() if isinstance(value, Mapping)}
     for path, one in (nested or {name: found}).items():
-        yield from _rope_of(path, one, shape)
+        yield from _rope_of(path, one, shape, has_head_dim=bool(config.get("head_dim")))
 
 
-def _rope_of(path: str, one: Mapping[str, Any], shape: ModelShape) -> Iterator[Wrong]:
+def _rope_of(path: str, one: Mapping[str, Any], shape: ModelShape, *, has_head_dim: bool) -> Iterator[Wrong]:
     key = "rope_type" if "rope_type" in one else "type"
     kind = one.get(key, "default")
     if not isinstance(kind, str) or kind not in ROPE:
@@ -162,6 +189,9 @@ def _rope_of(path: str, one: Mapping[str, Any], shape: ModelShape) -> Iterator[W
         way_out = f"Write {near}, with what it needs" if near else "Leave it out, or use a model with one of these"
         yield f"{path}.{key}", shown(kind), f"a rotary embedding is {either(list(ROPE))}", way_out
         return
+    if kind in _ASK_FOR_HEAD and shape.model_type == "mixtral" and not has_head_dim:
+        way_out = f"Give head_dim: {shape.head_dim}"
+        yield "head_dim", "missing", f"the {kind} rotary embedding of a mixtral is computed from it", way_out
     for part in ROPE[kind]:
         yield from _rope_part(f"{path}.{part}", one.get(part), kind, shape)
     for part in ("rope_theta", "original_max_position_embeddings"):
