@@ -15,8 +15,8 @@ ROWS = [
     if line.startswith(("| a ", "| an "))
 ]
 SOURCES = {path: path.read_text() for place in PLACES.values() for path in sorted((ROOT / place).rglob("*.py"))}
-WIDE = ("an engine", "a field of the manifest")
-"""Kinds whose example stands in more files: an engine's own, and the readers of a field."""
+WIDE = ("an engine", "a task", "a scheduler of gangs", "a field of the manifest")
+"""Kinds whose example stands in more files: their own, and the readers of a field."""
 
 
 def files_of(row: list[str]) -> list[Path]:

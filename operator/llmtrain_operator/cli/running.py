@@ -95,6 +95,7 @@ def title(ready: Ready) -> str:
 def closing_lines(ready: Ready, outcome: Outcome) -> list[str]:
     """The closing lines of a run: verdict, notices, loss, export, report; and where to look if it failed."""
     from llmtrain_operator.formats import loss
+    from llmtrain_trainer.config import ExitCode
 
     lines = []
     if outcome.verdict is not None:
@@ -113,12 +114,12 @@ def closing_lines(ready: Ready, outcome: Outcome) -> list[str]:
         lines.append(f"export    {export}")
     if outcome.report is not None:
         lines.append(f"report    {outcome.report}")
-    if outcome.exit_code == 75:
+    if outcome.exit_code == ExitCode.SAVED:
         lines += _going_on(ready, outcome)
     elif outcome.exit_code and outcome.verdict is None:
         lines.append(f"The agent ended with exit code {outcome.exit_code} and no verdict. The end of its log:")
         lines += _tail(ready.workdir.agent_log(0))
-    if outcome.exit_code not in (0, 75):
+    if outcome.exit_code not in (ExitCode.DONE, ExitCode.SAVED):
         lines.append(f"logs      {ready.workdir.node(0) / 'logs'}")
     return lines
 

@@ -9,13 +9,15 @@ from collections.abc import Mapping
 
 from llmtrain_operator.api.job import Status
 from llmtrain_operator.api.job.status import Goodput
+from llmtrain_operator.api.phases import FINAL
 from llmtrain_operator.life.attempt import Gang
 from llmtrain_operator.life.times import seconds_of, text_of
+from llmtrain_trainer.config.time_accounts import TimeState
 
 HUNG_STEPS, HUNG_FLOOR = 10.0, 60.0
 """No step for ten times the last step's time, and for at least a minute, is time that hangs; the agent's own watch decides what to do."""
 
-SUSPENDED = "suspended"
+SUSPENDED: TimeState = "suspended"
 
 
 def account(gang: Gang) -> Goodput:
@@ -57,14 +59,14 @@ def active_seconds(status: Status, now: float) -> float:
     if goodput is None or status.phase == "Suspended":
         return 0.0
     since = seconds_of(goodput.accounted_until)
-    idle = status.phase in (None, *_IDLE, "Complete", "Failed")
+    idle = status.phase in (None, *_IDLE, *FINAL)
     return _counted(goodput) + (max(0.0, now - since) if since is not None and not idle else 0.0)
 
 
 _IDLE = ("Pending", "Queued")
 
 
-def _active(status: Status, before: Goodput, spent: Mapping[str, float]) -> float:
+def _active(status: Status, before: Goodput, spent: Mapping[TimeState, float]) -> float:
     if status.phase == "Suspended":
         return 0.0
     return _counted(before) + sum(time for cause, time in spent.items() if cause != "queued")
@@ -77,7 +79,7 @@ def _counted(goodput: Goodput) -> float:
     return max(0.0, goodput.total_seconds - goodput.by_cause.get("queued", 0.0))
 
 
-def _causes(gang: Gang, elapsed: float) -> dict[str, float]:
+def _causes(gang: Gang, elapsed: float) -> dict[TimeState, float]:
     """`elapsed` seconds by cause."""
     status = gang.job.status
     match status.phase:
@@ -97,7 +99,7 @@ def _causes(gang: Gang, elapsed: float) -> dict[str, float]:
             return {"queued": elapsed}
 
 
-def _of_training(gang: Gang, elapsed: float) -> dict[str, float]:
+def _of_training(gang: Gang, elapsed: float) -> dict[TimeState, float]:
     """Steps up to the furthest one that was ever done are recomputed; time in which a checkpoint held up training is its own cause."""
     row = gang.progress
     told = gang.job.status.progress

@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from llmtrain_operator.api.gang_schedulers import GangScheduler
 from llmtrain_operator.api.job import Spec, Status
 from llmtrain_trainer.config import ExitCode, NodeStatus, place
 
 STOPPED = (ExitCode.SAVED, ExitCode.STOPPED_UNSAVED)
 """Exit codes of an agent that was told to stop."""
 
-GangKind = Literal["kueue", "volcano", "coscheduling", "operator", "none"]
+GangKind = Literal[GangScheduler, "operator", "none"]
 """Who admits all pods or none. operator: this operator's own order; none: nobody, each pod for itself."""
 
 

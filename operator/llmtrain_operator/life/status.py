@@ -9,6 +9,7 @@ from typing import Any
 
 from llmtrain_operator.api.job import Condition, Phase, Restarts, Status
 from llmtrain_operator.api.job import status as record
+from llmtrain_operator.api.phases import FINAL
 from llmtrain_operator.life import ledger
 from llmtrain_operator.life.attempt import Gang
 from llmtrain_operator.life.decision import Decision
@@ -34,7 +35,7 @@ def project(observed: Observed, decision: Decision, plan: Plan | None) -> Status
     """The whole new status. `plan` is None where the job is refused, or was not planned anew; the summary then stays."""
     decision = replace(decision, reason=_cut(decision.reason, LONGEST_WORD), message=_cut(decision.message, LONGEST_TEXT))
     gang, old = Gang(observed), observed.job.status
-    final = decision.phase in ("Complete", "Failed")
+    final = decision.phase in FINAL
     attempt = decision.attempt or gang.number or None
     return Status(
         observed_generation=observed.job.generation,

@@ -232,9 +232,9 @@ def test_every_second_is_in_one_state() -> None:
     assert spent == pytest.approx(
         {
             "restore": 2.0 + 1.0,
-            "init": 7.0,
+            "starting": 7.0,
             "productive": 1.0 + 4.25 + 5.0 + 5.0,
-            "checkpoint_block": 0.5,
+            "checkpoint": 0.5,
             "data_wait": 0.25,
             "hung": 6.0,
             "restart": 2.0,

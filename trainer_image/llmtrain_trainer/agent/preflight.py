@@ -12,6 +12,7 @@ from llmtrain_trainer.agent.outcome import LostGangError, StoppedError, UnfitErr
 from llmtrain_trainer.checkpoint.store.errors import StoreError, StoreFullError
 from llmtrain_trainer.checkpoint.store.store import Store
 from llmtrain_trainer.config import TrainerConfig
+from llmtrain_trainer.config.checkpoint import SAVED_BYTES
 from llmtrain_trainer.run_dir.layout import RunDir
 
 _MIB = 1024 * 1024
@@ -20,8 +21,6 @@ _SHARED_MEMORY_PER_RANK = 32 * _MIB
 """NCCL's buffers between the GPUs of a node; a container's default of 64 MiB in all fails in the middle of a run."""
 
 _LEAST_FREE = 256 * _MIB
-_SAVED_BYTES_PER_PARAMETER = 12
-"""A checkpoint holds the weight and two moments in fp32."""
 
 
 def check_machine(config: TrainerConfig, run: RunDir) -> None:
@@ -82,7 +81,7 @@ def _disk_need(config: TrainerConfig) -> int:
     trained = estimate.trainable_parameters or estimate.parameters or 0
     if config.checkpoint is None:
         return _LEAST_FREE
-    return _LEAST_FREE + 2 * trained * _SAVED_BYTES_PER_PARAMETER // config.mesh.nodes
+    return _LEAST_FREE + 2 * trained * SAVED_BYTES // config.mesh.nodes
 
 
 def _unfit(message: str) -> UnfitError:

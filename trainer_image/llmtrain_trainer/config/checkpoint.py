@@ -8,6 +8,9 @@ from pydantic import Field
 
 from llmtrain_trainer.config.strict import Duration, Name, PositiveInt, StoreUri, Strict
 
+SAVED_BYTES = 12
+"""Of a trained weight in a checkpoint: itself and two moments, in fp32."""
+
 
 class Cadence(Strict):
     """When a checkpoint is due; with both fields, whichever comes first."""

@@ -5,7 +5,8 @@ from llmtrain_operator.api.job.resilience import Resilience, Restarts
 from llmtrain_operator.api.job.resources import Resources
 from llmtrain_operator.api.job.scheduling import Scheduling, Toleration, Topology
 from llmtrain_operator.api.job.spec import GROUP, KIND, PLURAL, VERSION, LLMTrainJob, Metadata, Spec
-from llmtrain_operator.api.job.status import Condition, Phase, Status
+from llmtrain_operator.api.job.status import Condition, Status
+from llmtrain_operator.api.phases import Phase
 
 __all__ = [
     "GROUP",

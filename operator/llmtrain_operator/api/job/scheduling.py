@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from llmtrain_operator.api.gang_schedulers import GangScheduler
 from llmtrain_operator.api.job.kubernetes import (
     AnnotationValue,
     Image,
@@ -53,7 +54,7 @@ class Scheduling(Strict):
     queue: QueueName | None = None
     """Queue of Kueue or Volcano. Without it the job is not queued."""
 
-    gang: Literal["auto", "none", "kueue", "volcano", "coscheduling"] = "auto"
+    gang: Literal["auto", "none", GangScheduler] = "auto"
     """What admits all pods of a gang or none. auto: the gang scheduler that the cluster has, else the operator's own order."""
 
     topology: Topology | None = None

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from llmtrain_operator.api.phases import FINAL
 from llmtrain_operator.cli.on_cluster.access import Access, JobArgument, on_cluster
 from llmtrain_operator.cli.refusal import NOT_ENDED, ClusterError
 from llmtrain_operator.cli.say import say
@@ -119,7 +120,7 @@ def _is(job: dict[str, Any], phase: str) -> bool:
 
 def _final(job: dict[str, Any]) -> str | None:
     phase = _status(job).get("phase")
-    return phase if phase in ("Complete", "Failed") else None
+    return phase if phase in FINAL else None
 
 
 def _status(job: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from llmtrain_operator.api.gang_schedulers import GangScheduler
+from llmtrain_operator.api.phases import FINAL
 from llmtrain_operator.cli.manifest import ManifestOption, SetOption, load_for_cluster, load_manifest
 from llmtrain_operator.cli.on_cluster.access import Access, on_cluster
 from llmtrain_operator.cli.refusal import TOO_LARGE, ClusterError, UsageError
@@ -25,9 +27,7 @@ def render(
         str | None,
         typer.Option(help="Trainer image of a job that names none. Default: the image of this version.", envvar="LLMTRAIN_TRAINER_IMAGE"),
     ] = None,
-    gang: Annotated[
-        Literal["auto", "kueue", "volcano", "coscheduling", "none"], typer.Option(help="Gang scheduler, if the manifest says auto.")
-    ] = "auto",
+    gang: Annotated[Literal["auto", GangScheduler, "none"], typer.Option(help="Gang scheduler, if the manifest says auto.")] = "auto",
     settings: SetOption = None,
 ) -> None:
     """Print what the operator would create.
@@ -135,7 +135,7 @@ async def _before(cluster: Access, namespace: str, name: str) -> dict[str, Any] 
 
     found = await cluster.client.get(job_path(namespace, name))
     phase = ((found or {}).get("status") or {}).get("phase")
-    if phase in ("Complete", "Failed"):
+    if phase in FINAL:
         raise ClusterError(
             f"{name} is already {phase}, and that is final. Delete it with `llmtrain delete {name}`, or choose another metadata.name."
         )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from llmtrain_operator.api.phases import FINAL
 from llmtrain_operator.cli.on_cluster.access import Access, JobArgument, on_cluster
 from llmtrain_operator.cli.refusal import FAILED, NOT_ENDED
 from llmtrain_operator.cli.running import view_titled
@@ -51,7 +52,7 @@ async def watch(
             if time.monotonic() >= ask_at and (leader := await _leader(cluster, found)) is None:
                 ask_at = time.monotonic() + SECONDS_OF_QUIET
             view.show(story.go_on(found, leader, time.time()))
-            if (phase := _phase(found)) in ("Complete", "Failed"):
+            if (phase := _phase(found)) in FINAL:
                 break
             if time.monotonic() >= end:
                 view.say(f"{job} is still {phase or 'not processed by an operator'}; the time is up.")

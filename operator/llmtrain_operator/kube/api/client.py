@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import aiohttp
 
+from llmtrain_operator.api.job.spec import PLURAL
 from llmtrain_operator.kube.api.deep_json import read_json
 
 Object = dict[str, Any]
@@ -27,7 +28,7 @@ PLURALS = {
     "ConfigMap": "configmaps",
     "Event": "events",
     "Lease": "leases",
-    "LLMTrainJob": "llmtrainjobs",
+    "LLMTrainJob": PLURAL,
     "NetworkPolicy": "networkpolicies",
     "Node": "nodes",
     "Pod": "pods",

@@ -23,8 +23,7 @@ from llmtrain_operator.kube.api.session import Sessions
 from llmtrain_operator.kube.metrics import Metrics
 from llmtrain_operator.kube.names import JobKey
 from llmtrain_operator.kube.process.queue import WorkQueue
-
-JOB_LABEL = "llmtrain.io/job"
+from llmtrain_operator.life.from_objects import LABEL_JOB
 
 Mark = tuple[Any, Any, Any]
 """What of a job changes when somebody else changed it: not its status, which the operator writes itself."""
@@ -54,7 +53,7 @@ def registry_of(
     @kopf.on.event("v1", "pods", registry=registry)
     async def pod_changed(namespace: str | None, labels: Any, **_: Any) -> None:
         metrics.events_seen.labels("pods").inc()
-        if job := labels.get(JOB_LABEL):
+        if job := labels.get(LABEL_JOB):
             add_soon((namespace or "", job))
 
     return registry
@@ -65,7 +64,7 @@ def settings_of(identity: str) -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     settings.posting.reporting_instance = identity
-    settings.watching.label_selectors["v1", "pods"] = JOB_LABEL  # on the server; a handler's own labels= filters only here
+    settings.watching.label_selectors["v1", "pods"] = LABEL_JOB  # on the server; a handler's own labels= filters only here
     settings.watching.chunk_size = 50  # kopf lists whole objects, each as large as an API server takes them
     settings.watching.server_timeout = WATCH_SECONDS
     settings.watching.connect_timeout = settings.networking.connect_timeout = 10.0

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from llmtrain_operator.api.job import Status
+from llmtrain_operator.api.phases import FINAL
 from llmtrain_operator.kube.api.client import ApiError, Client, path_to
 from llmtrain_operator.kube.cluster import Cluster
 from llmtrain_operator.kube.gangs.mark import group_version
@@ -222,7 +223,7 @@ def again_in(observed: Observed, decision: Decision) -> float:
         return min(decision.again_in, RESYNC)
     if decision.action is not Action.NOTHING:
         return ACTED
-    if decision.phase not in ("Complete", "Failed"):
+    if decision.phase not in FINAL:
         return RESYNC
     lives = observed.job.spec.ttl_seconds_after_finished if observed.job.spec else None
     return DORMANT if lives is None else min(lives, DORMANT)

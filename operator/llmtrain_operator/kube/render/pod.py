@@ -21,13 +21,12 @@ from llmtrain_operator.life.from_objects import CONTAINER
 from llmtrain_operator.life.observed import GangKind
 from llmtrain_operator.plan.plan import Plan
 from llmtrain_trainer.config import RENDEZVOUS_SECRET
+from llmtrain_trainer.config.checkpoint import SAVED_BYTES
 
 UPLOAD_BYTES_PER_SECOND = 100e6
 """What a node is expected to send to a store at the least."""
 
 SHORTEST_SAVE, LONGEST_SAVE, MARGIN = 300, 3600, 30
-STATE_BYTES = 12
-"""Of a weight in a checkpoint: itself and two moments, in fp32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +59,7 @@ def save_seconds(plan: Plan) -> int:
     if plan.job.spec.checkpoint is None:
         return 30
     weights = plan.trainable or (plan.shape.parameters if plan.shape else None) or 0
-    upload = weights * STATE_BYTES / plan.mesh.nodes / UPLOAD_BYTES_PER_SECOND
+    upload = weights * SAVED_BYTES / plan.mesh.nodes / UPLOAD_BYTES_PER_SECOND
     return int(min(LONGEST_SAVE, max(SHORTEST_SAVE, 2 * upload)))
 
 

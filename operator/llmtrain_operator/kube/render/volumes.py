@@ -8,13 +8,12 @@ from typing import Any
 from llmtrain_operator.api.job import LLMTrainJob, Spec
 from llmtrain_operator.kube.render.config_map import FILE
 from llmtrain_operator.manifest.uris import uris
+from llmtrain_trainer.config import MOUNTED
 
 CONFIG_DIR = "/etc/llmtrain"
 CONFIG = f"{CONFIG_DIR}/{FILE}"
 SCRATCH = "/var/lib/llmtrain"
 RUN_DIR, CACHE, HOME = f"{SCRATCH}/run", f"{SCRATCH}/cache", f"{SCRATCH}/home"
-CLAIMS = "/mnt/pvc"
-"""As llmtrain_trainer/config/mounts.py has it: a claim is found at <CLAIMS>/<claim>."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,4 +60,4 @@ def claims(spec: Spec) -> dict[str, bool]:
 
 def _claim(number: int, claim: str, written: bool) -> Volume:
     source = {"persistentVolumeClaim": {"claimName": claim} | ({} if written else {"readOnly": True})}
-    return Volume(name=f"claim-{number}", source=source, at=f"{CLAIMS}/{claim}", read_only=not written)
+    return Volume(name=f"claim-{number}", source=source, at=f"{MOUNTED}/{claim}", read_only=not written)

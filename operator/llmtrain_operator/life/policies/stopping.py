@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from llmtrain_operator.api.job import Phase
+from llmtrain_operator.api.phases import FINAL
 from llmtrain_operator.life.attempt import Gang
 from llmtrain_operator.life.decision import Action, Decision, Deletion, stop
 from llmtrain_operator.life.observed import Pod
@@ -50,7 +51,7 @@ def tidied(gang: Gang, said: Decision) -> Decision:
     ended = max(gang.job.status.ended_attempt or 0, said.ends or 0)
     lingers = [pod for pod in gang.mine if pod.attempt <= ended and pod.exit_code is not None and not pod.ended]
     held = [pod for pod in lingers if pod.beside or gang.observed.now - (pod.finished or 0.0) >= HELD_PATIENCE]
-    at_rest = said.phase in ("Complete", "Failed", "Suspended") and not gang.may_run_now
+    at_rest = said.phase in (*FINAL, "Suspended") and not gang.may_run_now
     old = [pod for pod in gang.mine if at_rest and pod.attempt < gang.number and pod.ended]
     more = (*_let_go(gang, held), *stop(old, None))
     told = (*said.delete, *(each for each in more if each.name not in {other.name for other in said.delete}))

@@ -18,7 +18,7 @@ from llmtrain_operator.kube.cluster import Cluster
 from llmtrain_operator.kube.render.config_map import FILE, SECRET
 from llmtrain_operator.kube.render.pod import MARGIN, save_seconds
 from llmtrain_operator.kube.render.render import Objects, render
-from llmtrain_operator.kube.render.volumes import CLAIMS, claims
+from llmtrain_operator.kube.render.volumes import claims
 from llmtrain_operator.life.from_objects import pod_of
 from llmtrain_operator.life.observed import GangKind
 from llmtrain_operator.manifest.parse import parse_manifest
@@ -196,7 +196,6 @@ def test_a_claim_is_mounted_where_the_trainer_looks_for_it_and_read_only_unless_
     mounted = {mount["mountPath"]: mount.get("readOnly", False) for mount in container["volumeMounts"]}
     for claim, read_only in (("corpus", True), ("both", False)):
         assert mounted[mounts.resolve(f"pvc://{claim}").removeprefix("file://")] is read_only
-    assert CLAIMS == mounts.ROOT
 
 
 def test_avoided_nodes_are_a_wish_and_each_term_names_one_node() -> None:

@@ -12,6 +12,7 @@ from itertools import groupby
 from typing import Literal
 
 from llmtrain_trainer.config.failures import RESTARTED
+from llmtrain_trainer.config.time_accounts import OF_AN_AGENT
 
 Kind = Literal["gauge", "counter", "histogram"]
 
@@ -20,7 +21,6 @@ JOB = "train_job"
 """The one label of every series. `job`, `instance`, `namespace` and `pod` belong to whoever scrapes."""
 
 PHASES = ("data", "forward", "backward", "optimizer", "comm", "other")
-STATES = ("productive", "init", "data_wait", "checkpoint_block", "restore", "recompute", "restart", "hung")
 _STEP = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0)
 _PHASE = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 50.0)
 _SAVE = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0)
@@ -160,7 +160,7 @@ METRICS: tuple[Metric, ...] = (
         kind="counter",
         group="goodput",
         text="Time from the agent's start to the newest step, each second in one state. recompute: steps trained again.",
-        labels={"state": STATES},
+        labels={"state": OF_AN_AGENT},
     ),
     Metric(
         name="restarts_total",
@@ -204,6 +204,8 @@ _TAIL = """## Reading them
   `sum by (train_job) (rate(llmtrain_time_seconds_total[1h]))`.
 - `restart` begins with the last row before a failure and ends where the first step after it begins, without what `restore` and `hung`
   took. Evaluation counts as productive. Time in a queue or suspended is not known to an agent: the operator counts it.
+- The operator books a whole job in the same states (`.status.goodput.byCause`), from the rows it sees: `data_wait` is within
+  `productive` there, and `restore` within `starting` and `restart`.
 - On a GPU the phases are timed by events in its stream. What a step does not wait for (`optimizer`, and the end of `comm`) shows with
   the next step: nothing waits for the device because of a metric.
 - `rank_step_duration_seconds` leaves out what a rank waited for other pipeline stages and at the end of the step. Collectives inside a

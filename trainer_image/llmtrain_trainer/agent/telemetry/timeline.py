@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from llmtrain_trainer.config import Progress
+from llmtrain_trainer.config.time_accounts import TimeState
 
 
 class Timeline:
     """Fed on node 0, which has the rows; elsewhere it stays empty."""
 
-    def __init__(self, began: float, spend: Callable[[str, float], None]) -> None:
-        """`began`: seconds since the epoch. `spend` is told of each stretch: its state, as catalog.py names it, and its seconds."""
+    def __init__(self, began: float, spend: Callable[[TimeState, float], None]) -> None:
+        """`began`: seconds since the epoch. `spend` is told of each stretch: its state and its seconds."""
         self._until, self._spend = began, spend
         self._step = self._furthest = 0
-        self._gap: str | None = "init"
+        self._gap: TimeState | None = "starting"
         self._restored = 0.0
 
     @property
@@ -48,7 +49,7 @@ class Timeline:
         steps = max(1, row.step - self._step)
         again = min(steps, max(0, min(row.step, self._furthest) - self._step))
         useful = elapsed - blocked - waited
-        self._add("checkpoint_block", blocked)
+        self._add("checkpoint", blocked)
         self._add("data_wait", waited)
         self._add("recompute", useful * again / steps)
         self._add("productive", useful * (steps - again) / steps)
@@ -61,6 +62,6 @@ class Timeline:
         self._gap, self._restored = None, 0.0
         return gap
 
-    def _add(self, state: str, seconds: float) -> None:
+    def _add(self, state: TimeState, seconds: float) -> None:
         if seconds > 0:
             self._spend(state, seconds)

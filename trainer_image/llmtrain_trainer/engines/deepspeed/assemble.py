@@ -14,6 +14,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from llmtrain_trainer.config import TrainerConfig
+from llmtrain_trainer.engines.decay import decay_groups
 from llmtrain_trainer.engines.deepspeed import tensor
 from llmtrain_trainer.engines.deepspeed.place import Place
 from llmtrain_trainer.engines.native import router_balance
@@ -120,13 +121,8 @@ def nobody(_module: nn.Module) -> None:
 def optimizer_of(weights: Mapping[str, nn.Parameter], config: TrainerConfig) -> torch.optim.AdamW:
     """AdamW over the trained weights, with decay on matrices alone."""
     chosen, trained = config.training.optimizer, [(name, weight) for name, weight in weights.items() if weight.requires_grad]
-    groups = [
-        {"params": [(name, weight) for name, weight in trained if _dimensions(weight) >= 2], "weight_decay": chosen.weight_decay},
-        {"params": [(name, weight) for name, weight in trained if _dimensions(weight) < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=chosen.learning_rate, betas=chosen.betas, eps=chosen.epsilon, fused=True
-    )
+    groups = decay_groups((((name, weight), _dimensions(weight)) for name, weight in trained), chosen.weight_decay)
+    return torch.optim.AdamW(groups, lr=chosen.learning_rate, betas=chosen.betas, eps=chosen.epsilon, fused=True)
 
 
 def _dimensions(weight: nn.Parameter) -> int:

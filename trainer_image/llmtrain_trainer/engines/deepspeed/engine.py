@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import resource
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,6 +31,7 @@ from llmtrain_trainer.engines.deepspeed.settings import clips_itself, settings_o
 from llmtrain_trainer.engines.deepspeed.weights import Gatherer
 from llmtrain_trainer.engines.engine import Evaluation, StepResult
 from llmtrain_trainer.engines.native.gradients import all_finite
+from llmtrain_trainer.engines.peak_memory import peak_bytes
 from llmtrain_trainer.model.export import write_export
 from llmtrain_trainer.model.materialize import seed_of
 from llmtrain_trainer.objectives import OBJECTIVES
@@ -123,9 +123,7 @@ class DeepSpeedEngine:
 
     def memory_bytes(self) -> int:
         """Peak of this process."""
-        if self._place.device.type == "cuda":
-            return torch.cuda.max_memory_allocated()
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return peak_bytes(self._place.device)
 
     @torch.no_grad()
     def _fill(self, stored: Mapping[str, Weight], steps: int) -> None:

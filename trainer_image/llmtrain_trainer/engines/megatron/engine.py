@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import resource
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +24,7 @@ from llmtrain_trainer.engines.megatron.steps import objective_of, run_batch
 from llmtrain_trainer.engines.megatron.timers import Timers
 from llmtrain_trainer.engines.megatron.weights import heads_of, held_by
 from llmtrain_trainer.engines.native.gradients import all_finite
+from llmtrain_trainer.engines.peak_memory import peak_bytes
 from llmtrain_trainer.engines.stopwatch import Stopwatch
 from llmtrain_trainer.model.export import write_export
 from llmtrain_trainer.model.materialize import seed_of
@@ -132,9 +132,7 @@ class MegatronEngine:
 
     def memory_bytes(self) -> int:
         """Peak of this process."""
-        if self._device.type == "cuda":
-            return torch.cuda.max_memory_allocated()
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return peak_bytes(self._device)
 
     def _agree(self, sums: torch.Tensor, stop: bool) -> tuple[list[float], float, tuple[float, ...]]:
         """Sums of loss and metrics, how many ranks were asked to stop, pace by rank: of all ranks, in one small all-reduce."""

@@ -7,7 +7,6 @@ element once. fp32 runs agree with one process to 1e-5.
 from __future__ import annotations
 
 import math
-import resource
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +18,7 @@ from torch.distributed.tensor.parallel import loss_parallel
 
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.data.step_batch import StepBatch
+from llmtrain_trainer.engines.decay import decay_groups
 from llmtrain_trainer.engines.engine import Evaluation, StepResult
 from llmtrain_trainer.engines.native import tensor
 from llmtrain_trainer.engines.native.assemble import build_stages
@@ -27,6 +27,7 @@ from llmtrain_trainer.engines.native.gradients import all_finite, clip, gather_u
 from llmtrain_trainer.engines.native.mesh import build_layout
 from llmtrain_trainer.engines.native.pipeline import Runner
 from llmtrain_trainer.engines.native.shards import Shard, shards_of
+from llmtrain_trainer.engines.peak_memory import peak_bytes
 from llmtrain_trainer.engines.stopwatch import Stopwatch
 from llmtrain_trainer.model.export import write_export
 from llmtrain_trainer.model.materialize import seed_of
@@ -130,9 +131,7 @@ class NativeEngine:
 
     def memory_bytes(self) -> int:
         """Peak of this process."""
-        if self._layout.device.type == "cuda":
-            return torch.cuda.max_memory_allocated()
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return peak_bytes(self._layout.device)
 
     def _split_loss(self) -> AbstractContextManager[None]:
         """What cross entropy of logits needs that are split over the vocabulary."""
@@ -180,13 +179,8 @@ class NativeEngine:
 def _adamw(shards: tuple[Shard, ...], config: TrainerConfig) -> torch.optim.AdamW:
     """AdamW with decay on matrices alone; its state is made here, so that a checkpoint can be read into it before any step."""
     settings = config.training.optimizer
-    groups = [
-        {"params": [shard.local for shard in shards if shard.weight.ndim >= 2], "weight_decay": settings.weight_decay},
-        {"params": [shard.local for shard in shards if shard.weight.ndim < 2], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=settings.learning_rate, betas=settings.betas, eps=settings.epsilon, fused=True
-    )
+    groups = decay_groups(((shard.local, shard.weight.ndim) for shard in shards), settings.weight_decay)
+    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.epsilon, fused=True)
     for shard in shards:
         optimizer.state[shard.local] = {
             "step": torch.zeros((), device=shard.local.device),
