@@ -89,6 +89,8 @@ _INSIDE: Mapping[str, Mapping[str, str]] = {
         "columns.tools": "fieldtools toolscolumn",
         "split": "trainonsplit subsetsplit datasplit",
         "weight": "ratio proportion probability samplingratio mixratio",
+        "csv.separator": "delimiter sep separator csvdelimiter",
+        "csv.header": "columnnames",
         "badRows": "onbadrow onerror invalidrows onbadlines",
         "maxSamples": "limit nsamples numsamples maxrows samples",
     },

@@ -65,10 +65,10 @@ UNREADABLE: dict[str, tuple[str, str, dict[str, Any], str]] = {
     "columns": ("a.json", json.dumps({"text": ["a", "b"]}), {}, "column text is a list, not text. Write a row for each text of the list"),
     "list in jsonl": ("a.jsonl", json.dumps(ROWS), {}, "row 1: it is a list, not an object. Write objects such as"),
     "json in jsonl": ("a.jsonl", json.dumps(ROWS, indent=1), {}, "or end the file's name in .json if it is one list"),
-    "semicolons": ("a.csv", separated(";"), {}, "its columns are separated by ;, and a .csv file is read with commas"),
+    "semicolons": ("a.csv", separated(";"), {}, "its columns are separated by ;, and it is read with commas"),
     "tabs": ("a.csv", separated("\t"), {}, "its columns are separated by tabs"),
     "bars": ("a.csv", separated("|"), {}, "its columns are separated by |"),
-    "quoted": ("a.csv", '"id";"text"\n"1";"x"\n', {}, "its columns are separated by ;, and a .csv file"),
+    "quoted": ("a.csv", '"id";"text"\n"1";"x"\n', {}, "its columns are separated by ;, and it is read"),
     "keyed": ("a.json", json.dumps({str(i): row for i, row in enumerate(ROWS)}), {}, "holds each row under a key of its own"),
     "pandas": ("a.json", json.dumps({"text": {"0": "a"}}), {}, "Write an object for each row (pandas: orient='records')"),
     "no header": ("a.csv", "".join(f"{i},some text\n" for i in range(30)), {}, "its first line names no columns (found 0,some text)"),
@@ -176,14 +176,27 @@ def test_marks_of_a_missing_value_in_a_csv_file_are_told_of_and_the_index_of_pan
 
 
 @pytest.mark.parametrize("separator", [";", "\t", "|"])
-def test_the_command_that_writes_commas_makes_a_file_that_is_read(job: Job, separator: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_separator_that_the_refusal_names_is_read(job: Job, separator: str) -> None:
     source = put(job, "a.csv", separated(separator))
-    said = refusal(job, config_of([{"source": source}]))
-    code = said.partition('python3 -c "')[2].partition('" <')[0]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.stdin", io.StringIO(separated(separator)))
-        exec(code, {})  # what the message tells a person to run
-    assert job.prepare(config_of([{"source": put(job, "b.csv", capsys.readouterr().out)}])).train_samples > 0
+    assert f"Set dataset[0].csv.separator to {json.dumps(separator)}." in refusal(job, config_of([{"source": source}]))
+    rows = job.prepare(config_of([{"source": source, "csv": {"separator": separator}}])).datasets[0].train
+    assert rows.digest == job.prepare(config_of([{"source": put(job, "b.csv", separated(","))}])).datasets[0].train.digest
+
+
+def test_a_tsv_file_has_tabs_and_a_header_may_be_given(job: Job) -> None:
+    rows = job.prepare(config_of([{"source": put(job, "a.tsv", separated("\t"))}])).datasets[0].train
+    without = separated("\t").partition("\n")[2]
+    given = {"csv": {"header": ["id", "text"]}}
+    assert rows.digest == job.prepare(config_of([{"source": put(job, "b.tsv", without), **given}])).datasets[0].train.digest
+    assert "Name all columns in dataset[0].csv.header" in refusal(job, config_of([{"source": put(job, "b.tsv", without)}]))
+    repeated = refusal(job, config_of([{"source": put(job, "a.tsv", separated("\t")), **given}]))
+    assert "its first line names the columns, and dataset[0].csv.header does too. Leave dataset[0].csv.header out" in repeated
+    assert "separated by commas, and it is read with tabs" in refusal(job, config_of([{"source": put(job, "c.tsv", separated(",", "a"))}]))
+
+
+def test_settings_of_csv_that_no_file_reads_are_refused(job: Job) -> None:
+    said = refusal(job, config_of([{"source": put(job, "a.jsonl", LINES), "csv": {"separator": ";"}}]))
+    assert "dataset[0].csv is set: no file of" in said
 
 
 def test_a_wrapped_list_is_read_once_it_is_written_alone(job: Job) -> None:

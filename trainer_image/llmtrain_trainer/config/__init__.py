@@ -1,7 +1,7 @@
 """The contract between the operator and its pods. The operator may import this package and no other part of the trainer."""
 
 from llmtrain_trainer.config.checkpoint import Cadence, Checkpoint, Output
-from llmtrain_trainer.config.dataset import Columns, Dataset, Evaluation
+from llmtrain_trainer.config.dataset import Columns, Csv, Dataset, Evaluation
 from llmtrain_trainer.config.deepspeed import Offload
 from llmtrain_trainer.config.engines import EngineName
 from llmtrain_trainer.config.model import Model, Peft, Tokenizer, TokenizerTraining
@@ -21,6 +21,7 @@ __all__ = [
     "Checkpoint",
     "CheckpointStatus",
     "Columns",
+    "Csv",
     "Dataset",
     "Duration",
     "EngineName",

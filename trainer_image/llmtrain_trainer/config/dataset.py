@@ -49,6 +49,19 @@ class Columns(Strict):
     """The list of tools that a conversation may call, passed to the chat template. Optional in each row."""
 
 
+Separator = Annotated[str, Field(pattern=r'^[^"\\\r\n]$', max_length=1, examples=[";", "\t"])]
+
+
+class Csv(Strict):
+    """How .csv and .tsv files are written."""
+
+    separator: Separator | None = None
+    """The character between two columns, such as ";" or "\t". Left out: a comma in .csv files, a tab in .tsv files."""
+
+    header: Annotated[tuple[Column, ...], Field(max_length=256)] = ()
+    """Names of all columns in their order, for files whose first line is a row already."""
+
+
 Speaker = Annotated[str, Field(pattern=r"^\S(.*\S)?$", max_length=64)]
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -60,9 +73,9 @@ class Dataset(Strict):
     source: Source
     """A file, a directory or a glob on file://, s3:// or pvc://, or a dataset repository on hf://.
 
-    Files end in .txt (one document per file), .jsonl, .ndjson, .json, .csv or .parquet, and may be compressed as .gz or .zst. Files with
-    other endings are read as text, or ignored if the directory also has files with rows. Hidden files, _SUCCESS, README and LICENSE are
-    ignored; a notice names what is ignored.
+    Files end in .txt (one document per file), .jsonl, .ndjson, .json, .csv, .tsv or .parquet, and may be compressed as .gz or .zst.
+    Files with other endings are read as text, or ignored if the directory also has files with rows. Hidden files, _SUCCESS, README and
+    LICENSE are ignored; a notice names what is ignored.
     """
 
     format: Format = "text"
@@ -70,6 +83,9 @@ class Dataset(Strict):
 
     columns: Columns = Columns()
     """Names of the columns, where they differ from the defaults."""
+
+    csv: Csv = Csv()
+    """How .csv and .tsv files are written, if not with commas or tabs and a header line."""
 
     roles: Annotated[dict[Speaker, Role], Field(max_length=64)] = {}
     """Own names of speakers in messages or sharegpt, such as {bot: assistant, customer: user}.

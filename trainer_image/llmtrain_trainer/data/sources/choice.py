@@ -14,7 +14,7 @@ from llmtrain_trainer.data.sources.local_files import in_words
 from llmtrain_trainer.data.sources.readers import READERS, ROWS
 
 _UNREAD = re.compile(
-    "arrow|feather|avro|orc|tsv|xlsx?|ods|pdf|epub|docx?|odt|bz2|xz|lz4|br|7z|rar|zip|tar|tgz|"
+    "arrow|feather|avro|orc|xlsx?|ods|pdf|epub|docx?|odt|bz2|xz|lz4|br|7z|rar|zip|tar|tgz|"
     "npy|npz|h5|hdf5|tfrecord|msgpack|pkl|pickle|pt|bin|idx|db|sqlite|lance"
 )
 """Endings of files that may well be data and are not read: passing them over could lose a part of it."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from llmtrain_trainer.config.dataset import Dataset
+from llmtrain_trainer.config.dataset import Csv, Dataset
 from llmtrain_trainer.data.bad_data import BadData, Unreachable
 from llmtrain_trainer.data.blame import judged
 from llmtrain_trainer.data.sources.choice import data_files, of_split
@@ -69,7 +69,11 @@ def wanted_columns(dataset: Dataset) -> tuple[str, ...]:
 def dataset_files(field: str, dataset: Dataset, told: Told = untold) -> list[File]:
     """Files of a dataset that hold data; of an hf:// repository those of its split."""
     files = list_files(f"{field}.source", dataset.source, repository="dataset", patterns=DATA_PATTERNS, told=told)
-    return of_split(field, dataset, data_files(field, dataset, files, told), told)
+    chosen = of_split(field, dataset, data_files(field, dataset, files, told), told)
+    if dataset.csv != Csv() and not any(file.kind in ("csv", "tsv") for file in chosen):
+        rule = f"no file of {dataset.source} is a .csv or .tsv file"
+        raise BadData(f"{field}.csv", "set", rule, "Leave csv out, or end the names of such files in .csv")
+    return chosen
 
 
 def read_rows(field: str, dataset: Dataset, files: Sequence[File], reading: Reading | None = None) -> Iterator[Row]:
@@ -146,6 +150,8 @@ def _rows(field: str, dataset: Dataset, file: File, counted: Reading, *, beside:
         where_there=(*optional, *MEDIA, *PART_OF_PROMPT) if dataset.format != "text" else (),
         text=columns[0] if dataset.format == "text" else None,
         format=dataset.format,
+        separator=dataset.csv.separator,
+        header=dataset.csv.header,
     )
     done = 0
     try:

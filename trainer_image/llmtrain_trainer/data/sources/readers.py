@@ -25,7 +25,7 @@ LONGEST_DOCUMENT = 4 << 30
 LONGEST_LINE = 1 << 30
 """Bytes of one line of JSON lines or CSV."""
 
-SEPARATORS = (";", "\t", "|")
+SEPARATORS = (",", ";", "\t", "|")
 """What other programs put between the columns of a CSV file."""
 
 LONGEST_NAME = 200
@@ -70,6 +70,15 @@ class Asked:
     """Column that a text file's content becomes; None where the format needs several."""
 
     format: str
+
+    separator: str | None = None
+    """Between the columns of CSV; None: as the file's ending says."""
+
+    header: tuple[str, ...] = ()
+    """Names of the columns of CSV, where its first line does not name them."""
+
+    def separator_of(self, file: File) -> str:
+        return self.separator or ("\t" if file.kind == "tsv" else ",")
 
 
 Reader = Callable[[Asked, File, IO[bytes]], Iterator[Row]]
@@ -128,21 +137,22 @@ def read_json(asked: Asked, file: File, stream: IO[bytes]) -> Iterator[Row]:
 
 
 def read_csv(asked: Asked, file: File, stream: IO[bytes]) -> Iterator[Row]:
-    """A header, then a row each; quoted as RFC 4180 says."""
+    """A header, unless the dataset gives it, then a row each; quoted as RFC 4180 says."""
     csv.field_size_limit(sys.maxsize)
     lines = (line.removeprefix(MARK) if number == 1 else line for number, line in _lines(asked, file, stream))
-    header = next(lines, "")
-    _check_separator(asked, file, header)
-    rows = csv.DictReader(chain([header] if header else [], lines), strict=True)
+    first, separator, named = next(lines, ""), asked.separator_of(file), asked.header
+    _check_first(asked, file, first, separator)
+    rows = csv.DictReader(chain([first] if first else [], lines), fieldnames=named or None, delimiter=separator, strict=True)
     number, began = 0, 1
     try:
-        _check_header(asked, file, rows.fieldnames or ())
+        if not named:
+            _check_header(asked, file, rows.fieldnames or ())
         began = rows.line_num + 1
         for number, row in enumerate(rows, start=1):
             began = rows.line_num + 1
             if None in row:
                 rule = f"it has more fields than the {len(rows.fieldnames or ())} of the header"
-                yield Row(_place(file, number), {}, bad=_bad_row(asked, file, number, rule, "Quote fields that hold commas"))
+                yield Row(_place(file, number), {}, bad=_bad_row(asked, file, number, rule, "Quote fields that hold the separator"))
                 continue
             short = next((column for column in asked.columns if column in row and row[column] is None), None)
             if short is not None:
@@ -193,6 +203,7 @@ READERS: Mapping[str, Reader] = {
     "jsonlines": read_jsonl,
     "json": read_json,
     "csv": read_csv,
+    "tsv": read_csv,
     "parquet": read_parquet,
 }
 """By ending; any other is text."""
@@ -216,25 +227,37 @@ def _check_pages(metadata: Any, columns: list[str] | None) -> None:
                 raise UnfitFileError(f"its column {column.path_in_schema} unpacks to over {MOST_TIMES} times its own size")
 
 
-def _check_separator(asked: Asked, file: File, header: str) -> None:
-    """Of the first line, before it is read as CSV: quotes around names are an error where no comma follows them."""
+def _check_first(asked: Asked, file: File, header: str, separator: str) -> None:
+    """Of the first line, before it is read as CSV: quotes around names are an error where another separator follows."""
     if header.casefold().startswith("sep="):
-        way_out = "Remove that line, and write the columns with commas between them"
+        way_out = f"Remove that line, and set {asked.field}.csv.separator to {json.dumps(header.strip()[4:5] or ';')}"
         raise _bad(asked, file.uri, f"its first line is {header.strip()}, which spreadsheets write there and is no header", way_out)
-    names = {name.strip().strip('"') for name in header.split(",")}
-    separator = next((s for s in SEPARATORS if s in header), None)
-    if separator is None or names & set(asked.columns):
+    if asked.header:
+        _check_repeated(asked, file, header, separator)
         return
-    code = f"csv.writer(sys.stdout).writerows(csv.reader(sys.stdin, delimiter={separator!r}))"
-    way_out = f'Write it with commas: python3 -c "import csv, sys; {code}" < old.csv > new.csv'
-    said = {"\t": "tabs"}.get(separator, separator)
-    raise _bad(asked, file.uri, f"its columns are separated by {said}, and a .csv file is read with commas", way_out)
+    names = {name.strip().strip('"') for name in header.split(separator)}
+    other = next((s for s in SEPARATORS if s != separator and s in header), None)
+    if other is None or separator in header or names & set(asked.columns):
+        return
+    said, read = (_SAID.get(some, some) for some in (other, separator))
+    way_out = f"Set {asked.field}.csv.separator to {json.dumps(other)}"
+    raise _bad(asked, file.uri, f"its columns are separated by {said}, and it is read with {read}", way_out)
+
+
+_SAID = {",": "commas", "\t": "tabs"}
+
+
+def _check_repeated(asked: Asked, file: File, first: str, separator: str) -> None:
+    """A first line with the names that the dataset gives would be read as a row."""
+    if [name.strip().strip('"') for name in first.split(separator)] == list(asked.header):
+        rule = f"its first line names the columns, and {asked.field}.csv.header does too"
+        raise _bad(asked, file.uri, rule, f"Leave {asked.field}.csv.header out")
 
 
 def _check_header(asked: Asked, file: File, names: Sequence[str]) -> None:
     if names and not set(asked.columns) & set(names) and any(_is_value(name) for name in names):
         rule = f"its first line names no columns (found {first_line(ValueError(','.join(names)))})"
-        way_out = f"Put a line with the names of the columns first: {','.join(asked.columns)}"
+        way_out = f"Name all columns in {asked.field}.csv.header, or put a line with their names first: {','.join(asked.columns)}"
         raise _bad(asked, file.uri, rule, way_out)
     _check_once(asked, file, "its header", names)
 
