@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from llmtrain_operator.plan.model.families import shape_of
-from llmtrain_trainer.config.families import TRAINED
+from llmtrain_trainer.config.tables.families import TRAINED
 from llmtrain_trainer.convert.launch import load_script
 from llmtrain_trainer.engines.native.assemble import skeleton
 from llmtrain_trainer.model.materialize import materialize

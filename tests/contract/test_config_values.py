@@ -12,7 +12,7 @@ from llmtrain_operator.manifest.problem import PlanError
 from llmtrain_operator.plan.model.config_values import ACTIVATIONS, ROPE, TYPES
 from llmtrain_operator.plan.model.families import shape_of
 from llmtrain_trainer.config import Model
-from llmtrain_trainer.config.families import TRAINED
+from llmtrain_trainer.config.tables.families import TRAINED
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.prepare.fitting import check_model
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import llmtrain_operator
 import llmtrain_trainer
-from llmtrain_trainer.config.families import TRAINED
+from llmtrain_trainer.config.tables.families import TRAINED
 
-MAY_NAME_FAMILIES = ["config/families.py", "plan/model/config_values.py"]
+MAY_NAME_FAMILIES = ["config/tables/families.py", "plan/model/config_values.py"]
 
 
 def test_no_other_file_knows_a_trained_family_by_name() -> None:

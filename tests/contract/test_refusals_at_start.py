@@ -22,7 +22,7 @@ from llmtrain_operator.plan.model.families import shape_of
 from llmtrain_operator.plan.plan import plan
 from llmtrain_operator.plan.trainer_config import trainer_config
 from llmtrain_trainer.config import TrainerConfig
-from llmtrain_trainer.config.families import TRAINED
+from llmtrain_trainer.config.tables.families import TRAINED
 
 pytestmark = pytest.mark.long
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn, get_args
 
-from llmtrain_trainer.config.engines import WeightsFormat
+from llmtrain_trainer.config.tables.engines import WeightsFormat
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from llmtrain_operator.cli.manifest import ManifestOption, SetOption, load_manifest, typed_uri
-from llmtrain_trainer.config.engines import WeightsFormat
+from llmtrain_trainer.config.tables.engines import WeightsFormat
 
 
 def convert(

@@ -12,7 +12,7 @@ from llmtrain_operator.api.job.status import Goodput
 from llmtrain_operator.api.phases import FINAL
 from llmtrain_operator.life.attempt import Gang
 from llmtrain_operator.life.times import seconds_of, text_of
-from llmtrain_trainer.config.time_accounts import TimeState
+from llmtrain_trainer.config.tables.time_accounts import TimeState
 
 HUNG_STEPS, HUNG_FLOOR = 10.0, 60.0
 """No step for ten times the last step's time, and for at least a minute, is time that hangs; the agent's own watch decides what to do."""

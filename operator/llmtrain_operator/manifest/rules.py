@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from llmtrain_trainer.config.engines import OFFLOADING
-from llmtrain_trainer.config.tasks import TASKS
+from llmtrain_trainer.config.tables.engines import OFFLOADING
+from llmtrain_trainer.config.tables.tasks import TASKS
 
 Section = dict[str, Any]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from llmtrain_trainer.config.tasks import TASKS
+from llmtrain_trainer.config.tables.tasks import TASKS
 from llmtrain_trainer.config.training import FINE_TUNING
 
 Schema = dict[str, Any]

@@ -12,8 +12,8 @@ from llmtrain_operator.plan.layout.layout import crossing
 from llmtrain_operator.plan.layout.throughput import trainable_parameters
 from llmtrain_operator.plan.search.candidate import Settled
 from llmtrain_trainer.config import Schedule, place
-from llmtrain_trainer.config.families import family_named
-from llmtrain_trainer.config.tasks import TASKS
+from llmtrain_trainer.config.tables.families import family_named
+from llmtrain_trainer.config.tables.tasks import TASKS
 
 TOKENS_PER_PARAMETER = 20
 """Compute-optimal tokens per parameter: Hoffmann et al. 2022 (Chinchilla)."""

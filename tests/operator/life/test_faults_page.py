@@ -10,7 +10,7 @@ import pytest
 from llmtrain_operator.life.decide import decide
 from llmtrain_operator.life.failures.failure import Failure
 from llmtrain_trainer.config import ExitCode
-from llmtrain_trainer.config.failures import FAILURES
+from llmtrain_trainer.config.tables.failures import FAILURES
 
 PAGE = Path(__file__).parents[3] / "docs" / "operations" / "faults.md"
 

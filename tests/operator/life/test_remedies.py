@@ -15,7 +15,7 @@ import llmtrain_trainer.agent
 from llmtrain_operator.api.job import Phase
 from llmtrain_operator.life.failures.remedies import remedy
 from llmtrain_trainer.config import ExitCode
-from llmtrain_trainer.config.failures import FAILURES, RANK_FAILURES, consequences, reason_of
+from llmtrain_trainer.config.tables.failures import FAILURES, RANK_FAILURES, consequences, reason_of
 
 LIFE, AGENT = Path(llmtrain_operator.life.__file__).parent, Path(llmtrain_trainer.agent.__file__).parent
 WHERE = [

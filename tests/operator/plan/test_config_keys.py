@@ -17,7 +17,7 @@ from llmtrain_operator.manifest.problem import PlanError
 from llmtrain_operator.plan.model.families import shape_of
 from llmtrain_operator.plan.model.traits import PLAIN
 from llmtrain_operator.plan.plan import Plan, plan
-from llmtrain_trainer.config.families import FAMILIES, TRAINED
+from llmtrain_trainer.config.tables.families import FAMILIES, TRAINED
 
 SHAPES = sorted((Path(__file__).parents[1] / "shapes").glob("*.json"))
 

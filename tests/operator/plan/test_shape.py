@@ -12,7 +12,7 @@ from llmtrain_operator.manifest.divisors import listed
 from llmtrain_operator.manifest.problem import PlanError
 from llmtrain_operator.plan.model.families import shape_of
 from llmtrain_operator.plan.model.shape import flops_per_token
-from llmtrain_trainer.config.families import TRAINED
+from llmtrain_trainer.config.tables.families import TRAINED
 
 SHAPES = sorted((Path(__file__).parents[1] / "shapes").glob("*.json"))
 SMALL = {

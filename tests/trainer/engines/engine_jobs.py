@@ -17,7 +17,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.functional import cross_entropy
 
 from llmtrain_trainer.checkpoint.writer import Writer
-from llmtrain_trainer.config.engines import ENGINE_FACTS
+from llmtrain_trainer.config.tables.engines import ENGINE_FACTS
 from llmtrain_trainer.convert.launch import load_script
 from llmtrain_trainer.engines import build_engine
 from llmtrain_trainer.engines.open_checkpoint import open_source

@@ -11,12 +11,12 @@ import pytest
 import llmtrain_operator
 import llmtrain_trainer
 from llmtrain_operator.plan.engines.registry import ENGINES as PLANNED
-from llmtrain_trainer.config.engines import ENGINE_FACTS, EngineName
+from llmtrain_trainer.config.tables.engines import ENGINE_FACTS, EngineName
 from llmtrain_trainer.engines.registry import ENGINES, READERS
 
 NAMES: tuple[EngineName, ...] = get_args(EngineName)
 OWN = tuple(f"engines/{name}/" for name in NAMES)
-MAY_NAME_ENGINES = ("config/engines.py", "config/families.py", "engines/registry.py", "plan/engines/", *OWN)
+MAY_NAME_ENGINES = ("config/tables/engines.py", "config/tables/families.py", "engines/registry.py", "plan/engines/", *OWN)
 """The schema, what trains a model family, the registries, and the engines' own files."""
 
 OTHER_MEANINGS = {

@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 import torch
 
-from llmtrain_trainer.config.tasks import Task
+from llmtrain_trainer.config.tables.tasks import Task
 from llmtrain_trainer.objectives import OBJECTIVES
 from llmtrain_trainer.objectives.causal_lm import CausalLm
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 from llmtrain_trainer.config import EngineName
-from llmtrain_trainer.config.tasks import Task
+from llmtrain_trainer.config.tables.tasks import Task
 from llmtrain_trainer.rank.programs import PROGRAMS
 
 

@@ -35,9 +35,9 @@ from llmtrain_trainer.checkpoint.store.destination import open_store
 from llmtrain_trainer.checkpoint.store.errors import StoreError
 from llmtrain_trainer.checkpoint.store.store import Store
 from llmtrain_trainer.config import RENDEZVOUS_SECRET, CheckpointStatus, ExitCode, NodeStatus, TrainerConfig, Verdict
-from llmtrain_trainer.config.failures import verdict_for
 from llmtrain_trainer.config.listen import LOOPBACK, parted
 from llmtrain_trainer.config.mounts import resolve
+from llmtrain_trainer.config.tables.failures import verdict_for
 from llmtrain_trainer.engines.registry import ENGINES
 from llmtrain_trainer.rendezvous.wire import SHORTEST
 from llmtrain_trainer.run_dir.layout import RunDir, write_atomically

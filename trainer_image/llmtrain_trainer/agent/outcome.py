@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llmtrain_trainer.checkpoint.manifest import Name
 from llmtrain_trainer.config import ExitCode, Verdict
-from llmtrain_trainer.config.failures import verdict_for
+from llmtrain_trainer.config.tables.failures import verdict_for
 
 
 class EndedError(Exception):

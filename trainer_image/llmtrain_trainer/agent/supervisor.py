@@ -32,7 +32,7 @@ from llmtrain_trainer.agent.uploads import Uploads
 from llmtrain_trainer.agent.watch import Node, Watch
 from llmtrain_trainer.checkpoint.position import Position
 from llmtrain_trainer.config import RENDEZVOUS_SECRET
-from llmtrain_trainer.config.failures import verdict_for
+from llmtrain_trainer.config.tables.failures import verdict_for
 from llmtrain_trainer.engines.registry import ENGINES
 from llmtrain_trainer.run_dir.layout import write_atomically
 

@@ -17,7 +17,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from llmtrain_trainer.checkpoint.signature import objection, sign
 from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError
 from llmtrain_trainer.config import Strict
-from llmtrain_trainer.config.engines import DEFAULT_ENGINE
+from llmtrain_trainer.config.tables.engines import DEFAULT_ENGINE
 from llmtrain_trainer.data.course import Course
 
 BEGIN, MANIFEST, COMMIT = "begin.json", "manifest.json", "COMMIT"

@@ -3,13 +3,13 @@
 from llmtrain_trainer.config.checkpoint import Cadence, Checkpoint, Output
 from llmtrain_trainer.config.dataset import Columns, Csv, Dataset, Evaluation
 from llmtrain_trainer.config.deepspeed import Offload
-from llmtrain_trainer.config.engines import EngineName
 from llmtrain_trainer.config.model import Model, Peft, Tokenizer, TokenizerTraining
 from llmtrain_trainer.config.place import MOUNTED, place
 from llmtrain_trainer.config.rendezvous import RENDEZVOUS_SECRET
 from llmtrain_trainer.config.status import CheckpointStatus, ExitCode, GpuMemory, Heartbeat, NodeStatus, Progress, RankSeconds, Verdict
 from llmtrain_trainer.config.strict import Duration, Name, PositiveInt, Ratio, Source, StoreUri, Strict, seconds
-from llmtrain_trainer.config.tasks import Task
+from llmtrain_trainer.config.tables.engines import EngineName
+from llmtrain_trainer.config.tables.tasks import Task
 from llmtrain_trainer.config.trainer import Batch, Estimate, Identity, Mesh, PipelineSchedule, Restarts, TrainerConfig
 from llmtrain_trainer.config.training import Optimizer, Schedule, Training
 

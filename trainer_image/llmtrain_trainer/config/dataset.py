@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from llmtrain_trainer.config.strict import PositiveInt, Source, Strict
-from llmtrain_trainer.config.tasks import Format
+from llmtrain_trainer.config.tables.tasks import Format
 
 Column = Annotated[str, Field(min_length=1, max_length=128)]
 

@@ -13,10 +13,10 @@ from pydantic import Field
 from llmtrain_trainer.config.checkpoint import Checkpoint, Output
 from llmtrain_trainer.config.dataset import Dataset, Evaluation
 from llmtrain_trainer.config.deepspeed import Offload
-from llmtrain_trainer.config.engines import EngineName
 from llmtrain_trainer.config.model import Model, Peft, Tokenizer
 from llmtrain_trainer.config.strict import PositiveInt, Strict
-from llmtrain_trainer.config.tasks import Task
+from llmtrain_trainer.config.tables.engines import EngineName
+from llmtrain_trainer.config.tables.tasks import Task
 from llmtrain_trainer.config.training import Training
 
 PipelineSchedule = Literal["gpipe", "1f1b", "interleaved"]

@@ -21,7 +21,7 @@ from llmtrain_trainer.checkpoint.restore import choose, fetch
 from llmtrain_trainer.checkpoint.store.destination import open_store
 from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError, NoneVerifiesError, ResumeError, StoreError
 from llmtrain_trainer.config import ExitCode, TrainerConfig
-from llmtrain_trainer.config.engines import ENGINE_FACTS, WeightsFormat
+from llmtrain_trainer.config.tables.engines import ENGINE_FACTS, WeightsFormat
 from llmtrain_trainer.convert.adapters import link_adapter, write_adapter
 from llmtrain_trainer.convert.targets import publish, write_checkpoint, write_files
 from llmtrain_trainer.data.bad_data import BadData, Unreachable

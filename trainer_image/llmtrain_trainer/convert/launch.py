@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from llmtrain_trainer.config.engines import ENGINE_FACTS
+from llmtrain_trainer.config.tables.engines import ENGINE_FACTS
 from llmtrain_trainer.engines.registry import ENGINES
 
 WARM = [

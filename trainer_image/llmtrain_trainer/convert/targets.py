@@ -18,7 +18,7 @@ from llmtrain_trainer.checkpoint.restore import find, next_attempt, verify
 from llmtrain_trainer.checkpoint.store.store import Store, verify_object
 from llmtrain_trainer.checkpoint.uploader import Uploader
 from llmtrain_trainer.config import TrainerConfig
-from llmtrain_trainer.config.engines import ENGINE_FACTS
+from llmtrain_trainer.config.tables.engines import ENGINE_FACTS
 from llmtrain_trainer.convert.launch import launch
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.model.export import write_weights

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from llmtrain_trainer.config.tasks import is_packed
+from llmtrain_trainer.config.tables.tasks import is_packed
 from llmtrain_trainer.config.trainer import TrainerConfig
 from llmtrain_trainer.data.chunks import FAILED, Chunks
 from llmtrain_trainer.data.columns import Columns, Ints, empty

@@ -7,7 +7,7 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from llmtrain_trainer.config import TrainerConfig
-from llmtrain_trainer.config.adapters import is_adapter
+from llmtrain_trainer.config.tables.adapters import is_adapter
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.engines.registry import READERS, imported
 from llmtrain_trainer.model.skeleton import skeleton

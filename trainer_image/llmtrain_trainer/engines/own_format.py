@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llmtrain_trainer.checkpoint.manifest import Meta
 from llmtrain_trainer.config import Mesh, TrainerConfig
-from llmtrain_trainer.config.engines import ENGINE_FACTS
+from llmtrain_trainer.config.tables.engines import ENGINE_FACTS
 from llmtrain_trainer.engines.registry import ENGINES
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llmtrain_trainer.config import EngineName, Mesh
-from llmtrain_trainer.config.engines import ENGINE_FACTS
+from llmtrain_trainer.config.tables.engines import ENGINE_FACTS
 
 
 def _same_optimizer(before: Mesh, now: Mesh) -> bool:

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from llmtrain_trainer.config import Model, Peft
-from llmtrain_trainer.config.families import family_named
+from llmtrain_trainer.config.tables.families import family_named
 
 
 def adapter_config(network: PreTrainedModel, peft: Peft, base: Model | None = None) -> LoraConfig:

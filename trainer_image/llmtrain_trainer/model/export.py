@@ -18,10 +18,10 @@ from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from llmtrain_trainer.config import TrainerConfig
-from llmtrain_trainer.config.adapters import is_adapter
-from llmtrain_trainer.config.families import family_named
 from llmtrain_trainer.config.model import CODE
 from llmtrain_trainer.config.quantized import without_quantization
+from llmtrain_trainer.config.tables.adapters import is_adapter
+from llmtrain_trainer.config.tables.families import family_named
 from llmtrain_trainer.model.adapters import adapter_config
 from llmtrain_trainer.model.published_names import Index, split
 

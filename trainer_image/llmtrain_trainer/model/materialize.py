@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedModel
 
-from llmtrain_trainer.config.adapters import is_adapter
+from llmtrain_trainer.config.tables.adapters import is_adapter
 from llmtrain_trainer.model.pretrained import Pretrained
 
 ADAPTER = Path("adapter", "adapter_model.safetensors")

@@ -9,7 +9,7 @@ from itertools import count
 
 import torch
 
-from llmtrain_trainer.config.families import FAMILIES, MIXTRAL_NAMES, family_named
+from llmtrain_trainer.config.tables.families import FAMILIES, MIXTRAL_NAMES, family_named
 
 Index = tuple[int | slice, ...]
 """Where a published tensor is inside a fused one."""

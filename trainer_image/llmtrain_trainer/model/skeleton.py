@@ -10,8 +10,8 @@ from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM, P
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from llmtrain_trainer.config import TrainerConfig
-from llmtrain_trainer.config.families import TRAINED
-from llmtrain_trainer.config.tasks import is_packed
+from llmtrain_trainer.config.tables.families import TRAINED
+from llmtrain_trainer.config.tables.tasks import is_packed
 from llmtrain_trainer.model.adapters import add_adapters
 from llmtrain_trainer.objectives import OBJECTIVES
 from llmtrain_trainer.objectives.objective import Head

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from llmtrain_trainer.config.families import FAMILIES, TRAINED, Parts
+from llmtrain_trainer.config.tables.families import FAMILIES, TRAINED, Parts
 from llmtrain_trainer.objectives.objective import Objective
 from llmtrain_trainer.objectives.sums import vector
 

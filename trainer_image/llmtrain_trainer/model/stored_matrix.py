@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from llmtrain_trainer.config.families import family_named
 from llmtrain_trainer.config.quantized import Quantized, Way
+from llmtrain_trainer.config.tables.families import family_named
 from llmtrain_trainer.model import packed
 from llmtrain_trainer.model.packed import Parts
 from llmtrain_trainer.model.weight_files import Entry, WrongWeightsError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmtrain_trainer.config.tasks import Task
+from llmtrain_trainer.config.tables.tasks import Task
 from llmtrain_trainer.objectives.causal_lm import CausalLm
 from llmtrain_trainer.objectives.objective import Objective
 

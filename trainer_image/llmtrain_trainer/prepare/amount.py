@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from llmtrain_trainer.config.tasks import TASKS
+from llmtrain_trainer.config.tables.tasks import TASKS
 from llmtrain_trainer.config.trainer import TrainerConfig
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.rows import SetStats

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from llmtrain_trainer.config import Offload, TrainerConfig
-from llmtrain_trainer.config.engines import DEFAULT_ENGINE, ENGINE_FACTS
+from llmtrain_trainer.config.tables.engines import DEFAULT_ENGINE, ENGINE_FACTS
 from llmtrain_trainer.data.bad_data import BadData
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from llmtrain_trainer.config.dataset import Dataset
-from llmtrain_trainer.config.tasks import TASKS
+from llmtrain_trainer.config.tables.tasks import TASKS
 from llmtrain_trainer.config.trainer import TrainerConfig
 from llmtrain_trainer.data.bad_data import BadData, Unreachable
 from llmtrain_trainer.data.cache import build_once, digest, link, locked, make_own

@@ -10,7 +10,7 @@ from typing import Any
 from llmtrain_trainer.checkpoint.store.destination import open_store
 from llmtrain_trainer.checkpoint.store.errors import StoreError
 from llmtrain_trainer.config.mounts import resolve
-from llmtrain_trainer.config.tasks import TASKS
+from llmtrain_trainer.config.tables.tasks import TASKS
 from llmtrain_trainer.config.trainer import TrainerConfig
 from llmtrain_trainer.data.bad_data import BadData, Unreachable
 from llmtrain_trainer.data.blame import blamed_on

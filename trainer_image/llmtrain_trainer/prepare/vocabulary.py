@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmtrain_trainer.config.engines import ENGINE_FACTS
 from llmtrain_trainer.config.model import Model
+from llmtrain_trainer.config.tables.engines import ENGINE_FACTS
 from llmtrain_trainer.config.trainer import TrainerConfig
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.model import new_rows

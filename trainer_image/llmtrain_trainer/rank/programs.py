@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from llmtrain_trainer.config import EngineName, ExitCode, TrainerConfig
-from llmtrain_trainer.config.tasks import Task
+from llmtrain_trainer.config.tables.tasks import Task
 from llmtrain_trainer.engines.registry import ENGINES
 from llmtrain_trainer.objectives import OBJECTIVES
 from llmtrain_trainer.rank.start import Start

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from llmtrain_trainer.checkpoint.manifest import MANIFEST, Manifest
 from llmtrain_trainer.checkpoint.writer import Writer
 from llmtrain_trainer.config import ExitCode, GpuMemory, TrainerConfig
-from llmtrain_trainer.config.engines import ENGINE_FACTS
+from llmtrain_trainer.config.tables.engines import ENGINE_FACTS
 from llmtrain_trainer.data.course import Course
 from llmtrain_trainer.data.samples import open_samples
 from llmtrain_trainer.engines import build_engine

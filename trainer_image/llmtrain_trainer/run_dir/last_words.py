@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from llmtrain_trainer.config.failures import RankFailureKind
+from llmtrain_trainer.config.tables.failures import RankFailureKind
 from llmtrain_trainer.run_dir.layout import write_atomically
 
 _HOME = Path(__file__).parents[1]

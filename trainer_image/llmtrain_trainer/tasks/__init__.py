@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
-from llmtrain_trainer.config.tasks import Task
+from llmtrain_trainer.config.tables.tasks import Task
 from llmtrain_trainer.config.training import Training
 from llmtrain_trainer.data.formats.encoding import Encoded
 from llmtrain_trainer.data.rows import SetStats

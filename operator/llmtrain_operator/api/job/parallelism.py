@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from llmtrain_trainer.config import EngineName, Offload, Strict
-from llmtrain_trainer.config.engines import DEFAULT_ENGINE
+from llmtrain_trainer.config.tables.engines import DEFAULT_ENGINE
 
 Degree = Annotated[int, Field(ge=1, le=4096)]
 

@@ -25,7 +25,7 @@ from llmtrain_trainer.config import (
     Tokenizer,
     Training,
 )
-from llmtrain_trainer.config.tasks import DEFAULT_TASK
+from llmtrain_trainer.config.tables.tasks import DEFAULT_TASK
 
 GROUP = "llmtrain.io"
 VERSION = "v1alpha1"

@@ -12,7 +12,7 @@ from llmtrain_operator.life.from_objects import status_of
 from llmtrain_operator.life.times import seconds_of
 from llmtrain_operator.local.watch import Happening, Snapshot
 from llmtrain_trainer.config import CheckpointStatus, NodeStatus, Progress
-from llmtrain_trainer.config.tasks import DEFAULT_TASK
+from llmtrain_trainer.config.tables.tasks import DEFAULT_TASK
 
 
 def title(job: dict[str, Any]) -> str:

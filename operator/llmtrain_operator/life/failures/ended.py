@@ -9,7 +9,7 @@ from llmtrain_operator.life.failures.failure import Evidence, Failure, clause, f
 from llmtrain_operator.life.failures.taken import SHUT_DOWN
 from llmtrain_operator.life.observed import STOPPED
 from llmtrain_operator.life.times import span
-from llmtrain_trainer.config.failures import consequences, reason_of
+from llmtrain_trainer.config.tables.failures import consequences, reason_of
 
 IMAGE_PATIENCE = 600.0
 """Seconds after which an image that cannot be pulled ends the attempt, so that the gang's other nodes are free."""

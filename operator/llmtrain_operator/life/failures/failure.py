@@ -9,7 +9,7 @@ from typing import Any
 from llmtrain_operator.life.from_objects import verdict_of
 from llmtrain_operator.life.observed import Node, Pod, Warned
 from llmtrain_trainer.config import Verdict
-from llmtrain_trainer.config.failures import FAILURES
+from llmtrain_trainer.config.tables.failures import FAILURES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmtrain_trainer.config.failures import FAILURES
+from llmtrain_trainer.config.tables.failures import FAILURES
 
 _STATES = {
     # nothing is created

@@ -12,8 +12,8 @@ from llmtrain_operator.plan.engines.registry import ENGINES
 from llmtrain_operator.plan.layout.request import Case, Refusal
 from llmtrain_operator.plan.model.shape import ModelShape
 from llmtrain_trainer.config import place
-from llmtrain_trainer.config.families import family_named
 from llmtrain_trainer.config.shares import distortion
+from llmtrain_trainer.config.tables.families import family_named
 
 MOST_OFF = 0.05
 """Largest relative error between a dataset's share of the samples and its weight."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from llmtrain_operator.manifest.problem import Problem
 from llmtrain_operator.plan.layout.request import Case, Refusal
 from llmtrain_operator.plan.model.families import untrained
-from llmtrain_trainer.config.families import TRAINED
+from llmtrain_trainer.config.tables.families import TRAINED
 
 
 def quantized_weights(case: Case) -> Problem | None:

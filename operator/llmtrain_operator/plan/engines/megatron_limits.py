@@ -5,7 +5,7 @@ from __future__ import annotations
 from llmtrain_operator.manifest.divisors import divisors, listed
 from llmtrain_operator.manifest.problem import Problem
 from llmtrain_operator.plan.layout.request import Case, Refusal
-from llmtrain_trainer.config.families import TRAINED, trained_by
+from llmtrain_trainer.config.tables.families import TRAINED, trained_by
 
 FAMILIES = trained_by("megatron")
 """Model types whose weights map to Megatron's GPTModel."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from llmtrain_operator.api.job import LLMTrainJob
 from llmtrain_trainer.config import EngineName, PipelineSchedule
-from llmtrain_trainer.config.engines import DEFAULT_ENGINE, ENGINE_FACTS
+from llmtrain_trainer.config.tables.engines import DEFAULT_ENGINE, ENGINE_FACTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

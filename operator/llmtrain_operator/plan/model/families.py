@@ -11,7 +11,7 @@ from llmtrain_operator.manifest.suggestions import shown
 from llmtrain_operator.plan.model.config_values import wrong_values
 from llmtrain_operator.plan.model.shape import ModelShape
 from llmtrain_operator.plan.model.traits import traits_of
-from llmtrain_trainer.config.families import FAMILIES, GPT2_KEYS, T5, TRAINED, Family, Flag
+from llmtrain_trainer.config.tables.families import FAMILIES, GPT2_KEYS, T5, TRAINED, Family, Flag
 
 MOST, MOST_LAYERS, MOST_POSITIONS = 1 << 24, 10_000, (1 << 31) - 1
 """The largest size that is read, of layers and of positions: far above every published model, and small enough that no plan takes long."""

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Literal
 
 from llmtrain_operator.plan.model.traits import PLAIN, Traits
-from llmtrain_trainer.config.families import LinearNames, family_named
+from llmtrain_trainer.config.tables.families import LinearNames, family_named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from llmtrain_trainer.config.families import Family, family_named
 from llmtrain_trainer.config.quantized import Quantized, quantized
+from llmtrain_trainer.config.tables.families import Family, family_named
 
 ROUTER_LOSS = 0.001
 """Default of router_aux_loss_coef in every family that has one."""

@@ -15,7 +15,7 @@ from llmtrain_operator.plan.layout.hardware import PRODUCTS
 from llmtrain_operator.plan.search.auto_layout import choose
 from llmtrain_operator.plan.search.candidate import Settled, valid
 from llmtrain_trainer.config import Offload, Peft
-from llmtrain_trainer.config.engines import ENGINE_FACTS
+from llmtrain_trainer.config.tables.engines import ENGINE_FACTS
 
 MOST = 3
 

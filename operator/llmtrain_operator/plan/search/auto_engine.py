@@ -19,7 +19,7 @@ from llmtrain_operator.plan.model.shape import ModelShape
 from llmtrain_operator.plan.search.auto_layout import choose
 from llmtrain_operator.plan.search.candidate import Settled, valid
 from llmtrain_trainer.config import EngineName, Offload
-from llmtrain_trainer.config.engines import OFFLOADING
+from llmtrain_trainer.config.tables.engines import OFFLOADING
 
 ENGINE, OFFLOAD, ZERO = "spec.parallelism.engine", "spec.parallelism.offload", "spec.parallelism.zeroStage"
 

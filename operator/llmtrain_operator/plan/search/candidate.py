@@ -20,7 +20,7 @@ from llmtrain_operator.plan.memory.estimate import Memory, estimate_memory
 from llmtrain_operator.plan.memory.workload import Run
 from llmtrain_operator.plan.model.shape import ModelShape
 from llmtrain_trainer.config import Batch, EngineName, Mesh, Offload
-from llmtrain_trainer.config.tasks import is_packed
+from llmtrain_trainer.config.tables.tasks import is_packed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ from llmtrain_trainer.checkpoint.restore import Found
 from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError, NoneVerifiesError, ResumeError, StoreError, StoreUnreachableError
 from llmtrain_trainer.checkpoint.store.store import Store
 from llmtrain_trainer.config import TrainerConfig
-from llmtrain_trainer.config.failures import verdict_for
+from llmtrain_trainer.config.tables.failures import verdict_for
 from llmtrain_trainer.data.prepared import Prepared
 from llmtrain_trainer.resume.continuation import Resumption, from_start, resumption
 from llmtrain_trainer.run_dir.layout import RunDir

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from llmtrain_trainer.config import Strict
-from llmtrain_trainer.config.failures import RANK_FAILURES, RankFailureKind
+from llmtrain_trainer.config.tables.failures import RANK_FAILURES, RankFailureKind
 
 
 class Failure(Strict):

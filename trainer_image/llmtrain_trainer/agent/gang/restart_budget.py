@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llmtrain_trainer.agent.gang.failure import Failure
 from llmtrain_trainer.config import Restarts, Verdict
-from llmtrain_trainer.config.failures import RANK_FAILURES, RESTARTED, verdict_for
+from llmtrain_trainer.config.tables.failures import RANK_FAILURES, RESTARTED, verdict_for
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """Seconds before the second restart in a row that got no further, and at the most; each is twice the one before."""

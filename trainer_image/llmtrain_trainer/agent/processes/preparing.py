@@ -19,7 +19,7 @@ from llmtrain_trainer.agent.processes.preparation import CACHE
 from llmtrain_trainer.agent.processes.ranks import fork
 from llmtrain_trainer.agent.telemetry.board import Events
 from llmtrain_trainer.config import ExitCode
-from llmtrain_trainer.config.failures import RANK_FAILURES, RankFailureKind, verdict_for
+from llmtrain_trainer.config.tables.failures import RANK_FAILURES, RankFailureKind, verdict_for
 from llmtrain_trainer.run_dir.layout import RunDir, write_atomically
 
 TRIES = 3

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Literal
 
-from llmtrain_trainer.config.failures import RESTARTED
-from llmtrain_trainer.config.time_accounts import OF_AN_AGENT
+from llmtrain_trainer.config.tables.failures import RESTARTED
+from llmtrain_trainer.config.tables.time_accounts import OF_AN_AGENT
 
 Kind = Literal["gauge", "counter", "histogram"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from llmtrain_trainer.config import Progress
-from llmtrain_trainer.config.time_accounts import TimeState
+from llmtrain_trainer.config.tables.time_accounts import TimeState
 
 
 class Timeline:

@@ -13,7 +13,7 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from llmtrain_trainer.config import TrainerConfig
-from llmtrain_trainer.config.tasks import is_packed
+from llmtrain_trainer.config.tables.tasks import is_packed
 from llmtrain_trainer.engines.megatron.groups import Place
 from llmtrain_trainer.engines.megatron.layers import block_spec
 from llmtrain_trainer.engines.megatron.weights import fill, heads_of, held_by, source_of

@@ -14,7 +14,7 @@ from torch.nn.functional import silu
 from transformers import PreTrainedConfig
 
 from llmtrain_trainer.config import Mesh, TrainerConfig
-from llmtrain_trainer.config.families import family_named
+from llmtrain_trainer.config.tables.families import family_named
 from llmtrain_trainer.engines.megatron.names import FAMILIES
 
 STATIC_ROPE = ("default", "linear", "llama3")

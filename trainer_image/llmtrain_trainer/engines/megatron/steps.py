@@ -11,7 +11,7 @@ from megatron.core.distributed import DistributedDataParallel
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from megatron.core.utils import get_batch_on_this_cp_rank
 
-from llmtrain_trainer.config.tasks import Task
+from llmtrain_trainer.config.tables.tasks import Task
 from llmtrain_trainer.data.step_batch import StepBatch
 from llmtrain_trainer.objectives import OBJECTIVES
 from llmtrain_trainer.objectives.objective import Batch, TokenObjective

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from llmtrain_trainer.config.engines import EngineName
+from llmtrain_trainer.config.tables.engines import EngineName
 
 Flag = bool | str
 """A fact of the family, or the key of config.json that says it."""

@@ -1,0 +1,1 @@
+"""Tables that operator and trainer both read: one row per engine, family, task, adapter or reason."""
