@@ -35,7 +35,7 @@ async def test_a_job_that_is_complete_gives_its_nodes_to_the_next(kubelet_helps:
     await lab.run(60)
     assert (lab.status(one)["phase"], lab.status(one)["message"]) == ("Complete", "Training is complete.")
     assert lab.pods(one) == [] and lab.status(two)["phase"] == "Running"
-    assert any("istio-proxy runs on" in told for told in lab.events(one))
+    assert any("istio-proxy still runs" in told for told in lab.events(one))
 
 
 async def test_a_gang_that_failed_starts_again_on_the_same_nodes() -> None:
