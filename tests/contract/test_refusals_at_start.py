@@ -27,7 +27,7 @@ from llmtrain_trainer.config.tables.families import TRAINED
 pytestmark = pytest.mark.long
 
 TRAINER = Path(__file__).parents[2] / "trainer_image" / "llmtrain_trainer"
-SCANNED = ("engines", "model")
+SCANNED = ("engines", "model", "objectives")
 
 PLAN = {
     "engines/megatron/groups.py: device is cpu, but Megatron-core runs on": "on_gpus",
@@ -56,8 +56,8 @@ PLAN = {
     "engines/native/tensor.py: model_type {} has no tensor-parallel plan: set": "tensor_plan",
     "engines/native/tensor.py: model_type {} splits {} as {}, which": "family",
     "engines/native/tensor.py: model.{} is {}, which tensor {}": "tensor_divides",
-    "engines/native/context.py: model.attention is {}, but sequences are": "context_attention",
-    "engines/native/context.py: model.num_attention_heads is {}, but context x": "context_heads",
+    "engines/native/context.py: model.attention is {}, but sequences are": "attention_in_parts",
+    "engines/native/context.py: model.num_attention_heads is {}, but context x": "heads_over_context",
     "engines/native/context.py: model_type {} has none of {}": "family",
     "model/stage.py: model_type {} has no split into": "family",
     "model/stage.py: model_type {} keeps its layers in": "family",
@@ -72,6 +72,7 @@ RULE = {
 """Rules of single sections, which validate and the API server ask."""
 
 PREPARATION = (
+    "model/generation.py: {} is {}, which is no token id",
     "engines/deepspeed/engine.py: parallelism.offload: nvme reads and writes by",
     "model/materialize.py: weight {} has shape {} in",
     "model/weight_files.py: ",
@@ -82,7 +83,8 @@ PREPARATION = (
 """What files show, or what is installed."""
 
 OTHER = {
-    "engines/__init__.py: engine is": "the schema holds what this version has",
+    "engines/__init__.py: task is {}, whose loss compares": "no task of the schema has a second model",
+    "engines/megatron/steps.py: task is {}, but engine megatron": "the loss of every task of the schema is cross entropy",
     "engines/megatron/settings.py: ": "all of the above in one",
     "engines/megatron/groups.py: mesh pp {} x dp {}": "the agent starts as many ranks as the mesh has",
     "engines/deepspeed/place.py: mesh pp {} x dp {}": "the same",
@@ -91,7 +93,7 @@ OTHER = {
     "model/stage.py: mesh.stages is {}, but it must": "the plan makes the stages",
     "engines/deepspeed/micro.py: a batch of {} rows is": "the plan makes the batches",
     "engines/native/pipeline.py: a batch of {} rows is": "the plan makes the batches",
-    "model/loss.py: the loss was differentiated twice, but": "a mistake of ours",
+    "objectives/cross_entropy.py: the loss was differentiated twice, but": "a mistake of ours",
     "model/materialize.py: adapter {} of {} is not": "a conversion's adapter",
     "engines/open_checkpoint.py: ": "a checkpoint's",
     **dict.fromkeys([f"engines/deepspeed/{file}.py: " for file in ("holders", "files")], "a checkpoint's"),
