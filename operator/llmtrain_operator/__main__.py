@@ -1,7 +1,7 @@
-"""The operator's process: `python -m llmtrain_operator`. Probes first, then the lease, then the workers and the watches.
+"""The operator's process: `python -m llmtrain_operator`. It starts probes first, then the lease, then workers and watches.
 
-It ends with 0 when told to (SIGTERM), after giving the lease back; with 1 when the lease was lost or a watch cannot be kept, since a fresh
-process is the surest way back. It holds nothing that a fresh process does not find in the cluster.
+It ends with exit code 0 on SIGTERM, after releasing the lease; with 1 if the lease was lost or a watch fails, since a new process is the
+most reliable recovery. It has no state that a new process does not find in the cluster.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from llmtrain_operator.kube.process.operator_process import Options, run
 log = logging.getLogger("llmtrain_operator")
 
 DEEPEST = 25_000
-"""Levels of calls. What kopf reads of an object tells of every field that was set, and an API server takes fields nested 10,000 deep."""
+"""Recursion limit. kopf walks all managed fields of an object recursively, and an API server accepts fields nested 10,000 deep."""
 
 
 def main() -> int:
@@ -37,8 +37,8 @@ def main() -> int:
     given = parser().parse_args()
     sys.setrecursionlimit(DEEPEST)
     kopf.configure(log_format=kopf.LogFormat.JSON if given.log == "json" else kopf.LogFormat.FULL)
-    logging.getLogger("kopf").setLevel(logging.WARNING)  # it says one line for every event
-    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)  # and that signals are not its own
+    logging.getLogger("kopf").setLevel(logging.WARNING)  # it logs one line for every event
+    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)  # it warns that it does not handle signals
     options = Options(
         namespaces=tuple(given.namespace),
         cluster=Cluster(
@@ -72,18 +72,18 @@ async def _until_told(options: Options) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line; what the chart sets comes by the environment as well."""
+    """The parser of the command line; the chart sets some defaults through the environment."""
     made = argparse.ArgumentParser(prog="python -m llmtrain_operator", description="Run the operator of LLMTrainJob.")
     add, environment = made.add_argument, os.environ
     image = environment.get("LLMTRAIN_TRAINER_IMAGE")
-    add("--namespace", action="append", default=[], help="watch this namespace alone; may be given again (default: all)")
+    add("--namespace", action="append", default=[], help="watch only this namespace; may be repeated (default: all)")
     add("--trainer-image", default=image, required=not image, help="image of jobs that name none (default: LLMTRAIN_TRAINER_IMAGE)")
     add(
         "--operator-namespace",
         default=environment.get("POD_NAMESPACE", "llmtrain-system"),
         help="where the operator and its lease are (default: POD_NAMESPACE)",
     )
-    add("--metrics-namespace", action="append", default=[], help="its pods may read the trainers' /metrics; may be given again")
+    add("--metrics-namespace", action="append", default=[], help="a namespace whose pods may read the trainers' /metrics; may be repeated")
     add("--cluster-domain", default="cluster.local", help="DNS domain of the cluster (default: cluster.local)")
     add(
         "--trainer-env",
@@ -99,11 +99,11 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=None,
         metavar="PREFIX",
-        help="read a model's config.json below this prefix alone, such as hf://; may be given again; off: nowhere (default: hf:// and s3://)",
+        help="read a model's config.json only below this prefix, such as hf://; may be repeated; off: read none (default: hf:// and s3://)",
     )
     add("--identity", default=f"{environment.get('POD_NAME') or socket.gethostname()}-{uuid.uuid4().hex[:8]}", help="name of this replica")
-    add("--host", default="::", help="address of /healthz, /readyz, /metrics and the webhook (default: all, of IPv4 and IPv6)")
-    add("--port", type=int, default=8080, help="their port; 0 takes a free one (default: 8080)")
+    add("--host", default="::", help="address of /healthz, /readyz, /metrics and the webhook (default: all IPv4 and IPv6 addresses)")
+    add("--port", type=int, default=8080, help="port of /healthz, /readyz and /metrics; 0 takes a free one (default: 8080)")
     add("--webhook-certificates", type=Path, help="directory with tls.crt and tls.key of the webhook (default: no webhook)")
     add("--webhook-port", type=int, default=9443, help="port of the webhook; 0 takes a free one (default: 9443)")
     add("--log", choices=["json", "text"], default="json", help="form of the log (default: json)")

@@ -1,4 +1,4 @@
-"""The edge that reads a model's config.json, so that the plan knows its shape."""
+"""Reads a model's config.json from its source, so that the plan knows the model's shape."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 FIELD = "spec.model.source"
 CONFIG = "config.json"
 LARGEST = 4 << 20
-"""Bytes of a config.json; the largest published ones have some tens of KiB."""
+"""Most bytes of a config.json; the largest published ones have some tens of KiB."""
 
 READ_SECONDS = 20.0
 
@@ -25,8 +25,8 @@ READ_SECONDS = 20.0
 def read_shape(model: Model) -> ModelShape | None:
     """The shape, from the manifest or from config.json at its source.
 
-    None where it cannot be known here: a pvc:// source outside its cluster, a hub that is out of reach. Raises PlanError where the
-    source answers and has no usable config.json.
+    None if it cannot be read from here: a pvc:// source outside its cluster, or a hub that cannot be reached. Raises PlanError if the
+    source answers but has no usable config.json.
     """
     if model.config is not None:
         return shape_of(model.config)
@@ -44,43 +44,44 @@ def _parsed(source: str, text: str) -> dict[str, Any]:
     try:
         config = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _refused(source, f"its config.json is no JSON ({error})", "Point it at a model in Hugging Face's format") from error
+        raise _refused(source, f"its config.json is not valid JSON ({error})", "Name a model in Hugging Face's format") from error
     if not isinstance(config, dict):
-        raise _refused(source, "its config.json is no mapping", "Point it at a model in Hugging Face's format")
+        raise _refused(source, "its config.json is not a mapping", "Name a model in Hugging Face's format")
     return config
 
 
 def _from_file(source: str) -> str:
-    """A regular file: a device or a pipe never ends, and is no model."""
+    """The text of config.json in a directory. Only a regular file is read: a device or a pipe may never end."""
     path = Path(source.removeprefix("file://")) / CONFIG
     try:
         if not path.is_file():
             raise (
                 _not_there(source)
                 if not path.exists()
-                else _refused(source, f"its {CONFIG} is no regular file", "Put the file itself there")
+                else _refused(source, f"its {CONFIG} is not a regular file", "Put a regular file there")
             )
         with path.open("rb") as file:
             return _text(source, file.read(LARGEST + 1))
     except OSError as error:
-        raise _refused(source, f"it cannot be read ({error})", "Check the path and who may read it") from error
+        raise _refused(source, f"it cannot be read ({error})", "Check the path and its permissions") from error
 
 
 def _check_weights(source: str) -> None:
-    """Raises PlanError where a directory of this machine holds weights in other files than are read. A store is not listed for it."""
+    """Raises PlanError if a local directory has weights only in a format that is not read. Buckets and hubs are not checked here."""
     try:
         names = sorted(path.name for path in Path(source.removeprefix("file://")).iterdir())
     except OSError:
-        return  # preparation says what is wrong with it
+        return  # preparation reports this
     others = [name for name in names if name.endswith(UNREAD_WEIGHTS) and not name.startswith(BESIDE_WEIGHTS)]
     if others and not any(name.endswith(".safetensors") for name in names):
         way_out = "load it with transformers' AutoModelForCausalLM.from_pretrained, call save_pretrained, and name that directory"
-        raise _refused(source, f"its weights are in {others[0]}, and only *.safetensors are read", f"Convert them: {way_out}")
+        raise _refused(source, f"its weights are in {others[0]}, but only *.safetensors are read", f"Convert them: {way_out}")
 
 
 def _from_s3(source: str) -> str:
-    """With the environment's AWS_* credentials and endpoint; at most LARGEST bytes, within READ_SECONDS."""
-    import fsspec  # imported here: a manifest with an inline config needs none of it
+    """The text of config.json in a bucket, with AWS_* credentials and endpoint from the environment; at most LARGEST bytes, within
+    READ_SECONDS."""
+    import fsspec  # imported late: a manifest with an inline config does not need it
     from fsspec.asyn import sync
 
     try:
@@ -91,13 +92,13 @@ def _from_s3(source: str) -> str:
         raise
     except FileNotFoundError as error:
         raise _not_there(source) from error
-    except Exception as error:  # every store has its own; whatever it is, the address or the credentials are to blame
+    except Exception as error:  # stores raise various errors; the address or the credentials are the cause
         why = f"no answer within {READ_SECONDS:g} s" if isinstance(error, TimeoutError) else error
         raise _refused(source, f"it cannot be read ({why})", "Check the address, AWS_ENDPOINT_URL and the credentials") from error
 
 
 async def _received(store: Any, bucket: str, key: str) -> bytes:
-    """At most LARGEST + 1 bytes of an object, also of a server that sends more than it was asked for."""
+    """At most LARGEST + 1 bytes of an object, even if the server sends more than requested."""
     answer = await store._call_s3("get_object", Bucket=bucket, Key=key, Range=f"bytes=0-{LARGEST}")
     body, taken = answer["Body"], bytearray()
     try:
@@ -109,7 +110,7 @@ async def _received(store: Any, bucket: str, key: str) -> bytes:
 
 
 def _from_hub(repository: str, revision: str | None) -> str | None:
-    """The cached file of that revision, else the hub's (HF_ENDPOINT and HF_TOKEN are honoured); None when the hub is out of reach."""
+    """The cached config.json of that revision, else the hub's (with HF_ENDPOINT and HF_TOKEN); None if the hub cannot be reached."""
     source = f"hf://{repository}"
     try:
         from huggingface_hub import hf_hub_download, try_to_load_from_cache
@@ -138,15 +139,17 @@ def _from_hub(repository: str, revision: str | None) -> str | None:
     except EntryNotFoundError as error:
         raise _refused(source, "the repository has no config.json", "Use a model in Hugging Face's format") from error
     except HfHubHTTPError as error:
-        raise _refused(source, f"the hub refuses it ({error})", "Check name and revision, and set HF_TOKEN if it is gated") from error
+        raise _refused(
+            source, f"the hub refuses the request ({error})", "Check name and revision, and set HF_TOKEN if it is gated"
+        ) from error
     except HFValidationError as error:
-        raise _refused(source, f"it is no repository of the hub ({error})", "Write hf://owner/name") from error
+        raise _refused(source, f"it is not a valid repository of the hub ({error})", "Write hf://owner/name") from error
     except OSError:
         return None
 
 
 def _check_size_at_hub(repository: str, revision: str | None) -> None:
-    """Raises PlanError for a file too large to fetch. A hub that does not say is asked for the file, and says what is wrong then."""
+    """Raises PlanError if config.json is too large to fetch. Errors of the hub are ignored here: the download reports them."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
     try:
@@ -163,15 +166,15 @@ def _text(source: str, raw: bytes) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
-        raise _refused(source, f"its {CONFIG} is no text ({error.reason})", "Point it at a model in Hugging Face's format") from error
+        raise _refused(source, f"its {CONFIG} is not text ({error.reason})", "Name a model in Hugging Face's format") from error
 
 
 def _too_large(source: str) -> PlanError:
-    return _refused(source, f"its {CONFIG} has more than {LARGEST >> 20} MiB", "Point it at a model in Hugging Face's format")
+    return _refused(source, f"its {CONFIG} has more than {LARGEST >> 20} MiB", "Name a model in Hugging Face's format")
 
 
 def _not_there(source: str) -> PlanError:
-    return _refused(source, f"no {CONFIG} is there", f"Point it at a directory that holds {CONFIG}")
+    return _refused(source, f"it has no {CONFIG}", f"Name a directory with {CONFIG}")
 
 
 def _refused(source: str, rule: str, way_out: str) -> PlanError:

@@ -1,1 +1,1 @@
-"""YAML text -> a typed job, or a refusal that names field, value, rule and way out. Pure."""
+"""YAML text -> a typed job, or refusals that name field, value, rule and way out. Pure."""

@@ -1,4 +1,4 @@
-"""How much a manifest may hold: depth, values, digits, text."""
+"""Limits on the size of a manifest: depth, number of values, digits, characters."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from llmtrain_operator.manifest.document import DEEPEST, MOST_VALUES, Path, dott
 from llmtrain_operator.manifest.problem import Problem
 
 LARGEST_NUMBER = 2**63 - 1
-"""Of a whole number: what Kubernetes stores."""
+"""Largest whole number that Kubernetes stores."""
 
 LONGEST_TEXT = 1 << 18
-"""Characters of one text."""
+"""Most characters of one text."""
 
 
 def excesses(value: Any) -> Iterator[tuple[Path, Problem]]:
-    """What is too much or cannot be said in JSON, each with its path. Walks without recursion, and no further than the bounds."""
+    """Problems with values that exceed a limit or cannot be written in JSON, each with its path. Iterative, and stops at the limits."""
     waiting: list[tuple[Path, Any]] = [((), value)]
     seen = 0
     while waiting:
@@ -42,7 +42,7 @@ def _of_scalar(path: Path, value: Any) -> Problem | None:
     if isinstance(value, str):
         return None if _is_sound(value) else _text(path, value)
     if isinstance(value, float) and not math.isfinite(value):
-        return Problem(dotted(path), str(value), "it must be a finite number", "Write the plain number")
+        return Problem(dotted(path), str(value), "it must be a finite number", "Write a finite number")
     if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
         shown = str(value) if value.bit_length() < 256 else f"a number of {value.bit_length()} bits"
         return Problem(dotted(path), shown, f"a whole number is at most {LARGEST_NUMBER}", "Write a smaller number")
@@ -56,4 +56,4 @@ def _is_sound(text: str) -> bool:
 def _text(path: Path, text: str) -> Problem:
     if len(text) > LONGEST_TEXT:
         return Problem(dotted(path), f"{len(text)} characters", f"a text has at most {LONGEST_TEXT}", "Shorten it")
-    return Problem(dotted(path), "no text", "it holds half of a character (a lone surrogate)", "Write it as UTF-8")
+    return Problem(dotted(path), "not text", "it has half of a character (a lone surrogate)", "Write it as UTF-8")

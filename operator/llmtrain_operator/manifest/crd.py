@@ -1,6 +1,6 @@
-"""The CustomResourceDefinition, generated from the types: `python -m llmtrain_operator.manifest.crd` prints what stands in crds/.
+"""The CustomResourceDefinition, generated from the types: `python -m llmtrain_operator.manifest.crd` prints the file in crds/.
 
-Descriptions come from the docstrings under the fields, cross-field rules from rules.py. What may change later is said here.
+Descriptions come from the docstrings under the fields, cross-field rules from rules.py. This module defines which fields may change later.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from llmtrain_operator.manifest.schema import Schema, structural
 from llmtrain_trainer.config.training import FINE_TUNING
 
 NEVER = ("task", "model", "tokenizer", "dataset", "peft", "training", "evaluation", "managedBy")
-"""What is trained, and on what: another value is another job. suspend, deadlines, resilience, cadence, retention and output may change."""
+"""Fields that say what is trained, and on what: a new value needs a new job. suspend, deadlines, resilience, cadence, retention and output
+may change."""
 
 ONLY_SUSPENDED = ("parallelism", "resources", "scheduling")
-"""Where it runs, and by which engine: a checkpoint restores into any, but not under running pods."""
+"""Fields that say where a job runs, and with which engine: a checkpoint restores into any layout, but not under running pods."""
 
 _ANOTHER_JOB = "it cannot change once the job exists. Create another job"
 _WHEN_SUSPENDED = "it can change only while the job is suspended. Set suspend to true first"
@@ -45,7 +46,7 @@ _COLUMNS = (
 
 
 def custom_resource_definition() -> dict[str, Any]:
-    """The whole object, as a dict that YAML or a client can send."""
+    """The whole object, as a dict for YAML or for an API client."""
     version = {
         "name": VERSION,
         "served": True,
@@ -92,13 +93,16 @@ def object_schema() -> Schema:
 
 
 def _changes() -> list[tuple[str, str]]:
-    """Transition rules of spec. They stand there because a rule on an optional field is not asked when the field comes or goes."""
+    """Transition rules of spec. They are on spec because Kubernetes skips rules on optional fields that are added or removed."""
     rules = [(f"has(self.{f}) == has(oldSelf.{f}) && (!has(self.{f}) || self.{f} == oldSelf.{f})", f"{f}: {_ANOTHER_JOB}") for f in NEVER]
     rules += [(f"oldSelf.suspend || self.{f} == oldSelf.{f}", f"{f}: {_WHEN_SUSPENDED}") for f in ONLY_SUSPENDED]
     both = "!has(self.checkpoint) || !has(oldSelf.checkpoint)"
     return [
         *rules,
-        ("has(self.checkpoint) == has(oldSelf.checkpoint)", "checkpoint: it cannot come or go once the job exists. Create another job"),
+        (
+            "has(self.checkpoint) == has(oldSelf.checkpoint)",
+            "checkpoint: it cannot be added or removed once the job exists. Create another job",
+        ),
         (f"{both} || self.checkpoint.destination == oldSelf.checkpoint.destination", f"checkpoint.destination: {_ANOTHER_JOB}"),
         (f"{both} || oldSelf.suspend || self.checkpoint.resume == oldSelf.checkpoint.resume", f"checkpoint.resume: {_WHEN_SUSPENDED}"),
     ]
@@ -109,13 +113,13 @@ def _validate(schema: Schema, rule: str, message: str) -> None:
 
 
 def _validate_names(schema: Schema) -> None:
-    """A map whose names must look like something says so in CEL, since Kubernetes takes no propertyNames."""
+    """Add the rules for the keys of maps in CEL, since Kubernetes does not support propertyNames."""
     names = schema.get("propertyNames", {})
     claims = [f"size(name) <= {names['maxLength']}"] if "maxLength" in names else []
     claims += [f"name.matches(r'{names['pattern']}')"] if "pattern" in names else []
     if claims:
         such = f", such as {names['examples'][0]}" if names.get("examples") else ""
-        _validate(schema, f"self.all(name, {' && '.join(claims)})", f"each name must look like what Kubernetes takes here{such}")
+        _validate(schema, f"self.all(name, {' && '.join(claims)})", f"each name must be valid in Kubernetes{such}")
     inner = [*schema.get("properties", {}).values(), *(schema[key] for key in ("items", "additionalProperties") if key in schema)]
     for each in inner:
         if isinstance(each, dict):
@@ -131,7 +135,7 @@ def _section(schema: Schema, path: str) -> Schema:
 
 
 def _storable(schema: Any, inside_properties: bool = False) -> Any:
-    """Without the words that OpenAPI 3.0 as Kubernetes has it does not know; a property may still be called so."""
+    """The schema without keywords that Kubernetes' OpenAPI 3.0 does not support; properties of the same name are kept."""
     if isinstance(schema, list):
         return [_storable(each) for each in schema]
     if not isinstance(schema, dict):

@@ -1,7 +1,7 @@
 """YAML text -> plain values with their positions.
 
-It reads what Kubernetes' own tools read: `1e-4` is a number, a date stays text, on and off are booleans, keys are text. What they
-would take silently and a person would not mean (a key given twice, a number that is none) is a problem here.
+It reads YAML as Kubernetes' own tools do: `1e-4` is a number, a date is text, on and off are booleans, keys are text. Mistakes that those
+tools accept silently (a repeated key, an invalid number) are problems here.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _START = "Write one with `llmtrain init`, or start from one of the files in exam
 DEEPEST = 64
 MOST_VALUES = 50_000
 LONGEST = 1 << 20
-"""Characters of a manifest; an API server takes no larger object."""
+"""Most characters of a manifest; an API server accepts no larger object."""
 
 _TAG = "tag:yaml.org,2002:"
 
 
 class ManifestError(ValueError):
-    """The text is no valid manifest. Holds every problem found, in the order of the text."""
+    """The text is not a valid manifest. Has every problem found, in the order of the text."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
@@ -43,7 +43,7 @@ class ManifestError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One YAML document: dicts, lists, text, numbers, booleans and None; and where each of them stands."""
+    """One YAML document: dicts, lists, text, numbers, booleans and None, with their positions."""
 
     value: Any
     marks: dict[Path, tuple[int, int]]
@@ -61,7 +61,7 @@ def dotted(path: Path) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 as Kubernetes reads it; see the module's docstring."""
+    """YAML 1.1 as Kubernetes reads it; see the module docstring."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
 
@@ -78,7 +78,7 @@ for _tag, _pattern, _first in (
 
 
 def read_document(text: str) -> Document:
-    """Read text that holds one document. Raises ManifestError."""
+    """Read text with exactly one document. Raises ManifestError."""
     if len(text) > LONGEST:
         rule = f"it has at most {LONGEST} characters"
         raise ManifestError([Problem("manifest", f"{len(text)} characters", rule, "Shorten it")])
@@ -98,7 +98,7 @@ def _composed(text: str) -> list[yaml.Node]:
         where = f"not YAML at line {mark.line + 1}, column {mark.column + 1}" if mark else "not YAML"
         raise ManifestError([Problem("manifest", where, error.problem or error.context or "it cannot be read", _CORRECT)]) from None
     except yaml.YAMLError:
-        raise ManifestError([Problem("manifest", "not text", "it holds a control character", "Save it as plain UTF-8 text")]) from None
+        raise ManifestError([Problem("manifest", "not text", "it has a control character", "Save it as plain UTF-8 text")]) from None
     except RecursionError:
         raise ManifestError([too_deep("manifest")]) from None
 
@@ -109,10 +109,10 @@ def _is_nothing(node: yaml.Node) -> bool:
 
 def _single(nodes: list[yaml.Node]) -> yaml.Node:
     if not nodes:
-        raise ManifestError([Problem("manifest", "empty", "it must hold one LLMTrainJob", _START)])
+        raise ManifestError([Problem("manifest", "empty", "it must have one LLMTrainJob", _START)])
     if len(nodes) > 1:
-        way_out = "Give each job a file of its own"
-        raise ManifestError([Problem("manifest", f"{len(nodes)} YAML documents", "it must hold one LLMTrainJob", way_out)])
+        way_out = "Put each job into its own file"
+        raise ManifestError([Problem("manifest", f"{len(nodes)} YAML documents", "it must have one LLMTrainJob", way_out)])
     return nodes[0]
 
 
@@ -121,12 +121,12 @@ def too_large() -> Problem:
 
 
 def too_deep(where: str) -> Problem:
-    return Problem(where, "nested too deeply", f"a manifest has at most {DEEPEST} levels", "Write it flatter")
+    return Problem(where, "nested too deeply", f"a manifest has at most {DEEPEST} levels", "Use fewer levels")
 
 
 @dataclass(slots=True)
 class _Reader:
-    """One walk over the nodes. A problem is noted and the walk goes on, with None in the value's place."""
+    """One walk over the nodes. After a problem the walk continues, with None as the value."""
 
     problems: list[Problem] = field(default_factory=list)
     marks: dict[Path, tuple[int, int]] = field(default_factory=dict)
@@ -144,7 +144,7 @@ class _Reader:
         return self._scalar(node, path)
 
     def _too_much(self, path: Path) -> None:
-        """Said once: an alias that holds itself would say it without end."""
+        """Note the problem once: an alias that contains itself would repeat it endlessly."""
         found = too_large() if self.values > MOST_VALUES else too_deep(dotted(path[:4]))
         if found not in self.problems:
             self.problems.append(found)
@@ -157,22 +157,23 @@ class _Reader:
                 merged = {**self._merged(value, path), **merged}
                 continue
             if not isinstance(key, yaml.ScalarNode) or not is_text(key.value):
-                self._note((*path, "?"), "no name", "a field's name is text", _NO_NAME)
+                self._note((*path, "?"), "not a name", "the name of a field must be text", _NO_NAME)
                 continue
             below = (*path, key.value)
             if key.value in own:
-                self._note(below, "given twice", "a field stands once in its section", f"Remove the one in line {key.start_mark.line + 1}")
+                way_out = f"Remove the one in line {key.start_mark.line + 1}"
+                self._note(below, "given twice", "a field may occur once in its section", way_out)
                 continue
             self.marks[below] = (key.start_mark.line, key.start_mark.column)
             own[key.value] = self.read(value, below)
         return {**merged, **own}
 
     def _merged(self, node: yaml.Node, path: Path) -> dict[str, Any]:
-        """`<<: *defaults`, or a list of such; the first of a list wins."""
+        """The value of a merge key such as `<<: *defaults`, or of a list of them, of which the first wins."""
         value = self.read(node, (*path, "<<"))
         parts = value if isinstance(value, list) else [value]
         if not all(isinstance(part, dict) for part in parts):
-            self._note((*path, "<<"), "not a mapping", "a merge key takes mappings", "Write <<: *name of an anchored mapping")
+            self._note((*path, "<<"), "not a mapping", "a merge key needs a mapping", "Write <<: *name of an anchored mapping")
             return {}
         return {key: part[key] for part in reversed(parts) for key in part}
 
@@ -195,7 +196,7 @@ def is_text(text: str) -> bool:
 
 
 def _converted(kind: str, text: str) -> str | int | float | bool | None:
-    """Raises ValueError or KeyError for what JSON could not say."""
+    """The value of a scalar. Raises ValueError or KeyError if JSON has no such value."""
     if kind in ("str", "merge", "value") and is_text(text):
         return text
     if kind == "null":

@@ -1,4 +1,4 @@
-"""A manifest with some of its fields changed. auto.py and alternatives.py make their candidates with it."""
+"""A manifest with some of its fields changed, as a candidate of a search."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Changes = Mapping[str, Any]
 
 
 def edited(section: Section, changes: Changes) -> Section:
-    """A copy; the values are taken as they are, without validation."""
+    """A copy with the changes. The values are not validated."""
     update: dict[str, Any] = {}
     for name in dict.fromkeys(path.partition(".")[0] for path in changes):
         inner = {path.partition(".")[2]: value for path, value in changes.items() if path.partition(".")[0] == name}
@@ -26,5 +26,5 @@ def edited(section: Section, changes: Changes) -> Section:
 
 @cache
 def _field(name: str) -> str:
-    """A search asks for the same few names thousands of times."""
+    """The Python name of a field; cached, because a search asks for the same few names thousands of times."""
     return to_snake(name)

@@ -1,4 +1,4 @@
-"""What a value that a field does not take was meant to be: an address, a name, a number, a section in another form. Called by words.py."""
+"""The value that was probably meant by one that a field does not accept: an address, a name, a number, a section in another form."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 def has_type(value: Any, schema: Schema) -> bool:
-    """Whether it is of the field's type; a truth value is no number."""
+    """Whether the value has the field's type; a boolean is not a number."""
     if isinstance(value, bool) and schema.get("type") != "boolean":
         return False
     if "type" not in schema:
@@ -30,7 +30,7 @@ def has_type(value: Any, schema: Schema) -> bool:
 
 
 def fits(value: Any, schema: Schema) -> bool:
-    """Whether a single value is one the field takes."""
+    """Whether the field accepts this single value."""
     if not has_type(value, schema) or isinstance(value, (list, dict)):
         return False
     if "enum" in schema:
@@ -46,7 +46,7 @@ def fits(value: Any, schema: Schema) -> bool:
 
 
 def fitting(value: Any, schema: Schema) -> Any:
-    """The value itself where the field takes it, or what was probably meant; None where that is not known."""
+    """The value itself if the field accepts it, else the value that was probably meant; None if unknown."""
     if isinstance(value, list) and schema.get("type") == "array":
         return value if all(fits(item, schema["items"]) for item in value) else None
     if fits(value, schema):
@@ -73,12 +73,12 @@ def as_section(value: Any, schema: Schema) -> dict[str, Any] | None:
 
 
 def _is_told(schema: Schema) -> bool:
-    """Whether a text of this field looks like something: any text would fit the others."""
+    """Whether the field restricts its text; any text fits the other fields."""
     return bool({"enum", "pattern", "anyOf"} & set(schema))
 
 
 def as_list(value: Any, schema: Schema) -> list[Any] | None:
-    """One item, or several with commas between them."""
+    """A list from one item, or from several separated by commas; None if they do not fit."""
     if isinstance(value, dict):
         return [value]
     text = value.strip() if isinstance(value, str) else ""
@@ -92,21 +92,21 @@ def as_list(value: Any, schema: Schema) -> list[Any] | None:
 
 
 def of_number(value: Any, kind: str) -> int | bool | None:
-    """A fraction or a count where a whole number or a truth value is wanted."""
+    """A whole number or a boolean for a fraction or a count; None if not applicable."""
     if isinstance(value, bool) or not isinstance(value, int | float) or kind not in ("integer", "boolean"):
         return None
     return bool(value) if kind == "boolean" else round(value)
 
 
 def repaired(text: str, schema: Schema) -> str | None:
-    """The text in the form that the field takes."""
+    """The text in a form that the field accepts; None if there is none."""
     text = text.strip(_QUOTES)
     near = difflib.get_close_matches(text.lower(), schema["examples"], n=1) if "anyOf" in schema else []
     return next((each for each in [*near, *_repairs(text, schema.get("maxLength", 0))] if fits(each, schema)), None)
 
 
 def beside(text: str, schema: Schema) -> str | None:
-    """A relative path where a URI is wanted, as the commands on a laptop take it. owner/name may as well be a repository."""
+    """The file:// URI for a relative path; None if the text may be something else, such as owner/name of a repository."""
     if not any(str(one).startswith("file:///") for one in schema.get("examples", ())):
         return None
     text = re.sub(r"^(file:/{0,3})?\$\{?HOME\}?/", "~/", text.strip(_QUOTES))
@@ -118,21 +118,21 @@ def beside(text: str, schema: Schema) -> str | None:
 
 
 def _may_be_elsewhere(text: str) -> bool:
-    """owner/name may be a repository, and a word anything."""
+    """Whether the text may be a repository (owner/name) or a single word with another meaning."""
     repository = re.fullmatch(r"[\w.-]+/[\w.-]+", text) and not text.startswith((".", "~")) and not _FILE.search(text)
     return bool(repository) or not ("/" in text or "." in text or text == "~")
 
 
 _FILE = re.compile(r"\.(txt|json|jsonl|ndjson|csv|tsv|parquet|gz|zst|safetensors|bin|md)$", re.IGNORECASE)
-"""A name that ends so is a file's, not a repository's."""
+"""Endings of file names, which names of repositories do not have."""
 
 
 _QUOTES = " \t\u00a0'\"\u2018\u2019\u201c\u201d\u00ab\u00bb"
-"""Blanks and quotation marks, also those of word processors."""
+"""Spaces and quotation marks, including those of word processors."""
 
 
 def _repairs(text: str, longest: int) -> Iterator[str]:
-    """What was probably meant: an address without its scheme, a name with capitals, a span with blanks."""
+    """Texts that were probably meant: with a scheme added, in lower case, without spaces."""
     yield text.strip()
     yield from _addresses(text.strip())
     if span := re.fullmatch(r"(\d+)\s*(s|m|h|d)[a-z]*", text.lower()):
@@ -150,7 +150,7 @@ def _repairs(text: str, longest: int) -> Iterator[str]:
 
 
 def _addresses(text: str) -> Iterator[str]:
-    """An address under another name of its scheme, or as a browser shows it."""
+    """URIs for an address with another name of its scheme, or for one copied from a browser."""
     if page := re.fullmatch(r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/(?:datasets/)?([\w.-]+/[\w.-]+)(?:/.*)?/?", text):
         yield f"hf://{page[1]}"
     if store := re.fullmatch(r"https?://([\w.-]+)\.s3[\w.-]*\.amazonaws\.com/(.*)", text):

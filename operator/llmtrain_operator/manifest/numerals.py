@@ -1,4 +1,4 @@
-"""Text that stands where a number or a truth value is wanted, and what it was probably meant to be. Called by words.py."""
+"""The number or boolean that a text was probably meant to be."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ LONGEST = 64
 
 
 def is_scalar(text: str) -> bool:
-    """Whether it would be a number or a truth value without quotes around it."""
+    """Whether the text would be a number or a boolean without quotes."""
     return re.fullmatch(_NUMBER, text) is not None or text.lower() in ("true", "false", "yes", "no", "on", "off")
 
 
 def meanings(text: str) -> Iterator[int | float | bool]:
-    """Numbers and truth values that the text may mean, the likeliest first: 1,000 and 1 000 and 1k, 0,5, 5%, 010, yes."""
+    """Numbers and booleans that the text may mean, the likeliest first. It reads 1,000, 1 000, 1k, 0,5, 5%, 010, yes."""
     plain = text.strip().strip("'\"")
     if len(plain) > LONGEST:
         return

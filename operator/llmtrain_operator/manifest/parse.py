@@ -1,6 +1,6 @@
-"""Manifest text -> LLMTrainJob, or every problem of it at once. The first arrow of the flow: nothing later meets a wrong type.
+"""Manifest text -> LLMTrainJob, or all its problems at once. Later code never meets a wrong type.
 
-The manifest is seen as the API server sees it: defaults filled in, null as left out, no number in quotes, no field by another name.
+The manifest is read as the API server reads it: defaults are filled in, null means absent, numbers are not quoted, field names are exact.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["ManifestError", "parse_document", "parse_manifest", "parse_object"]
 
 Placed = tuple[Path, Problem]
 MOST_TOLD = 50
-"""Problems of single fields that are told at once."""
+"""Most problems of single fields that are reported at once."""
 
 _METADATA = frozenset(field.alias or name for name, field in Metadata.model_fields.items())
 Given = dict[str, Any]
@@ -38,7 +38,7 @@ def parse_manifest(text: str) -> LLMTrainJob:
 
 
 def parse_object(manifest: object) -> LLMTrainJob:
-    """The same for an object that is read already, as a client of the API server returns it. Raises ManifestError."""
+    """An object from the API server -> a job. Raises ManifestError with every problem."""
     return parse_document(Document(manifest, {}))
 
 
@@ -49,7 +49,8 @@ def manifest_schema() -> Schema:
 
 
 def parse_document(document: Document) -> LLMTrainJob:
-    """The same for a document whose value may have been changed since it was read; its marks give the order. Raises ManifestError."""
+    """A document, whose value may have been changed since it was read, -> a job. Raises ManifestError with every problem, in the order of
+    the document's marks."""
     _refuse(_envelope(document.value), document)
     given = _read(document.value)
     _refuse(excesses(given), document)
@@ -67,13 +68,13 @@ def parse_document(document: Document) -> LLMTrainJob:
 
 
 def task_of(manifest: Given) -> object:
-    """spec.task, as far as there is one."""
+    """spec.task, or None."""
     spec = manifest.get("spec")
     return spec.get("task") if isinstance(spec, dict) else None
 
 
 def _read(manifest: Given) -> Given:
-    """The part that is a person's: status is the operator's, and the rest of metadata is Kubernetes'."""
+    """The part that a person writes: without status, and without metadata that Kubernetes owns."""
     given = {name: value for name, value in manifest.items() if name != "status"}
     metadata = given.get("metadata")
     if isinstance(metadata, dict):
@@ -82,14 +83,14 @@ def _read(manifest: Given) -> Given:
 
 
 def _refuse(found: Iterable[Placed], document: Document) -> None:
-    """Raise what was found, in the order of the text."""
+    """Raise ManifestError with the problems found, if any, in the order of the text."""
     ordered = sorted(found, key=lambda placed: document.position(placed[0]))
     if ordered:
         raise ManifestError(problem for _, problem in ordered)
 
 
 def _envelope(manifest: object) -> Iterator[Placed]:
-    """Whether this is a job of ours at all. The fields of another kind would only be noise."""
+    """Problems if this is not an LLMTrainJob. Further problems of another kind would only be noise."""
     if not isinstance(manifest, dict):
         yield (), Problem("manifest", suggestions.shown(manifest), "it must be a mapping", f"Start with apiVersion: {GROUP}/{VERSION}")
         return
@@ -101,14 +102,15 @@ def _envelope(manifest: object) -> Iterator[Placed]:
 
 
 def _of_fields(errors: list[ErrorDetails], manifest: Given, seen: Given) -> tuple[list[Placed], set[Path]]:
-    """Problems of single fields, one a field; and the paths about which no rule over several fields should be asked any more."""
+    """Problems of single fields, one per field; and the paths for which rules over several fields should not be evaluated."""
     schema = manifest_schema()
     found: dict[Path, Problem] = {}
     touched: set[Path] = set()
     required: list[Path] = []
     for error in errors:
         if len(found) == MOST_TOLD:
-            found[()] = Problem("manifest", f"{len(errors)} problems", f"the first {MOST_TOLD} are told", "Mend them, then look again")
+            rule = f"only the first {MOST_TOLD} are shown"
+            found[()] = Problem("manifest", f"{len(errors)} problems", rule, "Fix them, then validate it again")
             return list(found.items()), {()}
         path = _known(error["loc"], schema, error["type"] == "extra_forbidden")
         if error["type"] == "extra_forbidden":
@@ -121,13 +123,13 @@ def _of_fields(errors: list[ErrorDetails], manifest: Given, seen: Given) -> tupl
             found[path] = _of_value(path, error, _given(manifest, seen, path), schema)
             touched.add(path)
     for path in required:
-        if not any(meant[: len(path)] == path for meant in touched):  # a misspelt field says it already
+        if not any(meant[: len(path)] == path for meant in touched):  # else the problem of a misspelt field covers it
             found[path] = Problem(dotted(path), "missing", *suggestions.missing(path, below(schema, path) or {}))
     return list(found.items()), touched | set(required)
 
 
 def _known(loc: tuple[int | str, ...], schema: Schema, is_unknown: bool) -> Path:
-    """pydantic's location without the names it gives to the members of a union and to the keys of a map."""
+    """pydantic's location without its names for members of a union and for keys of a map."""
     depth = len(loc)
     while depth and below(schema, loc[: depth - is_unknown]) is None:
         depth -= 1
@@ -135,7 +137,7 @@ def _known(loc: tuple[int | str, ...], schema: Schema, is_unknown: bool) -> Path
 
 
 def _is_echo(error: ErrorDetails, schema: Schema) -> bool:
-    """pydantic counts the sound items of a list alone: one bad item of one makes it too short as well."""
+    """Whether the error only follows from another one: pydantic counts valid items only, so a bad item also makes a list too short."""
     return error["type"] == "too_short" and len(error["input"]) >= (below(schema, error["loc"]) or {}).get("minItems", 0)
 
 
@@ -149,7 +151,7 @@ def _of_value(path: Path, error: ErrorDetails, value: Any, schema: Schema) -> Pr
 
 
 def _given(manifest: Given, seen: Given, path: Path) -> Any:
-    """The value as it was written, or else its default. Raises KeyError or TypeError where it has neither."""
+    """The value as it was written, or its default. Raises KeyError or TypeError if there is neither."""
     try:
         return _at(manifest, path)
     except (KeyError, TypeError):
@@ -166,7 +168,7 @@ def _at(value: Any, path: Path) -> Any:
 
 
 def _of_rules(manifest: Given, seen: Given, wrong: Iterable[Path]) -> Iterator[Placed]:
-    """Problems of RULES, wherever all they read is sound."""
+    """Problems from RULES, for rules whose fields are all valid by themselves."""
     wrong = tuple(wrong)
     for rule in RULES:
         for path, section in _sections(seen, rule.at):
@@ -175,7 +177,7 @@ def _of_rules(manifest: Given, seen: Given, wrong: Iterable[Path]) -> Iterator[P
 
 
 def _sections(manifest: Any, at: str) -> list[tuple[Path, Given]]:
-    """The sections a rule is about, as (path, section); none where the manifest lacks them or has something else there."""
+    """The sections at `at`, as (path, section); none if the manifest does not have them."""
     found: list[tuple[Path, Any]] = [((), manifest)]
     for step in at.split("."):
         name = step.removesuffix("[]")

@@ -1,6 +1,6 @@
-"""What other trainers call a field, and where it stands here. Read by misspelt.py.
+"""Names of fields in other trainers, and the fields for them here.
 
-The names are those of Hugging Face's Trainer and TRL, Axolotl, LLaMA-Factory, torchtune, Megatron-LM and DeepSpeed, without case and
+The names are from Hugging Face's Trainer and TRL, Axolotl, LLaMA-Factory, torchtune, Megatron-LM and DeepSpeed, in lower case and without
 word breaks: `lora_r` and `loraR` are lorar.
 """
 
@@ -118,17 +118,17 @@ SAYINGS: tuple[tuple[str, str], ...] = (
     ("worldsize|nproc", f"Leave it out: {_FOLLOWS} nodes and the devices of each"),
     (
         r"loadin[48]bit|quantization\w*|qlora\w*|bnb\w*|qat|fp8\w*|quantize\w*|modelquantization\w*|int8|gptq\w*",
-        "Leave it out: weights are trained whole, in bf16 or fp32; adapters (spec.peft) need the least memory",
+        "Leave it out: weights are trained unquantized, in bf16 or fp32; adapters (spec.peft) need the least memory",
     ),
     (
         r"reportto|wandb\w*|swanlab\w*|usewandb|usetensorboard|tensorboard\w*|mlflow\w*|comet\w*|plotloss|runname|loggingdir|logwith",
-        "Leave it out: each run writes rows of metrics and a report, and a cluster's Prometheus reads the same numbers",
+        "Leave it out: each run writes rows of metrics and a report, and Prometheus can scrape the same numbers",
     ),
     (
         r"liger\w*|lora\w*kernel|cutcrossentropy|usekernels|fused\w*|usev1kernels|usesonicmoe|usescattermoe|expertsimplementation|tf32|enableligerkernel",
         "Leave it out: the engines choose their kernels",
     ),
-    (r"trustremotecode|allowremotecode", "Leave it out: code that comes with a model is never run"),
+    (r"trustremotecode|allowremotecode", "Leave it out: code from a model repository is never run"),
     (
         r"preprocessingnumworkers|dataloader\w*|datasetprocesses|datasetprepared\w*|overwrite(cache|outputdir)|skippreparedataset|shufflemerged\w*"
         r"|datasetnumproc|streamingmultipack\w*|groupbylength|padtosequencelen|evalsamplepacking|removeunusedcolumns|maxprompt\w*",
@@ -136,28 +136,28 @@ SAYINGS: tuple[tuple[str, str], ...] = (
     ),
     (
         r"dotrain|doeval|dopredict|plugins|ddp\w*|lowcpumemusage|saveonlymodel|savesafetensors|modeltype|tokenizertype|processortype|localrank",
-        "Leave it out: nothing here needs it",
+        "Leave it out: it is not needed",
     ),
     (r"warmupratio|lrwarmupfraction", "Write spec.training.schedule.warmupSteps: the ratio times the number of steps"),
     (r"(adam)?beta[12]|adambeta", "Write spec.training.optimizer.betas: [0.9, 0.999], both of them"),
-    (r"(min|eta)(lr|min)|minlearningrate", "Write spec.training.schedule.minRatio: where the decay ends, as a share of the peak rate"),
-    (r"savesperepoch|savestrategy", "Write spec.checkpoint.every: {steps: 500}, or the like"),
+    (r"(min|eta)(lr|min)|minlearningrate", "Write spec.training.schedule.minRatio: the final learning rate as a share of the peak"),
+    (r"savesperepoch|savestrategy", "Write spec.checkpoint.every, such as {steps: 500}"),
     (r"evalsperepoch|(eval|evaluation)strategy", "Write spec.evaluation.everySteps: the number of steps"),
     (
         r"fsdp\w*|zero3\w*|shardingstrategy",
-        "Leave it out, or write spec.parallelism.zeroStage: 3 to share weights, gradients and optimizer out, which is the default",
+        "Leave it out, or write spec.parallelism.zeroStage: 3 to shard weights, gradients and optimizer state, which is the default",
     ),
     (
         r"template|conversationtemplate|eottokens|specialtokens|tokens|addedtokens\w*",
-        "Leave it out: the tokenizer's own template and tokens are used; spec.tokenizer.chatTemplate takes another template, as Jinja text",
+        "Leave it out: the tokenizer's own template and tokens are used; spec.tokenizer.chatTemplate takes another Jinja template",
     ),
     (
         r"trainoninputs|maskprompt|completiononlyloss|assistantonlyloss|rolestotrain",
-        "Leave it out: format text learns every token, every other the answers only",
+        "Leave it out: format text trains on every token, every other format on answers only",
     ),
     (
         r"rl|dpo\w*|grpo\w*|trl|kto\w*|orpo\w*|prefbeta|prefloss|rewardmodel|ebft|simpo\w*|ppo\w*",
-        "Leave it out: this version trains the tasks pretrain and sft, without preferences or rewards",
+        "Leave it out: this version has the tasks pretrain and sft, without preferences or rewards",
     ),
     (
         r"messagepropertymappings|messagefield\w*|roletag|contenttag|(user|assistant|observation|function|system)tag|ruletags?|tags",
@@ -166,14 +166,14 @@ SAYINGS: tuple[tuple[str, str], ...] = (
     ),
     (
         r"command|args|volumes|volumemounts|container\w*|restartpolicy|podtemplate|template\w*spec",
-        "Leave it out: the operator writes the pods; what a job may say of them is in spec.resources and spec.scheduling",
+        "Leave it out: the operator renders the pods; spec.resources and spec.scheduling have the settings of a job for them",
     ),
     (
         r"neftune\w*|labelsmoothing\w*|losswatchdog\w*|unfrozenparameters|lora(target)?parameters|loramodulestosave|modulestosave|loftq\w*|dora|usedora|lisa\w*|galore\w*|spectrum\w*",
-        "Leave it out: this version has nothing like it",
+        "Leave it out: this version does not support it",
     ),
 )
-"""Pattern of a whole name -> what to do, where no one field says it."""
+"""Pattern of a whole name -> what to do, for names without a single corresponding field."""
 
 _ATTENTION = {"flash_attention_2": "flash", "flash_attention_3": "flash", "fa2": "flash", "flash_attn": "flash", "auto": "sdpa"}
 _LINEAR = {"all": ["all-linear"], "all-linear": ["all-linear"], "true": ["all-linear"]}
@@ -199,16 +199,16 @@ TRANSLATED: Mapping[str, Mapping[str, Any]] = {
         "pretrain": "text",
     },
 }
-"""Field -> the other trainers' words for its values; None where the field is left out for it."""
+"""Field -> values in other trainers -> values here; None means that the field is left out."""
 
 
 def bare(name: str) -> str:
-    """Case and word breaks aside: max_steps, max-steps and maxsteps all mean maxSteps."""
+    """The name in lower case without word breaks: max_steps, max-steps and maxSteps are equal."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def field_of(section: Path, name: str) -> Path | None:
-    """The field that a name of another trainer stands for, one of its own section first."""
+    """The field for a name of another trainer; fields of the same section come first."""
     names = INSIDE.get(next((str(step) for step in reversed(section) if not isinstance(step, int)), ""), {})
     if inside := names.get(bare(name)):
         return (*section, *inside.split("."))
@@ -217,7 +217,7 @@ def field_of(section: Path, name: str) -> Path | None:
 
 
 def saying(section: Path, name: str) -> str | None:
-    """What to do about a name that stands for no one field."""
+    """What to do about a name without a single corresponding field; None if unknown."""
     if _is_dataset(section) and bare(name) in ("name", "subset", "config", "configname"):
         return "Name the files of the subset in source, such as hf://owner/name/subset/*.parquet"
     return next((way_out for pattern, way_out in SAYINGS if re.fullmatch(pattern, bare(name))), None)
@@ -228,6 +228,6 @@ def _is_dataset(section: Path) -> bool:
 
 
 def translated(target: Path, value: Any) -> Any:
-    """The value in the words of here."""
+    """The value for this manifest; the value itself if it needs no translation."""
     words = TRANSLATED.get("format" if target[-1] == "format" else ".".join(map(str, target)), {})
     return words.get(str(value).lower(), value) if isinstance(value, (str, bool)) else value

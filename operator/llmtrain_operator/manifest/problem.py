@@ -1,4 +1,4 @@
-"""One thing wrong with a manifest, in the form every refusal has: field, value, rule, way out. Parsing and planning raise it."""
+"""A problem of a manifest, in the form of every refusal: field, value, rule, way out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """`field` is the path in the manifest, `value` what stands there, `rule` a clause such as "it must divide 32", `way_out` a sentence."""
+    """`field`: path in the manifest; `value`: its value as text; `rule`: a clause such as "it must divide 32"; `way_out`: a sentence."""
 
     field: str
     value: str
@@ -22,21 +22,21 @@ class Problem:
 
 
 LONGEST_PART, LONGEST = 400, 12_000
-"""Characters of a field or a value, and of all problems of a manifest together, that a sentence shows."""
+"""Most characters shown of a field or a value, and of all problems of a manifest together."""
 
 
 def cut(text: str, longest: int = LONGEST_PART) -> str:
-    """A name in a manifest may have as many characters as a manifest; a status and a terminal take fewer."""
+    """The text, truncated to `longest` characters."""
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def sentences(problems: Iterable[Problem]) -> str:
-    """All problems in one text, as a status shows them."""
+    """All problems in one text, for a status."""
     return cut(" ".join(map(str, problems)), LONGEST)
 
 
 class PlanError(ValueError):
-    """The manifest is well formed, yet what it asks for cannot be trained. Holds every problem found, never only the first."""
+    """The manifest is well formed but cannot be trained. Has every problem found, not only the first."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
@@ -47,4 +47,4 @@ class PlanError(ValueError):
 
 
 class NotKnownError(Exception):
-    """What lies outside the manifest, such as a model's config.json, is not known at this moment. The text is a sentence that says why."""
+    """Data outside the manifest, such as a model's config.json, is not known yet. The message is a sentence that says why."""

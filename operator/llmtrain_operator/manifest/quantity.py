@@ -8,7 +8,7 @@ UNITS = {"m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi": 
 
 
 def quantity(text: str) -> float:
-    """1.5Gi is 1610612736."""
+    """The number; 1.5Gi is 1610612736."""
     found = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", text)
     assert found, text  # the manifest's pattern was checked when it was parsed
     return float(found[1]) * (UNITS[found[2]] if found[2] else 1)

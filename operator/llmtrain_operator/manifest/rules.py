@@ -1,6 +1,6 @@
-"""Rules about several fields at once, each written twice side by side: as CEL for the API server and as Python for parsing.
+"""Rules over several fields, each as CEL for the API server and as Python for parsing.
 
-Both see a section after its defaults were filled in. Divisibility and whatever needs the model's shape belongs to the plan (refusals.py).
+Both see a section with its defaults filled in. Rules on divisibility and on the model's shape are in plan/checks.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ Section = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """A claim about the section at `at`. The refusal names `field`; a rule is not asked while a field in `reads` is wrong by itself."""
+    """A rule on the section at `at`. The refusal names `field`; a rule is not evaluated while a field in `reads` is invalid by itself."""
 
     at: str
-    """Path of the section, such as spec.training; [] stands for every item of a list."""
+    """Path of the section, such as spec.training; [] means every item of a list."""
 
     field: str
     """The field, below `at`, that a person should change."""
 
     reads: tuple[str, ...]
-    """The fields, below `at`, that the rule looks at."""
+    """The fields, below `at`, that the rule reads."""
 
     cel: str
     """The rule for the API server; `self` is the section."""
@@ -35,19 +35,19 @@ class Rule:
     """The same rule in Python."""
 
     rule: str
-    """What must hold, as a clause."""
+    """The rule as a clause for a person."""
 
     way_out: str
     """What to write instead, as a sentence."""
 
     @property
     def message(self) -> str:
-        """The API server puts the section and its value before this."""
+        """The message for the API server, which puts the section and its value in front."""
         return f"{self.field}: {self.rule}. {self.way_out}"
 
 
 def _engine_is(*names: str) -> str:
-    """In CEL, on spec.parallelism."""
+    """A CEL expression on spec.parallelism."""
     return " || ".join(f"self.engine == '{name}'" for name in names)
 
 
@@ -56,7 +56,7 @@ def _names_nothing(section: Section) -> bool:
 
 
 def _formats_suit(field: str) -> Callable[[Section], bool]:
-    """Whether the task reads the format of each dataset of a field of spec."""
+    """A check that the task can use the format of each dataset in a field of spec."""
     evaluated = field.startswith("evaluation.")
 
     def holds(spec: Section) -> bool:
@@ -100,7 +100,7 @@ RULES: tuple[Rule, ...] = (
         reads=("algorithm", "vocabSize"),
         cel="self.algorithm != 'bpe' || self.vocabSize >= 259",
         holds=lambda self: self["algorithm"] != "bpe" or self["vocabSize"] >= 259,
-        rule="byte-level bpe has the 256 bytes, 2 special tokens and at least one merge",
+        rule="byte-level bpe needs 256 bytes, 2 special tokens and at least one merge",
         way_out="Give at least 259, or another algorithm",
     ),
     *(
@@ -110,9 +110,9 @@ RULES: tuple[Rule, ...] = (
             reads=("source", "split"),
             cel="self.split == 'train' || (self.source.startsWith('hf://') && !self.split.contains('['))",
             holds=lambda self: self["split"] == "train" or (self["source"].startswith("hf://") and "[" not in self["split"]),
-            rule="only an hf:// dataset has splits, and a split is read whole",
-            way_out="Leave split out and name the files in source, such as file:///data/test-*.jsonl; of an hf:// dataset give the name "
-            "alone, and maxSamples",
+            rule="only an hf:// dataset has splits, and a split is read as a whole",
+            way_out="Leave split out and name the files in source, such as file:///data/test-*.jsonl; for an hf:// dataset write only the "
+            "name of the split, and maxSamples to limit it",
         )
         for datasets in ("dataset", "evaluation.dataset")
     ),
@@ -122,7 +122,7 @@ RULES: tuple[Rule, ...] = (
         reads=("model", "tokenizer"),
         cel="!has(self.model.config) || (has(self.tokenizer) && (has(self.tokenizer.source) || has(self.tokenizer.train)))",
         holds=lambda self: "config" not in self["model"] or not _names_nothing(self.get("tokenizer", {})),
-        rule="a model made from config brings no tokenizer",
+        rule="a model from an inline config has no tokenizer",
         way_out="Give tokenizer.source, or tokenizer.train to train one from the datasets",
     ),
     Rule(
@@ -131,7 +131,7 @@ RULES: tuple[Rule, ...] = (
         reads=("model", "tokenizer"),
         cel="!has(self.tokenizer) || !has(self.tokenizer.train) || has(self.model.config) || self.model.init == 'random'",
         holds=lambda self: "train" not in self.get("tokenizer", {}) or "config" in self["model"] or self["model"]["init"] == "random",
-        rule="pretrained weights know only the tokens of their own tokenizer",
+        rule="pretrained weights work only with their own tokenizer",
         way_out="Leave tokenizer.train out, or start from random weights with model.init: random",
     ),
     *(
@@ -141,8 +141,8 @@ RULES: tuple[Rule, ...] = (
             reads=("task", datasets.partition(".")[0]),
             cel=f"{given}self.{datasets}.all(d, d.format == 'text' || self.task != 'pretrain')",
             holds=_formats_suit(datasets),
-            rule="task pretrain reads format text alone, and learns every token",
-            way_out="Write task: sft to learn from conversations or answers, or format: text",
+            rule="task pretrain takes format text only, and trains on every token",
+            way_out="Write task: sft to train on conversations or answers, or format: text",
         )
         for datasets, given in (("dataset", ""), ("evaluation.dataset", "!has(self.evaluation) || "))
     ),
@@ -173,7 +173,7 @@ RULES: tuple[Rule, ...] = (
         reads=("dataset", "evaluation"),
         cel="!has(self.evaluation) || self.evaluation.split == 0.0 || !self.dataset.exists(d, d.streaming)",
         holds=lambda self: not self.get("evaluation", {}).get("split") or not any(d["streaming"] for d in self["dataset"]),
-        rule="a streaming dataset is not whole before training, so none of it can be held back",
+        rule="a streaming dataset is not complete before training, so none of it can be held out",
         way_out="Give evaluation.dataset instead of split, or set streaming to false",
     ),
     Rule(
@@ -209,7 +209,7 @@ RULES: tuple[Rule, ...] = (
         reads=("virtualStages", "schedule"),
         cel="self.virtualStages == 1 || !has(self.schedule) || self.schedule == 'interleaved'",
         holds=lambda self: self["virtualStages"] == 1 or self.get("schedule", "interleaved") == "interleaved",
-        rule="only the interleaved schedule has more than one stage a device",
+        rule="only the interleaved schedule has more than one stage per device",
         way_out="Write schedule: interleaved, or leave virtualStages out",
     ),
     Rule(
@@ -218,7 +218,7 @@ RULES: tuple[Rule, ...] = (
         reads=("virtualStages", "schedule"),
         cel="!has(self.schedule) || self.schedule != 'interleaved' || self.virtualStages > 1",
         holds=lambda self: self.get("schedule") != "interleaved" or self["virtualStages"] > 1,
-        rule="the interleaved schedule needs at least 2 stages a device",
+        rule="the interleaved schedule needs at least 2 stages per device",
         way_out="Write virtualStages: 2, or schedule: 1f1b",
     ),
     Rule(
@@ -245,8 +245,8 @@ RULES: tuple[Rule, ...] = (
         reads=("optimizer", "parameters", "path"),
         cel="has(self.path) == (self.optimizer == 'nvme' || self.parameters == 'nvme')",
         holds=lambda self: ("path" in self) == ("nvme" in (self["optimizer"], self["parameters"])),
-        rule="a directory is given where something is kept on a disk, and only there",
-        way_out="Give the directory of a local disk with nvme, and none without",
+        rule="a directory is needed for offload to nvme, and only for that",
+        way_out="Give the directory of a local disk with nvme, or leave path out without nvme",
     ),
     Rule(
         at="spec.evaluation",
@@ -254,7 +254,7 @@ RULES: tuple[Rule, ...] = (
         reads=("dataset", "split"),
         cel="(size(self.dataset) > 0) != (self.split > 0.0)",
         holds=lambda self: (len(self["dataset"]) > 0) != (self["split"] > 0),
-        rule="evaluation uses datasets of its own or a split of the training data, exactly one of the two",
+        rule="evaluation uses its own datasets or a split of the training data, exactly one of the two",
         way_out="Give evaluation.dataset, or a split such as 0.01",
     ),
     Rule(
@@ -272,7 +272,7 @@ RULES: tuple[Rule, ...] = (
         reads=("gpusPerNode", "procsPerNode"),
         cel="!has(self.procsPerNode) || self.gpusPerNode == 0",
         holds=lambda self: "procsPerNode" not in self or self["gpusPerNode"] == 0,
-        rule="with GPUs there is one process a GPU",
+        rule="with GPUs there is one process per GPU",
         way_out="Leave procsPerNode out, or set gpusPerNode to 0 to train on CPU processes",
     ),
     Rule(
@@ -290,7 +290,7 @@ RULES: tuple[Rule, ...] = (
         reads=("gpusPerNode", "gpu"),
         cel="!has(self.gpu) || self.gpusPerNode > 0",
         holds=lambda self: "gpu" not in self or self["gpusPerNode"] > 0,
-        rule="a gpu is named, yet none is asked for",
+        rule="a gpu is named, but none is requested",
         way_out="Write gpusPerNode: 8 or what a node has, or leave gpu out to train on CPU processes",
     ),
     Rule(
@@ -308,7 +308,7 @@ RULES: tuple[Rule, ...] = (
         reads=("hugepages", "memory", "cpu"),
         cel="size(self.hugepages) == 0 || has(self.memory) || has(self.cpu)",
         holds=lambda self: not self["hugepages"] or "memory" in self or "cpu" in self,
-        rule="Kubernetes takes huge pages only beside memory or cpu",
+        rule="Kubernetes accepts huge pages only together with memory or cpu",
         way_out="Give resources.memory",
     ),
     Rule(
@@ -317,8 +317,8 @@ RULES: tuple[Rule, ...] = (
         reads=("cpuLimit", "cpu"),
         cel="!has(self.cpuLimit) || has(self.cpu)",
         holds=lambda self: "cpuLimit" not in self or "cpu" in self,
-        rule="a limit stands beside a request",
-        way_out="Give cpu too, at most as large",
+        rule="a limit needs a request",
+        way_out="Give cpu too, at most as large as cpuLimit",
     ),
     Rule(
         at="spec.scheduling.tolerations[]",
@@ -326,7 +326,7 @@ RULES: tuple[Rule, ...] = (
         reads=("effect", "tolerationSeconds"),
         cel="!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
         holds=lambda self: "tolerationSeconds" not in self or self.get("effect") == "NoExecute",
-        rule="only effect NoExecute makes pods leave",
+        rule="only effect NoExecute evicts pods",
         way_out="Write effect: NoExecute, or leave tolerationSeconds out",
     ),
     Rule(
@@ -380,7 +380,7 @@ RULES: tuple[Rule, ...] = (
         reads=("export",),
         cel="self.export.all(a, self.export.exists_one(b, a == b))",
         holds=lambda self: len(set(self["export"])) == len(self["export"]),
-        rule="each kind of export is written once",
+        rule="each kind of export may be named once",
         way_out="Name each of full, adapter and merged at most once",
     ),
     Rule(
@@ -390,7 +390,7 @@ RULES: tuple[Rule, ...] = (
         cel="!has(self.startupDeadlineSeconds) || !has(self.activeDeadlineSeconds) || "
         "self.startupDeadlineSeconds <= self.activeDeadlineSeconds",
         holds=lambda self: self.get("startupDeadlineSeconds", 0) <= self.get("activeDeadlineSeconds", 10**9),
-        rule="the first step must come before the job's own deadline",
+        rule="the deadline for the first step must not exceed the job's own deadline",
         way_out="Make it smaller than activeDeadlineSeconds",
     ),
 )

@@ -1,7 +1,7 @@
-"""Types -> structural schema: what Kubernetes can store of a pydantic model. The CRD is made of it; parsing takes names and defaults.
+"""Types -> structural schema, the form of a pydantic model that Kubernetes can store. The CRD contains it; parsing uses it.
 
-A structural schema says the type of every value outside of anyOf, has no references, and no null. The rules are those of Kubernetes'
-apiextensions/v1; what cannot be said in them raises TypeError when the schema is made, never when a manifest is read.
+A structural schema has the type of every value outside of anyOf, no references, and no null, by the rules of Kubernetes'
+apiextensions/v1. A type that it cannot express raises TypeError when the schema is built, never when a manifest is read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from llmtrain_trainer.config.training import FINE_TUNING
 
 Schema = dict[str, Any]
 
-# `examples` and `propertyNames` stay in for the words of a refusal; the CRD drops them.
+# `examples` and `propertyNames` are kept for the messages of refusals; the CRD drops them.
 _DROPPED = {"title", "$schema", "$defs", "discriminator", "deprecated", "readOnly", "writeOnly"}
 _VALUE_RULES = ("enum", "pattern", "minLength", "maxLength", "minimum", "maximum")
 
@@ -45,7 +45,7 @@ def _convert(schema: Schema, definitions: Schema, stack: tuple[str, ...], path: 
 
 
 def _union(options: list[Schema], path: str) -> Schema:
-    """A choice of words, of words and a pattern, or of words and a number. Anything else has no structural form."""
+    """The schema of a union: of words, of words and a pattern, or of words and a number. Raises TypeError for any other."""
     types = {option.get("type") for option in options}
     examples = [example for option in options for example in option.get("examples") or option.get("enum", [])]
     if len(types) == 1 and all("enum" in option for option in options):
@@ -64,10 +64,10 @@ def _union(options: list[Schema], path: str) -> Schema:
 
 
 def _plain(s: Schema, path: str) -> Schema:
-    """OpenAPI 3.0's way of saying const, pairs, open bounds, map sizes and absent defaults."""
+    """The schema with const, pairs, exclusive bounds, map sizes and absent defaults in OpenAPI 3.0's form."""
     if "const" in s:
         s["enum"] = [s.pop("const")]
-    if "patternProperties" in s:  # names of a map that must look like something: Kubernetes cannot say it, a refusal can
+    if "patternProperties" in s:  # a pattern for keys of a map: not supported by Kubernetes, but useful for refusals
         ((pattern, values),) = s.pop("patternProperties").items()
         s |= {"additionalProperties": values, "propertyNames": {**s.get("propertyNames", {}), "pattern": pattern}}
     if "prefixItems" in s:
@@ -78,10 +78,10 @@ def _plain(s: Schema, path: str) -> Schema:
     for bound, open_bound in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
         if open_bound in s:
             s[bound], s[open_bound] = s[open_bound], True
-    if FINE_TUNING in s:  # which default it is depends on the task: see `for_task`
+    if FINE_TUNING in s:  # the default depends on the task: see `for_task`
         default = s.pop("default")
         s["examples"] = [default]
-        s["description"] += f" Default: {json.dumps(default)} in task pretrain, {json.dumps(s[FINE_TUNING])} in every other."
+        s["description"] += f" Default: {json.dumps(default)} for task pretrain, {json.dumps(s[FINE_TUNING])} for every other task."
     if s.get("default", ...) is None:
         del s["default"]
     if "description" in s:
@@ -92,12 +92,12 @@ def _plain(s: Schema, path: str) -> Schema:
 
 
 def _descend(s: Schema, definitions: Schema, stack: tuple[str, ...], path: str) -> Schema:
-    """Properties, maps and lists. A map of anything keeps its fields, since nobody here knows them."""
+    """Convert properties, maps and lists. A map without a type keeps unknown fields."""
     if "properties" in s:
         s.pop("additionalProperties", None)
         s["properties"] = {name: _convert(p, definitions, stack, f"{path}.{name}") for name, p in s["properties"].items()}
         if "default" in s:
-            # Written out in full: the API server checks a default against the CEL rules before it fills in the defaults inside.
+            # Written in full, because the API server checks a default against the CEL rules before it fills in nested defaults.
             by_task = {name for name, p in s["properties"].items() if FINE_TUNING in p}
             s["default"] = defaulted({name: value for name, value in s["default"].items() if name not in by_task}, s)
     elif s.get("type") == "object":
@@ -114,7 +114,7 @@ def _descend(s: Schema, definitions: Schema, stack: tuple[str, ...], path: str) 
 
 
 def defaulted(value: Any, schema: Schema) -> Any:
-    """The value as the API server sees it when it checks CEL rules: defaults filled in, nulls left out. Wrong types pass through."""
+    """The value as the API server sees it when it evaluates CEL rules: with defaults, without nulls. Wrong types are kept."""
     if isinstance(value, dict) and "properties" in schema:
         filled = {name: p["default"] for name, p in schema["properties"].items() if "default" in p}
         filled |= {name: part for name, part in value.items() if part is not None}
@@ -128,7 +128,7 @@ PRETRAINING = [name for name, traits in TASKS.items() if not traits.fine_tunes]
 
 
 def for_task(value: Any, schema: Schema, task: object) -> Any:
-    """The value with the defaults that depend on the task: fine-tuning's, where the task is not pretrain. The types hold pretraining's."""
+    """The value with the defaults of fine-tuning, if the task fine-tunes. The types have the defaults of pretraining."""
     if task in PRETRAINING or not isinstance(value, dict) or "properties" not in schema:
         return value
     parts = schema["properties"]
@@ -137,7 +137,7 @@ def for_task(value: Any, schema: Schema, task: object) -> Any:
 
 
 def below(schema: Schema, path: tuple[str | int, ...]) -> Schema | None:
-    """The schema of a value deep inside, or None where the path leads out of the known fields."""
+    """The schema of the value at `path`, or None if there is no such field."""
     for step in path:
         inner = schema.get("items") if isinstance(step, int) else schema.get("properties", {}).get(step, schema.get("additionalProperties"))
         if inner is None:

@@ -1,6 +1,6 @@
-"""The words of a refusal: what a field takes, and what to write instead of the value that stands there. Called by parse.py.
+"""The texts of refusals of a value: what a field accepts, and what to write instead.
 
-Everything is read off the structural schema, so that a new field brings its own words: its bounds, its choices and its `examples`.
+The texts come from the structural schema, so that a new field needs no text of its own: its bounds, its choices and its `examples`.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ _TAKES = {
     "string": "text",
     "boolean": "true or false",
     "array": "a list",
-    "object": "a section with fields of its own",
+    "object": "a section with fields",
 }
 
 
 class _Flow(yaml.SafeDumper):
-    """One line, and the whole value at every place."""
+    """Dumps YAML on one line, without aliases."""
 
     def ignore_aliases(self, _: Any) -> bool:
         return True
 
 
 def _quoted(dumper: _Flow, text: str) -> yaml.Node:
-    """YAML 1.1 takes 1e-4 for text, so that its quotes would not show; here it is a number."""
+    """Text with quotes if it would otherwise be a number or a boolean; pyyaml would omit them for 1e-4."""
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="'" if is_scalar(text) else None)
 
 
@@ -43,14 +43,14 @@ _Flow.add_representer(str, _quoted)
 
 
 def shown(value: Any, longest: int = 80) -> str:
-    """A value as YAML on one line, cut where it is long."""
+    """A value as YAML on one line, truncated to `longest` characters."""
     text = yaml.dump(_begin(value, longest), Dumper=_Flow, default_flow_style=True, width=10**9, sort_keys=False, allow_unicode=True)
     text = " ".join(text.removesuffix("...\n").split())
     return text if len(text) <= longest else text[: longest - 3] + "..."
 
 
 def _begin(value: Any, longest: int, depth: int = 0) -> Any:
-    """As much of a value as can be shown."""
+    """The beginning of a value, as much as can be shown."""
     if isinstance(value, str):
         return value[: longest + 1]
     if isinstance(value, (dict, list)) and depth > longest // 2:
@@ -63,7 +63,7 @@ def _begin(value: Any, longest: int, depth: int = 0) -> Any:
 
 
 def example(schema: Schema) -> Any:
-    """A value that the field takes."""
+    """A value that the field accepts."""
     if examples := schema.get("examples", schema.get("enum")):
         return examples[0]
     if "default" in schema:
@@ -76,14 +76,14 @@ def example(schema: Schema) -> Any:
 
 
 def missing(path: Path, schema: Schema) -> tuple[str, str]:
-    """Rule and way out for a required field that is not there."""
+    """Rule and way out for a required field that is missing."""
     if isinstance(path[-1], int):
         return "it is required", f"Give {path[-2]} an item more, such as {shown(example(schema), 200)}"
     return "it is required", f"Add {path[-1]}: {shown(example(schema), 200)}"
 
 
 def wrong(value: Any, schema: Schema, name: str) -> tuple[str, str]:
-    """Rule and way out for a value that its field does not take. Falls back to what the field takes in general."""
+    """Rule and way out for a value that its field does not accept."""
     if not has_type(value, schema):
         return _wrong_type(value, schema, name)
     if "enum" in schema and value not in schema["enum"]:
@@ -118,9 +118,9 @@ def _wrong_type(value: Any, schema: Schema, name: str) -> tuple[str, str]:
 
 
 def _as_section(value: Any, schema: Schema, name: str) -> str:
-    """The section that a word, a number or an address was meant to be."""
+    """The way out for a value where a section is expected."""
     if isinstance(value, list):
-        return f"Take the dash or the brackets away: {name} is one section"
+        return f"Remove the dash or the brackets: {name} is one section"
     if value is False:
         return f"Leave {name} out"
     meant = as_section(value, schema)
@@ -141,9 +141,8 @@ def _wrong_text(text: str, schema: Schema) -> tuple[str, str]:
     if not text:
         return "it must not be empty", f"Write {shown(example(schema))}, or leave the field out"
     if (path := beside(text, schema)) is not None:
-        return _looks(
-            schema
-        ), f"Write {path} for a path {'in your home directory' if '~' in path else 'beside the manifest'}, or an absolute path"
+        where = "in your home directory" if "~" in path else "relative to the manifest"
+        return _looks(schema), f"Write {path} for a path {where}, or an absolute path"
     meant = repaired(text, schema)
     way_out = f"Write {meant}" if meant else f"Write it like {shown(example(schema))}"
     if len(text) > schema.get("maxLength", len(text)):
@@ -152,17 +151,17 @@ def _wrong_text(text: str, schema: Schema) -> tuple[str, str]:
 
 
 def _text_for_number(text: str, rule: str, schema: Schema, name: str) -> tuple[str, str]:
-    """Text where a number or a truth value is wanted: most often in quotes, or as people write numbers."""
+    """Rule and way out for text where a number or a boolean is expected: usually quoted, or with separators."""
     meant = next((each for each in meanings(text) if fits(each, schema)), None)
     if meant is None:
         return rule, f"Write {name}: {shown(example(schema))}"
     if re.fullmatch(r"[-+]?0[0-9]+", text):
-        return f"{rule}, and one that begins with 0 is octal to YAML", f"Write {shown(meant)}"
+        return f"{rule}, and YAML reads a number that begins with 0 as octal", f"Write {shown(meant)}"
     return rule, f"Write {shown(meant)} without quotes" if is_scalar(text) else f"Write {name}: {shown(meant)}"
 
 
 def _looks(schema: Schema) -> str:
-    """What a word, a pattern or an int-or-string takes, by its choices or its examples."""
+    """The rule for a word, a pattern or an int-or-string, from its choices or its examples."""
     if "enum" in schema:
         return f"it must be {either(schema['enum'])}"
     if "type" not in schema:

@@ -1,4 +1,4 @@
-"""A field that does not exist: which one was meant, by its full path, also where it stands in another section. Called by parse.py."""
+"""Unknown fields: the field that was probably meant, by its full path, also if it belongs to another section."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from llmtrain_operator.manifest.suggestions import either, shown, wrong
 
 RULE = "there is no such field"
 _DASHES = ("\u2010", "\u2011", "\u2012", "\u2013", "\u2014", "\u2212", "\u2022")
-"""What word processors make of a hyphen."""
+"""Characters that word processors put in place of a hyphen."""
 
 
 def unknown(path: Path, value: Any, schema: Schema) -> tuple[str, str, Path | None]:
     """Rule, way out, and the known field that was probably meant, for a field that does not exist. `schema` is the whole manifest's."""
     *section, name = path
     if str(name)[:1] in _DASHES:
-        return RULE, "Write a plain hyphen and a blank before an item of a list", None
+        return RULE, "Write a plain hyphen and a space before an item of a list", None
     here, everywhere = _names(schema, tuple(section))
     plain = bare(str(name))
     if plain in here:
@@ -37,7 +37,7 @@ def unknown(path: Path, value: Any, schema: Schema) -> tuple[str, str, Path | No
 
 
 def _names(schema: Schema, section: Path) -> tuple[dict[str, Path], dict[str, list[Path]]]:
-    """Fields by their bare names: of the section, and of the whole manifest."""
+    """Fields by their bare names: those of the section, and those of the whole manifest."""
     properties: Schema = (below(schema, section) or {}).get("properties", {})
     everywhere: dict[str, list[Path]] = {}
     for known in _fields(schema, ()):
@@ -46,13 +46,13 @@ def _names(schema: Schema, section: Path) -> tuple[dict[str, Path], dict[str, li
 
 
 def _elsewhere(places: list[Path], value: Any, schema: Schema) -> tuple[str, str, Path]:
-    """The field under its right name in other sections; [0] stands for an item of a list."""
+    """Rule and way out for a field that exists in other sections only; [0] is an item of a list."""
     way_out = _moved(places[0], value, schema) if len(places) == 1 else f"Write {either([dotted(place) for place in places[:3]])}"
     return f"{RULE} here", way_out, places[0]
 
 
 def _moved(target: Path, value: Any, schema: Schema) -> str:
-    """Where a name of another trainer stands, with its value in the words of here."""
+    """The way out for a field of another trainer or section, with its value translated."""
     given, takes = translated(target, value), below(schema, target) or {}
     if given is None:
         return "Leave it out"

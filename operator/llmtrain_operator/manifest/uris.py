@@ -1,4 +1,4 @@
-"""Which fields of a manifest hold URIs: read by the local run, which has no volume claims, and by the pods' volumes."""
+"""The fields of a manifest that hold URIs."""
 
 from __future__ import annotations
 
