@@ -1,1 +1,1 @@
-"""A typed job -> the plan that is trained: layout, memory, speed, advice, and the config of every pod. Pure."""
+"""A typed job -> its plan: layout, memory, speed, advice, and the config of every pod. Pure."""

@@ -279,7 +279,7 @@ def advice_on(settled: Settled) -> tuple[str, ...]:
 
 
 def _count(number: int) -> str:
-    """1.2B, 350M, 12k."""
+    """A count as 1.2B, 350M, 12k."""
     for unit, size in (("T", 10**12), ("B", 10**9), ("M", 10**6), ("k", 10**3)):
         if number >= size:
             return f"{number / size:.3g}{unit}"

@@ -1,4 +1,4 @@
-"""Whether a manifest can be carried out: one judgement for reconcile and the webhook."""
+"""Whether a manifest can run: the same check for reconcile, the webhook and `submit`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from llmtrain_operator.plan.trainer_config import trainer_config
 
 
 def feasible(job: LLMTrainJob, shape: ModelShape | None) -> Plan:
-    """The plan, from which pods can be told what to do. Raises PlanError with every problem."""
+    """The plan, after a dry run of the config of its pods. Raises PlanError with every problem."""
     made = plan(job, shape)
-    trainer_config(job, made, 1)  # says what only shows when a pod is told
+    trainer_config(job, made, 1)  # raises problems that only show when the config is built
     return made

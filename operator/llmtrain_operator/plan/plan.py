@@ -22,19 +22,19 @@ from llmtrain_operator.plan.search.candidate import Settled, settle
 from llmtrain_trainer.config import Batch, EngineName, Mesh
 
 MOST_BYTES = 2**55
-"""Of a rank: beyond it a plan is no estimate any more, and its numbers leave what JSON and Kubernetes can say."""
+"""Largest estimate of a rank's memory; larger numbers are meaningless and exceed the range of JSON and Kubernetes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What will run, and what to expect of it."""
+    """What will run, and its estimated memory and speed."""
 
     job: LLMTrainJob
-    """The manifest, with what auto chose filled in."""
+    """The manifest, with the choices of auto filled in."""
 
     engine: EngineName
     shape: ModelShape | None
-    """None where config.json cannot be read here; memory and throughput are then None too."""
+    """None if config.json cannot be read here; memory and throughput are then None too."""
 
     gpu: Gpu | None
     """None on CPU processes."""
@@ -45,17 +45,17 @@ class Plan:
     throughput: Throughput | None
     advice: tuple[str, ...]
     why: tuple[str, ...]
-    """What auto thought; empty without it."""
+    """Reasons for the choices of auto; empty without auto."""
 
     engine_reason: str | None
-    """Why this engine, where the manifest leaves it to auto."""
+    """Why auto chose this engine; None if the manifest names it."""
 
     alternatives: tuple[Alternative, ...]
-    """Changes that would fit; empty where the plan fits."""
+    """Changes that would fit; empty if the plan fits."""
 
     @property
     def fits(self) -> bool:
-        """Whether the fullest rank stays below 80 % of its memory; True where that is not known."""
+        """Whether the rank that needs most stays below 80 % of its memory; True if unknown."""
         return self.memory is None or self.memory.fits
 
     @property
@@ -64,12 +64,12 @@ class Plan:
 
     @property
     def trainable(self) -> int | None:
-        """Weights that get gradients."""
+        """Number of trained parameters; None without a shape."""
         return trainable_parameters(self.shape, self.job.spec.peft) if self.shape else None
 
 
 def plan(job: LLMTrainJob, shape: ModelShape | None) -> Plan:
-    """Raises PlanError with every problem at once. `shape` is None where the model's config.json is out of reach."""
+    """The plan. `shape` is None if the model's config.json cannot be read. Raises PlanError with every problem at once."""
     gpu = gpu_of(job)
     if isinstance(gpu, Problem):
         case = Case(job=job, shape=shape, gpu=None, degrees=degrees_of(job))
@@ -97,12 +97,12 @@ def plan(job: LLMTrainJob, shape: ModelShape | None) -> Plan:
 
 def _beyond(settled: Settled) -> Problem:
     training = settled.job.spec.training
-    value = f"{settled.batch.micro_size} sequences of {training.sequence_length} tokens in a pass"
+    value = f"{settled.batch.micro_size} sequences of {training.sequence_length} tokens per micro-batch"
     rule = f"a rank would need {settled.memory.peak / 2**40:.3g} TiB" if settled.memory else ""
     return Problem("spec.training", value, rule, "Use a smaller microBatchSize, a smaller sequenceLength or a smaller model")
 
 
 def gpu_of(job: LLMTrainJob) -> Gpu | Problem | None:
-    """None without GPUs."""
+    """The GPU product, a Problem if it is unknown, or None without GPUs."""
     resources = job.spec.resources
     return find_gpu(resources.gpu or "missing") if resources.gpus_per_node else None

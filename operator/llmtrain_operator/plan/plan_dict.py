@@ -1,4 +1,4 @@
-"""Plan -> plain values with stable keys: what `llmtrain plan -o json` prints."""
+"""A plan as plain values with stable keys, for `llmtrain plan -o json`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from llmtrain_operator.plan.plan import Plan
 
 
 def plan_dict(plan: Plan) -> dict[str, Any]:
-    """Sections in the order a person reads them. Bytes and FLOPs are whole numbers; what is not known is None."""
+    """The sections of a plan. Bytes and FLOPs are whole numbers; unknown values are None."""
     spec = plan.job.spec
     return {
         "job": plan.job.metadata.name,

@@ -1,4 +1,4 @@
-"""Manifest + Plan -> TrainerConfig, the one document a pod or a local agent is told."""
+"""Manifest + Plan -> TrainerConfig, the document that every pod or local agent reads."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from llmtrain_operator.plan.plan import Plan
 from llmtrain_trainer.config import Estimate, Identity, Restarts, TrainerConfig, seconds
 
 NEVER = 100 * 365 * 86_400.0
-"""hang: none as a number of seconds."""
+"""`hang: none` in seconds."""
 
 
 def trainer_config(job: LLMTrainJob, plan: Plan, attempt: int, restarts_left: int | None = None) -> TrainerConfig:
-    """Everything decided. `restarts_left` of the budget, None for all of it.
+    """The config. `restarts_left`: unused part of the budget, None for all of it.
 
-    Raises PlanError where the model's layers are not known, since a stage is a range of them.
+    Raises PlanError if the model's layers are unknown, since a stage is a range of layers.
     """
     if plan.shape is None:
-        rule = "its config.json must be known before training, to cut the layers into stages"
+        rule = "its config.json must be known before training, to split the layers into stages"
         raise PlanError(
             [Problem("spec.model.source", job.spec.model.source or "", rule, "Make it readable here, or give spec.model.config")]
         )
@@ -47,7 +47,7 @@ def trainer_config(job: LLMTrainJob, plan: Plan, attempt: int, restarts_left: in
 
 
 def hang_seconds(hang: str) -> float | None:
-    """None: learned from the step time."""
+    """The hang timeout in seconds; None: derived from the step time."""
     return {"auto": None, "none": NEVER}[hang] if hang in ("auto", "none") else float(seconds(hang))
 
 

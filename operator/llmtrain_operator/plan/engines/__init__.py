@@ -1,1 +1,1 @@
-"""What each engine asks of a plan beyond what all have in common."""
+"""Refusals, memory and search hints of each engine, beyond those common to all."""

@@ -1,4 +1,4 @@
-"""Engine deepspeed as the plan sees it: ZeRO in four stages, offload, tensor parallelism, pipelines."""
+"""Engine deepspeed in the plan: ZeRO stages 0 to 3, offload, tensor and pipeline parallelism."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from llmtrain_trainer.config import Offload
 
 
 class DeepSpeedMemory(EngineMemory):
-    """Sharded stage by stage: Rajbhandari et al. 2020 (ZeRO), section 3.1. From stage 1 on the optimizer has fp32 weights of its own."""
+    """Sharding by stage: Rajbhandari et al. 2020 (ZeRO), section 3.1. From stage 1 on the optimizer has its own fp32 weights."""
 
     def trained(self, zero: int, precision: str, dp: int, offload: Offload) -> StateBytes:
-        """In bf16 gradients are added up in fp32; stage 1 does that beside the bf16 ones. What is offloaded takes its gradients along
-        where they are sharded: Ren et al. 2021 (ZeRO-Offload), section 4."""
+        """In bf16, gradients accumulate in fp32, in stage 1 in addition to the bf16 ones. Sharded gradients are offloaded with the
+        optimizer: Ren et al. 2021 (ZeRO-Offload), section 4."""
         away = offload.optimizer != "none"
         width = 2 if precision == "bf16" else 4
         gradients = (6.0 if precision == "bf16" else 4.0) if zero < 2 else 0.0 if away else 4.0 / dp
@@ -48,7 +48,7 @@ class DeepSpeedMemory(EngineMemory):
         return zero_buffers.step_copy(run, mine) if run.mesh.zero_stage in (1, 2) else None
 
     def loss(self, run: Run, vocabulary_parts: int) -> LossBytes:
-        """Logits that tp cuts are gathered, and overwritten by their gradient."""
+        """Logits split by tp are all-gathered, and overwritten by their gradient."""
         return LossBytes(whole=True, overwritten=True, each=0)
 
 

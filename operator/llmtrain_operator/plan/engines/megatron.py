@@ -1,4 +1,4 @@
-"""Engine megatron as the plan sees it: Megatron-core's own model, kernels and schedules."""
+"""Engine megatron in the plan: Megatron-core's own model, kernels and schedules."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from llmtrain_operator.plan.model.shape import ModelShape
 from llmtrain_trainer.config import Mesh, Offload
 
 LARGE = 30e9
-"""Parameters from which on Megatron's fused kernels are worth a model of its own. A judgement: published speeds differ most there."""
+"""Parameters from which on `auto` prefers Megatron for its fused kernels. A judgement: published speeds differ most there."""
 
 MANY = 16
-"""GPUs from which on the same holds. A judgement."""
+"""GPUs from which on `auto` prefers Megatron. A judgement."""
 
 
 class MegatronMemory(EngineMemory):
@@ -25,7 +25,7 @@ class MegatronMemory(EngineMemory):
 
     def trained(self, zero: int, precision: str, dp: int, offload: Offload) -> StateBytes:
         weights, optimizer = (2, 12) if precision == "bf16" else (4, 8)
-        source = f"distributed optimizer over {dp}" if zero else "optimizer whole on every rank"
+        source = f"distributed optimizer over {dp}" if zero else "optimizer state replicated on every rank"
         return StateBytes(weights=weights, gradients=4, optimizer=optimizer / (dp if zero else 1), source=source)
 
     def frozen(self, zero: int, precision: str, dp: int) -> float:
@@ -42,7 +42,7 @@ class MegatronMemory(EngineMemory):
         return True
 
     def loss(self, run: Run, vocabulary_parts: int) -> LossBytes:
-        """Its softmax becomes its gradient, and of fp32 logits it takes the place."""
+        """The softmax is overwritten by its gradient, and overwrites fp32 logits."""
         return LossBytes(whole=vocabulary_parts == 1, overwritten=False, each={2: 8, 4: 4}[run.element])
 
 
@@ -53,7 +53,7 @@ def _wish(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> str | 
     gpus, large = spec.resources.nodes * (spec.resources.gpus_per_node or 1), f"{shape.parameters / 1e9:.3g}B parameters"
     if shape.parameters < LARGE or gpus < MANY or gpu.domain == 1:
         return None
-    return f"{large} in full on {gpus} linked GPUs gain most from its fused kernels and schedules"
+    return f"full training of {large} on {gpus} linked GPUs gains most from its fused kernels and schedules"
 
 
 MEGATRON = EngineTraits(

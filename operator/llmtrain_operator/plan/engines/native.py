@@ -1,4 +1,4 @@
-"""Engine native as the plan sees it: FSDP2, tensor parallelism, pipelines, sequences and experts over ranks."""
+"""Engine native in the plan: FSDP2, tensor, pipeline, context and expert parallelism."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from llmtrain_trainer.config import Offload
 
 
 class NativeMemory(EngineMemory):
-    """Fp32 weights, gradient sums and moments in every precision; FSDP2 shards all of them with zeroStage 3."""
+    """Fp32 weights, gradients and moments in every precision; FSDP2 shards all of them with zeroStage 3."""
 
     def trained(self, zero: int, precision: str, dp: int, offload: Offload) -> StateBytes:
         share = dp if zero == 3 else 1
@@ -33,40 +33,43 @@ class NativeMemory(EngineMemory):
             return
         if run.mesh.zero_stage == 3 and run.mesh.pp == 1:
             size = element * (mine.ends + 2 * mine.largest_layer)
-            yield Term(name="gathered layers", bytes=int(size), how=f"{element} bytes a weight of the ends and of two layers, whole: FSDP2")
+            yield Term(
+                name="gathered layers",
+                bytes=int(size),
+                how=f"{element} bytes per parameter of embedding, LM head and two layers, unsharded: FSDP2",
+            )
             return
-        how = f"{element} bytes a weight, kept between micro-batches: FSDP2"
+        how = f"{element} bytes per parameter, kept between micro-batches: FSDP2"
         yield Term(name="gathered weights", bytes=int(element * mine.total), how=how)
 
     def adds_up_whole_gradients(self, run: Run) -> bool:
-        """Below stage 3, in a pipeline, and over several micro-batches."""
+        """Whether FSDP2 accumulates unsharded: in a pipeline, or over several micro-batches."""
         return _shards(run) and (run.mesh.pp > 1 or run.batch.accumulation > 1)
 
     def reduces_by_unit(self, run: Run) -> bool:
         return run.mesh.pp == 1 and run.mesh.zero_stage == 3 and _shards(run)
 
     def loss(self, run: Run, vocabulary_parts: int) -> LossBytes:
-        """Whole logits are overwritten by their gradient. Of logits that stay cut, which is torch's loss_parallel, there is the
-        exponential too."""
+        """Full logits are overwritten by their gradient. Split logits (torch's loss_parallel) also need their exponential."""
         whole = vocabulary_parts == 1
         return LossBytes(whole=whole, overwritten=whole, each=16)
 
 
 def _shards(run: Run) -> bool:
-    """Whether FSDP2 is there at all."""
+    """Whether FSDP2 is used."""
     return run.replicas > 1 or run.element == 2
 
 
 def _wish(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> str:
     spec = job.spec
     if shape is None:
-        return "the model's shape is not known yet, and native trains every layout"
+        return "the model's shape is unknown yet, and native trains every layout"
     if spec.peft:
-        return f"{spec.peft.method} trains few weights, in Hugging Face's own layers"
+        return f"{spec.peft.method} trains few parameters, in Hugging Face's own layers"
     if gpu is None:
-        return "it runs on CPU processes, on which Megatron-core does not"
+        return "it runs on CPU processes, which Megatron-core does not support"
     gpus = spec.resources.nodes * (spec.resources.gpus_per_node or 1)
-    return f"{shape.parameters / 1e9:.3g}B parameters on {gpus} GPUs need no other, and its checkpoints fit every layout"
+    return f"{shape.parameters / 1e9:.3g}B parameters on {gpus} GPUs need no other engine, and its checkpoints fit every layout"
 
 
 NATIVE = EngineTraits(

@@ -1,4 +1,4 @@
-"""What offload keeps in the host memory of a node."""
+"""Host memory of a node that offload needs."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from llmtrain_operator.plan.model.shape import ModelShape
 from llmtrain_trainer.config import Offload
 
 OPTIMIZER = 16
-"""Bytes a trained weight: fp32 weight, gradient and two moments. Rajbhandari et al. 2020 (ZeRO), section 3.1."""
+"""Bytes per trained parameter: fp32 weight, gradient and two moments. Rajbhandari et al. 2020 (ZeRO), section 3.1."""
 
 SUMS = 4
-"""Bytes a trained weight more at stage 3, which adds gradients up in a buffer beside the optimizer's: grad_partitions_flat_buffer in
-DeepSpeed's stage3.py, seen in `make memory`."""
+"""Additional bytes per trained parameter at stage 3, which accumulates gradients in a separate buffer: grad_partitions_flat_buffer in
+DeepSpeed's stage3.py, measured by `make memory`."""
 
 
 def offloaded_bytes(job: LLMTrainJob, shape: ModelShape) -> int:
-    """On the host of each node: every share of the model lies on one of them."""
+    """Bytes on the host of each node: the shards of the model are distributed over the nodes."""
     spec = job.spec
     offload = spec.parallelism.offload or Offload()
     each = OPTIMIZER + (SUMS if spec.parallelism.zero_stage == 3 else 0)
@@ -29,7 +29,7 @@ def offloaded_bytes(job: LLMTrainJob, shape: ModelShape) -> int:
 
 
 def lacking(case: Case) -> bool:
-    """Whether resources.memory names less than what is offloaded. Beside GPUs alone: of CPU ranks the plan counts it as theirs."""
+    """Whether resources.memory is less than the offloaded bytes. Only with GPUs: the estimate for CPU ranks includes them."""
     memory = case.job.spec.resources.memory
     if case.gpu is None or case.shape is None or memory is None:
         return False

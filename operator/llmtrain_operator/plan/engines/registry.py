@@ -1,4 +1,4 @@
-"""The engines that a plan can choose, in the order in which `auto` asks them after its first choice."""
+"""The engines that a plan can choose, in the order in which `auto` tries them after its first choice."""
 
 from __future__ import annotations
 
@@ -13,4 +13,4 @@ from llmtrain_trainer.config import EngineName
 ENGINES: Mapping[EngineName, EngineTraits] = {traits.name: traits for traits in (NATIVE, DEEPSPEED, MEGATRON)}
 
 FALLBACK = NATIVE
-"""Trains every layout and every model, so `auto` takes it where no other is asked for."""
+"""The engine for every layout and every model, which `auto` takes if no other engine wishes for the job."""

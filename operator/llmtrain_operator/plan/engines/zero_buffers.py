@@ -1,4 +1,4 @@
-"""Buffers of ZeRO beside weights, gradients and optimizer, after DeepSpeed 0.19 (stage_1_and_2.py, stage3.py)."""
+"""Buffers of ZeRO in addition to weights, gradients and optimizer state, as in DeepSpeed 0.19 (stage_1_and_2.py, stage3.py)."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from llmtrain_operator.plan.memory.workload import Run, Term
 from llmtrain_operator.plan.model.weights import Held
 
 BUCKET = 500_000_000
-"""Values of the buffer in which DeepSpeed collects gradients: its default for reduce_bucket_size."""
+"""Values of the buffer in which DeepSpeed collects gradients: the default of reduce_bucket_size."""
 
 PREFETCH = 50_000_000
-"""Weights that ZeRO-3 gathers ahead at once: its default for stage3_prefetch_bucket_size."""
+"""Parameters that ZeRO-3 prefetches at once: the default of stage3_prefetch_bucket_size."""
 
 LIVE = 1_000_000_000
-"""Gathered weights that ZeRO-3 lets stand until they are used again: its default for stage3_max_live_parameters."""
+"""All-gathered parameters that ZeRO-3 keeps until they are used again: the default of stage3_max_live_parameters."""
 
 
 def stage_3(run: Run, mine: Held) -> Iterator[Term]:
-    """Weights that are whole for a while: those in use, and the flat buffers of the gathers that they are copied out of."""
+    """Unsharded weights: those in use, and the flat all-gather buffers from which they are copied."""
     element, keys = run.element, run.sharing
     live = min(mine.total, max(2 * mine.largest_layer, keys.get("stage3_max_live_parameters", LIVE)))
     ahead = min(mine.total, 2 * keys.get("stage3_prefetch_bucket_size", PREFETCH))
-    how = f"{element} bytes x {live:.3g} live weights, and {ahead:.3g} in two gathers they are copied from: ZeRO-3"
+    how = f"{element} bytes x {live:.3g} live parameters, and {ahead:.3g} in two all-gather buffers: ZeRO-3"
     yield Term(name="gathered layers", bytes=int(element * (live + ahead)), how=how)
     if run.offload.optimizer == "cpu" and not run.on_gpu:
         size = int(4 * mine.trained / run.replicas)
-        yield Term(name="offloaded gradients", bytes=size, how="4 bytes a trained weight shared out, beside those that are added up")
+        yield Term(name="offloaded gradients", bytes=size, how="4 bytes per sharded trained parameter, in addition to the accumulated ones")
 
 
 def bucket(run: Run, mine: Held) -> Term:
-    """Where gradients are collected for a reduction. Stage 1 adds up in fp32; stages 1 and 2 have a second one where communication
-    overlaps, a pipeline has one more. Of a CPU rank that which is written to."""
+    """The buffer in which gradients are collected for a reduction. Stage 1 accumulates in fp32; stages 1 and 2 have a second buffer if
+    communication overlaps, a pipeline has one more. On a CPU rank only touched pages count."""
     stage, keys = run.mesh.zero_stage, run.sharing
     width, buckets = 4 if stage == 1 else run.element, 1 + (stage < 3 and bool(keys.get("overlap_comm"))) + (run.mesh.pp > 1)
     values = keys.get("reduce_bucket_size", BUCKET)
@@ -41,6 +41,6 @@ def bucket(run: Run, mine: Held) -> Term:
 
 
 def step_copy(run: Run, mine: Held) -> Term:
-    """Stages 1 and 2 flatten their share of the gradients for the optimizer before they let go of it."""
+    """The flat copy that stages 1 and 2 make of their shard of the gradients for the optimizer before they free the shard."""
     size = 0 if run.away.optimizer != "none" else int(4 * mine.trained / run.replicas)
-    return Term(name="flat gradients", bytes=size, how="4 bytes a trained weight shared out, a copy for the optimizer's step")
+    return Term(name="flat gradients", bytes=size, how="4 bytes per sharded trained parameter, a copy for the optimizer's step")

@@ -1,1 +1,1 @@
-"""Degrees of parallelism, batch and hardware: how a job is cut over devices, and how fast that is expected to be."""
+"""Degrees of parallelism, batch and hardware: how a job is split over devices, and its expected speed."""

@@ -8,7 +8,7 @@ from llmtrain_trainer.config import Batch, Training
 
 
 def batch_of(training: Training, dp: int) -> Batch | Problem:
-    """The batch of one step, or what to change so that it divides evenly."""
+    """The batch of one step, or a Problem if it does not divide evenly."""
     per_pass = training.micro_batch_size * dp
     accumulation, rest = divmod(training.global_batch_size, per_pass)
     if not rest:

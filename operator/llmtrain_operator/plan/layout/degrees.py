@@ -1,4 +1,4 @@
-"""What the manifest says of the layout, with defaults filled in and the data degree derived. Nothing is checked here: see refusals.py."""
+"""The degrees of the manifest, with defaults filled in and the data degree derived. Nothing is checked here: see plan/checks."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from llmtrain_trainer.config.tables.engines import DEFAULT_ENGINE, ENGINE_FACTS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Degrees:
-    """How the model is cut. They need not fit together yet."""
+    """The degrees of parallelism, not yet checked."""
 
     engine: EngineName
     nodes: int
     procs_per_node: int
     pp: int
     dp: int
-    """Devices left by the other degrees, rounded down, at least 1."""
+    """Number of devices over the product of the other degrees, rounded down, at least 1."""
 
     cp: int
     tp: int
     ep: int
     virtual: int
-    """Pipeline stages a device holds."""
+    """Pipeline stages per device."""
 
     schedule: PipelineSchedule
     zero: int
@@ -35,7 +35,7 @@ class Degrees:
 
     @property
     def model_parallel(self) -> int:
-        """Devices that one replica takes."""
+        """Devices per replica."""
         return self.pp * self.cp * self.tp
 
     @property
@@ -44,7 +44,7 @@ class Degrees:
 
 
 def degrees_of(job: LLMTrainJob) -> Degrees:
-    """Left-out degrees are 1, and data parallelism takes what is left."""
+    """The degrees of a job. Absent degrees are 1, and data parallelism uses the remaining devices."""
     parallel, resources = job.spec.parallelism, job.spec.resources
     engine: EngineName = DEFAULT_ENGINE if parallel.engine == "auto" else parallel.engine
     procs = resources.gpus_per_node or resources.procs_per_node or 1

@@ -1,4 +1,4 @@
-"""What a GPU product can hold, compute and carry. Facts only; the plan reads them by the name in spec.resources.gpu."""
+"""Memory, speed and links of GPU products, by the name in spec.resources.gpu. Facts only."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ class Gpu:
 
     name: str
     memory_bytes: int
-    """What the driver offers, ECC on."""
+    """Usable memory as the driver reports it, with ECC on."""
 
     bf16_flops: float | None
-    """Peak in bfloat16 with fp32 sums; None where the product has no bfloat16 units."""
+    """Peak in bfloat16 with fp32 accumulation; None if the product has no bfloat16 units."""
 
     fp32_flops: float
     """Peak in fp32, without TF32: PyTorch leaves TF32 off for matrices."""
 
     link_bytes_per_second: float
-    """Between two GPUs of a node, both directions together: NVLink, Infinity Fabric, or PCIe."""
+    """Bandwidth between two GPUs of a node, both directions together: NVLink, Infinity Fabric, or PCIe."""
 
     per_node: int
-    """GPUs of the usual server."""
+    """GPUs of a typical server."""
 
     domain: int
-    """GPUs that the fast link joins; 1 where there is only PCIe."""
+    """GPUs connected by the fast link; 1 with PCIe only."""
 
     def peak_flops(self, precision: str) -> float:
-        """Peak in the precision of training; a product without bfloat16 is refused with bf16 before this is asked."""
+        """Peak in FLOPS for a precision. A product without bfloat16 was refused with bf16 before."""
         return self.fp32_flops if precision == "fp32" else self.bf16_flops or self.fp32_flops
 
 
@@ -112,7 +112,7 @@ ALIASES: Mapping[str, str] = {
     "h20": "H20-96GB",
     "gh200": "GH200-96GB",
 }
-"""Other spellings, such as those of the node label nvidia.com/gpu.product, written as `_plain` makes them."""
+"""Other spellings, such as those of the node label nvidia.com/gpu.product, in the form of `_plain`."""
 
 
 def find_gpu(name: str) -> Gpu | Problem:

@@ -1,7 +1,7 @@
-"""Ranks in the mesh: where each one stands, who talks with whom, what crosses nodes, which layers a stage holds.
+"""Ranks in the mesh: coordinates, groups, groups that cross nodes, and the layers of each stage.
 
-Rank order, outer to inner: pp, dp, cp, tp. Tensor neighbours talk most and stand together; pipeline neighbours talk least and may be
-nodes apart. Expert groups are runs of consecutive ranks of dp x cp.
+Rank order, outer to inner: pp, dp, cp, tp. Tensor-parallel ranks communicate most and are adjacent; pipeline neighbours communicate least
+and may be on different nodes. Expert groups are consecutive ranks of dp x cp.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ AXES: tuple[Axis, ...] = ("pp", "dp", "cp", "tp", "ep")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coordinates:
-    """Where a rank stands."""
+    """Coordinates of a rank."""
 
     pp: int
     dp: int
     cp: int
     tp: int
     ep: int
-    """Which part of the experts it holds; follows from dp and cp."""
+    """Index of its part of the experts; follows from dp and cp."""
 
 
 def degrees(mesh: Mesh) -> tuple[tuple[Axis, int], ...]:
-    """The degrees above 1, in rank order; that of the experts last."""
+    """The degrees above 1, in rank order; the expert degree last."""
     return tuple((axis, size) for axis in AXES if (size := getattr(mesh, axis)) > 1)
 
 
@@ -52,21 +52,21 @@ def node_of(mesh: Mesh, rank: int) -> int:
 
 
 def groups(mesh: Mesh, axis: Axis) -> tuple[tuple[int, ...], ...]:
-    """The groups of one kind: ranks that differ in that coordinate alone. Every rank is in exactly one of them."""
+    """The groups of one axis: ranks that differ only in that coordinate. Every rank is in exactly one group."""
     size, stride = _extent(mesh, axis)
     starts = (rank for rank in range(mesh.world_size) if (rank // stride) % size == 0)
     return tuple(tuple(range(start, start + size * stride, stride)) for start in starts)
 
 
 def _extent(mesh: Mesh, axis: Axis) -> tuple[int, int]:
-    """Size of a group and the distance between two of its neighbours."""
+    """Size of a group and stride between its ranks."""
     strides = {"tp": 1, "cp": mesh.tp, "dp": mesh.tp * mesh.cp, "pp": mesh.tp * mesh.cp * mesh.dp, "ep": mesh.tp}
     sizes = {"tp": mesh.tp, "cp": mesh.cp, "dp": mesh.dp, "pp": mesh.pp, "ep": mesh.ep}
     return sizes[axis], strides[axis]
 
 
 def crossing(mesh: Mesh) -> Mapping[Axis, tuple[int, int]]:
-    """For each axis with a degree above 1: groups that span nodes, and groups in all."""
+    """For each axis with a degree above 1: (groups that span nodes, all groups)."""
     counted: dict[Axis, tuple[int, int]] = {}
     for axis in AXES:
         if _extent(mesh, axis)[0] == 1:
@@ -76,8 +76,8 @@ def crossing(mesh: Mesh) -> Mapping[Axis, tuple[int, int]]:
 
 
 def _across(mesh: Mesh, axis: Axis) -> int:
-    """How many of the groups span nodes. Groups begin at q x block + r with r below the stride; where on its node a block begins
-    repeats, so that one round of blocks is counted, whatever the number of ranks."""
+    """Number of groups that span nodes. Groups begin at q x block + r with r below the stride. The position of a block on its node is
+    periodic, so only one period of blocks is counted, whatever the number of ranks."""
     size, stride = _extent(mesh, axis)
     block, local, span = size * stride, mesh.procs_per_node, (size - 1) * stride
     blocks = mesh.world_size // block
@@ -90,7 +90,7 @@ def _across(mesh: Mesh, axis: Axis) -> int:
 
 
 def _late(begin: int, stride: int, local: int, span: int) -> int:
-    """Of `stride` ranks from place `begin` on, those so late on their node that `span` further on is another one."""
+    """Of `stride` ranks from position `begin` on, the number for which the rank `span` further on is on another node."""
 
     def before(rank: int) -> int:
         return rank // local * span + max(0, rank % local - (local - span))
@@ -99,10 +99,10 @@ def _late(begin: int, stride: int, local: int, span: int) -> int:
 
 
 def split_layers(layers: int, stages: int) -> tuple[tuple[int, int], ...]:
-    """Half-open layer ranges, one a stage, in model order; sizes differ by at most one.
+    """Half-open layer ranges, one per stage, in model order; sizes differ by at most one.
 
-    When the layers do not divide, the stages between the first and the last take one more, then the first: the first also holds the
-    token table, and the last the output matrix and the loss, which is the most. Needs layers >= stages.
+    If the layers do not divide, inner stages take one more, then the first: the first also has the embedding, and the last the LM head and
+    the loss, which cost most. Needs layers >= stages.
     """
     least, more = divmod(layers, stages)
     heavier = [*range(1, stages - 1), 0][:more]

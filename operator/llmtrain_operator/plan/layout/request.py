@@ -1,4 +1,4 @@
-"""What a refusal looks at: the manifest, the model's shape, the GPU, and the degrees with defaults filled in."""
+"""The input of refusals: the manifest, the model's shape, the GPU, and the degrees with defaults filled in."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Case:
 
     job: LLMTrainJob
     shape: ModelShape | None
-    """None where config.json cannot be read before preparation; rules about the model are then left to the ranks."""
+    """None if config.json cannot be read before preparation; the ranks then check the rules on the model."""
 
     gpu: Gpu | None
     """None on CPU processes."""
@@ -29,7 +29,7 @@ class Case:
 
     @property
     def whole(self) -> bool:
-        """Whether the degrees multiply to the devices, so that the data degree means something."""
+        """Whether the product of the degrees is the number of devices, so that the data degree is valid."""
         return self.degrees.dp * self.degrees.model_parallel == self.degrees.world
 
     @property
@@ -38,7 +38,7 @@ class Case:
 
     @property
     def accumulation(self) -> int | None:
-        """Micro-batches a step and replica, where the batch arithmetic works out."""
+        """Micro-batches per step and replica; None if the batch does not divide."""
         return self.batch.accumulation if self.whole and isinstance(self.batch, Batch) else None
 
 

@@ -1,4 +1,4 @@
-"""Expected tokens a second, from the share of the peak that such runs reach."""
+"""Expected tokens per second, from the share of the peak that similar runs reach."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from llmtrain_operator.plan.model.weights import adapter_weights
 from llmtrain_trainer.config import Batch, Mesh, Offload, Peft, Training
 
 RECOMPUTED = 4 / 3
-"""Work of a step with every layer's forward pass done twice, relative to once: forward is a third of it."""
+"""Relative work of a step in which every layer's forward pass, a third of the work, runs twice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Throughput:
-    """What to expect, and why."""
+    """Expected speed, and the assumption behind it."""
 
     flops_per_token: float
     peak_flops_per_device: float | None
     mfu: float | None
-    """Model FLOPs a second over the peak, the bubble and recomputation included."""
+    """Model FLOPs per second over the peak, with bubble and recomputation taken into account."""
 
     tokens_per_second: float | None
     """All devices together; None on CPUs."""
 
     seconds: float | None
-    """For maxSteps; None where the steps or the speed are not known."""
+    """Time for maxSteps; None if the steps or the speed are unknown."""
 
     bubble: float
     """Share of a step in which a pipeline rank waits."""
@@ -36,7 +36,7 @@ class Throughput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LargeModelMfu:
-    """What an engine reaches on models of so many parameters and more."""
+    """MFU that an engine reaches on models of at least so many parameters."""
 
     parameters: float
     mfu: float
@@ -47,7 +47,8 @@ class LargeModelMfu:
 
 
 def bubble_share(mesh: Mesh, batch: Batch) -> float:
-    """(pp - 1) / (m + pp - 1) for m micro-batches, with m times the stages a rank holds: Narayanan et al. 2021, section 2.2."""
+    """The pipeline bubble as a share of a step: (pp - 1) / (m + pp - 1), m being micro-batches x stages per rank. Narayanan et al. 2021,
+    section 2.2."""
     slots = batch.accumulation * (len(mesh.stages) // mesh.pp)
     return (mesh.pp - 1) / (slots + mesh.pp - 1)
 
@@ -56,8 +57,8 @@ def mfu_prior(shape: ModelShape, gpu: Gpu, large: LargeModelMfu | None) -> tuple
     """Share of the bf16 peak reached without bubble or recomputation, and where the number comes from.
 
     Published dense runs on H100: 33 to 39 % at 8B (torchtitan), 41 to 43 % at 70B (llm-foundry), 38 to 43 % at 405B (Llama 3 paper);
-    Megatron-LM 41 to 48 % on large models (its README). DeepSpeed publishes no such table, so it gets what the others reach.
-    The lower numbers for small models, mixtures and PCIe are our judgement.
+    Megatron-LM 41 to 48 % on large models (its README). DeepSpeed publishes no such table, so the numbers of the others are used.
+    The lower numbers for small models, MoE and PCIe are judgements.
     """
     if gpu.domain == 1 and gpu.per_node > 1:
         return 0.30, "a GPU without a fast link"
@@ -84,12 +85,12 @@ def expect(
     large_model: LargeModelMfu | None = None,
     offload: Offload | None = None,
 ) -> Throughput:
-    """tokens/s = MFU x peak x devices / FLOPs a token."""
+    """The expected speed: tokens/s = MFU x peak x devices / FLOPs per token."""
     adapter = trainable_parameters(shape, peft) if peft else 0
     flops = flops_per_token(shape, training.sequence_length, frozen=peft is not None, adapter=adapter)
     bubble = bubble_share(mesh, batch)
     if gpu is None:
-        assumption = "No estimate for CPU processes: their speed is not known."
+        assumption = "No estimate for CPU processes: their speed is unknown."
         return Throughput(
             flops_per_token=flops,
             peak_flops_per_device=None,
@@ -121,10 +122,10 @@ def _assumption(prior: float, source: str, peak: float, bubble: float, training:
     )
     rest = f", less {' and '.join(less)}" if less else ""
     travels = " and ".join(what for degree, what in ((mesh.cp, "heads"), (mesh.ep, "tokens")) if degree > 1)
-    left_out = f" The exchange of {travels} between ranks is not counted." if travels else ""
+    left_out = f" The all-to-all of {travels} between ranks is not counted." if travels else ""
     return f"Assumes {prior:.0%} of the {training.precision} peak of {peak / 1e12:.0f} TFLOP/s ({source}){rest}.{left_out}"
 
 
 def _offloaded(offload: Offload | None) -> str:
     moved = ", ".join(name for name in ("optimizer", "parameters") if offload is not None and getattr(offload, name) != "none")
-    return f" The way of the {moved} to host memory or disk and back is not counted: it takes longer." if moved else ""
+    return f" Transfers of {moved} to and from host memory or disk are not counted: a step takes longer." if moved else ""

@@ -1,1 +1,1 @@
-"""Memory of a rank, term by term."""
+"""The memory estimate of a rank, term by term."""

@@ -1,4 +1,4 @@
-"""Bytes a weight costs while it is trained. What each engine's are is in plan/engines/."""
+"""Bytes per trained parameter. plan/engines/ has the numbers of each engine."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ NOWHERE = Offload()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateBytes:
-    """Bytes on each rank for every trained weight of its stage, after the data-parallel ranks have shared out what they share."""
+    """Bytes on each rank per trained parameter of its stage, after sharding over the data-parallel ranks."""
 
     weights: float
     gradients: float
     optimizer: float
     source: str
-    """Where the numbers come from, in words a table can show."""
+    """Explanation of the numbers for a table."""

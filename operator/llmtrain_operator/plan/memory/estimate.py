@@ -1,8 +1,8 @@
-"""Bytes on the fullest rank, term by term, and whether they fit.
+"""Bytes on the rank that needs most, term by term, and whether they fit.
 
-The peak is in the backward pass of the last micro-batch, at one of its ends: as it begins all activations are there, when it is through
-all gradients are. What earlier micro-batches left of gradients stands at both; so do weights and optimizer. AdamW runs fused and needs no
-scratch. `make memory` holds the sum of the terms for tensors against torch's allocator.
+The peak is at the start or at the end of the backward pass of the last micro-batch: at the start all activations are live, at the end all
+gradients. Gradients of earlier micro-batches, weights and optimizer state are live at both. AdamW runs fused and needs no scratch memory.
+`make memory` compares the sum of the terms for tensors with torch's allocator.
 """
 
 from __future__ import annotations
@@ -17,37 +17,37 @@ from llmtrain_operator.plan.model.weights import Held, held, kinds_held
 GIB = 2**30
 MIB = 2**20
 FILL = 0.8
-"""Share of a device's memory that a plan may use: of 454 runs whose estimate stayed below it none ran out (arXiv 2411.06465)."""
+"""Share of a device's memory that a plan may use: none of 454 runs with an estimate below it ran out of memory (arXiv 2411.06465)."""
 
 PROCESS = 500 * MIB
 """Resident set of a CPU rank before it has a model, forked from a server that has imported torch and transformers. Measured."""
 
 HEAP = 0.25
-"""What a CPU rank's malloc keeps of freed pieces, as a share of its tensors. It was seen between 0.2 and 1: docs/memory.md."""
+"""Freed memory that malloc keeps on a CPU rank, as a share of its tensors. Measured between 0.2 and 1: docs/memory.md."""
 
 SCRATCH = 220 * MIB
-"""What the matrix kernels of a CPU rank take for themselves, at most; a small model takes about as much as its tensors. Fitted to runs."""
+"""Most scratch memory of a CPU rank's matrix kernels; a small model uses about as much as its tensors. Fitted to runs."""
 
 LOSS_CHUNK = 1 << 25
-"""Logits whose loss is computed at once on a GPU where their gradient overwrites them: in fp32, in two tensors."""
+"""Logits per chunk of the loss on a GPU, if their gradient overwrites them: two fp32 tensors."""
 
 CONTEXT = GIB // 2
-"""CUDA context and libraries, a process."""
+"""CUDA context and libraries per process."""
 
 COMMUNICATOR = GIB // 2
-"""Buffers of NCCL, a group."""
+"""NCCL buffers per group."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """The fullest rank; its terms add up to its peak."""
+    """The estimate for the rank that needs most; its terms sum to its peak."""
 
     terms: tuple[Term, ...]
     pipeline_rank: int
-    """Which of the pipeline's ranks is the fullest."""
+    """The pipeline rank that needs most."""
 
     capacity: int | None
-    """Bytes of the device, or a CPU rank's share of resources.memory; None where it is not known."""
+    """Bytes of the device, or a CPU rank's share of resources.memory; None if unknown."""
 
     @property
     def peak(self) -> int:
@@ -59,7 +59,7 @@ class Memory:
 
     @property
     def fits(self) -> bool:
-        """True too where the capacity is not known."""
+        """Whether the peak is below the budget; True if the capacity is unknown."""
         return self.budget is None or self.peak < self.budget
 
 
@@ -70,7 +70,7 @@ def estimate_memory(run: Run, capacity: int | None) -> Memory:
 
 
 def _ranks(run: Run) -> Iterable[int]:
-    """The pipeline ranks that can be the fullest: both ends, and of those between with the same layers the first, since it has the most
+    """The pipeline ranks that may need most: both ends, and the first of those between with the same layers, since it has the most
     micro-batches in flight."""
     last = run.mesh.pp - 1
     found: dict[object, int] = {}
@@ -86,12 +86,12 @@ def _rank_terms(run: Run, rank: int) -> tuple[Term, ...]:
 
 
 def _moments(run: Run, mine: Held, rank: int) -> Iterator[tuple[Term, ...]]:
-    """What stands as the last backward pass begins, and when it is through."""
+    """Live tensors at the start and at the end of the last backward pass."""
     shares, *weights, optimizer = _states(run, mine)
     gradients = shares if run.engine.reduces_by_unit(run) or not run.engine.adds_up_whole_gradients(run) else _unreduced_gradients(mine)
     copies, bucket = tuple(run.engine.working_copies(run, mine)), run.engine.bucket(run, mine)
     early = (gradients,) if _gradients_stand(run, rank) else ()
-    filled = (bucket,) if run.on_gpu or run.mesh.zero_stage == 3 else ()  # a CPU gives pages to what has been written only
+    filled = (bucket,) if run.on_gpu or run.mesh.zero_stage == 3 else ()  # on a CPU only touched pages count
     passing = max(_logits(run, rank), _one_layer(run, mine), key=lambda term: term.bytes)
     yield (*weights, *early, optimizer, *copies, *filled, *_activations(run, mine, rank), passing)
     last = _reduction(run, mine)
@@ -103,7 +103,7 @@ def _moments(run: Run, mine: Held, rank: int) -> Iterator[tuple[Term, ...]]:
 
 
 def _gradients_stand(run: Run, rank: int) -> bool:
-    """Whether there are gradients as the last backward pass begins: of an earlier micro-batch, or in a buffer that is always there."""
+    """Whether gradients are live at the start of the last backward pass: of an earlier micro-batch, or in a permanent buffer."""
     return run.engine.gradients_always_there(run) or run.batch.accumulation * run.virtual > _chunks(run, rank)
 
 
@@ -113,35 +113,35 @@ def _chunks(run: Run, rank: int) -> int:
 
 
 def _states(run: Run, mine: Held) -> Iterator[Term]:
-    """Gradients, weights of one kind or two, optimizer."""
+    """The terms for gradients, weights (and adapter weights), and optimizer state."""
     mesh, precision = run.mesh, run.training.precision
     cost = run.engine.trained(mesh.zero_stage, precision, run.replicas, run.away)
     expert = run.engine.trained(mesh.zero_stage, precision, run.replicas // mesh.ep, run.away)
     experts = mine.trained_experts
     size = int(cost.gradients * mine.trained + expert.gradients * experts)
-    yield Term(name="gradients", bytes=size, how=f"{cost.gradients:.3g} bytes a trained weight")
-    cut = f"; {expert.weights:.3g} of an expert, over {run.replicas // mesh.ep}" if mesh.ep > 1 else ""
+    yield Term(name="gradients", bytes=size, how=f"{cost.gradients:.3g} bytes per trained parameter")
+    cut = f"; {expert.weights:.3g} for experts, over {run.replicas // mesh.ep}" if mesh.ep > 1 else ""
     if run.peft:
         base, other = _frozen(run, run.replicas), _frozen(run, run.replicas // mesh.ep)
-        how = f"{base:.3g} bytes a weight: frozen{cut}"
+        how = f"{base:.3g} bytes per parameter: frozen{cut}"
         yield Term(name="base weights", bytes=int(base * (mine.layers + mine.ends) + other * mine.experts), how=how)
-        yield Term(name="adapter weights", bytes=int(cost.weights * mine.adapter), how=f"{cost.weights:.3g} bytes a weight: {cost.source}")
+        how = f"{cost.weights:.3g} bytes per parameter: {cost.source}"
+        yield Term(name="adapter weights", bytes=int(cost.weights * mine.adapter), how=how)
     else:
         size = int(cost.weights * mine.trained + expert.weights * experts)
-        yield Term(name="weights", bytes=size, how=f"{cost.weights:.3g} bytes a weight: {cost.source}{cut}")
+        yield Term(name="weights", bytes=size, how=f"{cost.weights:.3g} bytes per parameter: {cost.source}{cut}")
     size = int(cost.optimizer * mine.trained + expert.optimizer * experts)
-    yield Term(name="optimizer", bytes=size, how=f"{cost.optimizer:.3g} bytes a trained weight")
+    yield Term(name="optimizer", bytes=size, how=f"{cost.optimizer:.3g} bytes per trained parameter")
 
 
 def _frozen(run: Run, replicas: int) -> float:
-    """Bytes a frozen weight on the device."""
+    """Bytes per frozen parameter on the device."""
     return 0.0 if run.away.parameters != "none" else run.engine.frozen(run.mesh.zero_stage, run.training.precision, replicas)
 
 
 def _unreduced_gradients(mine: Held) -> Term:
-    return Term(
-        name="unreduced gradients", bytes=int(4 * mine.all_trained), how="4 bytes a trained weight, until the last micro-batch is through"
-    )
+    how = "4 bytes per trained parameter: unsharded gradients, kept until the last micro-batch is reduced"
+    return Term(name="unreduced gradients", bytes=int(4 * mine.all_trained), how=how)
 
 
 def _activations(run: Run, mine: Held, rank: int) -> Iterator[Term]:
@@ -156,11 +156,12 @@ def _activations(run: Run, mine: Held, rank: int) -> Iterator[Term]:
     yield Term(name="activations", bytes=int(flight * tokens * each), how=how)
     if mesh.pp > 1:
         size = 2 * chunks * tokens * element * run.shape.hidden // run.sequence_parts
-        yield Term(name="stage borders", bytes=size, how=f"input and output of {chunks} passes through a stage")
+        yield Term(name="stage borders", bytes=size, how=f"input and output of {chunks} forward passes of a stage")
     if run.packed:
         seen = tokens * mesh.cp  # attention sees whole sequences
         size = seen * run.training.sequence_length * (1 + element)
-        yield Term(name="attention mask", bytes=size, how=f"{seen} x {run.training.sequence_length} values, as a truth value and as a bias")
+        how = f"{seen} x {run.training.sequence_length} values, as a boolean mask and as an additive bias"
+        yield Term(name="attention mask", bytes=size, how=how)
 
 
 def _layer_bytes(run: Run, layer: int) -> float:
@@ -172,37 +173,35 @@ def _layer_bytes(run: Run, layer: int) -> float:
 
 
 def _one_layer(run: Run, mine: Held) -> Term:
-    """Backward through the widest layer: gradients of its values and, where it is computed again, the values."""
+    """Backward pass of the widest layer: gradients of its values and, with recomputation, the values."""
     again = run.training.activation_checkpointing == "full"
     values = max(activations.feed_forward_values(run.shape, layer) for layer, _ in mine.kinds)
     parts = run.sequence_parts
-    hidden = run.shape.hidden * (4 / parts + (2 if parts > 1 else 0))  # an input and a gradient are gathered to whole sequences
+    hidden = run.shape.hidden * (4 / parts + (2 if parts > 1 else 0))  # an input and a gradient are all-gathered to full sequences
     gradients = run.element * (hidden + 0.75 * values / run.mesh.tp)
     kept = max(_layer_bytes(run, layer) for layer, _ in mine.kinds) if again else 0
-    how = "gradients of one layer's values" + (", and the values, computed again" if again else "")
+    how = "gradients of one layer's values" + (", and the recomputed values" if again else "")
     return Term(name="one layer", bytes=int(run.tokens * (gradients + kept) + _whole_gradients(run, mine)), how=how)
 
 
 def _whole_gradients(run: Run, mine: Held) -> float:
-    """Those of the ends until backward is through, and those of one layer on its way to shares, also in fp32."""
+    """Bytes of full gradients: of embedding and LM head until backward ends, and of one layer while it is reduced, also in fp32."""
     if not run.engine.reduces_by_unit(run) or run.peft:
         return 0.0
     return run.element * mine.ends + (run.element + 4 + 4 / run.replicas) * mine.largest_layer
 
 
 def _reduction(run: Run, mine: Held) -> Term:
-    """After backward: the gradients of the ends, whole, in fp32 and as a share."""
+    """After backward: the gradients of embedding and LM head: full, an fp32 copy, and the shard."""
     size = (run.element + 4 + 4 / run.replicas) * mine.ends if run.engine.reduces_by_unit(run) and not run.peft else 0
-    return Term(
-        name="last reduction", bytes=int(size), how="gradients of the token table and the output matrix: whole, in fp32, as a share"
-    )
+    return Term(name="last reduction", bytes=int(size), how="gradients of embedding and LM head: full, fp32 copy, shard")
 
 
 def _logits(run: Run, rank: int) -> Term:
-    """The larger of what the loss needs, and the gradient of the logits with that of the output matrix.
+    """The larger of the tensors of the loss, and the gradients of logits and LM head.
 
-    The loss in fp32 takes the log-softmax, its gradient and the gradient of the logits, where they do not take each other's place. GPipe
-    keeps of every micro-batch what backward needs."""
+    The fp32 loss needs the log-softmax, its gradient and the gradient of the logits, unless they overwrite each other. GPipe keeps the
+    tensors for backward of every micro-batch."""
     if rank != run.mesh.pp - 1:
         return Term(name="logits", bytes=0, how="on the last stage only")
     shape, element = run.shape, run.element
@@ -218,7 +217,7 @@ def _logits(run: Run, rank: int) -> Term:
     backward = run.tokens * part * element * (1 + waiting) + matrix
     how = f"{each} bytes x {run.tokens} tokens x {part} of the vocabulary" + (", and a chunk in fp32" if chunk else "")
     if backward > loss:
-        how = f"gradient of {run.tokens} tokens x {part} of the vocabulary, and that of the output matrix"
+        how = f"gradient of {run.tokens} tokens x {part} of the vocabulary, and of the LM head"
     return Term(name="logits", bytes=max(loss, backward), how=how)
 
 
@@ -226,8 +225,8 @@ def _overhead(run: Run, tensors: int) -> Iterator[Term]:
     if not run.on_gpu:
         yield Term(name="process", bytes=PROCESS, how="interpreter and libraries")
         size = int(HEAP * tensors) + min(tensors, SCRATCH)
-        yield Term(name="heap", bytes=size, how=f"{HEAP:.0%} of the tensors, kept by malloc, and scratch of the kernels")
+        yield Term(name="heap", bytes=size, how=f"{HEAP:.0%} of the tensors, kept by malloc, and scratch memory of kernels")
         return
     groups = 1 + sum(degree > 1 for degree in (run.mesh.pp, run.mesh.dp, run.mesh.cp, run.mesh.tp, run.mesh.ep))
-    yield Term(name="CUDA context", bytes=CONTEXT, how="of the process")
+    yield Term(name="CUDA context", bytes=CONTEXT, how="per process")
     yield Term(name="communicators", bytes=groups * COMMUNICATOR, how=f"0.5 GiB x {groups} groups of ranks")

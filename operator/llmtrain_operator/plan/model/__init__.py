@@ -1,1 +1,1 @@
-"""What config.json says of a model: family, sizes, weights."""
+"""Facts of a model from its config.json: family, sizes, weights."""

@@ -1,6 +1,6 @@
-"""Values of a config.json, beside its sizes, that transformers takes for the families trained here. Asked by families.py.
+"""Values of a config.json, other than sizes, that transformers accepts for the supported families.
 
-What it does not take would end preparation, or the ranks, with a word of Python's. The lists are held against transformers by a test.
+Other values would end preparation, or the ranks, with a Python exception. A test compares the lists with transformers.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ ROPE: Mapping[str, tuple[str, ...]] = {
     "longrope": ("short_factor", "long_factor"),
     "proportional": (),
 }
-"""Kind of rotary embedding -> what its mapping must hold."""
+"""RoPE type -> required keys of its mapping."""
 
 _ASK_FOR_HEAD = ("dynamic", "yarn", "longrope")
-"""Kinds whose frequencies transformers computes from head_dim, which a mixtral's configuration leaves null."""
+"""RoPE types whose frequencies transformers computes from head_dim, which is null in the config of a mixtral."""
 
 DTYPES = ("float32", "float16", "bfloat16", "float64", "float", "half", "double", "float8_e4m3fn", "float8_e5m2", "auto")
 LAYER_TYPES = ("full_attention", "sliding_attention")
 LONGEST_HEAD_OF_TESTS = 4
-"""Widths of a head up to here may be odd: transformers has them in its own tests."""
+"""Largest head width that may be odd: the tests of transformers have such heads."""
 
-_WITH_POINT = "it must be a number with a point, such as 1.0e-06"
+_WITH_POINT = "it must be a number with a decimal point, such as 1.0e-06"
 _FLAG = "it must be true or false"
 _SHARE = "it must be a number"
 _SHARE_OR_NULL = "it must be a number or null"
@@ -106,7 +106,7 @@ TYPES: Mapping[str, Mapping[str, str]] = {
 
 
 def wrong_values(config: Mapping[str, Any], shape: ModelShape) -> Iterator[Wrong]:
-    """Everything that transformers would not take of a config.json whose sizes are sound."""
+    """Every value that transformers would refuse in a config.json whose sizes are valid."""
     rotary = not shape.learned_positions
     wrong_types = list(_types(config, shape.model_type))
     yield from wrong_types
@@ -117,9 +117,9 @@ def wrong_values(config: Mapping[str, Any], shape: ModelShape) -> Iterator[Wrong
         yield from _rope(config, shape)
         yield from _layer_types(config, shape.layers)
     elif given := next((key for key in ("rope_scaling", "rope_parameters") if config.get(key)), None):
-        yield given, shown(config[given]), f"a {shape.model_type} has learned positions, which do not rotate", "Leave it out"
+        yield given, shown(config[given]), f"model_type {shape.model_type} has learned positions and no RoPE", "Leave it out"
     if shape.experts and shape.experts_per_token > shape.experts:
-        rule = f"a token passes through at most the {shape.experts} experts there are"
+        rule = f"it must not exceed the number of experts ({shape.experts})"
         yield "num_experts_per_tok", str(shape.experts_per_token), rule, f"Use at most {shape.experts}"
 
 
@@ -141,7 +141,7 @@ def _bounds(config: Mapping[str, Any], shape: ModelShape, told: set[str]) -> Ite
 
 
 def _meant(value: Any, rule: str) -> str:
-    """A number without its point or in quotes is the usual mistake."""
+    """The way out. The usual mistakes are a number without a decimal point, or in quotes."""
     if rule == _WITH_POINT and _is_int(value) and value >= 0:
         return f"Write {float(value)}"
     if isinstance(value, str) and (found := next((each for each in meanings(value) if _TAKES[rule](each)), None)) is not None:
@@ -166,11 +166,11 @@ def _rope(config: Mapping[str, Any], shape: ModelShape) -> Iterator[Wrong]:
         yield (
             "head_dim",
             str(shape.head_dim),
-            "a head that rotates has an even width",
-            "Give hidden_size, num_attention_heads or head_dim so",
+            "with RoPE the width of a head must be even",
+            "Change hidden_size, num_attention_heads or head_dim",
         )
     if "rope_theta" in config and not _above_zero(config["rope_theta"]):
-        yield "rope_theta", shown(config["rope_theta"]), "it must be a number above 0", "Write 10000.0, or what the model has"
+        yield "rope_theta", shown(config["rope_theta"]), "it must be a number above 0", "Write 10000.0, or the value of the model"
     name = "rope_scaling" if config.get("rope_scaling") else "rope_parameters"
     found = config.get(name) or {}
     if not isinstance(found, Mapping):
@@ -186,12 +186,12 @@ def _rope_of(path: str, one: Mapping[str, Any], shape: ModelShape, *, has_head_d
     kind = one.get(key, "default")
     if not isinstance(kind, str) or kind not in ROPE:
         near = {"su": "longrope", "ntk": "dynamic"}.get(str(kind))
-        way_out = f"Write {near}, with what it needs" if near else "Leave it out, or use a model with one of these"
-        yield f"{path}.{key}", shown(kind), f"a rotary embedding is {either(list(ROPE))}", way_out
+        way_out = f"Write {near}, with its keys" if near else "Leave it out, or use a model with one of these"
+        yield f"{path}.{key}", shown(kind), f"it must be {either(list(ROPE))}", way_out
         return
     if kind in _ASK_FOR_HEAD and shape.model_type == "mixtral" and not has_head_dim:
         way_out = f"Give head_dim: {shape.head_dim}"
-        yield "head_dim", "missing", f"the {kind} rotary embedding of a mixtral is computed from it", way_out
+        yield "head_dim", "missing", f"for a mixtral, rope_type {kind} needs it", way_out
     for part in ROPE[kind]:
         yield from _rope_part(f"{path}.{part}", one.get(part), kind, shape)
     for part in ("rope_theta", "original_max_position_embeddings"):
@@ -208,7 +208,7 @@ def _rope_part(path: str, value: Any, kind: str, shape: ModelShape) -> Iterator[
         return
     pairs = int(shape.head_dim * shape.traits.partial_rotary) // 2
     if not isinstance(value, list) or len(value) != pairs or not all(map(_above_zero, value)):
-        yield path, cut(given), f"longrope needs a list of {pairs} numbers, one for two of a head's {shape.head_dim} values", way_out
+        yield path, cut(given), f"longrope needs a list of {pairs} numbers, one for each pair of rotated values of a head", way_out
 
 
 def _above_zero(value: Any) -> bool:
@@ -222,4 +222,9 @@ def _layer_types(config: Mapping[str, Any], layers: int) -> Iterator[Wrong]:
     if not isinstance(value, list) or len(value) != layers:
         yield "layer_types", shown(value), f"it must be a list with one entry for each of the {layers} layers", "Leave it out"
     elif odd := [each for each in value if each not in LAYER_TYPES]:
-        yield "layer_types", shown(odd[0]), f"a layer is {either(list(LAYER_TYPES))}", "Leave layer_types out, or use a model of these"
+        yield (
+            "layer_types",
+            shown(odd[0]),
+            f"each entry must be {either(list(LAYER_TYPES))}",
+            "Leave layer_types out, or use a model of these",
+        )

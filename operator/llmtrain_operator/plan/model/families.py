@@ -14,21 +14,22 @@ from llmtrain_operator.plan.model.traits import traits_of
 from llmtrain_trainer.config.tables.families import FAMILIES, GPT2_KEYS, T5, TRAINED, Family, Flag
 
 MOST, MOST_LAYERS, MOST_POSITIONS = 1 << 24, 10_000, (1 << 31) - 1
-"""The largest size that is read, of layers and of positions: far above every published model, and small enough that no plan takes long."""
+"""Largest accepted sizes, layers and positions: far above every published model, and small enough that no plan takes long."""
 
 MOST_PARAMETERS = 10**15
-"""A thousand times the largest published model; what is counted of it still fits into the numbers of JSON."""
+"""Most parameters of a model: a thousand times the largest published one; derived numbers still fit into JSON."""
 
 
 def shape_of(config: Mapping[str, Any], *, where: str = "spec.model.config") -> ModelShape:
-    """Read a config.json.
+    """Read a config.json. `where`: path before the key in messages.
 
-    Raises PlanError that names every key that is missing or no positive integer, or the family where no engine trains it; `where` is the
-    path before the key.
+    Raises PlanError with every key that is missing or invalid, or with the family if no engine trains it.
     """
     model_type = config.get("model_type")
     if model_type is None:
-        raise PlanError([Problem(f"{where}.model_type", "missing", "it names the model family", f"Use a model of type {listed(TRAINED)}")])
+        raise PlanError(
+            [Problem(f"{where}.model_type", "missing", "it must name the model family", f"Use a model of type {listed(TRAINED)}")]
+        )
     family = FAMILIES.get(model_type) if isinstance(model_type, str) else None
     if family is None:
         raise PlanError([untrained(model_type, where)])
@@ -43,7 +44,7 @@ def shape_of(config: Mapping[str, Any], *, where: str = "spec.model.config") -> 
 
 
 def untrained(model_type: object, where: str) -> Problem:
-    """Nothing else of its config.json matters."""
+    """The refusal of a model family that no engine trains; it replaces all other problems of its config.json."""
     rule = "no engine of this version trains models of this type"
     return Problem(f"{where}.model_type", shown(model_type), rule, f"Use a model of type {listed(TRAINED)}")
 
@@ -118,7 +119,7 @@ def _t5(read: _Reader, family: Family) -> ModelShape:
 
 
 class _Reader:
-    """Takes sizes out of a config.json and remembers what was wrong with them."""
+    """Reads sizes from a config.json and collects problems with them."""
 
     def __init__(self, config: Mapping[str, Any], where: str, aliases: Mapping[str, str]) -> None:
         self.where = where
@@ -128,16 +129,16 @@ class _Reader:
             self._read_alias(alias, key)
 
     def _read_alias(self, alias: str, key: str) -> None:
-        """Put what the file says under `alias` where it is looked for."""
+        """Move the value of `alias` to its key."""
         given = self.config.pop(alias, None)
         if given is None:
             return
         if self.config.setdefault(key, given) != given:
-            rule = f"{key} is {shown(self.config[key])}, and both name the same"
-            self.problems.append(Problem(f"{self.where}.{alias}", shown(given), rule, f"Give {key} alone"))
+            rule = f"{key} is {shown(self.config[key])}, and both keys mean the same"
+            self.problems.append(Problem(f"{self.where}.{alias}", shown(given), rule, f"Give only {key}"))
 
     def size(self, key: str, default: int | None = None) -> int:
-        """A positive integer; 1 stands in for a wrong one, so that reading goes on to the next problem."""
+        """A positive integer. After a problem it returns 1, so that reading continues."""
         value = self.config.get(key)
         if value is None and default is not None:
             return default
@@ -150,7 +151,7 @@ class _Reader:
         return value
 
     def yes(self, key: str, default: bool) -> bool:
-        """A truth value; null stands for the default, as in transformers."""
+        """A boolean; null means the default, as in transformers."""
         value = self.config.get(key)
         if isinstance(value, bool):
             return value
@@ -159,7 +160,7 @@ class _Reader:
         return default
 
     def layers(self, key: str) -> frozenset[int]:
-        """A list of layer numbers; empty where there is none."""
+        """A set of layer numbers; empty if the key is absent."""
         value = self.config.get(key)
         if value is None:
             return frozenset()
@@ -173,7 +174,7 @@ class _Reader:
         self.problems.append(Problem(f"{self.where}.{key}", found, rule, "Write it as in the model's config.json"))
 
     def default(self, key: str, left_out: int | None, null: int) -> int:
-        """What stands for a key that is left out, and for one that is null: transformers derives that from the other sizes."""
+        """The default of an absent key, or of one that is null, which transformers derives from the other sizes."""
         return null if left_out is None or key in self.config else left_out
 
     def flag(self, flag: Flag, family: Family) -> bool:
@@ -191,7 +192,7 @@ class _Reader:
                 Problem(f"{self.where}.num_key_value_heads", str(shape.kv_heads), rule, f"Use {listed(divisors(shape.heads))}")
             )
         if not self.problems and shape.parameters > MOST_PARAMETERS:
-            rule = f"its sizes multiply to {shape.parameters:.3g} parameters, and at most {MOST_PARAMETERS:.0e} are planned"
+            rule = f"its sizes give {shape.parameters:.3g} parameters, and at most {MOST_PARAMETERS:.0e} are supported"
             self.problems.append(Problem(self.where, shape.model_type, rule, "Write the sizes as in the model's config.json"))
 
 

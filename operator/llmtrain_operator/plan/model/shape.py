@@ -1,4 +1,4 @@
-"""What a transformer is made of, in numbers: matrices, parameters, FLOPs. Read from config.json by families.py; used by the whole plan."""
+"""Sizes of a transformer: matrices, parameters, FLOPs."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from llmtrain_trainer.config.tables.families import LinearNames, family_named
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matrix:
-    """A linear layer, or one for each expert of a mixture."""
+    """A linear layer, or one for each expert of an MoE layer."""
 
     name: str
-    """Last part of its module path: what peft.targetModules speaks of."""
+    """Last part of its module path, as in peft.targetModules."""
 
     inputs: int
     outputs: int
     bias: bool = False
     copies: int = 1
-    """How many there are: the experts."""
+    """Number of copies: the experts."""
 
     used: int = 1
-    """How many of them a token passes through."""
+    """Number of copies that a token passes through."""
 
     linear: bool = True
-    """Whether an adapter can sit on it: routers and fused experts are no linear layers in transformers, and of some families peft takes
-    the names of dense layers for those of experts."""
+    """Whether it can have an adapter: routers and fused experts are not linear layers in transformers, and for some families peft confuses
+    the names of dense layers with those of experts."""
 
     split: Literal["column", "row", "none"] = "none"
-    """How tensor parallelism cuts it: over its outputs, over its inputs, or not at all."""
+    """How tensor parallelism splits it: over its outputs, over its inputs, or not at all."""
 
     @property
     def parameters(self) -> int:
@@ -40,13 +40,13 @@ class Matrix:
 
     @property
     def active(self) -> int:
-        """Multiplications a token, forward."""
+        """Multiplications per token in the forward pass."""
         return self.used * self.inputs * self.outputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelShape:
-    """A decoder, or an encoder and a decoder where encoder_layers is not 0. Sizes are those of config.json."""
+    """A decoder, or an encoder and a decoder if encoder_layers is not 0. Sizes are those of config.json."""
 
     model_type: str
     layers: int
@@ -79,7 +79,7 @@ class ModelShape:
     shared_ffn: int = 0
     shared_gate: bool = False
     dense_layers: frozenset[int] = frozenset()
-    """Layers of a mixture that are dense all the same."""
+    """Dense layers of an MoE model."""
 
     traits: Traits = PLAIN
 
@@ -96,9 +96,9 @@ class ModelShape:
         return self.experts > 0 and layer not in self.dense_layers
 
     def kinds(self, first: int = 0, last: int | None = None) -> tuple[tuple[int, int], ...]:
-        """Layers `first` to `last` - 1 (default: all) by kind: the model's first layer of that kind, and how many of it there are.
+        """Layers `first` to `last` - 1 (default: all) by kind: (the model's first layer of that kind, number of layers).
 
-        Layers of a kind cost the same, and there are two kinds at most, so that nothing loops over layers.
+        Layers of a kind cost the same, and there are at most two kinds, so that no code loops over layers.
         """
         last = self.layers if last is None else last
         if not self.experts:
@@ -108,7 +108,7 @@ class ModelShape:
         return tuple((layer, count) for layer, count in ((dense[0] if dense else 0, among), (mixture, last - first - among)) if count)
 
     def vocabulary_parts(self, tp: int) -> int:
-        """Into how many parts tensor parallelism cuts token table and output matrix: one where the vocabulary does not divide."""
+        """Number of parts into which tensor parallelism splits embedding and LM head: 1 if tp does not divide the vocabulary."""
         return tp if self.vocab % tp == 0 else 1
 
     def matrices(self, layer: int) -> tuple[Matrix, ...]:
@@ -120,12 +120,12 @@ class ModelShape:
 
     @property
     def embedding_parameters(self) -> int:
-        """Token table and learned positions."""
+        """Embedding and learned positions."""
         return self.vocab * self.hidden + (self.hidden * (self.max_positions or 0) if self.learned_positions else 0)
 
     @property
     def head_parameters(self) -> int:
-        """Output matrix; 0 where it is the token table itself."""
+        """LM head; 0 if it is tied to the embedding."""
         return 0 if self.tied else self.vocab * self.hidden
 
     @property
@@ -134,18 +134,19 @@ class ModelShape:
 
     @property
     def parameters(self) -> int:
-        """Every weight of the model once, as `sum(p.numel() for p in model.parameters())` counts them."""
+        """Number of parameters, as `sum(p.numel() for p in model.parameters())` counts them."""
         ends = self.embedding_parameters + self.final_norm_parameters + self.head_parameters
         return ends + _totals(self)[0] + self._encoder()
 
     @property
     def matmul_parameters(self) -> int:
-        """Weights that multiply a token: no tables or norms, of a mixture the chosen experts only; the head, tied or not."""
+        """Parameters that multiply a token: without embeddings and norms, only the chosen experts of an MoE layer, with the LM
+        head, tied or not."""
         encoder = self.encoder_layers * sum(matrix.active for matrix in self._attention() + self._feed_forward(self.ffn))
         return _totals(self)[1] + encoder + self.vocab * self.hidden
 
     def linears(self, targets: tuple[str, ...] | Literal["all-linear"], layer: int) -> tuple[Matrix, ...]:
-        """The matrices of a layer that an adapter on `targets` sits on."""
+        """The matrices of a layer that get adapters for `targets`."""
         every = targets == "all-linear"
         return tuple(m for m in self.matrices(layer) if m.linear and (every or m.name in targets))
 
@@ -191,30 +192,30 @@ class ModelShape:
 
 @lru_cache(maxsize=256)
 def _matrices(shape: ModelShape, mixture: bool) -> tuple[Matrix, ...]:
-    """Layers are of two kinds at most, and a search asks for them thousands of times."""
+    """The matrices of a layer; cached, because a search asks for the two kinds of layers thousands of times."""
     attention = shape._attention() * (2 if shape.encoder_layers else 1)
     return attention + (shape._mixture() if mixture else shape._feed_forward(shape.ffn))
 
 
 @lru_cache(maxsize=256)
 def _totals(shape: ModelShape) -> tuple[int, int]:
-    """Weights of all decoder layers, and those that multiply a token."""
+    """(Parameters of all decoder layers, those that multiply a token)."""
     weights = sum(count * shape.layer_parameters(layer) for layer, count in shape.kinds())
     return weights, sum(count * matrix.active for layer, count in shape.kinds() for matrix in shape.matrices(layer))
 
 
 @lru_cache(maxsize=256)
 def _in_order(dense: frozenset[int]) -> tuple[tuple[int, ...], int]:
-    """Dense layers in rising order, and the first that is none."""
+    """(Dense layers in ascending order, first layer that is not dense)."""
     return tuple(sorted(dense)), next(layer for layer in range(len(dense) + 1) if layer not in dense)
 
 
 def flops_per_token(shape: ModelShape, sequence: int, *, frozen: bool = False, adapter: int = 0) -> float:
-    """Model FLOPs of one trained token, forward and backward; recomputation is not counted.
+    """Model FLOPs per trained token, forward and backward; recomputation is not counted.
 
-    6 N + 12 L H Q T of Chowdhery et al. 2022 (PaLM), appendix B, with N the weights that multiply a token. The attention term is
-    the whole square: it is not halved for the causal mask. With frozen weights their gradient is not computed: 4 N, plus 6 a
-    weight of the adapters. An encoder-decoder is counted for as many source as target tokens, each of which passes one of the two.
+    6 N + 12 L H Q T of Chowdhery et al. 2022 (PaLM), appendix B, where N are the parameters that multiply a token. The attention term is
+    not halved for the causal mask. Gradients of frozen weights are not computed: 4 N, plus 6 per adapter parameter. For an
+    encoder-decoder, half of the tokens are source tokens and half are target tokens, and each passes one of the two parts.
     """
     layers = shape.layers if not shape.encoder_layers else (shape.encoder_layers + 2 * shape.layers) / 2
     weights = shape.matmul_parameters / (2 if shape.encoder_layers else 1)

@@ -1,4 +1,4 @@
-"""config.json -> Traits: what a model asks of an engine beside its sizes. Read by families.py, asked by advice.py and the refusals."""
+"""config.json -> Traits: requirements of a model on an engine, other than its sizes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ ROUTER_LOSS = 0.001
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traits:
-    """Of one config.json."""
+    """Traits of one config.json."""
 
     activation: str = ""
-    """Of the families that engine megatron may know; empty for others."""
+    """Activation function, for gated families that engines support; empty for others."""
 
     rope: str = "default"
     """Kind of the rotary embedding: linear, dynamic, yarn, llama3, ..."""
@@ -27,13 +27,13 @@ class Traits:
     """Share of a head that is rotated."""
 
     window: int | None = None
-    """Tokens that a token sees, itself included; None: all before it."""
+    """Size of the attention window in tokens, including the token itself; None: no window."""
 
     router_loss: float = 0.0
-    """Coefficient of the loss that balances the experts; 0 where it is not asked for."""
+    """Coefficient of the router loss; 0 if config.json does not ask for it."""
 
     router_jitter: float = 0.0
-    """Noise on what a router sees."""
+    """Noise on the input of routers."""
 
     quantized: Quantized | None = None
 
@@ -42,7 +42,7 @@ PLAIN = Traits()
 
 
 def traits_of(config: Mapping[str, Any], model_type: str) -> Traits:
-    """With transformers' defaults for what the file leaves out. A value of a wrong type counts as left out: transformers refuses it."""
+    """The traits, with transformers' defaults for absent keys. A value of a wrong type counts as absent: transformers refuses it."""
     rope, share = _rope(config)
     family = family_named(model_type)
     return Traits(
@@ -57,7 +57,7 @@ def traits_of(config: Mapping[str, Any], model_type: str) -> Traits:
 
 
 def _rope(config: Mapping[str, Any]) -> tuple[str, float]:
-    """Kind and rotated share. `rope_scaling` is the older name of `rope_parameters`, and goes before it; either may hold one mapping
+    """RoPE type and rotated share. `rope_scaling` is the older name of `rope_parameters` and takes precedence; either may have one mapping
     for each kind of layer."""
     found = config.get("rope_scaling") or config.get("rope_parameters") or {}
     found = found if isinstance(found, Mapping) else {}

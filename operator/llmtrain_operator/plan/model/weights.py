@@ -1,4 +1,4 @@
-"""How many weights a rank holds, after tensor and pipeline parallelism and before the data-parallel ranks share."""
+"""Number of parameters on a rank, after tensor and pipeline parallelism and before data-parallel sharding."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from llmtrain_trainer.config import Mesh, Peft
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """Weights of one pipeline rank, on one of its tensor ranks. Floats, because uneven norms and adapters are averaged."""
+    """Parameters of one pipeline rank, on one of its tensor ranks. Floats, because uneven norms and adapters are averaged."""
 
     kinds: tuple[tuple[int, int], ...]
-    """One layer of each kind it has, and how many of that kind."""
+    """(A layer of each kind, number of layers of that kind)."""
 
     layers: float
-    """Matrices and norms of its layers, experts not counted."""
+    """Matrices and norms of its layers, without experts."""
 
     experts: float
-    """Of its part of the experts."""
+    """Its part of the experts."""
 
     ends: float
-    """Token table, positions, final norm and output matrix, where it has them."""
+    """Embedding, positions, final norm and LM head, if the rank has them."""
 
     adapter: float
     trained: float
-    """The adapters, or all of it but the experts."""
+    """The adapters; without adapters everything except the experts."""
 
     trained_experts: float
-    """The experts, without adapters."""
+    """The experts, if there are no adapters."""
 
     largest_layer: float
-    """With its experts."""
+    """Its largest layer, with experts."""
 
     @property
     def count(self) -> int:
-        """How many layers it has."""
+        """Number of layers."""
         return sum(count for _, count in self.kinds)
 
     @property
@@ -49,7 +49,7 @@ class Held:
 
 
 def held(shape: ModelShape, mesh: Mesh, peft: Peft | None, rank: int) -> Held:
-    """What pipeline rank `rank` holds: stages rank, rank + pp, rank + 2 pp, ..."""
+    """The parameters of pipeline rank `rank`, which has stages rank, rank + pp, rank + 2 pp, ..."""
     kinds = kinds_held(shape, mesh, rank)
     each = {layer: layer_weights(shape, layer, mesh.tp) for layer, _ in kinds}
     parts = {layer: expert_weights(shape, layer, mesh.tp, mesh.ep) for layer, _ in kinds}
@@ -69,7 +69,7 @@ def held(shape: ModelShape, mesh: Mesh, peft: Peft | None, rank: int) -> Held:
 
 
 def kinds_held(shape: ModelShape, mesh: Mesh, rank: int) -> tuple[tuple[int, int], ...]:
-    """The layers of a pipeline rank by kind, as `ModelShape.kinds` has them."""
+    """The layers of a pipeline rank by kind, in the form of `ModelShape.kinds`."""
     found: dict[int, int] = {}
     for stage in mesh.stages[rank :: mesh.pp]:
         for layer, count in shape.kinds(*stage):
@@ -78,19 +78,19 @@ def kinds_held(shape: ModelShape, mesh: Mesh, rank: int) -> tuple[tuple[int, int
 
 
 def layer_weights(shape: ModelShape, layer: int, tp: int) -> float:
-    """Weights of a layer on one tensor rank, experts not counted: split matrices in tp parts, norms and routers whole."""
+    """Parameters of a layer on one tensor rank, without experts: split matrices divided by tp, norms and routers replicated."""
     matrices = shape.matrices(layer)
     norms = shape.layer_parameters(layer) - sum(matrix.parameters for matrix in matrices)
     return norms + sum(matrix.parameters / (tp if matrix.split != "none" else 1) for matrix in matrices if matrix.copies == 1)
 
 
 def expert_weights(shape: ModelShape, layer: int, tp: int, ep: int) -> float:
-    """Weights of a layer's experts on one rank of tp x ep."""
+    """Parameters of a layer's experts on one rank of tp x ep."""
     return sum(matrix.parameters for matrix in shape.matrices(layer) if matrix.copies > 1) / (tp * ep)
 
 
 def adapter_weights(shape: ModelShape, peft: Peft, layer: int, tp: int) -> float:
-    """LoRA's A (rank x inputs) and B (outputs x rank) of a layer on one tensor rank; the factor next to the split side is split too."""
+    """LoRA's A (rank x inputs) and B (outputs x rank) of a layer on one tensor rank. The factor at the split side is split."""
     targets = shape.linears("all-linear" if "all-linear" in peft.target_modules else peft.target_modules, layer)
     return sum(_adapter(matrix, peft.rank, tp) for matrix in targets)
 
@@ -102,7 +102,7 @@ def _adapter(matrix: Matrix, rank: int, tp: int) -> float:
 
 
 def _ends(shape: ModelShape, tp: int, *, first: bool, last: bool) -> float:
-    """A tied table stands on the first and on the last pipeline rank, once where they are the same."""
+    """Parameters of embedding and LM head. Tied ones are on the first and on the last pipeline rank, once if these are the same."""
     parts = shape.vocabulary_parts(tp)
     table = shape.embedding_parameters / parts if first else 0.0
     head = shape.vocab * shape.hidden / parts if last and not (first and shape.tied) else 0.0

@@ -1,1 +1,1 @@
-"""The search over layouts and engines that `auto` and the alternatives of a plan make."""
+"""The search over layouts and engines, for `auto` and for the alternatives of a plan."""

@@ -1,4 +1,4 @@
-"""What would fit, when the manifest does not: up to three changes to it, each checked and estimated like a plan."""
+"""Up to three changes to a manifest that does not fit, each checked and estimated like a plan."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alternative:
-    """Fields to set, and what the plan would then expect."""
+    """Fields to set, and the estimates with them."""
 
     changes: tuple[tuple[str, Any], ...]
     peak_bytes: int
@@ -31,7 +31,7 @@ class Alternative:
 
 
 def alternatives(settled: Settled) -> tuple[Alternative, ...]:
-    """The first changes that fit, small ones first: recomputation, micro-batch, sharing, degrees, offload, LoRA, engine, nodes, GPU."""
+    """The first changes that fit, small ones first: recomputation, micro-batch, sharding, degrees, offload, LoRA, engine, nodes, GPU."""
     found: list[Alternative] = []
     for changes in _candidates(settled):
         gpu = settled.gpu if "spec.resources.gpu" not in changes else next(g for g in PRODUCTS if g.name == changes["spec.resources.gpu"])
@@ -76,7 +76,7 @@ def _candidates(settled: Settled) -> Iterator[Changes]:
 
 
 def _other_layouts(settled: Settled) -> Iterator[Changes]:
-    """What auto would choose on the same devices."""
+    """The layouts that auto would choose on the same devices."""
     axes = ("tensor", "pipeline", "context", "expert", "data")
     for stage in ENGINES[settled.engine].sharding_stages:
         freed = {f"spec.parallelism.{axis}": None for axis in axes} | {"spec.parallelism.zeroStage": stage}
@@ -100,7 +100,7 @@ def _differences(settled: Settled, new: LLMTrainJob) -> Changes:
 
 
 def _offloads(settled: Settled, savings: Changes) -> Iterator[Changes]:
-    """Host memory for what the replicas have shared out; the plan then says how much of it that takes."""
+    """Offload of sharded state to host memory; the plan then says how much host memory it needs."""
     if settled.gpu is None or settled.job.spec.parallelism.offload or settled.mesh.pp > 1:
         return
     for offload in (Offload(optimizer="cpu"), Offload(optimizer="cpu", parameters="cpu")):
@@ -111,7 +111,7 @@ def _offloads(settled: Settled, savings: Changes) -> Iterator[Changes]:
 
 
 def _other_engines(settled: Settled, savings: Changes) -> Iterator[Changes]:
-    """The other engines in the same degrees, each sharding what it can, then with host memory where it offloads."""
+    """The other engines with the same degrees and as much sharding as they support, then with offload if they have it."""
     for engine in ENGINES:
         if engine == settled.engine or settled.job.spec.parallelism.offload or settled.job.spec.parallelism.deepspeed:
             continue
@@ -125,14 +125,14 @@ def _other_engines(settled: Settled, savings: Changes) -> Iterator[Changes]:
 
 
 def _lora(settled: Settled) -> dict[str, Any]:
-    """Adapters instead of full training, where there are weights to adapt."""
+    """Adapters instead of full training, if there are pretrained weights."""
     spec = settled.job.spec
     pretrained = spec.model.source is not None and spec.model.init == "pretrained"
     return {"spec.peft": Peft(method="lora")} if pretrained and spec.peft is None else {}
 
 
 def _more(settled: Settled, savings: Changes) -> Iterator[Changes]:
-    """More nodes with the same model parallelism, as far as the batch divides; then a larger GPU."""
+    """More nodes with the same model parallelism, while the batch divides; then a larger GPU."""
     spec, mesh = settled.job.spec, settled.mesh
     passes = settled.job.spec.training.global_batch_size
     for factor in divisors(max(1, passes // mesh.dp))[1:]:

@@ -1,8 +1,8 @@
-"""parallelism.engine: auto: which engine trains a job, and why.
+"""`parallelism.engine: auto`: which engine trains a job, and why.
 
-The order of thought: what one engine alone reads decides; else an engine that wishes for the job, as megatron does for the sizes it is
-made for, and native for the rest; where that one cannot or does not fit, the next one that can; last one that offloads, with what does not
-fit in host memory.
+A field that only one engine reads decides. Otherwise the first choice is an engine that wishes for the job (megatron for large models) and
+native for the rest. If that engine refuses the job or does not fit, the next one that can train it is taken; at last an engine with offload
+to host memory.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ ENGINE, OFFLOAD, ZERO = "spec.parallelism.engine", "spec.parallelism.offload", "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picked:
-    """The manifest with the engine filled in, and one sentence that says why; None where the manifest names the engine."""
+    """The manifest with the engine filled in, and one sentence that says why; None if the manifest names the engine."""
 
     job: LLMTrainJob
     why: str | None
 
 
 def pick(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> Picked:
-    """Where no engine can train the job it comes back with the first choice, to be refused with that engine's reasons."""
+    """The choice. If no engine can train the job, it is the first choice, whose refusals then apply."""
     if job.spec.parallelism.engine != "auto":
         return Picked(job=job, why=None)
     for traits in ENGINES.values():
         for name in traits.alone_reads:
             if getattr(job.spec.parallelism, name):
-                return _filled(job, {ENGINE: traits.name}, f"Engine {traits.name}: it alone reads spec.parallelism.{name}.")
+                return _filled(job, {ENGINE: traits.name}, f"Engine {traits.name}: no other engine reads spec.parallelism.{name}.")
     first, reason = _first(job, shape, gpu)
     passed: list[str] = []
     for changes in _in_order(job, first, gpu):
@@ -47,17 +47,17 @@ def pick(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> Picked:
         if isinstance(found, Settled) and found.fits:
             return _filled(job, changes, _sentence(changes, reason, passed))
         passed.append(f"{_named(changes)} {_against(found)}")
-    return _filled(job, {ENGINE: first}, f"Engine {first}, though none can train this as it stands: {'; '.join(passed)}.")
+    return _filled(job, {ENGINE: first}, f"Engine {first}, although no engine can train this job unchanged: {'; '.join(passed)}.")
 
 
 def attempt(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> Settled | Problem:
-    """The job with its engine, laid out as `auto: true` would where that is set."""
+    """The layout of the job with its engine; with `auto: true` the chosen one."""
     laid_out, _ = choose(job, shape, gpu) if job.spec.parallelism.auto else (job, ())
     return valid(laid_out, shape, gpu)
 
 
 def _first(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> tuple[EngineName, str]:
-    """The engine to ask first, and the reason as a clause."""
+    """The engine to try first, and the reason as a clause."""
     wishes = ((traits.name, traits.wish(job, shape, gpu)) for traits in ENGINES.values() if traits is not FALLBACK)
     name, why = next((found for found in wishes if found[1]), (FALLBACK.name, FALLBACK.wish(job, shape, gpu)))
     assert why is not None, "the engine that is taken where no other is asked for says why"
@@ -65,11 +65,11 @@ def _first(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> tuple
 
 
 def _in_order(job: LLMTrainJob, first: EngineName, gpu: Gpu | None) -> Iterator[Changes]:
-    """What to try: the engines, then host memory for what does not fit beside GPUs."""
+    """Changes to try in order: the engines, then offload to host memory."""
     for engine in (first, *(other for other in ENGINES if other != first)):
         yield {ENGINE: engine}
     if gpu is None or job.spec.resources.memory is None:
-        return  # a node's host memory is not known, so nothing is moved there
+        return  # a node's host memory is unknown, so nothing is offloaded
     stage = job.spec.parallelism.zero_stage
     for offload in (Offload(optimizer="cpu"), Offload(optimizer="cpu", parameters="cpu")):
         yield from ({ENGINE: engine, OFFLOAD: offload} | ({ZERO: 3} if stage is None else {}) for engine in OFFLOADING)
@@ -92,8 +92,8 @@ def _sentence(changes: Changes, reason: str, passed: list[str]) -> str:
 
 
 def _against(found: Settled | Problem) -> str:
-    """Why not, as what follows an engine's name."""
+    """Why an engine was not chosen, as the text after its name."""
     if isinstance(found, Problem):
         return f"is refused ({found.field} is {found.value}: {found.rule.rstrip('.')})"
     assert found.memory is not None and found.memory.budget is not None  # a plan without an estimate fits
-    return f"needs {found.memory.peak / 2**30:.1f} GiB a rank, over the limit of {found.memory.budget / 2**30:.1f} GiB"
+    return f"needs {found.memory.peak / 2**30:.1f} GiB per rank, over the limit of {found.memory.budget / 2**30:.1f} GiB"

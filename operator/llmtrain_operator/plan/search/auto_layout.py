@@ -1,8 +1,8 @@
-"""parallelism.auto: every layout the given degrees leave open, checked and estimated; the cheapest that fits, and why.
+"""`parallelism.auto`: checks and estimates every layout that the given degrees allow, and chooses the cheapest that fits, with reasons.
 
-The order of thought: no model parallelism while the weights shared out over data parallelism fit; tensor parallelism inside a node
-next; a pipeline where that is not enough; long sequences cut inside a node, experts over replicas; recomputation where it saves more
-than it costs. Relative cost says so in one number.
+It prefers no model parallelism while sharding over data parallelism fits; then tensor parallelism inside a node; then a pipeline;
+context parallelism inside a node for long sequences, expert parallelism over replicas; recomputation if it saves more than it costs. The
+relative cost expresses this in one number.
 """
 
 from __future__ import annotations
@@ -25,39 +25,39 @@ from llmtrain_operator.plan.model.shape import ModelShape
 from llmtrain_operator.plan.search.candidate import Settled, valid
 
 TENSOR_COST = 0.06
-"""Time lost each time the tensor degree doubles, where no GPU is named. A judgement, not a measurement."""
+"""Relative time lost per doubling of the tensor degree, if no GPU is named. A judgement, not a measurement."""
 
 REACHED_LINK, REACHED_PEAK = 0.8, 0.4
-"""Shares of a link's and of a GPU's data-sheet speed that all-reduces and matrices reach. Judgements."""
+"""Shares of the data-sheet speed of a link and of a GPU that all-reduces and matrix products reach. Judgements."""
 
 PIPELINE_COST = 0.02
-"""Time lost each time the pipeline degree doubles, beside the bubble. A judgement, not a measurement."""
+"""Relative time lost per doubling of the pipeline degree, in addition to the bubble. A judgement, not a measurement."""
 
 CONTEXT_COST = 0.04
-"""Time lost each time the context degree doubles: four exchanges a layer, of heads. A judgement, not a measurement."""
+"""Relative time lost per doubling of the context degree: four all-to-alls per layer, of heads. A judgement, not a measurement."""
 
 EXPERT_COST = 0.03
-"""Time lost each time the expert degree doubles: two exchanges a layer, of tokens, and ranks that wait for the one with the most of
-them. A judgement, not a measurement."""
+"""Relative time lost per doubling of the expert degree: two all-to-alls per layer, of tokens, and waiting for the rank with the most
+tokens. A judgement, not a measurement."""
 
 LONG_SEQUENCE = 16_384
-"""Tokens from which on sequences are cut; below, tensor parallelism and recomputation do as well."""
+"""Tokens from which on context parallelism is considered; below, tensor parallelism and recomputation suffice."""
 
 SMALL_PASS = 512
-"""Tokens of a forward pass at which matrices reach half of their speed; of matrices that are cut, in proportion. A judgement."""
+"""Tokens of a forward pass at which matrix products reach half of their speed; in proportion for split matrices. A judgement."""
 
 LARGEST_PIPELINE = 64
 
 MOST_DEGREES, MOST_MICROS = 96, 12
-"""Combinations of degrees, and micro-batches of each, that are looked at: numbers with many divisors would take hours."""
+"""Most combinations of degrees, and micro-batch sizes of each, that are checked: numbers with many divisors would take hours."""
 
 _BY_MICRO = ("spec.training.microBatchSize", "spec.training.globalBatchSize")
-"""Fields of refusals that another micro-batch may not meet."""
+"""Fields of refusals that depend on the micro-batch size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A valid layout and its cost; 1 would be a step without any loss to parallelism."""
+    """A valid layout and its relative cost; 1 is a step without any loss to parallelism."""
 
     settled: Settled
     cost: float
@@ -96,12 +96,12 @@ class Candidate:
 
 
 def choose(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> tuple[LLMTrainJob, tuple[str, ...]]:
-    """The manifest with the choice filled in, and the reasons. Without a valid candidate it comes back as it is, to be refused.
+    """The manifest with the choice filled in, and the reasons. Without a valid candidate it is returned unchanged, to be refused.
 
-    Where nothing fits, the candidate that needs the least memory: plan.py then says by how much it does not fit.
+    If nothing fits, the candidate that needs the least memory is chosen: plan.py then says by how much it does not fit.
     """
     if shape is None:
-        return job, ("The model's shape is not known yet, so auto leaves every degree that is not given at 1.",)
+        return job, ("The model's shape is unknown yet, so auto leaves every absent degree at 1.",)
     ways, left_out = _bounded(tuple(_degrees(job, shape, gpu)))
     found = [candidate for degrees in ways for candidate in _along(job, shape, gpu, degrees)]
     if not found:
@@ -112,13 +112,13 @@ def choose(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> tuple
 
 
 def _preference(candidate: Candidate) -> tuple[float, int, float, int]:
-    """The cheapest; of those that cost the same to a hundredth, the one that cuts the model least."""
+    """Sort key: the cheapest; among equal costs to 1/100, the one that splits the model least."""
     return round(candidate.cost, 2), candidate.tensor * candidate.pipeline * candidate.context, candidate.cost, candidate.peak
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ways:
-    """Degrees that multiply to the devices. The micro-batch and recomputation are open along each."""
+    """Degrees whose product is the number of devices. Micro-batch size and recomputation are still open."""
 
     tp: int
     pp: int
@@ -127,17 +127,17 @@ class Ways:
     zero: int | None
     micros: tuple[int, ...]
     exchange: float
-    """What the degrees cost by themselves: see `exchange_cost`."""
+    """Communication cost of the degrees: see `exchange_cost`."""
 
 
 def exchange_cost(tensor: float, *, pp: int, cp: int, ep: int) -> float:
-    """Time that ranks spend on exchanging, over the time of the matrices; `tensor` of it for tensor parallelism."""
+    """Communication time over the time of matrix products; `tensor` is the part of tensor parallelism."""
     return tensor + PIPELINE_COST * log2(pp) + CONTEXT_COST * log2(cp) + EXPERT_COST * log2(ep)
 
 
 def tensor_cost(shape: ModelShape | None, gpu: Gpu | None, tp: int) -> float:
-    """All-reduces of a layer over its matrices: 8 h (t - 1) / t values of 2 bytes a token (Narayanan et al. 2021, section 3.2) over the
-    link in one direction, against 6 FLOPs for each weight that multiplies a token. Small models lose most."""
+    """Time of a layer's all-reduces over the time of its matrix products: 8 h (t - 1) / t values of 2 bytes per token (Narayanan et al.
+    2021, section 3.2) over the link in one direction, and 6 FLOPs per parameter that multiplies a token. Small models lose most."""
     if shape is None or gpu is None:
         return TENSOR_COST * log2(tp)
     traffic = 16 * shape.hidden * (tp - 1) / tp / (REACHED_LINK * gpu.link_bytes_per_second / 2)
@@ -146,7 +146,7 @@ def tensor_cost(shape: ModelShape | None, gpu: Gpu | None, tp: int) -> float:
 
 
 def _degrees(job: LLMTrainJob, shape: ModelShape, gpu: Gpu | None) -> Iterator[Ways]:
-    """Every combination of what is not given."""
+    """Every combination of the degrees that are not given."""
     parallel, resources, training = job.spec.parallelism, job.spec.resources, job.spec.training
     procs = resources.gpus_per_node or resources.procs_per_node or 1
     world = resources.nodes * procs
@@ -166,7 +166,7 @@ def _degrees(job: LLMTrainJob, shape: ModelShape, gpu: Gpu | None) -> Iterator[W
 
 @cache
 def _micros(most: int) -> tuple[int, ...]:
-    """Micro-batches that divide a replica's share of the batch; of very many the largest below each power of two."""
+    """Micro-batch sizes that divide a replica's share of the batch; of very many, the largest up to each power of two."""
     found = divisors(most)
     if len(found) <= MOST_MICROS:
         return found
@@ -175,7 +175,8 @@ def _micros(most: int) -> tuple[int, ...]:
 
 
 def _bounded(ways: tuple[Ways, ...]) -> tuple[tuple[Ways, ...], int]:
-    """Of too many the cheapest and, for models that do not fit there, as many evenly spread over the rest; and how many are left out."""
+    """(Combinations to check, number left out). Of too many, the cheapest half and as many evenly spread over the rest, for models
+    that only fit there."""
     if len(ways) <= MOST_DEGREES:
         return ways, 0
     cheapest = sorted(ways, key=lambda each: each.exchange)
@@ -186,7 +187,7 @@ def _bounded(ways: tuple[Ways, ...]) -> tuple[tuple[Ways, ...], int]:
 
 
 def _along(job: LLMTrainJob, shape: ModelShape, gpu: Gpu | None, ways: Ways) -> Iterator[Candidate]:
-    """The candidates of these degrees. A larger micro-batch than one that does not fit does not fit either, and is not looked at."""
+    """The candidates with these degrees. Micro-batches larger than one that does not fit are skipped."""
     for recompute in ("none", "full"):
         for micro in ways.micros:
             changes = {
@@ -199,7 +200,7 @@ def _along(job: LLMTrainJob, shape: ModelShape, gpu: Gpu | None, ways: Ways) -> 
             settled = valid(edited(job, changes), shape, gpu)
             if isinstance(settled, Problem):
                 if settled.field not in _BY_MICRO:
-                    return  # whatever the micro-batch
+                    return  # refused for every micro-batch size
                 continue
             yield Candidate(settled=settled, cost=relative_cost(settled))
             if not settled.fits:
@@ -207,13 +208,13 @@ def _along(job: LLMTrainJob, shape: ModelShape, gpu: Gpu | None, ways: Ways) -> 
 
 
 def _stages(job: LLMTrainJob, pp: int) -> tuple[int | None, ...]:
-    """ZeRO stages: the one given; without a pipeline those that the engine has to choose from; the engine's default."""
+    """ZeRO stages to check: the given one; without a pipeline those of the engine; else the engine's default."""
     given, engine = job.spec.parallelism.zero_stage, job.spec.parallelism.engine
     return ENGINES[engine].searched_stages if given is None and engine != "auto" and pp == 1 else (given,)
 
 
 def _contexts(job: LLMTrainJob, procs: int) -> tuple[int, ...]:
-    """Degrees to cut sequences by: the one given; inside a node where sequences are long."""
+    """Context degrees to check: the given one; for long sequences those inside a node; else 1."""
     given, attention = job.spec.parallelism.context, job.spec.model.attention
     if given:
         return (given,)
@@ -221,7 +222,7 @@ def _contexts(job: LLMTrainJob, procs: int) -> tuple[int, ...]:
 
 
 def _experts(job: LLMTrainJob, shape: ModelShape, replicas: int) -> tuple[int, ...]:
-    """Degrees to cut experts by: the one given; those that divide experts and replicas."""
+    """Expert degrees to check: the given one, else those that divide experts and replicas."""
     given = job.spec.parallelism.expert
     if given or not shape.experts:
         return (given or 1,)
@@ -229,7 +230,7 @@ def _experts(job: LLMTrainJob, shape: ModelShape, replicas: int) -> tuple[int, .
 
 
 def relative_cost(settled: Settled) -> float:
-    """Time of a step over the time of one that loses nothing to bubble, recomputation, communication or small matrices."""
+    """Time of a step over the time of one without bubble, recomputation, communication or small matrices."""
     mesh, training = settled.mesh, settled.job.spec.training
     again = RECOMPUTED if training.activation_checkpointing == "full" else 1.0
     exchange = 1 + exchange_cost(tensor_cost(settled.shape, settled.gpu, mesh.tp), pp=mesh.pp, cp=mesh.cp, ep=mesh.ep)
@@ -240,14 +241,14 @@ def relative_cost(settled: Settled) -> float:
 
 def _counted(found: list[Candidate], fitting: list[Candidate]) -> str:
     fit = f"{len(fitting)} fit" if fitting else "none fits, so this is the one that needs the least memory"
-    return f"Of {len(found)} layouts that divide evenly and were looked at, {fit}."
+    return f"Of {len(found)} layouts that divide evenly and were checked, {fit}."
 
 
 def _cut_short(ways: tuple[Ways, ...], left_out: int) -> tuple[str, ...]:
     if not left_out:
         return ()
-    said = f"The devices can be divided in {len(ways) + left_out} ways, of which {len(ways)} were looked at"
-    return (f"{said}: give tensor, pipeline, context or expert to look at the rest.",)
+    said = f"The devices can be divided in {len(ways) + left_out} ways, of which {len(ways)} were checked"
+    return (f"{said}: set tensor, pipeline, context or expert to check the others.",)
 
 
 def _reasons(best: Candidate, found: list[Candidate]) -> tuple[str, ...]:
@@ -279,26 +280,26 @@ def _reasons(best: Candidate, found: list[Candidate]) -> tuple[str, ...]:
 
 
 def _same(found: list[Candidate], best: Candidate, also: Callable[[Candidate], bool]) -> list[Candidate]:
-    """Candidates of the same degrees that differ in the rest."""
+    """Candidates with the same degrees as `best` that satisfy `also`."""
     degrees = (best.tensor, best.pipeline, best.context, best.expert, best.zero)
     return [c for c in found if (c.tensor, c.pipeline, c.context, c.expert, c.zero) == degrees and also(c)]
 
 
 def _alone(axis: str, best: Candidate) -> str:
-    return f"{axis} 1: with {best.settled.mesh.dp} replicas it fits without, and each degree of {axis} parallelism costs time."
+    return f"{axis} 1: not needed, since it fits with {best.settled.mesh.dp} replicas, and {axis} parallelism adds communication."
 
 
 def _why(what: str, best: Candidate, less: list[Candidate], least: bool, alone: str) -> str:
-    """Why not less of it: not valid, does not fit, or slower."""
+    """Why a lower degree was not chosen: invalid, does not fit, or slower."""
     if least:
         return alone
     if not less:
-        return f"{what}: less of it does not divide the batch and the model evenly."
+        return f"{what}: no lower setting divides the batch and the model evenly."
     fitting = [c for c in less if c.settled.fits]
     if not fitting:
         least_peak = min(c.peak for c in less) / 2**30
-        return f"{what}: with less of it a rank needs at least {least_peak:.1f} GiB, over the limit of {_budget(best)}."
-    return f"{what}: with less of it a step is expected to take {min(c.cost for c in fitting) / best.cost:.2f} times as long."
+        return f"{what}: at a lower setting each rank needs at least {least_peak:.1f} GiB, over the limit of {_budget(best)}."
+    return f"{what}: at a lower setting a step is expected to take {min(c.cost for c in fitting) / best.cost:.2f} times as long."
 
 
 def _micro(best: Candidate, larger: list[Candidate]) -> str:

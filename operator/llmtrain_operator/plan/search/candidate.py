@@ -1,4 +1,4 @@
-"""One manifest under one choice of degrees: checked, laid out, estimated."""
+"""A manifest with one choice of degrees: checked, laid out, estimated."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from llmtrain_trainer.config.tables.tasks import is_packed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """A layout that no rule refuses."""
+    """A valid layout with its estimates."""
 
     job: LLMTrainJob
     shape: ModelShape | None
@@ -34,18 +34,18 @@ class Settled:
     mesh: Mesh
     batch: Batch
     memory: Memory | None
-    """None where the shape is not known."""
+    """None if the shape is unknown."""
 
     throughput: Throughput | None
 
     @property
     def fits(self) -> bool:
-        """True too where memory cannot be estimated."""
+        """Whether memory fits; True if it cannot be estimated."""
         return self.memory is None or self.memory.fits
 
 
 def settle(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> Settled:
-    """Raises PlanError with everything that is wrong."""
+    """The layout. Raises PlanError with every problem."""
     case = Case(job=job, shape=shape, gpu=gpu, degrees=degrees_of(job))
     if problems := (*problems_of(case), *problems_of_pods(job)):
         raise PlanError(problems)
@@ -89,7 +89,7 @@ def _settled(case: Case, batch: Batch) -> Settled:
 
 
 def mesh_of(degrees: Degrees, shape: ModelShape | None) -> Mesh:
-    """Without a shape the layers are not known: each stage then stands as an empty range, and preparation splits them."""
+    """The mesh. Without a shape the layers are unknown: each stage is then an empty range, and preparation splits the layers."""
     stages = split_layers(shape.layers, degrees.stages) if shape else ((0, 0),) * degrees.stages
     return Mesh(
         nodes=degrees.nodes,
@@ -123,12 +123,12 @@ def _run(case: Case, mesh: Mesh, batch: Batch, shape: ModelShape) -> Run:
 
 
 def _numbers(section: Any) -> dict[str, Any]:
-    """Raw keys that the estimate can count with; what is none, DeepSpeed judges itself."""
+    """The numeric raw keys, which the estimate uses; DeepSpeed itself checks the others."""
     return {key: value for key, value in section.items() if isinstance(value, int | float)} if isinstance(section, dict) else {}
 
 
 def capacity_of(job: LLMTrainJob, gpu: Gpu | None) -> int | None:
-    """Bytes one rank may use: the GPU's, or its share of the pod's memory; None where a CPU pod names none."""
+    """Bytes that one rank may use: the GPU's memory, or its share of the pod's memory; None if a CPU pod has no memory limit."""
     resources = job.spec.resources
     if gpu:
         return gpu.memory_bytes
