@@ -41,7 +41,7 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (LLAMA, {"rope_scaling": {"rope_type": "longrope", "short_factor": [1.0] * 3, "long_factor": [1.0] * 3}}, "a list of 8 numbers"),
     (LLAMA, {"rope_scaling": "linear"}, "rope_scaling is linear: it must be a mapping"),
     (LLAMA, {"rope_theta": "10000"}, "rope_theta is '10000'"),
-    (LLAMA, {"head_dim": 15}, "head_dim is 15: a head that rotates has an even width"),
+    (LLAMA, {"head_dim": 15}, "head_dim is 15: with RoPE the width of a head must be even"),
     (LLAMA, {"hidden_act": "swiglu"}, "hidden_act is swiglu"),
     (LLAMA, {"rms_norm_eps": "1e-5"}, "rms_norm_eps is '1e-5'"),
     (LLAMA, {"initializer_range": 1}, "Write 1.0"),
@@ -50,7 +50,7 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (LLAMA, {"torch_dtype": "bf16"}, "torch_dtype is bf16"),
     (LLAMA, {"max_position_embeddings": None}, "max_position_embeddings is null: it must be a whole number"),
     (LLAMA | {"model_type": "qwen3"}, {"sliding_window": "5"}, "sliding_window is '5'"),
-    (GPT2, {"rope_scaling": {"rope_type": "linear"}}, "learned positions, which do not rotate"),
+    (GPT2, {"rope_scaling": {"rope_type": "linear"}}, "learned positions and no RoPE"),
     (GPT2, {"activation_function": "xyz"}, "activation_function is xyz"),
     (GPT2, {"resid_pdrop": "x"}, "resid_pdrop is x"),
 ]
@@ -115,7 +115,7 @@ def test_the_head_dim_that_a_mixtral_is_asked_for_is_taken() -> None:
 
 def test_more_experts_a_token_than_there_are_is_refused() -> None:
     config = LLAMA | {"model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 5}
-    with pytest.raises(PlanError, match="num_experts_per_tok is 5: a token passes through at most the 4 experts there are"):
+    with pytest.raises(PlanError, match="num_experts_per_tok is 5: it must not exceed the number of experts"):
         shape_of(config)
 
 

@@ -86,7 +86,7 @@ def test_weights_that_are_not_read_are_refused_by_the_plan(here: Path, capsys: p
     change = ["--set", "spec.model={source: file://./model}", "--set", "spec.tokenizer=null"]
     for command in ("validate", "plan", "run"):
         assert invoke([command, "-f", "job.yaml", *change]) == 2
-        assert "its weights are in pytorch_model.bin, and only *.safetensors are read" in capsys.readouterr().err
+        assert "its weights are in pytorch_model.bin, but only *.safetensors are read" in capsys.readouterr().err
     assert invoke(["validate", "-f", "job.yaml", *change, "--set", "spec.model.init=random"]) == 0
     (here / "model" / "model.safetensors").write_text("weights")
     assert invoke(["validate", "-f", "job.yaml", *change]) == 0

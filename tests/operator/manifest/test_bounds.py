@@ -153,7 +153,7 @@ def test_a_search_that_was_cut_short_says_so() -> None:
             resources=GPUS | {"nodes": 4032},
         )
     )
-    assert any("give tensor, pipeline, context or expert" in why for why in feasible(job, read_shape(job.spec.model)).why)
+    assert any("set tensor, pipeline, context or expert" in why for why in feasible(job, read_shape(job.spec.model)).why)
 
 
 @pytest.mark.parametrize("key", ["num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size", "max_position_embeddings"])

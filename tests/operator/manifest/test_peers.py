@@ -130,7 +130,7 @@ def follow(manifest: dict[str, Any], field: str, way_out: str) -> None:
         where[steps[-1]] = f"{said[1]}/here/{said[2]}"
         return
     where.pop(steps[-1], None)
-    if said := re.match(r"Write (spec\.[\w.\[\]]+): (.+?)(?:, or the like)?$", way_out):
+    if said := re.match(r"Write (spec\.[\w.\[\]]+)(?:, such as|:) (.+?)$", way_out):
         put(manifest, said[1], yaml.safe_load(said[2].replace("file://./", "file:///here/")))
     elif said := re.match(r"Write (\w+): (.+)$", way_out):
         where[said[1]] = yaml.safe_load(said[2])

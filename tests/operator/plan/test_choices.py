@@ -81,7 +81,7 @@ def test_auto_says_why(planned: Planned) -> None:
 def test_auto_without_a_shape_leaves_the_degrees_alone(job: Job) -> None:
     found = plan(job(model={"source": "pvc://models/llama"}, tokenizer=None, parallelism=AUTO), None)
     assert (found.mesh.tp, found.mesh.pp) == (1, 1)
-    assert "not known" in found.why[0]
+    assert "unknown yet" in found.why[0]
 
 
 def test_auto_with_no_valid_layout_is_refused_like_any_other(job: Job) -> None:

@@ -142,9 +142,9 @@ def test_a_shape_is_read_from_a_directory(tmp_path: Path, job: Job) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (None, "no config.json is there"),
-        ("{", "is no JSON"),
-        ("[]", "is no mapping"),
+        (None, "it has no config.json"),
+        ("{", "is not valid JSON"),
+        ("[]", "is not a mapping"),
         ('{"model_type": "llama"}', "config.json.hidden_size"),
     ],
 )
@@ -157,17 +157,17 @@ def test_an_unusable_config_json_is_refused(tmp_path: Path, text: str | None, sa
 
 def test_a_config_json_that_is_no_model_is_refused_before_it_is_taken(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "config.json")
-    with pytest.raises(PlanError, match="no regular file"):
+    with pytest.raises(PlanError, match="not a regular file"):
         read_shape(Model(source=f"file://{tmp_path}"))
     (tmp_path / "config.json").unlink()
     (tmp_path / "config.json").write_bytes(b'{"model_type": "llama", "pad": "' + b"x" * LARGEST + b'"}')
     with pytest.raises(PlanError, match="more than 4 MiB"):
         read_shape(Model(source=f"file://{tmp_path}"))
     (tmp_path / "config.json").write_bytes(b"\xff\xfe")
-    with pytest.raises(PlanError, match="is no text"):
+    with pytest.raises(PlanError, match="is not text"):
         read_shape(Model(source=f"file://{tmp_path}"))
     (tmp_path / "config.json").write_text("[" * 100_000)
-    with pytest.raises(PlanError, match="is no JSON"):
+    with pytest.raises(PlanError, match="is not valid JSON"):
         read_shape(Model(source=f"file://{tmp_path}"))
 
 
@@ -233,7 +233,7 @@ def test_a_hub_out_of_reach_leaves_the_shape_unknown(tmp_path: Path, monkeypatch
 
 
 def test_a_name_the_hub_cannot_have_is_refused() -> None:
-    with pytest.raises(PlanError, match="no repository of the hub"):
+    with pytest.raises(PlanError, match="not a valid repository of the hub"):
         read_shape(Model(source="hf://owner/name/too/long"))
 
 

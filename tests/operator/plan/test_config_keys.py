@@ -59,7 +59,7 @@ def test_every_other_name_of_a_key_is_read(model_type: str) -> None:
 def test_two_names_of_a_key_that_contradict_each_other_are_refused() -> None:
     whole = json.loads(CONFIG_MAPPING["qwen3_moe"]().to_json_string(use_diff=False))
     assert shape_of(whole | {"num_experts": 128}) == shape_of(whole)
-    with pytest.raises(PlanError, match=r"spec.model.config.num_local_experts is 128: num_experts is 64, and both name the same"):
+    with pytest.raises(PlanError, match=r"spec.model.config.num_local_experts is 128: num_experts is 64, and both keys mean the same"):
         shape_of(whole | {"num_experts": 64})
 
 

@@ -81,7 +81,7 @@ def test_a_rank_s_part_of_the_experts_follows_its_place_among_the_replicas(plann
 def test_auto_cuts_long_sequences_and_says_why(planned: Planned) -> None:
     found = planned(parallelism={"auto": True}, training=LONG)
     assert found.fits and found.mesh.cp > 1
-    assert any(line.startswith(f"context {found.mesh.cp}: with less of it") for line in found.why)
+    assert any(line.startswith(f"context {found.mesh.cp}: at a lower setting") for line in found.why)
 
 
 def test_auto_leaves_short_sequences_whole(planned: Planned) -> None:
@@ -93,7 +93,7 @@ def test_auto_cuts_experts_where_replicas_share_nothing(planned: Planned) -> Non
     resources = FOUR_NODES | {"nodes": 8}
     found = planned("qwen3-30b-a3b", parallelism={"auto": True, "zeroStage": 0}, resources=resources)
     assert found.fits and found.mesh.ep > 1
-    assert any(line.startswith(f"expert {found.mesh.ep}: with less of it") for line in found.why)
+    assert any(line.startswith(f"expert {found.mesh.ep}: at a lower setting") for line in found.why)
 
 
 def test_experts_that_every_rank_gathers_are_worth_a_word(planned: Planned) -> None:
