@@ -1,1 +1,1 @@
-"""The only code that knows a cluster: rendering is pure, the edges beside it are not."""
+"""The only code that talks to Kubernetes. Rendering is pure; the other folders do I/O."""

@@ -1,4 +1,4 @@
-"""What rendering must know of the cluster and of the operator's own settings. A value; made once when the operator starts."""
+"""Settings of the cluster and of the operator that rendering needs, as one value that is created when the operator starts."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass, field
 
 RENDEZVOUS_PORT = 29400
 HTTP_PORT = 9400
-"""Of every agent: /metrics, /status, /healthz."""
+"""Port of every agent: /metrics, /status, /healthz."""
 
 HTTP_PORT_NAME = "http"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
-    """Settings of the operator that reach pods."""
+    """Settings of the operator that affect pods."""
 
     image: str
     """Trainer image of jobs that name none."""
 
     operator_namespace: str = "llmtrain-system"
-    """Its pods, and those of `metrics_namespaces`, may reach the agents' HTTP port."""
+    """Namespace of the operator. Its pods, and those of `metrics_namespaces`, may reach the agents' HTTP port."""
 
     metrics_namespaces: tuple[str, ...] = ()
     """Namespaces whose pods read /metrics, such as monitoring."""
@@ -35,10 +35,10 @@ class Cluster:
     """Default: Kubernetes' own, by the image's tag."""
 
     user: int = 1000
-    """User and group of the containers, so that an image needs no user of its own."""
+    """User and group id of the containers, so that an image need not define a user."""
 
     environment: Mapping[str, str] = field(default_factory=dict)
-    """More variables of the trainer container, such as HF_ENDPOINT or a proxy."""
+    """Further environment variables of the trainer container, such as HF_ENDPOINT or a proxy."""
 
     pod_group_versions: Mapping[str, str] = field(default_factory=dict)
     """API group -> apiVersion of PodGroup, where the cluster serves another than the default."""

@@ -1,4 +1,4 @@
-"""What the operator says of itself to Prometheus. Made once by the process, filled by session, reconcile, events and lease."""
+"""Prometheus metrics of the operator."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # each counter and histogram would have a gauge of its birth beside it
+disable_created_metrics()  # type: ignore[no-untyped-call]  # otherwise each also exports a `_created` series
 
 _FAST = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
 class Metrics:
-    """One registry of its own, so that two operators in one process do not meet."""
+    """The metrics in a separate registry, so that two operators in one process do not collide."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -31,15 +31,15 @@ class Metrics:
         )
         self.reconciles = Histogram("llmtrain_reconcile_seconds", "Reconciles", ("result",), buckets=_FAST, registry=self.registry)
         self.actions = Counter(
-            "llmtrain_actions_total", "What reconciles decided, where it changed the cluster", ("action",), registry=self.registry
+            "llmtrain_actions_total", "Actions of reconciles that changed the cluster", ("action",), registry=self.registry
         )
         self.events_posted = Counter("llmtrain_events_total", "Kubernetes events", ("result",), registry=self.registry)
         self.reviews = Counter("llmtrain_webhook_reviews_total", "Answers of the webhook", ("result",), registry=self.registry)
 
     def watch_value(self, name: str, text: str, value: Callable[[], float]) -> None:
-        """A gauge that is read when it is scraped."""
+        """Add a gauge whose value is computed at each scrape."""
         Gauge(name, text, registry=self.registry).set_function(value)
 
     def page(self) -> bytes:
-        """The exposition, as Prometheus reads it."""
+        """The metrics in Prometheus' text format."""
         return generate_latest(self.registry)

@@ -15,7 +15,7 @@ JobKey = tuple[str, str]
 """Namespace and name of a job."""
 
 LABEL_JOB_UID = "llmtrain.io/job-uid"
-"""On every object: the uid of the job that it was made for. It stays where the owner reference is taken off."""
+"""Label of every object: the uid of its job. It stays when the owner reference is removed."""
 
 LONGEST = 63
 _DIGEST = 8
@@ -27,7 +27,7 @@ def pod(job: str, attempt: int, index: int) -> str:
 
 
 def numbers(job: str, name: str) -> tuple[int, int] | None:
-    """Attempt and index of a pod, by its name; None where it is not a name that this job gives."""
+    """Attempt and index of a pod from its name; None if this job does not use such a name."""
     found = re.search(r"-a([1-9][0-9]{0,8})-(0|[1-9][0-9]{0,5})$", name, re.ASCII)
     if found is None:
         return None
@@ -46,17 +46,17 @@ def service(job: str) -> str:
 
 
 def host(job: str, namespace: str, attempt: int, index: int, domain: str) -> str:
-    """The name under which the other pods find this one. In full, as its own hosts file has it: node 0 needs no DNS for itself."""
+    """The DNS name of a pod for the other pods. It is fully qualified as in the pod's own hosts file: node 0 needs no DNS for itself."""
     return f"{pod(job, attempt, index)}.{service(job)}.{namespace}.svc.{domain}"
 
 
 def job_labels(job: str) -> Mapping[str, str]:
-    """What selects everything of a job."""
+    """Labels that select all objects of a job."""
     return {LABEL_JOB: job}
 
 
 def attempt_labels(job: str, attempt: int) -> Mapping[str, str]:
-    """What selects a gang."""
+    """Labels that select the objects of an attempt."""
     return {**job_labels(job), LABEL_ATTEMPT: str(attempt)}
 
 
@@ -65,7 +65,7 @@ def pod_labels(job: str, attempt: int, index: int) -> Mapping[str, str]:
 
 
 def object_labels(job: str) -> Mapping[str, str]:
-    """Of every object: ours, and those that dashboards group by."""
+    """Labels of every object: llmtrain's own, and those that dashboards group by."""
     return {
         **job_labels(job),
         "app.kubernetes.io/name": "llmtrain",

@@ -1,1 +1,1 @@
-"""What is happening to a job, as data. Pure: time, names and what was seen come in as arguments, decisions and status go out."""
+"""The life of a job: observations in, decisions and status out. Pure: time and names are arguments."""

@@ -21,7 +21,7 @@ SUSPENDED: TimeState = "suspended"
 
 
 def account(gang: Gang) -> Goodput:
-    """The account with the time since the last one booked. The past is booked as the status that was written at its start describes it."""
+    """The account including the time since the previous one, which is attributed to the state in the status written then."""
     status, now = gang.job.status, float(int(gang.observed.now))
     before = status.goodput or Goodput()
     start = seconds_of(before.accounted_until)
@@ -51,9 +51,9 @@ def account(gang: Gang) -> Goodput:
 
 
 def active_seconds(status: Status, now: float) -> float:
-    """What activeDeadlineSeconds counts: time since the job was last taken up in which it was wanted, held by no queue and no other job.
+    """Seconds that count against activeDeadlineSeconds: time since the job was last resumed, without time in a queue or behind another job.
 
-    As of a Job of Kubernetes: waiting for nodes and restarts count, and a job that is suspended begins anew.
+    As in a Kubernetes Job, waiting for nodes and restarts count, and suspending the job resets the count.
     """
     goodput = status.goodput
     if goodput is None or status.phase == "Suspended":

@@ -1,4 +1,4 @@
-"""Decision + Observed -> .status, and whether it is worth a write."""
+"""Decision + Observed -> .status, and whether it must be written now."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from llmtrain_operator.plan.layout.layout import degrees
 from llmtrain_operator.plan.plan import Plan
 
 WRITE_EVERY = 15.0
-"""Seconds between two writes that change numbers alone."""
+"""Seconds between two writes that change only numbers."""
 
 MOST_AVOIDED = 64
 LONGEST_WORD, LONGEST_TEXT = 1024, 32_768
-"""Characters that the API server takes; agents may say more."""
+"""Most characters that the schema of the status allows; agents may send more."""
 
 _NUMBERS = ("progress", "goodput", "checkpoint", "message")
-"""Fields that change all the time; a change of theirs alone can wait. Sentences count how many of hundreds of pods are there yet."""
+"""Fields that change all the time; a change in these alone can wait. Messages count pods, of which there may be hundreds."""
 
 
 def project(observed: Observed, decision: Decision, plan: Plan | None) -> Status:
-    """The whole new status. `plan` is None where the job is refused, or was not planned anew; the summary then stays."""
+    """The whole new status. `plan` is None if the job is refused or was not planned again; the summary is then kept."""
     decision = replace(decision, reason=_cut(decision.reason, LONGEST_WORD), message=_cut(decision.message, LONGEST_TEXT))
     gang, old = Gang(observed), observed.job.status
     final = decision.phase in FINAL
@@ -66,12 +66,12 @@ def _cut(text: str, most: int) -> str:
 
 
 def as_dict(status: Status) -> dict[str, Any]:
-    """As it is sent to the API server."""
+    """The status in the form for the API server."""
     return status.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 def worth_writing(old: Status, new: Status, since_last_write: float, every: float = WRITE_EVERY) -> bool:
-    """A transition is written at once; numbers and the wording of a sentence alone at most every so many seconds."""
+    """Whether to write now: transitions at once; changes of numbers and messages at most every `every` seconds."""
     if old == new:
         return False
     return since_last_write >= every or _without_numbers(old) != _without_numbers(new)
@@ -102,7 +102,7 @@ def _without_numbers(status: Status) -> Status:
 
 
 def _conditions(observed: Observed, decision: Decision) -> tuple[Condition, ...]:
-    """Each says True or False from the start, but Stalled, which tools that know no job read as failed: it is there only while it holds."""
+    """The conditions. Each is True or False from the start; Stalled, which generic tools read as failed, exists only while True."""
     old = {condition.type: condition for condition in observed.job.status.conditions}
     refused = observed.job.refusal
     said = [("Planned", refused is None, "Refused" if refused else "Planned", refused or "The plan fits the manifest.")]
@@ -126,7 +126,7 @@ _HOLDS: dict[str, tuple[Phase, ...]] = {
 
 
 def _otherwise(kind: str, old: Mapping[str, Condition], decision: Decision) -> str:
-    """The reason of a condition that does not hold: why it stopped holding, kept from then on."""
+    """The reason of a False condition: why it became False, kept from then on."""
     before = old.get(kind)
     return before.reason if before is not None and before.status == "False" and before.reason else decision.phase
 
@@ -219,7 +219,7 @@ def _measures(found: Mapping[str, float | None]) -> dict[str, float] | None:
 
 
 _AT_REST: tuple[Phase, ...] = ("Suspended", "Queued", "Failed")
-"""Phases in which nothing trains, nor will before something else happens."""
+"""Phases in which nothing trains until an external change."""
 
 
 def _at_rest(progress: record.TrainingProgress | None) -> record.TrainingProgress | None:
@@ -235,12 +235,12 @@ def _percent(step: int, target: int | None) -> int | None:
 
 
 def _number(value: float | None, places: int) -> float | None:
-    """JSON knows no NaN."""
+    """The rounded number; None for NaN and infinity, which JSON does not have."""
     return round(value, places) if value is not None and math.isfinite(value) else None
 
 
 def _checkpoint(gang: Gang) -> record.CheckpointSummary | None:
-    """Never an older one than is known already: an attempt that starts has committed nothing yet."""
+    """The newest checkpoint; the known one is kept until the new attempt commits a newer one."""
     old = gang.job.status.checkpoint
     new = gang.checkpoint
     if new is None or (old is not None and (seconds_of(old.time) or 0.0) > new.committed_at):
@@ -258,7 +258,7 @@ MOST_NOTICES = 64
 
 
 def _notices(gang: Gang) -> tuple[str, ...]:
-    """What the agents told so far; what an earlier attempt told goes as the newest tells anything."""
+    """Notices of the agents so far; those of an earlier attempt are dropped when the newest has one."""
     said = dict.fromkeys(_cut(sentence, LONGEST_WORD) for told in gang.notices for sentence in told)
     old = gang.job.status
     kept = old.notices if old.attempt == gang.number or not said else ()
@@ -266,7 +266,7 @@ def _notices(gang: Gang) -> tuple[str, ...]:
 
 
 def _artifacts(gang: Gang, decision: Decision) -> tuple[record.Artifact, ...]:
-    """What a complete job left: node 0 brings it out before it ends in order."""
+    """The artifacts of a complete job, which node 0 uploads before it ends."""
     spec = gang.job.spec
     if spec is None or decision.phase != "Complete":
         return ()
@@ -304,7 +304,7 @@ def _restarts(gang: Gang, decision: Decision, attempt: int | None) -> record.Res
 
 
 def _streak(gang: Gang, before: int) -> int:
-    """0 once training got further than ever before."""
+    """The failure streak; 0 once training passes its furthest step."""
     goodput, row = gang.job.status.goodput, gang.progress
     furthest = goodput.high_water_step if goodput and goodput.high_water_step is not None else 0
     return 0 if row is not None and row.step > furthest else before
@@ -332,12 +332,14 @@ _FOLLOW_THE_JOB = ("Evicted", "StoppedFromOutside", "ImagePullFailed")
 
 
 def _avoided(gang: Gang, decision: Decision) -> tuple[str, ...]:
-    """The newest last; the oldest are forgotten."""
+    """The avoided nodes, newest last; the oldest are dropped."""
     old, failure = gang.job.status.avoided_nodes, decision.failure
     avoids = gang.job.spec is None or gang.job.spec.resilience.avoid_nodes
     if failure is None or not failure.suspect or failure.node is None or not avoids:
         return old
     before = gang.job.status.failure
     if failure.reason in _FOLLOW_THE_JOB and before is not None and before.reason == failure.reason and before.node != failure.node:
-        return tuple(node for node in old if node != before.node)  # what befalls the job on one node after another is not the nodes'
+        return tuple(
+            node for node in old if node != before.node
+        )  # a failure that follows the job from node to node is not the nodes' fault
     return (*(node for node in old if node != failure.node), _cut(failure.node, LONGEST_WORD))[-MOST_AVOIDED:]

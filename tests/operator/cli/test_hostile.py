@@ -63,7 +63,7 @@ def test_a_manifest_of_another_namespace_reaches_nothing(api: Any, llmtrain: Run
 
 def test_a_name_is_one_part_of_a_path_whatever_stands_in_it() -> None:
     assert path_of("v1", "Pod", "a/b", "c?d#e/../f") == "/api/v1/namespaces/a%2Fb/pods/c%3Fd%23e%2F..%2Ff"
-    with pytest.raises(ValueError, match="is no name"):
+    with pytest.raises(ValueError, match="is not a name"):
         path_of("v1", "Pod", "a", "..")
 
 
@@ -114,7 +114,7 @@ def test_a_terminal_obeys_no_cluster(api: Any, llmtrain: Run) -> None:
 def test_an_answer_that_is_no_object_is_told_in_one_line(answer: bytes, api: Any, llmtrain: Run) -> None:
     api.rule = lambda _: (200, answer)
     said = llmtrain("get", "demo")
-    assert said.code == 4 and "the answer is no object in JSON" in said.err
+    assert said.code == 4 and "the answer is not a JSON object" in said.err
 
 
 # ---- manifests -------------------------------------------------------------------------------------------------------------

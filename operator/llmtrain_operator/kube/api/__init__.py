@@ -1,1 +1,1 @@
-"""The API server as the operator reaches it: client, credentials, and how fresh its watches are."""
+"""Access of the operator to the API server: client, credentials, and freshness of watches."""

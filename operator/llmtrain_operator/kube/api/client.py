@@ -19,10 +19,10 @@ from llmtrain_operator.kube.api.deep_json import read_json
 Object = dict[str, Any]
 
 MANAGER = "llmtrain-operator"
-"""The one field manager of everything this operator writes."""
+"""Field manager of all writes of the operator."""
 
 PAGE, PAGE_OF_JOBS = 500, 50
-"""Objects of one answer to a list: a job may be as large as its API server takes objects."""
+"""Objects per page of a list. Pages of jobs are smaller, because a job may be as large as the API server's limit."""
 
 PLURALS = {
     "ConfigMap": "configmaps",
@@ -36,11 +36,11 @@ PLURALS = {
     "Service": "services",
     "Workload": "workloads",
 }
-"""Kind -> its word in a path, for the kinds that are read and written here."""
+"""Kind -> plural name in paths, for all kinds that are read or written."""
 
 
 def pages(path: str) -> int:
-    """How many objects of a collection are asked for at once."""
+    """Number of objects per page of a collection."""
     return PAGE_OF_JOBS if path.endswith(f"/{PLURALS['LLMTrainJob']}") else PAGE
 
 
@@ -53,38 +53,38 @@ class ApiError(Exception):
 
     @property
     def conflict(self) -> bool:
-        """Someone else wrote in between, or the object exists already."""
+        """Whether the object was changed meanwhile, or already exists."""
         return self.code == 409
 
 
 def path_of(api_version: str, kind: str, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
-    """The path of a collection, of an object where `name` is given, or of its subresource."""
+    """The path of a collection; with `name` of an object; with `subresource` of that."""
     root = f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
     parts = (root, f"namespaces/{_part(namespace)}" if namespace else None, PLURALS[kind], _part(name) if name else None, subresource)
     return "/".join(part for part in parts if part)
 
 
 def _part(name: str) -> str:
-    """A name as one part of a path, whatever stands in it. Raises ValueError for what would lead elsewhere."""
+    """A name, escaped as one part of a path. Raises ValueError if it would change the path."""
     if name in (".", ".."):
-        raise ValueError(f"{name} is no name")
+        raise ValueError(f"{name} is not a name")
     return quote(name, safe="")
 
 
 def path_to(found: Object, subresource: str | None = None) -> str:
-    """The path of an object that carries its apiVersion and kind."""
+    """The path of an object that has apiVersion and kind."""
     metadata = found["metadata"]
     return path_of(found["apiVersion"], found["kind"], metadata.get("namespace"), metadata["name"], subresource)
 
 
 class Client:
-    """Requests to one API server. Each raises ApiError where the server refuses or does not answer within `within` seconds."""
+    """Requests to one API server. Each raises ApiError if the server refuses it or does not answer within `within` seconds."""
 
     def __init__(self, http: aiohttp.ClientSession, server: str, within: float = 30.0, manager: str = MANAGER) -> None:
         self._http, self._server, self._within, self._manager = http, server.rstrip("/"), within, manager
 
     async def get(self, path: str, within: float | None = None) -> Object | None:
-        """The object, or None where there is none."""
+        """The object, or None if there is none."""
         try:
             return await self._send("GET", path, within=within)
         except ApiError as error:
@@ -93,11 +93,11 @@ class Client:
             raise
 
     async def list(self, path: str, **query: str) -> list[Object]:
-        """All objects of a collection, page by page. Items carry no apiVersion and kind, as the server leaves them out."""
+        """All objects of a collection. Items have no apiVersion and kind, which the server omits."""
         return [item async for item in self.each(path, **query)]
 
     async def each(self, path: str, **query: str) -> AsyncIterator[Object]:
-        """The same, one after the other: no more than a page of them is held."""
+        """The objects of a collection, one after the other, with at most one page in memory."""
         limit = str(pages(path))
         more = {"limit": limit, **query}
         while True:
@@ -108,14 +108,14 @@ class Client:
             if not token:
                 return
             more = {**query, "limit": limit, "continue": token}
-            more.pop("resourceVersion", None)  # a continued list has that of its first page
+            more.pop("resourceVersion", None)  # a continued list has the version of its first page
 
     async def create(self, path: str, body: Object, within: float | None = None) -> Object:
         """POST to a collection."""
         return await self._send("POST", path, body, query={"fieldManager": self._manager}, within=within)
 
     async def replace(self, path: str, body: Object, within: float | None = None) -> Object:
-        """PUT; with metadata.resourceVersion in the body it conflicts where someone wrote in between."""
+        """PUT; with metadata.resourceVersion in the body it conflicts if the object was changed meanwhile."""
         return await self._send("PUT", path, body, query={"fieldManager": self._manager}, within=within)
 
     async def merge(self, path: str, body: Object) -> Object:
@@ -129,7 +129,7 @@ class Client:
         )
 
     async def delete(self, path: str, uid: str | None = None, grace: int | None = None) -> bool:
-        """Delete; False where it is gone already, or has another uid than given. `grace` in seconds; None leaves the object's own."""
+        """Delete an object; False if it is gone or has another uid. `grace`: seconds; None uses the object's own grace period."""
         options: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
         if uid:
             options["preconditions"] = {"uid": uid}
@@ -151,7 +151,7 @@ class Client:
                 if answer.status >= 300:
                     raise _refusal(answer.status, await answer.read())
                 rest = b""
-                async for chunk in answer.content.iter_any():  # aiohttp's own lines may not be longer than its buffer
+                async for chunk in answer.content.iter_any():  # aiohttp's own line iterator limits the length of lines
                     *whole, rest = (rest + chunk).split(b"\n")
                     for line in whole:
                         yield line
@@ -191,7 +191,7 @@ def _object(method: str, path: str, raw: bytes) -> Object:
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise ApiError(0, "NoAnswer", f"{method} {path}: the answer is no object in JSON")
+        raise ApiError(0, "NoAnswer", f"{method} {path}: the answer is not a JSON object")
     return found
 
 

@@ -1,4 +1,4 @@
-"""JSON that may be nested deeper than Python reads it.
+"""Reads JSON that may be nested deeper than Python's parser allows.
 
 An API server takes objects nested 10,000 deep; what is cut here is still nested far deeper than a manifest may be, and refused as such.
 """
@@ -10,13 +10,13 @@ import re
 from typing import Any
 
 CUT = 128
-"""Levels that are kept where not all can be read."""
+"""Levels that are kept if not all can be read."""
 
 _TOKEN = re.compile(rb'"(?:[^"\\\\]|\\\\.)*"|[\[\]{}]')
 
 
 def read_json(raw: bytes) -> Any:
-    """The value; where it is nested too deeply to be read, with null in place of what lies beyond CUT levels. Raises ValueError."""
+    """The value; if it is nested too deeply, values below CUT levels are replaced by null. Raises ValueError."""
     try:
         return json.loads(raw)
     except RecursionError:

@@ -1,11 +1,10 @@
-"""Credentials and HTTP sessions for the API server, of kopf and of our own client alike.
+"""Credentials and HTTP sessions for the API server, for kopf and for our own client.
 
-Every session carries one middleware: it reads the service account's token anew, brakes watches, and measures requests. Where a watch
-answers and ends at once (some load balancers do), kopf opens it again without a pause, hundreds of times a second: the brake holds a watch
-of one collection to one start a second.
+Every session has one middleware: it reads the service account's token again, limits the rate of watches, and measures requests. If a watch
+ends immediately (some load balancers do that), kopf opens it again without a pause, hundreds of times per second: the limit is one start
+per second for each collection.
 
-What kopf watches is asked for as metadata alone, which is a tenth of a pod: its handlers read no more, and a watch that is read too slowly
-is closed by the server.
+kopf watches metadata only, a tenth of a pod: its handlers read no more, and the server closes a watch that is read too slowly.
 """
 
 from __future__ import annotations
@@ -25,19 +24,19 @@ from llmtrain_operator.kube.metrics import Metrics
 
 TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 TOKEN_SECONDS = 60.0
-"""A token is read again after this long: the kubelet replaces it within its hour."""
+"""Seconds after which the token is read again: the kubelet replaces it before it expires after an hour."""
 
 BRAKE_SECONDS = 1.0
 
 CONNECTIONS = 64
-"""To the API server, each kept open: what is asked beyond them waits its turn here, where it costs nothing."""
+"""Persistent connections to the API server; further requests wait in the process."""
 
 METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1, application/json"
 
 
 @dataclass(slots=True)
 class Sessions:
-    """Makes sessions for one API server, with the credentials of the pod or of the kubeconfig."""
+    """Creates sessions for one API server, with the credentials of the pod or of the kubeconfig."""
 
     info: kopf.ConnectionInfo
     metrics: Metrics
@@ -49,24 +48,24 @@ class Sessions:
     _token: tuple[float, str] | None = None
 
     def open(self, *more: aiohttp.ClientMiddlewareType, connections: int = CONNECTIONS) -> aiohttp.ClientSession:
-        """A new session with so many connections at the most (0: any number); the caller closes it."""
+        """A new session with at most so many connections (0: any number); the caller closes it."""
         connector = aiohttp.TCPConnector(limit=connections, keepalive_timeout=60.0, ssl=self.info.as_ssl_context())
-        headers = {**self.info.as_http_headers(), "Accept-Encoding": "identity"}  # beside the server, packing costs more than it saves
+        headers = {**self.info.as_http_headers(), "Accept-Encoding": "identity"}  # near the server, compression costs more than it saves
         return aiohttp.ClientSession(connector=connector, headers=headers, middlewares=(*more, self.carry))
 
     def login(self) -> kopf.AiohttpSession:
-        """What kopf's login handler returns. kopf closes the session itself, and asks again where the server refuses it."""
-        http = self.open(self.slim, connections=0)  # a watch keeps its own
+        """The result of kopf's login handler. kopf closes the session itself, and calls this again if the server refuses the login."""
+        http = self.open(self.slim, connections=0)  # each watch holds a connection
         return kopf.AiohttpSession(
             aiohttp_session=http, server=self.info.server, default_namespace=self.info.default_namespace or "default"
         )
 
     async def slim(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-        """The middleware of kopf's session: metadata alone, and word of every list and watch that the server answers."""
+        """The middleware of kopf's session: requests metadata only, and notes every list and watch that the server answers."""
         query = request.url.query
         if "watch" not in query and "limit" not in query:
             return await handler(request)
-        if "watch" in query:  # a list of metadata that is empty has null for its items, which ends kopf
+        if "watch" in query:  # an empty list of metadata has null items, on which kopf fails
             request.headers["Accept"] = METADATA
         response = await handler(request)
         if response.status == 200:
@@ -89,7 +88,7 @@ class Sessions:
             self._measure("WATCH" if watches else request.method, request.url.path, code, self.clock() - start)
 
     async def _brake(self, collection: str) -> None:
-        """Wait until a watch of this collection may start; starts are reserved, so that two that come at once do not start together."""
+        """Wait until a watch of this collection may start. Starts are reserved, so that two at once do not start together."""
         now = self.clock()
         start = max(now, self._starts.get(collection, now - BRAKE_SECONDS) + BRAKE_SECONDS)
         self._starts[collection] = start
@@ -112,7 +111,7 @@ class Sessions:
 
 
 def resource_of(path: str) -> str:
-    """/api/v1/namespaces/a/pods/b/status -> pods/status: a label that does not grow with the cluster."""
+    """/api/v1/namespaces/a/pods/b/status -> pods/status: a metric label of bounded cardinality."""
     words = path.strip("/").split("/")
     words = words[2:] if words[0] == "api" else words[3:]
     if len(words) > 2 and words[0] == "namespaces":
@@ -121,7 +120,7 @@ def resource_of(path: str) -> str:
 
 
 def credentials() -> tuple[kopf.ConnectionInfo, Path | None]:
-    """How to reach the API server, and the file that holds the token where this is a pod. Raises kopf.LoginError without either."""
+    """Connection info of the API server, and in a pod the file with the token. Raises kopf.LoginError if there are no credentials."""
     given: dict[str, Any] = {"settings": kopf.OperatorSettings()}
     if info := kopf.login_with_service_account(**given):
         return info, TOKEN

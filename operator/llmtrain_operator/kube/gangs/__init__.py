@@ -1,1 +1,1 @@
-"""Who admits the pods of a job all or none: which scheduler a cluster has, and what it wants to see on pods."""
+"""Gang schedulers, which admit all pods of a job or none: detection, marks on pods, and state of a gang."""

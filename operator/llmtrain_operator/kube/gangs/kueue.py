@@ -1,5 +1,5 @@
-"""Kueue: a group of plain pods, admitted by a queue. No pod of a group is ever made again, so one that failed ends the group and gives its
-quota back."""
+"""Kueue: a group of plain pods, admitted by a queue. No pod of a group is ever created again, so a failed pod ends the group and frees its
+quota."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Kueue:
     program, group, version, read_kind = "Kueue", GROUP, f"{GROUP}/v1beta1", "Workload"
 
     def suits(self, spec: Spec) -> bool:
-        """Only a job that names a queue is meant for it."""
+        """Whether the job names a queue."""
         return bool(spec.scheduling.queue)
 
     def marks(self, job: LLMTrainJob, group: str, index: int, cluster: Cluster) -> Marks:

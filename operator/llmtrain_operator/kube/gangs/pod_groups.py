@@ -1,4 +1,4 @@
-"""What a PodGroup says of its gang: those of Volcano and of scheduler-plugins are read alike."""
+"""The state of a gang from its PodGroup, for Volcano and for scheduler-plugins."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from llmtrain_operator.life.observed import Admission
 
 
 def admission_in(group: object) -> Admission:
-    """By phase; an Unschedulable condition says why not."""
+    """Admission by phase; an Unschedulable condition gives the reason if it is not admitted."""
     status = mapping_of(group, "status")
     phase = text_in(status, "phase") or "Pending"
     waits = condition_of(status, "Unschedulable")

@@ -1,4 +1,4 @@
-"""The schedulers of gangs, in the order in which gang: auto looks for them."""
+"""The gang schedulers, in the order in which `gang: auto` tries them."""
 
 from __future__ import annotations
 
@@ -11,4 +11,4 @@ from llmtrain_operator.kube.gangs.volcano import Volcano
 
 _IN_ORDER: tuple[GangScheduler, ...] = (Kueue(), Volcano(), Coscheduling())
 SCHEDULERS: Mapping[str, GangScheduler] = {scheduler.kind: scheduler for scheduler in _IN_ORDER}
-"""By what spec.scheduling.gang calls them."""
+"""Gang schedulers by their name in spec.scheduling.gang."""

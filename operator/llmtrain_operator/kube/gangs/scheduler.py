@@ -16,7 +16,7 @@ from llmtrain_operator.life.observed import Admission, GangKind
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marks:
-    """What a pod carries because of its gang."""
+    """Metadata of a pod for its gang."""
 
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
@@ -24,22 +24,22 @@ class Marks:
 
 
 class GangScheduler(Protocol):
-    """One scheduler: a few names and pure functions."""
+    """One gang scheduler: names and pure functions."""
 
     kind: GangKind
-    """How spec.scheduling.gang names it."""
+    """Its name in spec.scheduling.gang."""
 
     program: str
-    """What a person would install."""
+    """Name of the program to install."""
 
     group: str
-    """API group whose presence says that it is installed."""
+    """API group whose presence means that it is installed."""
 
     version: str
     """apiVersion of the object that is read, where the cluster does not say which it prefers."""
 
     read_kind: str
-    """Kind of the object that says how a gang stands."""
+    """Kind of the object with the state of a gang."""
 
     def suits(self, spec: Spec) -> bool:
         """Whether gang: auto may take it for this job, where it is installed."""

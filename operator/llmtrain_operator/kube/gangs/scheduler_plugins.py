@@ -1,4 +1,4 @@
-"""The coscheduling plugin of scheduler-plugins: a PodGroup and a label, in a scheduler whose name the operator is told."""
+"""The coscheduling plugin of scheduler-plugins: a PodGroup, a label, and a configurable scheduler name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Volcano: a PodGroup, with a queue and a priority, and a scheduler of its own."""
+"""Volcano: a PodGroup, with a queue and a priority, and its own scheduler."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Verdicts on manifests, made in a process apart so that none can hold up the operator: plans, and answers to reviews."""
+"""Plans of manifests, and answers to admission reviews, made in a separate process so that no manifest can block the operator."""

@@ -30,14 +30,14 @@ GIB = 2**30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """`problems` refuse the manifest; `warnings` are shown and change nothing."""
+    """The answer to a review: `problems` refuse the manifest; `warnings` are only shown."""
 
     problems: tuple[Problem, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
 def is_exempt(request: Object) -> bool:
-    """Whether there is nothing to judge: the spec stays as it is (labels, finalizers), or the job is being deleted."""
+    """Whether there is nothing to check: the spec is unchanged (labels, finalizers), or the job is being deleted."""
     if request.get("operation") == "CREATE":
         return False
     new, old = request.get("object") or {}, request.get("oldObject") or {}
@@ -61,7 +61,7 @@ def verdict_on(request: Object, shape_now: ShapeNow) -> Verdict:
 
 
 def _suspends(request: Object) -> bool:
-    """Whether the job is suspended or resumed, and nothing else of its spec changes."""
+    """Whether the update only suspends or resumes the job."""
     if request.get("operation") != "UPDATE":
         return False
     new, old = ((request.get(which) or {}).get("spec") for which in ("object", "oldObject"))
@@ -76,7 +76,7 @@ def judge(manifest: Any, shape_now: ShapeNow) -> Verdict:
             made: Plan | None = feasible(job, shape_now(job.spec.model))
         except NotKnownError as unknown:
             made = _without_shape(job)
-            return Verdict(warnings=(f"{unknown} The layout is checked when it is known; see the condition Planned.", *_advice(made)))
+            return Verdict(warnings=(f"{unknown} The layout is checked when it has been read; see the condition Planned.", *_advice(made)))
     except (ManifestError, PlanError) as error:
         return Verdict(problems=error.problems)
     return Verdict(warnings=_advice(made))
@@ -94,7 +94,7 @@ def response(review: Object, verdict: Verdict) -> Object:
 
 
 def _without_shape(job: LLMTrainJob) -> Plan | None:
-    """What can be said before the model is known. auto chooses by the model, so nothing can. Raises PlanError."""
+    """The checks that are possible before the model is known; none with auto, which depends on the model. Raises PlanError."""
     return None if job.spec.parallelism.auto else plan(job, None)
 
 
@@ -104,8 +104,8 @@ def _advice(made: Plan | None) -> tuple[str, ...]:
     memory = made.memory
     if memory is None or memory.fits or not memory.budget:
         return made.advice
-    needs = f"The fullest rank needs about {memory.peak / GIB:.1f} GiB and may use {memory.budget / GIB:.1f} GiB."
-    return (f"{needs} `llmtrain plan` shows what would fit.", *made.advice)
+    needs = f"A rank needs up to {memory.peak / GIB:.1f} GiB and may use {memory.budget / GIB:.1f} GiB."
+    return (f"{needs} `llmtrain plan` shows layouts that would fit.", *made.advice)
 
 
 def _cut(warning: str) -> str:

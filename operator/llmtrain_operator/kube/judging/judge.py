@@ -24,11 +24,11 @@ from typing import Any, BinaryIO, Protocol
 from llmtrain_operator.kube.judging import judgement
 
 SECONDS = 3.0
-"""What one manifest may take; the dearest that is not refused for its size takes a third of a second."""
+"""Seconds that one manifest may take; the slowest one that is not refused for its size takes a third of a second."""
 
 START_SECONDS = 60.0
 MEMORY = 256 << 20
-"""Bytes that a judgement may take beside what the process has from its start."""
+"""Bytes that a check may allocate in addition to the process at its start."""
 
 _HEAD = struct.Struct(">IB")
 _KEPT = ("PATH", "PYTHONPATH", "PYTHONHASHSEED", "LANG", "LC_ALL", "HOME", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
@@ -36,15 +36,15 @@ _QUESTIONS: dict[str, Callable[..., Any]] = {"planned": judgement.planned, "revi
 
 
 class NoJudgementError(Exception):
-    """The judgement failed. The text says how, as a clause."""
+    """The check failed. The text says how, as a clause."""
 
 
 class JudgeAwayError(Exception):
-    """There is no process to judge in at the moment: no fault of the manifest."""
+    """The separate process is not available now, which is not the manifest's fault."""
 
 
 class Judges(Protocol):
-    """Who answers a question of judgement.py by its name. Raises NoJudgementError, JudgeAwayError."""
+    """Calls a function of judgement.py by its name. Raises NoJudgementError, JudgeAwayError."""
 
     async def start(self) -> None: ...
     async def ask(self, question: str, *given: Any) -> Any: ...
@@ -52,7 +52,7 @@ class Judges(Protocol):
 
 
 class Here:
-    """In this process: for commands of a person, who judges what is the person's own."""
+    """Runs in this process, for commands of a person on their own manifests."""
 
     async def start(self) -> None:
         """There is nothing to start."""
@@ -68,7 +68,7 @@ class Here:
 
 
 class Judge:
-    """The process apart. One question at a time; who asks waits for the others."""
+    """Runs in a separate process, one question at a time; further callers wait."""
 
     def __init__(self, seconds: float = SECONDS, memory: int = MEMORY) -> None:
         self._seconds, self._memory = seconds, memory
@@ -76,13 +76,13 @@ class Judge:
         self._turn = asyncio.Lock()
 
     async def start(self) -> None:
-        """Start the process, so that the first question need not wait for it. Where it does not start now, a question tries again."""
+        """Start the process, so that the first question need not wait for it. If that fails, the next question tries again."""
         async with self._turn:
             with suppress(JudgeAwayError):
                 await self._running()
 
     async def ask(self, question: str, *given: Any) -> Any:
-        """The answer. Raises NoJudgementError where it did not come in time, or the process died of the question."""
+        """The answer. Raises NoJudgementError if it was not given in time, or the process died."""
         try:
             sent = pickle.dumps((question, given))
         except Exception as error:  # nested beyond what can be pickled
@@ -107,7 +107,7 @@ class Judge:
             raise NoJudgementError(f"it took longer than {self._seconds:g} s") from None
         except (OSError, asyncio.IncompleteReadError, pickle.UnpicklingError):
             await self._end()
-            raise NoJudgementError("it ended the process that plans, as too large a manifest does") from None
+            raise NoJudgementError("the planning process ended, as happens with a manifest that is too large") from None
         except BaseException:  # an answer that comes yet would be taken for that of the next
             await self._end()
             raise
@@ -130,7 +130,7 @@ class Judge:
                     await _receive(self._process)
             except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
                 await self._end()
-                raise JudgeAwayError("the process that plans could not start") from error
+                raise JudgeAwayError("the planning process could not start") from error
         return self._process
 
     async def _end(self) -> None:
@@ -193,10 +193,10 @@ def main() -> None:
     """The process: two numbers on its command line."""
     from llmtrain_operator.manifest.parse import manifest_schema
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the operator
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at a terminal is handled by the operator
     manifest_schema()
     answers = io.FileIO(os.dup(1), "w")
-    os.dup2(2, 1)  # what a library prints is no answer
+    os.dup2(2, 1)  # output of libraries must not mix with answers
     if sys.platform == "linux":
         _limit(int(sys.argv[2]))
     _serve(sys.stdin.buffer, io.BufferedWriter(answers), float(sys.argv[1]))

@@ -21,7 +21,7 @@ from llmtrain_operator.plan.plan import Plan
 from llmtrain_trainer.config import Model
 
 Outcome = ModelShape | Exception | None
-"""What was read of a source: the shape, why there is none, or None where it cannot be known here."""
+"""Result of reading a source: the shape, the error, or None if it cannot be known here."""
 
 Shapes = Mapping[tuple[str, str | None], Outcome]
 """By source and revision."""
@@ -29,7 +29,7 @@ Shapes = Mapping[tuple[str, str | None], Outcome]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """A plan, or the sentences that say why there is none."""
+    """A plan, or the sentences that say why it was refused."""
 
     job: LLMTrainJob | None
     plan: Plan | None
@@ -38,7 +38,7 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Unshaped:
-    """The shape of this model must be known first."""
+    """The model whose shape must be read first."""
 
     model: Model
 
@@ -60,7 +60,7 @@ class NeedsShapeError(Exception):
 
 
 def planned(manifest: Any, shapes: Shapes) -> Planned | Unshaped:
-    """The plan of a job as the API server returned it. Whatever goes wrong is a refusal of this job alone."""
+    """The plan of a job as the API server returned it. Any error is a refusal of this job only."""
     job = None
     try:
         job = parse_object(manifest)
@@ -108,7 +108,7 @@ def shape_at(shapes: Shapes) -> ShapeNow:
 
 
 def is_remote(model: Model) -> bool:
-    """Whether the shape lies where the operator can read it, and where that may fail."""
+    """Whether the operator reads the shape from a source, which may fail."""
     return model.config is None and (model.source or "").startswith(("hf://", "s3://"))
 
 
@@ -117,5 +117,5 @@ def key_of(model: Model) -> tuple[str, str | None]:
 
 
 def not_planned(why: str) -> str:
-    """The sentence for a manifest over which planning itself failed."""
-    return f"This manifest could not be planned ({why}). Other jobs are not affected. Change spec, or report it with the manifest."
+    """The sentence for a manifest whose planning failed with an exception."""
+    return f"This manifest could not be planned ({why}). Other jobs are not affected. Change spec, or report this bug with the manifest."

@@ -1,4 +1,4 @@
-"""The plan of each job, made once a generation.
+"""The plan of each job, made once per generation.
 
 Planning is pure and done in a process apart (judge.py); the model's shape may have to be read from a hub or a store: shapes.py does that
 in threads and with a deadline. A job whose plan or source hangs holds up no other.
@@ -20,23 +20,23 @@ from llmtrain_trainer.config import Model
 __all__ = ["Planned", "Planner", "StillReadingError"]
 
 READ_SECONDS = 20.0
-"""How long a source may take."""
+"""Seconds that reading a source may take."""
 
 REFUSED_SECONDS = 60.0
-"""A refusal that rests on a source outside the manifest is thought over after this long."""
+"""Seconds after which a refusal that depends on a source outside the manifest is checked again."""
 
 FAILED_SECONDS = (60.0, 600.0, 6 * 3600.0)
-"""A manifest over which planning failed is tried again after so long, the first time and later: the machine may have been busy."""
+"""Seconds after which a manifest whose planning failed is planned again, the first time and later: the machine may have been busy."""
 
 REMEMBERED = 10_000
 
 
 class StillReadingError(Exception):
-    """The source of the model has not answered yet. The job is woken when it has, or when its time is up."""
+    """The source of the model has not answered yet. The job is queued again when it has, or on a timeout."""
 
 
 class Planner:
-    """Remembers plans by the job's uid and generation. `wake` is told the namespace and name of a job whose source has answered."""
+    """Caches plans by the job's uid and generation. `wake` is called with namespace and name of a job whose source has answered."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Planner:
         self._failed: dict[str, int] = {}  # uid -> judgements that failed in a row
 
     async def plan(self, manifest: Object) -> Planned:
-        """The plan of a job as the API server returned it. Never raises for what stands in the manifest."""
+        """The plan of a job as the API server returned it. Never raises because of the manifest."""
         uid, generation = _version(manifest)
         known = self._known.pop(uid, None)
         if known is None or not self._holds(known, generation):
@@ -67,7 +67,7 @@ class Planner:
         return known[2]
 
     async def plan_now(self, manifest: Object) -> Planned:
-        """The same without waiting. Raises StillReadingError where the source must be read first: that is begun, and holds up no worker."""
+        """The plan, without waiting. Raises StillReadingError if the source must be read first; reading then starts in the background."""
         uid, generation = _version(manifest)
         known = self._known.get(uid)
         if (known is None or not self._holds(known, generation)) and _model_is_remote(manifest):
@@ -87,7 +87,7 @@ class Planner:
         return known[0] == generation and known[1] >= self._clock()
 
     async def _make(self, manifest: Object) -> tuple[Planned, float]:
-        """The plan and for how many seconds it holds."""
+        """The plan, and the seconds for which it is valid."""
         uid = _version(manifest)[0]
         shapes: dict[tuple[str, str | None], Outcome] = {}
         try:

@@ -1,4 +1,4 @@
-"""Shapes of models that lie on a hub or in a store, read in a few threads and remembered for a while.
+"""Shapes of models on a hub or in a bucket, read in a few threads and cached for a while.
 
 A source is read once however many jobs name it, and one that hangs costs one thread and holds up nobody.
 """
@@ -19,13 +19,13 @@ from llmtrain_operator.sources import read_shape
 from llmtrain_trainer.config import Model
 
 READERS = 8
-"""Sources that are read at a time."""
+"""Sources that are read concurrently."""
 
 KNOWN_SECONDS = 600.0
-"""How long a shape is remembered: a branch of a hub can move."""
+"""Seconds for which a shape is cached: a branch on a hub can change."""
 
 UNKNOWN_SECONDS = 60.0
-"""A source that could not be read is read anew after this long."""
+"""Seconds after which a source that could not be read is read again."""
 
 REMEMBERED = 10_000
 
@@ -33,7 +33,7 @@ EVERYWHERE = ("hf://", "s3://")
 
 
 class Shapes:
-    """What the sources said last. `now` may be called in any thread, `within` in the event loop's."""
+    """Cached answers of sources. `now` may be called in any thread, `within` in the event loop's."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Shapes:
         self._asked: dict[tuple[str, str | None], tuple[Future[Outcome], float]] = {}  # -> what is read, and since when
 
     async def within(self, model: Model, seconds: float) -> ModelShape | None:
-        """The shape; None where it cannot be known in time. Raises PlanError where the source has none, or may not be read."""
+        """The shape; None if it cannot be read in time. Raises PlanError if the source has none, or may not be read."""
         if not is_remote(model):
             return self._own(model)
         self._check(model)
@@ -72,20 +72,20 @@ class Shapes:
         except PlanError as error:
             raise NotKnownError(str(error)) from error
         if found is None:
-            raise NotKnownError(f"spec.model.source is {model.source}: its config.json is out of reach at the moment.")
+            raise NotKnownError(f"spec.model.source is {model.source}: its config.json cannot be reached now.")
         return found
 
     def close(self) -> None:
-        """Wait for no thread."""
+        """Stop without waiting for threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _check(self, model: Model) -> None:
-        """Raises PlanError for what the administrator does not let the operator read with its own identity."""
+        """Raises PlanError for a source that the administrator does not allow the operator to read with its own identity."""
         source = model.source or ""
         if not any(f"{source}/".startswith(f"{prefix.rstrip('/')}/") for prefix in self._below):
             allowed = listed(self._below) if self._below else "nowhere"
             rule = f"the administrator of the cluster lets the operator read models {'below ' if self._below else ''}{allowed}"
-            way_out = "Use a model there, or give spec.model.config, or ask for the chart's value sources"
+            way_out = "Use a model there, give spec.model.config, or ask the administrator to extend the chart's value sources"
             raise PlanError([Problem("spec.model.source", source, rule, way_out)])
 
     def _own(self, model: Model) -> ModelShape | None:
@@ -104,10 +104,10 @@ class Shapes:
         return known[0]
 
     def _outcome(self, model: Model) -> Outcome:
-        """An error is an outcome too: whoever waits for it may have gone."""
+        """The outcome, which may be an error: nobody may be waiting for it any more."""
         try:
             return self._read(model)
-        except Exception as error:  # told to everyone who asks
+        except Exception as error:  # raised to every caller
             return error
 
 

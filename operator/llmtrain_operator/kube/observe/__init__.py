@@ -1,1 +1,1 @@
-"""What is read of a job before each decision: its objects, its agents, and which of them are its own."""
+"""Reads a job before each decision: its objects, their ownership, and its agents."""

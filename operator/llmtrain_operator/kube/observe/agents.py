@@ -1,8 +1,8 @@
-"""What the agents of a job's pods say, asked over HTTP and remembered.
+"""Status of the agents in a job's pods, requested over HTTP and cached.
 
-An agent that can be reached answers in milliseconds, on a busy node within a second. One that cannot, since its node or the network is
-away, must not hold up every look at its job, nor with it a worker: after its first silence a look hardly waits for it, goes on with the
-older word, and a late answer is there for the next one.
+An agent that can be reached answers in milliseconds, on a busy node within a second. One that cannot, because its node or the network is
+down, must not delay every observation of its job, and a worker with it: after a first timeout an observation hardly waits for it and uses
+the previous answer; a late answer is available to the next observation.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from llmtrain_operator.life.from_objects import agent_of
 from llmtrain_operator.life.observed import Agent
 
 ANSWER_SECONDS = 2.0
-"""How long an agent may take to answer."""
+"""Seconds that an agent may take to answer."""
 
 WAITED_SECONDS = 0.3
-"""How long a look waits for one that was silent when it was asked last."""
+"""Seconds that an observation waits for an agent that did not answer last time."""
 
 LARGEST_ANSWER = 1 << 18
-"""Bytes of an agent's answer that are read: it comes from a pod that runs code of others."""
+"""Most bytes read of an agent's answer, which is untrusted: the pod may run foreign code."""
 
 CONNECTIONS = 1000
-"""To agents at the most: those that do not answer leave room for those that do."""
+"""Most concurrent connections to agents; silent agents must leave room for the others."""
 
 
 class Agents:
@@ -51,7 +51,7 @@ class Agents:
         self._asking: defaultdict[JobKey, dict[str, asyncio.Task[None]]] = defaultdict(dict)
 
     async def ask(self, key: JobKey, attempt: int, urls: Mapping[int, str]) -> Mapping[int, Agent]:
-        """What the agents of this attempt said last, by index; those with a URL are asked anew."""
+        """The last answers of the agents of this attempt, by index; agents with a URL are asked again."""
         asked = {url: self._asking[key].get(url) or self._begin(key, index, url) for index, url in urls.items()}
         if trusted := [task for url, task in asked.items() if url not in self._silent[key]]:
             await asyncio.wait(trusted)  # each ends by itself within seconds
@@ -63,7 +63,7 @@ class Agents:
         return said
 
     def forget(self, key: JobKey) -> None:
-        """The job is gone."""
+        """Forget a job that is gone."""
         self._heard.pop(key, None)
         self._silent.pop(key, None)
         for task in self._asking.pop(key, {}).values():
@@ -94,7 +94,7 @@ class Agents:
 
 
 async def ask(http: aiohttp.ClientSession, url: str, wall: Callable[[], float] = time.time, within: float = ANSWER_SECONDS) -> Agent | None:
-    """What an agent answers; None where it does not, or not in time, or not sensibly."""
+    """The answer of an agent; None if it does not answer in time, or not with a valid status."""
     limit = aiohttp.ClientTimeout(total=within)
     try:
         async with http.get(url, timeout=limit, allow_redirects=False) as answer:
@@ -109,7 +109,7 @@ async def ask(http: aiohttp.ClientSession, url: str, wall: Callable[[], float] =
 
 
 def agent_url(pod: Object) -> str | None:
-    """Where a pod's agent answers, from inside the cluster."""
+    """URL of the status of a pod's agent, from inside the cluster; None before the pod has an address."""
     address = address_of(pod)
     return f"http://{address}/status" if address else None
 

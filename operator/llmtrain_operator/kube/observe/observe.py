@@ -38,7 +38,7 @@ that such an agent is silent must be its own doing. Where the first is silent, o
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sight:
-    """One look at a job: the raw objects that writes need, and the values that decisions need."""
+    """One observation of a job: the raw objects for writes, and the values for decisions."""
 
     manifest: Object
     planned: Planned
@@ -46,7 +46,7 @@ class Sight:
 
 
 class Observer:
-    """`url_of` says where a pod's agent answers with its status, None before it can."""
+    """`url_of`: URL of the status of a pod's agent, or None before the pod has an address."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Observer:
         self._warned, self._node = SharedRead(self._read_warnings, wall), SharedRead(self._read_node, wall)
 
     async def look(self, namespace: str, name: str) -> Sight | None:
-        """None where there is no such job. Raises ApiError, and StillReadingError where its plan waits for the model's source."""
+        """The observation; None if there is no such job. Raises ApiError, or StillReadingError if its plan waits for the model's source."""
         manifest = await self._client.get(path_of(API, KIND, namespace, name))
         if manifest is None:
             return None
@@ -81,7 +81,7 @@ class Observer:
         return Sight(manifest=manifest, planned=planned, observed=seen)
 
     async def all(self, namespaces: Sequence[str]) -> AsyncIterator[Observed]:
-        """Every job with its pods, as far as its place among the others needs it. Raises ApiError."""
+        """Every job with its pods, without agents and events, to compare jobs with each other. Raises ApiError."""
         scopes: Sequence[str | None] = namespaces or [None]
         for namespace in scopes:
             pods: dict[JobKey, list[Pod]] = defaultdict(list)
@@ -95,11 +95,11 @@ class Observer:
                 await asyncio.sleep(0)  # thousands of manifests take seconds to read
 
     def forget(self, key: JobKey) -> None:
-        """The job is gone."""
+        """Forget a job that is gone."""
         self._agents.forget(key)
 
     async def _nodes(self, pods: Iterable[Pod], raw: Iterable[Object]) -> Mapping[str, Node]:
-        """The nodes of pods that are not well: that of a Ready pod is Ready, since Kubernetes takes a pod's Ready away with its node's."""
+        """Nodes of pods that are not ready. The node of a Ready pod is Ready, since Kubernetes marks pods of a lost node as not ready."""
         well = {pod.name for pod in self._well(pods, raw)}
         asked = (pod for pod in pods if pod.name not in well and (pod.deleting is not None or self._older(pod, STARTS_SECONDS)))
         wanted = sorted({pod.node for pod in asked if pod.node and pod.phase != "Succeeded"})
@@ -108,11 +108,11 @@ class Observer:
         except ApiError as error:
             if error.code != 403:
                 raise
-            return {}  # with rights in namespaces alone nodes cannot be read; the pods tell the most of it
+            return {}  # with rights in namespaces only, nodes cannot be read; the pods show most of it
         return dict(zip(wanted, found, strict=True))
 
     async def _ask(self, key: JobKey, uid: str, pods: Iterable[Pod], raw: Iterable[Object]) -> Mapping[int, Agent]:
-        """What the agents of the newest attempt said last; one that does not answer now keeps its older word."""
+        """The last answers of the agents of the newest attempt; one that does not answer now keeps its previous answer."""
         mine = [pod for pod in pods if pod.owner == uid]
         newest = max((pod.attempt for pod in mine), default=0)
         urls = {pod["metadata"]["name"]: self._url_of(pod) for pod in raw}
@@ -152,7 +152,7 @@ class Observer:
 
 
 def observed_of(manifest: Object, pods: Iterable[Object], gangs: GangApis, now: float, planned: Planned | None = None) -> Observed:
-    """What the API server's objects alone tell. With `planned` the manifest need not be read again."""
+    """The values from objects of the API server only. With `planned` the manifest is not parsed again."""
     return _observed(manifest, pods_made_for(pods, manifest["metadata"]["name"]), gangs, now, planned)
 
 

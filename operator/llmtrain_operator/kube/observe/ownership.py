@@ -1,4 +1,4 @@
-"""Whose an object is: this job's, an earlier job's of the same name, or somebody else's.
+"""The owner of an object: this job, an earlier job with the same name, or somebody else.
 
 Labels and names can be borrowed by anybody. An object is a job's own where the job is its controller, by uid. What an earlier job of the
 same name left behind has lost its controller (kubectl delete --cascade=orphan) and still carries all our marks under a name that we give.
@@ -19,7 +19,7 @@ from llmtrain_operator.life.observed import Pod
 
 
 def controller_of(found: Object) -> Mapping[str, Any] | None:
-    """The owner reference of the controller; None where there is none."""
+    """The owner reference of the controller; None if there is none."""
     owners = (found.get("metadata") or {}).get("ownerReferences") or ()
     return next((owner for owner in owners if owner.get("controller") is True), None)
 
@@ -31,7 +31,7 @@ def is_of(found: Object, uid: str) -> bool:
 
 
 def is_made_for(found: Object, job: str) -> bool:
-    """Whether a job of this name made the object: this one, or an earlier one that is gone and has not taken it along."""
+    """Whether a job with this name created the object: this one, or an earlier one that is gone."""
     owner = controller_of(found)
     if owner is not None:
         return _is_job(owner) and owner.get("name") == job
@@ -41,7 +41,7 @@ def is_made_for(found: Object, job: str) -> bool:
 
 
 def pods_made_for(raw: Iterable[Object], job: str) -> tuple[Pod, ...]:
-    """Pods that this job or an earlier one of its name made. The name says which attempt and index, since a label can be changed."""
+    """Pods that this job, or an earlier one with its name, created. Attempt and index come from the name, since labels can be changed."""
     found = []
     for one in raw:
         number = names.numbers(job, str((one.get("metadata") or {}).get("name") or ""))
@@ -51,7 +51,7 @@ def pods_made_for(raw: Iterable[Object], job: str) -> tuple[Pod, ...]:
 
 
 def holder(found: Object) -> str:
-    """In words, who has the object."""
+    """The owner of the object in words."""
     owner = controller_of(found)
     return f"{owner.get('kind')} {owner.get('name')}" if owner else "somebody else"
 

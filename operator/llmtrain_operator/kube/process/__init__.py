@@ -1,1 +1,1 @@
-"""The operator at work: watches, queue, leader election, reconcile, and the writes that it makes."""
+"""The operator's process: watches, queue, leader election, reconcile, and writes."""

@@ -19,13 +19,13 @@ IN_FLIGHT = 32
 """Writes of one job at a time; more does not make the API server faster."""
 
 _KEPT_UP = ("NetworkPolicy", "Service")
-"""Kinds that are written anew where the job has one already. ConfigMaps cannot be changed, pods may run, PodGroups are of one attempt."""
+"""Kinds that are updated if the job already has one. ConfigMaps are immutable, pods may run, PodGroups belong to one attempt."""
 
 Result = TypeVar("Result")
 
 
 class NotCreatedError(Exception):
-    """An object of a gang that is not there. `taken`: somebody else has its name. `pods`: whether some pods were let in before."""
+    """An object of a gang was not created. `taken`: somebody else has its name. `pods`: whether some pods were created before."""
 
     def __init__(self, code: int, message: str, *, taken: bool = False, pods: bool = False) -> None:
         self.code, self.message, self.taken, self.pods = code, message, taken, pods
@@ -33,12 +33,12 @@ class NotCreatedError(Exception):
 
 
 async def create_gang(client: Client, objects: Iterable[Object], *, fresh: bool = True) -> None:
-    """Make everything a gang needs, then create its pods: the first alone, then all others at once.
+    """Create the objects of a gang, then its pods: first one, then all others concurrently.
 
-    The pods are alike: what the first is refused for, be it a name that no cluster knows, would be said of hundreds, each time anew.
-    `fresh`: no pod of the attempt is there yet, so that a ConfigMap of an older manifest gives way.
+    The pods are alike: a reason to refuse the first one would be repeated for hundreds of them, again and again.
+    `fresh`: the attempt has no pods yet, so that a ConfigMap of an older manifest may be replaced.
 
-    Raises NotCreatedError: of the first pod at once, of others after all were tried; what was made stays.
+    Raises NotCreatedError: for the first pod at once, for others after all were tried; created objects are kept.
     """
     everything = list(objects)
     pods = [one for one in everything if one["kind"] == "Pod"]
@@ -54,7 +54,7 @@ async def create_gang(client: Client, objects: Iterable[Object], *, fresh: bool 
 
 
 async def delete_pods(client: Client, namespace: str, pods: Iterable[Deletion]) -> int:
-    """Delete pods, each only if it is still the one that was meant; returns how many were."""
+    """Delete pods, each only if its uid still matches; returns the number of deleted ones."""
     gone = [
         client.delete(path_of("v1", "Pod", namespace, pod.name), pod.uid, None if pod.grace is None else round(pod.grace)) for pod in pods
     ]
@@ -62,7 +62,7 @@ async def delete_pods(client: Client, namespace: str, pods: Iterable[Deletion]) 
 
 
 async def write_status(client: Client, job: Object, status: Object) -> bool:
-    """Apply the whole status where it differs from what the job carries; True when it was written.
+    """Apply the whole status if it differs from the job's; True if it was written.
 
     The uid in the body makes it a conflict to write the status of a new job of the same name.
     """
@@ -75,14 +75,14 @@ async def write_status(client: Client, job: Object, status: Object) -> bool:
 
 
 async def _ensure(client: Client, wanted: Object, fresh: bool) -> None:
-    """The object is there and the job's own. What an earlier job of the name left behind gives way to it."""
+    """Ensure that the object exists and belongs to the job. An object of an earlier job with the same name is replaced."""
     if await _create(client, wanted):
         return
     found = await client.get(path_to(wanted))
     if found is not None:
         await _settle(client, wanted, found, fresh)
     elif not await _create(client, wanted):
-        raise ApiError(409, "Conflict", f"{_name(wanted)} comes and goes")
+        raise ApiError(409, "Conflict", f"{_name(wanted)} is created and deleted concurrently")
 
 
 async def _settle(client: Client, wanted: Object, found: Object, fresh: bool) -> None:
@@ -99,7 +99,7 @@ async def _settle(client: Client, wanted: Object, found: Object, fresh: bool) ->
         raise NotCreatedError(409, _taken(wanted, found), taken=True)
     await client.delete(path_to(wanted), found_uid)
     if not await _create(client, wanted):
-        raise ApiError(409, "Conflict", f"the {_name(wanted)} of an earlier job with this name is still going away")
+        raise ApiError(409, "Conflict", f"the {_name(wanted)} of an earlier job with this name is still being deleted")
 
 
 def _same(found: Object, wanted: Object) -> bool:
@@ -116,7 +116,7 @@ def _data(config_map: Object) -> Object:
 
 
 async def _create(client: Client, wanted: Object) -> bool:
-    """False where there is one of that name."""
+    """Create the object; False if one with that name exists."""
     collection = path_to({**wanted, "metadata": {**wanted["metadata"], "name": ""}})
     try:
         await client.create(collection, wanted)
@@ -130,7 +130,7 @@ async def _create(client: Client, wanted: Object) -> bool:
 def _taken(wanted: Object, found: Object) -> str:
     namespace, kind, name = wanted["metadata"]["namespace"], wanted["kind"], wanted["metadata"]["name"]
     return (
-        f"{kind} {name} of namespace {namespace} belongs to {holder(found)}, and the job needs that name for its own. "
+        f"{kind} {name} of namespace {namespace} belongs to {holder(found)}, but the job needs that name. "
         f"Delete it (kubectl -n {namespace} delete {kind.lower()} {name}) or give the job another name; until then nothing is created."
     )
 
@@ -140,7 +140,7 @@ def _name(wanted: Object) -> str:
 
 
 async def _all(calls: list[Coroutine[Any, Any, Result]]) -> list[Result]:
-    """Run all, at most IN_FLIGHT at a time, each to its end; then raise the first error, if any."""
+    """Run all to their end, at most IN_FLIGHT at a time; then raise the first error, if any."""
     gate = asyncio.Semaphore(IN_FLIGHT)
 
     async def one(call: Coroutine[Any, Any, Result]) -> Result:

@@ -1,8 +1,8 @@
-"""Which job writes its checkpoints where: of two that train into one destination each would go on from the other's.
+"""Which job writes to which destination: two jobs with one destination would each resume from the other's checkpoints.
 
-Kept by reconcile, in memory. It is filled from the cluster when a replica begins to lead, so nothing is lost with the process. Nobody's
-rights to a destination are known here, so a job keeps one from other namespaces only while its pods run, or did so lately; for longer the
-destination itself says whose it is, to who may read it.
+The data is in memory and is read from the cluster when a replica becomes leader, so nothing is lost with the process. Rights on a
+destination are unknown here, so a job reserves one against other namespaces only while its pods run, or ran recently; beyond that
+owner.json at the destination names the owner.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from llmtrain_operator.life.observed import Observed
 from llmtrain_operator.life.policies.contention import asks_to_write, writes
 
 LATELY = 600.0
-"""Seconds for which pods that ended keep a destination from other namespaces: a restart takes less."""
+"""Seconds for which ended pods reserve a destination against other namespaces: a restart takes less."""
 
 FIRST_PRESS, LONGEST_PRESS = 60.0, 3600.0
-"""Seconds for which a job that left its destination does not ask for it back: the first time, and at the most."""
+"""Seconds for which a job that released its destination does not ask for it again: first and longest delay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Destinations:
         self._left = dict[JobKey, tuple[int, float]]()  # how often a job left its destination, and until when it does not press
 
     def writer(self, key: JobKey, observed: Observed) -> str | None:
-        """Another job that writes where this one would: by name in the same namespace; the names of others are not told."""
+        """Another job that writes to this one's destination: by name in the same namespace; jobs of other namespaces are not named."""
         others = [other for other in self._writers.get(observed.job.destination or "", {}) if other != key]
         near = next((other for other in others if other[0] == key[0]), None)
         if near is not None:
@@ -52,12 +52,12 @@ class Destinations:
         return "a job of another namespace" if held else None
 
     def contested(self, key: JobKey, observed: Observed) -> bool:
-        """Whether another job waits for this one's destination, and did not leave it itself just before."""
+        """Whether another job waits for this one's destination, and did not release it itself just before."""
         waiting = self._wait.get(observed.job.destination or "", {})
         return any(other != key and self._left.get(other, (0, 0.0))[1] <= observed.now for other in waiting)
 
     def note(self, key: JobKey, observed: Observed, decision: Decision | None = None) -> None:
-        """Remember where the job writes from now on, the decision included that is about to be carried out."""
+        """Note where the job writes from now on, including the decision that is about to be carried out."""
         place, now = observed.job.destination, observed.now
         creates = decision is not None and decision.action is Action.CREATE
         ended = decision is not None and decision.ends is not None and decision.reason == "DestinationInUse"
@@ -75,7 +75,7 @@ class Destinations:
         self._await(key, waits)
 
     def forget(self, key: JobKey) -> None:
-        """The job is gone."""
+        """Forget a job that is gone."""
         self._left.pop(key, None)
         self._await(key, None)
         self._put(key, None)

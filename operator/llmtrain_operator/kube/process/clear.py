@@ -1,4 +1,4 @@
-"""Deletes what was made for attempts that are over: ConfigMaps and PodGroups.
+"""Deletes ConfigMaps and PodGroups of attempts that are over.
 
 Service and NetworkPolicy are the job's and stay as long as it does; pods are deleted by name, as decided.
 """
@@ -19,7 +19,7 @@ Kind = tuple[str, str]
 
 
 async def clear_attempts(client: Client, job: Job, last: int, kinds: tuple[Kind, ...]) -> bool:
-    """Delete the objects of attempts up to `last`; True where nothing of them is left. A refusal is logged: it must hold up no job."""
+    """Delete the objects of attempts up to `last`; True if none are left. A refusal is only logged, so that no job is blocked."""
     try:
         for version, kind in kinds:
             found = await client.list(path_of(version, kind, job.namespace), labelSelector=f"{LABEL_JOB}={job.name}")
@@ -36,6 +36,6 @@ def _controlled_by(found: Object, uid: str) -> bool:
 
 
 def _attempt(found: Object) -> float:
-    """The number in its label; above every attempt where there is none, so that it stays."""
+    """The number in its label; infinity if there is none, so that the object is kept."""
     label = (found["metadata"].get("labels") or {}).get(LABEL_ATTEMPT, "")
     return int(label) if label.isascii() and label.isdigit() else float("inf")

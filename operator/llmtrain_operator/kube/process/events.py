@@ -22,7 +22,7 @@ QUIET_SECONDS = 600.0
 """The same sentence on the same job is not posted again within this time."""
 
 BURST, REFILL_SECONDS = 25, 60.0
-"""Events a job may post at once, and how long one more takes; the figures of client-go are 25 and 300 s."""
+"""Burst of events per job, and seconds per further event; client-go has 25 and 300 s."""
 
 REMEMBERED = 20_000
 """Jobs and sentences kept in memory."""
@@ -45,7 +45,7 @@ class Recorder:
         self._budget: dict[str, tuple[float, float]] = {}  # job uid -> (tokens, when)
 
     async def post(self, job: Object, kind: Literal["Normal", "Warning"], reason: str, message: str) -> bool:
-        """Post one event on the job; False where it was held back or refused."""
+        """Post one event on the job; False if it was held back or refused."""
         uid = job["metadata"]["uid"]
         name = f"{job['metadata']['name']}.{hashlib.sha256('|'.join((uid, kind, reason, message)).encode()).hexdigest()[:16]}"
         now = self._clock()
@@ -64,7 +64,7 @@ class Recorder:
         return True
 
     async def _write(self, event: Object) -> None:
-        """Create it, or count one more where it exists, such as after a restart of the operator."""
+        """Create the event, or increase its count if it exists, such as after a restart of the operator."""
         namespace, name = event["metadata"]["namespace"], event["metadata"]["name"]
         try:
             await self._client.create(path_of("v1", "Event", namespace), event)

@@ -26,7 +26,7 @@ from llmtrain_operator.kube.process.queue import WorkQueue
 from llmtrain_operator.life.from_objects import LABEL_JOB
 
 Mark = tuple[Any, Any, Any]
-"""What of a job changes when somebody else changed it: not its status, which the operator writes itself."""
+"""Metadata of a job that changes when somebody else changes it, unlike its status, which the operator writes itself."""
 
 
 def registry_of(
@@ -60,12 +60,12 @@ def registry_of(
 
 
 def settings_of(identity: str) -> kopf.OperatorSettings:
-    """kopf as a watcher: it writes nothing, and ends the process where a watch cannot be kept."""
+    """kopf as a watcher: it writes nothing, and ends the process if a watch cannot be kept open."""
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     settings.posting.reporting_instance = identity
     settings.watching.label_selectors["v1", "pods"] = LABEL_JOB  # on the server; a handler's own labels= filters only here
-    settings.watching.chunk_size = 50  # kopf lists whole objects, each as large as an API server takes them
+    settings.watching.chunk_size = 50  # kopf lists full objects, each up to the API server's limit
     settings.watching.server_timeout = WATCH_SECONDS
     settings.watching.connect_timeout = settings.networking.connect_timeout = 10.0
     settings.networking.request_timeout = 60.0
@@ -76,7 +76,7 @@ def settings_of(identity: str) -> kopf.OperatorSettings:
 
 
 class NoDiff(kopf.DiffBaseStorage):
-    """Handlers of events ask for no difference, and kopf copies every object three times over to have one: most of its CPU time."""
+    """No diff: event handlers do not need one, and kopf copies every object three times to compute it, most of its CPU time."""
 
     def build(self, **_: Any) -> Any:
         return {}
@@ -89,7 +89,7 @@ class NoDiff(kopf.DiffBaseStorage):
 
 
 class NoProgress(kopf.ProgressStorage):
-    """Nor do they make progress."""
+    """Event handlers are stateless: nothing to persist."""
 
     def clear(self, *, essence: Any) -> Any:
         return essence
@@ -108,13 +108,13 @@ class NoProgress(kopf.ProgressStorage):
 
 
 def collections_of(namespaces: Sequence[str]) -> list[str]:
-    """The paths of what is watched."""
+    """The paths of the watched collections."""
     kinds = ((f"{GROUP}/{VERSION}", KIND), ("v1", "Pod"))
     return [path_of(version, kind, namespace) for namespace in namespaces or [None] for version, kind in kinds]  # type: ignore[list-item]
 
 
 async def watch(queue: WorkQueue[JobKey], sessions: Sessions, metrics: Metrics, identity: str, namespaces: Sequence[str]) -> None:
-    """Watch until cancelled. Raises what ended the watches.
+    """Watch until cancelled. Raises the error that ended the watches.
 
     kopf has a thread and a loop of its own. In ours it would take the signals of the process and, when it ends, every task that began
     after it; and a watch that is read while others compute is not closed for reading too slowly.

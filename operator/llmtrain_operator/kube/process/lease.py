@@ -18,7 +18,7 @@ from llmtrain_operator.kube.api.client import ApiError, Client, Object, path_of
 API = "coordination.k8s.io/v1"
 
 LABELS = {"app.kubernetes.io/name": "llmtrain", "app.kubernetes.io/component": "operator"}
-"""By which `llmtrain why` finds the lease: its name is that of the release."""
+"""Labels by which `llmtrain why` finds the lease, whose name depends on the release."""
 
 
 class LeaseLostError(Exception):
@@ -30,17 +30,17 @@ class Timing:
     """Seconds, as Kubernetes' own components have them. `duration` > `deadline` > `retry`."""
 
     duration: float = 15.0
-    """A record unchanged for this long is free to take."""
+    """A record unchanged for this long may be taken."""
 
     deadline: float = 10.0
     """A leader that could not renew for this long stops leading; the difference is the margin between two leaders."""
 
     retry: float = 2.0
-    """Between two tries."""
+    """Seconds between two tries."""
 
 
 class LeaseStore(Protocol):
-    """Where the record is kept. Every call raises ApiError."""
+    """Storage of the record. Every call may raise ApiError."""
 
     async def read(self, within: float) -> Object | None: ...
     async def write(self, record: Object, within: float) -> Object: ...
@@ -96,7 +96,7 @@ class Election:
             await self._sleep(self._timing.retry)
 
     async def hold(self) -> None:
-        """Renew for ever. Raises LeaseLostError when another leads, or when no renewal worked for the deadline."""
+        """Renew for ever. Raises LeaseLostError if another replica leads, or if no renewal worked within the deadline."""
         while True:
             await self._sleep(self._timing.retry)
             renewed = await self._try()
@@ -104,7 +104,7 @@ class Election:
                 raise LeaseLostError(f"{self._identity} no longer holds the lease: {self._holder() or 'it could not be renewed'}")
 
     async def release(self) -> None:
-        """Let the next replica lead at once; silent when that does not work, since the lease then expires by itself."""
+        """Release the lease, so that the next replica leads at once. Errors are ignored, since the lease then expires."""
         if self._renewed_at is None or self._record is None:
             return
         self._renewed_at = None
@@ -115,11 +115,11 @@ class Election:
             return
 
     async def _try(self) -> bool:
-        """Take or renew the lease; True when this replica holds it now."""
+        """Take or renew the lease; True if this replica holds it now."""
         return (self.leads and await self._renew()) or await self._take()
 
     async def _renew(self) -> bool:
-        """Write over the version this replica wrote itself: one request, refused where anybody wrote in between."""
+        """Overwrite the version that this replica wrote: one request, refused if it was changed meanwhile."""
         started = self._clock()
         try:
             self._look(await self._store.write({**(self._record or {}), "spec": self._claim(self._identity)}, self._timing.retry))
@@ -129,7 +129,7 @@ class Election:
         return True
 
     async def _take(self) -> bool:
-        """Read the record, and write it where it is free or this replica's own."""
+        """Read the record, and write it if it is free or this replica's own."""
         started = self._clock()
         try:
             self._look(await self._store.read(self._timing.retry))

@@ -40,15 +40,15 @@ log = logging.getLogger(__name__)
 
 WORKERS = 32
 STUCK_SECONDS = 600.0
-"""A job that waits this long for a worker means that none works any more."""
+"""Seconds that a job may wait for a worker; beyond that no worker is alive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the command line says."""
+    """Options of the command line."""
 
     namespaces: tuple[str, ...]
-    """To watch; none: all."""
+    """Namespaces to watch; empty: all."""
 
     cluster: Cluster
     lease_name: str
@@ -80,10 +80,10 @@ async def run(options: Options, stop: asyncio.Event) -> None:
     def ready() -> str | None:
         return alive() or freshness.unready()
 
-    async with AsyncExitStack() as stack:  # left from the last to the first: the lease is given back before the pages close
+    async with AsyncExitStack() as stack:  # closed in reverse order: the lease is released before the pages close
         http = await stack.enter_async_context(sessions.open())
         aside = stack.enter_context(Aside())
-        apart = await aside.enter(stack, lambda: sessions.open(connections=1))  # a renewal waits behind no job
+        apart = await aside.enter(stack, lambda: sessions.open(connections=1))  # renewals must not wait for jobs
         client, lease = (
             Client(http, info.server),
             ApiLease(Client(apart, info.server), options.cluster.operator_namespace, options.lease_name),
@@ -137,8 +137,8 @@ async def _lead(
                 try:
                     turns.note(key, observed)
                     destinations.note(key, observed)
-                except Exception:  # one job takes no other along
-                    log.exception("%s/%s is passed over at the start", *key)
+                except Exception:  # a bad job must not affect others
+                    log.exception("%s/%s is skipped at the start", *key)
             sessions.freshness.expect(collections_of(options.namespaces))
             watches = watch(queue, sessions, metrics, options.identity, options.namespaces)
             await first_of(stop.wait(), watches, sessions.freshness.guard(), lease, *workers)
@@ -152,9 +152,9 @@ def _describe(metrics: Metrics, queue: WorkQueue[JobKey], election: Election, fr
     """The gauges that are read when scraped."""
     metrics.watch_value("llmtrain_leader", "1 while this replica leads", lambda: float(election.leads))
     metrics.watch_value("llmtrain_queue_depth", "Jobs that wait for a worker", lambda: float(len(queue)))
-    metrics.watch_value("llmtrain_queue_active", "Jobs that are worked on", lambda: float(queue.active))
-    metrics.watch_value("llmtrain_queue_age_seconds", "How long the first of them has waited", lambda: queue.age)
-    metrics.watch_value("llmtrain_watch_age_seconds", "Since the collection that was listed or watched anew longest ago", freshness.seconds)
+    metrics.watch_value("llmtrain_queue_active", "Jobs that a worker is reconciling", lambda: float(queue.active))
+    metrics.watch_value("llmtrain_queue_age_seconds", "How long the first waiting job has waited", lambda: queue.age)
+    metrics.watch_value("llmtrain_watch_age_seconds", "Time since the last list or watch, of the stalest collection", freshness.seconds)
 
 
 async def first_of(*calls: Coroutine[Any, Any, Any] | asyncio.Task[Any]) -> int:

@@ -1,4 +1,4 @@
-"""Whose turn it is to be placed, where no scheduler of gangs says so: what every job is to the others. Kept by reconcile, in memory.
+"""The order in which gangs are placed in a cluster without a gang scheduler, in memory.
 
 It is filled from the cluster when a replica begins to lead, so nothing is lost with the process but which pods fit on no node.
 """
@@ -15,7 +15,7 @@ from llmtrain_operator.life.observed import Observed, Place, Rival
 from llmtrain_operator.life.policies.placement import WAITING, Rank, eligible, order, rival_of, shape_of
 
 FIRST_BACK, LONGEST_BACK = 30.0, 300.0
-"""Seconds for which jobs whose pods fit on no node go behind the others: after the first try, and at the most."""
+"""Seconds for which jobs whose pods fit on no node come after the others: first and longest delay."""
 
 MOST_UNFIT, MOST_LEAVING = 10_000, 1000
 
@@ -31,7 +31,7 @@ class Unfit:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Nodes that a gang has, all or a part of them."""
+    """Nodes that a gang has, all or part of them."""
 
     since: float
     too_few: tuple[str, int] | None
@@ -59,7 +59,7 @@ class Turns:
         return tuple(self._placed(*one) for one in (*placing, *waiting))
 
     def place(self, key: JobKey, observed: Observed) -> Place:
-        """Where the job stands among those that wait."""
+        """The job's place among those that wait."""
         return self._place(key[0], shape_of(observed) if self._unfit else "", observed.job.size)
 
     def awaited(self, key: JobKey) -> bool:
@@ -72,7 +72,7 @@ class Turns:
         return self.awaited(key) and bool(eligible(Gang(replace(observed, rivals=self.others(key)))))
 
     def note(self, key: JobKey, observed: Observed, decision: Decision | None = None) -> None:
-        """Remember what the job is from now on, the decision included that is about to be carried out."""
+        """Note the job's role from now on, including the decision that is about to be carried out."""
         rival, gang = rival_of(observed), Gang(observed)
         if observed.gang == "operator" and decision is not None:
             rival = self._about_to(key, gang, decision, rival)
@@ -119,7 +119,7 @@ class Turns:
         return order(self._place(key[0], rival.shape, rival.size), rival.waiting_since or self._now, rival.key, self._now)
 
     def _fits_nowhere(self, gang: Gang) -> None:
-        """Until nodes become free, jobs alike are tried less and less often."""
+        """Until nodes become free, jobs with the same requirements are tried less and less often."""
         shape, least = self._unfit_of(gang)
         known = self._unfit.setdefault(shape, {})
         tries = known[least].tries + 1 if least in known else 1

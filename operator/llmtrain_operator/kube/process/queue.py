@@ -1,8 +1,8 @@
 """The keyed work queue between events and reconcile, with the semantics of client-go.
 
-A key is queued once however often it is added; it is never worked on twice at a time; added while it is worked on, it comes again after.
-Two differences: when work on a key starts, its pending delayed add is dropped, since the reconcile decides anew when to look again; and
-what is added at once goes before what was due, so that a new job does not wait behind second looks at a thousand others.
+A key is queued once however often it is added, is never processed twice concurrently, and is queued again if it is added while it is
+processed. There are two differences: when work on a key starts, its pending delayed add is dropped, since the reconcile decides again when
+to come back; and keys added at once come before delayed ones, so that a new job does not wait for the periodic checks of a thousand others.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Generic, TypeVar
 Key = TypeVar("Key", bound=Hashable)
 
 SOON, SHARE, LONGEST_SOON = 0.2, 2.0, 3.0
-"""Seconds of `add_soon`: at the least, in multiples of what the key's last work took, and at the most."""
+"""Delay of `add_soon`: minimum in seconds, multiple of the key's last processing time, maximum in seconds."""
 
 SHARE_OF_DUE = 4
-"""Of so many keys one is taken from those that were due, however many were added."""
+"""One of so many keys is taken from the delayed ones, however many were added at once."""
 
 
 def _jitter() -> float:
@@ -49,12 +49,12 @@ class WorkQueue(Generic[Key]):
         self._closed = False
 
     def __len__(self) -> int:
-        """Keys that wait for a worker now."""
+        """Number of keys that wait for a worker now."""
         return len(self._ready) + len(self._later)
 
     @property
     def active(self) -> int:
-        """Keys that are worked on."""
+        """Number of keys that are being processed."""
         return len(self._active)
 
     @property
@@ -64,7 +64,7 @@ class WorkQueue(Generic[Key]):
         return self._clock() - min(first) if first else 0.0
 
     def add(self, key: Key) -> None:
-        """Look at the key as soon as a worker is free."""
+        """Process the key as soon as a worker is free."""
         if self._closed:
             return
         if key in self._active:
@@ -74,7 +74,7 @@ class WorkQueue(Generic[Key]):
             self._changed.set()
 
     def add_after(self, key: Key, delay: float) -> None:
-        """Look at the key in `delay` seconds; the earliest of several delays wins."""
+        """Process the key in `delay` seconds; the earliest of several delays wins."""
         due = self._clock() + max(0.0, delay)
         if not self._closed and due < self._due.get(key, float("inf")):
             self._due[key] = due
@@ -85,7 +85,7 @@ class WorkQueue(Generic[Key]):
             self._changed.set()
 
     def add_soon(self, key: Key) -> None:
-        """Look at the key in a moment, so that what comes together is looked at once; the longer its work takes, the rarer that is."""
+        """Process the key after a short delay, so that several events cause one run; the delay grows with the key's processing time."""
         self.add_after(key, max(SOON, min(LONGEST_SOON, SHARE * self._took.get(key, 0.0))))
 
     def take(self) -> Key | None:
@@ -122,7 +122,7 @@ class WorkQueue(Generic[Key]):
         return None
 
     def done(self, key: Key) -> None:
-        """Work on the key has ended, well or not."""
+        """Note that work on the key has ended, successfully or not."""
         started = self._active.pop(key, None)
         if started is not None and key in self._due:  # it stays known
             self._took[key] = self._clock() - started
@@ -139,16 +139,16 @@ class WorkQueue(Generic[Key]):
         return delay
 
     def succeeded(self, key: Key) -> None:
-        """The next failure is the first again."""
+        """Reset the backoff of the key."""
         self._failures.pop(key, None)
 
     def forget(self, key: Key) -> None:
-        """The thing is gone: drop what is remembered of it, but for an add that came since."""
+        """Forget a key whose object is gone, except for an add since then."""
         for memory in (self._failures, self._due, self._took):
             memory.pop(key, None)
 
     def close(self) -> None:
-        """Hand out nothing more; who waits gets None."""
+        """Close the queue; waiting workers get None."""
         self._closed = True
         self._changed.set()
 

@@ -1,4 +1,4 @@
-"""The whole loop on one screen: look at a job, decide, write its status, act.
+"""The whole loop on one screen: observe a job, decide, write its status, act.
 
 The status is written before anything is done, so that what an action leaves behind is never taken for something that befell the job. An
 error ends the reconcile where it stands; the next one starts from what is there.
@@ -41,32 +41,32 @@ from llmtrain_operator.life.status import as_dict, project, worth_writing
 log = logging.getLogger(__name__)
 
 RESYNC = 600.0
-"""Seconds after which a job is looked at even if nothing was heard of it."""
+"""Seconds after which a job is observed even without an event."""
 
 DORMANT = 6 * 3600.0
-"""The same for a job that is over: nothing befalls it, and there may be thousands."""
+"""Seconds for a job that is over: nothing happens to it, and there may be thousands."""
 
 ACTED = 15.0
-"""The same after pods were created or deleted: events tell of them long before, unless a watch was away just then."""
+"""Seconds after pods were created or deleted: events arrive long before, unless a watch was down just then."""
 
 PLACED = 0.1
-"""The same after pods were created whose gang holds up another: on an idle cluster they have their nodes by then."""
+"""Seconds after pods were created of a gang for which others wait: on an idle cluster they have their nodes by then."""
 
 PRESSED = 1.0
-"""The same while a gang has its turn that may have to give way."""
+"""Seconds while a gang has its turn and may have to give way."""
 
 FIRST_RETRY, LONGEST_RETRY = 5.0, 300.0
-"""Seconds until objects that the API server did not take are tried again: the first time, and at the most."""
+"""Seconds until objects that the API server refused are created again: first and longest delay."""
 
 TAKEN_RETRY = 60.0
-"""The most where somebody else has the name: once they have deleted it, nothing tells."""
+"""Longest delay if somebody else has the name: no event reports that they deleted it."""
 
 _WARNINGS = ("Failed", "Restarting")
 _REFUSED = (400, 403, 404, 422)
-"""Codes by which the API server says no to an object."""
+"""Codes with which the API server refuses an object."""
 
 _BUSY = (0, 429, 503, 504)
-"""Codes that say nothing of the object: it did not answer, or has no time."""
+"""Codes that are not about the object: the server did not answer, or is overloaded."""
 
 
 class Reconciler:
@@ -90,7 +90,7 @@ class Reconciler:
         self._cleared: dict[JobKey, dict[str, int]] = {}
 
     async def reconcile(self, key: JobKey) -> float | None:
-        """Bring one job a step on; returns the seconds until it should be looked at again, None when it is gone. Raises ApiError."""
+        """Reconcile one job; returns the seconds until the next reconcile, None if the job is gone. Raises ApiError."""
         sight = await self._observer.look(*key)
         if sight is None:
             self._forget(key)
@@ -140,7 +140,7 @@ class Reconciler:
         return PLACED if error.pods else again_in(seen, said)
 
     async def _record(self, key: JobKey, sight: Sight, observed: Observed, decision: Decision) -> Status | None:
-        """Write the status where it is worth it; returns it where it was."""
+        """Write the status if it is worth a write; returns it if it was written."""
         old, new = observed.job.status, project(observed, decision, sight.planned.plan)
         if not worth_writing(old, new, self._clock() - self._written.get(key, self._started)):
             return None
@@ -165,7 +165,7 @@ class Reconciler:
             await self._recorder.post(sight.manifest, "Warning" if warns else "Normal", decision.reason, decision.message)
 
     async def _act(self, key: JobKey, sight: Sight, observed: Observed, decision: Decision) -> NotCreatedError | None:
-        """Do the one thing. Returns why not where objects were not taken."""
+        """Carry out the decision's action. Returns the reason if objects were not created."""
         job, plan = sight.planned.job, sight.planned.plan
         if decision.action is not Action.NOTHING:
             self._metrics.actions.labels(decision.action.name.lower()).inc()
@@ -198,7 +198,7 @@ class Reconciler:
         return None
 
     async def _clear(self, key: JobKey, observed: Observed, last: int) -> None:
-        """What attempts that are over leave behind goes, once for each that ends."""
+        """Delete the objects of attempts that are over, once for each of them."""
         uid = observed.job.uid
         if last <= self._cleared.get(key, {}).get(uid, 0):
             return
@@ -208,7 +208,7 @@ class Reconciler:
             self._cleared[key] = {uid: last}
 
     def _forget(self, key: JobKey) -> None:
-        """What is remembered of a job that is gone."""
+        """Forget a job that is gone."""
         self._turns.forget(key)
         self._destinations.forget(key)
         self._observer.forget(key)
@@ -218,7 +218,7 @@ class Reconciler:
 
 
 def again_in(observed: Observed, decision: Decision) -> float:
-    """Seconds until a job is looked at again, whatever is heard of it."""
+    """Seconds until a job is reconciled again without an event."""
     if decision.again_in is not None:
         return min(decision.again_in, RESYNC)
     if decision.action is not Action.NOTHING:

@@ -10,7 +10,7 @@ from llmtrain_operator.kube.metrics import Metrics
 from llmtrain_trainer.config.listen import listeners
 
 Check = Callable[[], str | None]
-"""None when all is well, else one sentence."""
+"""A health check: None if healthy, else one sentence."""
 
 
 def application(metrics: Metrics, alive: Check, ready: Check) -> web.Application:
@@ -35,7 +35,7 @@ def application(metrics: Metrics, alive: Check, ready: Check) -> web.Application
 
 
 async def serve(app: web.Application, host: str, port: int) -> tuple[web.AppRunner, int]:
-    """Start serving; returns what to clean up and the port, which the system chose where `port` is 0."""
+    """Start serving; returns the runner to clean up and the port, which the system chooses if `port` is 0."""
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     for one in listeners(host, port):

@@ -1,4 +1,4 @@
-"""Where pods would rather be: away from nodes that failed the job, close to each other, one a node."""
+"""Affinity of pods: away from nodes that failed the job, close to each other, one per node."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llmtrain_operator.life.observed import GangKind
 
 
 def affinity(job: LLMTrainJob, attempt: int, avoid: Sequence[str], gang: GangKind) -> dict[str, Any]:
-    """Empty where there is nothing to ask for."""
+    """The affinity; empty if there is nothing to request."""
     topology = job.spec.scheduling.topology
     found: dict[str, Any] = {}
     if avoid and job.spec.resilience.avoid_nodes:
@@ -22,7 +22,7 @@ def affinity(job: LLMTrainJob, attempt: int, avoid: Sequence[str], gang: GangKin
 
 
 def _away_from(nodes: Sequence[str]) -> dict[str, Any]:
-    """A strong wish and no ban: a job with as many pods as the cluster has nodes would otherwise never start again."""
+    """A strong preference, not a requirement: a job with as many pods as the cluster has nodes could otherwise never restart."""
     term = {"matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": [node]} for node in sorted(nodes)]}
     return {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "preference": term}]}
 
@@ -39,7 +39,7 @@ def _near_each_other(job: LLMTrainJob, attempt: int, topology: Topology) -> dict
 
 
 def spread(job: LLMTrainJob, attempt: int) -> list[dict[str, Any]]:
-    """One pod a node where there are nodes enough; GPUs see to it by themselves, CPU pods would share one."""
+    """One pod per node if there are enough nodes. GPUs enforce this by themselves; CPU pods would share a node."""
     if job.spec.resources.nodes == 1:
         return []
     return [

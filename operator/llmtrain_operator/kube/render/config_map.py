@@ -10,11 +10,11 @@ from llmtrain_trainer.config import TrainerConfig
 FILE = "trainer.json"
 
 SECRET = "trainer.secret"
-"""Key of what the nodes of an attempt meet by. It is drawn by whoever renders, so it says nothing of whether two attempts are alike."""
+"""Key of the rendezvous secret of an attempt. It is random at each rendering, so it is ignored when two ConfigMaps are compared."""
 
 
 def config_map(config: TrainerConfig, secret: str) -> dict[str, Any]:
-    """Immutable: an attempt is told one thing, and the kubelets need not watch it."""
+    """The ConfigMap. It is immutable, because the config of an attempt never changes and the kubelets then need not watch it."""
     job = config.job
     return {
         "apiVersion": "v1",

@@ -1,4 +1,4 @@
-"""NetworkPolicy of a job: who may speak to its pods.
+"""NetworkPolicy of a job: who may connect to its pods.
 
 Ranks speak without authentication on ports that NCCL and gloo choose, so only pods of the same job reach them. What the pods may reach is
 left open: the addresses of a hub or an object store are not known to a policy.
@@ -13,7 +13,7 @@ from llmtrain_operator.kube.cluster import HTTP_PORT_NAME, Cluster
 
 
 def network_policy(job: str, cluster: Cluster) -> dict[str, Any]:
-    """All ports to the pods of the job, the agents' HTTP to the operator and to who reads metrics; nothing else comes in."""
+    """The policy: all ports for the pods of the job, the agents' HTTP port for the operator and for metrics; no other ingress."""
     readers = [_namespace(name) for name in dict.fromkeys((cluster.operator_namespace, *cluster.metrics_namespaces))]
     return {
         "apiVersion": "networking.k8s.io/v1",

@@ -24,14 +24,14 @@ from llmtrain_trainer.config import RENDEZVOUS_SECRET
 from llmtrain_trainer.config.checkpoint import SAVED_BYTES
 
 UPLOAD_BYTES_PER_SECOND = 100e6
-"""What a node is expected to send to a store at the least."""
+"""Lowest expected upload rate of a node, in bytes per second."""
 
 SHORTEST_SAVE, LONGEST_SAVE, MARGIN = 300, 3600, 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """What the pods of a gang share."""
+    """Values that the pods of a gang share."""
 
     job: LLMTrainJob
     plan: Plan
@@ -42,7 +42,7 @@ class Attempt:
 
 
 def pod(attempt: Attempt, index: int) -> dict[str, Any]:
-    """The pod with this index. Owner references are put on by render.py."""
+    """The pod with this index. render.py adds owner references."""
     job, number = attempt.job, attempt.number
     name = names.pod(job.metadata.name, number, index)
     marked = marks(job, number, index, attempt.gang, attempt.cluster)
@@ -55,7 +55,7 @@ def pod(attempt: Attempt, index: int) -> dict[str, Any]:
 
 
 def save_seconds(plan: Plan) -> int:
-    """How long a node may take from being told to stop until its part of a checkpoint is in the store."""
+    """Grace period: seconds for a node to save and upload its part of a checkpoint."""
     if plan.job.spec.checkpoint is None:
         return 30
     weights = plan.trainable or (plan.shape.parameters if plan.shape else None) or 0
@@ -117,7 +117,7 @@ def _container(attempt: Attempt, index: int) -> dict[str, Any]:
             "readOnlyRootFilesystem": True,
             "runAsNonRoot": True,
         },
-        "terminationMessagePolicy": "FallbackToLogsOnError",  # an agent that left no verdict still leaves its last lines
+        "terminationMessagePolicy": "FallbackToLogsOnError",  # without a verdict, the last lines of the log are kept
         "volumeMounts": [volume.mount() for volume in volumes(job, names.gang(job.metadata.name, attempt.number))],
         **_probes(),
     }
@@ -148,7 +148,7 @@ def _arguments(attempt: Attempt, index: int) -> list[str]:
 def _environment(job: LLMTrainJob, cluster: Cluster, config_map: str) -> list[dict[str, Any]]:
     plain = {
         "HOME": HOME,
-        "USER": "llmtrain",  # libraries ask for the user's name, and the image need not know the number
+        "USER": "llmtrain",  # libraries ask for the user's name, which the image may not define
         "PYTHONUNBUFFERED": "1",
         **cluster.environment,
         **job.spec.scheduling.env,
@@ -159,7 +159,7 @@ def _environment(job: LLMTrainJob, cluster: Cluster, config_map: str) -> list[di
 
 
 def _resources(job: LLMTrainJob) -> dict[str, Any]:
-    """Devices, pages and memory are limits too; the CPU is only asked for, unless the job wants it otherwise."""
+    """Resources of the container. Devices, pages and memory are limits too; CPU is only a request, unless the job sets cpuLimit."""
     wanted = job.spec.resources
     devices = {wanted.gpu_resource: str(wanted.gpus_per_node)} if wanted.gpus_per_node else {}
     devices |= {name: str(count) for name, count in sorted(wanted.rdma.items())}
@@ -172,7 +172,7 @@ def _resources(job: LLMTrainJob) -> dict[str, Any]:
 
 
 def _probes() -> dict[str, Any]:
-    """Patient: a node that is busy saving or loading must not be killed for answering late."""
+    """Probes with long timeouts: a node that is busy saving or loading must not be killed for a late answer."""
     return {"startupProbe": _probe(5, 60), "readinessProbe": _probe(10, 3), "livenessProbe": _probe(30, 10)}
 
 

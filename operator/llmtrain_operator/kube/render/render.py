@@ -23,13 +23,13 @@ Manifest = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objects:
-    """One attempt. What stands in `shared` outlives it; `own` is its alone; both come before the pods."""
+    """The objects of one attempt. `shared` ones outlive it; `own` ones belong to it; both are created before the pods."""
 
     shared: tuple[Manifest, ...]
     """Service and NetworkPolicy of the job."""
 
     own: tuple[Manifest, ...]
-    """ConfigMap, and PodGroup where there is one."""
+    """ConfigMap, and PodGroup if there is one."""
 
     pods: tuple[Manifest, ...]
     """By index."""
@@ -68,7 +68,7 @@ def render(
 
 
 def _owned(manifest: Manifest, job: LLMTrainJob, uid: str | None) -> Manifest:
-    """With namespace, labels and the job as its owner, so that the garbage collector takes it when the job goes."""
+    """The object with namespace, labels and the job as owner, so that it is garbage-collected with the job."""
     metadata = manifest["metadata"]
     labels = {**names.object_labels(job.metadata.name), **metadata.get("labels", {})}
     labels |= {names.LABEL_JOB_UID: uid} if uid is not None else {}

@@ -1,4 +1,4 @@
-"""Headless Service under which the pods of a job find each other, one for all attempts."""
+"""Headless Service with which the pods of a job find each other, one for all attempts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from llmtrain_operator.kube.cluster import HTTP_PORT, HTTP_PORT_NAME, RENDEZVOUS
 
 
 def service(job: str) -> dict[str, Any]:
-    """Names resolve before the pods are ready: the ranks meet before anything could call them ready."""
+    """The Service. Names resolve before pods are ready, because the ranks connect to each other before that."""
     return {
         "apiVersion": "v1",
         "kind": "Service",

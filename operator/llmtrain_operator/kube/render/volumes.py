@@ -1,4 +1,4 @@
-"""Volumes of a trainer pod and where they are mounted. The root file system is read-only: all that is written is here."""
+"""Volumes of a trainer pod and their mounts. The root file system is read-only: all writes go to these."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def volumes(job: LLMTrainJob, config_map: str) -> list[Volume]:
 
 
 def shared_memory(spec: Spec) -> str:
-    """NCCL takes tens of MiB a rank, workers that read data more; Kubernetes' own 64 MiB break both. Only what is used counts."""
+    """Size of /dev/shm. NCCL needs tens of MiB per rank, data loaders more; Kubernetes' default of 64 MiB is too small for both."""
     return spec.resources.shared_memory or (f"{2 * spec.resources.gpus_per_node}Gi" if spec.resources.gpus_per_node else "1Gi")
 
 
 def claims(spec: Spec) -> dict[str, bool]:
-    """Volume claims that the manifest names -> whether something is written there."""
+    """Volume claims in the manifest -> whether the job writes to them."""
     found: dict[str, bool] = {}
     for place in uris(spec):
         if place.claim is not None:

@@ -57,11 +57,11 @@ _HEAD = 1 << 16
 _WORD = rb'"%s"\s*:\s*"([-A-Za-z0-9]{1,64})"'
 
 RELOAD_SECONDS = 10.0
-"""How often the certificate's files are looked at."""
+"""Seconds between checks of the certificate's files."""
 
 
 class Certificate:
-    """tls.crt and tls.key of a directory, as a Secret is mounted. Raises OSError or ssl.SSLError where they cannot be used."""
+    """tls.crt and tls.key of a directory, as mounted from a Secret. Raises OSError or ssl.SSLError if they cannot be used."""
 
     def __init__(self, directory: Path) -> None:
         self._files = (directory / "tls.crt", directory / "tls.key")
@@ -70,7 +70,7 @@ class Certificate:
         self._load()
 
     def reload(self) -> bool:
-        """Take the files anew where they changed; True when they were. Connections that stand keep the old ones."""
+        """Read the files again if they changed; True if they were read. Open connections keep the old certificate."""
         if (content := self._content()) == self._seen:
             return False
         self._load()
@@ -78,7 +78,7 @@ class Certificate:
         return True
 
     async def keep(self) -> None:
-        """Reload for ever. Files that do not fit together are waited for: they may be half written."""
+        """Reload for ever. Files that do not match are tried again: they may be half written."""
         while True:
             await asyncio.sleep(RELOAD_SECONDS)
             try:
@@ -157,7 +157,7 @@ def _known(model: Model, shape_now: ShapeNow) -> Outcome:
 
 
 def _unjudged(body: bytes, why: str) -> Reviewed:
-    """A new job over which the judgement failed is refused; a change of one that is there passes, else nothing could end it any more.
+    """The answer if the check failed: a new job is refused; a change of an existing one is admitted, since it could not be ended otherwise.
 
     What the API server sends names uid and operation before the objects, so that neither needs what could not be read.
     """
@@ -168,9 +168,7 @@ def _unjudged(body: bytes, why: str) -> Reviewed:
     log.warning("a review (%s, %s) was not judged: %s", said["uid"], said["operation"], why)
     refuses = said["operation"] == "CREATE"
     if refuses:
-        verdict = Verdict(
-            problems=(Problem("manifest", "not judged", f"planning it failed ({why})", "Write it smaller and flatter, or try again"),)
-        )
+        verdict = Verdict(problems=(Problem("manifest", "not checked", f"planning it failed ({why})", "Make it smaller, or try again"),))
     else:
         verdict = Verdict(warnings=(f"The webhook could not check this change ({why}). The operator does: see the condition Planned.",))
     return Reviewed(body=json.dumps(response({"request": said}, verdict)).encode(), refuses=refuses)

@@ -88,7 +88,7 @@ def test_a_bad_manifest_is_refused_in_the_words_that_everybody_else_uses(manifes
 def test_without_the_models_shape_what_rests_on_the_manifest_alone_is_still_judged() -> None:
     remote = {"model": {"source": "hf://acme/model"}}
     admitted = verdict_on(create(job(**remote)), unknown)
-    assert not admitted.problems and "being read. The layout is checked when it is known" in admitted.warnings[0]
+    assert not admitted.problems and "being read. The layout is checked when it has been read" in admitted.warnings[0]
     refused = verdict_on(create(job(**remote, parallelism={"tensor": 3})), unknown)
     assert [problem.field for problem in refused.problems] == ["spec.parallelism"]
     assert not verdict_on(create(job(**remote, parallelism={"auto": True})), unknown).problems
@@ -138,12 +138,12 @@ def test_a_job_that_does_not_fit_is_admitted_with_the_numbers() -> None:
     shape = json.loads((Path(__file__).parents[2] / "shapes" / "llama-3-70b.json").read_text())
     large = job(model={"config": shape}, resources={"nodes": 1, "gpusPerNode": 8, "gpu": "H100-80GB"})
     verdict = verdict_on(create(large), read_shape)
-    assert not verdict.problems and verdict.warnings[0].startswith("The fullest rank needs about ")
+    assert not verdict.problems and verdict.warnings[0].startswith("A rank needs up to ")
 
 
 def test_a_job_that_fits_is_not_said_to_need_much() -> None:
     small = job(resources={"nodes": 1, "gpusPerNode": 4, "gpu": "H100-80GB"})
-    assert not any("fullest rank" in warning for warning in verdict_on(create(small), read_shape).warnings)
+    assert not any("A rank needs up to" in warning for warning in verdict_on(create(small), read_shape).warnings)
 
 
 def test_a_long_warning_is_cut() -> None:

@@ -53,7 +53,7 @@ async def test_what_takes_too_long_or_too_much_fails_alone_and_the_next_is_judge
         assert isinstance(await judge.ask("planned", manifest(), {}), Planned)
         with pytest.raises(NoJudgementError, match="MemoryError"):
             await judge.swell()
-        with pytest.raises(NoJudgementError, match="it ended the process"):
+        with pytest.raises(NoJudgementError, match="the planning process ended"):
             await judge.die()
         judge._seconds = 0.2
         with pytest.raises(NoJudgementError, match=r"longer than 0\.2 s"):
