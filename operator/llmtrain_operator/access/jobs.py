@@ -1,4 +1,4 @@
-"""Jobs and their pods as a person asks for them."""
+"""Lists jobs and their pods for a person's commands."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ API = f"{GROUP}/{VERSION}"
 
 
 def job_path(namespace: str | None, name: str | None = None) -> str:
-    """Of the collection in a namespace, or in all; of one job where it is named."""
+    """The path of the collection in a namespace, or in all; with `name` of one job."""
     return path_of(API, KIND, namespace, name)
 
 
 async def list_jobs(client: Client, namespace: str | None, **query: str) -> list[Object]:
-    """By namespace and name, each with its apiVersion and kind. Raises ApiError; code 404: the cluster knows no such kind."""
+    """Jobs by namespace and name, each with apiVersion and kind. Raises ApiError; code 404: the cluster does not know the kind."""
     found = await client.list(job_path(namespace), **query)
     found.sort(key=lambda job: (job["metadata"]["namespace"], job["metadata"]["name"]))
     return [{"apiVersion": API, "kind": KIND, **job} for job in found]
 
 
 async def pods_of(client: Client, namespace: str, job: str) -> list[Object]:
-    """All pods of a job that there still are, by attempt and index. Pods that borrow its label are not its own. Raises ApiError."""
+    """All existing pods of a job, by attempt and index, without foreign pods that have its label. Raises ApiError."""
     selector = ",".join(f"{key}={value}" for key, value in names.job_labels(job).items())
     found = await client.list(path_of("v1", "Pod", namespace), labelSelector=selector)
     made = [pod for pod in found if attempt_of(pod) and is_made_for(pod, job)]
@@ -31,12 +31,12 @@ async def pods_of(client: Client, namespace: str, job: str) -> list[Object]:
 
 
 def attempt_of(pod: Object) -> int:
-    """Which attempt it is part of; 0 where its name does not say."""
+    """The attempt of a pod; 0 if its name does not say."""
     return _numbers(pod)[0]
 
 
 def index_of(pod: Object) -> int:
-    """Number of its node in the gang."""
+    """Index of the pod in its gang."""
     return _numbers(pod)[1]
 
 

@@ -24,12 +24,12 @@ _FILES = ("certificate-authority", "client-certificate", "client-key", "tokenFil
 
 
 class KubeconfigError(ValueError):
-    """The kubeconfig leads to no cluster; the message says what to do."""
+    """The kubeconfig does not name a usable cluster; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
-    """A way to one cluster."""
+    """Address and credentials of one cluster."""
 
     server: str
     context: str
@@ -40,10 +40,10 @@ class Login:
 
     info: kopf.ConnectionInfo
     plugin: Plugin | None = None
-    """Gives a new token where the one in `info` has run out."""
+    """Gives a new token when the one in `info` has expired."""
 
     headers: tuple[tuple[str, str], ...] = ()
-    """More of every request: whom to act as."""
+    """Further headers of every request: impersonation."""
 
 
 def read_login(file: str | None, context: str | None, environment: Mapping[str, str]) -> Login:
@@ -122,7 +122,7 @@ def _in_cluster() -> Login:
 
 
 def _paths(file: str | None, environment: Mapping[str, str]) -> list[Path]:
-    """One named by --kubeconfig must be there; of those in KUBECONFIG and of the default, the ones that are."""
+    """The kubeconfig files: one named by --kubeconfig must exist; of KUBECONFIG and the default, those that exist."""
     if file is not None:
         return [Path(file).expanduser()]
     listed = [Path(part).expanduser() for part in environment.get("KUBECONFIG", "").split(os.pathsep) if part]
@@ -130,7 +130,7 @@ def _paths(file: str | None, environment: Mapping[str, str]) -> list[Path]:
 
 
 def _merged(paths: Iterable[Path]) -> dict[str, Any]:
-    """All files as one; the first to name something wins. Paths inside are taken from their own file."""
+    """All files merged; the first file that has an entry wins. Paths are relative to their own file."""
     found: dict[str, Any] = {section: {} for section in _SECTIONS}
     for path in paths:
         content = _read(path)

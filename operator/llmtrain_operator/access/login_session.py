@@ -13,11 +13,11 @@ from llmtrain_operator.access.credential_plugin import Plugin
 from llmtrain_operator.access.kubeconfig import Login
 
 _WARNING = re.compile(r'^299 \S+ "(.*)"$')
-"""RFC 7234, as the API server sends it: what admission has to say about an object that it let in."""
+"""Warning header (RFC 7234) of the API server, such as an admission warning."""
 
 
 def open_session(login: Login, warn: Callable[[str], None]) -> aiohttp.ClientSession:
-    """A new session; the caller closes it. `warn` is told what the API server warns of."""
+    """A new session; the caller closes it. `warn` gets the API server's warnings."""
     headers = [*login.info.as_http_headers().items(), *login.headers]
     carry = _Carry(login.plugin, warn)
     connector = aiohttp.TCPConnector(limit=0, ssl=login.info.as_ssl_context())
@@ -28,7 +28,7 @@ def open_session(login: Login, warn: Callable[[str], None]) -> aiohttp.ClientSes
 
 @dataclass(slots=True)
 class _Carry:
-    """Asks a credential program for a new token where the server takes the old one no more."""
+    """Gets a new token from a credential program if the server no longer accepts the old one."""
 
     plugin: Plugin | None
     warn: Callable[[str], None]

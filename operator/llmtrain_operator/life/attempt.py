@@ -1,4 +1,4 @@
-"""The newest attempt of a job, as it was observed: its pods, which are missing, which may still run."""
+"""The newest attempt of a job as observed: its pods, missing pods, pods that may still run."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from llmtrain_operator.life.observed import Agent, Observed, Pod
 from llmtrain_trainer.config import CheckpointStatus, ExitCode, Progress, Verdict
 
 LOST_AFTER = 60.0
-"""Seconds a node may be not ready, and its agent silent, before its pods are given up: a restarted kubelet is back sooner."""
+"""Seconds for which a node is not ready, and its agent silent, before it counts as lost: a restarted kubelet is back sooner."""
 
 UNHEARD_LOST_AFTER = 360.0
-"""The same where no agent can be heard, so that the silence of one says nothing. Kubernetes itself gives a node up after 300 s."""
+"""Seconds before a node counts as lost if no agent answers, so that the silence of one proves nothing. Kubernetes itself waits 300 s."""
 
 HEARD_WITHIN = 60.0
-"""Seconds for which an agent's word tells how things are."""
+"""Seconds for which an agent's answer is current."""
 
 
 class Gang:
-    """A view; holds nothing of its own."""
+    """A view of an observation, without state of its own."""
 
     def __init__(self, observed: Observed) -> None:
         self.observed = observed
@@ -29,22 +29,22 @@ class Gang:
 
     @cached_property
     def mine(self) -> tuple[Pod, ...]:
-        """Pods of this very job."""
+        """Pods of this job, by uid."""
         return tuple(pod for pod in self.observed.pods if pod.owner == self.job.uid)
 
     @cached_property
     def earlier(self) -> tuple[Pod, ...]:
-        """Pods of an earlier job of this name: the garbage collector has not taken them yet, or was told to leave them."""
+        """Pods of an earlier job with this name, which are not garbage-collected yet, or were orphaned."""
         return tuple(pod for pod in self.observed.pods if pod.owner != self.job.uid)
 
     @cached_property
     def number(self) -> int:
-        """The newest attempt; 0 before the first. Pods outrank a status that was restored from the past."""
+        """The newest attempt; 0 before the first. Pods take precedence over a status that was restored from a backup."""
         return max(self.job.status.attempt or 0, *(pod.attempt for pod in self.mine), 0)
 
     @property
     def next_number(self) -> int:
-        """Above every attempt that left a trace, so that none is ever used twice; one of which no pod was let in is tried again."""
+        """The number of the next attempt, above every known one, so that none is used twice; an attempt without any pod is tried again."""
         unused = self.observed.not_created is not None and self.number > (self.job.status.ended_attempt or 0)
         if unused and all(pod.attempt != self.number for pod in self.mine):
             return self.number
@@ -71,22 +71,22 @@ class Gang:
 
     @cached_property
     def may_run_now(self) -> tuple[Pod, ...]:
-        """Pods of whichever attempt of which a process may still run. While there is one, no new attempt is made."""
+        """Pods of any attempt with a process that may still run. While there is one, no new attempt starts."""
         return tuple(pod for pod in self.mine if self.may_run(pod))
 
     @cached_property
     def missing(self) -> tuple[int, ...]:
-        """Indexes of the newest attempt that have no pod."""
+        """Indexes of the newest attempt without a pod."""
         return tuple(index for index in range(self.size) if index not in self.pods)
 
     @property
     def trained(self) -> bool:
-        """Whether any agent of the newest attempt is known to have got as far as training."""
+        """Whether any agent of the newest attempt is known to have reached training."""
         return any(self._trained(index) for index in self.pods) or self.progress is not None
 
     @property
     def was_whole(self) -> bool:
-        """Whether all pods of the newest attempt were there at some time, so that a missing one was taken away."""
+        """Whether all pods of the newest attempt existed at some time, so that a missing one was deleted."""
         counts, status = self.job.status.pods, self.job.status
         counted = counts is not None and status.attempt == self.number and counts.created >= self.size
         return counted or any(self._trained(index) for index in self.pods)
@@ -98,7 +98,7 @@ class Gang:
 
     @property
     def placed_since(self) -> float | None:
-        """Since when all pods of the newest attempt have their nodes, and are let in; None while they wait for either."""
+        """Time since when all pods of the newest attempt are admitted and have nodes, seconds since the epoch; None while some wait."""
         admission = self.observed.admission
         waits = not self.pods or self.missing or self.scheduled < self.size or (admission is not None and not admission.admitted)
         if waits:
@@ -108,34 +108,34 @@ class Gang:
 
     @property
     def leader(self) -> Agent | None:
-        """The agent that knows of progress and checkpoints."""
+        """The agent of node 0, which reports progress and checkpoints."""
         return self.agent(0)
 
     def agent(self, index: int) -> Agent | None:
-        """The agent's answer, if it is one of the newest attempt."""
+        """The agent's answer, if it belongs to the newest attempt."""
         found = self.observed.agents.get(index)
         return found if found is not None and found.status.attempt == self.number else None
 
     @cached_property
     def verdict(self) -> Verdict | None:
-        """What node 0 said when it ended."""
+        """The verdict of node 0, if it has ended."""
         return next((found.verdict for found in self.evidence() if found.pod.index == 0), None)
 
     @property
     def progress(self) -> Progress | None:
-        """The newest row that node 0 told of, with its last word or before."""
+        """The newest progress row of node 0, from its verdict or its agent."""
         said = self.verdict.progress if self.verdict else None
         return said or (self.leader.status.progress if self.leader else None)
 
     @property
     def checkpoint(self) -> CheckpointStatus | None:
-        """The newest checkpoint that node 0 told of."""
+        """The newest checkpoint that node 0 reported."""
         said = self.verdict.checkpoint if self.verdict else None
         return said or (self.leader.status.checkpoint if self.leader else None)
 
     @property
     def notices(self) -> Iterator[tuple[str, ...]]:
-        """Notices of each node of the newest attempt, from its agent and from its last word."""
+        """Notices of each node of the newest attempt, from its agent and its verdict."""
         for index in self.pods:
             if (agent := self.agent(index)) is not None:
                 yield agent.status.notices
@@ -144,13 +144,13 @@ class Gang:
                 yield evidence.verdict.notices
 
     def may_run(self, pod: Pod) -> bool:
-        """Whether a process of this pod may still run. On a node given up for dead it counts as ended once it was deleted by force."""
+        """Whether a process of this pod may still run. On a lost node a pod counts as ended once it was deleted by force."""
         if pod.stopped:
             return False
         return not (self.lost(pod) and pod.deleting is not None and pod.grace == 0)
 
     def lost(self, pod: Pod) -> bool:
-        """Whether the pod's node is given up for dead."""
+        """Whether the pod's node counts as lost."""
         node = self.observed.nodes.get(pod.node) if pod.node else None
         if node is None:
             return False
@@ -164,18 +164,18 @@ class Gang:
         return self.observed.now - node.not_ready_since >= patience
 
     def heard(self, index: int) -> bool:
-        """Whether the agent said something of late."""
+        """Whether the agent has a current answer."""
         agent = self.agent(index)
         return agent is not None and self.observed.now - agent.time < HEARD_WITHIN
 
     @property
     def speaker(self) -> Agent | None:
-        """The first agent that is heard of late: node 0's if it is, else another, which knows no progress but what the gang does."""
+        """The first agent with a current answer: node 0's if possible, else another, which reports the phase but no progress."""
         return next((self.agent(index) for index in sorted(self.pods) if self.heard(index)), None)
 
     @cached_property
     def _can_hear(self) -> bool:
-        """Whether agents can be heard at all: if not, it is the way to them that is silent. One whose own node is away proves nothing."""
+        """Whether any agent can be reached: if not, the network may be the cause. An agent on an unavailable node proves nothing."""
         if any(self.heard(index) for index in self.pods):
             return True
         gone = {node.name for node in self.observed.nodes.values() if node.not_ready_since is not None}
@@ -185,19 +185,19 @@ class Gang:
 
     @property
     def complete(self) -> bool:
-        """Whether node 0 ended in order. It does so only after the last checkpoint is committed and the exports are out."""
+        """Whether node 0 ended normally, which it does only after the last checkpoint is committed and the exports are uploaded."""
         first = self.pods.get(0)
         return first is not None and (first.exit_code == ExitCode.DONE or (first.exit_code is None and first.phase == "Succeeded"))
 
     def evidence(self) -> Iterator[Evidence]:
-        """Of every pod of the newest attempt."""
+        """Evidence of every pod of the newest attempt."""
         for pod in self.pods.values():
             node = self.observed.nodes.get(pod.node) if pod.node else None
             warned = self.observed.warnings.get(pod.name)
             yield Evidence(pod=pod, node=node, lost=self.lost(pod), now=self.observed.now, warned=warned)
 
     def step(self) -> int | None:
-        """Newest step that is known to be done, in this attempt or before."""
+        """Newest step known to be done, in this attempt or earlier."""
         progress = self.job.status.progress
         agent = self.leader
         told = agent.status.progress.step if agent is not None and agent.status.progress is not None else None

@@ -12,20 +12,20 @@ from llmtrain_operator.life.failures.failure import Failure, called
 from llmtrain_operator.life.observed import STOPPED, Pod
 
 TOGETHER = 60.0
-"""Seconds all pods of a gang must have run for one that lost its peers to have had any."""
+"""Seconds for which all pods of a gang must have run together; otherwise a pod that lost its peers never had any."""
 
 MOST_SAID = 500
 
 
 def in_its_gang(gang: Gang, failure: Failure | None) -> Failure | None:
-    """The failure as the whole gang explains it."""
+    """The failure, corrected by the evidence of the whole gang."""
     if failure is None:
         return None
     return _waited_in_vain(gang, failure) or _told_by_nobody(gang, failure) or failure
 
 
 def _waited_in_vain(gang: Gang, failure: Failure) -> Failure | None:
-    """An agent gave up waiting for pods that had no node, or were not started: that is no failure of anything that ran."""
+    """An agent gave up waiting for pods that had no node, or were not started: nothing that ran has failed."""
     if failure.reason != "PeerLost" or (gang.missing and gang.was_whole):
         return None
     late = [pod for pod in gang.pods.values() if pod.started is None or failure.time - pod.started < TOGETHER]
@@ -41,14 +41,16 @@ def _lacks(gang: Gang, late: list[Pod], failed: float) -> str:
     if not late:
         return f"{len(gang.missing)} were not created"
     first = min(late, key=lambda pod: (pod.node is not None, pod.index))
-    if first.node is None or (first.placed is not None and first.placed > failed - TOGETHER):  # the nodes of those that gave up are free
+    if first.node is None or (
+        first.placed is not None and first.placed > failed - TOGETHER
+    ):  # it may have got a node that the agents that gave up have freed
         said = f": {_clause(first.unschedulable)}" if first.unschedulable else ""
         return f"pod {first.name} had no node{said}"
     return f"the container of pod {first.name} on {first.node} was not started in time"
 
 
 def _told_by_nobody(gang: Gang, failure: Failure) -> Failure | None:
-    """Agents were told to stop, and neither a deletion nor an eviction nor the queue did it: most often a kubelet whose probes fail."""
+    """Agents were told to stop, but not by a deletion, an eviction or the queue: usually a kubelet with failing probes."""
     first = next((pod for pod in gang.pods.values() if pod.name == failure.pod), None)
     if failure.exit_code not in STOPPED or first is None or not first.told_by_nobody or _told(gang):
         return None
@@ -60,7 +62,7 @@ def _told_by_nobody(gang: Gang, failure: Failure) -> Failure | None:
 
 
 def _told(gang: Gang) -> bool:
-    """Whether somebody with the right to do so is known to take the gang, or a part of it, away."""
+    """Whether the gang, or part of it, is known to be suspended, preempted or drained."""
     admission = gang.observed.admission
     by_queue = admission is not None and (admission.evicted or not admission.admitted)
     nodes = [gang.observed.nodes.get(pod.node) for pod in gang.pods.values() if pod.node]

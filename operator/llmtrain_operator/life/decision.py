@@ -15,11 +15,11 @@ from llmtrain_operator.life.observed import Pod
 
 
 class Action(Enum):
-    """The one thing to do."""
+    """The action to carry out."""
 
     NOTHING = "nothing"
     LEAVE_ALONE = "leave alone"
-    """Nothing, and no status either: the job belongs to another controller, or is going away."""
+    """Nothing, and no status write: the job belongs to another controller, or is being deleted."""
 
     CREATE = "create"
     """Create the pods `create` of attempt `attempt`."""
@@ -34,47 +34,47 @@ class Deletion:
 
     name: str
     uid: str
-    """Precondition: a later pod of that name is not meant."""
+    """Precondition, so that a later pod with that name is not deleted."""
 
     grace: float | None
-    """Seconds it gets; None: as many as it asked for; 0: by force, on a node that is given up for dead."""
+    """Grace period in seconds; None: the pod's own; 0: by force, on a lost node."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """Reason in one CamelCase word, message in one sentence."""
+    """The action, with a reason in one CamelCase word and a message of one sentence."""
 
     action: Action = Action.NOTHING
     phase: Phase
     reason: str
     message: str
     attempt: int = 0
-    """With CREATE: of which attempt."""
+    """With CREATE: number of the attempt."""
 
     create: tuple[int, ...] = ()
-    """With CREATE: which indexes."""
+    """With CREATE: indexes of the pods."""
 
     delete: tuple[Deletion, ...] = ()
     held: str | None = None
     """One sentence on pods among `delete` whose trainers ended and in which something else runs on; None where there are none."""
 
     clears: int = 0
-    """Attempts up to this one are over, and nothing that was made for them alone is needed any more."""
+    """Attempts up to this one are over, and their own objects can be deleted."""
 
     ends: int | None = None
     """This attempt is over from now on."""
 
     failure: Failure | None = None
-    """What was found out about the end of the newest attempt."""
+    """The failure that ended the newest attempt."""
 
     restart: bool = False
-    """Whether `failure` leads to a restart that is to be counted; not set when a known failure is only understood better."""
+    """Whether `failure` leads to a restart that counts; False if only the diagnosis of a known failure improves."""
 
     again_in: float | None = None
-    """Look again after so many seconds even if nothing happens."""
+    """Reconcile again after so many seconds even without an event."""
 
 
 def stop(pods: Iterable[Pod], grace: float | None) -> tuple[Deletion, ...]:
-    """Deletions of pods that were not told yet; one that was given longer than `grace` is told again."""
+    """Deletions of pods that are not being deleted yet, or have a longer grace period than `grace`."""
     told_less = [pod for pod in pods if pod.deleting is None or (grace is not None and pod.grace is not None and pod.grace > grace)]
     return tuple(Deletion(name=pod.name, uid=pod.uid, grace=grace) for pod in told_less)

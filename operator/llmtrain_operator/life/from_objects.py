@@ -45,7 +45,7 @@ def job_of(manifest: object, refusal: str | None = None, spec: Spec | None = Non
 
 
 def status_of(written: Mapping[str, Any]) -> Status:
-    """The status; a field that is not ours to read any more is left out, and the others stay."""
+    """The status; invalid fields are left out, the others are kept."""
     try:
         return Status.model_validate(dict(written))
     except ValidationError as error:
@@ -96,7 +96,7 @@ def pod_of(pod: object) -> Pod:
 
 
 def node_of(name: str, node: object | None) -> Node:
-    """`node` is None where the API server knows no such node."""
+    """The node. `node`: the object, None if it does not exist."""
     if node is None:
         return Node(name=name, exists=False)
     ready = condition_of(mapping_of(node, "status"), "Ready")
@@ -133,7 +133,7 @@ def _has_sound_numbers(read: BaseModel) -> bool:
 
 
 def verdict_of(termination: str | None) -> Verdict | None:
-    """A termination message that is a sound verdict: it too comes from a pod that runs code of others."""
+    """The verdict in a termination message; None if it is invalid: it is untrusted, since pods may run foreign code."""
     try:
         verdict = Verdict.model_validate(json.loads(termination or ""), extra="ignore")
     except (ValueError, RecursionError):
@@ -160,7 +160,7 @@ def warnings_of(events: Iterable[object]) -> dict[str, Warned]:
     return newest
 
 
-# ---- reading of what may be anything -------------------------------------------------------------------------------------
+# ---- reading of untrusted values -----------------------------------------------------------------------------------------
 
 
 def mapping_of(value: object, name: str | None = None) -> Mapping[str, Any]:
@@ -186,7 +186,7 @@ def _whole(value: object, name: str) -> int | None:
 
 
 def _number(label: object) -> int:
-    """The number in a label; 0 where there is none."""
+    """The number in a label; 0 if there is none."""
     return int(label) if isinstance(label, str) and label.isascii() and label.isdigit() and len(label) <= 12 else 0
 
 
@@ -202,7 +202,7 @@ def _started(state: Mapping[str, Any]) -> float | None:
 
 
 def _container(status: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Ours among those that others may have put beside it."""
+    """The status of the trainer's container; others may have been injected."""
     return next((found for each in _items(status, "containerStatuses") if (found := mapping_of(each)).get("name") == CONTAINER), {})
 
 
@@ -214,7 +214,7 @@ def _beside(status: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _placed(status: Mapping[str, Any], scheduled: Mapping[str, Any]) -> float | None:
-    """When it was given its node: as the scheduler says, or the kubelet."""
+    """When the pod was scheduled, from the scheduler's condition or the kubelet."""
     since = seconds_of(scheduled.get("lastTransitionTime")) if scheduled.get("status") == "True" else None
     return since if since is not None else seconds_of(status.get("startTime"))
 

@@ -15,7 +15,7 @@ from llmtrain_operator.life.times import seconds_of, text_of
 from llmtrain_trainer.config.tables.time_accounts import TimeState
 
 HUNG_STEPS, HUNG_FLOOR = 10.0, 60.0
-"""No step for ten times the last step's time, and for at least a minute, is time that hangs; the agent's own watch decides what to do."""
+"""Time without a step counts as hung after ten times the last step's time, at least a minute. The agent's own hang watch acts on hangs."""
 
 SUSPENDED: TimeState = "suspended"
 
@@ -27,7 +27,7 @@ def account(gang: Gang) -> Goodput:
     start = seconds_of(before.accounted_until)
     if start is None:
         start = min(now, gang.job.created if gang.job.created is not None else now)
-    elapsed = max(0.0, now - start)  # a clock set back books nothing
+    elapsed = max(0.0, now - start)  # if the clock was set back, no time is accounted
     spent = _causes(gang, elapsed)
     gpus = _gpus_held(gang)
     by_cause = _sum(before.by_cause, {cause: time for cause, time in spent.items() if cause != SUSPENDED}, 1)
@@ -100,7 +100,7 @@ def _causes(gang: Gang, elapsed: float) -> dict[TimeState, float]:
 
 
 def _of_training(gang: Gang, elapsed: float) -> dict[TimeState, float]:
-    """Steps up to the furthest one that was ever done are recomputed; time in which a checkpoint held up training is its own cause."""
+    """Seconds by cause while training. Steps up to the furthest one are recompute; time blocked by checkpoints is a cause of its own."""
     row = gang.progress
     told = gang.job.status.progress
     before = told.step if told and told.step is not None else 0
@@ -120,7 +120,7 @@ def _of_training(gang: Gang, elapsed: float) -> dict[TimeState, float]:
 
 
 def _share_done_before(before: int, step: int, gang: Gang) -> float:
-    """Share of the steps since the last look that an earlier attempt had done already."""
+    """Share of the steps since the last observation that an earlier attempt had done already."""
     goodput, leader = gang.job.status.goodput, gang.leader
     furthest = (goodput.high_water_step or 0) if goodput else 0
     first = before if step >= before else (leader.status.resumed_from_step or 0) if leader else 0
@@ -134,7 +134,7 @@ def _step_now(gang: Gang) -> int | None:
 
 
 def _gpus_held(gang: Gang) -> int:
-    """GPUs of the pods that have a node and have not ended; one in which something runs on beside a trainer that ended holds them too."""
+    """GPUs of the pods that have a node and have not ended, including pods in which another container still runs."""
     each = gang.job.spec.resources.gpus_per_node if gang.job.spec else 0
     return each * sum(pod.node is not None and not pod.ended and (gang.may_run(pod) or pod.exit_code is not None) for pod in gang.mine)
 

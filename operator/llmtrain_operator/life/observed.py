@@ -17,7 +17,7 @@ STOPPED = (ExitCode.SAVED, ExitCode.STOPPED_UNSAVED)
 """Exit codes of an agent that was told to stop."""
 
 GangKind = Literal[GangScheduler, "operator", "none"]
-"""Who admits all pods or none. operator: this operator's own order; none: nobody, each pod for itself."""
+"""What admits all pods of a gang or none. operator: the operator's own order; none: each pod is scheduled independently."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,13 +31,13 @@ class Job:
     created: float | None
     deleting: bool
     spec: Spec | None
-    """None where the manifest cannot be read; `refusal` then says why."""
+    """None if the manifest is invalid; `refusal` then says why."""
 
     refusal: str | None
-    """Why it cannot be planned, one sentence a problem; None where it can."""
+    """Why it cannot be planned, one sentence per problem; None if it can."""
 
     status: Status
-    """What was written last."""
+    """The status that was written last."""
 
     @property
     def key(self) -> str:
@@ -45,7 +45,7 @@ class Job:
 
     @property
     def destination(self) -> str | None:
-        """Where its checkpoints go, under a name that means the same place for every job of the cluster."""
+        """Destination of its checkpoints, in a form that is unique in the cluster."""
         if self.spec is None or self.spec.checkpoint is None:
             return None
         try:
@@ -56,18 +56,18 @@ class Job:
 
     @property
     def size(self) -> int:
-        """Pods of a gang."""
+        """Number of pods of a gang."""
         return self.spec.resources.nodes if self.spec else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
-    """A pod that the job made, or an earlier job of its name."""
+    """A pod of the job, or of an earlier job with its name."""
 
     name: str
     uid: str
     owner: str | None
-    """uid of the job that controls it; None where an earlier job left it behind."""
+    """uid of the job that controls it; None if it was orphaned by an earlier job."""
 
     attempt: int
     index: int
@@ -78,23 +78,23 @@ class Pod:
     message: str | None = None
     created: float | None = None
     deleting: float | None = None
-    """When it is to be gone: deletionTimestamp."""
+    """deletionTimestamp: when its grace period ends."""
 
     grace: float | None = None
-    """Seconds it was given to end; 0 where it was deleted by force."""
+    """Grace period in seconds; 0 if it was deleted by force."""
 
     node: str | None = None
     placed: float | None = None
-    """When it was given its node."""
+    """When it was scheduled."""
 
     gated: bool = False
     """Held back by a scheduling gate."""
 
     unschedulable: str | None = None
-    """What the scheduler says."""
+    """The scheduler's message, if it found no node."""
 
     nominated: bool = False
-    """The scheduler has a node for it, on which others are told to end first."""
+    """Whether the scheduler has nominated a node for it, where others are being preempted."""
 
     waiting: str | None = None
     """Why the container does not run yet, such as ImagePullBackOff."""
@@ -105,15 +105,15 @@ class Pod:
 
     running: bool = False
     beside: tuple[str, ...] = ()
-    """Other containers of the pod that run, such as one that a service mesh put in."""
+    """Other running containers of the pod, such as one that a service mesh injected."""
 
     finished: float | None = None
     exit_code: int | None = None
     exit_reason: str | None = None
-    """Of the container, such as OOMKilled."""
+    """Reason of the container's end, such as OOMKilled."""
 
     termination: str | None = None
-    """Its termination message."""
+    """Termination message of the container."""
 
     disruption: str | None = None
     """Reason of its DisruptionTarget or TerminationTarget condition."""
@@ -148,7 +148,7 @@ class Node:
     """When Ready stopped being True."""
 
     out_of_service: bool = False
-    """Somebody vouches that nothing runs on it any more: taint node.kubernetes.io/out-of-service."""
+    """Taint node.kubernetes.io/out-of-service: somebody guarantees that nothing runs on it any more."""
 
     unschedulable: bool = False
     """Cordoned."""
@@ -165,14 +165,14 @@ class Agent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admission:
-    """What the queue says: a Workload of Kueue, a PodGroup of Volcano or of scheduler-plugins."""
+    """The queue's state: a Workload of Kueue, a PodGroup of Volcano or of scheduler-plugins."""
 
     admitted: bool
     since: float | None = None
-    """When it last changed its mind."""
+    """When `admitted` last changed."""
 
     evicted: bool = False
-    """It was admitted and is being taken back."""
+    """Whether the admission is being withdrawn."""
 
     message: str = ""
 
@@ -188,7 +188,7 @@ class Warned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """What says who goes first among jobs that wait for their turn."""
+    """A job's place in the order of jobs that wait for their turn."""
 
     after: float = 0.0
     """Until then those go first whose pods were not found to fit on no node."""
@@ -203,43 +203,43 @@ class Rival:
 
     key: str
     placing: bool
-    """Some of its pods have no node yet."""
+    """Whether some of its pods have no node yet."""
 
     waiting_since: float | None = None
-    """Since when it waits for its turn; None where it does not."""
+    """When it began to wait for its turn, seconds since the epoch; None if it does not."""
 
     shape: str = ""
-    """What its pods ask of a node: pods alike in this are taken by the same nodes."""
+    """Requirements of its pods on a node, as text: pods with equal texts fit on the same nodes."""
 
     size: int = 0
-    """Pods of the gang."""
+    """Number of pods of the gang."""
 
     place: Place = field(default_factory=Place)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotCreated:
-    """Objects of a gang that the API server did not take."""
+    """Objects of a gang that the API server refused."""
 
     message: str
-    """What it said; where somebody else has the name, what is in the way and what to do."""
+    """The API server's message; if somebody else has the name, what is in the way and what to do."""
 
     until: float = 0.0
-    """Nothing is tried again before then."""
+    """Time of the next try, seconds since the epoch."""
 
     final: bool = True
-    """Whether it said no, and not that something went wrong."""
+    """Whether the API server refused them, rather than failed."""
 
     taken: bool = False
-    """Whether somebody else has an object of that name."""
+    """Whether somebody else has an object with that name."""
 
     tries: int = 1
-    """In a row."""
+    """Number of consecutive tries."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """Everything a decision rests on."""
+    """The input of a decision."""
 
     now: float
     job: Job
@@ -252,7 +252,7 @@ class Observed:
     gang: GangKind = "operator"
     rivals: tuple[Rival, ...] = ()
     writer: str | None = None
-    """Another job that writes to this one's destination, as it may be named to who reads this one's status."""
+    """Another job that writes to this one's destination, in a form that may be shown in this job's status."""
 
     contested: bool = False
     """Whether another job waits for this one's destination."""
@@ -261,7 +261,7 @@ class Observed:
     """By name of the pod."""
 
     not_created: NotCreated | None = None
-    """Why objects of the gang could not be created last; None where they all could."""
+    """Why objects of the gang could not be created last; None if all were created."""
 
     place: Place = field(default_factory=Place)
-    """Its own place in the line of those that wait for their turn."""
+    """Its own place in the order of jobs that wait for their turn."""

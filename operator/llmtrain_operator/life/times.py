@@ -1,4 +1,4 @@
-"""Seconds since the epoch <-> RFC 3339, and spans as people write them."""
+"""Seconds since the epoch <-> RFC 3339, and durations as text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _LAST = 253_402_300_799  # 9999-12-31T23:59:59Z
 
 
 def seconds_of(text: object) -> float | None:
-    """Seconds since the epoch; None where the text is no time of Kubernetes."""
+    """Seconds since the epoch; None if the text is not a valid time."""
     if not isinstance(text, str):
         return None
     try:
@@ -24,7 +24,7 @@ def text_of(seconds: float) -> str:
 
 
 def span(seconds: float) -> str:
-    """48 -> 48s, 125 -> 2m05s, 7380 -> 2h03m, 180000 -> 2d02h."""
+    """Seconds as text: 48 -> 48s, 125 -> 2m05s, 7380 -> 2h03m, 180000 -> 2d02h."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole}s"
