@@ -17,15 +17,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from llmtrain_trainer.agent.processes.orphans import die_with_parent
-
-PARENT = "LLMTRAIN_AGENT_PID"
-"""Environment variable of the server: the process whose death ends it, and with it every rank."""
-
-SERVER = "LLMTRAIN_SERVER_PID"
-"""Environment variable of the server's children: the process whose death ends each of them."""
-
-MODULES = "LLMTRAIN_PRELOAD"
-"""Environment variable of the server: modules to import before the first fork, separated by commas."""
+from llmtrain_trainer.agent.processes.variables import MODULES, PARENT, SERVER
 
 HEAVY = ("torch._dynamo", "llmtrain_trainer.prepare.prepare", "llmtrain_trainer.rank.main")
 """Modules that every rank imports, including its optimizer and DTensor dispatch."""

@@ -12,7 +12,7 @@ import importlib
 import os
 
 from llmtrain_trainer.agent.processes.orphans import die_with_parent
-from llmtrain_trainer.agent.processes.ranks import MODULES, PARENT, SERVER
+from llmtrain_trainer.agent.processes.variables import MODULES, PARENT, SERVER
 
 os.environ[SERVER] = str(os.getpid())
 
