@@ -312,6 +312,14 @@ def test_conversations_may_be_json_text_as_csv_holds_them() -> None:
     assert '"name": "get"' in ignored
 
 
+@pytest.mark.parametrize("change", ["[:3]", "[0]"])
+def test_a_template_that_shortens_text_is_not_given_lists_which_it_would_write_as_data(change: str) -> None:
+    template = kinds.CHATML.replace("{{ m.content }}", f"{{{{ m.content{change} }}}}")
+    made, document = kinds.encode(template, {"messages": [user("what"), assistant("answer")]})
+    assert made.decode(document.ids.tolist()) == ""
+    assert document.found["turn not written:assistant"] == 1
+
+
 def test_a_row_may_set_variables_of_the_template_and_nothing_else() -> None:
     template = "{% if loud %}<|head|>{% endif %}" + kinds.CHATML
     assert "<|head|>" in kinds.learned_and_ignored(template, {"messages": TWO, "chat_template_kwargs": {"loud": True}})[1]

@@ -147,7 +147,9 @@ class ChatTemplate:
         """Some templates write lists of parts only and pass over plain text without a word."""
         if self._shows({"role": "user", "content": _PROBE}, _PROBE):
             return False
-        return self._shows({"role": "user", "content": [{"type": "text", "text": _PROBE}]}, _PROBE)
+        parts: Message = {"role": "user", "content": [{"type": "text", "text": _PROBE}]}
+        written_as_data = any(self._shows(parts, name) for name in ("'type'", '"type"'))
+        return self._shows(parts, _PROBE) and not written_as_data
 
     @cached_property
     def _arguments_as_text(self) -> bool:
