@@ -94,7 +94,7 @@ BEYOND: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (LLAMA, {"pad_token_id": 512}, "pad_token_id is 512: the embedding has 512 rows"),
     (LLAMA | {"model_type": "mistral"}, {"sliding_window": 0}, "sliding_window is 0: it must be 1 or more, or null"),
     (GPT2, {"attn_pdrop": -0.1}, "attn_pdrop is -0.1"),
-    (MIXTRAL, {"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "head_dim is missing: the yarn rotary embedding"),
+    (MIXTRAL, {"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "head_dim is missing: for a mixtral, rope_type yarn"),
 ]
 
 

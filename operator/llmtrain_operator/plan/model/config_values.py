@@ -130,10 +130,11 @@ def _types(config: Mapping[str, Any], model_type: str) -> Iterator[Wrong]:
 
 
 def _bounds(config: Mapping[str, Any], shape: ModelShape, told: set[str]) -> Iterator[Wrong]:
-    for key in TYPES[shape.model_type]:
+    unused = {"sliding_window"} if shape.traits.window is None else set()
+    for key in sorted(TYPES[shape.model_type].keys() - told - unused):
         low, high, rule = BOUNDS.get(key, _WITHOUT)
         value = config.get(key)
-        if rule and key not in told and value is not None and not low <= value <= high:
+        if rule and value is not None and not low <= value <= high:
             yield key, shown(value), rule, "Write it as in the model's config.json, or leave it out"
     pad = config.get("pad_token_id")
     if isinstance(pad, int) and not -shape.vocab <= pad < shape.vocab:
