@@ -7,6 +7,7 @@ only has absolute paths.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -87,7 +88,7 @@ def with_absolute_paths(value: Any, base: Path) -> Any:
         return [with_absolute_paths(child, base) for child in value]
     if isinstance(value, str) and BESIDE.match(value):
         path = Path(re.sub(r"^/~", "~", value.removeprefix("file://")))
-        return f"file://{(base / path.expanduser()).resolve()}"
+        return f"file://{os.path.abspath(base / path.expanduser())}"  # noqa: PTH100 (links keep the name that was written)
     return value
 
 

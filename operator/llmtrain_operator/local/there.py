@@ -17,6 +17,8 @@ TOKENIZER = ("tokenizer.json", "*.model", "vocab.*")
 """Files of which a tokenizer has at least one."""
 
 WAY_OUT = "Put it there, or correct the path"
+EMPTY, WITH_DATA = "there is no row in it: the file is empty", "Name files that hold data"
+"""As preparation refuses it."""
 
 
 def not_here(job: LLMTrainJob) -> list[Problem]:
@@ -33,7 +35,7 @@ def _problem(place: Place) -> Problem | None:
             wrong = "it has no tokenizer, such as tokenizer.json"
     except OSError as error:
         wrong = f"it cannot be checked ({error.strerror})"
-    return None if wrong is None else Problem(place.field, place.uri, wrong, WAY_OUT)
+    return None if wrong is None else Problem(place.field, place.uri, wrong, WITH_DATA if wrong == EMPTY else WAY_OUT)
 
 
 def _unreadable(path: Path) -> str | None:
@@ -44,7 +46,7 @@ def _unreadable(path: Path) -> str | None:
     if not any(os.access(match, os.R_OK) for match in matches):
         return "you have no permission to read it"
     if not any(_holds(match) for match in matches):
-        return "it is empty"
+        return EMPTY if path.is_file() else "it is empty"
     return None
 
 
