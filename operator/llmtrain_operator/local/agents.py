@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmtrain_operator.local.machine import core_count, free_ports
+from llmtrain_operator.local.trainer import TRAINER
 from llmtrain_operator.local.workdir import Workdir
 from llmtrain_trainer.config import RENDEZVOUS_SECRET, ExitCode, TrainerConfig
 from llmtrain_trainer.config.listen import joined, loopback
 
 PR_SET_PDEATHSIG = 1
-TRAINER = (sys.executable, "-m", "llmtrain_trainer")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+TRAINER = (sys.executable, "-P", "-m", "llmtrain_trainer")
+"""-P: a directory of the user's that is called like a package, such as datasets, must not be imported in its place."""
+
 
 class TrainerError(RuntimeError):
     """A command of the trainer failed; has its exit code and its error message."""
@@ -44,7 +47,7 @@ def convert(config: Path, source: tuple[str, str], target: tuple[str, str], step
 
 
 def _ask(arguments: Sequence[str], accept: tuple[int, ...] = (0,)) -> str:
-    answer = subprocess.run([sys.executable, "-m", "llmtrain_trainer", *arguments], capture_output=True, text=True, check=False)
+    answer = subprocess.run([*TRAINER, *arguments], capture_output=True, text=True, check=False)
     if answer.returncode not in accept:
         ended = f"llmtrain_trainer {arguments[0]} ended with exit code {answer.returncode}"
         raise TrainerError(answer.returncode, _last_words(answer) or ended)

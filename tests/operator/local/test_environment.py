@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import yaml
 
 from llmtrain_operator.local.environment import environment_here
+from llmtrain_operator.local.trainer import TRAINER
 from llmtrain_operator.manifest.parse import parse_manifest
 
 JOB = """
@@ -27,3 +31,9 @@ def test_what_tunes_libraries_is_set_and_what_names_a_network_is_told() -> None:
     (note,) = notes
     assert note.endswith("GLOO_SOCKET_IFNAME, NCCL_SOCKET_IFNAME.")
     assert environment_here(parse_manifest(JOB)) == ({}, ())
+
+
+def test_a_directory_of_the_users_is_no_package_of_the_trainer(tmp_path: Path) -> None:
+    (tmp_path / "pydantic.py").write_text("raise RuntimeError('imported from the working directory')\n")
+    told = subprocess.run([*TRAINER, "--help"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
