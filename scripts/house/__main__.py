@@ -25,6 +25,7 @@ def main(arguments: list[str]) -> int:
         print(*ruled_out(ROOT), sep="\n")
         return 0
     missed = [f"{row.name}: {row.value}, and the goal is {row.goal}" for row in rows if row.held and not row.met]
+    missed += ruled_out(ROOT)
     if (ROOT / PICTURE).read_text() != picture(ROOT):
         missed.append(f"{PICTURE} is out of step: run make generate")
     for line in missed:
