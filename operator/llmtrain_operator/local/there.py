@@ -40,6 +40,8 @@ def _problem(place: Place) -> Problem | None:
 
 def _unreadable(path: Path) -> str | None:
     """What is wrong with a source; None if it is a readable file, a directory with files, or a glob that matches some."""
+    if path.is_symlink() and not path.exists():
+        return "it is a link to a file that does not exist"
     matches = [path] if path.exists() else [Path(match) for match in glob(str(path), recursive=True)]  # noqa: PTH207 (an absolute pattern)
     if not matches:
         return "no file on this machine matches it" if has_magic(str(path)) else "there is no such file on this machine"

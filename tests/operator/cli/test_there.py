@@ -41,6 +41,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "tok" / "tokenizer.json").write_text("{}")
     (tmp_path / "empty").mkdir()
     (tmp_path / "nothing.jsonl").touch()
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "gone.jsonl")
     (tmp_path / "a[1].jsonl").write_text('{"text": "one"}\n')
     return tmp_path
 
@@ -51,6 +52,7 @@ MISSING = [
     ("spec.dataset[0].source=file://./*.csv", "no file on this machine matches it"),
     ("spec.dataset[0].source=file://./empty", "it is empty"),
     ("spec.dataset[0].source=file://./nothing.jsonl", "the file is empty. Name files that hold data"),
+    ("spec.dataset[0].source=file://./link.jsonl", "link.jsonl: it is a link to a file that does not exist"),
     ("spec.evaluation={dataset: [{source: file://./held.jsonl}]}", "there is no such file on this machine"),
     ("spec.tokenizer.source=file://./none", "there is no such file on this machine"),
     ("spec.tokenizer.source=file://./empty", "it is empty"),
