@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import urllib.parse
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
+from answering import answering
 from gang import Gang
 
 from llmtrain_trainer.checkpoint.restore import choose, obtain
@@ -113,17 +114,8 @@ def liar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Liar]:
     gang.save(FIRST)
     gang.save(SECOND)
     liar = Liar(root)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler(liar))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}",
-    }.items():  # fmt: skip
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr("llmtrain_trainer.checkpoint.restore._DOUBT_PAUSE", 0.01)
-    yield liar
-    server.shutdown()
-    server.server_close()
+    with answering(handler(liar), monkeypatch):
+        yield liar
 
 
 def chosen(tmp_path: Path, doubt: float, events: list[dict[str, Any]]) -> str | None:

@@ -10,12 +10,13 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
+from answering import answering
 from gang import Gang
 from test_lies import FIRST, SECOND, Liar, handler
 
@@ -121,17 +122,8 @@ def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Odd]:
     gang.save(FIRST)
     gang.save(SECOND)
     made = Odd(tmp_path / "truth")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), made.handler())
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}",
-    }.items():  # fmt: skip
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr("llmtrain_trainer.checkpoint.restore._DOUBT_PAUSE", 0.01)
-    yield made
-    server.shutdown()
-    server.server_close()
+    with answering(made.handler(), monkeypatch):
+        yield made
 
 
 def outcome(root: Path, number: int) -> str:

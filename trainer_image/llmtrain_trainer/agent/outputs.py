@@ -1,7 +1,6 @@
-"""What is left when training is over: the report, and its and the exports' way to their destination. Called by node.py and claims.py on
-node 0.
+"""What is left when training is over: the report, and its and the exports' way to their destination.
 
-    <destination>/published.json    whose export/ and report/ are, and every file of them
+<destination>/published.json    whose export/ and report/ are, and every file of them
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Matrices out of integers packed into words, as several methods of quantization store them. Called by stored_matrix.py.
+"""Matrices out of integers packed into words, as several methods of quantization store them.
 
 A matrix has shape [outputs, inputs], as of a linear layer. Everything is computed in fp32.
 """
