@@ -28,5 +28,4 @@ OF_THE_OPERATOR: frozenset[TimeState] = frozenset({"queued", "suspended"})
 """Nothing of the job runs meanwhile, so no agent is there to book it."""
 
 OF_AN_AGENT: tuple[TimeState, ...] = tuple(state for state in TIME_STATES if state not in OF_THE_OPERATOR)
-WITHIN_OTHERS: frozenset[TimeState] = frozenset({"data_wait", "restore"})
-"""What the operator does not tell apart: waiting for batches is within productive, a restore within starting and restart."""
+"""The operator does not tell two of them apart: data_wait is within productive, restore within starting and restart."""
