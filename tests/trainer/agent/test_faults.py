@@ -80,7 +80,7 @@ def test_an_agent_tells_how_it_goes_and_no_process_survives_its_kill(job: Job, s
     assert agent.metric("checkpoint_blocking_seconds_sum", tier="memory") > 0
     assert agent.metric("step_phase_duration_seconds_sum", phase="backward") > 0
     assert 0 < agent.metric("rank_step_duration_seconds", stat="min") <= agent.metric("rank_step_duration_seconds", stat="max")
-    assert agent.metric("straggler_slowdown_ratio", node="node 0") >= 1
+    assert agent.metric("straggler_slowdown_ratio", node="node 0") > 0  # below 1 where a heartbeat is older than the median beside it
     assert agent.metric("epoch_ratio") > 0
 
     os.kill(agent.pid_of(1), signal.SIGKILL)
