@@ -80,6 +80,11 @@ def _held(held: list[Pod]) -> str:
     return f"Pod {first}: the trainer has ended, but {names} still runs and keeps the devices: the pod is deleted, with its logs."
 
 
+def phase_of(gang: Gang) -> Phase:
+    """The phase that the status says."""
+    return gang.job.status.phase or "Pending"
+
+
 def created(gang: Gang) -> float:
     """When the newest attempt's last pod was created."""
     return max((pod.created for pod in gang.pods.values() if pod.created is not None), default=gang.observed.now)

@@ -1,84 +1,14 @@
-"""What a row of the decision table cannot say: numbers, graces, sentences."""
+"""Why a job does not run, in one sentence."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.operator.life.policies.table import NOW, RAN, Case
 
 from llmtrain_operator.life.decide import decide
-from llmtrain_operator.life.decision import Action
 from llmtrain_operator.life.observed import Admission, NotCreated, Observed, Warned
-from llmtrain_operator.life.policies.placement import rival_of
-from llmtrain_operator.life.times import text_of
-from llmtrain_trainer.config import ExitCode
-
-NOW = 1_800_000_000.0
-LOST = {"not_ready_since": NOW - 90}
-RAN = {"phase": "Restarting", "ended_attempt": 1, "failure": {"reason": "RankFailed", "attempt": 1, "time": "2027-01-15T08:00:00Z"}}
-QUEUED = {"type": "Queued", "status": "True", "reason": "GangOrder", "lastTransitionTime": "2027-01-15T07:59:00Z"}
-Case = Callable[[Any], Observed]
-
-
-def test_the_next_attempt_is_above_every_trace_of_one(w: Any) -> None:
-    fenced = w.ended(ExitCode.FENCED, verdict={"reason": "Fenced", "storedAttempt": 7})
-    decision = decide(w.observed(fenced, w.pod(1)))
-    assert (decision.phase, decision.reason, decision.ends) == ("Restarting", "Fenced", 7)
-    assert decide(w.nothing(job=w.job(w.status(**{**RAN, "phase": "Restarting", "ended_attempt": 7})))).attempt == 8
-    restored = w.observed(w.ended(1, 0, 5), w.ended(1, 1, 5), job=w.job(w.status(**RAN)))
-    assert decide(restored).reason == "AgentFailed"  # attempt 5 is the newest there is, whatever an old status says
-    assert decide(w.nothing(job=w.job(w.status(**RAN)))).attempt == 2
-
-
-def test_an_attempt_that_has_no_pods_and_never_had_them_all_is_not_begun_again(w: Any) -> None:
-    """Its number may be one that a status restored from the past names, and that trained long ago."""
-    assert decide(w.nothing(job=w.job(w.status(phase="Starting", attempt=4, pods={"created": 1})))).attempt == 5
-
-
-def test_an_attempt_that_another_operator_is_about_to_create_is_waited_for(w: Any) -> None:
-    def seen(ago: float, **changes: Any) -> Observed:
-        goodput = {"accountedUntil": text_of(NOW - ago), "totalSeconds": 1, "byCause": {}}
-        return w.nothing(job=w.job(w.status(phase="Starting", attempt=2, ended_attempt=1, pods={"created": 0}, goodput=goodput)), **changes)
-
-    waits = decide(seen(1))
-    assert (waits.action, waits.phase, waits.again_in) == (Action.NOTHING, "Starting", 2.0)
-    assert decide(seen(3)).attempt == 3
-    assert decide(seen(-60)).attempt == 3, "a clock that was set back holds nothing up"
-    assert decide(seen(1, not_created=NotCreated(message="exceeded quota"))).attempt == 2
-
-
-def test_only_the_missing_pods_of_a_gang_are_created(w: Any) -> None:
-    decision = decide(w.observed(w.pending(1), agents={}, job=w.job(w.status(phase="Starting", pods={"created": 1}))))
-    assert (decision.attempt, decision.create) == (1, (0,))
-
-
-def test_a_crash_leaves_the_others_little_time_and_a_drain_all_of_it(w: Any) -> None:
-    crash = decide(w.observed(w.ended(1, verdict={}), w.pod(1)))
-    drain = decide(w.observed(w.pod(0, deleting=NOW, disruption="EvictionByEvictionAPI"), w.pod(1)))
-    assert [deletion.grace for deletion in crash.delete] == [10.0]
-    assert [(deletion.name, deletion.grace) for deletion in drain.delete] == [("demo-a1-1", None)]
-
-
-def test_pods_on_dead_nodes_are_told_by_force_and_the_others_in_order(w: Any) -> None:
-    decision = decide(w.observed(nodes={"node-0": w.node(0), "node-1": w.node(1, exists=False)}))
-    assert {deletion.name: deletion.grace for deletion in decision.delete} == {"demo-a1-1": 0.0, "demo-a1-0": 10.0}
-    assert decision.failure is not None and decision.failure.node == "node-1"
-
-
-def test_pods_of_attempts_before_the_last_are_cleared_away_and_the_last_kept_for_its_logs(w: Any) -> None:
-    pods = [w.ended(1, index, attempt) for attempt in (1, 2) for index in (0, 1)]
-    decision = decide(w.observed(*pods, job=w.job(w.status(attempt=2, ended_attempt=2))))
-    assert decision.action is Action.CREATE
-    assert {deletion.name for deletion in decision.delete} == {"demo-a1-0", "demo-a1-1"}
-
-
-def test_a_lost_peer_is_explained_once_the_lost_node_is_seen(w: Any) -> None:
-    status = w.status(phase="Restarting", ended_attempt=1, failure={"reason": "PeerLost", "attempt": 1})
-    seen = w.observed(w.ended(1, verdict={"reason": "PeerLost"}), w.pod(1), job=w.job(status), nodes={"node-1": w.node(1, **LOST)})
-    decision = decide(seen)
-    assert decision.failure is not None and (decision.failure.reason, decision.failure.node) == ("NodeLost", "node-1")
-    assert not decision.restart
 
 
 def test_a_missing_secret_is_named(w: Any) -> None:
@@ -89,6 +19,8 @@ def test_a_missing_secret_is_named(w: Any) -> None:
 
 
 FORBIDDEN = 'pods "demo-a1-0" is forbidden: '
+
+
 START_ERROR = 'failed to create task: OCI runtime create failed: unable to start: exec: "python": executable file not found in $PATH'
 
 
@@ -189,13 +121,3 @@ def test_an_attempt_of_which_no_pod_was_let_in_is_tried_again_under_its_own_numb
     ended = w.job(w.status(phase="Starting", ended_attempt=1, pods={"wanted": 2, "created": 0}))
     assert decide(w.nothing(job=ended, not_created=NotCreated(message="exceeded quota"))).attempt == 2
     assert decide(w.nothing(job=w.job(w.status(phase="Starting", pods={"wanted": 2, "created": 0})))).attempt == 2
-
-
-def test_a_job_tells_the_others_whether_it_is_placing_or_waiting(w: Any) -> None:
-    placing = rival_of(w.observed(w.pending(0), w.pending(1, node=None), agents={}))
-    assert placing is not None and placing.placing
-    waiting = rival_of(w.nothing(job=w.job(w.status(phase="Queued", attempt=None, conditions=[QUEUED]))))
-    assert waiting is not None and (waiting.placing, waiting.waiting_since) == (False, NOW - 60)
-    assert rival_of(w.observed()) is None
-    assert rival_of(w.nothing(job=w.job(w.status(phase="Failed")))) is None
-    assert rival_of(w.observed(w.pending(0, node=None), gang="kueue")) is None
