@@ -29,7 +29,7 @@ from tests.cluster.operators import Operator, Samples, samples_of
 
 from llmtrain_operator.kube.api.client import ApiError, Client, path_of
 from llmtrain_operator.kube.api.session import Sessions, credentials
-from llmtrain_operator.kube.metrics import Metrics
+from llmtrain_operator.kube.metrics import OperatorMetrics
 
 API = "llmtrain.io/v1alpha1"
 IN_FLIGHT = 32
@@ -178,7 +178,7 @@ async def simulated_cluster(nodes: int) -> AsyncIterator[Simulated]:
         cluster.start("kube-controller-manager", "--node-monitor-grace-period=30m")
         cluster.start("kwok", "--node-lease-duration-seconds=1200")
         with tempfile.TemporaryDirectory() as scratch:
-            sessions = Sessions(info, Metrics(), token)
+            sessions = Sessions(info, OperatorMetrics(), token)
             async with sessions.open() as http, sessions.open() as watches:
                 made = Simulated(cluster, Client(http, info.server), http, watches, info.server, Path(scratch))
                 await _install(made, nodes)

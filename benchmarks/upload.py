@@ -51,11 +51,11 @@ def write_shards(directory: str) -> None:
     """On the rank: one save of random numbers, as training writes it."""
     import torch
 
-    from llmtrain_trainer.checkpoint.writer import Writer
+    from llmtrain_trainer.checkpoint.writer import CheckpointWriter
 
     state = {f"layer.{i}.weight": torch.rand(MEGABYTES * 2**20 // 4 // 12) for i in range(12)}
     meta = {"step": 1, "consumed_samples": 1, "target_steps": 1, "attempt": 0, "round": 0, "mesh": {}}
-    writer = Writer(Path(directory))
+    writer = CheckpointWriter(Path(directory))
     writer.save(NAME, {"model": state}, meta)
     writer.finish()
 

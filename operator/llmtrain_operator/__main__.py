@@ -24,7 +24,7 @@ from llmtrain_operator.kube.api.freshness import WatchLostError
 from llmtrain_operator.kube.cluster import Cluster
 from llmtrain_operator.kube.judging.shapes import EVERYWHERE
 from llmtrain_operator.kube.process.lease import LeaseLostError
-from llmtrain_operator.kube.process.operator_process import Options, run
+from llmtrain_operator.kube.process.operator_process import OperatorOptions, run
 
 log = logging.getLogger("llmtrain_operator")
 
@@ -39,7 +39,7 @@ def main() -> int:
     kopf.configure(log_format=kopf.LogFormat.JSON if given.log == "json" else kopf.LogFormat.FULL)
     logging.getLogger("kopf").setLevel(logging.WARNING)  # it logs one line for every event
     logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)  # it warns that it does not handle signals
-    options = Options(
+    options = OperatorOptions(
         namespaces=tuple(given.namespace),
         cluster=Cluster(
             image=given.trainer_image,
@@ -64,7 +64,7 @@ def main() -> int:
     return 0
 
 
-async def _until_told(options: Options) -> None:
+async def _until_told(options: OperatorOptions) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -106,7 +106,7 @@ def children(package: str, edges: Iterable[tuple[str, str]]) -> dict[str, set[st
 def _doubled(known: Iterable[Module]) -> Figure:
     names = Counter(node.name for module in known for node in module.public_classes())
     doubled = sorted(name for name, count in names.items() if count > 1)
-    return Figure(name="public class names that stand twice", value=", ".join(doubled) or "none", goal="none", met=not doubled, held=False)
+    return Figure(name="public class names that stand twice", value=", ".join(doubled) or "none", goal="none", met=not doubled)
 
 
 def _described(known: Iterable[Module]) -> Figure:

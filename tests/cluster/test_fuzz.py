@@ -24,7 +24,7 @@ from tests.cluster.operators import Operator
 
 from llmtrain_operator.kube.api.client import Client, Object, path_of
 from llmtrain_operator.kube.api.session import Sessions, credentials
-from llmtrain_operator.kube.metrics import Metrics
+from llmtrain_operator.kube.metrics import OperatorMetrics
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(560)]
 
@@ -105,7 +105,7 @@ class Crowd:
 async def crowd(cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Crowd]:
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
     info, token = credentials()
-    async with Sessions(info, Metrics(), token).open() as http:
+    async with Sessions(info, OperatorMetrics(), token).open() as http:
         yield Crowd(http, Client(http, info.server), info.server, namespace)
 
 

@@ -70,10 +70,10 @@ def _job_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _agent(options: argparse.Namespace) -> NoReturn:
     """Exit at once: tearing torch down takes a second, and threads that still upload a save nobody waits for would be joined."""
-    from llmtrain_trainer.agent.node import Options, run_node
+    from llmtrain_trainer.agent.node import AgentOptions, run_node
 
     code = run_node(
-        Options(
+        AgentOptions(
             config=options.config,
             run_dir=options.run_dir,
             node_rank=options.node_rank,
@@ -114,9 +114,12 @@ def _checkpoints(options: argparse.Namespace) -> int:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    from llmtrain_trainer.convert.command import Place, command
+    from llmtrain_trainer.convert.command import WeightsLocation, command
 
-    source, target = (Place(format=options.from_format, uri=options.from_uri), Place(format=options.to_format, uri=options.to_uri))
+    source, target = (
+        WeightsLocation(format=options.from_format, uri=options.from_uri),
+        WeightsLocation(format=options.to_format, uri=options.to_uri),
+    )
     return command(options.config, source, target, options.step, options.work)
 
 

@@ -30,7 +30,7 @@ class Refusal:
 
 def refusal(error: Exception) -> Refusal | None:
     """The refusal for a known error; None for a bug of llmtrain, whose traceback is needed."""
-    from llmtrain_operator.local.lock import InUseError
+    from llmtrain_operator.local.lock import WorkdirInUseError
     from llmtrain_operator.local.trainer import TrainerError
     from llmtrain_operator.manifest.parse import ManifestError
     from llmtrain_operator.manifest.problem import PlanError
@@ -41,6 +41,6 @@ def refusal(error: Exception) -> Refusal | None:
         return Refusal((str(error),), error.code)
     if isinstance(error, ClusterError):
         return Refusal((str(error),), error.code)
-    if isinstance(error, (UsageError, InUseError, OSError)):
+    if isinstance(error, (UsageError, WorkdirInUseError, OSError)):
         return Refusal((str(error),), INVALID)
     return None

@@ -11,7 +11,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # otherwise each als
 _FAST = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
-class Metrics:
+class OperatorMetrics:
     """The metrics in a separate registry, so that two operators in one process do not collide."""
 
     def __init__(self) -> None:

@@ -187,7 +187,7 @@ class Warned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class QueuePlace:
     """A job's place in the order of jobs that wait for their turn."""
 
     after: float = 0.0
@@ -214,7 +214,7 @@ class Rival:
     size: int = 0
     """Number of pods of the gang."""
 
-    place: Place = field(default_factory=Place)
+    place: QueuePlace = field(default_factory=QueuePlace)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,5 +263,5 @@ class Observed:
     not_created: NotCreated | None = None
     """Why objects of the gang could not be created last; None if all were created."""
 
-    place: Place = field(default_factory=Place)
+    place: QueuePlace = field(default_factory=QueuePlace)
     """Its own place in the order of jobs that wait for their turn."""

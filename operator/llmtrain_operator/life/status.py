@@ -310,12 +310,12 @@ def _streak(gang: Gang, before: int) -> int:
     return 0 if row is not None and row.step > furthest else before
 
 
-def _failure(gang: Gang, decision: Decision) -> record.Failure | None:
+def _failure(gang: Gang, decision: Decision) -> record.LastFailure | None:
     failure = decision.failure
     if failure is None:
         return gang.job.status.failure
     step = failure.step if failure.step is not None else gang.step()
-    return record.Failure(
+    return record.LastFailure(
         reason=_cut(failure.reason, LONGEST_WORD),
         message=_cut(failure.message, LONGEST_TEXT),
         attempt=gang.number,

@@ -26,7 +26,7 @@ PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Agent:
+class AgentProcess:
     """One node."""
 
     node_rank: int
@@ -45,14 +45,14 @@ class Agent:
             self.process.send_signal(number)
 
 
-def start_agents(config: TrainerConfig, workdir: Workdir, cache: Path, environment: Mapping[str, str] | None = None) -> list[Agent]:
+def start_agents(config: TrainerConfig, workdir: Workdir, cache: Path, environment: Mapping[str, str] | None = None) -> list[AgentProcess]:
     """Start one agent for each node of the mesh, with `environment` added to its variables, on free ports."""
     rendezvous, *ports = free_ports(1 + config.mesh.nodes)
     more = {**(environment or {}), RENDEZVOUS_SECRET: secrets.token_hex(32)}  # other users of this machine cannot read the environment
     return [_start(config, workdir, cache, node_rank, port, rendezvous, more) for node_rank, port in enumerate(ports)]
 
 
-def exit_code(agents: Sequence[Agent]) -> int:
+def exit_code(agents: Sequence[AgentProcess]) -> int:
     """The code of the first agent that failed, else the code for saved, else 0. A signal counts as 128 + its number, as in a shell."""
     codes = [agent.process.wait() for agent in agents]
     codes = [code if code >= 0 else 128 - code for code in codes]
@@ -60,7 +60,7 @@ def exit_code(agents: Sequence[Agent]) -> int:
     return next(iter(failures), max(codes))
 
 
-def kill(agents: Sequence[Agent]) -> None:
+def kill(agents: Sequence[AgentProcess]) -> None:
     """Kill the agents that still run; their ranks die with them."""
     for agent in agents:
         agent.send(signal.SIGKILL)
@@ -70,7 +70,7 @@ def kill(agents: Sequence[Agent]) -> None:
 
 def _start(
     config: TrainerConfig, workdir: Workdir, cache: Path, node_rank: int, port: int, rendezvous: int, more: Mapping[str, str]
-) -> Agent:
+) -> AgentProcess:
     run_dir = workdir.node(node_rank)
     command = [*TRAINER, "agent", "--config", str(run_dir / "config.json"), "--run-dir", str(run_dir), "--node-rank", str(node_rank)]
     command += ["--rendezvous", joined(loopback(), rendezvous), "--host", "localhost", "--port", str(port), "--cache", str(cache)]
@@ -87,7 +87,7 @@ def _start(
             start_new_session=True,
             preexec_fn=_die_with_parent,  # noqa: PLW1509
         )
-    return Agent(node_rank, port, process)
+    return AgentProcess(node_rank, port, process)
 
 
 def _environment(config: TrainerConfig, node_rank: int) -> dict[str, str]:

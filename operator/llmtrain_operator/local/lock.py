@@ -12,7 +12,7 @@ from typing import IO
 _FILE = ".lock"
 
 
-class InUseError(RuntimeError):
+class WorkdirInUseError(RuntimeError):
     """Another run holds the workdir."""
 
 
@@ -24,14 +24,14 @@ class Lock:
 
 
 def lock(workdir: Path) -> Lock:
-    """Take the workdir, before anything in it is read or moved. Raises InUseError, or OSError if it is not writable."""
+    """Take the workdir, before anything in it is read or moved. Raises WorkdirInUseError, or OSError if it is not writable."""
     workdir.mkdir(parents=True, exist_ok=True)
     file = (workdir / _FILE).open("a+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.seek(0)
-        raise InUseError(_refusal(workdir, file.read().split())) from None
+        raise WorkdirInUseError(_refusal(workdir, file.read().split())) from None
     file.truncate(0)
     file.write(f"{os.getpid()} {time.strftime('%Y-%m-%dT%H:%M:%S%z')}\n")
     file.flush()

@@ -12,7 +12,7 @@ from llmtrain_operator.api.job import LLMTrainJob
 from llmtrain_operator.formats import size
 from llmtrain_operator.local import machine, trainer
 from llmtrain_operator.local.adapt import adapt, claims
-from llmtrain_operator.local.agents import Agent, exit_code, kill, start_agents
+from llmtrain_operator.local.agents import AgentProcess, exit_code, kill, start_agents
 from llmtrain_operator.local.environment import environment_here
 from llmtrain_operator.local.lock import Lock, lock
 from llmtrain_operator.local.shutdown import Shutdown
@@ -64,8 +64,8 @@ class Outcome:
 def get_ready(job: LLMTrainJob, workdir: Workdir, nodes: int | None = None) -> Ready:
     """Plan for this machine and write the run directories.
 
-    Raises PlanError, DoesNotFitError, InUseError if another run has the workdir, or TrainerError if the checkpoints of earlier attempts
-    cannot be listed.
+    Raises PlanError, DoesNotFitError, WorkdirInUseError if another run has the workdir, or TrainerError if the checkpoints of earlier
+    attempts cannot be listed.
     """
     config, notes = _resolve(job, nodes)
     held = lock(workdir.root)
@@ -83,7 +83,7 @@ def run(
 
     `close` prints how the run ended. It is called here, so that a late Ctrl-C does not suppress the reason.
     """
-    agents = list[Agent]()
+    agents = list[AgentProcess]()
     shutdown = Shutdown(agents, view.say)
     with shutdown.listening():
         try:
@@ -97,7 +97,7 @@ def run(
     return outcome
 
 
-def _outcome(agents: list[Agent], ready: Ready, last: Snapshot, view: View) -> Outcome:
+def _outcome(agents: list[AgentProcess], ready: Ready, last: Snapshot, view: View) -> Outcome:
     code = exit_code(agents)
     said = [verdict for agent in agents if (verdict := ready.workdir.verdict(agent.node_rank)) is not None]
     notices = tuple(dict.fromkeys(sentence for verdict in said for sentence in verdict.notices))
@@ -106,7 +106,7 @@ def _outcome(agents: list[Agent], ready: Ready, last: Snapshot, view: View) -> O
     return replace(outcome, report=_report(ready, view)) if wanted else outcome
 
 
-def _attend(agents: list[Agent], shutdown: Shutdown, workdir: Workdir, view: View, observe: Callable[[Snapshot], None]) -> Snapshot:
+def _attend(agents: list[AgentProcess], shutdown: Shutdown, workdir: Workdir, view: View, observe: Callable[[Snapshot], None]) -> Snapshot:
     watch = Watch(agents, workdir)
     while any(agent.alive for agent in agents):
         snapshot = watch.look()

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-from llmtrain_operator.local.agents import Agent
+from llmtrain_operator.local.agents import AgentProcess
 from llmtrain_trainer.config import ExitCode
 
 SECONDS_TO_SAVE = 300.0
@@ -20,7 +20,7 @@ SECONDS_TO_FOLLOW = 20.0
 class Shutdown:
     """The state of a shutdown. Signals are counted in `told`; `tend` acts on them from the main loop."""
 
-    agents: Sequence[Agent]
+    agents: Sequence[AgentProcess]
     say: Callable[[str], None]
     told: int = 0
     _acted: int = 0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from llmtrain_operator.api.job import LLMTrainJob, Spec
 from llmtrain_operator.manifest.problem import Problem
-from llmtrain_operator.manifest.uris import Place, uris
+from llmtrain_operator.manifest.uris import UriField, uris
 
 TOKENIZER = ("tokenizer.json", "*.model", "vocab.*")
 """Files of which a tokenizer has at least one."""
@@ -27,7 +27,7 @@ def not_here(job: LLMTrainJob) -> list[Problem]:
     return [*found, *([] if found else _without_tokenizer(job.spec))]
 
 
-def _problem(place: Place) -> Problem | None:
+def _problem(place: UriField) -> Problem | None:
     path = Path(place.uri.removeprefix("file://"))
     try:
         wrong = _unwritable(path) if place.written else _unreadable(path)

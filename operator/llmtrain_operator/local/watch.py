@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from llmtrain_operator.local.agents import Agent
+from llmtrain_operator.local.agents import AgentProcess
 from llmtrain_operator.local.workdir import Tail, Workdir
 from llmtrain_trainer.config import CheckpointStatus, ExitCode, NodeStatus, Progress
 from llmtrain_trainer.config.listen import joined, loopback
@@ -94,7 +94,7 @@ class Snapshot:
 class Watch:
     """Polls the agents and reads new rows of their files."""
 
-    agents: Sequence[Agent]
+    agents: Sequence[AgentProcess]
     workdir: Workdir
     began: float = field(default_factory=time.time)
     """When the run began, seconds since the epoch."""
@@ -142,7 +142,7 @@ class Watch:
                 )
         return [Happening(node, str(row.get("kind", "")), str(row.get("message", ""))) for row, node in rows]
 
-    def _node(self, agent: Agent) -> NodeStatus | None:
+    def _node(self, agent: AgentProcess) -> NodeStatus | None:
         """The agent's answer, else its last one; after it has ended, with its verdict."""
         rank = agent.node_rank
         if (answer := _status(agent)) is not None:
@@ -154,7 +154,7 @@ class Watch:
         return self._answers.get(rank)
 
 
-def _status(agent: Agent) -> NodeStatus | None:
+def _status(agent: AgentProcess) -> NodeStatus | None:
     if not agent.alive:
         return None
     try:

@@ -9,7 +9,7 @@ from llmtrain_operator.api.job import Spec
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class UriField:
     """One field that holds a URI."""
 
     field: str
@@ -23,7 +23,7 @@ class Place:
         return self.uri.removeprefix("pvc://").partition("/")[0] if self.uri.startswith("pvc://") else None
 
 
-def uris(spec: Spec) -> Iterator[Place]:
+def uris(spec: Spec) -> Iterator[UriField]:
     """Every URI of the manifest, sources before destinations."""
     evaluated = spec.evaluation.dataset if spec.evaluation else ()
     sources = {
@@ -37,4 +37,4 @@ def uris(spec: Spec) -> Iterator[Place]:
         "spec.output.destination": spec.output.destination,
     }
     for fields, written in ((sources, False), (destinations, True)):
-        yield from (Place(field, uri, written) for field, uri in fields.items() if uri is not None)
+        yield from (UriField(field, uri, written) for field, uri in fields.items() if uri is not None)

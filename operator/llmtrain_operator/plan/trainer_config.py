@@ -5,7 +5,7 @@ from __future__ import annotations
 from llmtrain_operator.api.job import LLMTrainJob
 from llmtrain_operator.manifest.problem import PlanError, Problem
 from llmtrain_operator.plan.plan import Plan
-from llmtrain_trainer.config import Estimate, Identity, Restarts, TrainerConfig, seconds
+from llmtrain_trainer.config import Estimate, Identity, InPlaceRestarts, TrainerConfig, seconds
 
 NEVER = 100 * 365 * 86_400.0
 """`hang: none` in seconds."""
@@ -40,7 +40,7 @@ def trainer_config(job: LLMTrainJob, plan: Plan, attempt: int, restarts_left: in
         offload=spec.parallelism.offload,
         deepspeed=spec.parallelism.deepspeed,
         estimate=estimate_of(plan),
-        restarts=Restarts(max=budget.max if restarts_left is None else restarts_left, window_seconds=seconds(budget.window)),
+        restarts=InPlaceRestarts(max=budget.max if restarts_left is None else restarts_left, window_seconds=seconds(budget.window)),
         non_finite_steps=job.spec.resilience.non_finite_steps,
         hang_seconds=hang_seconds(job.spec.resilience.hang),
     )

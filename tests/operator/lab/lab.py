@@ -16,7 +16,7 @@ from llmtrain_operator.kube.api.client import ApiError, Object
 from llmtrain_operator.kube.cluster import Cluster
 from llmtrain_operator.kube.gangs.detect import GangApis
 from llmtrain_operator.kube.judging.planner import Planner
-from llmtrain_operator.kube.metrics import Metrics
+from llmtrain_operator.kube.metrics import OperatorMetrics
 from llmtrain_operator.kube.names import JobKey
 from llmtrain_operator.kube.observe.agents import Agents
 from llmtrain_operator.kube.observe.observe import Observer
@@ -86,7 +86,7 @@ class Lab:
 
     def operator_starts(self) -> None:
         """A fresh operator, which remembers nothing but what it finds."""
-        metrics = Metrics()
+        metrics = OperatorMetrics()
         agents = Agents(Http(self.server, self.trainers), wall=self.clock, wake=self.queue.add)  # type: ignore[arg-type]
         gangs = GangApis(versions=self.server.groups)
         observer = Observer(self.server, agents, Planner(clock=self.clock), gangs, wall=self.clock, url_of=_url_of)

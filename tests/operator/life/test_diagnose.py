@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llmtrain_operator.api.job.status import Failure as Recorded
+from llmtrain_operator.api.job.status import LastFailure as Recorded
 from llmtrain_operator.life.failures.diagnose import diagnose, of_pod, same_again
 from llmtrain_operator.life.failures.failure import Evidence, Failure
 from llmtrain_operator.life.observed import Node, Pod

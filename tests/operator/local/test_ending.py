@@ -15,7 +15,7 @@ import pytest
 
 from llmtrain_operator.local import agents as agents_module
 from llmtrain_operator.local import run as run_module
-from llmtrain_operator.local.agents import Agent, exit_code, kill
+from llmtrain_operator.local.agents import AgentProcess, exit_code, kill
 from llmtrain_operator.local.run import Outcome, Ready
 from llmtrain_operator.local.shutdown import SECONDS_TO_FOLLOW, SECONDS_TO_SAVE, Shutdown
 from llmtrain_operator.local.watch import Snapshot
@@ -26,19 +26,19 @@ pytestmark = pytest.mark.processes
 
 PATIENT = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(75)); print('up', flush=True); time.sleep(60)"
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
-Start = Callable[[str], Agent]
+Start = Callable[[str], AgentProcess]
 FAILS = "print('up', flush=True); raise SystemExit(1)"
 
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    started: list[Agent] = []
+    started: list[AgentProcess] = []
 
-    def one(code: str) -> Agent:
+    def one(code: str) -> AgentProcess:
         process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
         assert process.stdout is not None
         process.stdout.readline()
-        started.append(Agent(len(started), 0, process))
+        started.append(AgentProcess(len(started), 0, process))
         return started[-1]
 
     yield one
@@ -140,7 +140,7 @@ def ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: TrainerConfig,
     """A whole run whose agent ends at once, with a report that is not made."""
     monkeypatch.setattr(run_module, "SECONDS_BETWEEN_LOOKS", 0.01)
     process = subprocess.Popen([sys.executable, "-c", f"raise SystemExit({code})"])
-    monkeypatch.setattr(run_module, "start_agents", lambda *_: [Agent(0, 0, process)])
+    monkeypatch.setattr(run_module, "start_agents", lambda *_: [AgentProcess(0, 0, process)])
     monkeypatch.setattr(run_module.trainer, "write_report", lambda *_: tmp_path / "report.html")
     return run_module.run(Ready(config, Workdir(tmp_path), ()), Silent(), close=close)
 

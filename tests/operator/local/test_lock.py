@@ -10,7 +10,7 @@ import pytest
 
 from llmtrain_operator.api.job import LLMTrainJob
 from llmtrain_operator.cli.refusal import refusal
-from llmtrain_operator.local.lock import InUseError, lock
+from llmtrain_operator.local.lock import WorkdirInUseError, lock
 from llmtrain_operator.local.run import get_ready
 from llmtrain_operator.local.workdir import Workdir
 
@@ -27,7 +27,7 @@ def test_a_second_run_in_a_workdir_is_refused_with_pid_and_way_out_and_changes_n
     first = get_ready(small(make_job, tmp_path), Workdir(tmp_path / "w"))
     (tmp_path / "w" / "node-0" / "metrics.jsonl").write_text("rows\n")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "w").rglob("*")}
-    with pytest.raises(InUseError) as caught:
+    with pytest.raises(WorkdirInUseError) as caught:
         get_ready(small(make_job, tmp_path), Workdir(tmp_path / "w"))
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "w").rglob("*")} == before
     told = refusal(caught.value)
@@ -40,7 +40,7 @@ def test_a_second_run_in_a_workdir_is_refused_with_pid_and_way_out_and_changes_n
 def test_a_workdir_under_another_name_is_the_same_workdir(tmp_path: Path) -> None:
     held = lock(tmp_path / "w")
     (tmp_path / "link").symlink_to(tmp_path / "w")
-    with pytest.raises(InUseError):
+    with pytest.raises(WorkdirInUseError):
         lock(tmp_path / "link")
     del held
     lock(tmp_path / "link")

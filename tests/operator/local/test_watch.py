@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from llmtrain_operator.local.agents import Agent
+from llmtrain_operator.local.agents import AgentProcess
 from llmtrain_operator.local.watch import Watch
 from llmtrain_operator.local.workdir import Workdir
 from llmtrain_trainer.config import NodeStatus, Progress, Verdict
@@ -50,7 +50,7 @@ def event(time: float, kind: str, **more: Any) -> str:
 
 
 @pytest.fixture
-def agent() -> Iterator[Agent]:
+def agent() -> Iterator[AgentProcess]:
     """A process that lives until told, beside a server that answers as an agent does."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -68,14 +68,14 @@ def agent() -> Iterator[Agent]:
     server = HTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    yield Agent(0, server.server_address[1], process)
+    yield AgentProcess(0, server.server_address[1], process)
     process.kill()
     process.wait()
     server.shutdown()
     server.server_close()
 
 
-def test_rows_beyond_a_resume_are_not_shown_until_they_are_computed_again(tmp_path: Path, agent: Agent) -> None:
+def test_rows_beyond_a_resume_are_not_shown_until_they_are_computed_again(tmp_path: Path, agent: AgentProcess) -> None:
     place = Workdir(tmp_path)
     watch = Watch([agent], place, began=0.0)
     metrics = place.node(0) / "metrics.jsonl"
@@ -88,7 +88,7 @@ def test_rows_beyond_a_resume_are_not_shown_until_they_are_computed_again(tmp_pa
     assert snapshot.remaining_seconds == 0.5 * 94
 
 
-def test_news_are_told_once_and_an_earlier_attempts_never(tmp_path: Path, agent: Agent) -> None:
+def test_news_are_told_once_and_an_earlier_attempts_never(tmp_path: Path, agent: AgentProcess) -> None:
     place = Workdir(tmp_path)
     events = place.node(0) / "events.jsonl"
     write(events, event(1, "restart"), event(2, "checkpoint_committed", name="step-00000004-a1-r1", step=4, bytes=7))
@@ -102,7 +102,7 @@ def test_news_are_told_once_and_an_earlier_attempts_never(tmp_path: Path, agent:
     assert watch.look().news == ()
 
 
-def test_an_agent_that_has_ended_is_shown_with_its_verdict(tmp_path: Path, agent: Agent) -> None:
+def test_an_agent_that_has_ended_is_shown_with_its_verdict(tmp_path: Path, agent: AgentProcess) -> None:
     place = Workdir(tmp_path)
     watch = Watch([agent], place, began=0.0)
     (alive,) = watch.look().nodes
@@ -118,6 +118,6 @@ def test_an_agent_that_has_ended_is_shown_with_its_verdict(tmp_path: Path, agent
     assert (snapshot.restarts, snapshot.resumed_from_step) == (1, 4)
 
 
-def test_an_agent_that_never_answered_is_unknown(tmp_path: Path, agent: Agent) -> None:
-    silent = Agent(0, 1, agent.process)
+def test_an_agent_that_never_answered_is_unknown(tmp_path: Path, agent: AgentProcess) -> None:
+    silent = AgentProcess(0, 1, agent.process)
     assert Watch([silent], Workdir(tmp_path)).look().nodes == (None,)

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from llmtrain_trainer.agent.gang.failure import Failure, first_failure, first_of
+from llmtrain_trainer.agent.gang.failure import NodeFailure, first_failure, first_of
 from llmtrain_trainer.agent.gang.restart_budget import Budget
 from llmtrain_trainer.agent.processes import oom_killer
-from llmtrain_trainer.config import ExitCode, Restarts
+from llmtrain_trainer.config import ExitCode, InPlaceRestarts
 from llmtrain_trainer.data.bad_data import BadData, Unreachable
 from llmtrain_trainer.run_dir.last_words import classify, write_last_words
 
@@ -20,14 +20,14 @@ PEER = {"kind": "peer", "type": "RuntimeError", "message": "Connection closed by
 CRASH = {"kind": "crash", "type": "KeyError", "message": "'x'", "step": 7, "time": 10.5}
 
 
-def seen(codes: dict[int, int], words: dict[int, dict[str, Any]], *, oom_killed: bool = False) -> Failure:
+def seen(codes: dict[int, int], words: dict[int, dict[str, Any]], *, oom_killed: bool = False) -> NodeFailure:
     found = first_failure(codes, words, {0: 7, 1: 7, 2: 7}, node="node 0", now=11.0, oom_killed=oom_killed)
     assert found is not None
     return found
 
 
-def failure(**changes: Any) -> Failure:
-    return Failure(**{"kind": "crash", "rank": 1, "node": "node 0", "time": 1.0, "step": 5, "message": "KeyError: 'x'"} | changes)
+def failure(**changes: Any) -> NodeFailure:
+    return NodeFailure(**{"kind": "crash", "rank": 1, "node": "node 0", "time": 1.0, "step": 5, "message": "KeyError: 'x'"} | changes)
 
 
 def test_a_killed_rank_comes_before_the_peers_that_complain_about_it() -> None:
@@ -151,34 +151,34 @@ def test_what_a_later_try_may_mend_is_no_bad_data(tmp_path: Path) -> None:
 
 
 def test_restarts_outside_the_window_do_not_count() -> None:
-    budget = Budget(Restarts(max=2, window_seconds=100.0))
+    budget = Budget(InPlaceRestarts(max=2, window_seconds=100.0))
     times = [0.0, 10.0, 150.0, 160.0, 170.0]
     verdicts = [budget.decide(failure(kind="killed", step=step), now) for step, now in enumerate(times)]
     assert [verdict is None for verdict in verdicts] == [True, True, True, True, False]
 
 
 def test_the_verdict_of_a_spent_budget_names_the_first_failing_rank() -> None:
-    verdict = Budget(Restarts(max=0)).decide(failure(kind="killed", rank=3, message="SIGKILL"), 0.0)
+    verdict = Budget(InPlaceRestarts(max=0)).decide(failure(kind="killed", rank=3, message="SIGKILL"), 0.0)
     assert verdict is not None
     assert (verdict.exit_code, verdict.reason, verdict.first_failing_rank) == (ExitCode.RANK_FAILED, "RankFailed", 3)
     assert verdict.message == "Rank 3 on node 0 ended by SIGKILL after step 5. The budget of 0 restarts in 86400 s is spent."
 
 
 def test_the_same_error_at_the_same_step_is_not_tried_a_third_time() -> None:
-    budget = Budget(Restarts(max=20))
+    budget = Budget(InPlaceRestarts(max=20))
     assert budget.decide(failure(), 0.0) is None
     verdict = budget.decide(failure(time=9.0), 9.0)
     assert verdict is not None and "occurred at the same step" in verdict.message
 
 
 def test_the_same_error_after_progress_is_tried_again() -> None:
-    budget = Budget(Restarts(max=20))
+    budget = Budget(InPlaceRestarts(max=20))
     assert budget.decide(failure(step=5), 0.0) is None
     assert budget.decide(failure(step=6), 9.0) is None
 
 
 def test_kills_from_outside_are_never_the_same_error() -> None:
-    budget = Budget(Restarts(max=20))
+    budget = Budget(InPlaceRestarts(max=20))
     assert [budget.decide(failure(kind="killed", message="SIGKILL"), float(now)) for now in range(5)] == [None] * 5
 
 
@@ -187,13 +187,13 @@ def test_kills_from_outside_are_never_the_same_error() -> None:
     [("oom", 12, "OutOfMemory"), ("config", 2, "BadConfig"), ("data", 2, "BadData")],
 )
 def test_what_a_restart_does_not_mend_ends_at_once(kind: str, code: int, reason: str) -> None:
-    verdict = Budget(Restarts(max=20)).decide(failure(kind=kind), 0.0)
+    verdict = Budget(InPlaceRestarts(max=20)).decide(failure(kind=kind), 0.0)
     assert verdict is not None
     assert (verdict.exit_code, verdict.reason) == (code, reason)
 
 
 def test_a_hang_without_budget_has_its_own_exit_code() -> None:
-    verdict = Budget(Restarts(max=0)).decide(failure(kind="hang"), 0.0)
+    verdict = Budget(InPlaceRestarts(max=0)).decide(failure(kind="hang"), 0.0)
     assert verdict is not None
     assert (verdict.exit_code, verdict.reason) == (ExitCode.HANG, "Hang")
 
@@ -205,7 +205,7 @@ def test_the_memory_killers_count_is_read_from_either_cgroup_version(tmp_path: P
 
 
 def test_restarts_that_get_no_further_wait_ever_longer_and_progress_ends_the_wait() -> None:
-    budget, pauses = Budget(Restarts(max=100)), []
+    budget, pauses = Budget(InPlaceRestarts(max=100)), []
     for step, number in [(5, 1), (5, 2), (3, 3), (5, 4), (6, 5), (6, 6), *((6, number) for number in range(7, 20))]:
         assert budget.decide(failure(step=step, message=f"error {number}"), float(number)) is None
         pauses.append(budget.pause)

@@ -16,7 +16,7 @@ from torch.distributed.checkpoint.metadata import Metadata
 
 from llmtrain_trainer.agent.gang.agreement import Agreement
 from llmtrain_trainer.agent.gang.hall import Hall
-from llmtrain_trainer.agent.gang.rendezvous import Gang, SupersededError
+from llmtrain_trainer.agent.gang.rendezvous import GangRendezvous, SupersededError
 from llmtrain_trainer.agent.outcome import GaveUpError, LostGangError, StoppedError
 from llmtrain_trainer.agent.telemetry.board import Events
 from llmtrain_trainer.checkpoint.manifest import META, METADATA, Name, RankPart, encode, rank_file
@@ -35,7 +35,7 @@ class Nodes:
         port = free_port()
         self.stop = threading.Event()
         self.gangs = [
-            Gang(
+            GangRendezvous(
                 run_id="job",
                 hall=Hall("127.0.0.1", port, "a secret of this test"),
                 node_rank=node,
@@ -50,10 +50,10 @@ class Nodes:
         for gang in self.gangs:
             gang.connect()
 
-    def begin(self, act: Callable[[Gang], Any]) -> list[Future[Any]]:
+    def begin(self, act: Callable[[GangRendezvous], Any]) -> list[Future[Any]]:
         return [self.pool.submit(act, gang) for gang in self.gangs]
 
-    def all(self, act: Callable[[Gang], Any]) -> list[Any]:
+    def all(self, act: Callable[[GangRendezvous], Any]) -> list[Any]:
         return [future.result(PATIENCE) for future in self.begin(act)]
 
     def meet(self) -> None:
@@ -104,7 +104,7 @@ def test_a_node_that_came_anew_makes_the_others_start_again() -> None:
     nodes = Nodes(2)
     nodes.meet()
     first, second = nodes.gangs
-    anew = Gang(
+    anew = GangRendezvous(
         run_id="job",
         hall=Hall("127.0.0.1", first.port, first.secret),
         node_rank=1,

@@ -67,11 +67,11 @@ def test_the_first_of_two_verdicts_stands(heralds: Callable[[int], list[Herald]]
 
 
 def test_a_gang_that_meets_already_hears_it_too() -> None:
-    from llmtrain_trainer.agent.gang.rendezvous import Gang
+    from llmtrain_trainer.agent.gang.rendezvous import GangRendezvous
 
     hall = Hall("127.0.0.1", free_port(), SECRET)
     hall.open()
-    gang = Gang(run_id="a/job/1", hall=hall, node_rank=0, nodes=2, first_round=0, timeout=PATIENCE, stopping=lambda: False)
+    gang = GangRendezvous(run_id="a/job/1", hall=hall, node_rank=0, nodes=2, first_round=0, timeout=PATIENCE, stopping=lambda: False)
     gang.connect()
     Herald(Hall("127.0.0.1", hall.port, SECRET), "a/job/1", 1, 2, lambda: False).tell(BAD)
     with pytest.raises(GaveUpError) as over:

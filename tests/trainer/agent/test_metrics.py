@@ -17,8 +17,8 @@ from tests.loopback import ASKED
 from llmtrain_trainer.__main__ import _parser
 from llmtrain_trainer.agent.telemetry.board import Board
 from llmtrain_trainer.agent.telemetry.catalog import METRICS, PREFIX, page
-from llmtrain_trainer.agent.telemetry.metrics import Metrics
-from llmtrain_trainer.agent.telemetry.server import Server
+from llmtrain_trainer.agent.telemetry.metrics import AgentMetrics
+from llmtrain_trainer.agent.telemetry.server import StatusServer
 from llmtrain_trainer.agent.telemetry.timeline import Timeline
 from llmtrain_trainer.config import CheckpointStatus, GpuMemory, Heartbeat, NodeStatus, Progress, RankSeconds, TrainerConfig
 
@@ -41,8 +41,8 @@ def config(**changes: Any) -> TrainerConfig:
     return TrainerConfig.model_validate(given | changes)
 
 
-def metrics_of(**changes: Any) -> Metrics:
-    return Metrics(config(**changes), "node 0")
+def metrics_of(**changes: Any) -> AgentMetrics:
+    return AgentMetrics(config(**changes), "node 0")
 
 
 def row(step: int, **changes: Any) -> Progress:
@@ -69,12 +69,12 @@ def memory(**changes: int) -> GpuMemory:
     return GpuMemory(**{"allocated_bytes": 10, "reserved_bytes": 20, "alloc_retries": 0, "ooms": 0} | changes)
 
 
-def samples(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+def samples(metrics: AgentMetrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     families = text_string_to_metric_families(metrics.text().decode())
     return {(sample.name, frozenset(sample.labels.items())): sample.value for family in families for sample in family.samples}
 
 
-def value(metrics: Metrics, name: str, **labels: str) -> float:
+def value(metrics: AgentMetrics, name: str, **labels: str) -> float:
     return samples(metrics)[f"{PREFIX}{name}", frozenset({"train_job": "tiny", **labels}.items())]
 
 
@@ -257,6 +257,6 @@ def test_a_clock_that_was_set_back_takes_nothing_away() -> None:
 @pytest.mark.parametrize("asked", ASKED)
 def test_the_pages_are_answered_on_ipv4_and_on_ipv6(host: str, asked: str) -> None:
     board = Board(NodeStatus(job="demo", attempt=1, node_rank=0, phase="preparing"))
-    server = Server(board, metrics_of(), host, 0)
+    server = StatusServer(board, metrics_of(), host, 0)
     with urllib.request.urlopen(f"http://{asked}:{server.port}/status", timeout=5) as answer:
         assert json.loads(answer.read())["job"] == "demo"

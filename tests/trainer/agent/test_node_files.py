@@ -14,7 +14,7 @@ from llmtrain_trainer.agent import node
 from llmtrain_trainer.agent.telemetry.board import Events, RowTail, read_heartbeats
 from llmtrain_trainer.config import Progress, Verdict
 from llmtrain_trainer.rank.progress import row_text
-from llmtrain_trainer.run_dir.heartbeat import Pulse
+from llmtrain_trainer.run_dir.heartbeat import HeartbeatWriter
 from llmtrain_trainer.run_dir.layout import RunDir, append_row, read_rows
 
 ROW = Progress(
@@ -102,13 +102,13 @@ def test_rows_of_an_earlier_run_in_the_same_directory_are_not_news(tmp_path: Pat
 
 def test_a_pulse_is_read_back(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
-    Pulse(run.heartbeat(3), 3, 77).beat("save", 12)
+    HeartbeatWriter(run.heartbeat(3), 3, 77).beat("save", 12)
     assert [(beat.rank, beat.pid, beat.step, beat.phase) for beat in read_heartbeats(run)] == [(3, 77, 12, "save")]
 
 
 def test_fast_steps_do_not_write_a_heartbeat_each(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
-    pulse = Pulse(run.heartbeat(0), 0, 1)
+    pulse = HeartbeatWriter(run.heartbeat(0), 0, 1)
     for step in range(1, 50):
         pulse.beat("step", step)
     assert read_heartbeats(run)[0].step < 49

@@ -14,7 +14,7 @@ from small_job import config_of
 
 from llmtrain_trainer.agent import outputs
 from llmtrain_trainer.agent.claims import Claims
-from llmtrain_trainer.agent.outcome import DisownedError, InUseError, UnfitError
+from llmtrain_trainer.agent.outcome import DestinationInUseError, DisownedError, UnfitError
 from llmtrain_trainer.checkpoint.owner import KEY
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.run_dir.layout import RunDir
@@ -56,7 +56,7 @@ def machine(tmp_path: Path) -> Machine:
 def test_a_second_run_with_the_same_output_is_refused_while_the_first_lives(machine: Machine) -> None:
     first, second = machine.claims("one"), machine.claims("two")
     first.take_output()
-    with pytest.raises(InUseError) as refused:
+    with pytest.raises(DestinationInUseError) as refused:
         second.take_output()
     said = refused.value.verdict
     assert said.reason == "DestinationInUse" and f"spec.output.destination is file://{machine.place}: a/one" in said.message
@@ -72,7 +72,7 @@ def test_an_output_that_is_the_place_of_another_ones_checkpoints_is_refused_too(
     trains = machine.claims("one", checkpoint={"destination": f"file://{machine.place}/"}, output={})
     trains.take_checkpoints(open_store(f"file://{machine.place}"))
     trains.take_output()
-    with pytest.raises(InUseError):
+    with pytest.raises(DestinationInUseError):
         machine.claims("two").take_output()
 
 

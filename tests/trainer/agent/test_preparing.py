@@ -102,13 +102,13 @@ def test_a_stop_ends_the_wait_for_the_next_try(tmp_path: Path, monkeypatch: pyte
 
 
 def test_what_preparation_is_at_is_shown_to_whoever_waits(tmp_path: Path, job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from llmtrain_trainer.agent.node import Options, _Agent
+    from llmtrain_trainer.agent.node import AgentOptions, _Agent
     from llmtrain_trainer.agent.processes.preparation import _say_to
 
     monkeypatch.setattr("llmtrain_trainer.agent.stop.signal.signal", lambda *_: None)
     run = RunDir(tmp_path / "run")
     where = {"config": run.config, "run_dir": run.root, "cache": tmp_path, "rendezvous": "127.0.0.1:1", "host": "localhost"}
-    agent = _Agent(Options(**where, node_rank=0, port=0, grace=1.0), job.config(tmp_path / "store"), run)
+    agent = _Agent(AgentOptions(**where, node_rank=0, port=0, grace=1.0), job.config(tmp_path / "store"), run)
     _say_to(run, "tokenising file:///a.jsonl")
     agent._look_at_preparation()
     assert agent._board.status.message == "Tokenising file:///a.jsonl."

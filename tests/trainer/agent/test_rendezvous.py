@@ -19,7 +19,7 @@ from torch.distributed import DistError, DistNetworkError, DistStoreError
 from llmtrain_trainer.config import RENDEZVOUS_SECRET
 from llmtrain_trainer.rendezvous import wire
 from llmtrain_trainer.rendezvous.client import SecretStore
-from llmtrain_trainer.rendezvous.server import _MOST_STRANGERS, Server
+from llmtrain_trainer.rendezvous.server import _MOST_STRANGERS, RendezvousServer
 
 SECRET = b"the secret of this attempt"
 SOON, LATER = timedelta(seconds=0.2), timedelta(seconds=20)
@@ -29,7 +29,7 @@ SOON, LATER = timedelta(seconds=0.2), timedelta(seconds=20)
 def port() -> Iterator[int]:
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)
     port: int = listener.getsockname()[1]
-    server = Server(listener, SECRET)
+    server = RendezvousServer(listener, SECRET)
     yield port
     server.close()
 
@@ -145,7 +145,7 @@ def test_a_proof_that_was_overheard_is_of_no_use(port: int, store: SecretStore) 
 
 def test_a_server_that_does_not_know_the_secret_is_told_nothing() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
-    Server(listener, b"somebody else's secret")
+    RendezvousServer(listener, b"somebody else's secret")
     with pytest.raises(DistNetworkError, match="does not accept this one"):
         SecretStore("127.0.0.1", listener.getsockname()[1], SECRET, SOON)
 

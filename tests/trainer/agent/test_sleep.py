@@ -11,12 +11,12 @@ import pytest
 from tiny_agent import Job
 
 from llmtrain_trainer.agent.policies import judge
-from llmtrain_trainer.agent.policies.round import Decision, Round
-from llmtrain_trainer.agent.processes.ranks import Ranks
+from llmtrain_trainer.agent.policies.round import Round, RoundDecision
+from llmtrain_trainer.agent.processes.ranks import RankProcesses
 from llmtrain_trainer.agent.telemetry.board import Board, Events
-from llmtrain_trainer.agent.telemetry.metrics import Metrics
+from llmtrain_trainer.agent.telemetry.metrics import AgentMetrics
 from llmtrain_trainer.agent.telemetry.notice_watch import NoticeWatch
-from llmtrain_trainer.agent.watch import Node, Watch
+from llmtrain_trainer.agent.watch import NodeContext, RoundWatch
 from llmtrain_trainer.config import Heartbeat, NodeStatus
 from llmtrain_trainer.run_dir.layout import RunDir, read_rows
 
@@ -43,21 +43,21 @@ class Machine:
         config, self.run, self.clock = job.config(root / "store", hangSeconds=LIMIT), RunDir(root / "run"), clock
         self.run.root.mkdir()
         board, events = Board(NodeStatus(job="tiny", attempt=1, node_rank=0, phase="training")), Events(self.run, "")
-        metrics, notices = Metrics(config, "node 0"), NoticeWatch(self.run, events, board)
+        metrics, notices = AgentMetrics(config, "node 0"), NoticeWatch(self.run, events, board)
         stop: Any = SimpleNamespace(requested=False)
         process: Any = SimpleNamespace(pid=os.getpid())
-        node = Node(
+        node = NodeContext(
             config=config, run=self.run, name="node 0", board=board, events=events, metrics=metrics, stop=stop, notices=notices, began=0.0
         )
-        self.watch = Watch(node)
-        self.watch.start([0], Ranks({0: process}), 0)
+        self.watch = RoundWatch(node)
+        self.watch.start([0], RankProcesses({0: process}), 0)
 
     def beat(self, step: int) -> None:
         path = self.run.heartbeat(0)
         path.parent.mkdir(exist_ok=True)
         path.write_text(Heartbeat(rank=0, pid=os.getpid(), step=step, phase="step", time=self.clock.now).model_dump_json(by_alias=True))
 
-    def judged(self) -> Decision:
+    def judged(self) -> RoundDecision:
         """What the policies make of it."""
         heartbeats = self.watch.heartbeats()
         return judge(Round(node="node 0", now=self.clock.now, ranks=1, codes={}, fenced=False, grace_over=False, heartbeats=heartbeats))

@@ -1,4 +1,4 @@
-"""Run by test_writer.py as ranks: trains a little, saves with the real Writer, or loads what was saved and prints what it is.
+"""Run by test_writer.py as ranks: trains a little, saves with the real CheckpointWriter, or loads what was saved and prints what it is.
 
 python save_and_load.py save|fail|load <rank> <world size> <port> <directory>
 """
@@ -17,7 +17,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from llmtrain_trainer.checkpoint.writer import Writer
+from llmtrain_trainer.checkpoint.writer import CheckpointWriter
 
 NAME = "step-00000002-a0-r0"
 FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
@@ -64,7 +64,7 @@ def main(mode: str, rank: int, world: int, port: int, directory: Path) -> None:
         train(model, optimizer, range(2, 4))
         said["later"] = fingerprint(model)
     else:
-        writer = Writer(directory)
+        writer = CheckpointWriter(directory)
         train(model, optimizer, range(2))
         said["saved"] = fingerprint(model)
         said["blocked"] = writer.save(NAME, state_of(model, optimizer), {"step": 2, "consumed_samples": 8, "mesh": {"dp": world}})

@@ -21,7 +21,7 @@ from deepspeed.utils.tensor_fragment import fragment_address
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import BytesStorageMetadata
 
-from llmtrain_trainer.checkpoint.manifest import COMMIT, MANIFEST, File, Manifest, Meta, commit_of, encode
+from llmtrain_trainer.checkpoint.manifest import COMMIT, MANIFEST, CheckpointFile, Manifest, Meta, commit_of, encode
 from llmtrain_trainer.checkpoint.pickles import refuse_code
 from llmtrain_trainer.checkpoint.restore import choose, fetch, find, verify
 from llmtrain_trainer.checkpoint.signature import KEY
@@ -66,7 +66,7 @@ def seal(directory: Path, file_format: str = "dcp") -> FileStore:
     for name in (MANIFEST, COMMIT):
         (directory / name).unlink(missing_ok=True)
     held = [(path.name, digest_file(path)) for path in sorted(directory.iterdir())]
-    files = tuple(File(path=path, bytes=digest.bytes, sha256=digest.sha256, node=0) for path, digest in held)
+    files = tuple(CheckpointFile(path=path, bytes=digest.bytes, sha256=digest.sha256, node=0) for path, digest in held)
     manifest = Manifest(name=directory.name, save_id="s", created=0.0, meta=Meta(step=10, format=file_format), files=files)
     (directory / MANIFEST).write_bytes(encode(manifest))
     (directory / COMMIT).write_bytes(encode(commit_of(manifest, encode(manifest), 0.0)))
@@ -316,4 +316,4 @@ def test_names_of_classes_are_found_in_every_protocol(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["..", ".", "...", "..a", "../a", "/etc/passwd", "a/b", "a\\..\\b/", "", "-a", "a\n"])
 def test_a_manifest_names_files_of_its_own_directory_alone(path: str) -> None:
     with pytest.raises(ValueError, match="path"):
-        File(path=path, bytes=0, sha256="0" * 64, node=0)
+        CheckpointFile(path=path, bytes=0, sha256="0" * 64, node=0)

@@ -98,10 +98,10 @@ def files_of_two_ranks(staging: Path, clash: bool) -> str | None:
     """In each rank: a save of one file of its own, or of one that both call the same. Rank 0 says what came of it."""
     import torch.distributed as dist
 
-    from llmtrain_trainer.checkpoint.writer import Writer
+    from llmtrain_trainer.checkpoint.writer import CheckpointWriter
 
     name = "weights.txt" if clash else f"weights-{dist.get_rank()}.txt"
-    writer = Writer(staging)
+    writer = CheckpointWriter(staging)
     if clash and dist.get_rank() == 0:
         (staging / "step-00000001-a0-r0").mkdir(parents=True, exist_ok=True)
         (staging / "step-00000001-a0-r0" / name).touch()  # as the other rank's file would lie there

@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from llmtrain_trainer.checkpoint.manifest import MANIFEST
 from llmtrain_trainer.config import TrainerConfig
-from llmtrain_trainer.convert.command import Place, convert
+from llmtrain_trainer.convert.command import WeightsLocation, convert
 from llmtrain_trainer.convert.launch import load_script
 from llmtrain_trainer.data.bad_data import BadData
 
@@ -62,8 +62,8 @@ def logits(directory: Path) -> torch.Tensor:
     return found
 
 
-def place(format: Any, directory: Path) -> Place:
-    return Place(format=format, uri=f"file://{directory}")
+def place(format: Any, directory: Path) -> WeightsLocation:
+    return WeightsLocation(format=format, uri=f"file://{directory}")
 
 
 def manifest(store: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from llmtrain_trainer.convert.targets import write_files
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.engines.deepspeed.files import NOTES
 from llmtrain_trainer.engines.open_checkpoint import open_source
-from llmtrain_trainer.stored.source import Source
+from llmtrain_trainer.stored.source import CheckpointReader
 
 ROOT = Path(__file__).parents[3]
 JOBS = ROOT / "tests" / "trainer" / "engines" / "deepspeed" / "rank_jobs.py"
@@ -41,7 +41,7 @@ def parity() -> ModuleType:
     return load_script(ROOT / "benchmarks" / "parity.py")
 
 
-def opened(config: TrainerConfig, directory: Path, model_dir: Path) -> Source:
+def opened(config: TrainerConfig, directory: Path, model_dir: Path) -> CheckpointReader:
     return open_source(config, directory, model_dir, "deepspeed")
 
 

@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from llmtrain_trainer.checkpoint.restore import list_checkpoints
 from llmtrain_trainer.checkpoint.store.destination import open_store
 from llmtrain_trainer.config import ExitCode, TrainerConfig
-from llmtrain_trainer.convert.command import Place, convert
+from llmtrain_trainer.convert.command import WeightsLocation, convert
 from llmtrain_trainer.convert.targets import publish
 from llmtrain_trainer.prepare.model_files import SHAPE, WEIGHTS, local_files
 
@@ -49,7 +49,7 @@ def test_a_job_goes_on_with_another_engine_at_the_step_it_had_reached(s3: S3Serv
     first = run(config_at(job, ours, steps=8, every=6, mesh=ALONE), tmp_path / "first", job)
     other = config_at(job, theirs, steps=8, engine="deepspeed", mesh=ALONE | {"zeroStage": 2})
 
-    said = convert(other, Place(format="native", uri=ours), Place(format="deepspeed", uri=theirs), 6)
+    said = convert(other, WeightsLocation(format="native", uri=ours), WeightsLocation(format="deepspeed", uri=theirs), 6)
     assert said == f"Wrote checkpoint step-00000006-a0-r0 to {theirs}, in the layout of the manifest and with the optimizer as it was."
     assert [found.step for found in list_checkpoints(open_store(theirs))] == [6]
 
@@ -65,8 +65,8 @@ def test_published_weights_come_back_from_an_object_store_as_they_went(s3: S3Ser
     torch.manual_seed(11)
     AutoModelForCausalLM.from_config(AutoConfig.for_model(**MODEL)).save_pretrained(tmp_path / "before")
     publish(tmp_path / "before", open_store(f"{root}/before"))
-    convert(config, Place(format="hf", uri=f"{root}/before"), Place(format="native", uri=f"{root}/native"))
-    convert(config, Place(format="native", uri=f"{root}/native"), Place(format="hf", uri=f"{root}/after"))
+    convert(config, WeightsLocation(format="hf", uri=f"{root}/before"), WeightsLocation(format="native", uri=f"{root}/native"))
+    convert(config, WeightsLocation(format="native", uri=f"{root}/native"), WeightsLocation(format="hf", uri=f"{root}/after"))
     files = {path.name: path for path in local_files("test", f"{root}/after", None, SHAPE + WEIGHTS, tmp_path / "cache")}
     assert sorted(files) == ["config.json", "model.safetensors"]
     before, after = load_file(tmp_path / "before" / "model.safetensors"), load_file(files["model.safetensors"])

@@ -16,7 +16,7 @@ from llmtrain_trainer.config import Dataset
 from llmtrain_trainer.data.bad_data import BadData, Changed
 from llmtrain_trainer.data.sources.contents import content_of, unchanged
 from llmtrain_trainer.data.sources.dataset import dataset_files, read_rows
-from llmtrain_trainer.data.sources.files import File
+from llmtrain_trainer.data.sources.files import DataFile
 from llmtrain_trainer.data.sources.reading import Reading
 
 LINE = b'{"text": "a"}\n'
@@ -245,7 +245,7 @@ def test_test_data_in_a_directory_is_told_of(tmp_path: Path) -> None:
     assert listed(tmp_path / "train.jsonl")[1] == ""
 
 
-def of(path: Path) -> File:
+def of(path: Path) -> DataFile:
     (file,) = dataset_files("d", Dataset(source=f"file://{path}"))
     return file
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from small_job import Job, config_of
 
-from llmtrain_trainer.checkpoint.manifest import COMMIT, MANIFEST, File, Manifest, Meta, commit_of, encode
+from llmtrain_trainer.checkpoint.manifest import COMMIT, MANIFEST, CheckpointFile, Manifest, Meta, commit_of, encode
 from llmtrain_trainer.checkpoint.store.destination import open_store
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.model.tokenizer_facts import TokenizerFacts
@@ -33,7 +33,7 @@ def elsewhere(job: Job, name: str) -> Job:
 def save(job: Job, digest: str, name: str = "step-00000002-a1-r0") -> None:
     """A committed checkpoint that was trained with this tokenizer."""
     store = open_store(f"file://{job.root}/store")
-    file = File(path=".metadata", bytes=1, sha256="0" * 64, node=0)
+    file = CheckpointFile(path=".metadata", bytes=1, sha256="0" * 64, node=0)
     manifest = Manifest(name=name, save_id="x", created=0.0, meta=Meta(step=2, tokenizer_hash=digest), files=(file,))
     store.put_bytes(f"{name}/.metadata", b"x")
     store.put_bytes(f"{name}/{MANIFEST}", encode(manifest))

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 from torch.nn.functional import cross_entropy
 
-from llmtrain_trainer.checkpoint.writer import Writer
+from llmtrain_trainer.checkpoint.writer import CheckpointWriter
 from llmtrain_trainer.config.tables.engines import ENGINE_FACTS
 from llmtrain_trainer.convert.launch import load_script
 from llmtrain_trainer.engines import build_engine
@@ -24,7 +24,7 @@ from llmtrain_trainer.engines.open_checkpoint import open_source
 from llmtrain_trainer.objectives import OBJECTIVES
 from llmtrain_trainer.objectives.causal_lm import CausalLm
 from llmtrain_trainer.objectives.objective import Batch, Loss
-from llmtrain_trainer.stored.source import Source
+from llmtrain_trainer.stored.source import CheckpointReader
 
 parity = load_script(Path(__file__).parents[3] / "benchmarks" / "parity.py")
 STEPS = 3
@@ -112,7 +112,7 @@ def save_and_go_on(cases: Sequence[Case], directory: Path) -> list[list[float]]:
 
 
 def _save(engine: Any, case: Case, directory: Path) -> None:
-    writer, meta = Writer(directory), {"step": STEPS, "format": ENGINE_FACTS[case.get("engine", "native")].checkpoint_format}
+    writer, meta = CheckpointWriter(directory), {"step": STEPS, "format": ENGINE_FACTS[case.get("engine", "native")].checkpoint_format}
     if engine.saves == "state":
         writer.save(NAME, engine.state_dict(), meta)
     else:
@@ -157,7 +157,7 @@ def adopt_and_save(cases: Sequence[tuple[Path, Case, Path]]) -> None:
         _save(engine, case, target)
 
 
-def stored(case: Case, directory: Path) -> Source:
+def stored(case: Case, directory: Path) -> CheckpointReader:
     """What an engine saved of the case's model."""
     file_format = json.loads((directory / NAME / "meta.json").read_text())["format"]
     config = parity.config_of(parity.Case(**case), 2 * STEPS)

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from llmtrain_trainer.rank.main import _say_last
-from llmtrain_trainer.run_dir.heartbeat import Pulse
+from llmtrain_trainer.run_dir.heartbeat import HeartbeatWriter
 from llmtrain_trainer.run_dir.layout import RunDir
 
 
 def said_of(error: Exception, root: Path, capsys: pytest.CaptureFixture[str]) -> str:
     run = RunDir(root)
-    pulse = Pulse(run.heartbeat(3), 3, 1)
+    pulse = HeartbeatWriter(run.heartbeat(3), 3, 1)
     pulse.beat("step", 12)
     try:
         raise error

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 
 from small_job import Job, config_of
 
-from llmtrain_trainer.checkpoint.manifest import File, Manifest, Meta
+from llmtrain_trainer.checkpoint.manifest import CheckpointFile, Manifest, Meta
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.resume.continuation import Resumption, record, resumption
 
@@ -60,7 +60,7 @@ class Runs:
 def manifest_of(meta: Meta) -> Manifest:
     """Of a committed checkpoint with this meta.json."""
     name = f"step-{meta.step:08d}-a1-r1"
-    return Manifest(name=name, save_id="s", created=0.0, meta=meta, files=(File(path="f", bytes=0, sha256="0" * 64, node=0),))
+    return Manifest(name=name, save_id="s", created=0.0, meta=meta, files=(CheckpointFile(path="f", bytes=0, sha256="0" * 64, node=0),))
 
 
 def pretrained(root: Path, seed: int) -> dict[str, Any]:

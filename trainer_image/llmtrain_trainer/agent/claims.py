@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 
 from llmtrain_trainer.agent import outputs
-from llmtrain_trainer.agent.outcome import DisownedError, InUseError, UnfitError
+from llmtrain_trainer.agent.outcome import DestinationInUseError, DisownedError, UnfitError
 from llmtrain_trainer.checkpoint.owner import CHECKPOINTS, OUTPUT, Claim, OwnedError, Purpose, describe_self
 from llmtrain_trainer.checkpoint.store.destination import open_store
 from llmtrain_trainer.checkpoint.store.errors import StoreError
@@ -27,11 +27,11 @@ class Claims:
         self._output: Claim | None = None
 
     def take_checkpoints(self, store: Store) -> None:
-        """Raises InUseError if another live run owns it, and StoreError."""
+        """Raises DestinationInUseError if another live run owns it, and StoreError."""
         self.checkpoints = self._take(store, CHECKPOINTS)
 
     def take_output(self) -> None:
-        """Writes a notice about exports of other jobs. Raises InUseError, and UnfitError if the destination cannot be used."""
+        """Writes a notice about exports of other jobs. Raises DestinationInUseError, and UnfitError if the destination cannot be used."""
         where = outputs.destination(self._config)
         if where is None:
             return
@@ -71,6 +71,6 @@ class Claims:
             if said := claim.take():
                 tell(self._run, said)
         except OwnedError as error:
-            raise InUseError(str(error)) from error
+            raise DestinationInUseError(str(error)) from error
         claim.keep()
         return claim

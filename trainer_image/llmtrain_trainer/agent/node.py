@@ -26,9 +26,9 @@ from llmtrain_trainer.agent.processes.ranks import HEAVY, start_server
 from llmtrain_trainer.agent.stop import Stop
 from llmtrain_trainer.agent.telemetry.board import Board, Events
 from llmtrain_trainer.agent.telemetry.echo import Echo
-from llmtrain_trainer.agent.telemetry.metrics import Metrics
+from llmtrain_trainer.agent.telemetry.metrics import AgentMetrics
 from llmtrain_trainer.agent.telemetry.notice_watch import NoticeWatch
-from llmtrain_trainer.agent.telemetry.server import Server
+from llmtrain_trainer.agent.telemetry.server import StatusServer
 from llmtrain_trainer.agent.uploads import Uploads
 from llmtrain_trainer.checkpoint.restore import list_checkpoints, next_round
 from llmtrain_trainer.checkpoint.store.destination import open_store
@@ -55,7 +55,7 @@ _LOOPBACK = ("localhost", *LOOPBACK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class AgentOptions:
     """The agent's command line."""
 
     config: Path
@@ -76,7 +76,7 @@ class Options:
     """Repeat the ranks' logs on standard output."""
 
 
-def run_node(options: Options) -> int:
+def run_node(options: AgentOptions) -> int:
     """Run to the end; returns the exit code. The verdict is in termination.json."""
     run = RunDir(options.run_dir.absolute())
     try:
@@ -99,14 +99,14 @@ def run_node(options: Options) -> int:
 class _Agent:
     """The stages of one node."""
 
-    def __init__(self, options: Options, config: TrainerConfig, run: RunDir) -> None:
+    def __init__(self, options: AgentOptions, config: TrainerConfig, run: RunDir) -> None:
         self._options, self._config, self._run = options, config, run
         self._name = os.environ.get("NODE_NAME", f"node {options.node_rank}")
         self._stop = Stop(run, options.grace)
         status = NodeStatus(job=config.job.name, attempt=config.job.attempt, node_rank=options.node_rank, phase="preparing")
         self._board = Board(status)
         self._began = time.time()
-        self._metrics = Metrics(config, self._name)
+        self._metrics = AgentMetrics(config, self._name)
         self._events = Events(run, f"[node {options.node_rank}] " if config.mesh.nodes > 1 else "", self._hear)
         self._notices = NoticeWatch(run, self._events, self._board)
         self._uploads: Uploads | None = None
@@ -225,7 +225,7 @@ class _Agent:
 
     def _serve(self) -> None:
         try:
-            server = Server(self._board, self._metrics, self._options.host, self._options.port)
+            server = StatusServer(self._board, self._metrics, self._options.host, self._options.port)
         except OSError as error:
             message = f"--port {self._options.port} cannot be used on {self._options.host}: {error.strerror}. Give another, or 0."
             raise UnfitError("BadConfig", message) from error
@@ -270,15 +270,15 @@ class _Agent:
     def _train(self, store: Store | None) -> Verdict:
         # torch takes seconds to import; the agent needs it only from here on, and the server imported it meanwhile
         from llmtrain_trainer.agent.gang.agreement import Agreement
-        from llmtrain_trainer.agent.gang.rendezvous import Gang
+        from llmtrain_trainer.agent.gang.rendezvous import GangRendezvous
         from llmtrain_trainer.agent.supervisor import Gear, Supervisor
-        from llmtrain_trainer.agent.watch import Node
+        from llmtrain_trainer.agent.watch import NodeContext
 
         config, run, rank = self._config, self._run, self._options.node_rank
         self._board.update(phase="starting", message="Waiting for all nodes.")
         if rank > 0:
             check_rendezvous(*self._host_port(), _RENDEZVOUS_SECONDS, self._stopping)
-        gang = Gang(
+        gang = GangRendezvous(
             run_id=self._run_id,
             hall=self._hall or Hall(*self._host_port(), self._secret()),
             node_rank=rank,
@@ -293,7 +293,7 @@ class _Agent:
         agreement = Agreement(gang, run, store, config, self._events)
         if store is not None:
             self._uploads = Uploads(config, run, store, rank, self._events, self._board, self._metrics, self._claims.checkpoints)
-        node = Node(
+        node = NodeContext(
             config=config,
             run=run,
             name=self._name,

@@ -41,7 +41,7 @@ class FencedError(EndedError):
         super().__init__(verdict_for("Fenced", message, stored_attempt=newest.attempt))
 
 
-class InUseError(EndedError):
+class DestinationInUseError(EndedError):
     """Another run that lives writes into the destination."""
 
     def __init__(self, message: str) -> None:

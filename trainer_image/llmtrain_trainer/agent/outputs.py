@@ -27,7 +27,7 @@ _RECORD = "published.json"
 _UNRECORDED = f"holds files in export/ of which no {_RECORD} tells: those that this run exports too are replaced, the others stay."
 
 
-class Published(Written):
+class PublishedOutputs(Written):
     """The content of published.json."""
 
     namespace: str
@@ -96,26 +96,26 @@ def _files(directory: Path) -> list[Path]:
     return [path for path in sorted(directory.rglob("*")) if path.is_file()] if directory.is_dir() else []
 
 
-def _record(config: TrainerConfig, run: RunDir, files: Sequence[str]) -> Published:
+def _record(config: TrainerConfig, run: RunDir, files: Sequence[str]) -> PublishedOutputs:
     workdir = None if "NODE_NAME" in os.environ else str(run.root)
-    return Published(namespace=config.job.namespace, job=config.job.name, workdir=workdir, files=tuple(files))
+    return PublishedOutputs(namespace=config.job.namespace, job=config.job.name, workdir=workdir, files=tuple(files))
 
 
-def _whose(published: Published) -> tuple[str, str, str | None]:
+def _whose(published: PublishedOutputs) -> tuple[str, str, str | None]:
     return published.namespace, published.job, published.workdir
 
 
-def _named(other: Published, ours: Published) -> str:
+def _named(other: PublishedOutputs, ours: PublishedOutputs) -> str:
     """The name of the other job; jobs of another namespace are not named."""
     if other.namespace != ours.namespace:
         return "a job of another namespace"
     return f"{other.namespace}/{other.job}{f' (run in {other.workdir})' if other.workdir else ''}"
 
 
-def _published(store: Store) -> Published | None:
+def _published(store: Store) -> PublishedOutputs | None:
     """The content of published.json; None if it is missing or unreadable. Only keys that `publish` could have written are accepted."""
     try:
-        found = Published.model_validate_json(store.get_bytes(_RECORD))
+        found = PublishedOutputs.model_validate_json(store.get_bytes(_RECORD))
     except (MissingError, ValidationError):
         return None
     return found.model_copy(update={"files": tuple(key for key in found.files if _ours(key))})

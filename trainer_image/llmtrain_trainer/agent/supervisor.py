@@ -18,8 +18,8 @@ from typing import Any
 from torch.distributed.elastic.agent.server.api import RunResult, SimpleElasticAgent, WorkerGroup, WorkerSpec, WorkerState
 
 from llmtrain_trainer.agent.gang.agreement import Agreement
-from llmtrain_trainer.agent.gang.failure import Failure, first_failure, first_of
-from llmtrain_trainer.agent.gang.rendezvous import Gang, SupersededError
+from llmtrain_trainer.agent.gang.failure import NodeFailure, first_failure, first_of
+from llmtrain_trainer.agent.gang.rendezvous import GangRendezvous, SupersededError
 from llmtrain_trainer.agent.gang.restart_budget import Budget
 from llmtrain_trainer.agent.outcome import EndedError, GaveUpError, LostGangError, StoppedError
 from llmtrain_trainer.agent.policies import judge
@@ -27,9 +27,9 @@ from llmtrain_trainer.agent.policies.ended import failed
 from llmtrain_trainer.agent.policies.round import Round
 from llmtrain_trainer.agent.processes import oom_killer
 from llmtrain_trainer.agent.processes.orphans import reap
-from llmtrain_trainer.agent.processes.ranks import Ranks, fork, server_processes
+from llmtrain_trainer.agent.processes.ranks import RankProcesses, fork, server_processes
 from llmtrain_trainer.agent.uploads import Uploads
-from llmtrain_trainer.agent.watch import Node, Watch
+from llmtrain_trainer.agent.watch import NodeContext, RoundWatch
 from llmtrain_trainer.checkpoint.position import Position
 from llmtrain_trainer.config import RENDEZVOUS_SECRET
 from llmtrain_trainer.config.tables.failures import verdict_for
@@ -47,7 +47,7 @@ _PEER_GRACE = 0.5
 class Gear:
     """What the supervisor works with besides the node itself, made by node.py."""
 
-    gang: Gang
+    gang: GangRendezvous
     agreement: Agreement
     uploads: Uploads | None
 
@@ -55,7 +55,7 @@ class Gear:
 class Supervisor(SimpleElasticAgent):
     """One an agent; `run()` returns when the ranks have left in order, or raises what ended them."""
 
-    def __init__(self, node: Node, gear: Gear) -> None:
+    def __init__(self, node: NodeContext, gear: Gear) -> None:
         mesh = node.config.mesh
         spec = WorkerSpec(
             role="rank",
@@ -68,12 +68,12 @@ class Supervisor(SimpleElasticAgent):
         super().__init__(spec, exit_barrier_timeout=60)
         self._node = node
         self._gear = gear
-        self._ranks = Ranks({})
+        self._ranks = RankProcesses({})
         self._budget = Budget(node.config.restarts)
         self._position = Position()
-        self._failure: Failure | None = None
-        self._judged: Failure | None = None
-        self._watch = Watch(node)
+        self._failure: NodeFailure | None = None
+        self._judged: NodeFailure | None = None
+        self._watch = RoundWatch(node)
         self._killed_before = 0
 
     @property
@@ -114,7 +114,7 @@ class Supervisor(SimpleElasticAgent):
         self._killed_before = oom_killer.kills()
         ranks = [worker.global_rank for worker in worker_group.workers]
         self._clear(ranks)
-        self._ranks = Ranks(
+        self._ranks = RankProcesses(
             {
                 worker.global_rank: fork(
                     _ENTRY,
@@ -179,7 +179,7 @@ class Supervisor(SimpleElasticAgent):
         node = self._node
         if not self._gear.gang.leads:
             return
-        cause = first_of([Failure.model_validate_json(text) for text in self._gear.gang.evidence() if text])
+        cause = first_of([NodeFailure.model_validate_json(text) for text in self._gear.gang.evidence() if text])
         if cause is None or cause == self._judged:  # judged in a round that another node's failure cut short
             return
         self._judged = cause
@@ -253,12 +253,12 @@ class Supervisor(SimpleElasticAgent):
             heartbeats=self._watch.heartbeats(),
         )
 
-    def _failed(self, state: WorkerState, failure: Failure | None) -> RunResult:
+    def _failed(self, state: WorkerState, failure: NodeFailure | None) -> RunResult:
         self._failure = failure
         self._end_if_stopping(failure)
         return RunResult(state=state)
 
-    def _first_failure(self) -> Failure | None:
+    def _first_failure(self) -> NodeFailure | None:
         """The cause on this node; waits a moment where only its consequences are there yet."""
         until = time.monotonic() + _PEER_GRACE
         failure = self._collect(self._ranks.exit_codes())
@@ -267,7 +267,7 @@ class Supervisor(SimpleElasticAgent):
             failure = self._collect(self._ranks.exit_codes())
         return failure
 
-    def _collect(self, codes: Mapping[int, int]) -> Failure | None:
+    def _collect(self, codes: Mapping[int, int]) -> NodeFailure | None:
         ended_badly = failed(codes)
         paths = {rank: self._node.run.error(rank) for rank in ended_badly}
         return first_failure(
@@ -285,7 +285,7 @@ class Supervisor(SimpleElasticAgent):
             self._gear.gang.give_up(fenced.verdict)
             raise fenced
 
-    def _end_if_stopping(self, failure: Failure | None) -> None:
+    def _end_if_stopping(self, failure: NodeFailure | None) -> None:
         """A stop that fails is not retried, because the node is needed elsewhere."""
         if not self._node.stop.requested:
             return

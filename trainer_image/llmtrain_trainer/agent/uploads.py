@@ -10,7 +10,7 @@ from typing import Any
 from llmtrain_trainer.agent.outcome import DisownedError, EndedError, FencedError
 from llmtrain_trainer.agent.stop import Stop
 from llmtrain_trainer.agent.telemetry.board import Board, Events
-from llmtrain_trainer.agent.telemetry.metrics import Metrics
+from llmtrain_trainer.agent.telemetry.metrics import AgentMetrics
 from llmtrain_trainer.checkpoint.manifest import Name, RankPart
 from llmtrain_trainer.checkpoint.owner import Claim
 from llmtrain_trainer.checkpoint.store.errors import StoreError, StoreFullError
@@ -39,7 +39,7 @@ class Uploads:
         node_rank: int,
         events: Events,
         board: Board,
-        metrics: Metrics,
+        metrics: AgentMetrics,
         claim: Claim | None = None,
     ) -> None:
         assert config.checkpoint is not None

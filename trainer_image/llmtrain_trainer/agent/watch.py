@@ -14,10 +14,10 @@ import psutil
 
 from llmtrain_trainer.agent.policies.hang import Listening, patience
 from llmtrain_trainer.agent.policies.round import Heartbeats
-from llmtrain_trainer.agent.processes.ranks import Ranks
+from llmtrain_trainer.agent.processes.ranks import RankProcesses
 from llmtrain_trainer.agent.stop import Stop
 from llmtrain_trainer.agent.telemetry.board import Board, Events, RowTail, read_heartbeats
-from llmtrain_trainer.agent.telemetry.metrics import Metrics
+from llmtrain_trainer.agent.telemetry.metrics import AgentMetrics
 from llmtrain_trainer.agent.telemetry.notice_watch import NoticeWatch
 from llmtrain_trainer.agent.telemetry.timeline import Timeline
 from llmtrain_trainer.config import Heartbeat, TrainerConfig
@@ -25,7 +25,7 @@ from llmtrain_trainer.run_dir.layout import RunDir
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
+class NodeContext:
     """What is known of this node wherever it is watched or supervised."""
 
     config: TrainerConfig
@@ -34,22 +34,22 @@ class Node:
     """Name of this node in messages."""
     board: Board
     events: Events
-    metrics: Metrics
+    metrics: AgentMetrics
     stop: Stop
     notices: NoticeWatch
     began: float
     """When the agent started, seconds since the epoch."""
 
 
-class Watch:
+class RoundWatch:
     """Heartbeats and rows of the round that runs: what they say of progress, and of silence."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: NodeContext) -> None:
         self._node = node
         self._tail = RowTail(node.run.metrics)
         self.timeline = Timeline(node.began, node.metrics.spent)
         self._ranks: list[int] = []
-        self._processes = Ranks({})
+        self._processes = RankProcesses({})
         self._start_step = 0
         self._forked = 0.0
         self._listening = Listening(time.monotonic())
@@ -73,7 +73,7 @@ class Watch:
         """Median time of a step so far; 0 before the first."""
         return statistics.median(self._step_seconds) if self._step_seconds else 0.0
 
-    def start(self, ranks: list[int], processes: Ranks, step: int) -> None:
+    def start(self, ranks: list[int], processes: RankProcesses, step: int) -> None:
         """The ranks were forked; they resume after `step`."""
         self._ranks, self._processes, self._start_step, self._forked = ranks, processes, step, time.time()
         self.beats, self._advanced = [], (0.0, step)

@@ -16,7 +16,7 @@ from llmtrain_trainer.config import ExitCode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class CheckpointRow:
     """One checkpoint; the element of `-o json`."""
 
     name: str
@@ -52,7 +52,7 @@ def checkpoints(
     return int(any(row.committed and row.problem for row in rows))
 
 
-def _row(found: Found, store: Store, digests: bool) -> Row:
+def _row(found: Found, store: Store, digests: bool) -> CheckpointRow:
     name, manifest, problem = found.name, None, None
     try:
         manifest = read(found, store)
@@ -60,7 +60,7 @@ def _row(found: Found, store: Store, digests: bool) -> Row:
             verify(found, store)
     except BadCheckpointError as error:
         problem = str(error)
-    return Row(
+    return CheckpointRow(
         name=str(name),
         step=name.step,
         attempt=name.attempt,
@@ -74,7 +74,7 @@ def _row(found: Found, store: Store, digests: bool) -> Row:
     )
 
 
-def _table(rows: list[Row], destination: str) -> str:
+def _table(rows: list[CheckpointRow], destination: str) -> str:
     if not rows:
         return f"No checkpoints in {destination}."
     lines = [f"{'NAME':28} {'STEP':>9} {'SIZE':>10} {'FILES':>6}  {'CREATED (UTC)':20} STATE"]

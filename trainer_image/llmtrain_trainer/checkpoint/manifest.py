@@ -60,7 +60,7 @@ class Written(Strict):
     model_config = ConfigDict(extra="ignore")
 
 
-class File(Written):
+class CheckpointFile(Written):
     """One file of a checkpoint."""
 
     path: Annotated[str, Field(pattern=r"^\.?[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
@@ -101,7 +101,7 @@ class NodePart(Written):
     ranks: tuple[int, ...]
     world_size: int
     save_id: str
-    files: tuple[File, ...]
+    files: tuple[CheckpointFile, ...]
 
 
 class Meta(Strict):
@@ -150,7 +150,7 @@ class Manifest(Written):
     """Seconds since the epoch, by node 0's clock; shown, never compared."""
 
     meta: Meta
-    files: Annotated[tuple[File, ...], Field(min_length=1)]
+    files: Annotated[tuple[CheckpointFile, ...], Field(min_length=1)]
 
     @property
     def bytes(self) -> int:

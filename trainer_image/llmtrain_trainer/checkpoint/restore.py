@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from llmtrain_trainer.checkpoint.manifest import COMMIT, MANIFEST, File, Manifest, Name, read_manifest
+from llmtrain_trainer.checkpoint.manifest import COMMIT, MANIFEST, CheckpointFile, Manifest, Name, read_manifest
 from llmtrain_trainer.checkpoint.pickles import INDEX, is_pickle, refuse_code
 from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError, MissingError, NoneVerifiesError, ResumeError
 from llmtrain_trainer.checkpoint.store.store import Digest, Store, describe_mismatch, digest_file, side_by_side, verify_object
@@ -208,7 +208,7 @@ def verify(found: Found, store: Store) -> Found:
         place = Path(directory, str(found.name))
         place.mkdir()
 
-        def look(file: File) -> None:
+        def look(file: CheckpointFile) -> None:
             kept = place / file.path if is_pickle(file.path) else None
             verify_object(store, f"{found.name}/{file.path}", _digest(file), into=kept)
 
@@ -243,7 +243,7 @@ def _verified(found: Found, store: Store, into: Path | None) -> Found:
     return replace(found, verified=True)
 
 
-def _obtain(file: File, found: Found, store: Store, target: Path, own: Path) -> None:
+def _obtain(file: CheckpointFile, found: Found, store: Store, target: Path, own: Path) -> None:
     expected = _digest(file)
     if _is(target, expected):
         return
@@ -271,11 +271,11 @@ def _is(path: Path, expected: Digest) -> bool:
     return path.is_file() and path.stat().st_size == expected.bytes and digest_file(path) == expected
 
 
-def _digest(file: File) -> Digest:
+def _digest(file: CheckpointFile) -> Digest:
     return Digest(bytes=file.bytes, sha256=file.sha256)
 
 
-def _each(manifest: Manifest, act: Callable[[File], None]) -> None:
+def _each(manifest: Manifest, act: Callable[[CheckpointFile], None]) -> None:
     """Several files at once; the first error is raised."""
     with side_by_side() as pool:
         futures = [pool.submit(act, file) for file in manifest.files]

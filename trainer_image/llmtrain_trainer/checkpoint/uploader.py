@@ -16,7 +16,19 @@ from typing import Any
 
 from llmtrain_trainer.checkpoint import staging as disk
 from llmtrain_trainer.checkpoint.commit import Committer, read_or_none
-from llmtrain_trainer.checkpoint.manifest import BEGIN, COMMIT, MANIFEST, Begin, Commit, File, Manifest, Name, NodePart, encode, node_file
+from llmtrain_trainer.checkpoint.manifest import (
+    BEGIN,
+    COMMIT,
+    MANIFEST,
+    Begin,
+    CheckpointFile,
+    Commit,
+    Manifest,
+    Name,
+    NodePart,
+    encode,
+    node_file,
+)
 from llmtrain_trainer.checkpoint.owner import Claim
 from llmtrain_trainer.checkpoint.restore import list_checkpoints
 from llmtrain_trainer.checkpoint.staging import Staged
@@ -55,7 +67,7 @@ class Uploader:
         self._turn = threading.Lock()
         self._drainer: threading.Thread | None = None
         self._begun: set[Name] = set()
-        self._sent: dict[Name, dict[str, File]] = {}
+        self._sent: dict[Name, dict[str, CheckpointFile]] = {}
         self._parted: set[Name] = set()
         self._closed: set[Name] = set()
         self._retain_due = False
@@ -243,7 +255,7 @@ class Uploader:
 
         def send(path: str) -> None:
             digest = self._store.put_file(staged.directory / path, f"{staged.name}/{path}")
-            sent[path] = File(path=path, bytes=digest.bytes, sha256=digest.sha256, node=self._node)
+            sent[path] = CheckpointFile(path=path, bytes=digest.bytes, sha256=digest.sha256, node=self._node)
 
         with side_by_side() as pool:
             for future in [pool.submit(send, path) for path in staged.files if path not in sent]:

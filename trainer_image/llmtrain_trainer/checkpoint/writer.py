@@ -29,7 +29,7 @@ PATIENCE = timedelta(minutes=30)
 """Seconds that a rank waits for the slowest disk of the gang before the save counts as failed."""
 
 
-class Writer:
+class CheckpointWriter:
     """One per rank, made by all ranks together after init_process_group."""
 
     def __init__(self, staging: Path) -> None:

@@ -10,7 +10,7 @@ from llmtrain_trainer.config.status import CheckpointStatus, ExitCode, GpuMemory
 from llmtrain_trainer.config.strict import Duration, Name, PositiveInt, Ratio, Source, StoreUri, Strict, seconds
 from llmtrain_trainer.config.tables.engines import EngineName
 from llmtrain_trainer.config.tables.tasks import Task
-from llmtrain_trainer.config.trainer import Batch, Estimate, Identity, Mesh, PipelineSchedule, Restarts, TrainerConfig
+from llmtrain_trainer.config.trainer import Batch, Estimate, Identity, InPlaceRestarts, Mesh, PipelineSchedule, TrainerConfig
 from llmtrain_trainer.config.training import Optimizer, Schedule, Training
 
 __all__ = [
@@ -44,7 +44,7 @@ __all__ = [
     "Progress",
     "RankSeconds",
     "Ratio",
-    "Restarts",
+    "InPlaceRestarts",
     "Schedule",
     "Source",
     "StoreUri",

@@ -112,7 +112,7 @@ class Estimate(Strict):
     """The plan's advice, one sentence each."""
 
 
-class Restarts(Strict):
+class InPlaceRestarts(Strict):
     """The agent's budget for restarting ranks in place."""
 
     max: Annotated[int, Field(ge=0)] = 20
@@ -176,7 +176,7 @@ class TrainerConfig(Strict):
     estimate: Estimate = Estimate()
     """What the plan expects of this run."""
 
-    restarts: Restarts = Restarts()
+    restarts: InPlaceRestarts = InPlaceRestarts()
     """Budget for restarting ranks in place."""
 
     non_finite_steps: PositiveInt = 3

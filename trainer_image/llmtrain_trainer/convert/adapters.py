@@ -12,7 +12,7 @@ from llmtrain_trainer.data.cache import link
 from llmtrain_trainer.model.export import write_export
 from llmtrain_trainer.model.materialize import ADAPTER
 from llmtrain_trainer.prepare.model_files import local_files
-from llmtrain_trainer.stored.source import Source
+from llmtrain_trainer.stored.source import CheckpointReader
 
 CONFIG = "adapter_config.json"
 
@@ -28,7 +28,7 @@ def link_adapter(peft: Peft, uri: str, directory: Path, cache: Path) -> None:
         link(path, directory / name)
 
 
-def write_adapter(config: TrainerConfig, weights: Source, model_dir: Path, directory: Path) -> None:
+def write_adapter(config: TrainerConfig, weights: CheckpointReader, model_dir: Path, directory: Path) -> None:
     """What PeftModel.from_pretrained reads, in fp32."""
     with alone():
         write_export(config, model_dir, weights, directory, "adapter")

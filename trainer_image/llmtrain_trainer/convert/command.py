@@ -37,14 +37,16 @@ VERIFY = "`llmtrain checkpoints verify` says what is there"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class WeightsLocation:
     """Where weights are, or go, and in which format."""
 
     format: WeightsFormat
     uri: str
 
 
-def command(config: Path, source: Place, target: Place, step: int | None, work: Path | None, say: Callable[[str], None] = print) -> int:
+def command(
+    config: Path, source: WeightsLocation, target: WeightsLocation, step: int | None, work: Path | None, say: Callable[[str], None] = print
+) -> int:
     """Convert and say what was written. Returns an ExitCode."""
     try:
         said = convert(TrainerConfig.model_validate_json(config.read_text()), source, target, step, work)
@@ -58,7 +60,9 @@ def command(config: Path, source: Place, target: Place, step: int | None, work: 
     return ExitCode.DONE
 
 
-def convert(config: TrainerConfig, source: Place, target: Place, step: int | None = None, work: Path | None = None) -> str:
+def convert(
+    config: TrainerConfig, source: WeightsLocation, target: WeightsLocation, step: int | None = None, work: Path | None = None
+) -> str:
     """A sentence that names what was written. `work`: a directory with room for the weights, twice.
 
     `config`: of a job with this model; where the target is a checkpoint its engine and layout are what is written. `step`: of the source
@@ -84,7 +88,7 @@ def convert(config: TrainerConfig, source: Place, target: Place, step: int | Non
         return f"Wrote checkpoint {name} to {target.uri}, in the layout of the manifest and {optimizer}."
 
 
-def _check(config: TrainerConfig, source: Place, target: Place, step: int | None) -> None:
+def _check(config: TrainerConfig, source: WeightsLocation, target: WeightsLocation, step: int | None) -> None:
     if source.format == target.format == HF:
         raise BadData("--to-format", HF, "the source has that format already", "Copy the files")
     if target.format not in (HF, config.engine):
@@ -100,7 +104,7 @@ def _check(config: TrainerConfig, source: Place, target: Place, step: int | None
         raise BadData("--step", step, "Hugging Face's files have no steps", "Leave it out")
 
 
-def _place_model(config: TrainerConfig, target: Place, model_dir: Path, cache: Path) -> None:
+def _place_model(config: TrainerConfig, target: WeightsLocation, model_dir: Path, cache: Path) -> None:
     """config.json of the manifest's model; beside it the weights that adapters of a checkpoint are put into."""
     model_dir.mkdir()
     if config.model.config is not None:
@@ -120,7 +124,7 @@ def _size_vocabulary(config: Path, described: object) -> None:
         write_atomically(config, json.dumps(found | {"vocab_size": rows}, indent=2) + "\n")
 
 
-def _published(config: TrainerConfig, source: Place, root: Path) -> None:
+def _published(config: TrainerConfig, source: WeightsLocation, root: Path) -> None:
     """Weights of the source, or its adapters, beside the model's config.json."""
     if config.peft is not None:
         link_adapter(config.peft, source.uri, root / "model" / ADAPTER.parent, root / "cache")
@@ -134,7 +138,7 @@ def _published(config: TrainerConfig, source: Place, root: Path) -> None:
         _size_vocabulary(root / "model" / "config.json", json.loads(path.read_text()))
 
 
-def _fetched(source: Place, step: int | None, root: Path) -> tuple[Path, Meta]:
+def _fetched(source: WeightsLocation, step: int | None, root: Path) -> tuple[Path, Meta]:
     """The source checkpoint, verified, and what its manifest says of it."""
     store = open_store(source.uri)
     try:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from llmtrain_trainer.checkpoint.writer import Writer
+from llmtrain_trainer.checkpoint.writer import CheckpointWriter
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.engines import build_engine
 from llmtrain_trainer.engines.open_checkpoint import open_source
@@ -20,7 +20,7 @@ def write(config_text: str, model_dir: Path, stored: tuple[Path, str] | None, st
     if stored is not None:
         directory, file_format = stored
         engine.adopt(open_source(config, directory, model_dir, file_format))
-    writer = Writer(staging)
+    writer = CheckpointWriter(staging)
     if engine.saves == "state":
         writer.save(name, engine.state_dict(), meta)
     else:

@@ -22,7 +22,7 @@ from llmtrain_trainer.config.tables.engines import ENGINE_FACTS
 from llmtrain_trainer.convert.launch import launch
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.model.export import write_weights
-from llmtrain_trainer.stored.source import Source
+from llmtrain_trainer.stored.source import CheckpointReader
 
 KEEP_ALL = 10**9
 """A conversion deletes no checkpoint that was there before."""
@@ -31,7 +31,7 @@ PATIENCE = 24 * 3600.0
 """Seconds for the ranks, and for the upload."""
 
 
-def write_files(source: Source, model_dir: Path, directory: Path, dtype: torch.dtype) -> None:
+def write_files(source: CheckpointReader, model_dir: Path, directory: Path, dtype: torch.dtype) -> None:
     """Hugging Face's files, one file's worth of weights in memory at a time."""
     directory.mkdir(parents=True)
     with alone():

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from llmtrain_trainer.config.strict import Strict
 
 
-class Part(Strict):
+class CourseDataset(Strict):
     """A dataset of the mixture."""
 
     digest: str
@@ -29,7 +29,7 @@ class Course(Strict):
     """The order of samples from `start` on."""
 
     seed: int
-    parts: tuple[Part, ...]
+    parts: tuple[CourseDataset, ...]
     start: int = 0
     """Samples consumed in all before it began."""
 
@@ -67,5 +67,5 @@ class Course(Strict):
         return (self.seed, _kinds(self.parts)) == (other.seed, _kinds(other.parts))
 
 
-def _kinds(parts: Sequence[Part]) -> list[tuple[str, float]]:
+def _kinds(parts: Sequence[CourseDataset]) -> list[tuple[str, float]]:
     return [(part.digest, part.weight) for part in parts]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from llmtrain_trainer.config.strict import Strict
 from llmtrain_trainer.data.cache import digest
-from llmtrain_trainer.data.course import Course, Part
+from llmtrain_trainer.data.course import Course, CourseDataset
 from llmtrain_trainer.data.model_facts import ModelFacts
 from llmtrain_trainer.data.rows import SetStats
 from llmtrain_trainer.run_dir.layout import write_atomically
@@ -66,7 +66,9 @@ class Prepared(Strict):
     def course(self, seed: int) -> Course:
         """The order of samples of a run that begins with these datasets."""
         named = [(dataset.weight, digest(dataset.train.digest, dataset.train.length, dataset.train.rows)) for dataset in self.datasets]
-        return Course(seed=seed, parts=tuple(Part(digest=name, weight=weight, key=key) for key, (weight, name) in enumerate(named)))
+        return Course(
+            seed=seed, parts=tuple(CourseDataset(digest=name, weight=weight, key=key) for key, (weight, name) in enumerate(named))
+        )
 
     def save(self, directory: Path) -> None:
         """Write prepared.json, as the last step of preparation."""

@@ -118,7 +118,7 @@ class Stream:
         return np.full(len(rows), self._length, dtype=np.int64)
 
 
-class Table:
+class TableRows:
     """Rows laid out one by one."""
 
     def __init__(self, directory: Path, stats: SetStats) -> None:
@@ -152,7 +152,7 @@ def count_tokens(counts: Ints, ids: NDArray[np.int32]) -> Ints:
 def open_rows(directory: Path) -> Rows:
     """The rows of a directory that a task's writer finished."""
     stats = read_stats(directory)
-    return Stream(directory, stats) if stats.form == "stream" else Table(directory, stats)
+    return Stream(directory, stats) if stats.form == "stream" else TableRows(directory, stats)
 
 
 class Appender:

@@ -24,7 +24,7 @@ from llmtrain_trainer.data.rows import Rows, open_rows
 from llmtrain_trainer.data.step_batch import StepBatch
 
 
-class Source(Protocol):
+class OrderedDataset(Protocol):
     """One training dataset in the order in which it is consumed."""
 
     def rows_of(self, ordinals: Ints) -> Ints: ...
@@ -47,7 +47,7 @@ def open_samples(prepared: Path, config: TrainerConfig, replica: int, course: Co
     """What data-parallel replica `replica` of config.mesh.dp trains and evaluates on. `course`: of a run that resumes with other data."""
     facts = Prepared.load(prepared)
     course = course or facts.course(config.training.seed)
-    train: list[Source] = []
+    train: list[OrderedDataset] = []
     for i, (dataset, part) in enumerate(zip(facts.datasets, course.parts, strict=True)):
         directory = prepared / "train" / str(i)
         if dataset.streaming:
@@ -55,10 +55,10 @@ def open_samples(prepared: Path, config: TrainerConfig, replica: int, course: Co
         else:
             train.append(Shuffled(open_rows(directory), course.seed, part.key))
     validation = [open_rows(path) for path in sorted((prepared / "validation").glob("*"), key=lambda path: int(path.name))]
-    return Samples(config, replica, Place(course), train, validation)
+    return Samples(config, replica, CourseIndex(course), train, validation)
 
 
-class Place:
+class CourseIndex:
     """A course as ranks ask it: which sample of which dataset comes at a position."""
 
     def __init__(self, course: Course) -> None:
@@ -74,7 +74,9 @@ class Place:
 class Samples:
     """The step's batch is a function of what was consumed before it; nothing is kept between calls."""
 
-    def __init__(self, config: TrainerConfig, replica: int, place: Place, train: Sequence[Source], validation: Sequence[Rows]) -> None:
+    def __init__(
+        self, config: TrainerConfig, replica: int, place: CourseIndex, train: Sequence[OrderedDataset], validation: Sequence[Rows]
+    ) -> None:
         self._place = place
         self._train, self._validation = train, validation
         self._evaluated = config.evaluation.max_samples if config.evaluation else 0
@@ -111,7 +113,7 @@ class Samples:
             filler = np.full(self._size - len(some), -1)
             yield self._batch(self._validation, np.concatenate([datasets, filler]), np.concatenate([rows, filler]), targets)
 
-    def _batch(self, sources: Sequence[Source | Rows], datasets: Ints, rows: Ints, targets: int) -> StepBatch:
+    def _batch(self, sources: Sequence[OrderedDataset | Rows], datasets: Ints, rows: Ints, targets: int) -> StepBatch:
         datasets, rows = datasets[self._mine], rows[self._mine]
         columns: dict[str, Ints] = {}
         for i in np.unique(datasets).tolist():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from llmtrain_trainer.data.step_batch import StepBatch
 
 if TYPE_CHECKING:
-    from llmtrain_trainer.stored.source import Source
+    from llmtrain_trainer.stored.source import CheckpointReader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ class StepResult:
     """By rank: a step of its own lately, waits for others left out where the engine sees them; empty where it does not tell."""
 
 
-class Evaluation(NamedTuple):
+class EvaluationResult(NamedTuple):
     """What an evaluation of one global batch gave; equal on every rank."""
 
     loss: float
@@ -64,7 +64,7 @@ class Steps(Protocol):
         """Forward, backward, clip, optimizer step. `stop` is this rank's wish, OR-ed over all ranks in the result."""
         ...
 
-    def evaluate(self, batch: StepBatch) -> Evaluation:
+    def evaluate(self, batch: StepBatch) -> EvaluationResult:
         """Loss and metrics of this global batch, without training."""
         ...
 
@@ -76,7 +76,7 @@ class Steps(Protocol):
         """Load a checkpoint that own_format.py calls this engine's own, from a directory of its files."""
         ...
 
-    def adopt(self, source: Source) -> None:
+    def adopt(self, source: CheckpointReader) -> None:
         """Take over weights and optimizer from any other checkpoint: of another engine, or of this one where it cannot read it itself."""
         ...
 

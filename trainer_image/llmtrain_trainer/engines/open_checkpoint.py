@@ -1,4 +1,4 @@
-"""The Source of a fetched checkpoint."""
+"""The CheckpointReader of a fetched checkpoint."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from llmtrain_trainer.config.tables.adapters import is_adapter
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.engines.registry import READERS, imported
 from llmtrain_trainer.model.skeleton import skeleton
-from llmtrain_trainer.stored.source import Source
+from llmtrain_trainer.stored.source import CheckpointReader
 
 
-def open_source(config: TrainerConfig, directory: Path, model_dir: Path, file_format: str) -> Source:
+def open_source(config: TrainerConfig, directory: Path, model_dir: Path, file_format: str) -> CheckpointReader:
     """`directory`: every file verified. `config`: of a job with its model, whose config.json is in `model_dir`. `file_format`: as the
     checkpoint's manifest names it.
 
     Raises BadData where the model is another one than the checkpoint's, or has adapters and the checkpoint none.
     """
     network = skeleton(config, model_dir)
-    found: Source = imported(READERS[file_format])(directory, network)
+    found: CheckpointReader = imported(READERS[file_format])(directory, network)
     if config.peft is not None and not any(map(is_adapter, found.shapes)):
         raise BadData("spec.peft", config.peft.method, "the checkpoint was written by a run without adapters", "Leave peft out")
     _compare(network, found)
     return found
 
 
-def _compare(network: PreTrainedModel, found: Source) -> None:
+def _compare(network: PreTrainedModel, found: CheckpointReader) -> None:
     """Every weight that is trained is there in its shape, and none that the model lacks: else a part of one of them would be lost."""
     weights = dict(network.named_parameters(remove_duplicate=False))
     for name, weight in network.named_parameters():

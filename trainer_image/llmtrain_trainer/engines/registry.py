@@ -25,7 +25,7 @@ class EngineEntry:
     """module:callable, called with a TrainerConfig and the model's directory; gives an Engine."""
 
     reader: str
-    """module:class, called with a directory and the model; gives the Source of a checkpoint in the engine's format."""
+    """module:class, called with a directory and the model; gives the CheckpointReader of a checkpoint in the engine's format."""
 
     reads_layout: Callable[[Mesh, Mesh], bool] | None = None
     """Whether it reads by itself what it wrote in the first layout as a run in the second; None: every layout."""
@@ -46,11 +46,11 @@ ENGINES: Mapping[EngineName, EngineEntry] = {
     ),
     "deepspeed": EngineEntry(
         builder="llmtrain_trainer.engines.deepspeed:DeepSpeedEngine",
-        reader="llmtrain_trainer.engines.deepspeed.files:Files",
+        reader="llmtrain_trainer.engines.deepspeed.files:DeepSpeedReader",
     ),
     "megatron": EngineEntry(
         builder="llmtrain_trainer.engines.megatron:build",
-        reader="llmtrain_trainer.engines.megatron.files:Files",
+        reader="llmtrain_trainer.engines.megatron.files:MegatronReader",
         reads_layout=_same_optimizer,
         # It overlaps an exchange with the product after it by starting the exchange first: one queue keeps their order.
         environment={"CUDA_DEVICE_MAX_CONNECTIONS": "1"},

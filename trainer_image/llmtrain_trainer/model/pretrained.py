@@ -18,7 +18,7 @@ from llmtrain_trainer.model.dequantize import SCALED, dequantized, spans
 from llmtrain_trainer.model.new_rows import NewRows
 from llmtrain_trainer.model.published_names import Recipe, recipe_of
 from llmtrain_trainer.model.stored_matrix import StoredMatrix, stored_matrices
-from llmtrain_trainer.model.weight_files import Entry, WrongWeightsError, read_headers
+from llmtrain_trainer.model.weight_files import TensorHeader, WrongWeightsError, read_headers
 
 WHOLE = ("F64", "F32", "F16", "BF16")
 """Types that are the weights themselves."""
@@ -40,7 +40,7 @@ class Pretrained:
         """`prefix` is the model's base prefix; `tied` names weights that are another one. Raises WrongWeightsError (a ValueError)."""
         self._prefix = f"{prefix}."
         self._tied = {**tied, **{embedding: head for head, embedding in tied.items()}}
-        self.entries: dict[str, Entry] = read_headers(directory)
+        self.entries: dict[str, TensorHeader] = read_headers(directory)
         self._new_rows = NewRows.of(directory)
         self._quantized, model_type = _described(directory)
         self._stored = self._stored_matrices(model_type)

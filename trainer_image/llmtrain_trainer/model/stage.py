@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from llmtrain_trainer.config.tables.families import FAMILIES, TRAINED, Parts
+from llmtrain_trainer.config.tables.families import FAMILIES, TRAINED, StageModuleNames
 from llmtrain_trainer.objectives.objective import Objective
 from llmtrain_trainer.objectives.sums import vector
 
@@ -67,7 +67,7 @@ class Stage:
             yield (tied[name] if name == self.head else name), parameter
 
 
-def parts_of(network: PreTrainedModel, count: int) -> Parts:
+def parts_of(network: PreTrainedModel, count: int) -> StageModuleNames:
     """The names of the model's parts. Raises ValueError for more than one stage of a family that is not known."""
     kind = network.config.model_type
     if kind in TRAINED:
@@ -80,7 +80,7 @@ def parts_of(network: PreTrainedModel, count: int) -> Parts:
     lists = [name for name, child in base.named_children() if isinstance(child, nn.ModuleList)]
     if len(lists) != 1:
         raise ValueError(f"model_type {kind} keeps its layers in {lists or 'no list'}: the native engine needs exactly one list of layers")
-    return Parts((), lists[0], ())
+    return StageModuleNames((), lists[0], ())
 
 
 def tied_names(network: PreTrainedModel) -> dict[str, str]:

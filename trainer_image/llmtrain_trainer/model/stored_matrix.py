@@ -11,9 +11,9 @@ from llmtrain_trainer.config.quantized import Quantized, Way
 from llmtrain_trainer.config.tables.families import family_named
 from llmtrain_trainer.model import packed
 from llmtrain_trainer.model.packed import Parts
-from llmtrain_trainer.model.weight_files import Entry, WrongWeightsError
+from llmtrain_trainer.model.weight_files import TensorHeader, WrongWeightsError
 
-Entries = Mapping[str, Entry]
+Entries = Mapping[str, TensorHeader]
 Read = Callable[[str], torch.Tensor]
 
 WIDTHS = {"U8": torch.uint8, "I8": torch.int8, "BF16": torch.bfloat16, "F16": torch.float16}
@@ -21,7 +21,7 @@ WIDTHS = {"U8": torch.uint8, "I8": torch.int8, "BF16": torch.bfloat16, "F16": to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
+class MatrixFormat:
     """One way to store a matrix, by what follows the module's name."""
 
     numbers: str
@@ -51,7 +51,7 @@ class StoredMatrix:
     """What follows the module's name -> name of the tensor."""
 
     shape: tuple[int, ...]
-    kind: Kind
+    kind: MatrixFormat
     transposed: bool
 
     def whole(self, read: Read, said: Quantized) -> torch.Tensor:
@@ -70,14 +70,14 @@ def stored_matrices(entries: Entries, said: Quantized, model_type: str, read: Re
                 yield _stored(kind, tensors, entries, said, model_type, read)
 
 
-def _tensors(kind: Kind, stem: str, entries: Entries) -> dict[str, str]:
+def _tensors(kind: MatrixFormat, stem: str, entries: Entries) -> dict[str, str]:
     """Empty where one of them lacks: the weight is stored in another way then."""
     found = {part: stem + part for part in (kind.numbers, *kind.beside, *kind.maybe, *kind.one_of) if stem + part in entries}
     whole = all(part in found for part in kind.beside) and (not kind.one_of or any(part in found for part in kind.one_of))
     return found if whole else {}
 
 
-def _stored(kind: Kind, tensors: dict[str, str], entries: Entries, said: Quantized, model_type: str, read: Read) -> StoredMatrix:
+def _stored(kind: MatrixFormat, tensors: dict[str, str], entries: Entries, said: Quantized, model_type: str, read: Read) -> StoredMatrix:
     parts = {part: read(tensor) if part in kind.small else _outline(entries[tensor]) for part, tensor in tensors.items()}
     try:
         shape = kind.shape(parts, said)
@@ -94,7 +94,7 @@ def _stored(kind: Kind, tensors: dict[str, str], entries: Entries, said: Quantiz
     return StoredMatrix(name=f"{stem}weight", tensors=tensors, shape=shape[::-1] if transposed else shape, kind=kind, transposed=transposed)
 
 
-def _outline(entry: Entry) -> torch.Tensor:
+def _outline(entry: TensorHeader) -> torch.Tensor:
     return torch.empty(entry.shape, dtype=WIDTHS.get(entry.dtype, torch.float32), device="meta")
 
 
@@ -178,8 +178,8 @@ MOST_OF_A_STATE = 1 << 16
 
 STATES = ("weight.quant_state.bitsandbytes__nf4", "weight.quant_state.bitsandbytes__fp4")
 
-KINDS: Mapping[Way, Kind] = {
-    "bnb_4bit": Kind(
+KINDS: Mapping[Way, MatrixFormat] = {
+    "bnb_4bit": MatrixFormat(
         numbers="weight",
         beside=("weight.absmax", "weight.quant_map"),
         maybe=("weight.nested_absmax", "weight.nested_quant_map"),
@@ -188,7 +188,7 @@ KINDS: Mapping[Way, Kind] = {
         shape=_bnb_4bit,
         matrix=packed.bnb_4bit,
     ),
-    "bnb_8bit": Kind(
+    "bnb_8bit": MatrixFormat(
         numbers="weight",
         dtypes=("I8",),
         beside=("SCB",),
@@ -197,11 +197,11 @@ KINDS: Mapping[Way, Kind] = {
         shape=_bnb_8bit,
         matrix=packed.bnb_8bit,
     ),
-    "gptq": Kind(
+    "gptq": MatrixFormat(
         numbers="qweight", dtypes=("I32",), beside=("qzeros", "scales"), maybe=("g_idx",), small=("g_idx",), shape=_gptq, matrix=packed.gptq
     ),
-    "awq": Kind(numbers="qweight", dtypes=("I32",), beside=("qzeros", "scales"), shape=_awq, matrix=packed.awq),
-    "packed": Kind(
+    "awq": MatrixFormat(numbers="qweight", dtypes=("I32",), beside=("qzeros", "scales"), shape=_awq, matrix=packed.awq),
+    "packed": MatrixFormat(
         numbers="weight_packed",
         dtypes=("I32",),
         beside=("weight_scale", "weight_shape"),
@@ -210,7 +210,7 @@ KINDS: Mapping[Way, Kind] = {
         shape=_packed,
         matrix=packed.packed,
     ),
-    "fp4": Kind(
+    "fp4": MatrixFormat(
         numbers="weight_packed",
         dtypes=("U8",),
         beside=("weight_scale",),
@@ -218,7 +218,7 @@ KINDS: Mapping[Way, Kind] = {
         shape=_fp4,
         matrix=packed.fp4,
     ),
-    "affine": Kind(
+    "affine": MatrixFormat(
         numbers="weight", dtypes=("U32",), beside=("scales",), one_of=("biases", "qbiases"), shape=_affine, matrix=packed.affine
     ),
 }

@@ -29,7 +29,7 @@ class WrongWeightsError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TensorHeader:
     """One tensor of a file. `dtype` is the header's word: F32, BF16, F8_E4M3, ..."""
 
     file: Path
@@ -69,13 +69,13 @@ def _nothing(there: list[str], tensors: list[str]) -> tuple[str, str]:
     return f"there is no {SINGLE} and no {INDEX}", f"Name a directory with weights, or {convert}; model.init: random needs none"
 
 
-def read_headers(directory: Path) -> dict[str, Entry]:
+def read_headers(directory: Path) -> dict[str, TensorHeader]:
     """Every tensor of a model's files, by name. Raises WrongWeightsError for a file that is missing, torn or contradicts another."""
     names = chosen(path.name for path in directory.iterdir())
     index = _index(directory) if INDEX in names else {}
     files = sorted(set(index.values())) if index else [name for name in names if name != INDEX]
     _check_complete(directory, files)
-    found: dict[str, Entry] = {}
+    found: dict[str, TensorHeader] = {}
     for name in files:
         for tensor, entry in _entries(directory / name).items():
             if index.get(tensor, name) != name:
@@ -111,11 +111,11 @@ def _check_complete(directory: Path, files: list[str]) -> None:
         raise WrongWeightsError(rule, "Put the missing files beside the others")
 
 
-def _entries(file: Path) -> dict[str, Entry]:
+def _entries(file: Path) -> dict[str, TensorHeader]:
     try:
         with safe_open(file, framework="pt") as opened:
             views = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 (a handle is no mapping)
-            return {name: Entry(file, view.get_dtype(), tuple(view.get_shape())) for name, view in views.items()}
+            return {name: TensorHeader(file, view.get_dtype(), tuple(view.get_shape())) for name, view in views.items()}
     except (SafetensorError, OSError) as error:
         raise WrongWeightsError(f"{file.name} is no whole safetensors file ({error})", "Fetch it again") from error
 

@@ -13,7 +13,7 @@ from llmtrain_trainer.data.blame import blamed_on
 from llmtrain_trainer.data.formats.rendering import plain_texts
 from llmtrain_trainer.data.sources.contents import content_of, unchanged
 from llmtrain_trainer.data.sources.dataset import dataset_files, read_rows
-from llmtrain_trainer.data.sources.files import File
+from llmtrain_trainer.data.sources.files import DataFile
 from llmtrain_trainer.data.sources.listing import Told
 from llmtrain_trainer.data.sources.readers import ROWS, Row
 from llmtrain_trainer.data.sources.reading import Reading
@@ -23,14 +23,14 @@ FEWEST_HELD = 20
 
 
 @dataclass(frozen=True)
-class Entry:
+class DatasetEntry:
     """A dataset entry with its files."""
 
     field: str
     """Path in the manifest: dataset[0]."""
 
     dataset: Dataset
-    files: Sequence[File]
+    files: Sequence[DataFile]
 
     def identity(self, cache: Path) -> list[object]:
         """Digest of its content. Files of a streaming dataset are not read for it, so theirs also changes with location and time."""
@@ -50,10 +50,10 @@ class Entry:
         return texts and 0 < split * len(self.files) < FEWEST_HELD
 
 
-def listed(field: str, datasets: Sequence[Dataset], told: Told) -> list[Entry]:
+def listed(field: str, datasets: Sequence[Dataset], told: Told) -> list[DatasetEntry]:
     """The datasets, each with its files. Raises BadData, Unreachable."""
     fields = [f"{field}[{i}]" for i in range(len(datasets))]
-    return [Entry(name, dataset, dataset_files(name, dataset, told)) for name, dataset in zip(fields, datasets, strict=True)]
+    return [DatasetEntry(name, dataset, dataset_files(name, dataset, told)) for name, dataset in zip(fields, datasets, strict=True)]
 
 
 def tail_of(row: Row, column: str, share: float) -> tuple[Row, Row]:
@@ -64,13 +64,13 @@ def tail_of(row: Row, column: str, share: float) -> tuple[Row, Row]:
     return Row(row.place, {column: text[:cut]}), Row(row.place, {column: text[cut:]})
 
 
-def texts(entries: Sequence[Entry], most: int | None) -> Iterator[str]:
+def texts(entries: Sequence[DatasetEntry], most: int | None) -> Iterator[str]:
     """Texts of all datasets in turns, so that a limit omits no dataset."""
     documents = (some for each in zip_longest(*map(_texts_of, entries)) for some in each if some is not None)
     return (text for some in islice(documents, most) for text in some)
 
 
-def _texts_of(entry: Entry) -> Iterator[list[str]]:
+def _texts_of(entry: DatasetEntry) -> Iterator[list[str]]:
     reading = Reading()
     for row in read_rows(entry.field, entry.dataset, entry.files, reading):
         try:

@@ -15,7 +15,7 @@ from typing import Any
 from llmtrain_trainer.config.model import Model
 from llmtrain_trainer.config.quantized import KEYS, quantized
 from llmtrain_trainer.data.bad_data import BadData
-from llmtrain_trainer.prepare.vocabulary import Table
+from llmtrain_trainer.prepare.vocabulary import ModelEmbedding
 
 KNOWN_BUFFERS = re.compile(r"(.*\.)?(rotary_emb\.inv_freq|attn\.(masked_)?bias|crossattention\.(masked_)?bias|position_ids)")
 """Buffers that older versions of transformers saved beside the weights and that every version computes again."""
@@ -35,7 +35,7 @@ ELSEWHERE = ("rope_theta", "rope_scaling", "partial_rotary_factor", "torch_dtype
 Note = Callable[[str], None]
 
 
-def check_model(model: Model, directory: Path, note: Note) -> Table:
+def check_model(model: Model, directory: Path, note: Note) -> ModelEmbedding:
     """The embedding of the model in `directory`. `note` receives a sentence for each thing that is ignored. Raises BadData."""
     network = _outline(model, directory)
     if model.config is not None:
@@ -44,7 +44,7 @@ def check_model(model: Model, directory: Path, note: Note) -> Table:
         _check_weights(model, network, directory, note)
     table, head = network.get_input_embeddings(), network.get_output_embeddings()
     names = [f"{name}.weight" for name, module in network.named_modules() if module is table or module is head]
-    return Table(int(table.num_embeddings), tuple(names))
+    return ModelEmbedding(int(table.num_embeddings), tuple(names))
 
 
 def _outline(model: Model, directory: Path) -> Any:

@@ -14,7 +14,7 @@ from llmtrain_trainer.config.model import CODE, Model
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.blame import blamed_on
 from llmtrain_trainer.data.cache import build_once, digest, link
-from llmtrain_trainer.data.sources.files import File
+from llmtrain_trainer.data.sources.files import DataFile
 from llmtrain_trainer.data.sources.listing import list_files
 from llmtrain_trainer.model.generation import check_generation
 from llmtrain_trainer.model.tokenizer_facts import TokenizerFacts
@@ -47,7 +47,7 @@ def local_files(field: str, source: str, revision: str | None, patterns: Sequenc
     return _fetched(field, files, cache)
 
 
-def _fetched(field: str, files: Sequence[File], cache: Path) -> list[Path]:
+def _fetched(field: str, files: Sequence[DataFile], cache: Path) -> list[Path]:
     """The files on this machine, in the same order."""
     if all(file.local for file in files):
         return [file.local for file in files if file.local]
@@ -55,7 +55,7 @@ def _fetched(field: str, files: Sequence[File], cache: Path) -> list[Path]:
     return [directory / file.name for file in files]
 
 
-def _download(field: str, files: Sequence[File], directory: Path) -> None:
+def _download(field: str, files: Sequence[DataFile], directory: Path) -> None:
     for file in files:
         with (
             blamed_on(field, file.uri, "it cannot be read", "Check the file and the permissions"),

@@ -32,10 +32,10 @@ from llmtrain_trainer.model import generation
 from llmtrain_trainer.model.tokenizer_facts import TokenizerFacts
 from llmtrain_trainer.prepare import amount
 from llmtrain_trainer.prepare.chunks import write_chunks
-from llmtrain_trainer.prepare.entries import Entry, listed, tail_of
+from llmtrain_trainer.prepare.entries import DatasetEntry, listed, tail_of
 from llmtrain_trainer.prepare.installed import check_installed
 from llmtrain_trainer.prepare.model_files import place_model
-from llmtrain_trainer.prepare.tokenizer_place import Place
+from llmtrain_trainer.prepare.tokenizer_place import TokenizerPreparation
 from llmtrain_trainer.prepare.told import check, sentences
 from llmtrain_trainer.prepare.vocabulary import why_fixed
 from llmtrain_trainer.run_dir.layout import RunDir
@@ -91,11 +91,11 @@ class _Preparation:
         return self._sum_up(train, validation, model_vocabulary)
 
     @cached_property
-    def _entries(self) -> list[Entry]:
+    def _entries(self) -> list[DatasetEntry]:
         return listed("dataset", self.config.dataset, self._tell)
 
     @cached_property
-    def _evaluation(self) -> list[Entry]:
+    def _evaluation(self) -> list[DatasetEntry]:
         return listed("evaluation.dataset", self.config.evaluation.dataset if self.config.evaluation else (), self._tell)
 
     # The tokenizer and the model
@@ -115,7 +115,7 @@ class _Preparation:
 
     @cached_property
     def _tokenizer_directory(self) -> Path:
-        return Place(self.config, self._entries, self.cache, self._tell, self.say).directory()
+        return TokenizerPreparation(self.config, self._entries, self.cache, self._tell, self.say).directory()
 
     def _tell(self, sentence: str) -> None:
         self.say(sentence)
@@ -123,22 +123,22 @@ class _Preparation:
 
     # Rows
 
-    def _train(self, index: int, entry: Entry) -> SetStats:
+    def _train(self, index: int, entry: DatasetEntry) -> SetStats:
         if entry.dataset.streaming:
             return self._stream(index, entry)
         return self._link_rows("train", index, self._rows(entry, self.config.validation_share) / "train", entry)
 
-    def _validation(self, index: int, entry: Entry) -> SetStats:
+    def _validation(self, index: int, entry: DatasetEntry) -> SetStats:
         return self._link_rows("validation", index, self._rows(entry, 0.0) / "train", entry)
 
-    def _link_rows(self, kind: str, index: int, directory: Path, entry: Entry | None = None) -> SetStats:
+    def _link_rows(self, kind: str, index: int, directory: Path, entry: DatasetEntry | None = None) -> SetStats:
         stats = read_stats(directory)
         if entry:
             check(entry.field, entry.dataset, stats)
         link(directory, self.run.prepared / kind / str(index))
         return stats
 
-    def _rows(self, entry: Entry, split: float) -> Path:
+    def _rows(self, entry: DatasetEntry, split: float) -> Path:
         """The cached directory with train/ and validation/ of one dataset."""
         directory = build_once(
             self.cache / "rows" / self._rows_key(entry, split), lambda draft: self._tokenise(entry, split, draft), self._tell
@@ -147,12 +147,12 @@ class _Preparation:
             self._tell(sentence)
         return directory
 
-    def _rows_key(self, entry: Entry, split: float) -> str:
+    def _rows_key(self, entry: DatasetEntry, split: float) -> str:
         training = self.config.training.model_dump(include={"sequence_length", "packing"})
         settings = entry.dataset.model_dump(include={"ignore_columns", "control_tokens", "roles", "bad_rows"})
         return digest(FORM, entry.field, settings, entry.identity(self.cache), self._facts.digest, self.config.task, training, split)
 
-    def _tokenise(self, entry: Entry, split: float, draft: Path) -> None:
+    def _tokenise(self, entry: DatasetEntry, split: float, draft: Path) -> None:
         self.say(f"tokenising {entry.dataset.source}")
         reading, writers = Reading(), {}
         encode = RowEncoder(entry.field, entry.dataset, self._tokenizer, self.config, reading)
@@ -171,7 +171,7 @@ class _Preparation:
             f"{entry.dataset.source}: {stats['train'].documents} documents, {stats['train'].tokens} tokens, {stats['train'].rows} rows"
         )
 
-    def _stream(self, index: int, entry: Entry) -> SetStats:
+    def _stream(self, index: int, entry: DatasetEntry) -> SetStats:
         """Write the first chunk, so that bad data and the entropy are known before the ranks start."""
         directory = self.cache / "streams" / self._rows_key(entry, 0.0)
         make_own(directory.parent)
@@ -234,7 +234,7 @@ class _Preparation:
         generation.write_generation(model, self._facts, ends)
         return generation.sentences(self.config, before, ends, generation.token_names(self._tokenizer_directory))
 
-    def _counts(self, index: int, entry: Entry) -> np.ndarray[Any, Any]:
+    def _counts(self, index: int, entry: DatasetEntry) -> np.ndarray[Any, Any]:
         directory = self.run.prepared / "train" / str(index)
         counts: np.ndarray[Any, Any] = np.load((directory / chunk_name(0) if entry.dataset.streaming else directory) / "counts.npy")
         return counts
@@ -270,7 +270,7 @@ def _check_settings(config: TrainerConfig) -> None:
         )
 
 
-def _divided(entry: Entry, rows: Sequence[Row], split: float) -> dict[str, list[Row]]:
+def _divided(entry: DatasetEntry, rows: Sequence[Row], split: float) -> dict[str, list[Row]]:
     """Which rows are trained on and which are held out."""
     if entry.holds_tails_back(split):
         pairs = [tail_of(row, entry.dataset.columns.text, split) for row in rows]
@@ -282,7 +282,7 @@ def _divided(entry: Entry, rows: Sequence[Row], split: float) -> dict[str, list[
     }
 
 
-def _of_tails(entry: Entry, split: float) -> Iterator[str]:
+def _of_tails(entry: DatasetEntry, split: float) -> Iterator[str]:
     if entry.holds_tails_back(split):
         count = f"{len(entry.files)} text files are" if len(entry.files) > 1 else "One text file is"
         yield f"{entry.field}: {count} too few to hold whole texts back, so the last {split:.3g} of each is the validation data."

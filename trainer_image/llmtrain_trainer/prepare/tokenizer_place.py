@@ -19,7 +19,7 @@ from llmtrain_trainer.data.formats.alpaca import ALPACA_TEMPLATE
 from llmtrain_trainer.data.formats.rendering import PLAIN_TEMPLATE
 from llmtrain_trainer.data.sources.readers import MARK
 from llmtrain_trainer.model.tokenizer_facts import TokenizerFacts
-from llmtrain_trainer.prepare.entries import Entry, texts
+from llmtrain_trainer.prepare.entries import DatasetEntry, texts
 from llmtrain_trainer.prepare.model_files import TOKENIZER, local_files
 from llmtrain_trainer.prepare.tokenizer_checks import check_ids, check_loaded
 from llmtrain_trainer.prepare.tokenizer_store import TokenizerStore
@@ -31,11 +31,11 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Place:
+class TokenizerPreparation:
     """Where the tokenizer of a job comes from and goes to."""
 
     config: TrainerConfig
-    entries: Sequence[Entry]
+    entries: Sequence[DatasetEntry]
     cache: Path
     told: Told
     """Receives notices."""

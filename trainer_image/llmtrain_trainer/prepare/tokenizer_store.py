@@ -33,7 +33,7 @@ _WAY_OUT = "Restore the original files, or start from step 0 with checkpoint.res
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 
 
-class Made(Strict):
+class TokenizerRecord(Strict):
     """made.json."""
 
     recipe: str
@@ -74,7 +74,7 @@ class TokenizerStore:
     def keep(self, directory: Path, digest: str, recipe: str, key: str) -> str:
         """Put a tokenizer that was just trained. Returns the digest of the one to use: another node may have been first."""
         files = {path.name: self._put(f"{PREFIX}/{digest}/{path.name}", path.read_bytes()) for path in _files(directory)}
-        self.store.put_if_absent(f"{PREFIX}/{digest}/{MADE}", _json(Made(recipe=recipe, files=files).model_dump()))
+        self.store.put_if_absent(f"{PREFIX}/{digest}/{MADE}", _json(TokenizerRecord(recipe=recipe, files=files).model_dump()))
         self.store.put_if_absent(f"{PREFIX}/for-{key}.json", _json({"tokenizer": digest}))
         return self.of_data(key) or digest
 
@@ -98,9 +98,9 @@ class TokenizerStore:
         if (got := TokenizerFacts.load(into).digest) != digest:
             raise self._damaged(digest, f"its digest is {got}")
 
-    def _made(self, digest: str) -> Made | None:
+    def _made(self, digest: str) -> TokenizerRecord | None:
         try:
-            return Made.model_validate_json(self.store.get_bytes(f"{PREFIX}/{digest}/{MADE}"))
+            return TokenizerRecord.model_validate_json(self.store.get_bytes(f"{PREFIX}/{digest}/{MADE}"))
         except MissingError:
             return None
         except ValidationError as error:

@@ -21,7 +21,7 @@ UNUSED = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class ModelEmbedding:
     """A model's embedding: number of rows, and the names of its weight and of the LM head's."""
 
     rows: int
@@ -35,7 +35,9 @@ def why_fixed(config: TrainerConfig) -> str | None:
     return "adapters leave the embedding as it is, so that new tokens would never be learned" if config.peft is not None else None
 
 
-def fit(model: Model, tokenizer: TokenizerFacts, table: Table, directory: Path, fixed: str | None, note: Callable[[str], None]) -> int:
+def fit(
+    model: Model, tokenizer: TokenizerFacts, table: ModelEmbedding, directory: Path, fixed: str | None, note: Callable[[str], None]
+) -> int:
     """Rows of the embedding that is trained, which has one for the highest id: ids may have gaps, so that their number does not matter.
 
     A model of a source gets what lacks for added tokens, which config.json in `directory` then says; `note` takes a sentence about it.

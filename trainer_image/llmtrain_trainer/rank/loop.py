@@ -17,12 +17,12 @@ from llmtrain_trainer.config.learning_rate import learning_rate
 from llmtrain_trainer.data.cache import DONE
 from llmtrain_trainer.data.prepared import Prepared
 from llmtrain_trainer.data.step_batch import StepBatch
-from llmtrain_trainer.engines.engine import Engine, Evaluation
+from llmtrain_trainer.engines.engine import Engine, EvaluationResult
 from llmtrain_trainer.model.generation import name_end
 from llmtrain_trainer.rank.cadence import SaveCadence
 from llmtrain_trainer.rank.health import Health
-from llmtrain_trainer.rank.progress import Aside, Rows, Step, Validation
-from llmtrain_trainer.run_dir.heartbeat import Pulse
+from llmtrain_trainer.rank.progress import MetricsLog, Step, StepExtras, Validation
+from llmtrain_trainer.run_dir.heartbeat import HeartbeatWriter
 from llmtrain_trainer.run_dir.layout import RunDir, write_atomically
 from llmtrain_trainer.run_dir.notices import tell
 
@@ -30,7 +30,7 @@ _PEAK_EVERY_STEPS = 32
 """Steps between comparisons of peak memory over ranks: after the first steps it hardly changes."""
 
 
-class Samples(Protocol):
+class StepBatches(Protocol):
     """What the loop needs of data.samples.Samples."""
 
     def step_batch(self, consumed: int) -> StepBatch: ...
@@ -38,14 +38,14 @@ class Samples(Protocol):
 
 
 class Saver(Protocol):
-    """What the loop needs of checkpoint.writer.Writer."""
+    """What the loop needs of checkpoint.writer.CheckpointWriter."""
 
     def save(self, name: str, state: dict[str, Any], meta: dict[str, Any]) -> float: ...
     def save_files(self, name: str, write: Callable[[Path], None], meta: dict[str, Any]) -> float: ...
     def finish(self) -> None: ...
 
 
-class Ranks(Protocol):
+class RankAgreement(Protocol):
     """The two small values that ranks agree on outside the engine."""
 
     def from_first(self, value: int) -> int:
@@ -64,11 +64,11 @@ class Loop:
     config: TrainerConfig
     run: RunDir
     engine: Engine
-    samples: Samples
+    samples: StepBatches
     writer: Saver | None
-    ranks: Ranks
-    pulse: Pulse
-    rows: Rows
+    ranks: RankAgreement
+    pulse: HeartbeatWriter
+    rows: MetricsLog
     rank: int
     health: Health
     step: int
@@ -102,7 +102,7 @@ class Loop:
                 cadence.saved()
             if self.step - first < 2 or self.step % _PEAK_EVERY_STEPS == 0 or last:
                 self._peak = self.ranks.largest(self.engine.memory_bytes())
-            aside = Aside(validation=validation, blocked_seconds=blocked, memory_bytes=self._peak or None)
+            aside = StepExtras(validation=validation, blocked_seconds=blocked, memory_bytes=self._peak or None)
             self.rows.done(step, aside, leaving=last or stopped or spoilt is not None)
             if spoilt is not None:
                 return self._give_up(spoilt)
@@ -209,7 +209,7 @@ class Loop:
             name_end(directory, Prepared.load(self.run.prepared).ends)
 
 
-def _mean(parts: Sequence[Evaluation]) -> Validation | None:
+def _mean(parts: Sequence[EvaluationResult]) -> Validation | None:
     """Over all targets of the parts; None where they have none."""
     targets = sum(part.targets for part in parts)
     if not targets:

@@ -26,7 +26,7 @@ from llmtrain_trainer.rank.objects import restrict
 from llmtrain_trainer.rank.programs import program_of
 from llmtrain_trainer.rank.start import Start
 from llmtrain_trainer.rendezvous.client import SecretStore
-from llmtrain_trainer.run_dir.heartbeat import Pulse
+from llmtrain_trainer.run_dir.heartbeat import HeartbeatWriter
 from llmtrain_trainer.run_dir.last_words import write_last_words
 from llmtrain_trainer.run_dir.layout import RunDir
 
@@ -42,7 +42,7 @@ def main(root: str) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
-    pulse = Pulse(run.heartbeat(rank), rank, os.getpid())
+    pulse = HeartbeatWriter(run.heartbeat(rank), rank, os.getpid())
     try:
         pulse.beat("start")
         code = _train(run, pulse)
@@ -58,7 +58,7 @@ def main(root: str) -> None:
     os._exit(code)
 
 
-def _say_last(run: RunDir, rank: int, error: BaseException, pulse: Pulse) -> None:
+def _say_last(run: RunDir, rank: int, error: BaseException, pulse: HeartbeatWriter) -> None:
     """The whole of an error of this rank's own into its log; of one about another rank, whose log has the cause, a line."""
     kind = write_last_words(run.error(rank), error, step=pulse.step, starting=pulse.phase in ("start", "load"))
     if kind == "peer":
@@ -69,7 +69,7 @@ def _say_last(run: RunDir, rank: int, error: BaseException, pulse: Pulse) -> Non
         traceback.print_exception(error)
 
 
-def _train(run: RunDir, pulse: Pulse) -> ExitCode:
+def _train(run: RunDir, pulse: HeartbeatWriter) -> ExitCode:
     config = TrainerConfig.model_validate_json(run.config.read_text())
     position = Position.read(run.resume.read_text())
     _join(config, position.round)

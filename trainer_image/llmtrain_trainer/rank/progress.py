@@ -50,7 +50,7 @@ class Validation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Aside:
+class StepExtras:
     """What happened after a step, besides the next one."""
 
     validation: Validation | None = None
@@ -59,7 +59,7 @@ class Aside:
 
 
 @dataclass(slots=True, kw_only=True)
-class Rows:
+class MetricsLog:
     """Writes them; on ranks other than 0 nothing."""
 
     config: TrainerConfig
@@ -76,7 +76,7 @@ class Rows:
     _first: bool = True
     _waited: float = 0.0
 
-    def done(self, step: Step, aside: Aside, *, leaving: bool) -> None:
+    def done(self, step: Step, aside: StepExtras, *, leaving: bool) -> None:
         """A step is done; write a row where one is due. `leaving`: it was the last one of this round."""
         self._waited += step.data_seconds
         sound = math.isfinite(step.result.loss) and math.isfinite(step.result.grad_norm)
@@ -86,7 +86,7 @@ class Rows:
                 self._write(step, aside)
             self._first, self._waited = False, 0.0
 
-    def _write(self, step: Step, aside: Aside) -> None:
+    def _write(self, step: Step, aside: StepExtras) -> None:
         size, length, result = self.config.batch.global_size, self.config.training.sequence_length, step.result
         speed = size * length / step.seconds
         row = Progress(

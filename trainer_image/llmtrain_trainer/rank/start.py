@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from llmtrain_trainer.checkpoint.position import Position
 from llmtrain_trainer.config import TrainerConfig
-from llmtrain_trainer.run_dir.heartbeat import Pulse
+from llmtrain_trainer.run_dir.heartbeat import HeartbeatWriter
 from llmtrain_trainer.run_dir.layout import RunDir
 
 
@@ -16,7 +16,7 @@ class Start:
 
     config: TrainerConfig
     run: RunDir
-    pulse: Pulse
+    pulse: HeartbeatWriter
     """Tells the agent where the rank is; one that falls silent for too long is restarted."""
 
     position: Position

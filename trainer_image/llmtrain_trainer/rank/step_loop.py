@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 
 from llmtrain_trainer.checkpoint.manifest import MANIFEST, Manifest
-from llmtrain_trainer.checkpoint.writer import Writer
+from llmtrain_trainer.checkpoint.writer import CheckpointWriter
 from llmtrain_trainer.config import ExitCode, GpuMemory, TrainerConfig
 from llmtrain_trainer.config.tables.engines import ENGINE_FACTS
 from llmtrain_trainer.data.course import Course
@@ -22,7 +22,7 @@ from llmtrain_trainer.engines.own_format import is_own_format
 from llmtrain_trainer.prepare.prepare import Prepared
 from llmtrain_trainer.rank.health import Health
 from llmtrain_trainer.rank.loop import Loop
-from llmtrain_trainer.rank.progress import Rows
+from llmtrain_trainer.rank.progress import MetricsLog
 from llmtrain_trainer.rank.start import Start
 from llmtrain_trainer.resume.continuation import record
 
@@ -43,10 +43,10 @@ def step_loop(start: Start) -> ExitCode:
         run=run,
         engine=engine,
         samples=open_samples(run.prepared, config, engine.replica, course),
-        writer=Writer(run.staging) if config.checkpoint is not None else None,
+        writer=CheckpointWriter(run.staging) if config.checkpoint is not None else None,
         ranks=_Ranks(),
         pulse=pulse,
-        rows=Rows(
+        rows=MetricsLog(
             config=config,
             run=run,
             rank=dist.get_rank(),

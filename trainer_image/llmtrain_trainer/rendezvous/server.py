@@ -21,7 +21,7 @@ _LONGEST_WAIT = 60.0
 """Seconds of one wait; the client asks again."""
 
 
-class Server:
+class RendezvousServer:
     """Serves until the process ends. Whoever does not prove to know the secret is told nothing and changes nothing."""
 
     def __init__(self, listener: socket.socket, secret: bytes) -> None:

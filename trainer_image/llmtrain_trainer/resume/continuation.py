@@ -17,7 +17,7 @@ from llmtrain_trainer.data.course import Course
 from llmtrain_trainer.data.prepared import Prepared
 from llmtrain_trainer.data.target import target_steps
 from llmtrain_trainer.resume.data_changes import data_changes
-from llmtrain_trainer.resume.rules import RULES, Kind, Rule
+from llmtrain_trainer.resume.rules import RULES, Kind, ResumeRule
 from llmtrain_trainer.resume.shape_differences import shape_differences
 
 _ABSENT = object()
@@ -120,7 +120,7 @@ def _at(values: Mapping[str, Any], field: str) -> Any:
     return sorted(found) if isinstance(found, list) and field == "peft.targetModules" else found
 
 
-def _differing(before: Mapping[str, Any], now: Mapping[str, Any], kind: Kind) -> Iterator[tuple[Rule, str]]:
+def _differing(before: Mapping[str, Any], now: Mapping[str, Any], kind: Kind) -> Iterator[tuple[ResumeRule, str]]:
     """Rules of a kind whose field changed, each with a clause that names both values."""
     for rule in RULES:
         was, is_ = _at(before, rule.field), _at(now, rule.field)

@@ -11,7 +11,7 @@ refused: the run cannot resume."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class ResumeRule:
     """`field`: path below spec in the manifest."""
 
     field: str
@@ -19,23 +19,23 @@ class Rule:
     why: str
 
 
-def _exactly(why: str, *fields: str) -> tuple[Rule, ...]:
-    return tuple(Rule(field, "exactly", why) for field in fields)
+def _exactly(why: str, *fields: str) -> tuple[ResumeRule, ...]:
+    return tuple(ResumeRule(field, "exactly", why) for field in fields)
 
 
-def _told(why: str, *fields: str) -> tuple[Rule, ...]:
-    return tuple(Rule(field, "told", why) for field in fields)
+def _told(why: str, *fields: str) -> tuple[ResumeRule, ...]:
+    return tuple(ResumeRule(field, "told", why) for field in fields)
 
 
-def _data(why: str, *fields: str) -> tuple[Rule, ...]:
-    return tuple(Rule(field, "data", why) for field in fields)
+def _data(why: str, *fields: str) -> tuple[ResumeRule, ...]:
+    return tuple(ResumeRule(field, "data", why) for field in fields)
 
 
-def _refused(why: str, *fields: str) -> tuple[Rule, ...]:
-    return tuple(Rule(field, "refused", why) for field in fields)
+def _refused(why: str, *fields: str) -> tuple[ResumeRule, ...]:
+    return tuple(ResumeRule(field, "refused", why) for field in fields)
 
 
-RULES: tuple[Rule, ...] = (
+RULES: tuple[ResumeRule, ...] = (
     *_exactly("weights and order of samples do not depend on the layout", "engine", "device", "mesh", "batch", "offload", "deepspeed"),
     *_exactly("it changes memory and speed", "training.microBatchSize", "training.activationCheckpointing", "training.compile"),
     *_exactly(

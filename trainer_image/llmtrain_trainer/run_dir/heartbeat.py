@@ -16,7 +16,7 @@ Phase = Literal["start", "load", "data", "step", "evaluate", "save", "export", "
 
 
 @dataclass(slots=True)
-class Pulse:
+class HeartbeatWriter:
     """Writes the rank's heartbeat; a step within a tenth of a second after the previous write is not written."""
 
     path: Path

@@ -9,7 +9,7 @@ from torch import nn
 
 from llmtrain_trainer.checkpoint.manifest import METADATA
 from llmtrain_trainer.data.bad_data import BadData
-from llmtrain_trainer.stored.parts import Parts
+from llmtrain_trainer.stored.parts import ShardReader
 from llmtrain_trainer.stored.source import WEIGHT
 
 
@@ -20,7 +20,7 @@ class Native:
         """Raises BadData where DCP's own index is missing."""
         if not (directory / METADATA).exists():
             raise BadData("checkpoint", directory.name, f"it has no {METADATA}", "Give another one")
-        self._parts = Parts(directory)
+        self._parts = ShardReader(directory)
         self.shapes = {key.removeprefix("model."): shape for key, shape in self._parts.shapes.items() if key.startswith("model.")}
         counts = [key for key in self._parts.shapes if key.startswith("optimizer.") and key.endswith(".step")]
         self.steps = int(self._parts.read(counts[0]).item()) if counts else 0

@@ -16,7 +16,7 @@ from torch.distributed.checkpoint.planner_helpers import create_read_items_for_c
 from llmtrain_trainer.stored.index import IndexReader, read_index
 
 
-class Parts:
+class ShardReader:
     """Reads in one process what any number of ranks wrote."""
 
     def __init__(self, directory: Path) -> None:

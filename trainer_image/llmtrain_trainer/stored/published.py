@@ -7,13 +7,13 @@ from functools import lru_cache
 import torch
 
 from llmtrain_trainer.model.published_names import split
-from llmtrain_trainer.stored.source import Source
+from llmtrain_trainer.stored.source import CheckpointReader
 
 
-class Published:
-    """One key of a Source: weights, or a moment of theirs."""
+class PublishedWeights:
+    """One key of a CheckpointReader: weights, or a moment of theirs."""
 
-    def __init__(self, source: Source, model_type: str, key: str) -> None:
+    def __init__(self, source: CheckpointReader, model_type: str, key: str) -> None:
         self._places = {part: (name, at) for name, shape in source.shapes.items() for part, at in split(model_type, name, shape)}
         self._take = lru_cache(maxsize=1)(lambda name: source.take(name, key))  # all experts of a layer are one weight of transformers'
 

@@ -12,7 +12,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 """What AdamW keeps of a weight: running means of its gradient and of the gradient's square."""
 
 
-class Source(Protocol):
+class CheckpointReader(Protocol):
     """Weights by the names of transformers' model: of a run with adapters those alone that were trained."""
 
     @property

@@ -1,4 +1,4 @@
-"""A Source as a storage that torch.distributed.checkpoint loads from, which knows what each rank needs."""
+"""A CheckpointReader as a storage that torch.distributed.checkpoint loads from, which knows what each rank needs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner
 from torch.distributed.checkpoint.storage import StorageReader
 from torch.futures import Future
 
-from llmtrain_trainer.stored.source import MOMENTS, WEIGHT, Source
+from llmtrain_trainer.stored.source import MOMENTS, WEIGHT, CheckpointReader
 
 
 class StateOf(StorageReader):
-    """What NativeEngine.state_dict gives; a tensor is in memory at a time. A Source without moments is read as one of zeros."""
+    """What NativeEngine.state_dict gives; a tensor is in memory at a time. A CheckpointReader without moments is read as one of zeros."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: CheckpointReader) -> None:
         self._source = source
         self._names = {key: (name, kind) for key, name, kind in _keys(source)}
         self._tensor = lru_cache(maxsize=1)(self._read)
@@ -67,7 +67,7 @@ class StateOf(StorageReader):
         return self._source.take(name, kind)
 
 
-def _keys(source: Source) -> Iterator[tuple[str, str, str]]:
+def _keys(source: CheckpointReader) -> Iterator[tuple[str, str, str]]:
     """(key of the state, name of the weight, what of it)."""
     for name in source.shapes:
         yield f"model.{name}", name, WEIGHT

@@ -13,7 +13,7 @@ from llmtrain_trainer.data.rows import SetStats
 from llmtrain_trainer.tasks import pretrain, sft
 
 
-class Writer(Protocol):
+class RowWriter(Protocol):
     """Lays documents out as rows in a directory."""
 
     def add(self, documents: Iterable[Encoded]) -> None: ...
@@ -23,9 +23,9 @@ class Writer(Protocol):
         ...
 
 
-_WRITERS: dict[Task, Callable[[Path, Training], Writer]] = {"pretrain": pretrain.Writer, "sft": sft.Writer}
+_WRITERS: dict[Task, Callable[[Path, Training], RowWriter]] = {"pretrain": pretrain.StreamWriter, "sft": sft.TableWriter}
 
 
-def rows_writer(task: Task, directory: Path, training: Training) -> Writer:
+def rows_writer(task: Task, directory: Path, training: Training) -> RowWriter:
     """The task's writer into an existing, empty directory."""
     return _WRITERS[task](directory, training)

@@ -14,7 +14,7 @@ from llmtrain_trainer.data.formats.encoding import Encoded
 from llmtrain_trainer.data.rows import Appender, SetStats, count_tokens
 
 
-class Writer:
+class StreamWriter:
     """Fills a directory of the form `stream`. The encoder has put the end token after each document."""
 
     def __init__(self, directory: Path, training: Training) -> None:

@@ -19,7 +19,7 @@ ROWS_AT_ONCE = 256
 """Rows laid out in memory before they are appended."""
 
 
-class Writer:
+class TableWriter:
     """Fills a directory of the form `table`. Samples wait in one flat draft file until all lengths are known and rows can be packed."""
 
     def __init__(self, directory: Path, training: Training) -> None:

@@ -206,7 +206,7 @@ class PodCounts(Strict):
     """Pods that ended with another exit code."""
 
 
-class Failure(Strict):
+class LastFailure(Strict):
     """The last failure, whether or not the job continued."""
 
     reason: Short
@@ -324,7 +324,7 @@ class Status(Strict):
     restarts: RestartCounts | None = None
     """Restarts so far."""
 
-    failure: Failure | None = None
+    failure: LastFailure | None = None
     """The last failure."""
 
     goodput: Goodput | None = None

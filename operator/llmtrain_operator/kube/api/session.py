@@ -20,7 +20,7 @@ import aiohttp
 import kopf
 
 from llmtrain_operator.kube.api.freshness import Freshness
-from llmtrain_operator.kube.metrics import Metrics
+from llmtrain_operator.kube.metrics import OperatorMetrics
 
 TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 TOKEN_SECONDS = 60.0
@@ -39,7 +39,7 @@ class Sessions:
     """Creates sessions for one API server, with the credentials of the pod or of the kubeconfig."""
 
     info: kopf.ConnectionInfo
-    metrics: Metrics
+    metrics: OperatorMetrics
     token: Path | None = None
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep

@@ -29,7 +29,7 @@ GIB = 2**30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class ReviewAnswer:
     """The answer to a review: `problems` refuse the manifest; `warnings` are only shown."""
 
     problems: tuple[Problem, ...] = ()
@@ -45,19 +45,19 @@ def is_exempt(request: Object) -> bool:
     return request.get("operation") != "UPDATE" or deleting or new.get("spec") == old.get("spec")
 
 
-def verdict_on(request: Object, shape_now: ShapeNow) -> Verdict:
+def verdict_on(request: Object, shape_now: ShapeNow) -> ReviewAnswer:
     """Of a request for admission. An update is refused only for what it brings: a job that was never fit can still be suspended.
 
     Nor is advice given again to whoever suspends or resumes.
     """
     if is_exempt(request):
-        return Verdict()
+        return ReviewAnswer()
     found = judge(request.get("object"), shape_now)
     if found.problems and request.get("operation") == "UPDATE":
         before = judge(request.get("oldObject"), shape_now).problems
         kept = tuple(str(problem) for problem in found.problems if problem in before)
-        return Verdict(problems=tuple(problem for problem in found.problems if problem not in before), warnings=found.warnings + kept)
-    return Verdict() if _suspends(request) else found
+        return ReviewAnswer(problems=tuple(problem for problem in found.problems if problem not in before), warnings=found.warnings + kept)
+    return ReviewAnswer() if _suspends(request) else found
 
 
 def _suspends(request: Object) -> bool:
@@ -68,7 +68,7 @@ def _suspends(request: Object) -> bool:
     return isinstance(new, dict) and isinstance(old, dict) and {**new, "suspend": None} == {**old, "suspend": None}
 
 
-def judge(manifest: Any, shape_now: ShapeNow) -> Verdict:
+def judge(manifest: Any, shape_now: ShapeNow) -> ReviewAnswer:
     """Of a manifest, as reconcile will see it."""
     try:
         job = parse_object(manifest)
@@ -76,13 +76,15 @@ def judge(manifest: Any, shape_now: ShapeNow) -> Verdict:
             made: Plan | None = feasible(job, shape_now(job.spec.model))
         except NotKnownError as unknown:
             made = _without_shape(job)
-            return Verdict(warnings=(f"{unknown} The layout is checked when it has been read; see the condition Planned.", *_advice(made)))
+            return ReviewAnswer(
+                warnings=(f"{unknown} The layout is checked when it has been read; see the condition Planned.", *_advice(made))
+            )
     except (ManifestError, PlanError) as error:
-        return Verdict(problems=error.problems)
-    return Verdict(warnings=_advice(made))
+        return ReviewAnswer(problems=error.problems)
+    return ReviewAnswer(warnings=_advice(made))
 
 
-def response(review: Object, verdict: Verdict) -> Object:
+def response(review: Object, verdict: ReviewAnswer) -> Object:
     """The AdmissionReview that answers `review`."""
     answer: Object = {"uid": (review.get("request") or {}).get("uid", ""), "allowed": not verdict.problems}
     if verdict.problems:

@@ -25,7 +25,7 @@ FIRST_PRESS, LONGEST_PRESS = 60.0, 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Writer:
+class DestinationWriter:
     """A job that writes to a destination. `ran` is when its pods were seen on nodes last."""
 
     place: str
@@ -37,7 +37,7 @@ class Destinations:
 
     def __init__(self, add: Callable[[JobKey], None]) -> None:
         self._add = add
-        self._writes, self._writers = dict[JobKey, Writer](), defaultdict[str, dict[JobKey, None]](dict)
+        self._writes, self._writers = dict[JobKey, DestinationWriter](), defaultdict[str, dict[JobKey, None]](dict)
         self._wait = defaultdict[str, dict[JobKey, None]](dict)
         self._waits = dict[JobKey, str]()
         self._left = dict[JobKey, tuple[int, float]]()  # how often a job left its destination, and until when it does not press
@@ -70,7 +70,7 @@ class Destinations:
         before = self._writes.get(key)
         ran = now if runs or creates else before.ran if before else 0.0
         keeps = creates or writes(observed) or (asks_to_write(observed) and not ended)
-        self._put(key, Writer(place, ran) if place is not None and keeps else None)
+        self._put(key, DestinationWriter(place, ran) if place is not None and keeps else None)
         waits = place if decision is not None and decision.reason == "DestinationInUse" and not creates else None
         self._await(key, waits)
 
@@ -91,7 +91,7 @@ class Destinations:
             self._waits[key] = place
             self._wait[place][key] = None
 
-    def _put(self, key: JobKey, writer: Writer | None) -> None:
+    def _put(self, key: JobKey, writer: DestinationWriter | None) -> None:
         before = self._writes.pop(key, None)
         if writer is not None:
             self._writes[key] = writer

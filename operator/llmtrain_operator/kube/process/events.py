@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from llmtrain_operator.kube.api.client import MANAGER, ApiError, Client, Object, path_of
-from llmtrain_operator.kube.metrics import Metrics
+from llmtrain_operator.kube.metrics import OperatorMetrics
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class Recorder:
     def __init__(
         self,
         client: Client,
-        metrics: Metrics,
+        metrics: OperatorMetrics,
         identity: str,
         *,
         clock: Callable[[], float] = time.monotonic,

@@ -20,7 +20,7 @@ from llmtrain_operator.api.job import GROUP, KIND, PLURAL, VERSION
 from llmtrain_operator.kube.api.client import path_of
 from llmtrain_operator.kube.api.freshness import WATCH_SECONDS
 from llmtrain_operator.kube.api.session import Sessions
-from llmtrain_operator.kube.metrics import Metrics
+from llmtrain_operator.kube.metrics import OperatorMetrics
 from llmtrain_operator.kube.names import JobKey
 from llmtrain_operator.kube.process.queue import WorkQueue
 from llmtrain_operator.life.from_objects import LABEL_JOB
@@ -30,7 +30,7 @@ Mark = tuple[Any, Any, Any]
 
 
 def registry_of(
-    add: Callable[[JobKey], None], add_soon: Callable[[JobKey], None], sessions: Sessions, metrics: Metrics
+    add: Callable[[JobKey], None], add_soon: Callable[[JobKey], None], sessions: Sessions, metrics: OperatorMetrics
 ) -> kopf.OperatorRegistry:
     """All handlers. They run in kopf's thread."""
     registry = kopf.OperatorRegistry()
@@ -113,7 +113,7 @@ def collections_of(namespaces: Sequence[str]) -> list[str]:
     return [path_of(version, kind, namespace) for namespace in namespaces or [None] for version, kind in kinds]  # type: ignore[list-item]
 
 
-async def watch(queue: WorkQueue[JobKey], sessions: Sessions, metrics: Metrics, identity: str, namespaces: Sequence[str]) -> None:
+async def watch(queue: WorkQueue[JobKey], sessions: Sessions, metrics: OperatorMetrics, identity: str, namespaces: Sequence[str]) -> None:
     """Watch until cancelled. Raises the error that ended the watches.
 
     kopf has a thread and a loop of its own. In ours it would take the signals of the process and, when it ends, every task that began

@@ -20,7 +20,7 @@ from llmtrain_operator.kube.gangs.detect import GangApis
 from llmtrain_operator.kube.judging.judge import Judge
 from llmtrain_operator.kube.judging.planner import Planner
 from llmtrain_operator.kube.judging.shapes import EVERYWHERE, Shapes
-from llmtrain_operator.kube.metrics import Metrics
+from llmtrain_operator.kube.metrics import OperatorMetrics
 from llmtrain_operator.kube.names import JobKey
 from llmtrain_operator.kube.observe.agents import CONNECTIONS, Agents
 from llmtrain_operator.kube.observe.observe import Observer
@@ -44,7 +44,7 @@ STUCK_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class OperatorOptions:
     """Options of the command line."""
 
     namespaces: tuple[str, ...]
@@ -64,9 +64,9 @@ class Options:
     webhook_port: int = 9443
 
 
-async def run(options: Options, stop: asyncio.Event) -> None:
+async def run(options: OperatorOptions, stop: asyncio.Event) -> None:
     """Serve, lead, watch, until `stop` is set. Raises LeaseLostError, kopf.LoginError, and whatever ended the watches."""
-    metrics, queue, shapes, pulse = Metrics(), WorkQueue[JobKey](), Shapes(below=options.sources), Pulse()
+    metrics, queue, shapes, pulse = OperatorMetrics(), WorkQueue[JobKey](), Shapes(below=options.sources), Pulse()
     info, token = credentials()
     sessions = Sessions(info, metrics, token)
 
@@ -103,7 +103,7 @@ async def run(options: Options, stop: asyncio.Event) -> None:
             await _lead(options, client, sessions, metrics, queue, election, stop, shapes, aside)
 
 
-async def _serve_webhook(options: Options, shapes: Shapes, metrics: Metrics, stack: AsyncExitStack) -> None:
+async def _serve_webhook(options: OperatorOptions, shapes: Shapes, metrics: OperatorMetrics, stack: AsyncExitStack) -> None:
     """Where there are certificates for it. Raises OSError where they or the port cannot be used."""
     if options.webhook_certificates is not None:
         app = webhook.application(shapes.now, metrics)
@@ -112,10 +112,10 @@ async def _serve_webhook(options: Options, shapes: Shapes, metrics: Metrics, sta
 
 
 async def _lead(
-    options: Options,
+    options: OperatorOptions,
     client: Client,
     sessions: Sessions,
-    metrics: Metrics,
+    metrics: OperatorMetrics,
     queue: WorkQueue[JobKey],
     election: Election,
     stop: asyncio.Event,
@@ -148,7 +148,7 @@ async def _lead(
             await judge.close()
 
 
-def _describe(metrics: Metrics, queue: WorkQueue[JobKey], election: Election, freshness: Freshness) -> None:
+def _describe(metrics: OperatorMetrics, queue: WorkQueue[JobKey], election: Election, freshness: Freshness) -> None:
     """The gauges that are read when scraped."""
     metrics.watch_value("llmtrain_leader", "1 while this replica leads", lambda: float(election.leads))
     metrics.watch_value("llmtrain_queue_depth", "Jobs that wait for a worker", lambda: float(len(queue)))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from llmtrain_operator.kube.names import JobKey
 from llmtrain_operator.life.attempt import Gang
 from llmtrain_operator.life.decision import Action, Decision
-from llmtrain_operator.life.observed import Observed, Place, Rival
+from llmtrain_operator.life.observed import Observed, QueuePlace, Rival
 from llmtrain_operator.life.policies.placement import WAITING, Rank, eligible, order, rival_of, shape_of
 
 FIRST_BACK, LONGEST_BACK = 30.0, 300.0
@@ -30,7 +30,7 @@ class Unfit:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldNodes:
     """Nodes that a gang has, all or part of them."""
 
     since: float
@@ -45,7 +45,7 @@ class Turns:
         self._add, self._known = add, dict[JobKey, Rival]()
         self._served, self._turn = dict[str, int](), 0
         self._unfit = dict[str, dict[int, Unfit]]()  # by shape and size of the gang; 1: not even one pod
-        self._holds, self._leaving = dict[JobKey, Held](), dict[JobKey, Held]()
+        self._holds, self._leaving = dict[JobKey, HeldNodes](), dict[JobKey, HeldNodes]()
         self._now = 0.0
 
     def others(self, key: JobKey) -> tuple[Rival, ...]:
@@ -58,7 +58,7 @@ class Turns:
         placing = [one for one in rest if one[1].placing]
         return tuple(self._placed(*one) for one in (*placing, *waiting))
 
-    def place(self, key: JobKey, observed: Observed) -> Place:
+    def place(self, key: JobKey, observed: Observed) -> QueuePlace:
         """The job's place among those that wait."""
         return self._place(key[0], shape_of(observed) if self._unfit else "", observed.job.size)
 
@@ -106,11 +106,11 @@ class Turns:
         while len(self._leaving) > MOST_LEAVING:
             self._leaving.pop(next(iter(self._leaving)))
 
-    def _place(self, namespace: str, shape: str, size: int) -> Place:
+    def _place(self, namespace: str, shape: str, size: int) -> QueuePlace:
         served, known = self._served.get(namespace, 0), self._unfit.get(shape) if self._unfit else None
         if known is None:
-            return Place(served=served)
-        return Place(after=max((one.until for least, one in known.items() if size >= least), default=0.0), served=served)
+            return QueuePlace(served=served)
+        return QueuePlace(after=max((one.until for least, one in known.items() if size >= least), default=0.0), served=served)
 
     def _placed(self, key: JobKey, rival: Rival) -> Rival:
         return replace(rival, place=self._place(key[0], rival.shape, rival.size))
@@ -137,11 +137,11 @@ class Turns:
         self._now = gang.observed.now
         if not gang.over and gang.scheduled:
             since = self._holds[key].since if key in self._holds else self._now
-            self._holds[key] = Held(since, self._unfit_of(gang) if gang.scheduled < gang.size else None)
+            self._holds[key] = HeldNodes(since, self._unfit_of(gang) if gang.scheduled < gang.size else None)
         elif key in self._holds and not any(pod.node for pod in gang.may_run_now):
             self._free(key, self._holds.pop(key))
 
-    def _free(self, key: JobKey, held: Held) -> None:
+    def _free(self, key: JobKey, held: HeldNodes) -> None:
         """Nodes are free: who was tried while they were held may fit now, but for jobs alike to one that had too few of them."""
         shape, size = held.too_few or ("", 0)
         for other, known in list(self._unfit.items()):

@@ -20,7 +20,7 @@ from llmtrain_operator.kube.api.client import ApiError, Client, path_to
 from llmtrain_operator.kube.cluster import Cluster
 from llmtrain_operator.kube.gangs.mark import group_version
 from llmtrain_operator.kube.judging.planner import StillReadingError
-from llmtrain_operator.kube.metrics import Metrics
+from llmtrain_operator.kube.metrics import OperatorMetrics
 from llmtrain_operator.kube.names import JobKey
 from llmtrain_operator.kube.observe.observe import Observer, Sight
 from llmtrain_operator.kube.process.apply import NotCreatedError, create_gang, delete_pods, write_status
@@ -77,7 +77,7 @@ class Reconciler:
         client: Client,
         observer: Observer,
         recorder: Recorder,
-        metrics: Metrics,
+        metrics: OperatorMetrics,
         cluster: Cluster,
         turns: Turns,
         destinations: Destinations,
@@ -229,7 +229,7 @@ def again_in(observed: Observed, decision: Decision) -> float:
     return DORMANT if lives is None else min(lives, DORMANT)
 
 
-async def work(queue: WorkQueue[JobKey], reconciler: Reconciler, metrics: Metrics, may: Callable[[], bool]) -> None:
+async def work(queue: WorkQueue[JobKey], reconciler: Reconciler, metrics: OperatorMetrics, may: Callable[[], bool]) -> None:
     """One worker, until the queue is closed. `may` says whether this replica still leads."""
     while (key := await queue.get()) is not None:
         start, result = time.monotonic(), "done"

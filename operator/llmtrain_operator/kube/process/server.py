@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from llmtrain_operator.kube.metrics import Metrics
+from llmtrain_operator.kube.metrics import OperatorMetrics
 from llmtrain_trainer.config.listen import listeners
 
 Check = Callable[[], str | None]
 """A health check: None if healthy, else one sentence."""
 
 
-def application(metrics: Metrics, alive: Check, ready: Check) -> web.Application:
+def application(metrics: OperatorMetrics, alive: Check, ready: Check) -> web.Application:
     """The three pages. A failed check answers 503 with its sentence."""
 
     def answer(check: Check) -> web.Response:

@@ -19,10 +19,10 @@ from typing import cast
 
 from aiohttp import web
 
-from llmtrain_operator.kube.judging.admission import ShapeNow, Verdict, response
+from llmtrain_operator.kube.judging.admission import ReviewAnswer, ShapeNow, response
 from llmtrain_operator.kube.judging.judge import Judge, JudgeAwayError, Judges, NoJudgementError
 from llmtrain_operator.kube.judging.judgement import Outcome, Reviewed, Unshaped, key_of
-from llmtrain_operator.kube.metrics import Metrics
+from llmtrain_operator.kube.metrics import OperatorMetrics
 from llmtrain_operator.manifest.problem import NotKnownError, PlanError, Problem
 from llmtrain_trainer.config import Model
 from llmtrain_trainer.config.listen import listeners
@@ -94,7 +94,9 @@ class Certificate:
         self.context.load_cert_chain(*self._files)
 
 
-def application(shape_now: ShapeNow, metrics: Metrics, within: float = ANSWER_SECONDS, judge: Judges | None = None) -> web.Application:
+def application(
+    shape_now: ShapeNow, metrics: OperatorMetrics, within: float = ANSWER_SECONDS, judge: Judges | None = None
+) -> web.Application:
     """The one page that the API server posts reviews to. Judgements are made in a process apart, which starts and ends with the server."""
     judges, room, busy = judge or Judge(min(JUDGE_SECONDS, within)), asyncio.Semaphore(MOST_REVIEWS), set[object]()
 
@@ -168,9 +170,13 @@ def _unjudged(body: bytes, why: str) -> Reviewed:
     log.warning("a review (%s, %s) was not judged: %s", said["uid"], said["operation"], why)
     refuses = said["operation"] == "CREATE"
     if refuses:
-        verdict = Verdict(problems=(Problem("manifest", "not checked", f"planning it failed ({why})", "Make it smaller, or try again"),))
+        verdict = ReviewAnswer(
+            problems=(Problem("manifest", "not checked", f"planning it failed ({why})", "Make it smaller, or try again"),)
+        )
     else:
-        verdict = Verdict(warnings=(f"The webhook could not check this change ({why}). The operator does: see the condition Planned.",))
+        verdict = ReviewAnswer(
+            warnings=(f"The webhook could not check this change ({why}). The operator does: see the condition Planned.",)
+        )
     return Reviewed(body=json.dumps(response({"request": said}, verdict)).encode(), refuses=refuses)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from llmtrain_operator.api.job.status import Failure as Recorded
+from llmtrain_operator.api.job.status import LastFailure as Recorded
 from llmtrain_operator.life.failures import ended, taken
 from llmtrain_operator.life.failures.failure import Evidence, Failure, Rule
 from llmtrain_trainer.config import ExitCode

@@ -10,7 +10,7 @@ from __future__ import annotations
 from llmtrain_operator.api.job import Spec
 from llmtrain_operator.life.attempt import Gang
 from llmtrain_operator.life.decision import Decision
-from llmtrain_operator.life.observed import Observed, Place, Rival
+from llmtrain_operator.life.observed import Observed, QueuePlace, Rival
 from llmtrain_operator.life.policies.stopping import FAILED_GRACE, created, ended_as, pods_word, stopping
 from llmtrain_operator.life.times import seconds_of, span
 from llmtrain_operator.manifest.uris import uris
@@ -107,7 +107,7 @@ def rank(rival: Rival, now: float) -> Rank:
     return order(rival.place, rival.waiting_since or now, rival.key, now)
 
 
-def order(place: Place, since: float, key: str, now: float) -> Rank:
+def order(place: QueuePlace, since: float, key: str, now: float) -> Rank:
     """Sort key: first jobs not known to fit nowhere, then the namespace whose last turn is longest ago, then who waited longest."""
     return place.after > now, place.served, since, key
 

@@ -9,7 +9,7 @@ from llmtrain_operator.plan.engines.deepspeed_limits import LIMITS
 from llmtrain_operator.plan.engines.traits import EngineTraits
 from llmtrain_operator.plan.memory.bytes_per_parameter import NOWHERE, StateBytes
 from llmtrain_operator.plan.memory.workload import EngineMemory, LossBytes, Run, Term
-from llmtrain_operator.plan.model.weights import Held
+from llmtrain_operator.plan.model.weights import RankParameters
 from llmtrain_trainer.config import Offload
 
 
@@ -37,14 +37,14 @@ class DeepSpeedMemory(EngineMemory):
     def gradients_always_there(self, run: Run) -> bool:
         return run.mesh.zero_stage == 3 or run.offload.optimizer != "none"
 
-    def working_copies(self, run: Run, mine: Held) -> Iterator[Term]:
+    def working_copies(self, run: Run, mine: RankParameters) -> Iterator[Term]:
         if run.mesh.zero_stage == 3:
             yield from zero_buffers.stage_3(run, mine)
 
-    def bucket(self, run: Run, mine: Held) -> Term:
+    def bucket(self, run: Run, mine: RankParameters) -> Term:
         return zero_buffers.bucket(run, mine) if run.mesh.zero_stage else super().bucket(run, mine)
 
-    def step_copy(self, run: Run, mine: Held) -> Term | None:
+    def step_copy(self, run: Run, mine: RankParameters) -> Term | None:
         return zero_buffers.step_copy(run, mine) if run.mesh.zero_stage in (1, 2) else None
 
     def loss(self, run: Run, vocabulary_parts: int) -> LossBytes:

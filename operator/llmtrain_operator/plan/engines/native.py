@@ -11,7 +11,7 @@ from llmtrain_operator.plan.layout.hardware import Gpu
 from llmtrain_operator.plan.memory.bytes_per_parameter import StateBytes
 from llmtrain_operator.plan.memory.workload import EngineMemory, LossBytes, Run, Term
 from llmtrain_operator.plan.model.shape import ModelShape
-from llmtrain_operator.plan.model.weights import Held
+from llmtrain_operator.plan.model.weights import RankParameters
 from llmtrain_trainer.config import Offload
 
 
@@ -27,7 +27,7 @@ class NativeMemory(EngineMemory):
     def frozen(self, zero: int, precision: str, dp: int) -> float:
         return 4 / (dp if zero == 3 else 1)
 
-    def working_copies(self, run: Run, mine: Held) -> Iterator[Term]:
+    def working_copies(self, run: Run, mine: RankParameters) -> Iterator[Term]:
         element = run.element
         if not _shards(run):
             return

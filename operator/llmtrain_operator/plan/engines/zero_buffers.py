@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from llmtrain_operator.plan.memory.workload import Run, Term
-from llmtrain_operator.plan.model.weights import Held
+from llmtrain_operator.plan.model.weights import RankParameters
 
 BUCKET = 500_000_000
 """Values of the buffer in which DeepSpeed collects gradients: the default of reduce_bucket_size."""
@@ -17,7 +17,7 @@ LIVE = 1_000_000_000
 """All-gathered parameters that ZeRO-3 keeps until they are used again: the default of stage3_max_live_parameters."""
 
 
-def stage_3(run: Run, mine: Held) -> Iterator[Term]:
+def stage_3(run: Run, mine: RankParameters) -> Iterator[Term]:
     """Unsharded weights: those in use, and the flat all-gather buffers from which they are copied."""
     element, keys = run.element, run.sharing
     live = min(mine.total, max(2 * mine.largest_layer, keys.get("stage3_max_live_parameters", LIVE)))
@@ -29,7 +29,7 @@ def stage_3(run: Run, mine: Held) -> Iterator[Term]:
         yield Term(name="offloaded gradients", bytes=size, how="4 bytes per sharded trained parameter, in addition to the accumulated ones")
 
 
-def bucket(run: Run, mine: Held) -> Term:
+def bucket(run: Run, mine: RankParameters) -> Term:
     """The buffer in which gradients are collected for a reduction. Stage 1 accumulates in fp32; stages 1 and 2 have a second buffer if
     communication overlaps, a pipeline has one more. On a CPU rank only touched pages count."""
     stage, keys = run.mesh.zero_stage, run.sharing
@@ -40,7 +40,7 @@ def bucket(run: Run, mine: Held) -> Term:
     return Term(name="reduction bucket", bytes=size, how=how)
 
 
-def step_copy(run: Run, mine: Held) -> Term:
+def step_copy(run: Run, mine: RankParameters) -> Term:
     """The flat copy that stages 1 and 2 make of their shard of the gradients for the optimizer before they free the shard."""
     size = 0 if run.away.optimizer != "none" else int(4 * mine.trained / run.replicas)
     return Term(name="flat gradients", bytes=size, how="4 bytes per sharded trained parameter, a copy for the optimizer's step")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from llmtrain_operator.plan.memory import activations
 from llmtrain_operator.plan.memory.workload import Run, Term
-from llmtrain_operator.plan.model.weights import Held, held, kinds_held
+from llmtrain_operator.plan.model.weights import RankParameters, held, kinds_held
 
 GIB = 2**30
 MIB = 2**20
@@ -85,7 +85,7 @@ def _rank_terms(run: Run, rank: int) -> tuple[Term, ...]:
     return tuple(term for term in (*tensors, *_overhead(run, sum(term.bytes for term in tensors))) if term.bytes)
 
 
-def _moments(run: Run, mine: Held, rank: int) -> Iterator[tuple[Term, ...]]:
+def _moments(run: Run, mine: RankParameters, rank: int) -> Iterator[tuple[Term, ...]]:
     """Live tensors at the start and at the end of the last backward pass."""
     shares, *weights, optimizer = _states(run, mine)
     gradients = shares if run.engine.reduces_by_unit(run) or not run.engine.adds_up_whole_gradients(run) else _unreduced_gradients(mine)
@@ -112,7 +112,7 @@ def _chunks(run: Run, rank: int) -> int:
     return activations.chunks_in_flight(mesh.schedule, pp=mesh.pp, rank=rank, virtual=run.virtual, accumulation=run.batch.accumulation)
 
 
-def _states(run: Run, mine: Held) -> Iterator[Term]:
+def _states(run: Run, mine: RankParameters) -> Iterator[Term]:
     """The terms for gradients, weights (and adapter weights), and optimizer state."""
     mesh, precision = run.mesh, run.training.precision
     cost = run.engine.trained(mesh.zero_stage, precision, run.replicas, run.away)
@@ -139,12 +139,12 @@ def _frozen(run: Run, replicas: int) -> float:
     return 0.0 if run.away.parameters != "none" else run.engine.frozen(run.mesh.zero_stage, run.training.precision, replicas)
 
 
-def _unreduced_gradients(mine: Held) -> Term:
+def _unreduced_gradients(mine: RankParameters) -> Term:
     how = "4 bytes per trained parameter: unsharded gradients, kept until the last micro-batch is reduced"
     return Term(name="unreduced gradients", bytes=int(4 * mine.all_trained), how=how)
 
 
-def _activations(run: Run, mine: Held, rank: int) -> Iterator[Term]:
+def _activations(run: Run, mine: RankParameters, rank: int) -> Iterator[Term]:
     mesh, tokens, element = run.mesh, run.tokens, run.element
     chunks = _chunks(run, rank)
     flight = chunks / run.virtual
@@ -172,7 +172,7 @@ def _layer_bytes(run: Run, layer: int) -> float:
     return run.engine.layer_bytes(run, layer) + run.element * moved
 
 
-def _one_layer(run: Run, mine: Held) -> Term:
+def _one_layer(run: Run, mine: RankParameters) -> Term:
     """Backward pass of the widest layer: gradients of its values and, with recomputation, the values."""
     again = run.training.activation_checkpointing == "full"
     values = max(activations.feed_forward_values(run.shape, layer) for layer, _ in mine.kinds)
@@ -184,14 +184,14 @@ def _one_layer(run: Run, mine: Held) -> Term:
     return Term(name="one layer", bytes=int(run.tokens * (gradients + kept) + _whole_gradients(run, mine)), how=how)
 
 
-def _whole_gradients(run: Run, mine: Held) -> float:
+def _whole_gradients(run: Run, mine: RankParameters) -> float:
     """Bytes of full gradients: of embedding and LM head until backward ends, and of one layer while it is reduced, also in fp32."""
     if not run.engine.reduces_by_unit(run) or run.peft:
         return 0.0
     return run.element * mine.ends + (run.element + 4 + 4 / run.replicas) * mine.largest_layer
 
 
-def _reduction(run: Run, mine: Held) -> Term:
+def _reduction(run: Run, mine: RankParameters) -> Term:
     """After backward: the gradients of embedding and LM head: full, an fp32 copy, and the shard."""
     size = (run.element + 4 + 4 / run.replicas) * mine.ends if run.engine.reduces_by_unit(run) and not run.peft else 0
     return Term(name="last reduction", bytes=int(size), how="gradients of embedding and LM head: full, fp32 copy, shard")

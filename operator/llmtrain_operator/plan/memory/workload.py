@@ -10,7 +10,7 @@ from typing import Any
 from llmtrain_operator.plan.memory import activations
 from llmtrain_operator.plan.memory.bytes_per_parameter import NOWHERE, StateBytes
 from llmtrain_operator.plan.model.shape import ModelShape
-from llmtrain_operator.plan.model.weights import Held
+from llmtrain_operator.plan.model.weights import RankParameters
 from llmtrain_trainer.config import Batch, Mesh, Offload, Peft, Training
 
 
@@ -119,7 +119,7 @@ class EngineMemory(ABC):
         """Whether gradients have a permanent buffer."""
         return False
 
-    def working_copies(self, run: Run, mine: Held) -> Iterator[Term]:
+    def working_copies(self, run: Run, mine: RankParameters) -> Iterator[Term]:
         """Copies of weights in the precision of computation, while layers compute."""
         yield from ()
 
@@ -131,10 +131,10 @@ class EngineMemory(ABC):
         """Whether gradients are reduce-scattered unit by unit during backward."""
         return False
 
-    def bucket(self, run: Run, mine: Held) -> Term:
+    def bucket(self, run: Run, mine: RankParameters) -> Term:
         """The buffer in which gradients are collected for a reduction."""
         return Term(name="reduction bucket", bytes=0, how="there is none")
 
-    def step_copy(self, run: Run, mine: Held) -> Term | None:
+    def step_copy(self, run: Run, mine: RankParameters) -> Term | None:
         """A copy of the gradients for the optimizer's step, at which the bucket is freed; None: no copy, and the bucket stays."""
         return None

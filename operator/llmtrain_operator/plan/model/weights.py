@@ -9,7 +9,7 @@ from llmtrain_trainer.config import Mesh, Peft
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class RankParameters:
     """Parameters of one pipeline rank, on one of its tensor ranks. Floats, because uneven norms and adapters are averaged."""
 
     kinds: tuple[tuple[int, int], ...]
@@ -48,7 +48,7 @@ class Held:
         return self.trained + self.trained_experts
 
 
-def held(shape: ModelShape, mesh: Mesh, peft: Peft | None, rank: int) -> Held:
+def held(shape: ModelShape, mesh: Mesh, peft: Peft | None, rank: int) -> RankParameters:
     """The parameters of pipeline rank `rank`, which has stages rank, rank + pp, rank + 2 pp, ..."""
     kinds = kinds_held(shape, mesh, rank)
     each = {layer: layer_weights(shape, layer, mesh.tp) for layer, _ in kinds}
@@ -56,7 +56,7 @@ def held(shape: ModelShape, mesh: Mesh, peft: Peft | None, rank: int) -> Held:
     layers, experts = sum(count * each[layer] for layer, count in kinds), sum(count * parts[layer] for layer, count in kinds)
     ends = _ends(shape, mesh.tp, first=rank == 0, last=rank == mesh.pp - 1)
     adapter = sum(count * adapter_weights(shape, peft, layer, mesh.tp) for layer, count in kinds) if peft else 0.0
-    return Held(
+    return RankParameters(
         kinds=kinds,
         layers=layers,
         experts=experts,

@@ -9,7 +9,7 @@ import kopf
 import pytest
 
 from llmtrain_operator.kube.api.session import BRAKE_SECONDS, TOKEN_SECONDS, Sessions, resource_of
-from llmtrain_operator.kube.metrics import Metrics
+from llmtrain_operator.kube.metrics import OperatorMetrics
 
 PODS = "/api/v1/namespaces/team/pods"
 
@@ -26,7 +26,7 @@ class Time:
 
 
 def sessions_for(server: Any, time: Time, token: Path | None = None) -> Sessions:
-    return Sessions(kopf.ConnectionInfo(server=server.url), Metrics(), token, time, time.sleep)
+    return Sessions(kopf.ConnectionInfo(server=server.url), OperatorMetrics(), token, time, time.sleep)
 
 
 async def test_a_watch_that_ends_at_once_is_opened_again_once_a_second(server: Any) -> None:

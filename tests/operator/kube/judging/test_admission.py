@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmtrain_operator.kube.judging.admission import LONGEST_WARNING, Verdict, is_exempt, response, verdict_on
+from llmtrain_operator.kube.judging.admission import LONGEST_WARNING, ReviewAnswer, is_exempt, response, verdict_on
 from llmtrain_operator.manifest.document import ManifestError, read_document
 from llmtrain_operator.manifest.parse import parse_object
 from llmtrain_operator.manifest.problem import NotKnownError, PlanError
@@ -104,13 +104,13 @@ def test_without_the_models_shape_what_rests_on_the_manifest_alone_is_still_judg
 )
 def test_a_change_beside_the_spec_is_admitted_however_bad_the_spec_is(change: dict[str, Any]) -> None:
     bad = job(parallelism={"tensor": 3})
-    assert verdict_on(update(bad, bad | change), never) == Verdict()
+    assert verdict_on(update(bad, bad | change), never) == ReviewAnswer()
 
 
 def test_a_job_that_is_being_deleted_may_change_in_any_way() -> None:
     bad = job(parallelism={"tensor": 3})
     leaving = bad | {"metadata": {"name": "job", "deletionTimestamp": "2026-01-31T12:00:00Z"}, "spec": {"nonsense": 1}}
-    assert is_exempt(update(bad, leaving)) and verdict_on(update(bad, leaving), never) == Verdict()
+    assert is_exempt(update(bad, leaving)) and verdict_on(update(bad, leaving), never) == ReviewAnswer()
 
 
 def test_an_update_is_refused_for_what_it_brings_and_not_for_what_was_there() -> None:
@@ -130,7 +130,7 @@ def test_who_suspends_or_resumes_is_not_advised_again() -> None:
     suspended, changed = deepcopy(good), deepcopy(good)
     suspended["spec"]["suspend"] = True
     changed["spec"]["training"]["maxSteps"] = 7
-    assert verdict_on(update(good, suspended), read_shape) == verdict_on(update(suspended, good), read_shape) == Verdict()
+    assert verdict_on(update(good, suspended), read_shape) == verdict_on(update(suspended, good), read_shape) == ReviewAnswer()
     assert verdict_on(update(good, changed), read_shape).warnings
 
 
@@ -147,7 +147,7 @@ def test_a_job_that_fits_is_not_said_to_need_much() -> None:
 
 
 def test_a_long_warning_is_cut() -> None:
-    answer = response({"request": {"uid": "r1"}}, Verdict(warnings=("x" * 1000,)))["response"]
+    answer = response({"request": {"uid": "r1"}}, ReviewAnswer(warnings=("x" * 1000,)))["response"]
     assert answer["allowed"] and len(answer["warnings"][0]) == LONGEST_WARNING
 
 

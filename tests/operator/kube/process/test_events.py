@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from llmtrain_operator.kube.api.client import Client
-from llmtrain_operator.kube.metrics import Metrics
+from llmtrain_operator.kube.metrics import OperatorMetrics
 from llmtrain_operator.kube.process.events import BURST, QUIET_SECONDS, REFILL_SECONDS, Recorder
 
 JOB: dict[str, Any] = {"metadata": {"name": "job", "namespace": "team", "uid": "u1"}}
@@ -27,7 +27,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def recorder(client: Client, clock: Clock) -> Recorder:
-    return Recorder(client, Metrics(), "replica", clock=clock, wall=lambda: 0.0)
+    return Recorder(client, OperatorMetrics(), "replica", clock=clock, wall=lambda: 0.0)
 
 
 async def test_the_same_sentence_is_posted_once_in_a_while(server: Any, recorder: Recorder, clock: Clock) -> None:

@@ -13,7 +13,7 @@ from tests.loopback import ASKED
 
 from llmtrain_operator.__main__ import parser
 from llmtrain_operator.kube.api.freshness import Freshness
-from llmtrain_operator.kube.metrics import Metrics
+from llmtrain_operator.kube.metrics import OperatorMetrics
 from llmtrain_operator.kube.process.operator_process import _describe
 from llmtrain_operator.kube.process.queue import WorkQueue
 from llmtrain_operator.kube.process.server import application, serve
@@ -24,7 +24,7 @@ INSTALL = Path(__file__).parents[4] / "docs" / "operations" / "install.md"
 @pytest.mark.parametrize("host", [parser().parse_args(["--trainer-image", "x"]).host, "localhost"])
 @pytest.mark.parametrize("asked", ASKED)
 async def test_probes_are_answered_on_ipv4_and_on_ipv6(host: str, asked: str) -> None:
-    runner, port = await serve(application(Metrics(), lambda: None, lambda: None), host, 0)
+    runner, port = await serve(application(OperatorMetrics(), lambda: None, lambda: None), host, 0)
     try:
         async with aiohttp.ClientSession() as http, http.get(f"http://{asked}:{port}/healthz") as answer:
             assert answer.status == 200
@@ -33,7 +33,7 @@ async def test_probes_are_answered_on_ipv4_and_on_ipv6(host: str, asked: str) ->
 
 
 async def test_probes_say_what_is_wrong_and_metrics_are_read_when_scraped() -> None:
-    metrics, problems, depth = Metrics(), {"alive": None, "ready": "The lease is held by another replica."}, [3.0]
+    metrics, problems, depth = OperatorMetrics(), {"alive": None, "ready": "The lease is held by another replica."}, [3.0]
     metrics.watch_value("llmtrain_queue_depth", "Keys that wait", lambda: depth[0])
     runner, port = await serve(application(metrics, lambda: problems["alive"], lambda: problems["ready"]), "127.0.0.1", 0)
     try:
@@ -53,7 +53,7 @@ async def test_probes_say_what_is_wrong_and_metrics_are_read_when_scraped() -> N
 
 
 def test_each_metric_is_described_where_the_operator_is_installed() -> None:
-    metrics, election = Metrics(), SimpleNamespace(leads=True)
+    metrics, election = OperatorMetrics(), SimpleNamespace(leads=True)
     queue: WorkQueue[Any] = WorkQueue()
     _describe(metrics, queue, election, Freshness())  # type: ignore[arg-type]
     metrics.actions.labels("create").inc()

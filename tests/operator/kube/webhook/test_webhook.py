@@ -22,7 +22,7 @@ from cryptography.x509.oid import NameOID
 from tests.loopback import ASKED
 
 from llmtrain_operator.kube.judging.judge import Here, Judge, Judges, NoJudgementError
-from llmtrain_operator.kube.metrics import Metrics
+from llmtrain_operator.kube.metrics import OperatorMetrics
 from llmtrain_operator.kube.webhook.server import LARGEST_REVIEW, MOST_REVIEWS, PATH, Certificate, Doorkeeper, application, serving
 from llmtrain_operator.plan.model.shape import ModelShape
 from llmtrain_operator.sources import read_shape
@@ -84,14 +84,14 @@ def broken(_: Model) -> ModelShape | None:
 
 async def ask(tmp_path: Path, body: Any, shape_now: Callable[[Model], ModelShape | None] = shape, within: float = 60) -> tuple[int, Any]:
     authority = write_certificate(tmp_path)
-    async with serving(tmp_path, "127.0.0.1", 0, application(shape_now, Metrics(), within, Here())) as port:
+    async with serving(tmp_path, "127.0.0.1", 0, application(shape_now, OperatorMetrics(), within, Here())) as port:
         return await post(port, authority, body)
 
 
 @pytest.mark.parametrize("asked", ASKED)
 async def test_a_review_is_answered_on_ipv4_and_on_ipv6(tmp_path: Path, asked: str) -> None:
     authority = write_certificate(tmp_path)
-    async with serving(tmp_path, "::", 0, application(shape, Metrics(), 60, Here())) as port:
+    async with serving(tmp_path, "::", 0, application(shape, OperatorMetrics(), 60, Here())) as port:
         code, answer = await post(port, authority, review(GOOD), asked)
     assert code == 200 and answer["response"]["allowed"] is True
 
@@ -122,7 +122,7 @@ class Broken(Here):
 
 async def asked_of(tmp_path: Path, body: Any, judge: Judges, within: float = 60) -> tuple[int, Any]:
     authority = write_certificate(tmp_path)
-    async with serving(tmp_path, "127.0.0.1", 0, application(shape, Metrics(), within, judge)) as port:
+    async with serving(tmp_path, "127.0.0.1", 0, application(shape, OperatorMetrics(), within, judge)) as port:
         return await post(port, authority, body)
 
 
@@ -166,7 +166,7 @@ async def test_a_manifest_nested_however_deep_is_refused_when_it_comes_and_can_b
     config = {"model_type": "llama", "x": "DEEP"}
     nested = GOOD | {"spec": GOOD["spec"] | {"model": {"config": config}}}
     authority = write_certificate(tmp_path)
-    async with serving(tmp_path, "127.0.0.1", 0, application(shape, Metrics(), within=60, judge=Judge(60))) as port:
+    async with serving(tmp_path, "127.0.0.1", 0, application(shape, OperatorMetrics(), within=60, judge=Judge(60))) as port:
         for depth in (70, 250, 950, 5000, 9990):
             _, created = await post(port, authority, of_text(nested, depth, "CREATE"))
             _, changed = await post(port, authority, of_text(nested, depth, "UPDATE"))
@@ -185,7 +185,7 @@ async def test_many_large_bodies_take_no_memory_of_the_operator_and_a_review_is_
     body = b'{"request":{"uid":"u","operation":"CREATE","object":[' + b"{}," * (LARGEST_REVIEW // 3 - 100) + b"{}]}}"
     authority = write_certificate(tmp_path)
     before = resident()
-    async with serving(tmp_path, "127.0.0.1", 0, application(shape, Metrics(), within=60, judge=Judge(60))) as port:
+    async with serving(tmp_path, "127.0.0.1", 0, application(shape, OperatorMetrics(), within=60, judge=Judge(60))) as port:
         answers = await asyncio.gather(*(post(port, authority, body) for _ in range(6)))
         assert {code for code, _ in answers} <= {200, 503} and (await post(port, authority, review(GOOD)))[0] == 200
     assert all(not said["response"]["allowed"] for code, said in answers if code == 200)
@@ -200,7 +200,7 @@ def resident() -> int:
 async def test_large_bodies_that_never_end_hold_up_no_review_of_usual_size(tmp_path: Path) -> None:
     authority = write_certificate(tmp_path)
     trust = ssl.create_default_context(cafile=str(authority))
-    async with serving(tmp_path, "127.0.0.1", 0, application(shape, Metrics(), within=60, judge=Here())) as port:
+    async with serving(tmp_path, "127.0.0.1", 0, application(shape, OperatorMetrics(), within=60, judge=Here())) as port:
         slow = [await asyncio.open_connection("127.0.0.1", port, ssl=trust) for _ in range(MOST_REVIEWS + 2)]
         for _, writer in slow:
             writer.write(f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: {LARGEST_REVIEW}\r\n\r\n{{".encode())
@@ -216,7 +216,7 @@ async def test_where_too_many_connect_the_oldest_that_asks_nothing_goes(tmp_path
     monkeypatch.setattr(Doorkeeper.__init__, "__defaults__", (3,))
     authority = write_certificate(tmp_path)
     trust = ssl.create_default_context(cafile=str(authority))
-    async with serving(tmp_path, "127.0.0.1", 0, application(shape, Metrics(), judge=Here())) as port:
+    async with serving(tmp_path, "127.0.0.1", 0, application(shape, OperatorMetrics(), judge=Here())) as port:
         idle = [await asyncio.open_connection("127.0.0.1", port, ssl=trust) for _ in range(3)]
         assert (await post(port, authority, review(GOOD)))[0] == 200
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
@@ -249,7 +249,7 @@ async def test_a_renewed_certificate_is_used_without_a_restart(tmp_path: Path) -
 async def test_a_running_server_shows_the_renewed_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llmtrain_operator.kube.webhook.server.RELOAD_SECONDS", 0.02)
     authority = write_certificate(tmp_path)
-    async with serving(tmp_path, "127.0.0.1", 0, application(shape, Metrics(), judge=Here())) as port:
+    async with serving(tmp_path, "127.0.0.1", 0, application(shape, OperatorMetrics(), judge=Here())) as port:
         assert (await post(port, authority, review(GOOD)))[0] == 200
         write_certificate(tmp_path)
         for _ in range(200):

@@ -11,9 +11,9 @@ import torch.distributed as dist
 from torch import nn
 
 from llmtrain_trainer.engines.deepspeed.norm import Clipper, Guard
-from llmtrain_trainer.engines.deepspeed.place import Place
+from llmtrain_trainer.engines.deepspeed.place import DeepSpeedRank
 
-ALONE = Place(device=torch.device("cpu"), pp=1, dp=1, tp=1, pp_rank=0, dp_rank=0, tp_rank=0, tensor=None)
+ALONE = DeepSpeedRank(device=torch.device("cpu"), pp=1, dp=1, tp=1, pp_rank=0, dp_rank=0, tp_rank=0, tensor=None)
 
 
 @pytest.fixture

@@ -6,22 +6,22 @@ import pytest
 import torch
 from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
 
-from llmtrain_trainer.engines.megatron.names import FAMILIES, FUSED, Kind
+from llmtrain_trainer.engines.megatron.names import FAMILIES, FUSED, WeightLayout
 from llmtrain_trainer.engines.megatron.weights import Heads, numbered, part_of, theirs_of
 
 HEADS = Heads(groups=4, per_group=2, size=3)
-SHAPES: dict[Kind, list[tuple[int, ...]]] = {
-    Kind.WHOLE: [(8,)],
-    Kind.COLUMN: [(8, 5)],
-    Kind.ROW: [(5, 8)],
-    Kind.QKV: [(24, 5), (12, 5), (12, 5)],
-    Kind.GATED: [(8, 5), (8, 5)],
+SHAPES: dict[WeightLayout, list[tuple[int, ...]]] = {
+    WeightLayout.WHOLE: [(8,)],
+    WeightLayout.COLUMN: [(8, 5)],
+    WeightLayout.ROW: [(5, 8)],
+    WeightLayout.QKV: [(24, 5), (12, 5), (12, 5)],
+    WeightLayout.GATED: [(8, 5), (8, 5)],
 }
 
 
 @pytest.mark.parametrize("degree", [1, 2, 4])
-@pytest.mark.parametrize("kind", Kind)
-def test_the_parts_of_all_ranks_make_the_weights_they_were_cut_from(kind: Kind, degree: int) -> None:
+@pytest.mark.parametrize("kind", WeightLayout)
+def test_the_parts_of_all_ranks_make_the_weights_they_were_cut_from(kind: WeightLayout, degree: int) -> None:
     theirs = [torch.randn(shape) for shape in SHAPES[kind]]
     parts = [part_of(kind, theirs, HEADS, degree, rank) for rank in range(degree)]
     for back, whole in zip(theirs_of(kind, parts, HEADS), theirs, strict=True):
@@ -30,14 +30,14 @@ def test_the_parts_of_all_ranks_make_the_weights_they_were_cut_from(kind: Kind, 
 
 def test_each_group_of_heads_is_its_queries_its_key_and_its_value() -> None:
     query, key, value = (torch.arange(rows).float()[:, None] + 100 * number for number, rows in enumerate((24, 12, 12)))
-    second = part_of(Kind.QKV, [query, key, value], HEADS, 4, 1).flatten().tolist()
+    second = part_of(WeightLayout.QKV, [query, key, value], HEADS, 4, 1).flatten().tolist()
     assert second == [*range(6, 12), 103, 104, 105, 203, 204, 205]
 
 
 def test_biases_are_cut_like_their_weights() -> None:
     query, key, value = torch.arange(24.0), torch.arange(12.0), torch.arange(12.0)
-    parts = [part_of(Kind.QKV, [query, key, value], HEADS, 2, rank) for rank in range(2)]
-    assert torch.equal(theirs_of(Kind.QKV, parts, HEADS)[0], query)
+    parts = [part_of(WeightLayout.QKV, [query, key, value], HEADS, 2, rank) for rank in range(2)]
+    assert torch.equal(theirs_of(WeightLayout.QKV, parts, HEADS)[0], query)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Literal
 
-from llmtrain_trainer.agent.gang.rendezvous import Gang
+from llmtrain_trainer.agent.gang.rendezvous import GangRendezvous
 from llmtrain_trainer.agent.outcome import GaveUpError
 from llmtrain_trainer.agent.telemetry.board import Events
 from llmtrain_trainer.checkpoint import restore
@@ -43,7 +43,7 @@ _UNABLE = "unable: "
 class Agreement:
     """One an agent; without a store every round begins at step 0."""
 
-    def __init__(self, gang: Gang, run: RunDir, store: Store | None, config: TrainerConfig, events: Events) -> None:
+    def __init__(self, gang: GangRendezvous, run: RunDir, store: Store | None, config: TrainerConfig, events: Events) -> None:
         self._gang, self._run, self._store, self._events = gang, run, store, events
         self._resume: Literal["latest", "none"] | int = config.checkpoint.resume if config.checkpoint is not None else "none"
         self._attempt, self._config = config.job.attempt, config
@@ -53,7 +53,7 @@ class Agreement:
         """Agree for the newest round. `first`: this agent's first start, to which checkpoint.resume applies.
 
         Raises GaveUpError when the checkpoint that was asked for cannot be had or does not fit the engine, the store does not answer or
-        the nodes prepared different data; and whatever Gang.wait raises.
+        the nodes prepared different data; and whatever GangRendezvous.wait raises.
         """
         refused: set[str] = set()
         if first:

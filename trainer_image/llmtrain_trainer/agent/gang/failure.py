@@ -12,7 +12,7 @@ from llmtrain_trainer.config import Strict
 from llmtrain_trainer.config.tables.failures import RANK_FAILURES, RankFailureKind
 
 
-class Failure(Strict):
+class NodeFailure(Strict):
     """The first thing that went wrong on one node."""
 
     kind: RankFailureKind
@@ -34,7 +34,7 @@ class Failure(Strict):
         said = RANK_FAILURES[self.kind].said.format(step=self.step, message=self.message)
         return f"Rank {self.rank} on {self.node} {said}"
 
-    def same_as(self, other: Failure) -> bool:
+    def same_as(self, other: NodeFailure) -> bool:
         """Whether the same error occurred at the same step; a kill from outside never counts as the same."""
         return RANK_FAILURES[self.kind].repeats and (self.kind, self.rank, self.step, self.message) == (
             other.kind,
@@ -46,7 +46,7 @@ class Failure(Strict):
 
 def first_failure(
     codes: Mapping[int, int], words: Mapping[int, Mapping[str, Any]], steps: Mapping[int, int], *, node: str, now: float, oom_killed: bool
-) -> Failure | None:
+) -> NodeFailure | None:
     """The failure of one node from what its ranks left behind.
 
     `codes`: exit code of each rank that ended with an error, negative for a signal; `words`: errors/rank-<r>.json as read; `steps`: steps
@@ -58,22 +58,22 @@ def first_failure(
     return first_of(found)
 
 
-def first_of(failures: Sequence[Failure]) -> Failure | None:
+def first_of(failures: Sequence[NodeFailure]) -> NodeFailure | None:
     """The cause among failures of the same round."""
     return min(failures, key=lambda failure: (RANK_FAILURES[failure.kind].order, failure.time, failure.rank), default=None)
 
 
-def _of_rank(rank: int, code: int, words: Mapping[str, Any] | None, step: int, node: str, now: float, oom_killed: bool) -> Failure:
+def _of_rank(rank: int, code: int, words: Mapping[str, Any] | None, step: int, node: str, now: float, oom_killed: bool) -> NodeFailure:
     if words is not None:
         text = f"{words['type']}: {str(words['message']).strip().splitlines()[0]}"
-        return Failure(kind=words["kind"], rank=rank, node=node, time=words["time"], step=words["step"], message=text[:4000])
+        return NodeFailure(kind=words["kind"], rank=rank, node=node, time=words["time"], step=words["step"], message=text[:4000])
     if code < 0:
         oom = oom_killed and -code == signal.SIGKILL
         text = "the OOM killer ended it (SIGKILL)." if oom else f"{_signal_name(-code)}"
         fault = -code in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
         kind: RankFailureKind = "oom" if oom else "crash" if fault else "killed"
-        return Failure(kind=kind, rank=rank, node=node, time=now, step=step, message=text)
-    return Failure(kind="crash", rank=rank, node=node, time=now, step=step, message=f"exit code {code} without an error message")
+        return NodeFailure(kind=kind, rank=rank, node=node, time=now, step=step, message=text)
+    return NodeFailure(kind="crash", rank=rank, node=node, time=now, step=step, message=f"exit code {code} without an error message")
 
 
 def _signal_name(number: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 from llmtrain_trainer.config.listen import EVERYWHERE, LOOPBACK, listeners, loopback
-from llmtrain_trainer.rendezvous.server import Server
+from llmtrain_trainer.rendezvous.server import RendezvousServer
 
 
 class Hall:
@@ -14,14 +14,14 @@ class Hall:
     def __init__(self, host: str, port: int, secret: str) -> None:
         self.host, self.port, self.secret = host, port, secret.encode()
         self.address = (host, port)
-        self._server: Server | None = None
+        self._server: RendezvousServer | None = None
 
     def open(self) -> None:
         """On node 0, once. Raises OSError."""
         if self._server is None:
             listener = listeners(_listen_address(self.host), self.port, backlog=1024)[0]
             self.port = listener.getsockname()[1]
-            self._server = Server(listener, self.secret)
+            self._server = RendezvousServer(listener, self.secret)
             self.address = (_own_address(listener), self.port)
 
 

@@ -38,7 +38,7 @@ class SupersededError(Exception):
     """Another node asked for a newer round while this one was being formed."""
 
 
-class Gang(RendezvousHandler):
+class GangRendezvous(RendezvousHandler):
     """One an agent. Every wait ends early when a stop is asked for or a verdict is out."""
 
     def __init__(

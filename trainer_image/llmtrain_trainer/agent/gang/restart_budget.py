@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from llmtrain_trainer.agent.gang.failure import Failure
-from llmtrain_trainer.config import Restarts, Verdict
+from llmtrain_trainer.agent.gang.failure import NodeFailure
+from llmtrain_trainer.config import InPlaceRestarts, Verdict
 from llmtrain_trainer.config.tables.failures import RANK_FAILURES, RESTARTED, verdict_for
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
@@ -13,15 +13,15 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 class Budget:
     """Counts restarts within the window, delays them, and recognises a failure that will recur."""
 
-    def __init__(self, restarts: Restarts) -> None:
+    def __init__(self, restarts: InPlaceRestarts) -> None:
         self._restarts = restarts
         self._times: list[float] = []
-        self._last: Failure | None = None
+        self._last: NodeFailure | None = None
         self._furthest, self._streak = -1, 0
         self.spent = 0
         """All restarts so far."""
 
-    def decide(self, failure: Failure, now: float) -> Verdict | None:
+    def decide(self, failure: NodeFailure, now: float) -> Verdict | None:
         """None: restart. Otherwise the verdict. `now` in seconds."""
         if failure.kind not in RESTARTED:
             return self._over(failure, "A restart will not help.")
@@ -43,7 +43,7 @@ class Budget:
         """Seconds to wait before the restart that was granted last: none where training had got further than ever."""
         return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._streak - 2, 10)) if self._streak > 1 else 0.0
 
-    def _over(self, failure: Failure, why: str) -> Verdict:
+    def _over(self, failure: NodeFailure, why: str) -> Verdict:
         return verdict_for(
             RANK_FAILURES[failure.kind].reason,
             f"{failure.sentence().rstrip('.')}. {why}",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
-from llmtrain_trainer.agent.gang.failure import Failure
-from llmtrain_trainer.agent.policies.round import Decision, Round
+from llmtrain_trainer.agent.gang.failure import NodeFailure
+from llmtrain_trainer.agent.policies.round import Round, RoundDecision
 from llmtrain_trainer.config import Heartbeat
 
 _SLOW_PHASES = {"start": 900.0, "load": 1800.0, "export": 3600.0, "done": 600.0}
@@ -54,7 +54,7 @@ class Listening:
         return self._listened - self._heard.get(rank, (0.0, 0.0))[1]
 
 
-def a_rank_hangs(seen: Round) -> Decision | None:
+def a_rank_hangs(seen: Round) -> RoundDecision | None:
     """A rank was silent for too long. Processes are asked for their states only then."""
     heard = seen.heartbeats
     late = silent_rank(heard.beats, heard.start_step, heard.patience, heard.silences, {})
@@ -62,8 +62,8 @@ def a_rank_hangs(seen: Round) -> Decision | None:
         return None
     blamed, silence = silent_rank(heard.beats, heard.start_step, heard.patience, heard.silences, heard.states()) or late
     message = f"no heartbeat for {silence:.0f} s in phase {blamed.phase}, stacks are in logs/rank-{blamed.rank}.log."
-    failure = Failure(kind="hang", rank=blamed.rank, node=seen.node, time=seen.now, step=blamed.step, message=message)
-    return Decision(action="restart-hung", failure=failure)
+    failure = NodeFailure(kind="hang", rank=blamed.rank, node=seen.node, time=seen.now, step=blamed.step, message=message)
+    return RoundDecision(action="restart-hung", failure=failure)
 
 
 def silent_rank(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from llmtrain_trainer.agent.gang.failure import Failure
+from llmtrain_trainer.agent.gang.failure import NodeFailure
 from llmtrain_trainer.config import Heartbeat
 
 
@@ -54,9 +54,9 @@ class Round:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class RoundDecision:
     """What the supervisor does now."""
 
     action: Literal["wait", "end-fenced", "fail", "leave", "end-unsaved", "restart-hung"]
-    failure: Failure | None = None
+    failure: NodeFailure | None = None
     """Of a hang: the evidence. Of a rank that failed, the supervisor collects it."""

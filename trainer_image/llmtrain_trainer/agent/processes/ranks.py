@@ -59,7 +59,7 @@ def _enter(entry: str, root: str, environment: dict[str, str], log: str) -> None
     getattr(importlib.import_module(module), function)(root)
 
 
-class Ranks:
+class RankProcesses:
     """The ranks of one round on this node."""
 
     def __init__(self, processes: Mapping[int, BaseProcess]) -> None:

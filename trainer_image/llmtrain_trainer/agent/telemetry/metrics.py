@@ -18,7 +18,7 @@ _ALWAYS = ("loss", "grad_norm")
 disable_created_metrics()  # type: ignore[no-untyped-call]  # each counter and histogram would have a gauge of its birth beside it
 
 
-class Metrics:
+class AgentMetrics:
     """One registry of its own, so that nothing of the process at large leaks in."""
 
     def __init__(self, config: TrainerConfig, node: str) -> None:

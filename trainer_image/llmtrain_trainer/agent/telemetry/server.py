@@ -9,16 +9,16 @@ import threading
 from aiohttp import web
 
 from llmtrain_trainer.agent.telemetry.board import Board
-from llmtrain_trainer.agent.telemetry.metrics import Metrics
+from llmtrain_trainer.agent.telemetry.metrics import AgentMetrics
 from llmtrain_trainer.config.listen import listeners
 
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class Server:
+class StatusServer:
     """Starts listening in the constructor and ends with the process. Raises OSError where the port is taken."""
 
-    def __init__(self, board: Board, metrics: Metrics, host: str, port: int) -> None:
+    def __init__(self, board: Board, metrics: AgentMetrics, host: str, port: int) -> None:
         self._board, self._metrics = board, metrics
         self.port = port
         self._ready: threading.Event = threading.Event()

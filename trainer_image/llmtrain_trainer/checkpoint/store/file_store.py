@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from llmtrain_trainer.checkpoint.store.errors import MissingError, StoreFullError, StoreRefusedError, StoreUnreachableError
-from llmtrain_trainer.checkpoint.store.store import Digest, Entry
+from llmtrain_trainer.checkpoint.store.store import Digest, StoredObject
 
 BLOCK = 8 << 20
 DRAFT = ".part"
@@ -72,7 +72,7 @@ class FileStore:
             while block := file.read(BLOCK):
                 yield block
 
-    def entries(self, prefix: str = "") -> list[Entry]:
+    def entries(self, prefix: str = "") -> list[StoredObject]:
         with self._explained("list", prefix):
             # A prefix that ends in "/" is a directory; walking the others' files would cost a stat each.
             start = self._root / prefix if prefix.endswith("/") else self._root
@@ -94,13 +94,13 @@ class FileStore:
                 self._drop_if_empty(path.parent)
         return len(stale)
 
-    def _walk(self, start: Path) -> Iterator[Entry]:
+    def _walk(self, start: Path) -> Iterator[StoredObject]:
         for directory, _, names in os.walk(start):
             for name in names:
                 path = Path(directory, name)
                 if not (name.startswith(".") and name.endswith(DRAFT)):
                     with suppress(FileNotFoundError):  # removed by someone else since it was listed
-                        yield Entry(key=path.relative_to(self._root).as_posix(), bytes=path.stat().st_size)
+                        yield StoredObject(key=path.relative_to(self._root).as_posix(), bytes=path.stat().st_size)
 
     @contextmanager
     def _drafted(self, key: str, data: bytes | None = None) -> Iterator[Path]:

@@ -30,7 +30,7 @@ from urllib3.exceptions import HTTPError
 from llmtrain_trainer.checkpoint.store.errors import MissingError, StoreError, StoreRefusedError, StoreUnreachableError
 from llmtrain_trainer.checkpoint.store.paging import Bounds
 from llmtrain_trainer.checkpoint.store.retry import Backoff, persist
-from llmtrain_trainer.checkpoint.store.store import Digest, Entry, Traffic
+from llmtrain_trainer.checkpoint.store.store import Digest, StoredObject, Traffic
 
 T = TypeVar("T")
 
@@ -119,8 +119,8 @@ class S3Store:
             for future in pending:
                 future.cancel()
 
-    def entries(self, prefix: str = "") -> list[Entry]:
-        entries, bounds = dict[str, Entry](), Bounds(f"list_objects_v2 of {self.uri(prefix)}")
+    def entries(self, prefix: str = "") -> list[StoredObject]:
+        entries, bounds = dict[str, StoredObject](), Bounds(f"list_objects_v2 of {self.uri(prefix)}")
         more = dict[str, str]()
         while True:
             page = self._call("list_objects_v2", prefix, prefixed="Prefix", **more)
@@ -239,12 +239,12 @@ class S3Store:
 
         return self._persist("get_object", key, lambda: _understood(read))
 
-    def _entry(self, row: Mapping[str, Any], prefix: str) -> Entry:
+    def _entry(self, row: Mapping[str, Any], prefix: str) -> StoredObject:
         """Raises StoreUnreachableError for a row that is no answer to what was asked."""
         key, size = row.get("Key"), row.get("Size")
         if not isinstance(key, str) or not isinstance(size, int) or not key.startswith(self._prefix):
             raise StoreUnreachableError(f"list_objects_v2 of {self.uri(prefix)} lists {str(key)[:200]}, which was not asked for.")
-        return Entry(key=key[len(self._prefix) :], bytes=size)
+        return StoredObject(key=key[len(self._prefix) :], bytes=size)
 
     def _persist(self, operation: str, key: str, attempt: Callable[[], T]) -> T:
         again = self._traffic.tried_again if self._traffic else lambda: None

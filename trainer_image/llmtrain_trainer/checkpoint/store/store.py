@@ -28,7 +28,7 @@ class Digest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class StoredObject:
     """One object of a listing."""
 
     key: str
@@ -64,7 +64,7 @@ class Store(Protocol):
         """Read an object of `size` bytes in order, a few MiB at a time; a shorter object yields less."""
         ...
 
-    def entries(self, prefix: str = "") -> list[Entry]:
+    def entries(self, prefix: str = "") -> list[StoredObject]:
         """Every object below a prefix, sorted by key."""
         ...
 

@@ -50,7 +50,7 @@ GPT2_ALIASES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class StageModuleNames:
     """Names inside the base model of what only the first stage holds, of the list of layers, and of what only the last stage holds."""
 
     entrance: tuple[str, ...]
@@ -114,7 +114,7 @@ class Family:
     router_jitter: bool = False
     """Whether router_jitter_noise is read."""
 
-    parts: Parts = Parts(("embed_tokens",), "layers", ("norm",))
+    parts: StageModuleNames = StageModuleNames(("embed_tokens",), "layers", ("norm",))
     published: ExpertNames | None = None
     """None: files name the weights as the model does."""
 
@@ -161,7 +161,7 @@ FAMILIES: Mapping[str, Family] = {
         mlp_bias=True,
         norm_bias=True,
         learned_positions=True,
-        parts=Parts(("wte", "wpe", "drop"), "h", ("ln_f",)),
+        parts=StageModuleNames(("wte", "wpe", "drop"), "h", ("ln_f",)),
         transposed=True,
         tensor=False,
         engines=OWN_LAYERS,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmtrain_trainer.config.dataset import Dataset
-from llmtrain_trainer.data.formats.turns import Message, Place, Turn, as_turn, described, from_json, read_items
+from llmtrain_trainer.data.formats.turns import Message, RowPlace, Turn, as_turn, described, from_json, read_items
 from llmtrain_trainer.data.sources.dataset import Row
 
 CALL = "function_call"
@@ -36,11 +36,11 @@ def read_sharegpt(field: str, dataset: Dataset, row: Row, value: Any) -> tuple[T
     column = dataset.columns.conversations
     way_out = f"Correct the row, or set {field}.columns.conversations to another column"
     items = read_items(field, row, column, way_out, value, "{from, value}")
-    places = [Place(field, row, f"{column}[{number}]", way_out) for number in range(1, len(items) + 1)]
+    places = [RowPlace(field, row, f"{column}[{number}]", way_out) for number in range(1, len(items) + 1)]
     return tuple(as_turn(place, _message(place, dataset, item)) for place, item in zip(places, items, strict=True))
 
 
-def _message(place: Place, dataset: Dataset, item: Any) -> Message:
+def _message(place: RowPlace, dataset: Dataset, item: Any) -> Message:
     if isinstance(item, dict) and {"role", "content"} <= item.keys():
         column = dataset.columns.conversations
         rule = "has role and content, not from and value"
@@ -57,7 +57,7 @@ def _message(place: Place, dataset: Dataset, item: Any) -> Message:
     return {**others, "role": role, "content": item["value"]}
 
 
-def _calls(place: Place, value: Any) -> list[Any]:
+def _calls(place: RowPlace, value: Any) -> list[Any]:
     read = from_json(value)
     calls = read if isinstance(read, list) else [read]
     if calls and all(isinstance(call, dict) for call in calls):

@@ -49,7 +49,7 @@ class Turn:
 def read_turns(field: str, row: Row, column: str, way_out: str, value: Any, roles: Mapping[str, str] = EMPTY) -> tuple[Turn, ...]:
     """The messages of a column. `roles`: own names of roles. Raises BadData with row, turn and what was found."""
     messages = read_items(field, row, column, way_out, value, "{role, content}")
-    return tuple(as_turn(Place(field, row, f"{column}[{n}]", way_out), message, roles) for n, message in enumerate(messages, start=1))
+    return tuple(as_turn(RowPlace(field, row, f"{column}[{n}]", way_out), message, roles) for n, message in enumerate(messages, start=1))
 
 
 def read_items(field: str, row: Row, column: str, way_out: str, value: Any, shape: str) -> list[Any]:
@@ -76,7 +76,7 @@ def read_list(field: str, row: Row, column: str, value: Any) -> list[dict[str, A
         return []
     if isinstance(value, list) and all(isinstance(item, dict) for item in value):
         return value
-    raise Place(field, row, column, f"Write {column} as a list of objects").wrong(f"is {described(value)}, not a list of objects")
+    raise RowPlace(field, row, column, f"Write {column} as a list of objects").wrong(f"is {described(value)}, not a list of objects")
 
 
 LEARNED = ("weight", "train", "training")
@@ -88,7 +88,7 @@ def read_settings(field: str, row: Row, column: str, value: Any) -> dict[str, An
     value = from_json(value)
     if value in (None, "", {}):
         return {}
-    place = Place(field, row, column, 'Write an object with variables of the template, such as {"enable_thinking": false}')
+    place = RowPlace(field, row, column, 'Write an object with variables of the template, such as {"enable_thinking": false}')
     if not isinstance(value, dict):
         raise place.wrong(f"is {described(value)}, not an object")
     if taken := sorted(_TAKEN & value.keys()):
@@ -118,7 +118,7 @@ _NAMES = {bool: "true or false", int: "a number", float: "a number", str: "text"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RowPlace:
     """Where in a row something stands."""
 
     field: str
@@ -130,7 +130,7 @@ class Place:
         return BadData(f"{self.field}.source", self.row.place, f"{self.name} {rule}", way_out or self.way_out)
 
 
-def as_turn(place: Place, message: Any, roles: Mapping[str, str] = EMPTY) -> Turn:
+def as_turn(place: RowPlace, message: Any, roles: Mapping[str, str] = EMPTY) -> Turn:
     """One message. Raises BadData with its place and what was found."""
     if is_sharegpt(message):
         column = place.name.partition("[")[0]
@@ -146,7 +146,7 @@ def as_turn(place: Place, message: Any, roles: Mapping[str, str] = EMPTY) -> Tur
     return Turn(kept, _learned(place, message) and role == "assistant")
 
 
-def _check_content(place: Place, message: Mapping[str, Any]) -> None:
+def _check_content(place: RowPlace, message: Mapping[str, Any]) -> None:
     """A turn without content that says something under another key is no empty turn."""
     if "content" in message or any(message.get(key) for key in ("tool_calls", "function_call", *_REASONING)):
         return
@@ -155,7 +155,7 @@ def _check_content(place: Place, message: Mapping[str, Any]) -> None:
         raise place.wrong(f"has no content (found {', '.join(message)})", f"Write what the turn says as content (perhaps it is {texts[0]})")
 
 
-def _learned(place: Place, message: Mapping[str, Any]) -> bool:
+def _learned(place: RowPlace, message: Mapping[str, Any]) -> bool:
     """Whether an answer is learned, as whichever key of LEARNED says; without one it is."""
     said = {key: message[key] for key in LEARNED if message.get(key) is not None}
     for key, value in said.items():
@@ -166,7 +166,7 @@ def _learned(place: Place, message: Mapping[str, Any]) -> bool:
     return all(said.values())
 
 
-def _text(place: Place, content: Any) -> str:
+def _text(place: RowPlace, content: Any) -> str:
     """Text parts are joined as templates that read parts join them: without anything between."""
     if content is None or isinstance(content, str):
         return content or ""
@@ -175,7 +175,7 @@ def _text(place: Place, content: Any) -> str:
     raise place.wrong(f"has content that is {described(content)}, not text or a list of text parts")
 
 
-def _part(place: Place, number: int, part: Any) -> str:
+def _part(place: RowPlace, number: int, part: Any) -> str:
     if isinstance(part, dict):
         kind, text = part.get("type", "text"), part.get("text")
         if kind in _TEXT and isinstance(text, str):
@@ -188,7 +188,7 @@ def _part(place: Place, number: int, part: Any) -> str:
     raise place.wrong(f'has content part {number} that is {found}, not {{"type": "text", "text": ...}}', way_out)
 
 
-def _tool_calls(place: Place, calls: Any, call: Any) -> list[dict[str, Any]]:
+def _tool_calls(place: RowPlace, calls: Any, call: Any) -> list[dict[str, Any]]:
     """tool_calls, or the older function_call, in one form."""
     calls = from_json(calls) or ([call] if call else [])
     if not isinstance(calls, list):
@@ -196,7 +196,7 @@ def _tool_calls(place: Place, calls: Any, call: Any) -> list[dict[str, Any]]:
     return [_tool_call(place, item) for item in calls]
 
 
-def _tool_call(place: Place, call: Any) -> dict[str, Any]:
+def _tool_call(place: RowPlace, call: Any) -> dict[str, Any]:
     wrapped = call if isinstance(call, dict) and isinstance(call.get("function"), dict) else {"type": "function", "function": call}
     function = wrapped["function"]
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
@@ -206,7 +206,7 @@ def _tool_call(place: Place, call: Any) -> dict[str, Any]:
     return {**wrapped, "function": {**function, "arguments": _arguments(place, function.get("arguments"))}}
 
 
-def _arguments(place: Place, value: Any) -> dict[str, Any]:
+def _arguments(place: RowPlace, value: Any) -> dict[str, Any]:
     """As an object: templates write objects as JSON, and would write text as a string in quotes, which no caller of tools can read."""
     read = from_json({} if value in (None, "") else value)
     if not isinstance(read, dict):

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from llmtrain_trainer.config.dataset import Dataset
 from llmtrain_trainer.data.bad_data import BadData
-from llmtrain_trainer.data.sources.files import File
+from llmtrain_trainer.data.sources.files import DataFile
 from llmtrain_trainer.data.sources.listing import Told
 from llmtrain_trainer.data.sources.local_files import in_words
 from llmtrain_trainer.data.sources.readers import READERS, ROWS
@@ -32,7 +32,7 @@ _CARDS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state
 _WORDS = ("train", "test", "validation", "valid", "val", "eval", "dev")
 
 
-def data_files(field: str, dataset: Dataset, files: Sequence[File], told: Told) -> list[File]:
+def data_files(field: str, dataset: Dataset, files: Sequence[DataFile], told: Told) -> list[DataFile]:
     """Those that hold data. Files that the source asks for by name are; of a directory, what is passed over is told with its names.
 
     Raises BadData where there are none, or one that may be data and cannot be read.
@@ -58,7 +58,7 @@ def data_files(field: str, dataset: Dataset, files: Sequence[File], told: Told) 
     return chosen
 
 
-def _is_marker(file: File, plain: set[str]) -> bool:
+def _is_marker(file: DataFile, plain: set[str]) -> bool:
     """`plain`: endings of the files beside it whose names begin otherwise. One of them, such as __init__.py among .py, is no marker."""
     name = PurePosixPath(file.name).name
     if name.startswith("_") and file.kind in plain and name not in _CARDS:
@@ -66,7 +66,7 @@ def _is_marker(file: File, plain: set[str]) -> bool:
     return _MARKERS.fullmatch(name) is not None or name in _CARDS
 
 
-def _is_data(dataset: Dataset, file: File, *, structured: bool) -> bool:
+def _is_data(dataset: Dataset, file: DataFile, *, structured: bool) -> bool:
     """Beside files with rows nothing else is; among texts what tells of them is not, where it stands at the top."""
     about = _ABOUT.fullmatch(PurePosixPath(file.name).name) is not None
     if not structured:
@@ -74,7 +74,7 @@ def _is_data(dataset: Dataset, file: File, *, structured: bool) -> bool:
     return file.kind in READERS and not (about and file.kind not in ROWS) and (file.kind != "txt" or dataset.format == "text")
 
 
-def of_split(field: str, dataset: Dataset, files: list[File], told: Told) -> list[File]:
+def of_split(field: str, dataset: Dataset, files: list[DataFile], told: Told) -> list[DataFile]:
     """By the convention of hub repositories: the split's name is a word in the file's path. A file that the source names is taken as it is
     where the split is the default one."""
     split = dataset.split
@@ -95,7 +95,7 @@ def of_split(field: str, dataset: Dataset, files: list[File], told: Told) -> lis
     return chosen
 
 
-def _tell_of_splits(field: str, dataset: Dataset, files: Sequence[File], told: Told) -> None:
+def _tell_of_splits(field: str, dataset: Dataset, files: Sequence[DataFile], told: Told) -> None:
     """A directory is read whole; whoever keeps test data in it has to know."""
     others = [file.name for file in files if not file.asked and any(_names(file.name, word) for word in _WORDS[1:])]
     if others and any(_names(file.name, "train") for file in files):

@@ -10,12 +10,12 @@ from typing import cast
 from llmtrain_trainer.data.bad_data import Changed
 from llmtrain_trainer.data.blame import blamed_on
 from llmtrain_trainer.data.cache import digest, locked, make_own
-from llmtrain_trainer.data.sources.files import File, open_regular
+from llmtrain_trainer.data.sources.files import DataFile, open_regular
 from llmtrain_trainer.data.sources.local_files import identity_of
 from llmtrain_trainer.run_dir.layout import write_atomically
 
 
-def content_of(field: str, file: File, cache: Path) -> str:
+def content_of(field: str, file: DataFile, cache: Path) -> str:
     """Equal for equal bytes, wherever they lie and whatever their times. A file on this machine is read once for it; a store tells.
 
     Raises BadData or Unreachable where it cannot be read.
@@ -33,7 +33,7 @@ def content_of(field: str, file: File, cache: Path) -> str:
         return memo.read_text()
 
 
-def unchanged(field: str, file: File) -> None:
+def unchanged(field: str, file: DataFile) -> None:
     """Raises Changed where a file on this machine is another one than when it was listed: what was read belongs to neither."""
     if file.local is None or file.uri.startswith("hf://"):
         return

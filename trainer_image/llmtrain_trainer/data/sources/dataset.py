@@ -14,7 +14,7 @@ from llmtrain_trainer.config.dataset import Csv, Dataset
 from llmtrain_trainer.data.bad_data import BadData, Unreachable
 from llmtrain_trainer.data.blame import judged
 from llmtrain_trainer.data.sources.choice import data_files, of_split
-from llmtrain_trainer.data.sources.files import File, UnfitFileError
+from llmtrain_trainer.data.sources.files import DataFile, UnfitFileError
 from llmtrain_trainer.data.sources.listing import Told, list_files, untold
 from llmtrain_trainer.data.sources.readers import READERS, ROWS, Asked, Row, reader_of
 from llmtrain_trainer.data.sources.reading import Reading
@@ -66,7 +66,7 @@ def wanted_columns(dataset: Dataset) -> tuple[str, ...]:
     return tuple(getattr(dataset.columns, key) for key in COLUMN_KEYS[dataset.format])
 
 
-def dataset_files(field: str, dataset: Dataset, told: Told = untold) -> list[File]:
+def dataset_files(field: str, dataset: Dataset, told: Told = untold) -> list[DataFile]:
     """Files of a dataset that hold data; of an hf:// repository those of its split."""
     files = list_files(f"{field}.source", dataset.source, repository="dataset", patterns=DATA_PATTERNS, told=told)
     chosen = of_split(field, dataset, data_files(field, dataset, files, told), told)
@@ -76,7 +76,7 @@ def dataset_files(field: str, dataset: Dataset, told: Told = untold) -> list[Fil
     return chosen
 
 
-def read_rows(field: str, dataset: Dataset, files: Sequence[File], reading: Reading | None = None) -> Iterator[Row]:
+def read_rows(field: str, dataset: Dataset, files: Sequence[DataFile], reading: Reading | None = None) -> Iterator[Row]:
     """All rows but those that say nothing, file after file; at most dataset.max_samples. `reading` counts what a person has to know.
 
     A row says nothing where what is learned of it is null or empty. Raises BadData with file and row, Unreachable where a store does not
@@ -141,7 +141,7 @@ def held_back(dataset: Dataset, row: Row, share: float) -> bool:
     return int.from_bytes(hashlib.blake2b(said.encode(), digest_size=8).digest(), "big") < share * 2**64
 
 
-def _rows(field: str, dataset: Dataset, file: File, counted: Reading, *, beside: bool) -> Iterator[Row]:
+def _rows(field: str, dataset: Dataset, file: DataFile, counted: Reading, *, beside: bool) -> Iterator[Row]:
     columns = wanted_columns(dataset)
     optional = optional_columns(dataset)
     asked = Asked(
@@ -176,7 +176,7 @@ def _rows(field: str, dataset: Dataset, file: File, counted: Reading, *, beside:
     counted.empty_files += not done and file.kind in ROWS and not any(row.place == f"{file.uri} row 1" for row in counted.strays)
 
 
-def _known(dataset: Dataset, file: File, rows: Iterator[Row], counted: Reading, *, beside: bool) -> Iterator[Row]:
+def _known(dataset: Dataset, file: DataFile, rows: Iterator[Row], counted: Reading, *, beside: bool) -> Iterator[Row]:
     """Rows of a file, but of a .json file among others that is a single object without a column that is read: it tells of the data."""
     if not beside:
         yield from rows
@@ -199,7 +199,7 @@ def _tells_of_data(dataset: Dataset, row: Row) -> bool:
     )
 
 
-def _unreadable(field: str, place: str, file: File, error: Exception) -> BadData | Unreachable:
+def _unreadable(field: str, place: str, file: DataFile, error: Exception) -> BadData | Unreachable:
     if isinstance(error, UnfitFileError):
         return BadData(field, place, str(error), "Check the file; one that is right can be unpacked first, or be left out with a glob")
     if file.packing is not None:
@@ -207,7 +207,7 @@ def _unreadable(field: str, place: str, file: File, error: Exception) -> BadData
     return judged(error, field, place, "it cannot be read", "Check the file, or leave it out with a glob")
 
 
-def _write_again(file: File) -> str:
+def _write_again(file: DataFile) -> str:
     return f"Write the file again, or remove .{file.packing} from its name if it is not packed"
 
 

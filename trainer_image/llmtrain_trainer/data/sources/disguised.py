@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from llmtrain_trainer.data.sources.files import File
+from llmtrain_trainer.data.sources.files import DataFile
 
 _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
     (b"\x1f\x8b", "packed with gzip", "gz"),
@@ -23,7 +23,7 @@ _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
 _POINTER = b"version https://git-lfs.github.com/spec/"
 
 
-def other_kind(content: bytes, file: File) -> tuple[str, str] | None:
+def other_kind(content: bytes, file: DataFile) -> tuple[str, str] | None:
     """(rule, way out) where the first bytes are those of another kind of file; None where they are not."""
     if content.startswith(_POINTER):
         return "it is a pointer of Git LFS, not the file itself", "Fetch the file, such as with git lfs pull"

@@ -27,7 +27,7 @@ class UnfitFileError(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class File:
+class DataFile:
     """One file and what tells it from another content under the same name."""
 
     uri: str

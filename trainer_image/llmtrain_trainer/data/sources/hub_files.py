@@ -8,11 +8,11 @@ from pathlib import Path
 
 from llmtrain_trainer.data.bad_data import BadData, Unreachable
 from llmtrain_trainer.data.blame import first_line
-from llmtrain_trainer.data.sources.files import File
+from llmtrain_trainer.data.sources.files import DataFile
 from llmtrain_trainer.data.sources.local_files import is_specific
 
 
-def hub_files(field: str, source: str, revision: str | None, repository: str, patterns: Sequence[str]) -> list[File]:
+def hub_files(field: str, source: str, revision: str | None, repository: str, patterns: Sequence[str]) -> list[DataFile]:
     """Sorted by name. `repository`: model or dataset; `patterns`: what is downloaded where the source names no path in it."""
     name, inside = split_hub(source)
     wanted = [f"{inside}*" if inside.endswith("/") else inside, f"{inside}/*"] if inside else list(patterns) or None
@@ -25,7 +25,7 @@ def hub_files(field: str, source: str, revision: str | None, repository: str, pa
         raise BadData(field, source, rule, "Check the path after owner/name")
     # The snapshot's directory is named by its commit, so the identity pins the content.
     return [
-        File(
+        DataFile(
             uri=f"hf://{name}/{p}",
             name=str(p),
             identity=(name, root.name, str(p)),

@@ -9,7 +9,7 @@ from typing import Any
 from llmtrain_trainer.config.mounts import resolve
 from llmtrain_trainer.data.bad_data import BadData, Unreachable
 from llmtrain_trainer.data.blame import first_line, may_pass
-from llmtrain_trainer.data.sources.files import File, UnfitFileError
+from llmtrain_trainer.data.sources.files import DataFile, UnfitFileError
 from llmtrain_trainer.data.sources.hub_files import hub_files
 from llmtrain_trainer.data.sources.local_files import MARKS, in_words, is_specific, literal_start, local_files_of, shown
 
@@ -29,7 +29,7 @@ def list_files(
     repository: str = "model",
     patterns: Sequence[str] = (),
     told: Told = untold,
-) -> list[File]:
+) -> list[DataFile]:
     """Regular files of a source in sorted order, hidden ones left out. `patterns` limits what is downloaded of an hf:// repository.
 
     Raises BadData where nothing is there, Unreachable where nobody answers.
@@ -62,7 +62,7 @@ def _refusal(field: str, source: str, error: Exception) -> BadData | Unreachable
     return BadData(field, source, f"it cannot be listed ({first_line(error)})", "Check how it is written: scheme, bucket and path")
 
 
-def _files(uri: str, passed: dict[str, str]) -> list[File]:
+def _files(uri: str, passed: dict[str, str]) -> list[DataFile]:
     scheme, _, path = uri.partition("://")
     if scheme == "file":
         local = local_files_of(path)
@@ -71,7 +71,7 @@ def _files(uri: str, passed: dict[str, str]) -> list[File]:
     return _store_files(uri, scheme)
 
 
-def _store_files(uri: str, scheme: str) -> list[File]:
+def _store_files(uri: str, scheme: str) -> list[DataFile]:
     import fsspec
 
     fs, path = fsspec.core.url_to_fs(uri)
@@ -96,11 +96,11 @@ def _globbed(fs: Any, root: str, pattern: str) -> list[str]:
     return found
 
 
-def _store_file(fs: Any, scheme: str, path: str, name: str, asked: bool) -> File:
+def _store_file(fs: Any, scheme: str, path: str, name: str, asked: bool) -> DataFile:
     info = fs.info(path)
     version = next((info[key] for key in ("ETag", "etag", "md5Hash", "generation", "mtime", "LastModified") if info.get(key)), "")
     size = int(info["size"] or 0)
-    return File(
+    return DataFile(
         uri=f"{scheme}://{shown(path)}",
         name=shown(name),
         identity=(path, str(size), str(version)),

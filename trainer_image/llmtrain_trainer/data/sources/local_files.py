@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from llmtrain_trainer.config.mounts import root_of
-from llmtrain_trainer.data.sources.files import File, UnfitFileError, unfit
+from llmtrain_trainer.data.sources.files import DataFile, UnfitFileError, unfit
 
 KERNEL = ("/proc", "/sys", "/dev", "/run/secrets")
 """What lies here is no data: the system's own figures, devices, and what a pod's identity is proven with."""
@@ -22,7 +22,7 @@ MARKS = "*?["
 class Local:
     """What was found below a path."""
 
-    files: list[File] = field(default_factory=list)
+    files: list[DataFile] = field(default_factory=list)
     passed: dict[str, str] = field(default_factory=dict)
     """What was passed over, with the reason."""
 
@@ -122,7 +122,7 @@ def _take(found: Local, taken: dict[tuple[str, ...], str], path: str, name: str,
     found.files.append(file)
 
 
-def _file(path: str, name: str, *, asked: bool) -> File:
+def _file(path: str, name: str, *, asked: bool) -> DataFile:
     """Raises UnfitFileError for what is no regular file, or leads where no data is; FileNotFoundError for a link to nothing."""
     if (reason := _outside(path)) is not None:
         raise UnfitFileError(reason)
@@ -135,7 +135,7 @@ def _file(path: str, name: str, *, asked: bool) -> File:
     if (reason := unfit(facts)) is not None:
         raise UnfitFileError(reason)
     identity = identity_of(path)
-    return File(uri=f"file://{shown(path)}", name=shown(name), identity=identity, size=facts.st_size, asked=asked, local=Path(path))
+    return DataFile(uri=f"file://{shown(path)}", name=shown(name), identity=identity, size=facts.st_size, asked=asked, local=Path(path))
 
 
 def identity_of(path: str) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.blame import first_line, may_pass
 from llmtrain_trainer.data.sources.arrow import left_out, without_nulls
 from llmtrain_trainer.data.sources.disguised import no_text, other_kind
-from llmtrain_trainer.data.sources.files import MOST_TIMES, UNPACKED_FREELY, File, UnfitFileError
+from llmtrain_trainer.data.sources.files import MOST_TIMES, UNPACKED_FREELY, DataFile, UnfitFileError
 
 LONGEST_DOCUMENT = 4 << 30
 """Bytes of a file that has to be in memory as a whole: a text file, a .json file."""
@@ -77,14 +77,14 @@ class Asked:
     header: tuple[str, ...] = ()
     """Names of the columns of CSV, where its first line does not name them."""
 
-    def separator_of(self, file: File) -> str:
+    def separator_of(self, file: DataFile) -> str:
         return self.separator or ("\t" if file.kind == "tsv" else ",")
 
 
-Reader = Callable[[Asked, File, IO[bytes]], Iterator[Row]]
+Reader = Callable[[Asked, DataFile, IO[bytes]], Iterator[Row]]
 
 
-def read_text(asked: Asked, file: File, stream: IO[bytes]) -> Iterator[Row]:
+def read_text(asked: Asked, file: DataFile, stream: IO[bytes]) -> Iterator[Row]:
     """One row: the whole file."""
     if asked.text is None:
         way_out = "Use .jsonl, .json, .csv or .parquet, or set format: text"
@@ -95,7 +95,7 @@ def read_text(asked: Asked, file: File, stream: IO[bytes]) -> Iterator[Row]:
     yield Row(file.uri, {asked.text: text})
 
 
-def read_jsonl(asked: Asked, file: File, stream: IO[bytes]) -> Iterator[Row]:
+def read_jsonl(asked: Asked, file: DataFile, stream: IO[bytes]) -> Iterator[Row]:
     """One object a line."""
     for number, line in _pieces(asked, file, stream):
         row = _tried(_place(file, number), partial(_of_line, asked, file, number, line))
@@ -103,7 +103,7 @@ def read_jsonl(asked: Asked, file: File, stream: IO[bytes]) -> Iterator[Row]:
             yield row
 
 
-def _of_line(asked: Asked, file: File, number: int, line: bytes) -> Row | None:
+def _of_line(asked: Asked, file: DataFile, number: int, line: bytes) -> Row | None:
     text = _decoded(asked, _place(file, number), line, mark=number == 1).strip().lstrip(MARK)
     way_out = f"Write one JSON object a line{_if_whole(text)}"
     return _object(asked, file, number, _parsed(asked, file, number, text, way_out)) if text else None
@@ -117,7 +117,7 @@ def _tried(place: str, make: Callable[[], Row | None]) -> Row | None:
         return Row(place, {}, bad=error)
 
 
-def read_json(asked: Asked, file: File, stream: IO[bytes]) -> Iterator[Row]:
+def read_json(asked: Asked, file: DataFile, stream: IO[bytes]) -> Iterator[Row]:
     """A list of objects, or one; many .json files hold one object a line."""
     content = _whole(asked, file, stream)
     text = _decoded(asked, file.uri, content)
@@ -136,7 +136,7 @@ def read_json(asked: Asked, file: File, stream: IO[bytes]) -> Iterator[Row]:
             yield row
 
 
-def read_csv(asked: Asked, file: File, stream: IO[bytes]) -> Iterator[Row]:
+def read_csv(asked: Asked, file: DataFile, stream: IO[bytes]) -> Iterator[Row]:
     """A header, unless the dataset gives it, then a row each; quoted as RFC 4180 says."""
     csv.field_size_limit(sys.maxsize)
     lines = (line.removeprefix(MARK) if number == 1 else line for number, line in _lines(asked, file, stream))
@@ -167,7 +167,7 @@ def read_csv(asked: Asked, file: File, stream: IO[bytes]) -> Iterator[Row]:
         ) from error
 
 
-def read_parquet(asked: Asked, file: File, stream: IO[bytes]) -> Iterator[Row]:
+def read_parquet(asked: Asked, file: DataFile, stream: IO[bytes]) -> Iterator[Row]:
     """The columns that are needed, or all where one of them is missing: a message then names what is there."""
     import pyarrow.parquet
 
@@ -212,7 +212,7 @@ ROWS = frozenset(READERS) - {"txt"}
 """Endings of files with rows."""
 
 
-def reader_of(file: File) -> Reader:
+def reader_of(file: DataFile) -> Reader:
     """The one for this file."""
     return READERS.get(file.kind, read_text)
 
@@ -227,7 +227,7 @@ def _check_pages(metadata: Any, columns: list[str] | None) -> None:
                 raise UnfitFileError(f"its column {column.path_in_schema} unpacks to over {MOST_TIMES} times its own size")
 
 
-def _check_first(asked: Asked, file: File, header: str, separator: str) -> None:
+def _check_first(asked: Asked, file: DataFile, header: str, separator: str) -> None:
     """Of the first line, before it is read as CSV: quotes around names are an error where another separator follows."""
     if header.casefold().startswith("sep="):
         way_out = f"Remove that line, and set {asked.field}.csv.separator to {json.dumps(header.strip()[4:5] or ';')}"
@@ -247,14 +247,14 @@ def _check_first(asked: Asked, file: File, header: str, separator: str) -> None:
 _SAID = {",": "commas", "\t": "tabs"}
 
 
-def _check_repeated(asked: Asked, file: File, first: str, separator: str) -> None:
+def _check_repeated(asked: Asked, file: DataFile, first: str, separator: str) -> None:
     """A first line with the names that the dataset gives would be read as a row."""
     if [name.strip().strip('"') for name in first.split(separator)] == list(asked.header):
         rule = f"its first line names the columns, and {asked.field}.csv.header does too"
         raise _bad(asked, file.uri, rule, f"Leave {asked.field}.csv.header out")
 
 
-def _check_header(asked: Asked, file: File, names: Sequence[str]) -> None:
+def _check_header(asked: Asked, file: DataFile, names: Sequence[str]) -> None:
     if names and not set(asked.columns) & set(names) and any(_is_value(name) for name in names):
         rule = f"its first line names no columns (found {first_line(ValueError(','.join(names)))})"
         way_out = f"Name all columns in {asked.field}.csv.header, or put a line with their names first: {','.join(asked.columns)}"
@@ -262,7 +262,7 @@ def _check_header(asked: Asked, file: File, names: Sequence[str]) -> None:
     _check_once(asked, file, "its header", names)
 
 
-def _check_once(asked: Asked, file: File, where: str, names: Sequence[str]) -> None:
+def _check_once(asked: Asked, file: DataFile, where: str, names: Sequence[str]) -> None:
     """Of two columns of one name only one would be read."""
     twice = [name for name, count in Counter(names).items() if count > 1 and name in asked.columns]
     if twice:
@@ -274,12 +274,12 @@ def _is_value(name: str) -> bool:
     return len(name) > LONGEST_NAME or name.strip().lstrip("-").replace(".", "", 1).isdigit()
 
 
-def _lines(asked: Asked, file: File, stream: IO[bytes]) -> Iterator[tuple[int, str]]:
+def _lines(asked: Asked, file: DataFile, stream: IO[bytes]) -> Iterator[tuple[int, str]]:
     """Lines as text."""
     return ((number, _decoded(asked, _place(file, number), piece, mark=number == 1)) for number, piece in _pieces(asked, file, stream))
 
 
-def _pieces(asked: Asked, file: File, stream: IO[bytes]) -> Iterator[tuple[int, bytes]]:
+def _pieces(asked: Asked, file: DataFile, stream: IO[bytes]) -> Iterator[tuple[int, bytes]]:
     """Lines numbered from 1, with their ends. A carriage return alone ends a line too."""
     number = 0
     while raw := stream.readline(LONGEST_LINE + 1):
@@ -293,7 +293,7 @@ def _pieces(asked: Asked, file: File, stream: IO[bytes]) -> Iterator[tuple[int, 
             yield number, piece
 
 
-def _whole(asked: Asked, file: File, stream: IO[bytes]) -> bytes:
+def _whole(asked: Asked, file: DataFile, stream: IO[bytes]) -> bytes:
     content = stream.read(LONGEST_DOCUMENT + 1)
     if file.kind != "parquet" and (why := other_kind(content, file)) is not None:
         raise _bad(asked, file.uri, *why)
@@ -322,7 +322,7 @@ def _is_lines(text: str) -> bool:
         return False
 
 
-def _parsed(asked: Asked, file: File, number: int, text: str, way_out: str) -> Any:
+def _parsed(asked: Asked, file: DataFile, number: int, text: str, way_out: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -338,7 +338,7 @@ def _said(error: Exception) -> str:
     return f"{error.msg.removesuffix(' at')} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else first_line(error)
 
 
-def _object(asked: Asked, file: File, number: int, value: Any) -> Row:
+def _object(asked: Asked, file: DataFile, number: int, value: Any) -> Row:
     if value is None:
         return Row(_place(file, number), dict.fromkeys(asked.columns))
     if not isinstance(value, dict):
@@ -348,11 +348,11 @@ def _object(asked: Asked, file: File, number: int, value: Any) -> Row:
     return Row(_place(file, number), value)
 
 
-def _place(file: File, number: int) -> str:
+def _place(file: DataFile, number: int) -> str:
     return f"{file.uri} row {number}"
 
 
-def _bad_row(asked: Asked, file: File, number: int, rule: str, way_out: str) -> BadData:
+def _bad_row(asked: Asked, file: DataFile, number: int, rule: str, way_out: str) -> BadData:
     return _bad(asked, _place(file, number), rule, way_out)
 
 

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.engines.decay import decay_groups
 from llmtrain_trainer.engines.deepspeed import tensor
-from llmtrain_trainer.engines.deepspeed.place import Place
+from llmtrain_trainer.engines.deepspeed.place import DeepSpeedRank
 from llmtrain_trainer.engines.native import router_balance
 from llmtrain_trainer.engines.native.tensor import check, styles
 from llmtrain_trainer.model.materialize import materialize, read_adapter
@@ -30,7 +30,7 @@ Share = Callable[[nn.Module], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
+class BuiltStage:
     """A stage and how its weights are cut."""
 
     stage: Stage
@@ -38,7 +38,9 @@ class Made:
     """Name of a weight that is split over tp -> the dimension."""
 
 
-def make(config: TrainerConfig, model_dir: Path, place: Place, index: int, *, share: Share, table_outside: bool = False) -> Made:
+def make(
+    config: TrainerConfig, model_dir: Path, place: DeepSpeedRank, index: int, *, share: Share, table_outside: bool = False
+) -> BuiltStage:
     """Stage `index`, in fp32 or bf16 as it computes. `table_outside`: the embedding, and the head tied to it, are held by somebody else.
 
     Raises ValueError where the model cannot be laid out as the mesh says.
@@ -62,10 +64,10 @@ def make(config: TrainerConfig, model_dir: Path, place: Place, index: int, *, sh
         if not name and stage.first and stage.last:
             _tie(network, tied)
         share(as_computed(config, network.get_submodule(name)))
-    return Made(stage=stage, cut=shards)
+    return BuiltStage(stage=stage, cut=shards)
 
 
-def _plan(network: PreTrainedModel, place: Place, whole: frozenset[str]) -> dict[str, str]:
+def _plan(network: PreTrainedModel, place: DeepSpeedRank, whole: frozenset[str]) -> dict[str, str]:
     """Module -> how it is split over tp, for all but `whole`."""
     if place.tp == 1:
         return {}

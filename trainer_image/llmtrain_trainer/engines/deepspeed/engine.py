@@ -21,22 +21,22 @@ import torch.distributed as dist
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.data.step_batch import StepBatch
 from llmtrain_trainer.engines.deepspeed import disk
-from llmtrain_trainer.engines.deepspeed.files import Files, Weight, notes, weights_of
+from llmtrain_trainer.engines.deepspeed.files import DeepSpeedReader, Weight, notes, weights_of
 from llmtrain_trainer.engines.deepspeed.holders import holder_of, load
 from llmtrain_trainer.engines.deepspeed.norm import Clipper, Guard
 from llmtrain_trainer.engines.deepspeed.pipeline import Pipeline
 from llmtrain_trainer.engines.deepspeed.place import place_of
 from llmtrain_trainer.engines.deepspeed.replica import Replica
 from llmtrain_trainer.engines.deepspeed.settings import clips_itself, settings_of
-from llmtrain_trainer.engines.deepspeed.weights import Gatherer
-from llmtrain_trainer.engines.engine import Evaluation, StepResult
+from llmtrain_trainer.engines.deepspeed.weights import DeepSpeedGatherer
+from llmtrain_trainer.engines.engine import EvaluationResult, StepResult
 from llmtrain_trainer.engines.native.gradients import all_finite
 from llmtrain_trainer.engines.peak_memory import peak_bytes
 from llmtrain_trainer.model.export import write_export
 from llmtrain_trainer.model.materialize import seed_of
 from llmtrain_trainer.objectives import OBJECTIVES
 from llmtrain_trainer.objectives.sums import named
-from llmtrain_trainer.stored.source import Source
+from llmtrain_trainer.stored.source import CheckpointReader
 
 
 class DeepSpeedEngine:
@@ -88,12 +88,12 @@ class DeepSpeedEngine:
         skipped = not math.isfinite(norm)
         return StepResult(loss=loss, grad_norm=norm, stop=stops > 0, metrics=named(self._objective, metrics), skipped=skipped)
 
-    def evaluate(self, batch: StepBatch) -> Evaluation:
+    def evaluate(self, batch: StepBatch) -> EvaluationResult:
         """Loss and metrics, summed over the batch's targets."""
         total = self._once(self._runner.evaluate(batch))
         dist.all_reduce(total)
         loss, *metrics = total.tolist()
-        return Evaluation(loss, batch.target_tokens, named(self._objective, metrics))
+        return EvaluationResult(loss, batch.target_tokens, named(self._objective, metrics))
 
     def save_files(self, directory: Path) -> None:
         """DeepSpeed's own files, of a LoRA run without the frozen weights."""
@@ -109,16 +109,16 @@ class DeepSpeedEngine:
 
     def load_checkpoint(self, directory: Path) -> None:
         """Read what `save_files` wrote in any layout: each rank what it holds itself."""
-        files = Files(directory)
+        files = DeepSpeedReader(directory)
         self._fill(files.weights, files.steps)
 
-    def adopt(self, source: Source) -> None:
+    def adopt(self, source: CheckpointReader) -> None:
         """Take over weights and optimizer from another engine."""
         self._fill(weights_of(source), source.steps)
 
     def export(self, directory: Path, kind: str) -> None:
         """Write Hugging Face files; see export.py."""
-        gatherer = Gatherer(self._place, self._runner.weights, self._runner.cut)
+        gatherer = DeepSpeedGatherer(self._place, self._runner.weights, self._runner.cut)
         write_export(self._config, self._model_dir, gatherer, directory, kind)
 
     def memory_bytes(self) -> int:

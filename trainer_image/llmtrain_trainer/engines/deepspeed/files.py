@@ -1,4 +1,4 @@
-"""Weights and optimizer states out of the files of engine deepspeed, of any layout, by any process: a Source of stored/.
+"""Weights and optimizer states out of the files of engine deepspeed, of any layout, by any process: a CheckpointReader of stored/.
 
 Each pair of stage and tensor-parallel rank has written the shards of its weights: under ZeRO as shares of its replicas, in fp32. Files are
 mapped: what is not asked for is not read.
@@ -31,7 +31,7 @@ from deepspeed.utils.zero_to_fp32 import get_checkpoint_files, zero3_partitioned
 from torch import nn
 
 from llmtrain_trainer.engines.deepspeed.pipeline import TABLE
-from llmtrain_trainer.stored.source import MOMENTS, WEIGHT, Source
+from llmtrain_trainer.stored.source import MOMENTS, WEIGHT, CheckpointReader
 
 NOTES = "llmtrain"
 """What a save adds to DeepSpeed's files, so that they can be read without the model."""
@@ -51,7 +51,7 @@ def notes(
 
 
 @dataclass(frozen=True, slots=True)
-class Shard:
+class TensorShard:
     """What one tensor-parallel rank holds of a weight."""
 
     shape: torch.Size
@@ -70,7 +70,7 @@ class Shard:
 class Weight:
     """A weight of the model, and its moments."""
 
-    shards: tuple[Shard, ...]
+    shards: tuple[TensorShard, ...]
     cut: int | None
     """The dimension that is split into shards. None: each shard holds the whole tensor."""
 
@@ -105,7 +105,7 @@ class Weight:
             return self.read(key).flatten()[start : start + count]
         return _range(itertools.chain.from_iterable(shard.pieces(key) for shard in self._needed()), start, count)
 
-    def _needed(self) -> Sequence[Shard]:
+    def _needed(self) -> Sequence[TensorShard]:
         return self.shards[:1] if self.cut is None else self.shards
 
 
@@ -120,12 +120,12 @@ def _range(pieces: Iterable[torch.Tensor], start: int, count: int) -> torch.Tens
     return torch.cat(found)
 
 
-class Files:
-    """A checkpoint's; a Source."""
+class DeepSpeedReader:
+    """A checkpoint's; a CheckpointReader."""
 
     def __init__(self, directory: Path, _network: nn.Module | None = None) -> None:
         """Raises ValueError where a file does not say what it holds."""
-        found: dict[str, list[Shard]] = defaultdict(list)
+        found: dict[str, list[TensorShard]] = defaultdict(list)
         cuts: dict[str, int | None] = {}
         steps: list[torch.Tensor] = []
         for rank in _ranks(directory):
@@ -152,9 +152,9 @@ class Files:
 
 
 class Taken(Mapping[str, Pieces]):
-    """What a Source says of a weight, asked for when it is needed."""
+    """What a CheckpointReader says of a weight, asked for when it is needed."""
 
-    def __init__(self, source: Source, name: str) -> None:
+    def __init__(self, source: CheckpointReader, name: str) -> None:
         self._source, self._name = source, name
 
     def __getitem__(self, key: str) -> Pieces:
@@ -167,9 +167,9 @@ class Taken(Mapping[str, Pieces]):
         return len(list(iter(self)))
 
 
-def weights_of(source: Source) -> dict[str, Weight]:
+def weights_of(source: CheckpointReader) -> dict[str, Weight]:
     """Of another engine: whole."""
-    return {name: Weight((Shard(shape, Taken(source, name)),), None) for name, shape in source.shapes.items()}
+    return {name: Weight((TensorShard(shape, Taken(source, name)),), None) for name, shape in source.shapes.items()}
 
 
 def _ranks(directory: Path) -> list[int]:
@@ -205,13 +205,13 @@ def _adam(held: Mapping[str, Any]) -> Mapping[int, Mapping[str, torch.Tensor]]:
     return state
 
 
-def _whole(directory: Path, rank: int, states: Mapping[str, Any]) -> Iterator[tuple[str, Shard]]:
+def _whole(directory: Path, rank: int, states: Mapping[str, Any]) -> Iterator[tuple[str, TensorShard]]:
     """Of a rank without ZeRO: weights with its model or with the layers of its stage, moments in the order of the notes."""
     weights = states["module"] if states["module"] is not None else _layers(directory, rank)
     adam = _adam(states)
     for index, (_, _, theirs) in enumerate(states[NOTES]):
         moments = {key: (value,) for key, value in adam.get(index, {}).items() if key in MOMENTS}
-        yield theirs, Shard(weights[theirs].shape, {WEIGHT: (weights[theirs],)} | moments)
+        yield theirs, TensorShard(weights[theirs].shape, {WEIGHT: (weights[theirs],)} | moments)
 
 
 def _layers(directory: Path, rank: int) -> dict[str, torch.Tensor]:
@@ -225,12 +225,12 @@ def _layers(directory: Path, rank: int) -> dict[str, torch.Tensor]:
     return weights
 
 
-def _joined(groups: Sequence[Shapes], shares: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Shard]]:
+def _joined(groups: Sequence[Shapes], shares: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, TensorShard]]:
     """Out of the replicas' shares. `groups`: of the optimizer, in its order."""
     for index, shapes in enumerate(groups):
         parts = [_parts(share, index, shapes, len(shares)) for share in shares]
         for name, shape in shapes.items():
-            yield name, Shard(shape, {key: tuple(part[key][name] for part in parts if name in part[key]) for key in parts[0]})
+            yield name, TensorShard(shape, {key: tuple(part[key][name] for part in parts if name in part[key]) for key in parts[0]})
 
 
 def _parts(share: Mapping[str, Any], index: int, shapes: Shapes, replicas: int) -> dict[str, dict[str, torch.Tensor]]:

@@ -14,12 +14,12 @@ import torch
 from torch import nn
 
 from llmtrain_trainer.engines.deepspeed.files import Weight
-from llmtrain_trainer.engines.deepspeed.place import Place
+from llmtrain_trainer.engines.deepspeed.place import DeepSpeedRank
 from llmtrain_trainer.stored.source import MOMENTS, WEIGHT
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class FlatSlice:
     """Elements of a weight in a flat."""
 
     weight: nn.Parameter
@@ -34,7 +34,7 @@ class Part:
 class Holder(Protocol):
     """An optimizer of DeepSpeed."""
 
-    def flats(self) -> Sequence[tuple[int, Sequence[Part]]]:
+    def flats(self) -> Sequence[tuple[int, Sequence[FlatSlice]]]:
         """The length of each and what is in it."""
         ...
 
@@ -48,7 +48,12 @@ class Holder(Protocol):
 
 
 def load(
-    stored: Mapping[str, Weight], steps: int, holder: Holder, names: Mapping[nn.Parameter, str], cut: Mapping[str, int], place: Place
+    stored: Mapping[str, Weight],
+    steps: int,
+    holder: Holder,
+    names: Mapping[nn.Parameter, str],
+    cut: Mapping[str, int],
+    place: DeepSpeedRank,
 ) -> None:
     """Fill an optimizer that has made no step with what a run in any layout has saved after `steps`. Collective.
 
@@ -83,9 +88,9 @@ class Whole:
         self._optimizer = optimizer
         self._weights = [weight for group in optimizer.param_groups for weight in group["params"]]
 
-    def flats(self) -> Sequence[tuple[int, Sequence[Part]]]:
+    def flats(self) -> Sequence[tuple[int, Sequence[FlatSlice]]]:
         """A weight each."""
-        return [(weight.numel(), [Part(weight, 0, weight.numel(), 0)]) for weight in self._weights]
+        return [(weight.numel(), [FlatSlice(weight, 0, weight.numel(), 0)]) for weight in self._weights]
 
     def put(self, index: int, weights: torch.Tensor, state: Mapping[str, torch.Tensor]) -> None:
         weight = self._weights[index]
@@ -105,15 +110,15 @@ class Shared:
         self._groups = optimizer.bf16_groups if half else optimizer.bit16_groups
         self._flats = optimizer.fp32_groups_flat_partition if half else optimizer.single_partition_of_fp32_groups
 
-    def flats(self) -> Sequence[tuple[int, Sequence[Part]]]:
+    def flats(self) -> Sequence[tuple[int, Sequence[FlatSlice]]]:
         """One a group."""
         return [(flat.numel(), [*self._parts(group)]) for flat, group in zip(self._flats, self._groups, strict=True)]
 
-    def _parts(self, group: Sequence[Any]) -> Iterator[Part]:
+    def _parts(self, group: Sequence[Any]) -> Iterator[FlatSlice]:
         for weight in group:
             if mapping := weight._hp_mapping:
                 inside = mapping.lp_fragment_address
-                yield Part(weight, inside.start, inside.numel, mapping.hp_fragment_address.start)
+                yield FlatSlice(weight, inside.start, inside.numel, mapping.hp_fragment_address.start)
 
     def put(self, index: int, weights: torch.Tensor, state: Mapping[str, torch.Tensor]) -> None:
         flat = self._flats[index]
@@ -134,17 +139,17 @@ class Scattered:
         if optimizer.swap_optimizer:
             optimizer.optimizer_swapper.purge_state()
 
-    def flats(self) -> Sequence[tuple[int, Sequence[Part]]]:
+    def flats(self) -> Sequence[tuple[int, Sequence[FlatSlice]]]:
         """One a sub-group."""
         lengths = self._optimizer.fp16_partitioned_groups_flat_numel  # a flat on the disk has none itself
         return [(length, [*self._parts(group)]) for length, group in zip(lengths, self._optimizer.fp16_groups, strict=True)]
 
-    def _parts(self, group: Sequence[Any]) -> Iterator[Part]:
+    def _parts(self, group: Sequence[Any]) -> Iterator[FlatSlice]:
         """The last shares of a weight may be shorter than the others, or empty."""
         shares = [weight.partition_numel() for weight in group]
         for weight, share, at in zip(group, shares, itertools.accumulate(shares, initial=0), strict=False):
             start = min(share * self._optimizer._get_param_partition_rank(weight), weight.ds_numel)
-            yield Part(weight, start, min(share, weight.ds_numel - start), at)
+            yield FlatSlice(weight, start, min(share, weight.ds_numel - start), at)
 
     def put(self, index: int, weights: torch.Tensor, state: Mapping[str, torch.Tensor]) -> None:
         optimizer, flat = self._optimizer, self._optimizer.fp32_partitioned_groups_flat[index]

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from llmtrain_trainer.engines.deepspeed.place import Place
+from llmtrain_trainer.engines.deepspeed.place import DeepSpeedRank
 from llmtrain_trainer.engines.native.gradients import clip
 
 
@@ -19,7 +19,7 @@ class Clipper:
     """Hung before the optimizer's step: there every gradient is complete."""
 
     def __init__(
-        self, place: Place, weights: Mapping[str, nn.Parameter], cut: Mapping[str, int], again: frozenset[str], limit: float
+        self, place: DeepSpeedRank, weights: Mapping[str, nn.Parameter], cut: Mapping[str, int], again: frozenset[str], limit: float
     ) -> None:
         """`again`: names that an earlier stage holds too. `limit`: largest norm; 0 clips nothing."""
         first = place.dp_rank == 0

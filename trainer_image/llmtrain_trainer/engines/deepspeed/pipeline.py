@@ -21,7 +21,7 @@ from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.data.step_batch import StepBatch
 from llmtrain_trainer.engines.deepspeed.assemble import as_computed, make, nobody, optimizer_of, pretrained
 from llmtrain_trainer.engines.deepspeed.micro import count, micro_batches
-from llmtrain_trainer.engines.deepspeed.place import Place
+from llmtrain_trainer.engines.deepspeed.place import DeepSpeedRank
 from llmtrain_trainer.model.materialize import materialize
 from llmtrain_trainer.model.skeleton import skeleton
 from llmtrain_trainer.model.stage import tied_names
@@ -46,10 +46,10 @@ class Feed:
         return next(self._waiting)
 
 
-class Part(nn.Module):
+class StageModule(nn.Module):
     """One stage: hidden states in and out; ids in and logits out at the ends, where the table is not outside."""
 
-    def __init__(self, config: TrainerConfig, model_dir: Path, place: Place, feed: Feed, table_outside: bool) -> None:
+    def __init__(self, config: TrainerConfig, model_dir: Path, place: DeepSpeedRank, feed: Feed, table_outside: bool) -> None:
         super().__init__()
         made = make(config, model_dir, place, place.pp_rank, share=nobody, table_outside=table_outside)
         self.network = made.stage.network
@@ -66,10 +66,10 @@ class Part(nn.Module):
         return dict(self._stage.names())
 
 
-class Table(nn.Module):
+class TiedEmbedding(nn.Module):
     """The embedding that the output head shares: on the first stage it looks up, on the last it projects."""
 
-    def __init__(self, config: TrainerConfig, model_dir: Path, place: Place) -> None:
+    def __init__(self, config: TrainerConfig, model_dir: Path, place: DeepSpeedRank) -> None:
         super().__init__()
         network = skeleton(config, model_dir)
         (self.name,) = tied_names(network).values()
@@ -82,7 +82,7 @@ class Table(nn.Module):
         return found
 
 
-def project(table: Table, hidden: torch.Tensor) -> torch.Tensor:
+def project(table: TiedEmbedding, hidden: torch.Tensor) -> torch.Tensor:
     """Logits."""
     return linear(hidden, table.embedding.weight)
 
@@ -99,16 +99,16 @@ class Stages(PipelineModule):  # type: ignore[misc]
 class Pipeline:
     """Runs a batch and gives this rank's loss and metrics, [1 + metrics]: 0 but on the last stage."""
 
-    def __init__(self, config: TrainerConfig, model_dir: Path, place: Place, settings: dict[str, Any]) -> None:
+    def __init__(self, config: TrainerConfig, model_dir: Path, place: DeepSpeedRank, settings: dict[str, Any]) -> None:
         """Collective."""
         self._place, self._micro_size, self._feed = place, config.batch.micro_size, Feed()
         self._objective, self._scale = OBJECTIVES[config.task], 1.0
         self._total = torch.zeros(1 + len(self._objective.metrics), dtype=torch.float64, device=place.device)
         tied = bool(tied_names(skeleton(config, model_dir)))
-        parts = [LayerSpec(Part, config, model_dir, place, self._feed, tied) for _ in range(place.pp)]
+        parts = [LayerSpec(StageModule, config, model_dir, place, self._feed, tied) for _ in range(place.pp)]
         table = (config, model_dir, place)
-        first = [TiedLayerSpec(TABLE, Table, *table, tied_weight_attr="embedding.weight")] if tied else []
-        last = [TiedLayerSpec(TABLE, Table, *table, forward_fn=project, tied_weight_attr="embedding.weight")] if tied else []
+        first = [TiedLayerSpec(TABLE, TiedEmbedding, *table, tied_weight_attr="embedding.weight")] if tied else []
+        last = [TiedLayerSpec(TABLE, TiedEmbedding, *table, forward_fn=project, tied_weight_attr="embedding.weight")] if tied else []
         topology = PipeModelDataParallelTopology(num_pp=place.pp, num_mp=place.tp, num_dp=place.dp)
         with torch.no_grad():  # it broadcasts weights while it is made
             network = Stages([*first, *parts, *last], topology=topology, loss_fn=self._loss)
@@ -150,9 +150,9 @@ class Pipeline:
         self.cut: dict[str, int] = {}
         self.again: frozenset[str] = frozenset()
         for entry in network.modules():
-            if isinstance(entry, Part):
+            if isinstance(entry, StageModule):
                 self.weights |= entry.weights()
                 self.cut |= entry.cut
-            elif isinstance(entry, Table):
+            elif isinstance(entry, TiedEmbedding):
                 self.weights[entry.name] = entry.embedding.weight
                 self.again = frozenset({entry.name}) if self._place.pp_rank else self.again

@@ -14,7 +14,7 @@ from llmtrain_trainer.config import Mesh
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class DeepSpeedRank:
     """A rank's coordinates."""
 
     device: torch.device
@@ -32,7 +32,7 @@ class Place:
         return pp * self.dp * self.tp
 
 
-def place_of(mesh: Mesh, device: torch.device) -> Place:
+def place_of(mesh: Mesh, device: torch.device) -> DeepSpeedRank:
     """Collective. Raises ValueError where the mesh has axes that this engine has not, or another number of ranks than there are."""
     for axis in ("cp", "ep"):
         if getattr(mesh, axis) != 1:
@@ -43,7 +43,7 @@ def place_of(mesh: Mesh, device: torch.device) -> Place:
     if len(mesh.stages) != mesh.pp:
         raise ValueError(f"mesh.stages has {len(mesh.stages)} ranges for pp {mesh.pp}: engine deepspeed holds one stage a rank")
     inner = mesh.dp * mesh.tp
-    return Place(
+    return DeepSpeedRank(
         device=device,
         pp=mesh.pp,
         dp=mesh.dp,

@@ -15,14 +15,14 @@ from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.data.step_batch import StepBatch
 from llmtrain_trainer.engines.deepspeed.assemble import Share, make, nobody, optimizer_of
 from llmtrain_trainer.engines.deepspeed.micro import micro_batches
-from llmtrain_trainer.engines.deepspeed.place import Place
+from llmtrain_trainer.engines.deepspeed.place import DeepSpeedRank
 from llmtrain_trainer.objectives import OBJECTIVES
 
 
 class Replica:
     """Runs a batch and gives this rank's loss and metrics, [1 + metrics]."""
 
-    def __init__(self, config: TrainerConfig, model_dir: Path, place: Place, settings: dict[str, Any]) -> None:
+    def __init__(self, config: TrainerConfig, model_dir: Path, place: DeepSpeedRank, settings: dict[str, Any]) -> None:
         """Collective."""
         self._place, self._micro_size, self._objective = place, config.batch.micro_size, OBJECTIVES[config.task]
         if place.tp > 1:

@@ -9,14 +9,14 @@ import torch.distributed as dist
 from deepspeed.runtime.zero import GatheredParameters
 from torch import nn
 
-from llmtrain_trainer.engines.deepspeed.place import Place
+from llmtrain_trainer.engines.deepspeed.place import DeepSpeedRank
 from llmtrain_trainer.rendezvous.tell_all import from_each
 
 
-class Gatherer:
+class DeepSpeedGatherer:
     """Whole weights on rank 0, by the names they are saved under. Collective: every rank asks for the same names in the same order."""
 
-    def __init__(self, place: Place, weights: Mapping[str, nn.Parameter], cut: Mapping[str, int]) -> None:
+    def __init__(self, place: DeepSpeedRank, weights: Mapping[str, nn.Parameter], cut: Mapping[str, int]) -> None:
         """Collective."""
         self._place, self._weights, self._cut = place, weights, cut
         held = from_each({name: list(self._whole_shape(name)) for name in weights})

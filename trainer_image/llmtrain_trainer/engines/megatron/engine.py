@@ -12,9 +12,9 @@ from megatron.core.tensor_parallel import model_parallel_cuda_manual_seed
 
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.data.step_batch import StepBatch
-from llmtrain_trainer.engines.engine import Evaluation, StepResult
+from llmtrain_trainer.engines.engine import EvaluationResult, StepResult
 from llmtrain_trainer.engines.megatron.checkpoint import load_files, write_files
-from llmtrain_trainer.engines.megatron.gather import Gatherer
+from llmtrain_trainer.engines.megatron.gather import MegatronGatherer
 from llmtrain_trainer.engines.megatron.groups import device_of, join_groups
 from llmtrain_trainer.engines.megatron.layers import TRANSFORMER_ENGINE
 from llmtrain_trainer.engines.megatron.model import build_chunks, first_expert, outline
@@ -29,8 +29,8 @@ from llmtrain_trainer.engines.stopwatch import Stopwatch
 from llmtrain_trainer.model.export import write_export
 from llmtrain_trainer.model.materialize import seed_of
 from llmtrain_trainer.objectives.sums import named
-from llmtrain_trainer.stored.published import Published
-from llmtrain_trainer.stored.source import MOMENTS, WEIGHT, Source
+from llmtrain_trainer.stored.published import PublishedWeights
+from llmtrain_trainer.stored.source import MOMENTS, WEIGHT, CheckpointReader
 
 
 class MegatronEngine:
@@ -89,7 +89,7 @@ class MegatronEngine:
         )
 
     @torch.no_grad()
-    def evaluate(self, batch: StepBatch) -> Evaluation:
+    def evaluate(self, batch: StepBatch) -> EvaluationResult:
         """Loss and metrics, summed over the batch's targets."""
         for chunk in self._chunks:
             chunk.eval()
@@ -97,7 +97,7 @@ class MegatronEngine:
         for chunk in self._chunks:
             chunk.train()
         (total, *metrics), _, _ = self._agree(sums, stop=False)
-        return Evaluation(total, batch.target_tokens, named(self._objective, metrics))
+        return EvaluationResult(total, batch.target_tokens, named(self._objective, metrics))
 
     def save_files(self, directory: Path) -> None:
         """Write this rank's shards as Megatron's torch_dist format; rank 0 also writes what all of them share."""
@@ -111,11 +111,11 @@ class MegatronEngine:
         """Read what any layout with the same zeroStage wrote; Megatron reshapes it."""
         self._steps = load_files(self._chunks, self._optimizer, directory)
 
-    def adopt(self, source: Source) -> None:
+    def adopt(self, source: CheckpointReader) -> None:
         """Take over weights and optimizer from another engine, or from this one with another zeroStage."""
         held = held_by([chunk.module for chunk in self._chunks], self._shape, first_expert(self._settings, self._place))
         place = (heads_of(self._shape), self._config.mesh.tp, self._place.tp)
-        sources = {key: Published(source, self._shape.model_type, key) for key in (WEIGHT, *(MOMENTS if source.steps else ()))}
+        sources = {key: PublishedWeights(source, self._shape.model_type, key) for key in (WEIGHT, *(MOMENTS if source.steps else ()))}
         with torch.no_grad():
             for weight in held:
                 values = {key: weight.part(found, *place) for key, found in sources.items()}
@@ -127,7 +127,7 @@ class MegatronEngine:
     def export(self, directory: Path, kind: str) -> None:
         """Write Hugging Face's files under the names of the published models; see export.py."""
         held = held_by([chunk.module for chunk in self._chunks], self._shape, first_expert(self._settings, self._place))
-        gatherer = Gatherer(list(held), heads_of(self._shape), self._config.mesh.tp)
+        gatherer = MegatronGatherer(list(held), heads_of(self._shape), self._config.mesh.tp)
         write_export(self._config, self._model_dir, gatherer, directory, kind)
 
     def memory_bytes(self) -> int:

@@ -12,10 +12,10 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from llmtrain_trainer.data.bad_data import BadData
-from llmtrain_trainer.engines.megatron.names import FAMILIES, FUSED, Kind
+from llmtrain_trainer.engines.megatron.names import FAMILIES, FUSED, WeightLayout
 from llmtrain_trainer.engines.megatron.weights import heads_of, theirs_of
 from llmtrain_trainer.model.published_names import split
-from llmtrain_trainer.stored.parts import Parts
+from llmtrain_trainer.stored.parts import ShardReader
 from llmtrain_trainer.stored.source import WEIGHT
 
 _MASTERS = ("optimizer.state.param.", "optimizer.state.fp32_param.", "")
@@ -23,7 +23,7 @@ _MASTERS = ("optimizer.state.param.", "optimizer.state.fp32_param.", "")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TensorLocation:
     """Where a published weight is."""
 
     key: str
@@ -32,17 +32,17 @@ class Place:
     at: tuple[int, ...]
     """Layer and expert in it."""
 
-    kind: Kind
+    kind: WeightLayout
     theirs: tuple[str, ...]
     """The published weights that are put together there."""
 
 
-class Files:
-    """A Source."""
+class MegatronReader:
+    """A CheckpointReader."""
 
     def __init__(self, directory: Path, network: PreTrainedModel) -> None:
         """`network`: the model on the meta device. Raises BadData where Megatron's names of it are not known."""
-        self._parts, shape = Parts(directory), network.config
+        self._parts, shape = ShardReader(directory), network.config
         self._heads, self._type = heads_of(shape), shape.model_type
         self._places = _places(self._parts.shapes, shape)
         self._kept: tuple[Any, Mapping[str, torch.Tensor]] = (None, {})
@@ -85,16 +85,16 @@ class Files:
         place = self._places[name]
         return self._apart(place, torch.empty(self._parts.shapes[place.key][len(place.at) :], device="meta"))[name].shape
 
-    def _apart(self, place: Place, whole: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _apart(self, place: TensorLocation, whole: torch.Tensor) -> dict[str, torch.Tensor]:
         return dict(zip(place.theirs, theirs_of(place.kind, [whole], self._heads), strict=True))
 
 
-def _places(shapes: Mapping[str, torch.Size], shape: PreTrainedConfig) -> dict[str, Place]:
+def _places(shapes: Mapping[str, torch.Size], shape: PreTrainedConfig) -> dict[str, TensorLocation]:
     """By published name. Raises BadData."""
     if shape.model_type not in FAMILIES:
         raise BadData("model_type", shape.model_type, f"Megatron's names are known for {', '.join(FAMILIES)}", "Use such a model")
     folded = {plain: fused for fused, plain in FUSED.items()}
-    places: dict[str, Place] = {}
+    places: dict[str, TensorLocation] = {}
     for row in FAMILIES[shape.model_type]:
         key = next((key for key in map(_stacked, (row.ours, folded.get(row.ours, row.ours))) if key in shapes), None)
         if key is None or (shape.tie_word_embeddings and row.theirs == ("lm_head.weight",)):
@@ -102,7 +102,7 @@ def _places(shapes: Mapping[str, torch.Size], shape: PreTrainedConfig) -> dict[s
         counts = shapes[key][: len(set(re.findall(r"\{(\w+)\}", row.ours)))]
         for at in torch.cartesian_prod(*map(torch.arange, counts)).reshape(-1, len(counts)).tolist() if counts else [[]]:
             theirs = tuple(name.format(**dict(zip(("layer", "expert"), at, strict=False))) for name in row.theirs)
-            places |= dict.fromkeys(theirs, Place(key, tuple(at), row.kind, theirs))
+            places |= dict.fromkeys(theirs, TensorLocation(key, tuple(at), row.kind, theirs))
     return places
 
 

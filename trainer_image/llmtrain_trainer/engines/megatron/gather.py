@@ -10,23 +10,23 @@ from collections.abc import Sequence
 import torch
 import torch.distributed as dist
 
-from llmtrain_trainer.engines.megatron.names import Kind
-from llmtrain_trainer.engines.megatron.weights import Heads, Held, theirs_of
+from llmtrain_trainer.engines.megatron.names import WeightLayout
+from llmtrain_trainer.engines.megatron.weights import Heads, MegatronWeight, theirs_of
 from llmtrain_trainer.rendezvous.tell_all import from_each
 
 
-class Gatherer:
+class MegatronGatherer:
     """Collective: every rank asks for the same names in the same order."""
 
-    def __init__(self, held: Sequence[Held], heads: Heads, degree: int) -> None:
+    def __init__(self, held: Sequence[MegatronWeight], heads: Heads, degree: int) -> None:
         """`held`: this rank's weights. `degree`: of tensor parallelism, whose ranks are neighbours."""
         self._held, self._heads, self._degree = {weight.name: weight for weight in held}, heads, degree
         every = from_each({weight.name: (weight.kind.name, weight.theirs, list(weight.weight.shape)) for weight in held})
-        self._rows: dict[str, tuple[Kind, tuple[str, ...], torch.Size]] = {}
+        self._rows: dict[str, tuple[WeightLayout, tuple[str, ...], torch.Size]] = {}
         self._sources: dict[str, dict[int, int]] = {}
         for rank, rows in enumerate(every):
             for name, (kind, theirs, shape) in rows.items():
-                self._rows.setdefault(name, (Kind[kind], tuple(theirs), torch.Size(shape)))
+                self._rows.setdefault(name, (WeightLayout[kind], tuple(theirs), torch.Size(shape)))
                 self._sources.setdefault(name, {}).setdefault(rank % degree, rank)
         self._row_of = {their: name for name, (_, theirs, _) in self._rows.items() for their in theirs}
         self.shapes = {their: shape for name in self._rows for their, shape in self._shapes(name).items()}
@@ -46,7 +46,7 @@ class Gatherer:
 
     def _collect(self, name: str) -> dict[str, torch.Tensor]:
         kind, theirs, _ = self._rows[name]
-        count = 1 if kind is Kind.WHOLE else self._degree
+        count = 1 if kind is WeightLayout.WHOLE else self._degree
         parts = [self._fetch(name, self._sources[name][rank]) for rank in range(count)]
         here = [part for part in parts if part is not None]
         if dist.get_rank() != 0:

@@ -18,7 +18,7 @@ STAND_IN = "LLMTRAIN_CUDA_STAND_IN"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class MegatronRank:
     """Where this rank stands; `replica` is its data-parallel index."""
 
     pp: int
@@ -38,7 +38,7 @@ def device_of(name: str) -> torch.device:
     raise ValueError("device is cpu, but Megatron-core runs on CUDA GPUs only: set resources.gpusPerNode, or use engine native")
 
 
-def join_groups(mesh: Mesh, seed: int) -> Place:
+def join_groups(mesh: Mesh, seed: int) -> MegatronRank:
     """Make the groups of all ranks, tp inside cp inside dp inside pp, as mesh ranks are numbered. Collective.
 
     Raises ValueError where the mesh needs another number of ranks than there are.
@@ -59,7 +59,7 @@ def join_groups(mesh: Mesh, seed: int) -> Place:
         order="tp-cp-ep-dp-pp",
     )
     model_parallel_cuda_manual_seed(seed, force_reset_rng=True)
-    return Place(
+    return MegatronRank(
         pp=parallel_state.get_pipeline_model_parallel_rank(),
         replica=parallel_state.get_data_parallel_rank(),
         cp=parallel_state.get_context_parallel_rank(),

@@ -34,7 +34,7 @@ def block_spec(config: TransformerConfig, layers: int, *, packed: bool) -> Trans
     if TRANSFORMER_ENGINE:
         layer = get_gpt_layer_with_transformer_engine_spec(experts, config.moe_grouped_gemm, heads)
         if packed:
-            layer.submodules.self_attention.submodules.core_attention = Attention
+            layer.submodules.self_attention.submodules.core_attention = CoreAttention
         return TransformerBlockSubmodules(layer_specs=[layer] * layers, layer_norm=transformer_engine.TENorm)
     layer = get_gpt_layer_local_spec(experts, config.moe_grouped_gemm, heads, normalization="RMSNorm")
     _use_ours(layer, heads)
@@ -44,7 +44,7 @@ def block_spec(config: TransformerConfig, layers: int, *, packed: bool) -> Trans
 def _use_ours(layer: ModuleSpec, heads: bool) -> None:
     attention = layer.submodules.self_attention.submodules
     layer.submodules.input_layernorm = layer.submodules.pre_mlp_layernorm = Norm
-    attention.core_attention = Attention
+    attention.core_attention = CoreAttention
     if heads:
         attention.q_layernorm = attention.k_layernorm = Norm
 
@@ -57,7 +57,7 @@ class Norm(nn.RMSNorm):
         setattr(self.weight, "sequence_parallel", config.sequence_parallel)  # noqa: B010  a mark of Megatron's on its weights
 
 
-class Attention(MegatronModule):  # type: ignore[misc]
+class CoreAttention(MegatronModule):  # type: ignore[misc]
     """torch's scaled dot product attention: memory linear in the length, and context parallelism by all-to-all over the heads."""
 
     def __init__(self, config: TransformerConfig, *_: Any, pg_collection: ProcessGroupCollection, **__: Any) -> None:

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.config.tables.tasks import is_packed
-from llmtrain_trainer.engines.megatron.groups import Place
+from llmtrain_trainer.engines.megatron.groups import MegatronRank
 from llmtrain_trainer.engines.megatron.layers import block_spec
 from llmtrain_trainer.engines.megatron.weights import fill, heads_of, held_by, source_of
 from llmtrain_trainer.model.skeleton import shape_of
@@ -28,7 +28,7 @@ def outline(model_dir: Path) -> PreTrainedModel:
 
 
 def build_chunks(
-    config: TrainerConfig, network: PreTrainedModel, model_dir: Path, settings: TransformerConfig, place: Place, device: torch.device
+    config: TrainerConfig, network: PreTrainedModel, model_dir: Path, settings: TransformerConfig, place: MegatronRank, device: torch.device
 ) -> list[GPTModel]:
     """One GPTModel for each of this rank's stages, virtual ones in model order. Collective. `network`: the model on the meta device."""
     mesh, shape = config.mesh, network.config
@@ -64,13 +64,18 @@ def _frequencies(network: PreTrainedModel) -> torch.Tensor:
 
 
 def _fill(
-    chunks: Sequence[GPTModel], config: TrainerConfig, network: PreTrainedModel, model_dir: Path, settings: TransformerConfig, place: Place
+    chunks: Sequence[GPTModel],
+    config: TrainerConfig,
+    network: PreTrainedModel,
+    model_dir: Path,
+    settings: TransformerConfig,
+    place: MegatronRank,
 ) -> None:
     held = list(held_by(chunks, network.config, first_expert(settings, place)))
     fill(held, source_of(config, network, model_dir), heads_of(network.config), config.mesh.tp, place.tp)
 
 
-def first_expert(settings: TransformerConfig, place: Place) -> int:
+def first_expert(settings: TransformerConfig, place: MegatronRank) -> int:
     """Number in the whole model of the first expert that this rank holds."""
     ranks: int = parallel_state.get_expert_model_parallel_world_size()
     return place.ep * (settings.num_moe_experts or 0) // ranks

@@ -14,7 +14,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from llmtrain_trainer.config import TrainerConfig
-from llmtrain_trainer.engines.megatron.names import FAMILIES, FUSED, Kind
+from llmtrain_trainer.engines.megatron.names import FAMILIES, FUSED, WeightLayout
 from llmtrain_trainer.engines.megatron.settings import head_size
 from llmtrain_trainer.model.materialize import materialize
 from llmtrain_trainer.model.pretrained import Pretrained
@@ -42,27 +42,27 @@ def heads_of(shape: PreTrainedConfig) -> Heads:
     return Heads(groups=groups, per_group=shape.num_attention_heads // groups, size=head_size(shape))
 
 
-def part_of(kind: Kind, theirs: Sequence[torch.Tensor], heads: Heads, degree: int, rank: int) -> torch.Tensor:
+def part_of(kind: WeightLayout, theirs: Sequence[torch.Tensor], heads: Heads, degree: int, rank: int) -> torch.Tensor:
     """What tensor-parallel rank `rank` of `degree` holds of the Megatron weight that `theirs`, whole, make up."""
-    if kind is Kind.WHOLE:
+    if kind is WeightLayout.WHOLE:
         return theirs[0]
-    if kind is Kind.ROW:
+    if kind is WeightLayout.ROW:
         return theirs[0].chunk(degree, dim=1)[rank]
-    if kind is Kind.QKV:
+    if kind is WeightLayout.QKV:
         groups = [tensor.reshape(heads.groups, -1, *tensor.shape[1:]) for tensor in theirs]
         return torch.cat(groups, dim=1).flatten(0, 1).chunk(degree)[rank]
     return torch.cat([tensor.chunk(degree)[rank] for tensor in theirs])
 
 
-def theirs_of(kind: Kind, parts: Sequence[torch.Tensor], heads: Heads) -> tuple[torch.Tensor, ...]:
+def theirs_of(kind: WeightLayout, parts: Sequence[torch.Tensor], heads: Heads) -> tuple[torch.Tensor, ...]:
     """The inverse of `part_of`, from the parts of all tensor-parallel ranks in order."""
-    if kind is Kind.WHOLE:
+    if kind is WeightLayout.WHOLE:
         return (parts[0],)
-    if kind is Kind.ROW:
+    if kind is WeightLayout.ROW:
         return (torch.cat(list(parts), dim=1),)
-    if kind is Kind.COLUMN:
+    if kind is WeightLayout.COLUMN:
         return (torch.cat(list(parts)),)
-    if kind is Kind.GATED:
+    if kind is WeightLayout.GATED:
         halves = [part.chunk(2) for part in parts]
         return tuple(torch.cat([half[side] for half in halves]) for side in range(2))
     fused = torch.cat(list(parts))
@@ -72,22 +72,22 @@ def theirs_of(kind: Kind, parts: Sequence[torch.Tensor], heads: Heads) -> tuple[
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class MegatronWeight:
     """One weight of a rank, and the Hugging Face weights that it is made of."""
 
     name: str
     """Megatron's, with the numbers of the whole model."""
 
-    kind: Kind
+    kind: WeightLayout
     theirs: tuple[str, ...]
     weight: nn.Parameter
 
-    def part(self, source: Source, heads: Heads, degree: int, rank: int) -> torch.Tensor:
+    def part(self, source: PublishedFiles, heads: Heads, degree: int, rank: int) -> torch.Tensor:
         """What tensor-parallel rank `rank` of `degree` holds of it."""
         return part_of(self.kind, [source.read(name) for name in self.theirs], heads, degree, rank)
 
 
-def held_by(chunks: Sequence[GPTModel], shape: PreTrainedConfig, first_expert: int) -> Iterator[Held]:
+def held_by(chunks: Sequence[GPTModel], shape: PreTrainedConfig, first_expert: int) -> Iterator[MegatronWeight]:
     """Every weight of a rank's stages. Raises KeyError for one that the family's table lacks."""
     rows = {row.ours: row for row in FAMILIES[shape.model_type]}
     for chunk in chunks:
@@ -97,7 +97,7 @@ def held_by(chunks: Sequence[GPTModel], shape: PreTrainedConfig, first_expert: i
             ours = FUSED.get(pattern, pattern)
             row = rows[EMBEDDING if ours == HEAD and shape.tie_word_embeddings else ours]
             names = tuple(name.format(**numbers) for name in row.theirs)
-            yield Held(name=ours.format(**numbers), kind=row.kind, theirs=names, weight=weight)
+            yield MegatronWeight(name=ours.format(**numbers), kind=row.kind, theirs=names, weight=weight)
 
 
 def numbered(local: str, layers: Sequence[int], first_expert: int) -> tuple[str, dict[str, int]]:
@@ -115,7 +115,7 @@ def numbered(local: str, layers: Sequence[int], first_expert: int) -> tuple[str,
     return _NUMBERS.sub(take, local), numbers
 
 
-class Source(Protocol):
+class PublishedFiles(Protocol):
     """Where Hugging Face's weights come from, by the names of the published files."""
 
     def read(self, name: str) -> torch.Tensor: ...
@@ -144,7 +144,7 @@ class Drawn:
         return self._found[name]
 
 
-def source_of(config: TrainerConfig, network: PreTrainedModel, model_dir: Path) -> Source:
+def source_of(config: TrainerConfig, network: PreTrainedModel, model_dir: Path) -> PublishedFiles:
     """Files, or the seed."""
     if config.model.config is not None or config.model.init == "random":
         return Drawn(network, config.training.seed)
@@ -152,7 +152,7 @@ def source_of(config: TrainerConfig, network: PreTrainedModel, model_dir: Path) 
 
 
 @torch.no_grad()
-def fill(held: Sequence[Held], source: Source, heads: Heads, degree: int, rank: int) -> None:
+def fill(held: Sequence[MegatronWeight], source: PublishedFiles, heads: Heads, degree: int, rank: int) -> None:
     """Give every weight its values. Layers are asked for in order, one after another."""
     for weight in held:
         weight.weight.copy_(weight.part(source, heads, degree, rank))

@@ -28,7 +28,7 @@ POSITIONS = ("rotary_emb", "wpe")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attention:
+class ContextAttention:
     """What one attention module needs to see whole sequences."""
 
     group: dist.ProcessGroup
@@ -69,7 +69,7 @@ def split(network: PreTrainedModel, layout: Layout) -> None:
         raise ValueError(f"model_type {network.config.model_type} has none of {', '.join(POSITIONS)} to cut: set context to 1")
     for module in network.modules():
         if hasattr(module, "is_causal"):
-            module.context = Attention(group=layout.context, size=layout.cp)
+            module.context = ContextAttention(group=layout.context, size=layout.cp)
     for name in found:
         getattr(network.base_model, name).register_forward_hook(partial(_cut, layout))
 
@@ -92,7 +92,7 @@ def _attend(module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Te
 
     Where there are fewer key-value heads than ranks each is given to as many ranks as share its queries.
     """
-    context: Attention = module.context
+    context: ContextAttention = module.context
     heads, own = query.shape[1], key.shape[1]
     copies = lcm(own, context.size) // own
     if copies > 1:
@@ -104,14 +104,14 @@ def _attend(module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Te
     return _to_positions(output, context), None
 
 
-def _to_heads(values: torch.Tensor, context: Attention) -> torch.Tensor:
+def _to_heads(values: torch.Tensor, context: ContextAttention) -> torch.Tensor:
     """[rows, heads, part, width] -> [rows, heads / size, length, width]."""
     rows, heads, length, width = values.shape
     sent = values.view(rows, context.size, heads // context.size, length, width).movedim(1, 0)
     return exchange(sent, context.group).permute(1, 2, 0, 3, 4).reshape(rows, heads // context.size, -1, width)
 
 
-def _to_positions(values: torch.Tensor, context: Attention) -> torch.Tensor:
+def _to_positions(values: torch.Tensor, context: ContextAttention) -> torch.Tensor:
     """[rows, length, heads / size, width] -> [rows, part, heads, width]."""
     rows, length, heads, width = values.shape
     sent = values.view(rows, context.size, length // context.size, heads, width).movedim(1, 0)

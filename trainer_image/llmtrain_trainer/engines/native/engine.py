@@ -19,10 +19,10 @@ from torch.distributed.tensor.parallel import loss_parallel
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.data.step_batch import StepBatch
 from llmtrain_trainer.engines.decay import decay_groups
-from llmtrain_trainer.engines.engine import Evaluation, StepResult
+from llmtrain_trainer.engines.engine import EvaluationResult, StepResult
 from llmtrain_trainer.engines.native import tensor
 from llmtrain_trainer.engines.native.assemble import build_stages
-from llmtrain_trainer.engines.native.gather import Gatherer
+from llmtrain_trainer.engines.native.gather import NativeGatherer
 from llmtrain_trainer.engines.native.gradients import all_finite, clip, gather_up, square_sum
 from llmtrain_trainer.engines.native.mesh import build_layout
 from llmtrain_trainer.engines.native.pipeline import Runner
@@ -34,7 +34,7 @@ from llmtrain_trainer.model.materialize import seed_of
 from llmtrain_trainer.objectives import OBJECTIVES
 from llmtrain_trainer.objectives.sums import named
 from llmtrain_trainer.stored.index import IndexReader, TensorPlanner
-from llmtrain_trainer.stored.source import Source
+from llmtrain_trainer.stored.source import CheckpointReader
 from llmtrain_trainer.stored.state import StateOf
 
 
@@ -90,7 +90,7 @@ class NativeEngine:
                 self._optimizer.step()
         return result
 
-    def evaluate(self, batch: StepBatch) -> Evaluation:
+    def evaluate(self, batch: StepBatch) -> EvaluationResult:
         """Loss and metrics, summed over the batch's targets."""
         for stage in self._stages:
             stage.network.eval()
@@ -101,7 +101,7 @@ class NativeEngine:
         total = self._once(sums)
         dist.all_reduce(total)
         loss, *metrics = total.tolist()
-        return Evaluation(loss, batch.target_tokens, named(self._objective, metrics))
+        return EvaluationResult(loss, batch.target_tokens, named(self._objective, metrics))
 
     def state_dict(self) -> dict[str, Any]:
         """{model: {name: weight}, optimizer: {name.exp_avg, name.exp_avg_sq, name.step}} of what is trained: views, not copies."""
@@ -121,13 +121,13 @@ class NativeEngine:
         """Read in place what `state_dict` of any layout gave."""
         load(self.state_dict(), storage_reader=IndexReader(directory), planner=TensorPlanner())
 
-    def adopt(self, source: Source) -> None:
+    def adopt(self, source: CheckpointReader) -> None:
         """Take over weights and optimizer from another engine."""
         load(self.state_dict(), storage_reader=StateOf(source))
 
     def export(self, directory: Path, kind: str) -> None:
         """Write Hugging Face files; see export.py."""
-        write_export(self._config, self._model_dir, Gatherer(self._layout, self._stages), directory, kind)
+        write_export(self._config, self._model_dir, NativeGatherer(self._layout, self._stages), directory, kind)
 
     def memory_bytes(self) -> int:
         """Peak of this process."""

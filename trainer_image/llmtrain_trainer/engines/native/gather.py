@@ -14,7 +14,7 @@ from llmtrain_trainer.model.stage import Stage
 from llmtrain_trainer.rendezvous.tell_all import from_each
 
 
-class Gatherer:
+class NativeGatherer:
     """The weights of engine native."""
 
     def __init__(self, layout: Layout, stages: Sequence[Stage]) -> None:
