@@ -61,7 +61,7 @@ format: .venv/ready  ## Format and fix what the linter can
 generate: .venv/ready  ## Write the generated files anew
 	mkdir -p crds
 	$(PYTHON) -m llmtrain_operator.manifest.crd > crds/llmtrain.io_llmtrainjobs.yaml
-	$(PYTHON) -m llmtrain_trainer.agent.telemetry.catalog > docs/operations/metrics.md
+	$(PYTHON) scripts/metrics_page.py > docs/operations/metrics.md
 	$(PYTHON) scripts/chart_files.py
 	$(PYTHON) -m scripts.house --write
 

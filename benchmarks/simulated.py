@@ -29,7 +29,7 @@ from tests.cluster.operators import Operator, Samples, samples_of
 
 from llmtrain_operator.kube.api.client import ApiError, Client, path_of
 from llmtrain_operator.kube.api.session import Sessions, credentials
-from llmtrain_operator.kube.metrics import OperatorMetrics
+from llmtrain_operator.kube.metrics.operator import OperatorMetrics
 
 API = "llmtrain.io/v1alpha1"
 IN_FLIGHT = 32

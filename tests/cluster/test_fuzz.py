@@ -24,7 +24,7 @@ from tests.cluster.operators import Operator
 
 from llmtrain_operator.kube.api.client import Client, Object, path_of
 from llmtrain_operator.kube.api.session import Sessions, credentials
-from llmtrain_operator.kube.metrics import OperatorMetrics
+from llmtrain_operator.kube.metrics.operator import OperatorMetrics
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(560)]
 

@@ -24,6 +24,7 @@ WRITE_EVERY = 15.0
 """Seconds between two writes that change only numbers."""
 
 MOST_AVOIDED = 64
+MOST_REASONS = 64
 LONGEST_WORD, LONGEST_TEXT = 1024, 32_768
 """Most characters that the schema of the status allows; agents may send more."""
 
@@ -299,8 +300,16 @@ def _restarts(gang: Gang, decision: Decision, attempt: int | None) -> record.Res
         streak=_streak(gang, old.streak) + charged,
         interruptions=restart_budget.interruptions(gang, decision.failure if decision.restart else None, old.interruptions),
         attempt_in_place=counted + in_place if same else 0,
+        by_reason=_by_reason(old.by_reason, {_cut(decision.failure.reason, LONGEST_WORD): gangs} if decision.failure else {}, in_place),
         recent=recent,
     )
+
+
+def _by_reason(old: Mapping[str, int], gangs: Mapping[str, int], in_place: int) -> dict[str, int]:
+    """The counts with those of now; of more reasons than the status takes the newest is left out."""
+    new = {reason: count for reason, count in {**gangs, "InPlace": in_place}.items() if count}
+    counts = {**old, **{reason: old.get(reason, 0) + count for reason, count in new.items()}}
+    return dict(list(counts.items())[:MOST_REASONS])
 
 
 def _streak(gang: Gang, before: int) -> int:

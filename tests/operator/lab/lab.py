@@ -16,7 +16,7 @@ from llmtrain_operator.kube.api.client import ApiError, Object
 from llmtrain_operator.kube.cluster import Cluster
 from llmtrain_operator.kube.gangs.detect import GangApis
 from llmtrain_operator.kube.judging.planner import Planner
-from llmtrain_operator.kube.metrics import OperatorMetrics
+from llmtrain_operator.kube.metrics.operator import OperatorMetrics
 from llmtrain_operator.kube.names import JobKey
 from llmtrain_operator.kube.observe.agents import Agents
 from llmtrain_operator.kube.observe.observe import Observer

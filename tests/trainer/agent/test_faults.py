@@ -74,7 +74,7 @@ def test_an_agent_tells_how_it_goes_and_no_process_survives_its_kill(job: Job, s
     agent.until_step(6)
     agent.until(lambda: '"phase": "training"' in agent.get("/status"), "phase training")
     assert agent.get("/healthz") == "ok\n"
-    assert 'llmtrain_step{train_job="tiny"}' in agent.get("/metrics")
+    assert 'llmtrain_step{train_job="tiny",train_namespace="default"}' in agent.get("/metrics")
     agent.until(lambda: agent.metric("checkpoint_upload_seconds_count", tier="object"), "an upload")
     assert agent.metric("checkpoint_save_seconds_sum", tier="local") > 0
     assert agent.metric("checkpoint_blocking_seconds_sum", tier="memory") > 0

@@ -7,7 +7,6 @@ import math
 import re
 import urllib.request
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,13 +15,12 @@ from tests.loopback import ASKED
 
 from llmtrain_trainer.__main__ import _parser
 from llmtrain_trainer.agent.telemetry.board import Board
-from llmtrain_trainer.agent.telemetry.catalog import METRICS, PREFIX, page
+from llmtrain_trainer.agent.telemetry.catalog import METRICS
 from llmtrain_trainer.agent.telemetry.metrics import AgentMetrics
 from llmtrain_trainer.agent.telemetry.server import StatusServer
 from llmtrain_trainer.agent.telemetry.timeline import Timeline
 from llmtrain_trainer.config import CheckpointStatus, GpuMemory, Heartbeat, NodeStatus, Progress, RankSeconds, TrainerConfig
-
-PAGE = Path(__file__).parents[3] / "docs" / "operations" / "metrics.md"
+from llmtrain_trainer.config.tables.metric import PREFIX
 
 
 def config(**changes: Any) -> TrainerConfig:
@@ -75,7 +73,7 @@ def samples(metrics: AgentMetrics) -> dict[tuple[str, frozenset[tuple[str, str]]
 
 
 def value(metrics: AgentMetrics, name: str, **labels: str) -> float:
-    return samples(metrics)[f"{PREFIX}{name}", frozenset({"train_job": "tiny", **labels}.items())]
+    return samples(metrics)[f"{PREFIX}{name}", frozenset({"train_namespace": "default", "train_job": "tiny", **labels}.items())]
 
 
 def test_names_types_and_labels_are_those_of_the_table() -> None:
@@ -110,10 +108,6 @@ def test_what_the_task_measures_has_a_series_each_of_training_and_of_evaluation(
     metrics.row(row(2, metrics={"accuracy": 0.75}))
     assert value(metrics, "task_metric", metric="accuracy", split="train") == 0.75
     assert value(metrics, "task_metric", metric="accuracy", split="validation") == 0.5
-
-
-def test_the_page_of_metrics_is_the_generated_one() -> None:
-    assert PAGE.read_text() == page()
 
 
 def test_a_cpu_without_a_bucket_has_no_series_of_gpus_or_buckets() -> None:

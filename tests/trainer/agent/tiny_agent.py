@@ -136,7 +136,7 @@ class Agent:
 
     def metric(self, name: str, **labels: str) -> float:
         """A series of this job; NaN where there is none yet."""
-        wanted = {"train_job": "tiny", **labels}
+        wanted = {"train_namespace": "default", "train_job": "tiny", **labels}
         families = text_string_to_metric_families(self.get("/metrics"))
         found = [sample for family in families for sample in family.samples if sample.name == f"llmtrain_{name}"]
         return next((sample.value for sample in found if sample.labels == wanted), math.nan)

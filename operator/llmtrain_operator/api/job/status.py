@@ -180,6 +180,9 @@ class RestartCounts(Strict):
     attempt_in_place: Count = 0
     """Counted restarts in place of the current attempt."""
 
+    by_reason: Annotated[dict[Annotated[str, Field(max_length=1024)], Count], Field(max_length=64)] = {}
+    """Restarts by the reason of the failure; InPlace: of ranks that kept their pods."""
+
     recent: Annotated[tuple[RecentRestarts, ...], Field(max_length=64)] = ()
     """The restarts within the window, by time."""
 

@@ -20,7 +20,7 @@ import aiohttp
 import kopf
 
 from llmtrain_operator.kube.api.freshness import Freshness
-from llmtrain_operator.kube.metrics import OperatorMetrics
+from llmtrain_operator.kube.metrics.operator import OperatorMetrics
 
 TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 TOKEN_SECONDS = 60.0

@@ -49,6 +49,8 @@ class Reviewed:
 
     body: bytes | None
     refuses: bool
+    judged: bool = True
+    """False where the check itself failed."""
 
 
 class NeedsShapeError(Exception):

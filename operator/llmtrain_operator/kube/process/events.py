@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from llmtrain_operator.kube.api.client import MANAGER, ApiError, Client, Object, path_of
-from llmtrain_operator.kube.metrics import OperatorMetrics
+from llmtrain_operator.kube.metrics.operator import OperatorMetrics
 
 log = logging.getLogger(__name__)
 

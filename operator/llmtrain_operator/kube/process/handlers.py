@@ -20,7 +20,7 @@ from llmtrain_operator.api.job import GROUP, KIND, PLURAL, VERSION
 from llmtrain_operator.kube.api.client import path_of
 from llmtrain_operator.kube.api.freshness import WATCH_SECONDS
 from llmtrain_operator.kube.api.session import Sessions
-from llmtrain_operator.kube.metrics import OperatorMetrics
+from llmtrain_operator.kube.metrics.operator import OperatorMetrics
 from llmtrain_operator.kube.names import JobKey
 from llmtrain_operator.kube.process.queue import WorkQueue
 from llmtrain_operator.life.from_objects import LABEL_JOB

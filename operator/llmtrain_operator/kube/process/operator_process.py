@@ -20,7 +20,7 @@ from llmtrain_operator.kube.gangs.detect import GangApis
 from llmtrain_operator.kube.judging.judge import Judge
 from llmtrain_operator.kube.judging.planner import Planner
 from llmtrain_operator.kube.judging.shapes import EVERYWHERE, Shapes
-from llmtrain_operator.kube.metrics import OperatorMetrics
+from llmtrain_operator.kube.metrics.operator import OperatorMetrics
 from llmtrain_operator.kube.names import JobKey
 from llmtrain_operator.kube.observe.agents import CONNECTIONS, Agents
 from llmtrain_operator.kube.observe.observe import Observer
@@ -34,6 +34,7 @@ from llmtrain_operator.kube.process.queue import WorkQueue
 from llmtrain_operator.kube.process.reconcile import Reconciler, work
 from llmtrain_operator.kube.process.server import application, serve
 from llmtrain_operator.kube.webhook import server as webhook
+from llmtrain_operator.kube.webhook.expiry import ends
 from llmtrain_operator.manifest.parse import manifest_schema
 
 log = logging.getLogger(__name__)
@@ -106,6 +107,8 @@ async def run(options: OperatorOptions, stop: asyncio.Event) -> None:
 async def _serve_webhook(options: OperatorOptions, shapes: Shapes, metrics: OperatorMetrics, stack: AsyncExitStack) -> None:
     """Where there are certificates for it. Raises OSError where they or the port cannot be used."""
     if options.webhook_certificates is not None:
+        file = options.webhook_certificates / "tls.crt"
+        metrics.watch_value("webhook_certificate_expiry_timestamp_seconds", lambda: ends(file))
         app = webhook.application(shapes.now, metrics)
         port = await stack.enter_async_context(webhook.serving(options.webhook_certificates, options.host, options.webhook_port, app))
         log.info("%s takes reviews on port %d", options.identity, port)
@@ -150,11 +153,11 @@ async def _lead(
 
 def _describe(metrics: OperatorMetrics, queue: WorkQueue[JobKey], election: Election, freshness: Freshness) -> None:
     """The gauges that are read when scraped."""
-    metrics.watch_value("llmtrain_leader", "1 while this replica leads", lambda: float(election.leads))
-    metrics.watch_value("llmtrain_queue_depth", "Jobs that wait for a worker", lambda: float(len(queue)))
-    metrics.watch_value("llmtrain_queue_active", "Jobs that a worker is reconciling", lambda: float(queue.active))
-    metrics.watch_value("llmtrain_queue_age_seconds", "How long the first waiting job has waited", lambda: queue.age)
-    metrics.watch_value("llmtrain_watch_age_seconds", "Time since the last list or watch, of the stalest collection", freshness.seconds)
+    metrics.watch_value("leader", lambda: float(election.leads))
+    metrics.watch_value("queue_depth", lambda: float(len(queue)))
+    metrics.watch_value("queue_active", lambda: float(queue.active))
+    metrics.watch_value("queue_age_seconds", lambda: queue.age)
+    metrics.watch_value("watch_age_seconds", freshness.seconds)
 
 
 async def first_of(*calls: Coroutine[Any, Any, Any] | asyncio.Task[Any]) -> int:

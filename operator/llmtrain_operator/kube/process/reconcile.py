@@ -20,7 +20,7 @@ from llmtrain_operator.kube.api.client import ApiError, Client, path_to
 from llmtrain_operator.kube.cluster import Cluster
 from llmtrain_operator.kube.gangs.mark import group_version
 from llmtrain_operator.kube.judging.planner import StillReadingError
-from llmtrain_operator.kube.metrics import OperatorMetrics
+from llmtrain_operator.kube.metrics.operator import OperatorMetrics
 from llmtrain_operator.kube.names import JobKey
 from llmtrain_operator.kube.observe.observe import Observer, Sight
 from llmtrain_operator.kube.process.apply import NotCreatedError, create_gang, delete_pods, write_status
@@ -142,6 +142,7 @@ class Reconciler:
     async def _record(self, key: JobKey, sight: Sight, observed: Observed, decision: Decision) -> Status | None:
         """Write the status if it is worth a write; returns it if it was written."""
         old, new = observed.job.status, project(observed, decision, sight.planned.plan)
+        self._metrics.jobs.note(key, observed.job.created, old, new)
         if not worth_writing(old, new, self._clock() - self._written.get(key, self._started)):
             return None
         await write_status(self._client, sight.manifest, as_dict(new))
@@ -212,6 +213,7 @@ class Reconciler:
         self._turns.forget(key)
         self._destinations.forget(key)
         self._observer.forget(key)
+        self._metrics.jobs.forget(key)
         self._written.pop(key, None)
         self._not_created.pop(key, None)
         self._cleared.pop(key, None)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from llmtrain_operator.kube.metrics import OperatorMetrics
+from llmtrain_operator.kube.metrics.operator import OperatorMetrics
 from llmtrain_trainer.config.listen import listeners
 
 Check = Callable[[], str | None]

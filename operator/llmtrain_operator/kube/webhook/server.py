@@ -22,7 +22,7 @@ from aiohttp import web
 from llmtrain_operator.kube.judging.admission import ReviewAnswer, ShapeNow, response
 from llmtrain_operator.kube.judging.judge import Judge, JudgeAwayError, Judges, NoJudgementError
 from llmtrain_operator.kube.judging.judgement import Outcome, Reviewed, Unshaped, key_of
-from llmtrain_operator.kube.metrics import OperatorMetrics
+from llmtrain_operator.kube.metrics.operator import OperatorMetrics
 from llmtrain_operator.manifest.problem import NotKnownError, PlanError, Problem
 from llmtrain_trainer.config import Model
 from llmtrain_trainer.config.listen import listeners
@@ -108,16 +108,15 @@ def application(
             async with asyncio.timeout(within), room if _is_large(request) else nullcontext():
                 answer = await _judged(await request.read(), judges, shape_now)
         except TimeoutError:
+            metrics.reviews.labels("failed").inc()
             return web.Response(status=503, text="too many reviews at once\n", headers={"Connection": "close"})
         finally:
             busy.discard(request.protocol)
         if answer.body is None:
             return web.Response(status=400, text="this page takes an AdmissionReview in JSON\n")
-        metrics.reviews.labels("refused" if answer.refuses else "admitted").inc()
+        metrics.reviews.labels(("refused" if answer.refuses else "admitted") if answer.judged else "failed").inc()
         return web.Response(body=answer.body, content_type="application/json")
 
-    for result in ("admitted", "refused"):
-        metrics.reviews.labels(result)  # a series that is missing and one that is 0 differ to who watches it
     app = web.Application(client_max_size=LARGEST_REVIEW)
     app[BUSY] = busy
     app.add_routes([web.post(PATH, validate)])
@@ -177,7 +176,7 @@ def _unjudged(body: bytes, why: str) -> Reviewed:
         verdict = ReviewAnswer(
             warnings=(f"The webhook could not check this change ({why}). The operator does: see the condition Planned.",)
         )
-    return Reviewed(body=json.dumps(response({"request": said}, verdict)).encode(), refuses=refuses)
+    return Reviewed(body=json.dumps(response({"request": said}, verdict)).encode(), refuses=refuses, judged=False)
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ import kopf
 import pytest
 
 from llmtrain_operator.kube.api.session import BRAKE_SECONDS, TOKEN_SECONDS, Sessions, resource_of
-from llmtrain_operator.kube.metrics import OperatorMetrics
+from llmtrain_operator.kube.metrics.operator import OperatorMetrics
 
 PODS = "/api/v1/namespaces/team/pods"
 

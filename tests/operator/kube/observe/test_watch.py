@@ -16,7 +16,7 @@ from aiohttp import web
 from llmtrain_operator.kube.api import session
 from llmtrain_operator.kube.api.freshness import STALE_SECONDS, Freshness, WatchLostError
 from llmtrain_operator.kube.api.session import Sessions
-from llmtrain_operator.kube.metrics import OperatorMetrics
+from llmtrain_operator.kube.metrics.operator import OperatorMetrics
 from llmtrain_operator.kube.names import JobKey
 from llmtrain_operator.kube.process.handlers import collections_of, watch
 from llmtrain_operator.kube.process.queue import WorkQueue

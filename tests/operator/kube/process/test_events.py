@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from llmtrain_operator.kube.api.client import Client
-from llmtrain_operator.kube.metrics import OperatorMetrics
+from llmtrain_operator.kube.metrics.operator import OperatorMetrics
 from llmtrain_operator.kube.process.events import BURST, QUIET_SECONDS, REFILL_SECONDS, Recorder
 
 JOB: dict[str, Any] = {"metadata": {"name": "job", "namespace": "team", "uid": "u1"}}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,12 +12,12 @@ from tests.loopback import ASKED
 
 from llmtrain_operator.__main__ import parser
 from llmtrain_operator.kube.api.freshness import Freshness
-from llmtrain_operator.kube.metrics import OperatorMetrics
+from llmtrain_operator.kube.metrics.catalog import METRICS
+from llmtrain_operator.kube.metrics.operator import OperatorMetrics
 from llmtrain_operator.kube.process.operator_process import _describe
 from llmtrain_operator.kube.process.queue import WorkQueue
 from llmtrain_operator.kube.process.server import application, serve
-
-INSTALL = Path(__file__).parents[4] / "docs" / "operations" / "install.md"
+from llmtrain_trainer.config.tables.metric import PREFIX
 
 
 @pytest.mark.parametrize("host", [parser().parse_args(["--trainer-image", "x"]).host, "localhost"])
@@ -34,7 +33,7 @@ async def test_probes_are_answered_on_ipv4_and_on_ipv6(host: str, asked: str) ->
 
 async def test_probes_say_what_is_wrong_and_metrics_are_read_when_scraped() -> None:
     metrics, problems, depth = OperatorMetrics(), {"alive": None, "ready": "The lease is held by another replica."}, [3.0]
-    metrics.watch_value("llmtrain_queue_depth", "Keys that wait", lambda: depth[0])
+    metrics.watch_value("queue_depth", lambda: depth[0])
     runner, port = await serve(application(metrics, lambda: problems["alive"], lambda: problems["ready"]), "127.0.0.1", 0)
     try:
         async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http:
@@ -52,10 +51,12 @@ async def test_probes_say_what_is_wrong_and_metrics_are_read_when_scraped() -> N
         await runner.cleanup()
 
 
-def test_each_metric_is_described_where_the_operator_is_installed() -> None:
+def test_a_replica_tells_what_the_table_says_of_its_process_and_each_series_is_there_from_the_start() -> None:
     metrics, election = OperatorMetrics(), SimpleNamespace(leads=True)
     queue: WorkQueue[Any] = WorkQueue()
     _describe(metrics, queue, election, Freshness())  # type: ignore[arg-type]
-    metrics.actions.labels("create").inc()
-    told = set(re.findall(r"^# TYPE (\S+) (\S+)$", metrics.page().decode(), re.MULTILINE))
-    assert told == set(re.findall(r"^\| `(llmtrain_\w+)` \| (\w+) \|", INSTALL.read_text(), re.MULTILINE))
+    metrics.watch_value("webhook_certificate_expiry_timestamp_seconds", lambda: 5.0)
+    text = metrics.page().decode()
+    told = set(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
+    assert told == {(PREFIX + metric.name, metric.kind) for metric in METRICS}
+    assert 'llmtrain_webhook_reviews_total{result="failed"} 0.0' in text and 'llmtrain_reconcile_seconds_count{result="failed"} 0.0' in text

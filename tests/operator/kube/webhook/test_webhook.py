@@ -22,7 +22,7 @@ from cryptography.x509.oid import NameOID
 from tests.loopback import ASKED
 
 from llmtrain_operator.kube.judging.judge import Here, Judge, Judges, NoJudgementError
-from llmtrain_operator.kube.metrics import OperatorMetrics
+from llmtrain_operator.kube.metrics.operator import OperatorMetrics
 from llmtrain_operator.kube.webhook.server import LARGEST_REVIEW, MOST_REVIEWS, PATH, Certificate, Doorkeeper, application, serving
 from llmtrain_operator.plan.model.shape import ModelShape
 from llmtrain_operator.sources import read_shape

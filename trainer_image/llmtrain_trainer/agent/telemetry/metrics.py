@@ -9,8 +9,9 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
-from llmtrain_trainer.agent.telemetry.catalog import JOB, METRICS, PREFIX, Metric
+from llmtrain_trainer.agent.telemetry.catalog import METRICS
 from llmtrain_trainer.config import CheckpointStatus, GpuMemory, Heartbeat, Progress, TrainerConfig
+from llmtrain_trainer.config.tables.metric import JOB, NAMESPACE, PREFIX, Metric
 
 _ALWAYS = ("loss", "grad_norm")
 """NaN where a step had none that is finite: the value before it would look like news."""
@@ -25,6 +26,7 @@ class AgentMetrics:
         """`node` is how the straggler series calls this one."""
         self._config, self._node = config, node
         self._registry = CollectorRegistry()
+        self._job = {NAMESPACE: config.job.namespace, JOB: config.job.name}
         has = {"", config.device, "s3" if config.checkpoint and config.checkpoint.destination.startswith("s3://") else ""}
         self._metrics = {metric.name: metric for metric in METRICS if metric.needs in has}
         self._series = {name: self._collector(metric) for name, metric in self._metrics.items()}
@@ -159,11 +161,11 @@ class AgentMetrics:
     def _one(self, name: str, labels: Mapping[str, str]) -> Any:
         """A series; a label with one value needs not be given."""
         fixed = {label: values[0] for label, values in self._metrics[name].labels.items() if len(values) == 1}
-        return self._series[name].labels(**{JOB: self._config.job.name}, **fixed, **labels)
+        return self._series[name].labels(**self._job, **fixed, **labels)
 
     def _collector(self, metric: Metric) -> Counter | Gauge | Histogram:
         """Counters and histograms exist from the start, at 0: an alert on an increase would miss the first one otherwise."""
-        name, labels = PREFIX + metric.name, [JOB, *metric.labels]
+        name, labels = PREFIX + metric.name, [*self._job, *metric.labels]
         made: Counter | Gauge | Histogram
         if metric.kind == "gauge":
             return Gauge(name, metric.text, labels, registry=self._registry)
@@ -172,5 +174,5 @@ class AgentMetrics:
         else:
             made = Histogram(name, metric.text, labels, registry=self._registry, buckets=metric.buckets)
         for values in product(*metric.labels.values()):  # none where a label's values come with what happens
-            made.labels(self._config.job.name, *values)
+            made.labels(*self._job.values(), *values)
         return made

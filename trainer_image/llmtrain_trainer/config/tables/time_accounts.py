@@ -28,4 +28,6 @@ OF_THE_OPERATOR: frozenset[TimeState] = frozenset({"queued", "suspended"})
 """Nothing of the job runs meanwhile, so no agent is there to book it."""
 
 OF_AN_AGENT: tuple[TimeState, ...] = tuple(state for state in TIME_STATES if state not in OF_THE_OPERATOR)
-"""The operator does not tell two of them apart: data_wait is within productive, restore within starting and restart."""
+
+BOOKED_BY_THE_OPERATOR: tuple[TimeState, ...] = tuple(state for state in TIME_STATES if state not in ("data_wait", "restore"))
+"""Two it does not tell apart: data_wait is within productive, restore within starting and restart."""
