@@ -10,8 +10,8 @@ import pytest
 
 from llmtrain_operator.life.from_objects import verdict_of
 from llmtrain_operator.local.workdir import Tail
-from llmtrain_trainer.agent import node
 from llmtrain_trainer.agent.telemetry.board import Events, RowTail, read_heartbeats
+from llmtrain_trainer.agent.termination import fitted
 from llmtrain_trainer.config import Progress, Verdict
 from llmtrain_trainer.rank.progress import row_text
 from llmtrain_trainer.run_dir.heartbeat import HeartbeatWriter
@@ -54,7 +54,7 @@ def test_rows_that_earlier_versions_wrote_with_nan_are_read(tmp_path: Path) -> N
 def test_a_verdict_is_readable_whatever_was_not_finite(odd: float) -> None:
     row = ROW.model_copy(update={"loss": odd, "grad_norm": odd, "validation_loss": odd})
     verdict = Verdict(exit_code=65, reason="Diverged", message="x", progress=Progress.model_validate(row.model_dump()))
-    for text in (verdict.model_dump_json(by_alias=True), verdict.model_dump_json(by_alias=True, exclude_none=True), node._fit(verdict)):
+    for text in (verdict.model_dump_json(by_alias=True), verdict.model_dump_json(by_alias=True, exclude_none=True), fitted(verdict)):
         json.loads(text, parse_constant=_no_constant)
         assert Verdict.model_validate_json(text).progress == verdict.progress
         found = verdict_of(text)
@@ -123,6 +123,6 @@ def test_an_event_is_a_row_and_a_line(tmp_path: Path, capsys: object) -> None:
 
 def test_a_verdict_fits_a_termination_message_and_stays_json() -> None:
     verdict = Verdict(exit_code=1, reason="RankFailed", message="x" * 9000, first_failing_rank=3)
-    text = node._fit(verdict)
+    text = fitted(verdict)
     assert len(text.encode()) <= 4096
     assert json.loads(text)["firstFailingRank"] == 3

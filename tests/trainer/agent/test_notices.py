@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from llmtrain_trainer.agent.node import _fit
 from llmtrain_trainer.agent.telemetry.board import Board, Events
 from llmtrain_trainer.agent.telemetry.notice_watch import NoticeWatch
+from llmtrain_trainer.agent.termination import fitted
 from llmtrain_trainer.config import NodeStatus, Verdict
 from llmtrain_trainer.run_dir.layout import RunDir, read_rows
 from llmtrain_trainer.run_dir.notices import MOST, forget, tell, told
@@ -50,7 +50,7 @@ def test_a_new_notice_becomes_an_event_and_stands_in_the_status(run: RunDir) -> 
 def test_notices_give_way_where_the_termination_message_has_no_room() -> None:
     many = tuple(f"{index} {'x' * 900}" for index in range(10))
     verdict = Verdict(exit_code=2, reason="BadData", message="dataset[0].source is broken.", notices=many)
-    text = _fit(verdict)
+    text = fitted(verdict)
     assert len(text.encode()) <= 4096
     kept = Verdict.model_validate(json.loads(text))
     assert kept.message == verdict.message

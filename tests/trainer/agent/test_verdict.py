@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmtrain_trainer.agent import node
+from llmtrain_trainer.agent.termination import TERMINATION_BYTES, fitted
 from llmtrain_trainer.config import CheckpointStatus, Progress, Verdict
 
 ROW = Progress(
@@ -23,12 +23,12 @@ SAVED = CheckpointStatus(name="step-00123456-a12-r3", step=123_456, uri="s3://" 
 
 def test_a_verdict_with_its_last_row_and_checkpoint_fits_whatever_its_message() -> None:
     long = Verdict(exit_code=1, reason="RankFailed", message="\N{EURO SIGN}" * 5000, progress=ROW, checkpoint=SAVED)
-    text = node._fit(long)
-    assert len(text.encode()) <= node._TERMINATION_BYTES
+    text = fitted(long)
+    assert len(text.encode()) <= TERMINATION_BYTES
     read = Verdict.model_validate_json(text)
     assert read.progress == ROW and read.checkpoint == SAVED and read.message.startswith("\N{EURO SIGN}" * 100)
 
 
 def test_a_message_that_fits_is_left_whole() -> None:
     verdict = Verdict(exit_code=0, reason="Complete", message="Training is complete.", progress=ROW, checkpoint=SAVED)
-    assert Verdict.model_validate_json(node._fit(verdict)) == verdict
+    assert Verdict.model_validate_json(fitted(verdict)) == verdict

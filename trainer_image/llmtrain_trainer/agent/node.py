@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import time
 import traceback
 from collections.abc import Mapping
@@ -15,8 +14,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from llmtrain_trainer.agent import outputs
 from llmtrain_trainer.agent.claims import Claims
+from llmtrain_trainer.agent.environment import set_for_ranks, shared_secret
+from llmtrain_trainer.agent.finish import Finish
 from llmtrain_trainer.agent.gang.hall import Hall
 from llmtrain_trainer.agent.gang.herald import Herald
 from llmtrain_trainer.agent.outcome import EndedError, FencedError, GaveUpError, LostGangError, StoppedError, UnfitError
@@ -29,29 +29,21 @@ from llmtrain_trainer.agent.telemetry.echo import Echo
 from llmtrain_trainer.agent.telemetry.metrics import AgentMetrics
 from llmtrain_trainer.agent.telemetry.notice_watch import NoticeWatch
 from llmtrain_trainer.agent.telemetry.server import StatusServer
+from llmtrain_trainer.agent.termination import write_verdict
 from llmtrain_trainer.agent.uploads import Uploads
 from llmtrain_trainer.checkpoint.restore import list_checkpoints, next_round
 from llmtrain_trainer.checkpoint.store.destination import open_store
 from llmtrain_trainer.checkpoint.store.errors import StoreError
 from llmtrain_trainer.checkpoint.store.store import Store
-from llmtrain_trainer.config import RENDEZVOUS_SECRET, CheckpointStatus, ExitCode, NodeStatus, TrainerConfig, Verdict
-from llmtrain_trainer.config.listen import LOOPBACK, parted
+from llmtrain_trainer.config import ExitCode, NodeStatus, TrainerConfig, Verdict
+from llmtrain_trainer.config.listen import parted
 from llmtrain_trainer.config.mounts import resolve
 from llmtrain_trainer.config.tables.failures import verdict_for
 from llmtrain_trainer.engines.registry import ENGINES
-from llmtrain_trainer.rendezvous.wire import SHORTEST
 from llmtrain_trainer.run_dir.layout import RunDir, write_atomically
 from llmtrain_trainer.run_dir.notices import forget, tell
 
 _RENDEZVOUS_SECONDS = 600.0
-_DRAIN_SECONDS = 3600.0
-"""How long a finished training waits for an unreachable store before it gives up its last checkpoint."""
-
-_TERMINATION_LOG = Path("/dev/termination-log")
-_TERMINATION_BYTES = 4096
-"""Kubernetes truncates a termination message here."""
-
-_LOOPBACK = ("localhost", *LOOPBACK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +76,7 @@ def run_node(options: AgentOptions) -> int:
     except (OSError, ValidationError) as error:
         verdict = verdict_for("BadConfig", f"{options.config} is not a trainer config: {error}")
         print(verdict.message, flush=True)
-        return _leave(run, verdict)
+        return write_verdict(run, verdict)
     agent = _Agent(options, config, run)
     agent.begin()
     try:
@@ -93,7 +85,7 @@ def run_node(options: AgentOptions) -> int:
         verdict = ended.verdict
     except Exception as error:
         verdict = agent.verdict_of(error)
-    return _leave(run, agent.end(verdict))
+    return write_verdict(run, agent.end(verdict))
 
 
 class _Agent:
@@ -142,7 +134,7 @@ class _Agent:
         check_machine(config, run)
         self._serve()
         write_atomically(run.config, config.model_dump_json(by_alias=True, indent=1))
-        self._settings()
+        set_for_ranks(config.device, self._host_port()[0])
         store = self._open_store()
         if self._options.node_rank == 0:
             self._claims.take_output()
@@ -158,7 +150,7 @@ class _Agent:
         """Where there are any. Raises UnfitError without a secret, LostGangError where node 0 cannot open its port."""
         if self._config.mesh.nodes == 1:
             return
-        self._hall = Hall(*self._host_port(), self._secret())
+        self._hall = Hall(*self._host_port(), shared_secret(self._config.mesh.nodes))
         if self._options.node_rank == 0:
             try:
                 self._hall.open()
@@ -231,18 +223,6 @@ class _Agent:
             raise UnfitError("BadConfig", message) from error
         write_atomically(self._run.port, json.dumps({"host": self._options.host, "port": server.port, "pid": os.getpid()}))
 
-    def _settings(self) -> None:
-        """Environment of the server and of every rank, set before the server starts."""
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy starts its threads when imported; the server may have none
-        os.environ.setdefault("DS_ACCELERATOR", self._config.device)  # else DeepSpeed looks for a GPU when it is imported
-        os.environ["TORCH_ELASTIC_WORKER_IDENTICAL"] = "1"  # every node has the same number of ranks
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # the agent reports a lost peer itself, in one line
-        if self._host_port()[0] in _LOOPBACK:
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-            os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
-
     def _open_store(self) -> Store | None:
         if self._config.checkpoint is None:
             return None
@@ -280,7 +260,7 @@ class _Agent:
             check_rendezvous(*self._host_port(), _RENDEZVOUS_SECONDS, self._stopping)
         gang = GangRendezvous(
             run_id=self._run_id,
-            hall=self._hall or Hall(*self._host_port(), self._secret()),
+            hall=self._hall or Hall(*self._host_port(), shared_secret(self._config.mesh.nodes)),
             node_rank=rank,
             nodes=config.mesh.nodes,
             first_round=self._last_round(store),
@@ -307,7 +287,7 @@ class _Agent:
         supervisor = Supervisor(node, Gear(gang=gang, agreement=agreement, uploads=self._uploads))
         try:
             codes = supervisor.run().return_values
-            return self._finish(ExitCode(max(codes.values())), supervisor.restarts)
+            return self._finish().verdict(ExitCode(max(codes.values())), supervisor.restarts)
         except EndedError:
             raise
         except Exception as error:  # tell the other nodes, which would otherwise wait for this one until their timeout
@@ -319,73 +299,23 @@ class _Agent:
             with suppress(EndedError):
                 gang.leave()
 
-    def _finish(self, code: ExitCode, restarts: int) -> Verdict:
-        """The ranks exited normally: upload what they made."""
-        step = self._board.status.progress.step if self._board.status.progress else None
-        if code == ExitCode.STOPPED_UNSAVED:
-            lacking = "the newest step was not finite" if self._config.checkpoint else "the job has no checkpoint.destination"
-            message = f"Asked to stop; {lacking}, so nothing is saved."
-            return verdict_for("StoppedUnsaved", message, step=step, restarts=restarts)
-        if code == ExitCode.DONE:
-            self._board.update(phase="exporting", message="Uploading the last checkpoint, the exports and the report.")
-        drained = self._uploads is None or self._uploads.drain(_DRAIN_SECONDS, self._stop)
-        if self._uploads is not None and self._uploads.fenced is not None:
-            raise self._uploads.fenced
-        if not drained:
-            return self._undrained(step, restarts)
-        last = self._uploads.last if self._uploads else None
-        if code == ExitCode.DIVERGED:
-            return self._diverged(last, step, restarts)
-        if code == ExitCode.SAVED:
-            message = f"Asked to stop; {last.name} is saved and verified." if last else "Asked to stop; saved."
-            return verdict_for("Saved", message, step=last.step if last else step, restarts=restarts)
-        where = self._publish() if self._options.node_rank == 0 else None
-        message = f"Training is complete{f' after {step} steps' if step else ''}{f'; exports are in {where}' if where else ''}."
-        return Verdict(exit_code=ExitCode.DONE, reason="Complete", message=message, step=step, restarts=restarts)
-
-    def _diverged(self, last: CheckpointStatus | None, step: int | None, restarts: int) -> Verdict:
-        """The verdict of training that diverged: no weights that are not finite were saved."""
-        newest = f"The newest checkpoint with finite weights is {last.name}" if last else "This run committed no checkpoint"
-        message = (
-            f"{self._run.diverged.read_text()} These weights are neither saved nor exported. {newest}. "
-            "Lower training.optimizer.learningRate, clip gradients, or check weights and data."
+    def _finish(self) -> Finish:
+        return Finish(
+            config=self._config,
+            run=self._run,
+            node_rank=self._options.node_rank,
+            board=self._board,
+            events=self._events,
+            claims=self._claims,
+            uploads=self._uploads,
+            stop=self._stop,
         )
-        return verdict_for("Diverged", message, step=step, restarts=restarts)
-
-    def _undrained(self, step: int | None, restarts: int) -> Verdict:
-        if self._stop.requested:
-            message = "Asked to stop; the checkpoint is on local disk, but could not be uploaded to the store within the grace period."
-            return verdict_for("StoppedUnsaved", message, step=step, restarts=restarts)
-        outage = self._uploads.outage if self._uploads is not None else None
-        message = f"The last checkpoint could not be committed; it is on local disk, in {self._run.staging}. {outage or ''}".rstrip()
-        return verdict_for("StoreUnreachable", message, step=step, restarts=restarts)
-
-    def _publish(self) -> str | None:
-        outputs.write_report(self._config, self._run)
-        self._claims.check_output()
-        where = outputs.publish(self._config, self._run)
-        self._events.record("export", f"The exports are in {where or self._run.root}.")
-        return where
 
     def _last_round(self, store: Store | None) -> int:
         """The newest round of this attempt in this directory or the store: names of checkpoints are never used twice."""
         here = json.loads(self._run.resume.read_text())["round"] if self._run.resume.exists() else 0
         there = next_round(store, self._config.job.attempt) - 1 if store is not None and self._options.node_rank == 0 else 0
         return max(0, here, there)
-
-    def _secret(self) -> str:
-        """Of the attempt. A node that is alone draws one itself. Raises UnfitError."""
-        given = os.environ.get(RENDEZVOUS_SECRET, "")
-        if not given and self._config.mesh.nodes == 1:
-            return secrets.token_hex(32)
-        if len(given) < SHORTEST:
-            message = (
-                f"{RENDEZVOUS_SECRET} has {len(given)} characters: nodes need a shared secret of at least {SHORTEST}, "
-                "so that no other process can join them. "
-                "Draw a new one for each attempt and set it on all its nodes."
-            )
-            raise UnfitError("BadConfig", message)
-        return given
 
     def _host_port(self) -> tuple[str, int]:
         return parted(self._options.rendezvous)
@@ -395,23 +325,3 @@ def _modelling(config: TrainerConfig) -> tuple[str, ...]:
     """The module of transformers that defines the model, where the config names its type."""
     kind = (config.model.config or {}).get("model_type")
     return (f"transformers.models.{kind}.modeling_{kind}",) if isinstance(kind, str) and kind.isidentifier() else ()
-
-
-def _leave(run: RunDir, verdict: Verdict) -> int:
-    """Write the verdict where the process that started the agent reads it."""
-    text = verdict.model_dump_json(by_alias=True)
-    with suppress(OSError):  # a full disk must not hide the exit code
-        write_atomically(run.termination, text)
-    if os.getpid() == 1 and _TERMINATION_LOG.exists():
-        with suppress(OSError):
-            _TERMINATION_LOG.write_text(_fit(verdict))
-    return verdict.exit_code
-
-
-def _fit(verdict: Verdict) -> str:
-    """The verdict as JSON that fits Kubernetes' limit: first notices are shortened, then the message."""
-    for count in range(len(verdict.notices), -1, -1):
-        text = verdict.model_copy(update={"notices": verdict.notices[:count]}).model_dump_json(by_alias=True, exclude_none=True)
-        if len(text.encode()) <= _TERMINATION_BYTES:
-            return text
-    return verdict.model_copy(update={"message": verdict.message[:500], "notices": ()}).model_dump_json(by_alias=True, exclude_none=True)

@@ -1,0 +1,35 @@
+"""The last act of an agent: its verdict where Kubernetes and whoever started the process read it."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from llmtrain_trainer.config import Verdict
+from llmtrain_trainer.run_dir.layout import RunDir, write_atomically
+
+TERMINATION_BYTES = 4096
+"""Kubernetes truncates a termination message here."""
+
+_TERMINATION_LOG = Path("/dev/termination-log")
+
+
+def write_verdict(run: RunDir, verdict: Verdict) -> int:
+    """Write the verdict to termination.json and, in a pod, to the termination message. Returns the exit code."""
+    text = verdict.model_dump_json(by_alias=True)
+    with suppress(OSError):  # a full disk must not hide the exit code
+        write_atomically(run.termination, text)
+    if os.getpid() == 1 and _TERMINATION_LOG.exists():
+        with suppress(OSError):
+            _TERMINATION_LOG.write_text(fitted(verdict))
+    return verdict.exit_code
+
+
+def fitted(verdict: Verdict) -> str:
+    """The verdict as JSON that fits Kubernetes' limit: first notices are shortened, then the message."""
+    for count in range(len(verdict.notices), -1, -1):
+        text = verdict.model_copy(update={"notices": verdict.notices[:count]}).model_dump_json(by_alias=True, exclude_none=True)
+        if len(text.encode()) <= TERMINATION_BYTES:
+            return text
+    return verdict.model_copy(update={"message": verdict.message[:500], "notices": ()}).model_dump_json(by_alias=True, exclude_none=True)
