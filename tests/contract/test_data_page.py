@@ -27,7 +27,7 @@ ROWS = [
 def test_a_row_that_the_page_shows_is_read_and_teaches_what_it_says(name: str, row: str) -> None:
     learned, ignored = kinds.learned_and_ignored(kinds.HYBRID, json.loads(row), format=name)
     messages = r'"role": "assistant"[^{}]*"content": "([^"]*)"(?!, "weight": 0)'
-    said = rf'"(?:completion|text|output)": "([^"]*)"|{messages}|"from": "gpt", "value": "([^"]*)"'
+    said = rf'"(?:completion|text|output)": "([^"]*)"|{messages}|"from": "gpt", "value": "([^"]*)"|"answers": \["([^"]*)"'
     answer = re.findall(said, row)
     assert answer
     assert all("".join(found) in learned for found in answer)
@@ -37,7 +37,7 @@ def test_a_row_that_the_page_shows_is_read_and_teaches_what_it_says(name: str, r
 
 
 def test_every_format_has_rows_on_the_page_and_readers_are_led_there() -> None:
-    from llmtrain_trainer.data.sources.dataset import COLUMN_KEYS
+    from llmtrain_trainer.data.sources.wanted import COLUMN_KEYS
 
-    assert {name for name, _ in ROWS} == set(COLUMN_KEYS)
+    assert {name for name, _ in ROWS} | {"lines"} == set(COLUMN_KEYS)  # whose rows are lines of text
     assert re.search(r"\]\(docs/data\.md#rows\)", (ROOT / "README.md").read_text())

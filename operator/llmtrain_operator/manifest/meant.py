@@ -65,7 +65,8 @@ def as_section(value: Any, schema: Schema) -> dict[str, Any] | None:
         return {value: True}
     if isinstance(value, bool | list | dict):
         return None
-    told = {name: inner for name, inner in properties.items() if inner.get("type") != "string" or _is_told(inner)}
+    needed = set(schema.get("required", ()))
+    told = {name: inner for name, inner in properties.items() if (inner.get("type") != "string" or _is_told(inner)) and needed <= {name}}
     if field := next((name for name, inner in told.items() if fits(value, inner)), None):
         return {field: value}
     places = {name: inner for name, inner in told.items() if name in ("source", "destination")}
@@ -123,7 +124,7 @@ def _may_be_elsewhere(text: str) -> bool:
     return bool(repository) or not ("/" in text or "." in text or text == "~")
 
 
-_FILE = re.compile(r"\.(txt|json|jsonl|ndjson|csv|tsv|parquet|gz|zst|safetensors|bin|md)$", re.IGNORECASE)
+_FILE = re.compile(r"\.(txt|json|jsonl|ndjson|csv|tsv|parquet|arrow|gz|zst|safetensors|bin|md)$", re.IGNORECASE)
 """Endings of file names, which names of repositories do not have."""
 
 
@@ -145,7 +146,7 @@ def _repairs(text: str, longest: int) -> Iterator[str]:
     if re.fullmatch(r"[\w.-]+/[\w.-]+", text):
         yield f"hf://{text}"
     name = re.sub(r"[^a-z0-9]+", "-", text.lower())[: longest or None].strip("-")
-    if "/" not in text:
+    if "/" not in text and "[" not in text:
         yield name
 
 

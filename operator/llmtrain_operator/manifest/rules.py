@@ -107,12 +107,11 @@ RULES: tuple[Rule, ...] = (
         Rule(
             at=f"spec.{datasets}[]",
             field="split",
-            reads=("source", "split"),
-            cel="self.split == 'train' || (self.source.startsWith('hf://') && !self.split.contains('['))",
-            holds=lambda self: self["split"] == "train" or (self["source"].startswith("hf://") and "[" not in self["split"]),
-            rule="only an hf:// dataset has splits, and a split is read as a whole",
-            way_out="Leave split out and name the files in source, such as file:///data/test-*.jsonl; for an hf:// dataset write only the "
-            "name of the split, and maxSamples to limit it",
+            reads=("split", "streaming"),
+            cel="!self.streaming || !(self.split.contains('%') || self.split.contains('[-') || self.split.contains(':-'))",
+            holds=lambda self: not self["streaming"] or not any(mark in self["split"] for mark in ("%", "[-", ":-")),
+            rule="how many rows a streaming dataset has is not known",
+            way_out="Write a slice of row numbers such as train[0:1000], or set streaming to false",
         )
         for datasets in ("dataset", "evaluation.dataset")
     ),
@@ -139,9 +138,9 @@ RULES: tuple[Rule, ...] = (
             at="spec",
             field=datasets,
             reads=("task", datasets.partition(".")[0]),
-            cel=f"{given}self.{datasets}.all(d, d.format == 'text' || self.task != 'pretrain')",
+            cel=f"{given}self.{datasets}.all(d, d.format in ['text', 'lines'] || self.task != 'pretrain')",
             holds=_formats_suit(datasets),
-            rule="task pretrain takes format text only, and trains on every token",
+            rule="task pretrain takes formats text and lines only, and trains on every token",
             way_out="Write task: sft to train on conversations or answers, or format: text",
         )
         for datasets, given in (("dataset", ""), ("evaluation.dataset", "!has(self.evaluation) || "))

@@ -42,8 +42,8 @@ EXAMPLES: dict[tuple[str, str], tuple[list[Section], list[Section]]] = {
     ),
     **{
         (f"spec.{datasets}[]", "split"): (
-            [{"source": "file:///x"}, {"source": "hf://a/b", "split": "test"}, {"source": "s3://a/b", "split": "train"}],
-            [{"source": "file:///x", "split": "test"}, {"source": "hf://a/b", "split": "train[10:100]"}],
+            [{"source": "file:///x", "split": "test[:5%]"}, {"source": "hf://a/b", "split": "train[10:100]", "streaming": True}],
+            [{"source": "hf://a/b", "split": split, "streaming": True} for split in ("train[:5%]", "train[-5:]", "train[:-5]")],
         )
         for datasets in ("dataset", "evaluation.dataset")
     },

@@ -30,6 +30,13 @@ def parquet(compression: str, dictionary: bool) -> bytes:
     return buffer.getvalue()
 
 
+def arrow() -> bytes:
+    buffer, table = io.BytesIO(), pa.Table.from_pylist(ROWS)
+    with pa.ipc.new_stream(buffer, table.schema) as writer:
+        writer.write_table(table, max_chunksize=20)
+    return buffer.getvalue()
+
+
 WHOLE: dict[str, bytes] = {
     "a.jsonl": LINES,
     "a.json": json.dumps(ROWS).encode(),
@@ -42,6 +49,7 @@ WHOLE: dict[str, bytes] = {
     "b.parquet": parquet("zstd", dictionary=False),
     "c.parquet": parquet("gzip", dictionary=True),
     "d.parquet": parquet("none", dictionary=False),
+    "a.arrow": arrow(),
 }
 
 

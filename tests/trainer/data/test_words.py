@@ -59,7 +59,7 @@ UNREADABLE: dict[str, tuple[str, str, dict[str, Any], str]] = {
         "a.json",
         json.dumps({"data": ROWS, "version": 1}),
         {},
-        "one object that holds the rows under data, not a row. Write the list",
+        "one object that holds the rows under data, not a row. Set dataset[0].field to data",
     ),
     "train": ("a.jsonl", json.dumps({"train": ROWS}), {}, "one object that holds the rows under train, not a row"),
     "columns": ("a.json", json.dumps({"text": ["a", "b"]}), {}, "column text is a list, not text. Write a row for each text of the list"),
@@ -199,8 +199,14 @@ def test_settings_of_csv_that_no_file_reads_are_refused(job: Job) -> None:
     assert "dataset[0].csv is set: no file of" in said
 
 
-def test_a_wrapped_list_is_read_once_it_is_written_alone(job: Job) -> None:
-    assert "jq '.data' old.json > new.json" in refusal(job, config_of([{"source": put(job, "a.json", json.dumps({"data": ROWS}))}]))
+def test_a_wrapped_list_is_read_once_its_key_is_named_or_it_is_written_alone(job: Job) -> None:
+    wrapped = put(job, "a.json", json.dumps({"data": ROWS}))
+    assert "Set dataset[0].field to data." in refusal(job, config_of([{"source": wrapped}]))
+    assert job.prepare(config_of([{"source": wrapped, "field": "data"}])).datasets[0].train.documents == len(ROWS)
+    assert "field is rows: " in refusal(job, config_of([{"source": wrapped, "field": "rows"}]))
+    lines = put(job, "a.jsonl", json.dumps({"data": ROWS}))
+    assert "jq '.data' old.json > new.json" in refusal(job, config_of([{"source": lines}]))
+    assert "is a .json file. Leave field out" in refusal(job, config_of([{"source": lines, "field": "data"}]))
     assert job.prepare(config_of([{"source": put(job, "b.json", json.dumps(ROWS))}])).train_samples > 0
 
 
@@ -390,7 +396,7 @@ def test_the_built_in_template_is_told_of(job: Job) -> None:
 def test_a_column_of_objects_is_no_wrapper_and_odd_keys_are_quoted(job: Job) -> None:
     row = {"question": "q", "choices": [{"label": "A"}]}
     assert "(found choices, question)" in refusal(job, config_of([{"source": put(job, "a.jsonl", json.dumps(row))}]))
-    said = refusal(job, config_of([{"source": put(job, "b.json", json.dumps({"my rows": ROWS}))}]))
+    said = refusal(job, config_of([{"source": put(job, "b.jsonl", json.dumps({"my rows": ROWS}))}]))
     assert "jq '.[\"my rows\"]' old.json" in said
 
 

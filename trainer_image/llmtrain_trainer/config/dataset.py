@@ -45,9 +45,27 @@ class Columns(Strict):
     system: Column = "system"
     """What is said first, as the system, for formats sharegpt and alpaca. A row need not have it."""
 
+    context: Column = "context"
+    """What a question is about, for format squad."""
+
+    question: Column = "question"
+    """What is asked, for format squad."""
+
+    answers: Column = "answers"
+    """The answers, of which the first is learned, for format squad."""
+
     tools: Column = "tools"
     """The list of tools that a conversation may call, passed to the chat template. Optional in each row."""
 
+
+Split = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9_-]+(\[(-?[0-9]{1,12}%?)?:(-?[0-9]{1,12}%?)?\])?$",
+        max_length=100,
+        examples=["test", "train[10:100]", "train[:5%]"],
+    ),
+]
 
 Separator = Annotated[str, Field(pattern=r'^[^"\\\r\n]$', max_length=1, examples=[";", "\t"])]
 
@@ -73,13 +91,19 @@ class Dataset(Strict):
     source: Source
     """A file, a directory or a glob on file://, s3:// or pvc://, or a dataset repository on hf://.
 
-    Files end in .txt (one document per file), .jsonl, .ndjson, .json, .csv, .tsv or .parquet, and may be compressed as .gz or .zst.
+    Files end in .txt (one document per file), .jsonl, .ndjson, .json, .csv, .tsv, .parquet or .arrow, and may be compressed as .gz or .zst.
     Files with other endings are read as text, or ignored if the directory also has files with rows. Hidden files, _SUCCESS, README and
     LICENSE are ignored; a notice names what is ignored.
     """
 
     format: Format = "text"
-    """text trains on every token; the others train on the answers only."""
+    """text and lines train on every token; the others train on the answers only. lines reads text files, each line a document."""
+
+    field: Annotated[str, Field(min_length=1, max_length=256, examples=["data"])] | None = None
+    """Where the rows stand in .json files that are one object: a key such as data, or keys joined by dots.
+
+    Format squad finds its rows without it.
+    """
 
     columns: Columns = Columns()
     """Names of the columns, where they differ from the defaults."""
@@ -93,8 +117,11 @@ class Dataset(Strict):
     sharegpt knows human, gpt, observation, function_call and others by itself.
     """
 
-    split: Annotated[str, Field(min_length=1, max_length=64)] = "train"
-    """Split of an hf:// dataset."""
+    split: Split = "train"
+    """Split of the dataset, perhaps a slice of its rows: test, train[10:100], train[:5%], train[-20:].
+
+    The files of a split have its name in their path. Outside of hf:// the default reads all files. Percentages are rounded to whole rows.
+    """
 
     weight: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     """Share of the samples drawn from this dataset, relative to the others' weights. A dataset that runs out starts its next epoch."""

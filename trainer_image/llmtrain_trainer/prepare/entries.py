@@ -34,7 +34,8 @@ class DatasetEntry:
 
     def identity(self, cache: Path) -> list[object]:
         """Digest of its content. Files of a streaming dataset are not read for it, so theirs also changes with location and time."""
-        kept = self.dataset.model_dump(include={"format", "columns", "csv", "max_samples", "bad_rows"})
+        what = {"format", "columns", "csv", "max_samples", "bad_rows", "split", "field"}
+        kept = self.dataset.model_dump(include=what, exclude_defaults=True)
         if self.dataset.streaming:
             return [kept, [file.identity for file in self.files]]
         return [kept, [(file.kind, file.packing, content_of(f"{self.field}.source", file, cache)) for file in self.files]]

@@ -9,7 +9,7 @@ from typing import Literal
 
 Task = Literal["pretrain", "sft"]
 DEFAULT_TASK: Task = "pretrain"
-Format = Literal["text", "promptCompletion", "messages", "sharegpt", "alpaca"]
+Format = Literal["text", "lines", "promptCompletion", "messages", "sharegpt", "alpaca", "squad"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +27,10 @@ class TaskTraits:
 
 
 TASKS: Mapping[Task, TaskTraits] = {
-    "pretrain": TaskTraits(formats=("text",), fine_tunes=False, packs=False),
-    "sft": TaskTraits(formats=("text", "promptCompletion", "messages", "sharegpt", "alpaca"), fine_tunes=True, packs=True),
+    "pretrain": TaskTraits(formats=("text", "lines"), fine_tunes=False, packs=False),
+    "sft": TaskTraits(
+        formats=("text", "lines", "promptCompletion", "messages", "sharegpt", "alpaca", "squad"), fine_tunes=True, packs=True
+    ),
 }
 
 

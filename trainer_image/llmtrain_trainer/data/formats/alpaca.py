@@ -1,4 +1,4 @@
-"""Rows of Alpaca's form as turns: instruction and input ask, output answers, history came before. Pure; called by conversations."""
+"""Rows that are a question and its answer as turns, in Alpaca's form and in SQuAD's. Pure; called by conversations."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from llmtrain_trainer.config.dataset import Dataset
 from llmtrain_trainer.data.bad_data import BadData
-from llmtrain_trainer.data.formats.cells import text_in
+from llmtrain_trainer.data.formats.cells import text_in, value_in
 from llmtrain_trainer.data.formats.turns import Message, Turn, described, from_json
 from llmtrain_trainer.data.sources.dataset import Row
 
@@ -37,6 +37,17 @@ def read_alpaca(field: str, dataset: Dataset, row: Row, *, apart: bool) -> tuple
     instruction, output = (text_in(field, dataset, row, key) for key in ("instruction", "output"))
     question = _question(instruction, _input(field, dataset, row), apart=apart)
     return (*_history(field, dataset, row), Turn(question, learned=False), _answer(output))
+
+
+def read_squad(field: str, dataset: Dataset, row: Row) -> tuple[Turn, ...]:
+    """The context, a blank line and the question ask; the first answer is learned. Raises BadData."""
+    context, question = (text_in(field, dataset, row, key) for key in ("context", "question"))
+    answers = value_in(field, dataset, row, "answers")
+    if not (isinstance(answers, list) and answers and all(isinstance(answer, str) for answer in answers)):
+        rule = f"column {dataset.columns.answers} is {described(answers)}, not the answers as SQuAD writes them"
+        raise BadData(f"{field}.source", row.place, rule, 'Write it as [{"text": ...}], as {"text": [...]}, or as a list of texts')
+    asked = "\n\n".join(text for text in (context, question) if text.strip())
+    return (Turn({"role": "user", "content": asked}, learned=False), _answer(answers[0]))
 
 
 def _question(instruction: str, given: str, *, apart: bool) -> Message:

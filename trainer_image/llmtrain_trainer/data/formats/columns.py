@@ -8,7 +8,8 @@ from typing import Any
 
 from llmtrain_trainer.config.dataset import Dataset
 from llmtrain_trainer.data.bad_data import BadData
-from llmtrain_trainer.data.sources.dataset import MEDIA, PART_OF_PROMPT, Row, optional_columns, wanted_columns
+from llmtrain_trainer.data.sources.readers import Row
+from llmtrain_trainer.data.sources.wanted import MEDIA, PART_OF_PROMPT, PLAIN, optional_columns, wanted_columns
 
 _ABOUT_THE_ROW = re.compile(
     r"|unnamed: \d+|(.*_)?(id|ids|idx|uuid|guid|index|hash|md5|sha\d*|digest|key)|__index_level_\d+__"
@@ -25,7 +26,7 @@ def check_columns(field: str, dataset: Dataset, row: Row) -> dict[str, int]:
     """Kinds of prepare/told.py for columns that hold something and are not read. Raises BadData for one that the answer needs."""
     found: dict[str, int] = {}
     for column in _unread(dataset, row):
-        if dataset.format != "text":
+        if dataset.format not in PLAIN:
             _refuse(field, dataset, row, column)
         if not _ABOUT_THE_ROW.fullmatch(column):
             found[f"column not read:{column}"] = 1
@@ -65,7 +66,7 @@ def _prompt_of(dataset: Dataset) -> str:
 def _is_missing(dataset: Dataset, row: Row, column: str) -> bool:
     """Whether the prompt that is read lacks what the column says."""
     value = row.values.get(column)
-    if dataset.format in ("promptCompletion", "alpaca"):
+    if dataset.format in ("promptCompletion", "alpaca", "squad"):
         prompt = row.values.get(wanted_columns(dataset)[0])
         return not (isinstance(value, str) and isinstance(prompt, str) and value.strip() in prompt)
     turns = row.values.get(wanted_columns(dataset)[-1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from llmtrain_trainer.config.dataset import Dataset
-from llmtrain_trainer.data.formats.alpaca import read_alpaca
+from llmtrain_trainer.data.formats.alpaca import read_alpaca, read_squad
 from llmtrain_trainer.data.formats.cells import value_in
 from llmtrain_trainer.data.formats.sharegpt import read_sharegpt
 from llmtrain_trainer.data.formats.system_column import with_system
@@ -40,9 +40,14 @@ def _alpaca(field: str, dataset: Dataset, row: Row, apart: bool) -> Turns:
     return with_system(field, dataset, row, read_alpaca(field, dataset, row, apart=apart))
 
 
+def _squad(field: str, dataset: Dataset, row: Row, _: bool) -> Turns:
+    return read_squad(field, dataset, row)
+
+
 CONVERSATIONS: Mapping[str, Callable[[str, Dataset, Row, bool], Turns]] = {
     "messages": _messages,
     "sharegpt": _sharegpt,
     "alpaca": _alpaca,
+    "squad": _squad,
 }
 """Format -> what reads its rows."""

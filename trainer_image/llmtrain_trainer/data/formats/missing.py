@@ -11,7 +11,8 @@ from typing import Any
 from llmtrain_trainer.config.dataset import Dataset
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.formats.turns import SHAREGPT, is_sharegpt
-from llmtrain_trainer.data.sources.dataset import COLUMN_KEYS, Row, wanted_columns
+from llmtrain_trainer.data.sources.readers import Row
+from llmtrain_trainer.data.sources.wanted import COLUMN_KEYS, wanted_columns
 
 MOST_NAMES = 20
 LONGEST_NAME = 60
@@ -20,6 +21,9 @@ LONGEST_NAME = 60
 WRAPPERS = ("data", "rows", "records", "examples", "samples", "instances", "items", "dataset", "train", "validation", "test")
 """Keys under which a file that is one object holds its rows."""
 
+_OF_JSON = (".json row 1", ".json.gz row 1", ".json.zst row 1")
+"""How the place of a row ends that is the one object of a .json file."""
+
 LISTS_OF_TURNS = ("messages", "conversations")
 
 ALSO_CALLED: dict[str, tuple[str, ...]] = {
@@ -27,6 +31,9 @@ ALSO_CALLED: dict[str, tuple[str, ...]] = {
     "prompt": ("question", "instruction", "query", "input", "inputs", "source", "user", "problem"),
     "completion": ("answer", "response", "output", "outputs", "target", "assistant", "solution", "reply"),
     "instruction": ("prompt", "question", "query", "user", "problem"),
+    "context": ("passage", "paragraph", "document", "text"),
+    "question": ("prompt", "query", "problem"),
+    "answers": ("answer", "labels", "targets"),
     "output": ("completion", "answer", "response", "outputs", "target", "assistant", "solution", "reply"),
     "conversations": ("conversation", "messages", "dialog", "dialogue", "chat", "turns"),
     "messages": ("conversation", "conversations", "dialog", "dialogue", "chat", "turns", "message"),
@@ -61,6 +68,8 @@ def known_form(field: str, dataset: Dataset, row: Row) -> BadData | None:
         return BadData(f"{field}.source", row.place, rule, "Write the rows as a list, such as with jq '[.[]]' old.json > new.json")
     if wrapper := holds_rows(dataset, row):
         rule = f"it is one object that holds the rows under {wrapper}, not a row"
+        if row.place.endswith(_OF_JSON) and "." not in wrapper:
+            return BadData(f"{field}.source", row.place, rule, f"Set {field}.field to {wrapper}")
         key = wrapper if wrapper.isidentifier() and wrapper.isascii() else f"[{json.dumps(wrapper)}]"
         return BadData(f"{field}.source", row.place, rule, f"Write the list alone, such as with jq '.{key}' old.json > new.json")
     return None

@@ -30,7 +30,8 @@ from llmtrain_trainer.data.formats.turns import (
     read_tools,
     spoken,
 )
-from llmtrain_trainer.data.sources.dataset import Row, wanted_columns
+from llmtrain_trainer.data.sources.readers import Row
+from llmtrain_trainer.data.sources.wanted import PLAIN, wanted_columns
 
 PLAIN_TEMPLATE = (
     "{% if tools %}{{ 'Tools:\\n' + (tools | tojson) + '\\n' }}{% endif %}"
@@ -96,10 +97,12 @@ class Renderer:
         self._built_in = next((name for name, own in BUILT_IN.items() if str(tokenizer.chat_template).endswith(own)), None)
         by_format: dict[str, Callable[[Row], Rendered]] = {
             "text": self._text,
+            "lines": self._text,
             "promptCompletion": self._prompt_completion,
             "messages": self._turns,
             "sharegpt": self._turns,
             "alpaca": self._turns,
+            "squad": self._turns,
         }
         self._render = by_format[dataset.format]
 
@@ -223,7 +226,7 @@ class Renderer:
 
 def plain_texts(field: str, dataset: Dataset, row: Row) -> list[str]:
     """All text in a row without any template: what a tokenizer is trained on."""
-    if dataset.format == "text":
+    if dataset.format in PLAIN:
         return [text_in(field, dataset, row, "text")]
     if dataset.format in CONVERSATIONS:
         return spoken(turns_of(field, dataset, row))

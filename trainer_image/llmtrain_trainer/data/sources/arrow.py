@@ -1,9 +1,14 @@
-"""What Arrow tables add to rows and hide of them. Pure; called where parquet is read."""
+"""Arrow tables: their batches, what they add to rows and hide of them. Called where parquet and Arrow files are read."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Collection, Iterator
-from typing import Any
+from typing import IO, Any
+
+from llmtrain_trainer.data.sources.files import MOST_TIMES, UNPACKED_FREELY, DataFile, UnfitFileError
+
+ROWS_AT_ONCE = 256
 
 
 def without_nulls(value: Any) -> Any:
@@ -34,3 +39,19 @@ def _is_null(group: Any, name: str) -> bool:
             told = column.statistics
             return bool(told is not None and told.has_null_count and told.null_count == group.num_rows)
     return False
+
+
+def batches(stream: IO[bytes], file: DataFile) -> Iterator[Any]:
+    """Record batches of few rows. Each is validated as a whole: offsets that lead outside a buffer would end the process."""
+    import pyarrow.ipc
+
+    seekable = io.BytesIO(stream.read()) if file.packing or not stream.seekable() else stream
+    in_file_format = seekable.read(6) == b"ARROW1"
+    seekable.seek(0)
+    reader = pyarrow.ipc.open_file(seekable) if in_file_format else pyarrow.ipc.open_stream(seekable)
+    whole = (reader.get_batch(i) for i in range(reader.num_record_batches)) if in_file_format else reader
+    for batch in whole:
+        batch.validate(full=True)
+        if batch.nbytes > max(UNPACKED_FREELY, MOST_TIMES * file.size):
+            raise UnfitFileError(f"a batch of it unpacks to over {MOST_TIMES} times the file's size")
+        yield from (batch.slice(start, ROWS_AT_ONCE) for start in range(0, batch.num_rows, ROWS_AT_ONCE))

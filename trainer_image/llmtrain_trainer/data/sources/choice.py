@@ -12,9 +12,11 @@ from llmtrain_trainer.data.sources.files import DataFile
 from llmtrain_trainer.data.sources.listing import Told
 from llmtrain_trainer.data.sources.local_files import in_words
 from llmtrain_trainer.data.sources.readers import READERS, ROWS
+from llmtrain_trainer.data.sources.slices import name_of
+from llmtrain_trainer.data.sources.wanted import PLAIN
 
 _UNREAD = re.compile(
-    "arrow|feather|avro|orc|xlsx?|ods|pdf|epub|docx?|odt|bz2|xz|lz4|br|7z|rar|zip|tar|tgz|"
+    "feather|avro|orc|xlsx?|ods|pdf|epub|docx?|odt|bz2|xz|lz4|br|7z|rar|zip|tar|tgz|"
     "npy|npz|h5|hdf5|tfrecord|msgpack|pkl|pickle|pt|bin|idx|db|sqlite|lance"
 )
 """Endings of files that may well be data and are not read: passing them over could lose a part of it."""
@@ -71,14 +73,15 @@ def _is_data(dataset: Dataset, file: DataFile, *, structured: bool) -> bool:
     about = _ABOUT.fullmatch(PurePosixPath(file.name).name) is not None
     if not structured:
         return not (about and "/" not in file.name)
-    return file.kind in READERS and not (about and file.kind not in ROWS) and (file.kind != "txt" or dataset.format == "text")
+    return file.kind in READERS and not (about and file.kind not in ROWS) and (file.kind != "txt" or dataset.format in PLAIN)
 
 
 def of_split(field: str, dataset: Dataset, files: list[DataFile], told: Told) -> list[DataFile]:
     """By the convention of hub repositories: the split's name is a word in the file's path. A file that the source names is taken as it is
-    where the split is the default one."""
-    split = dataset.split
-    if not dataset.source.startswith("hf://"):
+    where the split is the default one, and so is a directory outside the hub."""
+    split = name_of(dataset.split)
+    repository = dataset.source.startswith("hf://")
+    if not repository and split == "train":
         _tell_of_splits(field, dataset, files, told)
         return files
     if all(file.asked for file in files) and split == "train":
@@ -87,11 +90,10 @@ def of_split(field: str, dataset: Dataset, files: list[DataFile], told: Told) ->
     if not chosen and split == "train" and not any(_names(file.name, word) for file in files for word in _WORDS):
         return files
     if not chosen:
-        rule = f"no file of the repository is named after it (found {in_words([file.name for file in files])})"
-        way_out = "Give the files in source: hf://owner/name/path*"
-        if "[" in split:
-            rule, way_out = "a slice of a split is not read", f"Set split to {split.partition('[')[0]} and maxSamples to the number of rows"
-        raise BadData(f"{field}.split", split, rule, way_out)
+        where = "the repository" if repository else dataset.source
+        rule = f"no file of {where} is named after it (found {in_words([file.name for file in files])})"
+        way_out = "hf://owner/name/path*" if repository else "file:///data/test-*.jsonl"
+        raise BadData(f"{field}.split", dataset.split, rule, f"Leave split out, and name the files in source, such as {way_out}")
     return chosen
 
 

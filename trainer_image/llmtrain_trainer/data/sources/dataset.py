@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import replace
 from itertools import islice
@@ -15,11 +14,15 @@ from llmtrain_trainer.data.bad_data import BadData, Unreachable
 from llmtrain_trainer.data.blame import judged
 from llmtrain_trainer.data.sources.choice import data_files, of_split
 from llmtrain_trainer.data.sources.files import DataFile, UnfitFileError
+from llmtrain_trainer.data.sources.halves import whole_text
 from llmtrain_trainer.data.sources.listing import Told, list_files, untold
 from llmtrain_trainer.data.sources.readers import READERS, ROWS, Asked, Row, reader_of
 from llmtrain_trainer.data.sources.reading import Reading
+from llmtrain_trainer.data.sources.slices import slice_of
+from llmtrain_trainer.data.sources.squad import questions_of
+from llmtrain_trainer.data.sources.wanted import LISTS, MEDIA, PART_OF_PROMPT, PLAIN, optional_columns, prompt_parts, wanted_columns
 
-__all__ = ["Row", "dataset_files", "held_back", "in_batches", "optional_columns", "read_rows", "wanted_columns"]
+__all__ = ["Row", "dataset_files", "held_back", "in_batches", "read_rows"]
 
 DATA_PATTERNS = tuple(f"*.{kind}{packed}" for kind in READERS for packed in ("", ".gz", ".zst"))
 """What is downloaded of a dataset repository when the source names no path in it."""
@@ -27,52 +30,20 @@ DATA_PATTERNS = tuple(f"*.{kind}{packed}" for kind in READERS for packed in ("",
 MOST_SILENT = 0.5
 """Share of rows that say nothing beyond which the column is taken for the wrong one."""
 
-COLUMN_KEYS = {
-    "text": ("text",),
-    "promptCompletion": ("prompt", "completion"),
-    "messages": ("messages",),
-    "sharegpt": ("conversations",),
-    "alpaca": ("instruction", "output"),
-}
-"""Fields of `columns` that name what a format reads; the last one holds what is learned."""
-
-PART_KEYS = {"sharegpt": ("system",), "alpaca": ("input", "history", "system")}
-"""Fields of `columns` that name further parts of the prompt. A row need not have them."""
-
-LISTS = ("messages", "sharegpt")
-"""Formats whose column is a list of turns."""
-
-MEDIA = ("image", "images", "audio", "audios", "video", "videos")
-"""Columns that hold what is not text."""
-
-PART_OF_PROMPT = ("input", "inputs", "context", "system", "system_prompt", "history")
-"""Columns that belong to what the model is given, in formats that are known elsewhere."""
-
-
-def optional_columns(dataset: Dataset) -> tuple[str, ...]:
-    """Columns that this dataset's format reads where they are there."""
-    if dataset.format == "text":
-        return ()
-    return (*prompt_parts(dataset), dataset.columns.tools, "functions", "documents", "chat_template_kwargs")
-
-
-def prompt_parts(dataset: Dataset) -> tuple[str, ...]:
-    """Columns with further parts of the prompt, which a row need not have."""
-    return tuple(getattr(dataset.columns, key) for key in PART_KEYS.get(dataset.format, ()))
-
-
-def wanted_columns(dataset: Dataset) -> tuple[str, ...]:
-    """Columns that this dataset's format reads."""
-    return tuple(getattr(dataset.columns, key) for key in COLUMN_KEYS[dataset.format])
-
 
 def dataset_files(field: str, dataset: Dataset, told: Told = untold) -> list[DataFile]:
     """Files of a dataset that hold data; of an hf:// repository those of its split."""
     files = list_files(f"{field}.source", dataset.source, repository="dataset", patterns=DATA_PATTERNS, told=told)
     chosen = of_split(field, dataset, data_files(field, dataset, files, told), told)
-    if dataset.csv != Csv() and not any(file.kind in ("csv", "tsv") for file in chosen):
-        rule = f"no file of {dataset.source} is a .csv or .tsv file"
-        raise BadData(f"{field}.csv", "set", rule, "Leave csv out, or end the names of such files in .csv")
+    for name, given, kinds in (("csv", dataset.csv != Csv(), ("csv", "tsv")), ("field", dataset.field is not None, ("json",))):
+        if given and not any(file.kind in kinds for file in chosen):
+            rule = f"no file of {dataset.source} is a {' or '.join(f'.{kind}' for kind in kinds)} file"
+            way_out = f"Leave {name} out, or end the names of such files in .{kinds[0]}"
+            raise BadData(f"{field}.{name}", dataset.field or "set", rule, way_out)
+    table = next((file.name for file in chosen if file.kind in ROWS), None)
+    if dataset.format == "lines" and table is not None:
+        rule = f"{table} holds rows, not lines of text"
+        raise BadData(f"{field}.format", "lines", rule, "Set format to text, or name the text files in source with a glob")
     return chosen
 
 
@@ -83,21 +54,41 @@ def read_rows(field: str, dataset: Dataset, files: Sequence[DataFile], reading: 
     answer.
     """
     counted = Reading() if reading is None else reading
-    rows = (row for file in files for row in _rows(field, dataset, file, counted, beside=len(files) > 1))
+    span = _span(field, dataset, files)
+    rows = (row for file in files if counted.found < span.stop for row in _rows(field, dataset, file, counted, span, len(files) > 1))
     yield from islice(rows, dataset.max_samples)
     if counted.strays and counted.rows == len(counted.strays):
         yield counted.strays[0]
-    if counted.silent > MOST_SILENT * counted.rows:
-        if all(file.kind not in ROWS for file in files):
-            rule = f"{counted.silent} of {counted.rows} text files are empty (the first: {counted.first_silent})"
-            raise BadData(f"{field}.source", dataset.source, rule, "Name files that hold text")
-        columns = " and ".join(wanted_columns(dataset))
-        rule = f"{columns} is null or empty in {counted.silent} of {counted.rows} rows (the first: {counted.first_silent})"
-        way_out = f"Set {field}.columns to the columns that hold the data, or leave such rows out"
-        raise BadData(f"{field}.source", dataset.source, rule, way_out)
+    if counted.found and not counted.rows:
+        rule = f"it takes none of the {counted.found} rows of {dataset.source}"
+        raise BadData(f"{field}.split", dataset.split, rule, "Write a slice that begins within them")
+    if span.start < counted.found < span.stop and slice_of(dataset.split).stop:
+        counted.ends_early = dataset.split
+    _check_silent(field, dataset, files, counted)
     if not counted.rows:
         what = "the file is empty" if len(files) == 1 else f"all {len(files)} files are empty"
         raise BadData(f"{field}.source", dataset.source, f"there is no row in it: {what}", "Name files that hold data")
+
+
+def _span(field: str, dataset: Dataset, files: Sequence[DataFile]) -> range:
+    """Which of the rows the split takes. A slice that depends on their number has them counted first."""
+    part = slice_of(dataset.split)
+    if not part.needs_count:
+        return part.rows()
+    counted = Reading()
+    return part.rows(sum(1 for file in files for _ in _found(field, dataset, file, counted, beside=len(files) > 1)))
+
+
+def _check_silent(field: str, dataset: Dataset, files: Sequence[DataFile], counted: Reading) -> None:
+    if counted.silent <= MOST_SILENT * counted.rows:
+        return
+    if all(file.kind not in ROWS for file in files):
+        rule = f"{counted.silent} of {counted.rows} text files are empty (the first: {counted.first_silent})"
+        raise BadData(f"{field}.source", dataset.source, rule, "Name files that hold text")
+    columns = " and ".join(wanted_columns(dataset))
+    rule = f"{columns} is null or empty in {counted.silent} of {counted.rows} rows (the first: {counted.first_silent})"
+    way_out = f"Set {field}.columns to the columns that hold the data, or leave such rows out"
+    raise BadData(f"{field}.source", dataset.source, rule, way_out)
 
 
 def says_nothing(dataset: Dataset, row: Row, columns: Set[str]) -> bool:
@@ -141,39 +132,58 @@ def held_back(dataset: Dataset, row: Row, share: float) -> bool:
     return int.from_bytes(hashlib.blake2b(said.encode(), digest_size=8).digest(), "big") < share * 2**64
 
 
-def _rows(field: str, dataset: Dataset, file: DataFile, counted: Reading, *, beside: bool) -> Iterator[Row]:
-    columns = wanted_columns(dataset)
-    optional = optional_columns(dataset)
-    asked = Asked(
-        field=field,
-        columns=columns,
-        where_there=(*optional, *MEDIA, *PART_OF_PROMPT) if dataset.format != "text" else (),
-        text=columns[0] if dataset.format == "text" else None,
-        format=dataset.format,
-        separator=dataset.csv.separator,
-        header=dataset.csv.header,
-    )
+def _rows(field: str, dataset: Dataset, file: DataFile, counted: Reading, span: range, beside: bool) -> Iterator[Row]:
+    """Rows of a file that the split takes and that say something."""
+    columns, optional = wanted_columns(dataset), optional_columns(dataset)
+    before = counted.found
+    for row in _found(field, dataset, file, counted, beside=beside):
+        counted.found += 1
+        if counted.found > span.stop:
+            return
+        if counted.found <= span.start:
+            continue
+        counted.rows += 1
+        counted.add_missing(row, columns if file.kind == "csv" else ())
+        if row.bad is not None:
+            counted.skip(dataset, row.bad)
+        elif says_nothing(dataset, row, counted.columns):
+            counted.silent += 1
+            counted.first_silent = counted.first_silent or row.place
+        else:
+            counted.columns |= row.values.keys() if set(columns) <= row.values.keys() else set()
+            yield whole_text(row, (*columns, *optional), counted)
+    stray = any(row.place == f"{file.uri} row 1" for row in counted.strays)
+    counted.empty_files += counted.found == before and file.kind in ROWS and not stray
+
+
+def _found(field: str, dataset: Dataset, file: DataFile, counted: Reading, *, beside: bool) -> Iterator[Row]:
+    """All rows of a file as they stand there. Raises BadData with the file, and the row where there is one; Unreachable."""
     done = 0
     try:
         with file.open() as stream:
-            for row in _known(dataset, file, reader_of(file)(asked, file, stream), counted, beside=beside and not file.asked):
-                counted.rows += 1
+            rows = reader_of(file)(_asked(field, dataset), file, stream)
+            for row in _known(dataset, file, rows, counted, beside=beside and not file.asked):
+                yield from questions_of(row, dataset.columns) if dataset.format == "squad" else (row,)
                 done += 1
-                counted.add_missing(row, columns if file.kind == "csv" else ())
-                if row.bad is not None:
-                    counted.skip(dataset, row.bad)
-                elif says_nothing(dataset, row, counted.columns):
-                    counted.silent += 1
-                    counted.first_silent = counted.first_silent or row.place
-                else:
-                    counted.columns |= row.values.keys() if set(columns) <= row.values.keys() else set()
-                    yield _whole_text(row, (*columns, *optional), counted)
     except (BadData, Unreachable, MemoryError, GeneratorExit):
         raise
     except Exception as error:
         place = f"{file.uri} row {done + 1}" if done or file.kind in ROWS else file.uri
         raise _unreadable(f"{field}.source", place, file, error) from error
-    counted.empty_files += not done and file.kind in ROWS and not any(row.place == f"{file.uri} row 1" for row in counted.strays)
+
+
+def _asked(field: str, dataset: Dataset) -> Asked:
+    columns, plain = wanted_columns(dataset), dataset.format in PLAIN
+    return Asked(
+        field=field,
+        columns=columns,
+        where_there=() if plain else (*optional_columns(dataset), *MEDIA, *PART_OF_PROMPT),
+        text=columns[0] if plain else None,
+        format=dataset.format,
+        separator=dataset.csv.separator,
+        header=dataset.csv.header,
+        inside=tuple(dataset.field.split(".")) if dataset.field else (),
+    )
 
 
 def _known(dataset: Dataset, file: DataFile, rows: Iterator[Row], counted: Reading, *, beside: bool) -> Iterator[Row]:
@@ -209,30 +219,3 @@ def _unreadable(field: str, place: str, file: DataFile, error: Exception) -> Bad
 
 def _write_again(file: DataFile) -> str:
     return f"Write the file again, or remove .{file.packing} from its name if it is not packed"
-
-
-def _whole_text(row: Row, columns: Sequence[str], counted: Reading) -> Row:
-    """The row with U+FFFD for each half of a surrogate pair, which JSON can write and no tokenizer can read."""
-    if not any(_has_half(row.values.get(column)) for column in columns):
-        return row
-    counted.halves += 1
-    return replace(row, values={name: _mended(value) for name, value in row.values.items()})
-
-
-def _has_half(value: Any) -> bool:
-    if isinstance(value, str):
-        return not value.isascii() and _HALF.search(value) is not None
-    if isinstance(value, dict):
-        return any(_has_half(key) or _has_half(each) for key, each in value.items())
-    return isinstance(value, list) and any(map(_has_half, value))
-
-
-def _mended(value: Any) -> Any:
-    if isinstance(value, str):
-        return _HALF.sub("\ufffd", value)
-    if isinstance(value, dict):
-        return {_mended(key): _mended(each) for key, each in value.items()}
-    return [_mended(each) for each in value] if isinstance(value, list) else value
-
-
-_HALF = re.compile("[\ud800-\udfff]")

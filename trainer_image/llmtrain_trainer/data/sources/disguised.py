@@ -13,7 +13,7 @@ _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
     (b"PK\x03\x04", "a zip archive or a spreadsheet", ""),
     (b"BZh", "packed with bzip2", ""),
     (b"\xfd7zXZ\x00", "packed with xz", ""),
-    (b"ARROW1", "an Arrow file", ""),
+    (b"ARROW1", "an Arrow file", "arrow"),
     (b"%PDF-", "a PDF document", ""),
     (b"SQLite format 3\x00", "a database", ""),
     (b"\x89HDF", "an HDF5 file", ""),

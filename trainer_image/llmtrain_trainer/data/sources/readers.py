@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.blame import first_line, may_pass
-from llmtrain_trainer.data.sources.arrow import left_out, without_nulls
+from llmtrain_trainer.data.sources.arrow import batches, left_out, without_nulls
 from llmtrain_trainer.data.sources.disguised import no_text, other_kind
 from llmtrain_trainer.data.sources.files import MOST_TIMES, UNPACKED_FREELY, DataFile, UnfitFileError
 
@@ -71,6 +71,9 @@ class Asked:
 
     format: str
 
+    inside: tuple[str, ...] = ()
+    """Keys of a .json file's object that lead to its rows."""
+
     separator: str | None = None
     """Between the columns of CSV; None: as the file's ending says."""
 
@@ -85,14 +88,25 @@ Reader = Callable[[Asked, DataFile, IO[bytes]], Iterator[Row]]
 
 
 def read_text(asked: Asked, file: DataFile, stream: IO[bytes]) -> Iterator[Row]:
-    """One row: the whole file."""
+    """One row: the whole file; for format lines each line that has letters."""
     if asked.text is None:
-        way_out = "Use .jsonl, .json, .csv or .parquet, or set format: text"
+        way_out = "Use .jsonl, .json, .csv or .parquet, or set format: text or lines"
         raise BadData(f"{asked.field}.format", asked.format, f"{file.uri} is a text file without columns", way_out)
+    if asked.format == "lines":
+        yield from _text_lines(asked, asked.text, file, stream)
+        return
     text = _decoded(asked, file.uri, _whole(asked, file, stream))
     if (why := no_text(text, asked.text)) is not None:
         raise _bad(asked, file.uri, *why)
     yield Row(file.uri, {asked.text: text})
+
+
+def _text_lines(asked: Asked, column: str, file: DataFile, stream: IO[bytes]) -> Iterator[Row]:
+    for number, line in _lines(asked, file, stream):
+        if number == 1 and (why := no_text(line, column)) is not None:
+            raise _bad(asked, file.uri, *why)
+        if line.strip():
+            yield Row(_place(file, number), {column: line.strip("\r\n")})
 
 
 def read_jsonl(asked: Asked, file: DataFile, stream: IO[bytes]) -> Iterator[Row]:
@@ -131,9 +145,21 @@ def read_json(asked: Asked, file: DataFile, stream: IO[bytes]) -> Iterator[Row]:
             raise _bad(asked, where, f"it is not JSON ({_said(error)})", "Write a list of objects, or one object a line") from error
         yield from read_jsonl(asked, file, io.BytesIO(content))
         return
+    value = _inside(asked, file, value)
     for number, item in enumerate(value if isinstance(value, list) else [value], start=1):
         if row := _tried(_place(file, number), partial(_object, asked, file, number, item)):
             yield row
+
+
+def _inside(asked: Asked, file: DataFile, value: Any) -> Any:
+    """What stands under the keys that the dataset names."""
+    for key in asked.inside:
+        if not isinstance(value, dict) or key not in value:
+            found = f"found {', '.join(map(str, value))}" if isinstance(value, dict) else "it is no object"
+            rule = f"{file.uri} has no key {key} there ({first_line(ValueError(found))})"
+            raise BadData(f"{asked.field}.field", ".".join(asked.inside), rule, "Name the keys that lead to the rows, such as data")
+        value = value[key]
+    return value
 
 
 def read_csv(asked: Asked, file: DataFile, stream: IO[bytes]) -> Iterator[Row]:
@@ -196,6 +222,28 @@ def read_parquet(asked: Asked, file: DataFile, stream: IO[bytes]) -> Iterator[Ro
         raise _bad(asked, f"{file.uri} row {number + 1}" if number else file.uri, rule, "Write the file again") from error
 
 
+def read_arrow(asked: Asked, file: DataFile, stream: IO[bytes]) -> Iterator[Row]:
+    """The columns that are needed of a table in Arrow's stream or file format, which the datasets library saves to disk."""
+    number = 0
+    try:
+        for batch in batches(stream, file):
+            _check_once(asked, file, "its schema", batch.schema.names)
+            there = set(batch.schema.names)
+            wanted = dict.fromkeys((*asked.columns, *asked.where_there))
+            columns = [name for name in wanted if name in there] if set(asked.columns) <= there else batch.schema.names
+            unread = tuple(name for name in batch.schema.names if name not in columns and batch.column(name).null_count < batch.num_rows)
+            for values in batch.select(columns).to_pylist():
+                number += 1
+                yield Row(_place(file, number), {name: without_nulls(value) for name, value in values.items()}, unread)
+    except (BadData, MemoryError, GeneratorExit):
+        raise
+    except Exception as error:
+        if may_pass(error):
+            raise
+        rule = f"it is not an Arrow file that can be read ({first_line(error)})"
+        raise _bad(asked, f"{file.uri} row {number + 1}" if number else file.uri, rule, "Write the file again") from error
+
+
 READERS: Mapping[str, Reader] = {
     "txt": read_text,
     "jsonl": read_jsonl,
@@ -205,6 +253,7 @@ READERS: Mapping[str, Reader] = {
     "csv": read_csv,
     "tsv": read_csv,
     "parquet": read_parquet,
+    "arrow": read_arrow,
 }
 """By ending; any other is text."""
 

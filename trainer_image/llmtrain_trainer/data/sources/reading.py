@@ -23,8 +23,14 @@ MOST_BAD = 0.5
 class Reading:
     """Of one dataset, as far as it was read."""
 
+    found: int = 0
+    """Rows of the files, those outside the slice of the split too."""
+
     rows: int = 0
-    """Rows found, those that are passed over too."""
+    """Rows that the split takes, those that are passed over too."""
+
+    ends_early: str = ""
+    """The split, where its slice ends behind the last row."""
 
     silent: int = 0
     """Rows passed over since they say nothing: a column that is needed is null, or what is learned is empty."""
@@ -96,6 +102,8 @@ class Reading:
                 f"{field}: {self.missing.total()} rows of CSV files have only {marks} in a column, which is trained on as that text; leave "
                 "fields empty that have no value."
             )
+        if self.ends_early:
+            said["ends early"] = f"{field}: split {self.ends_early} ends behind the last of {self.found} rows."
         if self.empty_files:
             said["empty"] = f"{field}: {self.empty_files} {'file is' if self.empty_files == 1 else 'files are'} empty."
         return said

@@ -1,0 +1,53 @@
+"""Which columns the format of a dataset reads. Pure."""
+
+from __future__ import annotations
+
+from llmtrain_trainer.config.dataset import Dataset
+
+COLUMN_KEYS = {
+    "text": ("text",),
+    "lines": ("text",),
+    "promptCompletion": ("prompt", "completion"),
+    "messages": ("messages",),
+    "sharegpt": ("conversations",),
+    "alpaca": ("instruction", "output"),
+    "squad": ("context", "question", "answers"),
+}
+"""Fields of `columns` that name what a format reads; the last one holds what is learned."""
+
+PART_KEYS = {"sharegpt": ("system",), "alpaca": ("input", "history", "system")}
+"""Fields of `columns` that name further parts of the prompt. A row need not have them."""
+
+_OF_SQUAD = ("title", "is_impossible", "plausible_answers")
+"""What SQuAD's rows have besides: it says nothing that could be learned."""
+
+PLAIN = ("text", "lines")
+"""Formats whose rows are one text, all of it learned."""
+
+LISTS = ("messages", "sharegpt")
+"""Formats whose column is a list of turns."""
+
+MEDIA = ("image", "images", "audio", "audios", "video", "videos")
+"""Columns that hold what is not text."""
+
+PART_OF_PROMPT = ("input", "inputs", "context", "system", "system_prompt", "history")
+"""Columns that belong to what the model is given, in formats that are known elsewhere."""
+
+
+def wanted_columns(dataset: Dataset) -> tuple[str, ...]:
+    """Columns that this dataset's format reads."""
+    return tuple(getattr(dataset.columns, key) for key in COLUMN_KEYS[dataset.format])
+
+
+def prompt_parts(dataset: Dataset) -> tuple[str, ...]:
+    """Columns with further parts of the prompt, which a row need not have."""
+    return tuple(getattr(dataset.columns, key) for key in PART_KEYS.get(dataset.format, ()))
+
+
+def optional_columns(dataset: Dataset) -> tuple[str, ...]:
+    """Columns that this dataset's format reads where they are there."""
+    if dataset.format in PLAIN:
+        return ()
+    if dataset.format == "squad":
+        return _OF_SQUAD
+    return (*prompt_parts(dataset), dataset.columns.tools, "functions", "documents", "chat_template_kwargs")
