@@ -11,6 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "servers"))
 sys.path.insert(0, str(Path(__file__).parent))
 
+from model_place import Place
 from s3_server import S3Server, run_s3_server
 from small_job import Job
 
@@ -31,3 +32,8 @@ def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
         s3fs.S3FileSystem.clear_instance_cache()
         yield server
         s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)

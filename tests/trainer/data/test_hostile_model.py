@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from model_place import Place
 from small_model import write_model
-from test_model_files import Place
 
 from llmtrain_trainer.model.export import _write_config
 

@@ -4,73 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from model_place import FACTS, Place, Tensors, same
 from small_model import FAMILIES, SMALL, write_model
 from transformers import CONFIG_MAPPING
 
-from llmtrain_trainer.config import Model
-from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.model.pretrained import Pretrained
 from llmtrain_trainer.model.published_names import split
-from llmtrain_trainer.model.skeleton import AutoConfig, AutoModelForCausalLM
-from llmtrain_trainer.model.stage import tied_names
-from llmtrain_trainer.model.tokenizer_facts import TokenizerFacts
-from llmtrain_trainer.prepare.model_files import place_model
-
-Tensors = dict[str, torch.Tensor]
-FACTS = TokenizerFacts(size=300, highest_id=299, highest_token="z", eos_token_id=0, bos_token_id=None, digest="")
-
-
-class Place:
-    """Preparation's part that places a model, and what it says."""
-
-    def __init__(self, root: Path) -> None:
-        self.source, self.model, self.cache = root / "source", root / "model", root / "cache"
-        self.notes: list[str] = []
-
-    def prepare(self, facts: TokenizerFacts = FACTS, fixed: str | None = None, **given: Any) -> int:
-        self.notes.clear()
-        for old in self.model.glob("*"):
-            old.unlink()
-        model = Model.model_validate({"source": f"file://{self.source}"} | given)
-        return place_model(model, facts, self.model, self.cache, lambda _: None, self.notes.append, fixed)
-
-    def refused(self, **given: Any) -> str:
-        with pytest.raises(BadData) as caught:
-            self.prepare(**given)
-        return str(caught.value)
-
-    @property
-    def weights(self) -> Tensors:
-        return dict(load_file(self.source / "model.safetensors"))
-
-    def rewrite(self, weights: Tensors, name: str = "model.safetensors") -> None:
-        save_file({key: weight.contiguous().clone() for key, weight in weights.items()}, self.source / name, metadata={"format": "pt"})
-
-    def read(self) -> Tensors:
-        """Every weight as a rank reads it."""
-        with torch.device("meta"):
-            network = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(self.model))
-        source = Pretrained(self.model, network.base_model_prefix, tied_names(network))
-        return {name: source.read(name) for name, _ in network.named_parameters()}
-
-    def configure(self, **changes: Any) -> None:
-        config = json.loads((self.source / "config.json").read_text())
-        (self.source / "config.json").write_text(json.dumps(config | changes))
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
-
-
-def same(found: Tensors, expected: Tensors) -> bool:
-    return found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
+from llmtrain_trainer.model.skeleton import AutoModelForCausalLM
 
 
 def as_saved(weights: Tensors, _: str) -> Tensors:
@@ -284,163 +227,6 @@ def test_the_way_out_of_a_small_embedding_works(place: Place) -> None:
     assert place.prepare(facts=FACTS.model_copy(update={"highest_id": 600})) == 601
 
 
-ADDED = FACTS.model_copy(update={"highest_id": 519, "highest_token": "<|new|>", "highest_own_id": 499, "added": 20})
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("tied", [True, False])
-def test_added_tokens_get_rows_that_are_the_mean_of_the_others(place: Place, family: str, tied: bool) -> None:
-    write_model(FAMILIES[family] | {"tie_word_embeddings": tied}, place.source)
-    assert place.prepare(facts=ADDED) == 520
-    assert place.notes == [
-        "model.source: the embedding has 512 rows, and tokens were added to the tokenizer up to id 519 (<|new|>): it gets 8 new rows, "
-        "the mean of the others to start with, and is exported with vocab_size 520."
-    ]
-    network = AutoModelForCausalLM.from_pretrained(place.source)
-    network.resize_token_embeddings(520)  # draws new rows from so narrow a distribution around the mean that they are the mean
-    read, theirs = place.read(), dict(network.named_parameters())
-    assert read.keys() == theirs.keys()
-    for name, weight in read.items():
-        torch.testing.assert_close(weight, theirs[name].detach(), atol=1e-3 if weight.shape[0] == 520 else 0, rtol=0)
-        assert weight.shape[0] != 520 or torch.equal(weight[512:], weight[:512].mean(0).expand(8, -1))
-    assert json.loads((place.source / "config.json").read_text())["vocab_size"] == 512
-    assert place.prepare() == 512 and place.notes == [] and all(weight.shape[0] != 520 for weight in place.read().values())
-
-
-def test_a_random_model_of_a_source_gets_rows_for_added_tokens(place: Place) -> None:
-    write_model({}, place.source)
-    assert place.prepare(facts=ADDED, init="random") == 520
-    assert "it gets 8 new rows, drawn like the others" in place.notes[0]
-    assert json.loads((place.model / "config.json").read_text())["vocab_size"] == 520
-
-
-def test_rows_are_added_for_added_tokens_alone(place: Place) -> None:
-    write_model({}, place.source)
-    assert "has 512 rows. Make the embedding larger" in place.refused(facts=ADDED.model_copy(update={"highest_own_id": 512}))
-    assert "token id is 900000" in place.refused(facts=ADDED.model_copy(update={"highest_id": 900_000}))
-    assert "and the embedding has 512 rows; because. Make" in place.refused(facts=ADDED, fixed="because")
-    assert "Set vocab_size to at least 520" in place.refused(facts=ADDED, source=None, config=SMALL)
-
-
-def test_facts_of_an_older_version_are_completed(tmp_path: Path) -> None:
-    from tokenizers import Tokenizer, models
-    from transformers import PreTrainedTokenizerFast
-
-    backend = Tokenizer(models.WordLevel({"a": 0, "b": 7}, "a"))
-    backend.add_tokens(["<new>", "b"])
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend)
-    tokenizer.save_pretrained(tmp_path)
-    TokenizerFacts.save(tokenizer, tmp_path)
-    facts, file = TokenizerFacts.load(tmp_path), tmp_path / "llmtrain.json"
-    assert (facts.highest_id, facts.highest_token, facts.highest_own_id, facts.added) == (7, "b", 0, 2)
-    older = {key: value for key, value in json.loads(file.read_text()).items() if not key.startswith(("highest", "added"))}
-    file.write_text(json.dumps(older))
-    assert TokenizerFacts.load(tmp_path) == facts
-
-
-# Weights in few bits
-
-
-def scaled(weights: Tensors, scale: Callable[[torch.Tensor], torch.Tensor], suffix: str, dtype: torch.dtype) -> Tensors:
-    """Matrices of the layers as `dtype`, with their scales."""
-    out: Tensors = {}
-    for name, weight in weights.items():
-        if weight.ndim == 2 and "layers" in name:
-            factor = scale(weight)
-            spread = spread_over(factor, weight)
-            whole = (weight / spread).round() if dtype is torch.int8 else weight / spread
-            out |= {name: whole.to(dtype), name + suffix: factor}
-        else:
-            out[name] = weight
-    return out
-
-
-def spread_over(factor: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Scales of blocks of 8 x 8, of rows, or of all, at every element."""
-    if factor.numel() == 1 or factor.shape[1] == 1:
-        return factor.reshape(-1, 1)
-    return factor.repeat_interleave(8, 0)[: weight.shape[0]].repeat_interleave(8, 1)[:, : weight.shape[1]]
-
-
-def blocks(weight: torch.Tensor) -> torch.Tensor:
-    rows, columns = (-(-size // 8) for size in weight.shape)
-    padded = torch.zeros(rows * 8, columns * 8)
-    padded[: weight.shape[0], : weight.shape[1]] = weight.abs()
-    return padded.view(rows, 8, columns, 8).amax((1, 3)) / 448
-
-
-def rows_of(weight: torch.Tensor) -> torch.Tensor:
-    return weight.abs().amax(1, keepdim=True) / 127
-
-
-def one(weight: torch.Tensor) -> torch.Tensor:
-    return (weight.abs().max() / 448).reshape(1)
-
-
-BLOCKS = {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "weight_block_size": [8, 8]}
-READ: list[tuple[dict[str, Any], Callable[[torch.Tensor], torch.Tensor], str, torch.dtype]] = [
-    (BLOCKS, blocks, "_scale_inv", torch.float8_e4m3fn),
-    (BLOCKS | {"weight_block_size": None}, one, "_scale_inv", torch.float8_e4m3fn),
-    ({"quant_method": "fbgemm_fp8"}, rows_of, "_scale", torch.float8_e4m3fn),
-    ({"quant_method": "compressed-tensors", "format": "int-quantized"}, rows_of, "_scale", torch.int8),
-    ({"quant_method": "compressed-tensors", "format": "float-quantized"}, one, "_scale", torch.float8_e4m3fn),
-]
-
-
-@pytest.mark.parametrize("family", ["llama", "mixtral", "qwen2"])
-@pytest.mark.parametrize(("found", "scale", "suffix", "dtype"), READ, ids=[f"{case[0]['quant_method']}{case[1].__name__}" for case in READ])
-def test_weights_with_scales_are_those_of_the_model(
-    place: Place, family: str, found: dict[str, Any], scale: Callable[[torch.Tensor], torch.Tensor], suffix: str, dtype: torch.dtype
-) -> None:
-    expected = write_model(FAMILIES[family] | {"intermediate_size": 36}, place.source)
-    more = {"model.layers.0.self_attn.k_proj.input_scale": torch.ones(1)}
-    place.rewrite(scaled(place.weights, scale, suffix, dtype) | more)
-    place.configure(quantization_config=found)
-    place.prepare()
-    assert ["input_scale" in note for note in place.notes] == [True]
-    for name, weight in place.read().items():
-        assert weight.shape == expected[name].shape
-        # Half a step: of 8-bit floats a sixteenth of the value, of integers and of the smallest floats a share of the largest.
-        assert torch.all((weight - expected[name]).abs() <= expected[name].abs() / 16 + expected[name].abs().max() / 250)
-
-
-def test_fp8_is_what_transformers_makes_of_it(place: Place) -> None:
-    from transformers.integrations.finegrained_fp8 import Fp8Dequantize
-
-    write_model({}, place.source)
-    place.rewrite(scaled(place.weights, blocks, "_scale_inv", torch.float8_e4m3fn))
-    place.configure(quantization_config=BLOCKS)
-    place.prepare()
-    files, read = place.weights, place.read()
-    for name in [name for name in files if name + "_scale_inv" in files]:
-        theirs = Fp8Dequantize(None)._dequantize_one(files[name], files[name + "_scale_inv"], torch.float32)
-        assert torch.equal(read[name], theirs)
-
-
-def test_scales_that_config_does_not_speak_of_or_that_lack_are_refused(place: Place) -> None:
-    write_model({}, place.source)
-    whole = place.weights
-    stored = scaled(whole, blocks, "_scale_inv", torch.float8_e4m3fn)
-    place.rewrite(stored)
-    assert "F8_E4M3 with weight_scale_inv beside it, and config.json does not say how that is meant" in place.refused()
-    place.configure(quantization_config=BLOCKS)
-    name = "model.layers.0.mlp.up_proj.weight"
-    place.rewrite({key: weight for key, weight in stored.items() if key != f"{name}_scale_inv"})
-    assert f"{name} is stored as F8_E4M3 without a scale, which no engine trains" in place.refused()
-    place.rewrite(stored | {f"{name}_scale_inv": torch.ones(3, 7)})
-    assert "whose shape does not fit ([3, 7] for [32, 16])" in place.refused()
-    place.rewrite(stored | {f"{name}_zero_point": torch.zeros(1)})
-    assert "whose shape does not fit ([4, 2] and [1] for [32, 16])" in place.refused()
-    place.configure(quantization_config={"quant_method": "hqq", "bits": 4})
-    assert "its config.json says that the weights are stored as hqq 4 bits, which no engine trains" in place.refused()
-    place.rewrite({key: weight.to(torch.int64) for key, weight in whole.items()})
-    place.configure(quantization_config=None)
-    assert "is stored as I64 without a scale" in place.refused()
-
-
-# config.json written by hand
-
-
 def test_a_key_that_the_model_does_not_know_is_told(place: Place) -> None:
     more = {"num_hidden_layer": 9, "rope_theta": 5e5, "colour": 1, "rope_scaling": None, "torch_dtype": "bfloat16", "architectures": ["X"]}
     place.prepare(source=None, config=SMALL | more)
@@ -455,10 +241,3 @@ def test_a_config_as_transformers_saves_it_is_taken_without_a_word(place: Place,
     saved = json.loads(CONFIG_MAPPING[FAMILIES[family].get("model_type", "llama")]().to_json_string(use_diff=False))
     place.prepare(source=None, config={key: value for key, value in saved.items() if value is not None})
     assert place.notes == []
-
-
-def test_scales_without_elements_do_not_fit() -> None:
-    from llmtrain_trainer.model.dequantize import spans
-
-    assert spans((32, 32), (0, 1), (16, 16)) is None
-    assert spans((32, 32), (2, 2), (16, 16)) == (16, 16)

@@ -11,10 +11,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from model_place import Place
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from small_model import write_model
-from test_model_files import Place
 
 from llmtrain_trainer.model.packed import unpacked
 
@@ -25,11 +25,6 @@ with safe_open(FILE, framework="pt") as opened:
 SIZES = {"hidden_size": 64, "vocab_size": 320, "num_attention_heads": 2, "head_dim": 32, "intermediate_size": 32, "num_hidden_layers": 1}
 UP = "model.layers.0.mlp.up_proj."
 GPT2 = SIZES | {"model_type": "gpt2", "n_embd": 64, "n_layer": 1, "n_head": 2}
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
 
 
 def put(place: Place, module: str, parts: Tensors, said: dict[str, Any]) -> Tensors:
