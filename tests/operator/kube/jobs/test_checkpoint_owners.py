@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llmtrain_operator.kube.process.checkpoint_owners import LATELY, Destinations
+from llmtrain_operator.kube.jobs.checkpoint_owners import LATELY, Destinations
 from llmtrain_operator.life.decide import decide
 from llmtrain_operator.life.decision import Action, Decision
 from llmtrain_operator.life.from_objects import job_of
