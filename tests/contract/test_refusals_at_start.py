@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from llmtrain_operator.manifest.parse import parse_manifest
 from llmtrain_operator.manifest.problem import PlanError
-from llmtrain_operator.manifest.rules import RULES
+from llmtrain_operator.manifest.rules.registry import RULES
 from llmtrain_operator.plan.checks.layout_checks import REFUSALS
 from llmtrain_operator.plan.engines.registry import ENGINES
 from llmtrain_operator.plan.model.families import shape_of

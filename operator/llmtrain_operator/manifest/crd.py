@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from llmtrain_operator.api.job import GROUP, KIND, PLURAL, VERSION, LLMTrainJob
-from llmtrain_operator.manifest.rules import RULES
+from llmtrain_operator.manifest.rules.registry import RULES
 from llmtrain_operator.manifest.schema import Schema, structural
 from llmtrain_trainer.config.training import FINE_TUNING
 

@@ -18,7 +18,8 @@ from llmtrain_operator.manifest import suggestions
 from llmtrain_operator.manifest.bounds import excesses
 from llmtrain_operator.manifest.document import Document, ManifestError, Path, dotted, read_document
 from llmtrain_operator.manifest.problem import Problem
-from llmtrain_operator.manifest.rules import RULES, Rule
+from llmtrain_operator.manifest.rules.registry import RULES
+from llmtrain_operator.manifest.rules.rule import Rule
 from llmtrain_operator.manifest.schema import Schema, below, defaulted, for_task, structural
 from llmtrain_operator.manifest.unknown_fields import unknown
 
@@ -29,6 +30,12 @@ MOST_TOLD = 50
 """Most problems of single fields that are reported at once."""
 
 _METADATA = frozenset(field.alias or name for name, field in Metadata.model_fields.items())
+_OF_KUBERNETES = {
+    *("uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"),
+    *("selfLink", "managedFields", "finalizers", "ownerReferences", "generateName"),
+}
+"""Metadata that Kubernetes owns or checks by itself."""
+
 Given = dict[str, Any]
 
 
@@ -38,8 +45,16 @@ def parse_manifest(text: str) -> LLMTrainJob:
 
 
 def parse_object(manifest: object) -> LLMTrainJob:
-    """An object from the API server -> a job. Raises ManifestError with every problem."""
-    return parse_document(Document(manifest, {}))
+    """An object from the API server, which has checked its metadata, -> a job. Raises ManifestError with every problem."""
+    return parse_document(Document(_with_known_metadata(manifest), {}))
+
+
+def _with_known_metadata(manifest: object) -> object:
+    """A later Kubernetes may have metadata that is unknown here."""
+    metadata = manifest.get("metadata") if isinstance(manifest, dict) else None
+    if not isinstance(manifest, dict) or not isinstance(metadata, dict):
+        return manifest
+    return {**manifest, "metadata": {name: value for name, value in metadata.items() if name in _METADATA}}
 
 
 @cache
@@ -55,15 +70,15 @@ def parse_document(document: Document) -> LLMTrainJob:
     given = _read(document.value)
     _refuse(excesses(given), document)
     manifest = json.loads(json.dumps(given))  # keys are text
-    seen = defaulted(manifest, manifest_schema())
-    seen = for_task(seen, manifest_schema(), task_of(seen))
+    stored = defaulted(manifest, manifest_schema())
+    seen = for_task(stored, manifest_schema(), task_of(stored))
     try:
         job = LLMTrainJob.model_validate_json(json.dumps(seen), strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
         found, touched = _of_fields(error.errors(include_url=False, include_context=False), manifest, seen)
-        _refuse([*found, *_of_rules(manifest, seen, touched)], document)
+        _refuse([*found, *_of_rules(manifest, stored, touched)], document)
         raise
-    _refuse(_of_rules(manifest, seen, ()), document)
+    _refuse(_of_rules(manifest, stored, ()), document)
     return job
 
 
@@ -78,7 +93,7 @@ def _read(manifest: Given) -> Given:
     given = {name: value for name, value in manifest.items() if name != "status"}
     metadata = given.get("metadata")
     if isinstance(metadata, dict):
-        given["metadata"] = {name: value for name, value in metadata.items() if name in _METADATA}
+        given["metadata"] = {name: value for name, value in metadata.items() if name not in _OF_KUBERNETES}
     return given
 
 

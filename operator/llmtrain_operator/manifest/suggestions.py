@@ -107,6 +107,8 @@ def _wrong_type(value: Any, schema: Schema, name: str) -> tuple[str, str]:
         return rule, f"Write {name}: {shown(example(schema) if items is None else items, 200)}"
     if kind == "object":
         return rule, _as_section(value, schema, name)
+    if isinstance(value, bool) and kind == "string" and not set(schema) & {"enum", "pattern", "examples"}:
+        return rule, f'Put it in quotes: "{shown(value)}"'
     if isinstance(value, bool) and kind == "string":
         return rule, f"YAML reads on, off, yes and no as booleans: write {name}: {shown(example(schema))}"
     if kind == "string" and isinstance(value, int) and fits(f"{value}s", schema) and not fits(str(value), schema):

@@ -10,8 +10,9 @@ from llmtrain_operator.plan.engines.offload import offloaded_bytes
 from llmtrain_operator.plan.engines.registry import ENGINES
 from llmtrain_operator.plan.layout.layout import crossing
 from llmtrain_operator.plan.layout.throughput import trainable_parameters
+from llmtrain_operator.plan.model.unknown_keys import unread
 from llmtrain_operator.plan.search.candidate import Settled
-from llmtrain_trainer.config import Schedule, place
+from llmtrain_trainer.config import place
 from llmtrain_trainer.config.tables.families import family_named
 from llmtrain_trainer.config.tables.tasks import TASKS
 
@@ -212,13 +213,6 @@ def whole_vocabulary(settled: Settled) -> str | None:
     return f"tensor {tp} does not divide the vocabulary of {shape.vocab}: every tensor rank holds the full embedding and LM head."
 
 
-def decay_without_effect(settled: Settled) -> str | None:
-    schedule = settled.job.spec.training.schedule
-    if schedule.name == "wsd" or schedule.decay_ratio == Schedule().decay_ratio:
-        return None
-    return f"training.schedule.decayRatio is read by schedule wsd alone: it has no effect with {schedule.name}."
-
-
 def trained_on_validation(settled: Settled) -> str | None:
     """A copy under another name is not seen."""
     spec = settled.job.spec
@@ -234,6 +228,20 @@ def dequantized(settled: Settled) -> str | None:
     if model.config is not None or model.init == "random":
         return f"config.json names weights stored as {found.method}; random weights are not quantized, neither here nor in the export."
     return f"The weights are stored as {found.method}: they are dequantized when they are read, and trained and exported unquantized."
+
+
+def unread_keys(settled: Settled) -> str | None:
+    config = settled.job.spec.model.config
+    if config is None or settled.shape is None or not (found := unread(config)):
+        return None
+    return f"spec.model.config has keys that no model of type {settled.shape.model_type} reads: {listed(found, 'and')}."
+
+
+def weight_of_one(settled: Settled) -> str | None:
+    datasets = settled.job.spec.dataset
+    if len(datasets) > 1 or datasets[0].weight == 1:
+        return None
+    return f"spec.dataset[0].weight {datasets[0].weight:g} has no effect: there is one dataset. maxSamples limits what is read of it."
 
 
 def balanced_experts(settled: Settled) -> str | None:
@@ -253,7 +261,6 @@ ADVICE: tuple[Advice, ...] = (
     frozen_experts,
     adapter_base,
     no_checkpoint,
-    decay_without_effect,
     trained_on_validation,
     other_name,
     moving_branch,
@@ -270,6 +277,8 @@ ADVICE: tuple[Advice, ...] = (
     odd_vocabulary,
     whole_vocabulary,
     dequantized,
+    unread_keys,
+    weight_of_one,
     balanced_experts,
 )
 

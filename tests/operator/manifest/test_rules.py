@@ -10,7 +10,8 @@ import pytest
 
 from llmtrain_operator.manifest import crd
 from llmtrain_operator.manifest.parse import manifest_schema
-from llmtrain_operator.manifest.rules import RULES, Rule
+from llmtrain_operator.manifest.rules.registry import RULES
+from llmtrain_operator.manifest.rules.rule import Rule
 from llmtrain_operator.manifest.schema import below, defaulted
 
 Section = dict[str, Any]
@@ -162,6 +163,73 @@ EXAMPLES: dict[tuple[str, str], tuple[list[Section], list[Section]]] = {
     ("spec", "startupDeadlineSeconds"): (
         [SPEC, {**SPEC, "startupDeadlineSeconds": 60}, {**SPEC, "startupDeadlineSeconds": 60, "activeDeadlineSeconds": 60}],
         [{**SPEC, "startupDeadlineSeconds": 61, "activeDeadlineSeconds": 60}],
+    ),
+    **{
+        (f"spec.{datasets}[]", f"columns.{column}"): (
+            [
+                {"source": "file:///a", "format": read},
+                {"source": "file:///a", "format": read, "columns": {column: "mine"}},
+                {"source": "file:///a", "format": other, "columns": {column: column}},
+            ],
+            [{"source": "file:///a", "format": other, "columns": {column: "mine"}}],
+        )
+        for datasets in ("dataset", "evaluation.dataset")
+        for column, read, other in (
+            ("text", "text", "messages"),
+            ("prompt", "promptCompletion", "text"),
+            ("completion", "promptCompletion", "alpaca"),
+            ("messages", "messages", "sharegpt"),
+            ("conversations", "sharegpt", "messages"),
+            ("instruction", "alpaca", "promptCompletion"),
+            ("input", "alpaca", "text"),
+            ("output", "alpaca", "text"),
+            ("history", "alpaca", "sharegpt"),
+            ("system", "sharegpt", "messages"),
+            ("context", "squad", "text"),
+            ("question", "squad", "alpaca"),
+            ("answers", "squad", "lines"),
+            ("tools", "messages", "text"),
+        )
+    },
+    **{
+        (f"spec.{datasets}[]", field): (
+            [{"source": "file:///a", "format": "alpaca", field: value}, {"source": "file:///a"}],
+            [{"source": "file:///a", field: value}],
+        )
+        for datasets in ("dataset", "evaluation.dataset")
+        for field, value in (("maxCut", 0.9), ("dropReasoning", True))
+    },
+    ("spec.evaluation.dataset[]", "weight"): (
+        [{"source": "file:///a"}, {"source": "file:///a", "weight": 1.0}],
+        [{"source": "file:///a", "weight": 0.5}],
+    ),
+    ("spec", "training.packing"): (
+        [SPEC, {**SPEC, "training": {**STEPS, "packing": True}}, {**CHAT, "training": {**STEPS, "packing": False}}],
+        [{**SPEC, "training": {**STEPS, "packing": False}}],
+    ),
+    ("spec.tokenizer.train", "minFrequency"): (
+        [{"vocabSize": 300, "minFrequency": 5}, {"vocabSize": 300, "algorithm": "unigram"}],
+        [{"vocabSize": 300, "algorithm": "unigram", "minFrequency": 5}],
+    ),
+    ("spec.training.schedule", "minRatio"): (
+        [{"minRatio": 0.2}, {"name": "constant"}],
+        [{"name": "constant", "minRatio": 0.0}],
+    ),
+    ("spec.training.schedule", "decayRatio"): (
+        [{"name": "wsd", "decayRatio": 0.5}, {"name": "linear"}],
+        [{"name": "linear", "decayRatio": 0.5}, {"decayRatio": 0.5}],
+    ),
+    ("spec.resources", "gpuResource"): (
+        [{}, {"gpusPerNode": 1, "gpuResource": "amd.com/gpu"}],
+        [{"gpuResource": "amd.com/gpu"}],
+    ),
+    ("spec", "parallelism.schedule"): (
+        [SPEC, *({**SPEC, "parallelism": {"schedule": "gpipe", **more}} for more in ({"auto": True}, {"pipeline": 2}))],
+        [{**SPEC, "parallelism": {"schedule": "1f1b"}}, {**SPEC, "parallelism": {"schedule": "1f1b", "pipeline": 1}}],
+    ),
+    ("spec.output", "destination"): (
+        [STORE, {**STORE, "export": []}, {**STORE, "report": False}, {"export": [], "report": False}],
+        [{**STORE, "export": [], "report": False}],
     ),
 }
 

@@ -16,8 +16,8 @@ import pytest
 import yaml
 
 from llmtrain_operator.cli.manifest import with_setting
-from llmtrain_operator.manifest.document import read_document
-from llmtrain_operator.manifest.parse import ManifestError, parse_object
+from llmtrain_operator.manifest.document import Document, read_document
+from llmtrain_operator.manifest.parse import ManifestError, parse_document
 from llmtrain_operator.manifest.problem import PlanError, Problem
 from llmtrain_operator.plan.model.families import shape_of
 from llmtrain_operator.plan.plan import plan
@@ -44,7 +44,7 @@ def tree_of(manifest: Path) -> Any:
 
 def problems(tree: Any, planned: bool) -> tuple[Problem, ...]:
     try:
-        job = parse_object(copy.deepcopy(tree))
+        job = parse_document(Document(copy.deepcopy(tree), {}))
         if not planned:
             return ()
         config = job.spec.model.config

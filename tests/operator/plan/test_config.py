@@ -114,10 +114,6 @@ ADVICE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"parallelism": {"tensor": 4}, "resources": {"nodes": 4, "procsPerNode": 2}},
         {"parallelism": {"tensor": 2}, "resources": {"nodes": 4, "procsPerNode": 2}},
     ),
-    "decayRatio is read by schedule wsd alone": (
-        {"training": {"schedule": {"name": "linear", "decayRatio": 0.5}}},
-        {"training": {"schedule": {"name": "wsd", "decayRatio": 0.5}}},
-    ),
     "s3://b/d is both trained on and evaluated": (
         {"dataset": [{"source": "s3://b/d"}], "evaluation": {"dataset": [{"source": "s3://b/d"}]}},
         {"dataset": [{"source": "s3://b/d"}], "evaluation": {"dataset": [{"source": "s3://b/e"}]}},

@@ -20,7 +20,7 @@ MAY_NAME_ENGINES = ("config/tables/engines.py", "config/tables/families.py", "en
 """The schema, what trains a model family, the registries, and the engines' own files."""
 
 OTHER_MEANINGS = {
-    "manifest/rules.py": "the field spec.parallelism.deepspeed",
+    "manifest/rules/combinations.py": "the field spec.parallelism.deepspeed",
     "resume/rules.py": "the field spec.parallelism.deepspeed",
 }
 

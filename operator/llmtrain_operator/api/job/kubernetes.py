@@ -32,7 +32,7 @@ ResourceName = Annotated[str, Field(pattern=rf"^{SUBDOMAIN}/{QUALIFIED}$", max_l
 """domain/resource, the name under which a device plugin offers a resource."""
 
 DeviceName = Annotated[str, Field(pattern=rf"^({SUBDOMAIN}/)?{QUALIFIED}$", max_length=253, examples=["rdma/hca"])]
-"""A ResourceName, or one without a domain; manifest/rules.py refuses the latter and names the likely domain."""
+"""A ResourceName, or one without a domain; manifest/rules/combinations.py refuses the latter and names the likely domain."""
 
 _HOST = r"([A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?(\.[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)*|\[[0-9a-fA-F:]+\])(:[0-9]+)?"
 _PART = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"

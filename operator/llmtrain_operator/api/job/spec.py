@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
-from llmtrain_operator.api.job.kubernetes import Namespace
+from llmtrain_operator.api.job.kubernetes import LabelKey, LabelValue, Namespace
 from llmtrain_operator.api.job.parallelism import Parallelism
 from llmtrain_operator.api.job.resilience import Resilience
 from llmtrain_operator.api.job.resources import Resources
@@ -96,15 +96,19 @@ class Spec(Strict):
 
 
 class Metadata(Strict):
-    """The part of metadata that llmtrain reads; Kubernetes owns the rest."""
-
-    model_config = ConfigDict(extra="ignore")
+    """The part of metadata that a person writes; Kubernetes owns the rest."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=52, examples=["llama3-8b-sft"])]
     """RFC 1123 label; at most 52 characters, so that pod names have room for attempt and index."""
 
     namespace: Namespace = "default"
     """Kubernetes namespace of the job."""
+
+    labels: dict[LabelKey, LabelValue] | None = None
+    """Labels of the job, by which it is selected. A value is text: write numbers and true in quotes."""
+
+    annotations: dict[LabelKey, Annotated[str, Field(max_length=262_144)]] | None = None
+    """Annotations of the job. A value is text: write numbers and true in quotes."""
 
 
 class LLMTrainJob(Strict):

@@ -1,14 +1,13 @@
-"""The only kopf handlers: every event says "look again at this object" and nothing else.
+"""The only kopf handlers: every event says "look again at this job" and nothing else.
 
 kopf delivers every event one by one, forgets deletions that happened while a watch was away, and drops a handler's error; so nothing is
-concluded from an event but that there is something to look at. Only the metadata of objects is sent (see session.py).
+concluded from an event but that there is something to look at. Of jobs and pods only the metadata is sent (see session.py).
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -17,84 +16,55 @@ from typing import Any
 import kopf
 import uvloop
 
+from llmtrain_operator.api.job import GROUP, KIND, PLURAL, VERSION
 from llmtrain_operator.kube.api.client import path_of
 from llmtrain_operator.kube.api.freshness import WATCH_SECONDS
 from llmtrain_operator.kube.api.session import Sessions
-from llmtrain_operator.kube.kind import Follow, Kind
 from llmtrain_operator.kube.metrics.operator import OperatorMetrics
-from llmtrain_operator.kube.names import Key
+from llmtrain_operator.kube.names import JobKey
 from llmtrain_operator.kube.process.queue import WorkQueue
-from llmtrain_operator.kube.resources import Resource
+from llmtrain_operator.life.from_objects import LABEL_JOB
 
 Mark = tuple[Any, Any, Any]
-"""Metadata of an object that changes when somebody else changes it, unlike its status, which the operator writes itself."""
-
-
-class KnownObjects:
-    """What the watches said last of each object of llmtrain's kinds."""
-
-    def __init__(self) -> None:
-        self._seen = dict[Key, Mark]()
-
-    def is_news(self, key: Key, type: str | None, meta: Any) -> bool:
-        """Whether the event says more than that a status was written. A list (`type` None) always does: it follows a gap."""
-        mark = (meta.get("uid"), meta.get("generation"), meta.get("deletionTimestamp"))
-        news = type != "MODIFIED" or self._seen.get(key) != mark
-        self._seen[key] = mark
-        if type == "DELETED":
-            del self._seen[key]
-        return news
+"""Metadata of a job that changes when somebody else changes it, unlike its status, which the operator writes itself."""
 
 
 def registry_of(
-    add: Callable[[Key], None], add_soon: Callable[[Key], None], sessions: Sessions, metrics: OperatorMetrics, kinds: Sequence[Kind]
+    add: Callable[[JobKey], None], add_soon: Callable[[JobKey], None], sessions: Sessions, metrics: OperatorMetrics
 ) -> kopf.OperatorRegistry:
     """All handlers. They run in kopf's thread."""
-    registry, marks = kopf.OperatorRegistry(), KnownObjects()
+    registry = kopf.OperatorRegistry()
+    seen: dict[JobKey, Mark] = {}
 
     @kopf.on.login(registry=registry)
     async def login(**_: Any) -> kopf.AiohttpSession:
         return sessions.login()
 
-    for kind in kinds:
-        _handle(registry, kind.resource, add, marks, metrics)
-        for follow in kind.follows:
-            _handle_follow(registry, kind.resource, follow, add_soon, metrics)
+    @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
+    async def job_changed(namespace: str | None, name: str | None, type: str | None, meta: Any, **_: Any) -> None:
+        metrics.events_seen.labels(PLURAL).inc()
+        key, mark = (namespace or "", name or ""), (meta.get("uid"), meta.get("generation"), meta.get("deletionTimestamp"))
+        if type != "MODIFIED" or seen.get(key) != mark:  # a list (type None) always counts: it follows a gap
+            add(key)
+        seen[key] = mark
+        if type == "DELETED":
+            del seen[key]
+
+    @kopf.on.event("v1", "pods", registry=registry)
+    async def pod_changed(namespace: str | None, labels: Any, **_: Any) -> None:
+        metrics.events_seen.labels("pods").inc()
+        if job := labels.get(LABEL_JOB):
+            add_soon((namespace or "", job))
+
     return registry
 
 
-def _handle(
-    registry: kopf.OperatorRegistry, of: Resource, add: Callable[[Key], None], marks: KnownObjects, metrics: OperatorMetrics
-) -> None:
-    """Objects of one of our kinds."""
-
-    @kopf.on.event(of.group, of.version, of.plural, registry=registry, id=of.kind)
-    async def changed(namespace: str | None, name: str | None, type: str | None, meta: Any, **_: Any) -> None:
-        metrics.events_seen.labels(of.plural).inc()
-        key = Key(of.kind, namespace or "", name or "")
-        if marks.is_news(key, type, meta):
-            add(key)
-
-
-def _handle_follow(
-    registry: kopf.OperatorRegistry, of: Resource, follow: Follow, add_soon: Callable[[Key], None], metrics: OperatorMetrics
-) -> None:
-    """Objects of others that carry the label of one of our kinds."""
-
-    @kopf.on.event(follow.version, follow.plural, registry=registry, id=f"{of.kind}-{follow.plural}")
-    async def changed(namespace: str | None, labels: Any, **_: Any) -> None:
-        metrics.events_seen.labels(follow.plural).inc()
-        if name := labels.get(follow.label):
-            add_soon(Key(of.kind, (namespace or "") if of.namespaced else "", name))
-
-
-def settings_of(identity: str, kinds: Sequence[Kind]) -> kopf.OperatorSettings:
+def settings_of(identity: str) -> kopf.OperatorSettings:
     """kopf as a watcher: it writes nothing, and ends the process if a watch cannot be kept open."""
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     settings.posting.reporting_instance = identity
-    for (version, plural), label in _selectors(kinds).items():
-        settings.watching.label_selectors[version, plural] = label  # on the server; a handler's own labels= filters only here
+    settings.watching.label_selectors["v1", "pods"] = LABEL_JOB  # on the server; a handler's own labels= filters only here
     settings.watching.chunk_size = 50  # kopf lists full objects, each up to the API server's limit
     settings.watching.server_timeout = WATCH_SECONDS
     settings.watching.connect_timeout = settings.networking.connect_timeout = 10.0
@@ -103,14 +73,6 @@ def settings_of(identity: str, kinds: Sequence[Kind]) -> kopf.OperatorSettings:
     settings.scanning.disabled = True
     settings.persistence.diffbase_storage, settings.persistence.progress_storage = NoDiff(), NoProgress()
     return settings
-
-
-def _selectors(kinds: Sequence[Kind]) -> dict[tuple[str, str], str]:
-    """The label by which each collection is watched; none where several kinds follow it by different ones."""
-    labels = defaultdict[tuple[str, str], set[str]](set)
-    for follow in (follow for kind in kinds for follow in kind.follows):
-        labels[follow.version, follow.plural].add(follow.label)
-    return {collection: next(iter(found)) for collection, found in labels.items() if len(found) == 1}
 
 
 class NoDiff(kopf.DiffBaseStorage):
@@ -145,28 +107,20 @@ class NoProgress(kopf.ProgressStorage):
         return None
 
 
-def collections_of(namespaces: Sequence[str], kinds: Sequence[Kind]) -> list[str]:
+def collections_of(namespaces: Sequence[str]) -> list[str]:
     """The paths of the watched collections."""
-    within: Sequence[str | None] = namespaces or [None]
-    found = [
-        path_of(kind.resource.api_version, kind.resource.kind, each)
-        for kind in kinds
-        for each in (within if kind.resource.namespaced else [None])
-    ]
-    follows = [path_of(follow.version, follow.kind, each) for each in within for kind in kinds for follow in kind.follows]
-    return list(dict.fromkeys((*found, *follows)))
+    kinds = ((f"{GROUP}/{VERSION}", KIND), ("v1", "Pod"))
+    return [path_of(version, kind, namespace) for namespace in namespaces or [None] for version, kind in kinds]  # type: ignore[list-item]
 
 
-async def watch(
-    queue: WorkQueue[Key], sessions: Sessions, metrics: OperatorMetrics, identity: str, namespaces: Sequence[str], kinds: Sequence[Kind]
-) -> None:
+async def watch(queue: WorkQueue[JobKey], sessions: Sessions, metrics: OperatorMetrics, identity: str, namespaces: Sequence[str]) -> None:
     """Watch until cancelled. Raises the error that ended the watches.
 
     kopf has a thread and a loop of its own. In ours it would take the signals of the process and, when it ends, every task that began
     after it; and a watch that is read while others compute is not closed for reading too slowly.
     """
     loop, ended, stop = asyncio.get_running_loop(), asyncio.get_running_loop().create_future(), threading.Event()
-    registry = registry_of(lambda key: _soon(loop, queue.add, key), lambda key: _soon(loop, queue.add_soon, key), sessions, metrics, kinds)
+    registry = registry_of(lambda key: _soon(loop, queue.add, key), lambda key: _soon(loop, queue.add_soon, key), sessions, metrics)
 
     def told(error: BaseException | None) -> None:
         if not ended.done():
@@ -178,9 +132,7 @@ async def watch(
             asyncio.get_running_loop().set_task_factory(partial(_task, lambda raised: _soon(loop, told, raised)))
             operator: Callable[..., Any] = kopf.operator
             scope = {"clusterwide": not namespaces, "namespaces": list(namespaces)}
-            await operator(
-                registry=registry, settings=settings_of(identity, kinds), identity=identity, standalone=True, stop_flag=stop, **scope
-            )
+            await operator(registry=registry, settings=settings_of(identity), identity=identity, standalone=True, stop_flag=stop, **scope)
         except BaseException as raised:
             error = raised
         _soon(loop, told, error)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-
 from llmtrain_operator.manifest.divisors import divisors, listed
 from llmtrain_operator.manifest.problem import Problem
 from llmtrain_operator.manifest.uris import uris
+from llmtrain_operator.plan.checks.adapters import adapter_targets
+from llmtrain_operator.plan.checks.chat_template import chat_template
 from llmtrain_operator.plan.checks.supported import AVAILABLE
 from llmtrain_operator.plan.engines.registry import ENGINES
 from llmtrain_operator.plan.layout.request import Case, Refusal
@@ -17,9 +17,6 @@ from llmtrain_trainer.config.tables.families import family_named
 
 MOST_OFF = 0.05
 """Largest relative error between a dataset's share of the samples and its weight."""
-
-EXPERTS = ("w1", "w2", "w3", "gate_proj", "up_proj", "down_proj", "gate_up_proj", "gate", "experts")
-"""Names under which routers and experts are published."""
 
 TENSOR, PIPELINE = "spec.parallelism.tensor", "spec.parallelism.pipeline"
 
@@ -177,22 +174,6 @@ def tokenizer_fits(case: Case) -> Problem | None:
     return Problem("spec.tokenizer.train.vocabSize", str(tokenizer.train.vocab_size), rule, way_out)
 
 
-def adapter_targets(case: Case) -> Problem | None:
-    peft, shape = case.job.spec.peft, case.shape
-    if peft is None or shape is None or "all-linear" in peft.target_modules:
-        return None
-    names = sorted({matrix.name for layer, _ in shape.kinds() for matrix in shape.linears("all-linear", layer)})
-    wrong = [target for target in peft.target_modules if target not in names]
-    if not wrong:
-        return None
-    if shape.experts and any(target in EXPERTS for target in wrong):
-        rule = "adapters on MoE routers and experts are not supported in this version"
-        return Problem("spec.peft.targetModules", ", ".join(wrong), rule, f"Use {listed(names)}, or all-linear")
-    near = difflib.get_close_matches(wrong[0], names, n=1, cutoff=0.5)
-    way_out = f"Use {near[0]}" if near else f"Use {listed(names)}, or all-linear"
-    return Problem("spec.peft.targetModules", ", ".join(wrong), f"a {shape.model_type} layer has {', '.join(names)}", way_out)
-
-
 def weights_can_be_kept(case: Case) -> Problem | None:
     """Datasets are interleaved with a bounded period; a share that is too small for it would be rounded to another value."""
     weights = [dataset.weight for dataset in case.job.spec.dataset]
@@ -220,6 +201,7 @@ LAYOUT: tuple[Refusal, ...] = (
     context_divides,
     expert_divides,
     tokenizer_fits,
+    chat_template,
     adapter_targets,
     weights_can_be_kept,
 )

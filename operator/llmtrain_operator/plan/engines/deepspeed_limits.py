@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llmtrain_operator.manifest.problem import Problem
+from llmtrain_operator.plan.engines.deepspeed_keys import wrong_keys
 from llmtrain_operator.plan.engines.offload import lacking, offloaded_bytes
 from llmtrain_operator.plan.layout.request import Case, Refusal
 from llmtrain_trainer.config import Offload
@@ -94,6 +95,10 @@ def raw_keys(case: Case) -> Problem | None:
     return Problem("spec.parallelism.deepspeed", key, f"spec.{field} sets this value", f"Set spec.{field} and leave {key} out")
 
 
+def unread_keys(case: Case) -> Problem | None:
+    return next(wrong_keys(case.job.spec.parallelism.deepspeed or {}), None)
+
+
 LIMITS: tuple[Refusal, ...] = (
     pipeline_zero,
     pipeline_schedule,
@@ -106,6 +111,7 @@ LIMITS: tuple[Refusal, ...] = (
     host_memory,
     compiled,
     raw_keys,
+    unread_keys,
 )
 
 

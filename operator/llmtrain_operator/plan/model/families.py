@@ -11,6 +11,7 @@ from llmtrain_operator.manifest.suggestions import shown
 from llmtrain_operator.plan.model.config_values import wrong_values
 from llmtrain_operator.plan.model.shape import ModelShape
 from llmtrain_operator.plan.model.traits import traits_of
+from llmtrain_operator.plan.model.unknown_keys import misspelt
 from llmtrain_trainer.config.tables.families import FAMILIES, GPT2_KEYS, T5, TRAINED, Family, Flag
 
 MOST, MOST_LAYERS, MOST_POSITIONS = 1 << 24, 10_000, (1 << 31) - 1
@@ -20,7 +21,10 @@ MOST_PARAMETERS = 10**15
 """Most parameters of a model: a thousand times the largest published one; derived numbers still fit into JSON."""
 
 
-def shape_of(config: Mapping[str, Any], *, where: str = "spec.model.config") -> ModelShape:
+INLINE = "spec.model.config"
+
+
+def shape_of(config: Mapping[str, Any], *, where: str = INLINE) -> ModelShape:
     """Read a config.json. `where`: path before the key in messages.
 
     Raises PlanError with every key that is missing or invalid, or with the family if no engine trains it.
@@ -38,6 +42,8 @@ def shape_of(config: Mapping[str, Any], *, where: str = "spec.model.config") -> 
     reader.check(shape)
     if model_type in TRAINED and not reader.problems:
         reader.problems += [Problem(f"{where}.{key}", *told) for key, *told in wrong_values(reader.config, shape)]
+    if where == INLINE and model_type in TRAINED:
+        reader.problems += [Problem(f"{where}.{key}", *told) for key, *told in misspelt(config)]
     if reader.problems:
         raise PlanError(reader.problems if model_type in TRAINED else [untrained(model_type, where)])
     return shape

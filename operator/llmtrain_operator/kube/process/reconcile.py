@@ -1,0 +1,256 @@
+"""The whole loop on one screen: observe a job, decide, write its status, act.
+
+The status is written before anything is done, so that what an action leaves behind is never taken for something that befell the job. An
+error ends the reconcile where it stands; the next one starts from what is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from llmtrain_operator.api.job import Status
+from llmtrain_operator.api.phases import FINAL
+from llmtrain_operator.kube.api.client import ApiError, Client, path_to
+from llmtrain_operator.kube.cluster import Cluster
+from llmtrain_operator.kube.gangs.mark import group_version
+from llmtrain_operator.kube.judging.planner import StillReadingError
+from llmtrain_operator.kube.metrics.operator import OperatorMetrics
+from llmtrain_operator.kube.names import JobKey
+from llmtrain_operator.kube.observe.observe import Observer, Sight
+from llmtrain_operator.kube.process.apply import NotCreatedError, create_gang, delete_pods, write_status
+from llmtrain_operator.kube.process.checkpoint_owners import Destinations
+from llmtrain_operator.kube.process.clear import clear_attempts
+from llmtrain_operator.kube.process.events import Recorder
+from llmtrain_operator.kube.process.placement_order import Turns
+from llmtrain_operator.kube.process.queue import WorkQueue
+from llmtrain_operator.kube.render.render import render
+from llmtrain_operator.life.attempt import Gang
+from llmtrain_operator.life.decide import decide
+from llmtrain_operator.life.decision import Action, Decision
+from llmtrain_operator.life.observed import NotCreated, Observed
+from llmtrain_operator.life.policies.restart_budget import left as restarts_left
+from llmtrain_operator.life.policies.restart_budget import said_in_place
+from llmtrain_operator.life.status import as_dict, project, worth_writing
+
+log = logging.getLogger(__name__)
+
+RESYNC = 600.0
+"""Seconds after which a job is observed even without an event."""
+
+DORMANT = 6 * 3600.0
+"""Seconds for a job that is over: nothing happens to it, and there may be thousands."""
+
+ACTED = 15.0
+"""Seconds after pods were created or deleted: events arrive long before, unless a watch was down just then."""
+
+PLACED = 0.1
+"""Seconds after pods were created of a gang for which others wait: on an idle cluster they have their nodes by then."""
+
+PRESSED = 1.0
+"""Seconds while a gang has its turn and may have to give way."""
+
+FIRST_RETRY, LONGEST_RETRY = 5.0, 300.0
+"""Seconds until objects that the API server refused are created again: first and longest delay."""
+
+TAKEN_RETRY = 60.0
+"""Longest delay if somebody else has the name: no event reports that they deleted it."""
+
+_WARNINGS = ("Failed", "Restarting")
+_REFUSED = (400, 403, 404, 422)
+"""Codes with which the API server refuses an object."""
+
+_BUSY = (0, 429, 503, 504)
+"""Codes that are not about the object: the server did not answer, or is overloaded."""
+
+
+class Reconciler:
+    """Holds nothing that a fresh one would not find in the cluster, but for when a status was written last and why pods were refused."""
+
+    def __init__(
+        self,
+        client: Client,
+        observer: Observer,
+        recorder: Recorder,
+        metrics: OperatorMetrics,
+        cluster: Cluster,
+        turns: Turns,
+        destinations: Destinations,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client, self._observer, self._recorder, self._metrics = client, observer, recorder, metrics
+        self._cluster, self._turns, self._destinations, self._clock = cluster, turns, destinations, clock
+        self._started, self._written = clock(), dict[JobKey, float]()
+        self._not_created: dict[JobKey, tuple[int, NotCreated]] = {}  # with the job's generation then
+        self._cleared: dict[JobKey, dict[str, int]] = {}
+
+    async def reconcile(self, key: JobKey) -> float | None:
+        """Reconcile one job; returns the seconds until the next reconcile, None if the job is gone. Raises ApiError."""
+        sight = await self._observer.look(*key)
+        if sight is None:
+            self._forget(key)
+            return None
+        observed = self._among_others(key, sight.observed)
+        decision = decide(observed)
+        self._turns.note(key, observed, decision)  # nothing is awaited between reading the turns and taking one
+        self._destinations.note(key, observed, decision)
+        if decision.action is Action.LEAVE_ALONE:
+            return again_in(observed, decision)
+        written = await self._record(key, sight, observed, decision)
+        said = [self._say(key, sight, observed, decision, written)] if written else []
+        refused, *_ = await asyncio.gather(self._act(key, sight, observed, decision), *said)
+        if refused is not None:
+            return await self._not_taken(key, sight, observed, refused)
+        if decision.action is Action.CREATE and self._turns.awaited(key):
+            return PLACED
+        again = again_in(observed, decision)
+        return min(PRESSED, again) if self._turns.pressed(key, observed) else again
+
+    def _among_others(self, key: JobKey, seen: Observed) -> Observed:
+        """With what is remembered of other jobs, and of what the API server did not take of this one's."""
+        generation, refused = self._not_created.get(key, (0, None))
+        if generation != seen.job.generation:  # another manifest may be let in
+            refused = None
+        place, rivals, writer = self._turns.place(key, seen), self._turns.others(key), self._destinations.writer(key, seen)
+        contested = self._destinations.contested(key, seen)
+        return replace(seen, rivals=rivals, place=place, writer=writer, contested=contested, not_created=refused)
+
+    async def _not_taken(self, key: JobKey, sight: Sight, observed: Observed, error: NotCreatedError) -> float:
+        """Say why, and let the next gang have the turn. Raises ApiError where the API server only had no time."""
+        if not error.pods:
+            self._turns.note(key, observed)
+        if error.code in _BUSY:
+            raise ApiError(error.code, "NotCreated", error.message)
+        before = observed.not_created
+        tries = before.tries + 1 if before else 1
+        longest = TAKEN_RETRY if error.taken else LONGEST_RETRY
+        until = observed.now + min(longest, FIRST_RETRY * 2.0 ** min(tries - 1, 10))
+        final = error.taken or error.code in _REFUSED
+        refused = NotCreated(message=error.message, until=until, final=final, taken=error.taken, tries=tries)
+        self._not_created[key] = observed.job.generation, refused
+        seen = replace(observed, not_created=refused)
+        said = decide(seen)
+        if written := await self._record(key, sight, seen, said):
+            await self._say(key, sight, seen, said, written)
+        return PLACED if error.pods else again_in(seen, said)
+
+    async def _record(self, key: JobKey, sight: Sight, observed: Observed, decision: Decision) -> Status | None:
+        """Write the status if it is worth a write; returns it if it was written."""
+        old, new = observed.job.status, project(observed, decision, sight.planned.plan)
+        self._metrics.jobs.note(key, observed.job.created, old, new)
+        if not worth_writing(old, new, self._clock() - self._written.get(key, self._started)):
+            return None
+        await write_status(self._client, sight.manifest, as_dict(new))
+        self._written[key] = self._clock()
+        return new
+
+    async def _say(self, key: JobKey, sight: Sight, observed: Observed, decision: Decision, written: Status) -> None:
+        """In the log, and in an event where the phase is another one or something is wrong: the way to the first step is many sentences."""
+        old = observed.job.status
+        if again := said_in_place(Gang(observed)):
+            log.info("%s/%s: %s", *key, again)
+            await self._recorder.post(sight.manifest, "Warning", "RestartInPlace", again)
+        for notice in written.notices:
+            if notice not in old.notices:
+                await self._recorder.post(sight.manifest, "Warning", "Notice", notice)
+        if (old.phase, old.message) == (decision.phase, decision.message):
+            return
+        warns = decision.phase in _WARNINGS or (observed.job.refusal or observed.not_created) is not None
+        log.info("%s/%s: %s, %s: %s", *key, decision.phase, decision.reason, decision.message)
+        if warns or decision.phase != old.phase:
+            await self._recorder.post(sight.manifest, "Warning" if warns else "Normal", decision.reason, decision.message)
+
+    async def _act(self, key: JobKey, sight: Sight, observed: Observed, decision: Decision) -> NotCreatedError | None:
+        """Carry out the decision's action. Returns the reason if objects were not created."""
+        job, plan = sight.planned.job, sight.planned.plan
+        if decision.action is not Action.NOTHING:
+            self._metrics.actions.labels(decision.action.name.lower()).inc()
+        if decision.action is Action.CREATE and job is not None and plan is not None:
+            avoid = observed.job.status.avoided_nodes
+            left = restarts_left(Gang(observed))
+            made = render(
+                job,
+                plan,
+                decision.attempt,
+                self._cluster,
+                uid=observed.job.uid,
+                gang=observed.gang,
+                avoid=avoid,
+                restarts_left=left,
+                secret=secrets.token_hex(32),
+            )
+            fresh = decision.attempt > Gang(observed).number or not Gang(observed).pods
+            try:
+                await create_gang(self._client, [*made.shared, *made.own, *(made.pods[index] for index in decision.create)], fresh=fresh)
+            except NotCreatedError as error:
+                return error
+            self._not_created.pop(key, None)
+        if decision.action is Action.DELETE_JOB:
+            await self._client.delete(path_to(sight.manifest), observed.job.uid)
+        if decision.held is not None:
+            await self._recorder.post(sight.manifest, "Normal", "SidecarRunsOn", decision.held)
+        await delete_pods(self._client, observed.job.namespace, decision.delete)
+        await self._clear(key, observed, decision.clears)
+        return None
+
+    async def _clear(self, key: JobKey, observed: Observed, last: int) -> None:
+        """Delete the objects of attempts that are over, once for each of them."""
+        uid = observed.job.uid
+        if last <= self._cleared.get(key, {}).get(uid, 0):
+            return
+        version = group_version(observed.gang, self._cluster)
+        kinds = (("v1", "ConfigMap"), *([(version, "PodGroup")] if version else []))
+        if await clear_attempts(self._client, observed.job, last, kinds):
+            self._cleared[key] = {uid: last}
+
+    def _forget(self, key: JobKey) -> None:
+        """Forget a job that is gone."""
+        self._turns.forget(key)
+        self._destinations.forget(key)
+        self._observer.forget(key)
+        self._metrics.jobs.forget(key)
+        self._written.pop(key, None)
+        self._not_created.pop(key, None)
+        self._cleared.pop(key, None)
+
+
+def again_in(observed: Observed, decision: Decision) -> float:
+    """Seconds until a job is reconciled again without an event."""
+    if decision.again_in is not None:
+        return min(decision.again_in, RESYNC)
+    if decision.action is not Action.NOTHING:
+        return ACTED
+    if decision.phase not in FINAL:
+        return RESYNC
+    lives = observed.job.spec.ttl_seconds_after_finished if observed.job.spec else None
+    return DORMANT if lives is None else min(lives, DORMANT)
+
+
+async def work(queue: WorkQueue[JobKey], reconciler: Reconciler, metrics: OperatorMetrics, may: Callable[[], bool]) -> None:
+    """One worker, until the queue is closed. `may` says whether this replica still leads."""
+    while (key := await queue.get()) is not None:
+        start, result = time.monotonic(), "done"
+        try:
+            if not may():
+                queue.add_after(key, 1.0)
+                continue
+            again = await reconciler.reconcile(key)
+            queue.succeeded(key)
+            if again is None:
+                queue.forget(key)
+            else:
+                queue.add_after(key, again * random.uniform(0.9, 1.1))
+        except StillReadingError:
+            result = "reading"
+            queue.add_after(key, RESYNC)
+        except Exception as error:  # a job must never end the worker: whatever it was, it is tried again, later each time
+            result = "failed"
+            log.warning("%s/%s is tried again in %.1f s: %s", *key, queue.failed(key), error, exc_info=not isinstance(error, ApiError))
+        finally:
+            queue.done(key)
+            metrics.reconciles.labels(result).observe(time.monotonic() - start)

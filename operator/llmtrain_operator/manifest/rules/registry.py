@@ -1,0 +1,9 @@
+"""All rules over several fields, in the order in which they are told."""
+
+from __future__ import annotations
+
+from llmtrain_operator.manifest.rules.combinations import COMBINATIONS
+from llmtrain_operator.manifest.rules.rule import Rule
+from llmtrain_operator.manifest.rules.unread import UNREAD
+
+RULES: tuple[Rule, ...] = (*COMBINATIONS, *UNREAD)

@@ -1,0 +1,180 @@
+"""Fields that are read with some values of another field only: set beside any other value they would be ignored, so they are refused.
+
+A value that equals the field's default is accepted: the API server writes it by itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from llmtrain_operator.manifest.divisors import listed
+from llmtrain_operator.manifest.rules.rule import Rule, Section
+from llmtrain_trainer.config import Columns
+from llmtrain_trainer.config.tables.tasks import TASKS, Format
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadWhen:
+    """`field` is read where `by`, of the same section, is one of `values`."""
+
+    at: str
+    field: str
+    default: str | float | bool | None
+    """What the field is where it is left out; None: absent."""
+
+    by: str
+    values: tuple[str, ...]
+    rule: str
+
+    @property
+    def refusal(self) -> Rule:
+        """The refusal of the field beside any other value."""
+        return Rule(
+            at=self.at,
+            field=self.field,
+            reads=(self.by, self.field),
+            cel=f"{self._unset} || {self._read}",
+            holds=self._holds,
+            rule=self.rule,
+            way_out=f"Leave {self.field.rpartition('.')[2]} out, or write {self.by}: {listed(self.values)}",
+        )
+
+    @property
+    def _unset(self) -> str:
+        """A CEL expression: the field has its default."""
+        if self.default is None:
+            return f"!has(self.{self.field})"
+        if isinstance(self.default, bool):
+            return f"{'' if self.default else '!'}self.{self.field}"
+        return f"self.{self.field} == {json.dumps(self.default).replace(chr(34), chr(39))}"
+
+    @property
+    def _read(self) -> str:
+        words = [f"'{value}'" for value in self.values]
+        return f"self.{self.by} == {words[0]}" if len(words) == 1 else f"self.{self.by} in [{', '.join(words)}]"
+
+    def _holds(self, section: Section) -> bool:
+        value: object = section
+        for step in self.field.split("."):
+            value = value.get(step) if isinstance(value, dict) else None
+        return value == self.default or section[self.by] in self.values
+
+
+COLUMNS: dict[str, tuple[Format, ...]] = {
+    "text": ("text", "lines"),
+    "prompt": ("promptCompletion",),
+    "completion": ("promptCompletion",),
+    "messages": ("messages",),
+    "conversations": ("sharegpt",),
+    "instruction": ("alpaca",),
+    "input": ("alpaca",),
+    "output": ("alpaca",),
+    "history": ("alpaca",),
+    "system": ("sharegpt", "alpaca"),
+    "context": ("squad",),
+    "question": ("squad",),
+    "answers": ("squad",),
+    "tools": ("promptCompletion", "messages", "sharegpt", "alpaca"),
+}
+"""Field of columns -> the formats that read it."""
+
+_ANSWERS: tuple[Format, ...] = ("promptCompletion", "messages", "sharegpt", "alpaca", "squad")
+"""Formats of which answers are learned."""
+
+_OF_ANSWERS: dict[str, str | float | bool] = {"maxCut": 0.5, "dropReasoning": False}
+"""Settings of datasets with answers, and their defaults."""
+
+
+def _of_datasets(at: str) -> Iterator[ReadWhen]:
+    for column, formats in COLUMNS.items():
+        default = str(getattr(Columns(), column))
+        yield ReadWhen(
+            at=at, field=f"columns.{column}", default=default, by="format", values=formats, rule="this format reads no such column"
+        )
+    for field, unset in _OF_ANSWERS.items():
+        yield ReadWhen(at=at, field=field, default=unset, by="format", values=_ANSWERS, rule="this format has no prompts and answers")
+
+
+READ_WHEN: tuple[ReadWhen, ...] = (
+    *_of_datasets("spec.dataset[]"),
+    *_of_datasets("spec.evaluation.dataset[]"),
+    ReadWhen(
+        at="spec",
+        field="training.packing",
+        default=True,
+        by="task",
+        values=tuple(task for task, traits in TASKS.items() if traits.packs),
+        rule="this task joins documents to rows without padding, and packs no samples",
+    ),
+    ReadWhen(
+        at="spec.tokenizer.train",
+        field="minFrequency",
+        default=2,
+        by="algorithm",
+        values=("bpe", "wordpiece"),
+        rule="unigram merges no pairs",
+    ),
+    ReadWhen(
+        at="spec.training.schedule",
+        field="minRatio",
+        default=None,
+        by="name",
+        values=("linear", "cosine", "wsd"),
+        rule="a constant rate does not decay",
+    ),
+    ReadWhen(
+        at="spec.training.schedule",
+        field="decayRatio",
+        default=0.2,
+        by="name",
+        values=("wsd",),
+        rule="only schedule wsd decays over a part of the steps; linear and cosine decay over all of them",
+    ),
+)
+
+
+def _has_stages(parallelism: Section) -> bool:
+    return "schedule" not in parallelism or parallelism["auto"] or parallelism.get("pipeline", 1) > 1
+
+
+UNREAD: tuple[Rule, ...] = (
+    *(read.refusal for read in READ_WHEN),
+    Rule(
+        at="spec.evaluation.dataset[]",
+        field="weight",
+        reads=("weight",),
+        cel="self.weight == 1.0",
+        holds=lambda self: self["weight"] == 1,
+        rule="validation data is not mixed: evaluation.maxSamples sequences are spread over all of it",
+        way_out="Leave weight out, or limit a dataset by its maxSamples",
+    ),
+    Rule(
+        at="spec.resources",
+        field="gpuResource",
+        reads=("gpusPerNode", "gpuResource"),
+        cel="self.gpusPerNode > 0 || self.gpuResource == 'nvidia.com/gpu'",
+        holds=lambda self: self["gpusPerNode"] > 0 or self["gpuResource"] == "nvidia.com/gpu",
+        rule="no GPU is requested",
+        way_out="Leave gpuResource out, or request GPUs in gpusPerNode",
+    ),
+    Rule(
+        at="spec",
+        field="parallelism.schedule",
+        reads=("parallelism",),
+        cel="!has(self.parallelism.schedule) || self.parallelism.auto || (has(self.parallelism.pipeline) && self.parallelism.pipeline > 1)",
+        holds=lambda self: _has_stages(self["parallelism"]),
+        rule="only a pipeline has a schedule",
+        way_out="Leave schedule out, or set pipeline to 2 or more",
+    ),
+    Rule(
+        at="spec.output",
+        field="destination",
+        reads=("destination", "export", "report"),
+        cel="!has(self.destination) || self.report || size(self.export) > 0",
+        holds=lambda self: "destination" not in self or self["report"] or len(self["export"]) > 0,
+        rule="nothing is exported or reported",
+        way_out="Leave destination out, or name in export what it receives",
+    ),
+)
