@@ -88,6 +88,8 @@ _INSIDE: Mapping[str, Mapping[str, str]] = {
         "columns.system": "fieldsystem systemcolumn systemfield",
         "columns.tools": "fieldtools toolscolumn",
         "split": "trainonsplit subsetsplit datasplit",
+        "subset": "name config configname",
+        "where": "filter filterexpression",
         "weight": "ratio proportion probability samplingratio mixratio",
         "csv.separator": "delimiter sep separator csvdelimiter",
         "csv.header": "columnnames",
@@ -216,15 +218,9 @@ def field_of(section: Path, name: str) -> Path | None:
     return tuple(found.split(".")) if found else None
 
 
-def saying(section: Path, name: str) -> str | None:
+def saying(name: str) -> str | None:
     """What to do about a name without a single corresponding field; None if unknown."""
-    if _is_dataset(section) and bare(name) in ("name", "subset", "config", "configname"):
-        return "Name the files of the subset in source, such as hf://owner/name/subset/*.parquet"
     return next((way_out for pattern, way_out in SAYINGS if re.fullmatch(pattern, bare(name))), None)
-
-
-def _is_dataset(section: Path) -> bool:
-    return "dataset" in section and isinstance(section[-1], int)
 
 
 def translated(target: Path, value: Any) -> Any:

@@ -31,7 +31,7 @@ def unknown(path: Path, value: Any, schema: Schema) -> tuple[str, str, Path | No
         return _elsewhere(inside, value, schema)
     if other := field_of(tuple(section), str(name)):
         return RULE, _moved(other, value, schema), other
-    if way_out := saying(tuple(section), str(name)):
+    if way_out := saying(str(name)):
         return RULE, way_out, None
     return _elsewhere(places, value, schema) if places else _nearest(tuple(section), plain, here, everywhere)
 

@@ -170,7 +170,7 @@ def test_every_translation_is_a_value_that_the_field_takes() -> None:
         ("spec.dataset[0].data_files", "~/rows/*.jsonl", "Write spec.dataset[0].source: file://~/rows/*.jsonl"),
         ("spec.dataset[0].type", "openai", "Write spec.dataset[0].format: messages"),
         ("spec.dataset[0].field_messages", "conversations", "Write spec.dataset[0].columns.messages: conversations"),
-        ("spec.dataset[0].name", "en", "Name the files of the subset in source, such as hf://owner/name/subset/*.parquet"),
+        ("spec.dataset[0].name", "en", "Write spec.dataset[0].subset: en"),
         ("spec.datasets", [{"source": "hf://a/b"}], "Write spec.dataset"),
         ("spec.max_steps", 10, "Write spec.training.maxSteps: 10"),
         ("spec.training.learning_rate", 0.001, "Write spec.training.optimizer.learningRate: 0.001"),

@@ -80,6 +80,43 @@ class Csv(Strict):
     """Names of all columns in their order, for files whose first line is a row already."""
 
 
+Written = Annotated[str, Field(min_length=1, max_length=65536)]
+
+
+class RowTemplate(Strict):
+    """Jinja texts that write what the format reads of the columns of a row, such as "{{ instruction }}\\n{{ input }}".
+
+    A null column is written as nothing. Columns of the same name are replaced.
+    """
+
+    text: Written | None = None
+    """The document, for formats text and lines."""
+
+    prompt: Written | None = None
+    """The prompt, for format promptCompletion."""
+
+    completion: Written | None = None
+    """The completion, for format promptCompletion."""
+
+    instruction: Written | None = None
+    """What is asked, for format alpaca."""
+
+    input: Written | None = None
+    """What the instruction is about, for format alpaca."""
+
+    output: Written | None = None
+    """What must be answered, for format alpaca."""
+
+    system: Written | None = None
+    """What is said first, for formats alpaca and sharegpt."""
+
+    context: Written | None = None
+    """What the question is about, for format squad."""
+
+    question: Written | None = None
+    """What is asked, for format squad."""
+
+
 Speaker = Annotated[str, Field(pattern=r"^\S(.*\S)?$", max_length=64)]
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -122,6 +159,18 @@ class Dataset(Strict):
 
     The files of a split have its name in their path. Outside of hf:// the default reads all files. Percentages are rounded to whole rows.
     """
+
+    subset: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    """Subset (configuration) of the dataset, such as mrpc of hf://nyu-mll/glue.
+
+    Its files are those that the repository's README.md names, else those with its name as a word in their path.
+    """
+
+    where: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+    """Keep only rows for which this Jinja expression over their columns is true, such as "rating | int > 3 and text is not null"."""
+
+    template: RowTemplate | None = None
+    """What the format reads, written from other columns."""
 
     weight: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     """Share of the samples drawn from this dataset, relative to the others' weights. A dataset that runs out starts its next epoch."""

@@ -9,6 +9,7 @@ from typing import Any
 from llmtrain_trainer.config.dataset import Dataset
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.sources.readers import Row
+from llmtrain_trainer.data.sources.row_rules import named_columns
 from llmtrain_trainer.data.sources.wanted import MEDIA, PART_OF_PROMPT, PLAIN, optional_columns, wanted_columns
 
 _ABOUT_THE_ROW = re.compile(
@@ -34,7 +35,7 @@ def check_columns(field: str, dataset: Dataset, row: Row) -> dict[str, int]:
 
 
 def _unread(dataset: Dataset, row: Row) -> Iterator[str]:
-    passed = {*wanted_columns(dataset), *optional_columns(dataset), *dataset.ignore_columns}
+    passed = {*wanted_columns(dataset), *optional_columns(dataset), *named_columns(dataset), *dataset.ignore_columns}
     yield from (str(column) for column, value in row.values.items() if column not in passed and _holds(value))
     yield from (column for column in row.unread if column not in passed)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import PurePosixPath
+from typing import Any
 
 from llmtrain_trainer.config.dataset import Dataset
 from llmtrain_trainer.data.bad_data import BadData
@@ -76,12 +78,59 @@ def _is_data(dataset: Dataset, file: DataFile, *, structured: bool) -> bool:
     return file.kind in READERS and not (about and file.kind not in ROWS) and (file.kind != "txt" or dataset.format in PLAIN)
 
 
+CARD = "README.md"
+"""The file of a repository that may say which files a subset has."""
+
+
+def of_subset(field: str, dataset: Dataset, files: list[DataFile], everything: Sequence[DataFile], told: Told) -> list[DataFile]:
+    """Those of the subset and the split that the dataset names: as the repository's card says, else by the names of its files.
+
+    `everything`: what was listed, the card too. Raises BadData where there are none.
+    """
+    if dataset.subset is None:
+        return of_split(field, dataset, files, told)
+    card = next((file for file in everything if file.name == CARD), None)
+    subsets = _subsets(card) if card else {}
+    if dataset.subset in subsets:
+        patterns = subsets[dataset.subset].get(name_of(dataset.split), [])
+        chosen = [file for file in files if any(fnmatch(file.name, pattern) for pattern in patterns)]
+        if not chosen:
+            rule = f"its subset {dataset.subset} has no files of this split (found {', '.join(subsets[dataset.subset]) or 'none'})"
+            raise BadData(f"{field}.split", dataset.split, rule, "Write one of them")
+        return chosen
+    named = [file for file in files if _names(file.name, dataset.subset)]
+    if not named:
+        there = subsets or dict.fromkeys(file.name.partition("/")[0] for file in files)
+        rule = f"no file of {dataset.source} is named after it (found {in_words(list(there))})"
+        raise BadData(f"{field}.subset", dataset.subset, rule, "Write one of the subsets, or leave it out and name the files in source")
+    return of_split(field, dataset, named, told)
+
+
+def _subsets(card: DataFile) -> dict[str, dict[str, list[str]]]:
+    """Subset -> split -> patterns of files, as the card's metadata name them; none where it has no such metadata."""
+    from huggingface_hub import metadata_load
+
+    found = (metadata_load(card.local) or {}).get("configs") if card.local else None
+    configs = [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+    return {str(each.get("config_name")): _patterns(each.get("data_files")) for each in configs}
+
+
+def _patterns(given: Any) -> dict[str, list[str]]:
+    """`data_files` of a card: patterns of the training split, or of each split."""
+    items = given if isinstance(given, list) else [given]
+    found: dict[str, list[str]] = {}
+    for item in items:
+        split, paths = (str(item.get("split")), item.get("path")) if isinstance(item, dict) else ("train", item)
+        found.setdefault(split, []).extend(path for path in (paths if isinstance(paths, list) else [paths]) if isinstance(path, str))
+    return found
+
+
 def of_split(field: str, dataset: Dataset, files: list[DataFile], told: Told) -> list[DataFile]:
     """By the convention of hub repositories: the split's name is a word in the file's path. A file that the source names is taken as it is
     where the split is the default one, and so is a directory outside the hub."""
     split = name_of(dataset.split)
     repository = dataset.source.startswith("hf://")
-    if not repository and split == "train":
+    if not repository and dataset.subset is None and split == "train":
         _tell_of_splits(field, dataset, files, told)
         return files
     if all(file.asked for file in files) and split == "train":

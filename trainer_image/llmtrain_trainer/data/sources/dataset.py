@@ -5,19 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence, Set
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
 from llmtrain_trainer.config.dataset import Csv, Dataset
 from llmtrain_trainer.data.bad_data import BadData, Unreachable
 from llmtrain_trainer.data.blame import judged
-from llmtrain_trainer.data.sources.choice import data_files, of_split
+from llmtrain_trainer.data.sources.choice import CARD, data_files, of_subset
 from llmtrain_trainer.data.sources.files import DataFile, UnfitFileError
 from llmtrain_trainer.data.sources.halves import whole_text
 from llmtrain_trainer.data.sources.listing import Told, list_files, untold
 from llmtrain_trainer.data.sources.readers import READERS, ROWS, Asked, Row, reader_of
 from llmtrain_trainer.data.sources.reading import Reading
+from llmtrain_trainer.data.sources.row_rules import RowRules, named_columns, read_columns
 from llmtrain_trainer.data.sources.slices import slice_of
 from llmtrain_trainer.data.sources.squad import questions_of
 from llmtrain_trainer.data.sources.wanted import LISTS, MEDIA, PART_OF_PROMPT, PLAIN, optional_columns, prompt_parts, wanted_columns
@@ -31,10 +32,15 @@ MOST_SILENT = 0.5
 """Share of rows that say nothing beyond which the column is taken for the wrong one."""
 
 
+def _card(dataset: Dataset) -> tuple[str, ...]:
+    """What is downloaded besides to know the files of a subset."""
+    return (CARD,) if dataset.subset else ()
+
+
 def dataset_files(field: str, dataset: Dataset, told: Told = untold) -> list[DataFile]:
     """Files of a dataset that hold data; of an hf:// repository those of its split."""
-    files = list_files(f"{field}.source", dataset.source, repository="dataset", patterns=DATA_PATTERNS, told=told)
-    chosen = of_split(field, dataset, data_files(field, dataset, files, told), told)
+    files = list_files(f"{field}.source", dataset.source, repository="dataset", patterns=(*DATA_PATTERNS, *_card(dataset)), told=told)
+    chosen = of_subset(field, dataset, data_files(field, dataset, files, told), files, told)
     for name, given, kinds in (("csv", dataset.csv != Csv(), ("csv", "tsv")), ("field", dataset.field is not None, ("json",))):
         if given and not any(file.kind in kinds for file in chosen):
             rule = f"no file of {dataset.source} is a {' or '.join(f'.{kind}' for kind in kinds)} file"
@@ -54,29 +60,32 @@ def read_rows(field: str, dataset: Dataset, files: Sequence[DataFile], reading: 
     answer.
     """
     counted = Reading() if reading is None else reading
-    span = _span(field, dataset, files)
-    rows = (row for file in files if counted.found < span.stop for row in _rows(field, dataset, file, counted, span, len(files) > 1))
-    yield from islice(rows, dataset.max_samples)
+    reader = _DatasetReader(field, dataset, counted, RowRules(field, dataset), beside=len(files) > 1)
+    span, taken = reader.span(files), 0
+    rows = (row for file in files if counted.found < span.stop for row in reader.rows(file, span))
+    for row in islice(rows, dataset.max_samples):
+        taken += 1
+        yield row
     if counted.strays and counted.rows == len(counted.strays):
         yield counted.strays[0]
-    if counted.found and not counted.rows:
-        rule = f"it takes none of the {counted.found} rows of {dataset.source}"
-        raise BadData(f"{field}.split", dataset.split, rule, "Write a slice that begins within them")
-    if span.start < counted.found < span.stop and slice_of(dataset.split).stop:
-        counted.ends_early = dataset.split
+    if taken != dataset.max_samples:
+        _check_slice(field, dataset, span, counted)
     _check_silent(field, dataset, files, counted)
     if not counted.rows:
         what = "the file is empty" if len(files) == 1 else f"all {len(files)} files are empty"
         raise BadData(f"{field}.source", dataset.source, f"there is no row in it: {what}", "Name files that hold data")
 
 
-def _span(field: str, dataset: Dataset, files: Sequence[DataFile]) -> range:
-    """Which of the rows the split takes. A slice that depends on their number has them counted first."""
-    part = slice_of(dataset.split)
-    if not part.needs_count:
-        return part.rows()
-    counted = Reading()
-    return part.rows(sum(1 for file in files for _ in _found(field, dataset, file, counted, beside=len(files) > 1)))
+def _check_slice(field: str, dataset: Dataset, span: range, counted: Reading) -> None:
+    """Of a source that was read to its end. Raises BadData where the slice or `where` leaves nothing."""
+    if counted.found and not counted.rows:
+        rule = f"it takes none of the {counted.found} rows of {dataset.source}"
+        raise BadData(f"{field}.split", dataset.split, rule, "Write a slice that begins within them")
+    if counted.rows and counted.unmet == counted.rows:
+        rule = f"none of {counted.rows} rows of {dataset.source} meets it"
+        raise BadData(f"{field}.where", dataset.where, rule, "Correct it, or leave it out")
+    if span.start < counted.found < span.stop and slice_of(dataset.split).stop:
+        counted.ends_early = dataset.split
 
 
 def _check_silent(field: str, dataset: Dataset, files: Sequence[DataFile], counted: Reading) -> None:
@@ -132,53 +141,83 @@ def held_back(dataset: Dataset, row: Row, share: float) -> bool:
     return int.from_bytes(hashlib.blake2b(said.encode(), digest_size=8).digest(), "big") < share * 2**64
 
 
-def _rows(field: str, dataset: Dataset, file: DataFile, counted: Reading, span: range, beside: bool) -> Iterator[Row]:
-    """Rows of a file that the split takes and that say something."""
-    columns, optional = wanted_columns(dataset), optional_columns(dataset)
-    before = counted.found
-    for row in _found(field, dataset, file, counted, beside=beside):
-        counted.found += 1
-        if counted.found > span.stop:
-            return
-        if counted.found <= span.start:
-            continue
+@dataclass(frozen=True)
+class _DatasetReader:
+    """One pass over the files of a dataset."""
+
+    field: str
+    dataset: Dataset
+    counted: Reading
+    rules: RowRules
+    beside: bool
+    """Whether there are several files."""
+
+    def span(self, files: Sequence[DataFile]) -> range:
+        """Which of the rows the split takes. A slice that depends on their number has them counted first."""
+        part = slice_of(self.dataset.split)
+        if not part.needs_count:
+            return part.rows()
+        first = replace(self, counted=Reading())
+        return part.rows(sum(1 for file in files for _ in first._found(file)))
+
+    def rows(self, file: DataFile, span: range) -> Iterator[Row]:
+        """Rows of a file that the split takes and that say something."""
+        before = self.counted.found
+        for row in self._found(file):
+            self.counted.found += 1
+            if self.counted.found > span.stop:
+                return
+            if self.counted.found > span.start and (kept := self._usable(file, row)) is not None:
+                yield kept
+        stray = any(row.place == f"{file.uri} row 1" for row in self.counted.strays)
+        self.counted.empty_files += self.counted.found == before and file.kind in ROWS and not stray
+
+    def _usable(self, file: DataFile, row: Row) -> Row | None:
+        """The row as its format reads it; None where it is passed over. Raises BadData where it ends the job."""
+        counted, columns = self.counted, wanted_columns(self.dataset)
         counted.rows += 1
+        try:
+            if row.bad is not None:
+                raise row.bad
+            if not self.rules.keep(row):
+                counted.unmet += 1
+                return None
+            row = self.rules.made(row)
+        except BadData as error:
+            counted.skip(self.dataset, error)
+            return None
         counted.add_missing(row, columns if file.kind == "csv" else ())
-        if row.bad is not None:
-            counted.skip(dataset, row.bad)
-        elif says_nothing(dataset, row, counted.columns):
+        if says_nothing(self.dataset, row, counted.columns):
             counted.silent += 1
             counted.first_silent = counted.first_silent or row.place
-        else:
-            counted.columns |= row.values.keys() if set(columns) <= row.values.keys() else set()
-            yield whole_text(row, (*columns, *optional), counted)
-    stray = any(row.place == f"{file.uri} row 1" for row in counted.strays)
-    counted.empty_files += counted.found == before and file.kind in ROWS and not stray
+            return None
+        counted.columns |= row.values.keys() if set(columns) <= row.values.keys() else set()
+        return whole_text(row, (*columns, *optional_columns(self.dataset)), counted)
 
-
-def _found(field: str, dataset: Dataset, file: DataFile, counted: Reading, *, beside: bool) -> Iterator[Row]:
-    """All rows of a file as they stand there. Raises BadData with the file, and the row where there is one; Unreachable."""
-    done = 0
-    try:
-        with file.open() as stream:
-            rows = reader_of(file)(_asked(field, dataset), file, stream)
-            for row in _known(dataset, file, rows, counted, beside=beside and not file.asked):
-                yield from questions_of(row, dataset.columns) if dataset.format == "squad" else (row,)
-                done += 1
-    except (BadData, Unreachable, MemoryError, GeneratorExit):
-        raise
-    except Exception as error:
-        place = f"{file.uri} row {done + 1}" if done or file.kind in ROWS else file.uri
-        raise _unreadable(f"{field}.source", place, file, error) from error
+    def _found(self, file: DataFile) -> Iterator[Row]:
+        """All rows of a file as they stand there. Raises BadData with the file, and the row where there is one; Unreachable."""
+        done = 0
+        try:
+            with file.open() as stream:
+                rows = reader_of(file)(_asked(self.field, self.dataset), file, stream)
+                for row in _known(self.dataset, file, rows, self.counted, beside=self.beside and not file.asked):
+                    yield from questions_of(row, self.dataset.columns) if self.dataset.format == "squad" else (row,)
+                    done += 1
+        except (BadData, Unreachable, MemoryError, GeneratorExit):
+            raise
+        except Exception as error:
+            place = f"{file.uri} row {done + 1}" if done or file.kind in ROWS else file.uri
+            raise _unreadable(f"{self.field}.source", place, file, error) from error
 
 
 def _asked(field: str, dataset: Dataset) -> Asked:
-    columns, plain = wanted_columns(dataset), dataset.format in PLAIN
+    plain = dataset.format in PLAIN
+    besides = () if plain else (*optional_columns(dataset), *MEDIA, *PART_OF_PROMPT)
     return Asked(
         field=field,
-        columns=columns,
-        where_there=() if plain else (*optional_columns(dataset), *MEDIA, *PART_OF_PROMPT),
-        text=columns[0] if plain else None,
+        columns=read_columns(dataset),
+        where_there=(*besides, *sorted(named_columns(dataset))),
+        text=dataset.columns.text if plain else None,
         format=dataset.format,
         separator=dataset.csv.separator,
         header=dataset.csv.header,
@@ -204,7 +243,7 @@ def _tells_of_data(dataset: Dataset, row: Row) -> bool:
     """Whether none of its columns is read and it is no wrapper around rows."""
     return (
         row.bad is None
-        and not set(wanted_columns(dataset)) & row.values.keys()
+        and not set(read_columns(dataset)) & row.values.keys()
         and not any(isinstance(value, list) and value and isinstance(value[0], dict) for value in row.values.values())
     )
 

@@ -38,6 +38,9 @@ class Reading:
     first_silent: str = ""
     """File and row of the first of them."""
 
+    unmet: int = 0
+    """Rows that do not meet the dataset's `where`."""
+
     bad: int = 0
     """Rows left out since they cannot be read or trained on."""
 
@@ -86,6 +89,8 @@ class Reading:
         if self.silent:
             rows = f"{self.silent} of {self.rows} rows are null or empty"
             said["silent"] = f"{field}: {rows} and were passed over (the first: {self.first_silent})."
+        if self.unmet:
+            said["unmet"] = f"{field}: {self.unmet} of {self.rows} rows do not meet {field}.where and were left out."
         if self.bad:
             rows = f"{self.bad} of {self.rows} rows cannot be read or trained on"
             said["bad"] = f"{field}: {rows} and were left out, as badRows: skip says (the first: {self.first_bad})."
