@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
+
+from arrived import Request
+
 from llmtrain_operator.kube.api.client import Client
-
-
-@dataclass
-class Sent:
-    """One request as it arrived."""
-
-    method: str
-    path: str
-    query: dict[str, str]
-    headers: dict[str, str]
-    body: Any
 
 
 @dataclass
@@ -31,15 +26,15 @@ class Server:
     """Answers as told: `answer(request)` gives the code and the body."""
 
     url: str = ""
-    sent: list[Sent] = field(default_factory=list)
-    answer: Callable[[Sent], tuple[int, Any]] = lambda _: (200, {})
+    sent: list[Request] = field(default_factory=list)
+    answer: Callable[[Request], tuple[int, Any]] = lambda _: (200, {})
     headers: dict[str, str] = field(default_factory=dict)
     held: dict[str, asyncio.Event] = field(default_factory=dict)
     """Paths whose answers wait for something."""
 
     async def handle(self, request: web.Request) -> web.Response:
         given = await request.read()
-        sent = Sent(request.method, request.path, dict(request.query), dict(request.headers), json.loads(given) if given else None)
+        sent = Request(request.method, request.path, dict(request.query), dict(request.headers), json.loads(given) if given else None)
         self.sent.append(sent)
         if request.path in self.held:
             await self.held[request.path].wait()

@@ -13,22 +13,12 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 import yaml
+from arrived import Request
 
 from llmtrain_operator.cli.app import invoke
 
 JOBS = "/apis/llmtrain.io/v1alpha1/namespaces/team/llmtrainjobs"
 Answer = tuple[int, Any]
-
-
-@dataclass
-class Request:
-    """As it arrived."""
-
-    method: str
-    path: str
-    query: dict[str, str]
-    headers: dict[str, str]
-    body: Any
 
 
 @dataclass

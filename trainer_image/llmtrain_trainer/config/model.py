@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from llmtrain_trainer.config.strict import PositiveInt, Source, Strict
+from llmtrain_trainer.config.tables.adapters import ADAPTERS, DEFAULT_ADAPTER, AdapterMethod
 
 CODE = ("auto_map", "attn_implementation", "_attn_implementation")
 """Keys of a config.json that name code, which transformers would download from a hub and run: files of the repository, and kernels."""
@@ -69,7 +70,7 @@ class Tokenizer(Strict):
 class Peft(Strict):
     """Adapters: train a few parameters beside frozen weights."""
 
-    method: Literal["lora", "rslora"] = "lora"
+    method: AdapterMethod = DEFAULT_ADAPTER
     """lora (Hu et al., 2021), or rslora, which scales by alpha / sqrt(rank) (Kalajdzievski, 2023). Both work in every layout of the
     engines native and deepspeed."""
 
@@ -88,11 +89,6 @@ class Peft(Strict):
     """Names of linear layers (the last part of their path, such as q_proj). all-linear means every linear layer except the LM head."""
 
     @property
-    def rank_stabilized(self) -> bool:
-        """Whether the update is scaled by the square root of the rank: peft's use_rslora."""
-        return self.method == "rslora"
-
-    @property
     def scale(self) -> float:
         """Factor of the product of both matrices in the update."""
-        return self.alpha / (self.rank**0.5 if self.rank_stabilized else self.rank)
+        return ADAPTERS[self.method].scale(self.alpha, self.rank)

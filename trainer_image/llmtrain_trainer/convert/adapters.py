@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from llmtrain_trainer.config import Peft, TrainerConfig
+from llmtrain_trainer.config.tables.adapters import peft_options
 from llmtrain_trainer.convert.targets import alone
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.cache import link
@@ -36,7 +37,7 @@ def write_adapter(config: TrainerConfig, weights: CheckpointReader, model_dir: P
 
 def _check(peft: Peft, uri: str, stored: dict[str, object]) -> None:
     """The same factors with another scale are another model, and their shapes do not tell."""
-    wanted = {"r": peft.rank, "lora_alpha": peft.alpha, "use_rslora": peft.rank_stabilized}
+    wanted = {"r": peft.rank, "lora_alpha": peft.alpha, **peft_options(peft.method)}
     for key, value in wanted.items():
         if stored.get(key, False) != value:
             raise BadData(

@@ -97,7 +97,7 @@ def _check(config: TrainerConfig, source: WeightsLocation, target: WeightsLocati
             "--to-format", target.format, rule, f"Set spec.parallelism.engine to {target.format}, or write --to-format {config.engine}"
         )
     for side in (source.format, target.format):
-        if config.peft is not None and side != HF and not ENGINE_FACTS[side].adapters:
+        if config.peft is not None and side != HF and config.peft.method not in ENGINE_FACTS[side].adapters:
             rule = f"engine {side} has no adapters"
             raise BadData("spec.peft.method", config.peft.method, rule, "Leave peft out, or take another engine")
     if source.format == HF and step is not None:

@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from llmtrain_trainer.config import Model, Peft
+from llmtrain_trainer.config.tables.adapters import peft_options
 from llmtrain_trainer.config.tables.families import family_named
 
 
@@ -19,10 +20,10 @@ def adapter_config(network: PreTrainedModel, peft: Peft, base: Model | None = No
         lora_alpha=peft.alpha,
         lora_dropout=peft.dropout,
         fan_in_fan_out=family_named(network.config.model_type).transposed,
-        use_rslora=peft.rank_stabilized,
         target_modules=sorted(targets(network)) if "all-linear" in peft.target_modules else list(peft.target_modules),
         base_model_name_or_path=_opened_by_peft(base.source) if base is not None and base.source is not None else None,
         revision=base.revision if base is not None else None,
+        **peft_options(peft.method),
     )
 
 

@@ -128,7 +128,7 @@ def _lora(settled: Settled) -> dict[str, Any]:
     """Adapters instead of full training, if there are pretrained weights."""
     spec = settled.job.spec
     pretrained = spec.model.source is not None and spec.model.init == "pretrained"
-    return {"spec.peft": Peft(method="lora")} if pretrained and spec.peft is None else {}
+    return {"spec.peft": Peft()} if pretrained and spec.peft is None else {}
 
 
 def _more(settled: Settled, savings: Changes) -> Iterator[Changes]:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from llmtrain_trainer.config.tables.adapters import ADAPTERS, AdapterMethod
+
 EngineName = Literal["native", "deepspeed", "megatron"]
 WeightsFormat = Literal["hf", EngineName]
 """Hugging Face's files, or a checkpoint of an engine."""
@@ -32,8 +34,8 @@ class EngineFacts:
     offloads: bool = False
     """Whether it reads spec.parallelism.offload and the raw keys of spec.parallelism.deepspeed."""
 
-    adapters: bool = True
-    """Whether it trains with spec.peft."""
+    adapters: tuple[AdapterMethod, ...] = tuple(ADAPTERS)
+    """Methods of spec.peft that it trains."""
 
     grows_embedding: bool = True
     """Whether an embedding gets rows for tokens that were added to the tokenizer."""
@@ -46,8 +48,13 @@ ENGINE_FACTS: Mapping[EngineName, EngineFacts] = {
     "native": EngineFacts(zero_stage=3, checkpoint_format="dcp"),
     "deepspeed": EngineFacts(zero_stage=1, checkpoint_format="deepspeed", package="deepspeed", offloads=True),
     "megatron": EngineFacts(
-        zero_stage=1, checkpoint_format="megatron", package="megatron.core", adapters=False, grows_embedding=False, on_cpu=False
+        zero_stage=1, checkpoint_format="megatron", package="megatron.core", adapters=(), grows_embedding=False, on_cpu=False
     ),
 }
 
 OFFLOADING: tuple[EngineName, ...] = tuple(name for name, facts in ENGINE_FACTS.items() if facts.offloads)
+
+
+def engines_with(method: AdapterMethod) -> tuple[EngineName, ...]:
+    """The engines that train adapters of this method."""
+    return tuple(name for name, facts in ENGINE_FACTS.items() if method in facts.adapters)

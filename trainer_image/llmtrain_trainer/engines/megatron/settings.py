@@ -14,6 +14,7 @@ from torch.nn.functional import silu
 from transformers import PreTrainedConfig
 
 from llmtrain_trainer.config import Mesh, TrainerConfig
+from llmtrain_trainer.config.tables.engines import engines_with
 from llmtrain_trainer.config.tables.families import family_named
 from llmtrain_trainer.engines.megatron.names import FAMILIES
 
@@ -183,8 +184,8 @@ def _network_problems(shape: PreTrainedConfig, length: int) -> Iterator[str]:
 
 def _run_problems(config: TrainerConfig) -> Iterator[str]:
     mesh, training = config.mesh, config.training
-    if config.peft is not None:
-        yield _problem("peft.method", config.peft.method, "the megatron engine trains all weights", "use engine native or deepspeed")
+    if config.peft is not None and config.engine not in (able := engines_with(config.peft.method)):
+        yield _problem("peft.method", config.peft.method, "the megatron engine trains all weights", f"use engine {' or '.join(able)}")
     if mesh.zero_stage > 1:
         yield _problem("mesh.zeroStage", mesh.zero_stage, "Megatron shards the optimizer states or nothing", "use 1 or 0")
     if mesh.schedule == "gpipe" and mesh.pp > 1:
