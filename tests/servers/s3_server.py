@@ -65,7 +65,7 @@ class S3Server:
 @contextmanager
 def run_s3_server(directory: Path) -> Iterator[S3Server]:
     """Start a server that keeps its objects below `directory`; stop it at the end."""
-    kind, port = _kind(), free_port()
+    kind, port = _kind(), reserved_port()
     server = S3Server(kind, f"http://127.0.0.1:{port}")
     with (directory / "server.log").open("wb") as log:
         process = subprocess.Popen(_command(kind, port, directory), stdout=log, stderr=log, env=os.environ | server.environment())
@@ -77,11 +77,17 @@ def run_s3_server(directory: Path) -> Iterator[S3Server]:
             process.wait(timeout=30)
 
 
-def free_port() -> int:
-    """A port of the loopback interface that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+_HELD: list[socket.socket] = []
+"""Bound, and not listening: the kernel gives these ports to nobody who asks for any, and a server that asks for one of them gets it."""
+
+
+def reserved_port() -> int:
+    """A port of the loopback interface that only a server which was told of it will have, for as long as this process lives."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    _HELD.append(held)
+    return int(held.getsockname()[1])
 
 
 def build_versitygw() -> Path:

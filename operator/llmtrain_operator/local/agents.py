@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmtrain_operator.local.machine import core_count, free_ports
+from llmtrain_operator.local.machine import core_count
 from llmtrain_operator.local.trainer import TRAINER
 from llmtrain_operator.local.workdir import Workdir
 from llmtrain_trainer.config import RENDEZVOUS_SECRET, ExitCode, TrainerConfig
@@ -45,9 +45,12 @@ class AgentProcess:
             self.process.send_signal(number)
 
 
-def start_agents(config: TrainerConfig, workdir: Workdir, cache: Path, environment: Mapping[str, str] | None = None) -> list[AgentProcess]:
-    """Start one agent for each node of the mesh, with `environment` added to its variables, on free ports."""
-    rendezvous, *ports = free_ports(1 + config.mesh.nodes)
+def start_agents(
+    config: TrainerConfig, workdir: Workdir, cache: Path, reserved: Sequence[int], environment: Mapping[str, str] | None = None
+) -> list[AgentProcess]:
+    """Start one agent for each node of the mesh, with `environment` added to its variables. `reserved`: a port for them to meet at, and
+    one for each of them."""
+    rendezvous, *ports = reserved
     more = {**(environment or {}), RENDEZVOUS_SECRET: secrets.token_hex(32)}  # other users of this machine cannot read the environment
     return [_start(config, workdir, cache, node_rank, port, rendezvous, more) for node_rank, port in enumerate(ports)]
 

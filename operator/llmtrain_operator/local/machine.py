@@ -6,9 +6,11 @@ import os
 import shutil
 import socket
 import subprocess
-from contextlib import ExitStack
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
-from llmtrain_trainer.config.listen import listeners
+from llmtrain_trainer.config.listen import bound
 
 
 def gpu_count() -> int:
@@ -29,10 +31,14 @@ def core_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def free_ports(count: int) -> list[int]:
-    """Different ports on which nothing listens at any loopback address."""
-    with ExitStack() as sockets:
-        return [_first(sockets, listeners("localhost", 0)).getsockname()[1] for _ in range(count)]
+@contextmanager
+def reserved_ports(count: int) -> Iterator[list[int]]:
+    """Different ports of the loopback addresses, for servers that start in the block. On Linux nobody else is given them meanwhile."""
+    with ExitStack() as held:
+        ports = [_first(held, bound("localhost")).getsockname()[1] for _ in range(count)]
+        if sys.platform != "linux":  # elsewhere a port that is bound cannot be listened on by another process
+            held.close()
+        yield ports
 
 
 def _first(held: ExitStack, made: list[socket.socket]) -> socket.socket:

@@ -87,8 +87,8 @@ def run(
     shutdown = Shutdown(agents, view.say)
     with shutdown.listening():
         try:
-            agents += start_agents(ready.config, ready.workdir, _cache(), ready.environment)
-            with view:
+            with machine.reserved_ports(1 + ready.config.mesh.nodes) as ports, view:
+                agents += start_agents(ready.config, ready.workdir, _cache(), ports, ready.environment)
                 last = _attend(agents, shutdown, ready.workdir, view, observe)
         finally:
             kill(agents)

@@ -172,5 +172,5 @@ def test_ctrl_c_ends_the_watch_and_not_the_job(api: Any, lives: Callable[..., No
         assert process.stdout is not None
         assert process.stdout.readline() == "Running: Training on 2 pods.\n"
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=120)
     assert process.returncode == 130 and errors == "" and not api.sent("PATCH") and not api.sent("DELETE")

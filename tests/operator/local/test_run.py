@@ -12,7 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from llmtrain_trainer.run_dir.layout import read_rows
+
 pytestmark = pytest.mark.processes
+
+PATIENCE = 240.0
 
 MANIFEST = """\
 apiVersion: llmtrain.io/v1alpha1
@@ -31,7 +35,7 @@ spec:
       max_position_embeddings: 32
   tokenizer: {train: {vocabSize: 300}}
   dataset: [{source: file://./text.jsonl}]
-  training: {globalBatchSize: 4, microBatchSize: 2, sequenceLength: 32, maxSteps: 4000, precision: fp32}
+  training: {globalBatchSize: 4, microBatchSize: 2, sequenceLength: 32, maxSteps: 400000, precision: fp32}
   checkpoint: {destination: file://./checkpoints, every: {steps: 1000000}}
   resources: {nodes: 2, procsPerNode: 1}
 """
@@ -53,20 +57,20 @@ def llmtrain(place: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def finished(process: subprocess.Popen[str]) -> str:
-    out, _ = process.communicate(timeout=120)
+    out, _ = process.communicate(timeout=PATIENCE)
     return out
 
 
 def steps(place: Path) -> list[int]:
-    path = place / "out" / "runs" / "small" / "node-0" / "metrics.jsonl"
-    return [json.loads(line)["step"] for line in path.read_text().splitlines()] if path.exists() else []
+    return [row["step"] for row in read_rows(place / "out" / "runs" / "small" / "node-0" / "metrics.jsonl")]
 
 
 def test_a_run_is_saved_by_ctrl_c_and_goes_on_where_it_was(place: Path) -> None:
     run = llmtrain(place, "run", "-f", "job.yaml")
-    deadline = time.monotonic() + 120
-    while len(steps(place)) < 3 and time.monotonic() < deadline and run.poll() is None:
-        time.sleep(0.1)
+    deadline = time.monotonic() + PATIENCE
+    while len(steps(place)) < 3 and run.poll() is None:
+        assert time.monotonic() < deadline, "no step was done"
+        time.sleep(0.05)
     run.send_signal(signal.SIGINT)
     said = finished(run)
     assert run.returncode == 75, said

@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from tiny_agent import Agent, Job, Start, free_port
+from tiny_agent import STEPS, Agent, Job, Start
 
 from llmtrain_trainer.config import TrainerConfig
 
@@ -26,8 +26,8 @@ def start(job: Job, tmp_path: Path) -> Iterator[Start]:
     """Start an agent; what still runs after the test is killed."""
     agents: list[Agent] = []
 
-    def begin(config: TrainerConfig, name: str = "run", *, node: int = 0, port: int | None = None, grace: float = 30.0) -> Agent:
-        agents.append(Agent(config, tmp_path / name, job.cache, node=node, port=port or free_port(), grace=grace))
+    def begin(config: TrainerConfig, name: str = "run", *, node: int = 0, port: int | None = None, hold: int | None = None) -> Agent:
+        agents.append(Agent(config, tmp_path / name, job.cache, node=node, port=port, hold=hold))
         return agents[-1]
 
     yield begin
@@ -39,13 +39,13 @@ def start(job: Job, tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture(scope="session")
 def undisturbed(job: Job, tmp_path_factory: pytest.TempPathFactory) -> dict[int, float]:
-    """Losses of 40 steps that nothing interrupts, in the default layout."""
+    """Losses of all steps where nothing interrupts, in the default layout."""
     root = tmp_path_factory.mktemp("undisturbed")
-    agent = Agent(job.config(root / "store", steps=40), root / "run", job.cache, node=0, port=free_port(), grace=30.0)
+    agent = Agent(job.config(root / "store"), root / "run", job.cache)
     try:
         assert agent.wait() == 0, agent.log()
     finally:
         agent.process.kill()
     losses = agent.losses()
-    assert len(losses) == 40
+    assert len(losses) == STEPS
     return losses

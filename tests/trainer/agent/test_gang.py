@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_agent import PATIENCE, free_port
+from s3_server import reserved_port
+from tiny_agent import PATIENCE
 from torch.distributed.checkpoint.metadata import Metadata
 
 from llmtrain_trainer.agent.gang.agreement import Agreement
@@ -31,8 +32,8 @@ from llmtrain_trainer.run_dir.layout import RunDir, read_rows
 class Nodes:
     """Some gangs of one job, each with a thread to run on."""
 
-    def __init__(self, count: int, *, first_round: int = 0, timeout: float = 20.0) -> None:
-        port = free_port()
+    def __init__(self, count: int, *, first_round: int = 0, timeout: float = PATIENCE) -> None:
+        port = reserved_port()
         self.stop = threading.Event()
         self.gangs = [
             GangRendezvous(
@@ -110,7 +111,7 @@ def test_a_node_that_came_anew_makes_the_others_start_again() -> None:
         node_rank=1,
         nodes=2,
         first_round=0,
-        timeout=20.0,
+        timeout=PATIENCE,
         stopping=lambda: False,
     )
     anew.connect()

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 
 import pytest
-from tiny_agent import PATIENCE, free_port
+from s3_server import reserved_port
+from tiny_agent import PATIENCE
 
 from llmtrain_trainer.agent.gang import herald as module
 from llmtrain_trainer.agent.gang.hall import Hall
@@ -22,7 +23,7 @@ BAD = Verdict(exit_code=ExitCode.CONFIG, reason="BadData", message="dataset[0].s
 @pytest.fixture
 def heralds(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[Herald]]:
     monkeypatch.setattr(module, "_LOOK_SECONDS", 0.02)
-    port = free_port()
+    port = reserved_port()
 
     def made(count: int) -> list[Herald]:
         halls = [Hall("127.0.0.1", port, SECRET) for _ in range(count)]
@@ -69,7 +70,7 @@ def test_the_first_of_two_verdicts_stands(heralds: Callable[[int], list[Herald]]
 def test_a_gang_that_meets_already_hears_it_too() -> None:
     from llmtrain_trainer.agent.gang.rendezvous import GangRendezvous
 
-    hall = Hall("127.0.0.1", free_port(), SECRET)
+    hall = Hall("127.0.0.1", reserved_port(), SECRET)
     hall.open()
     gang = GangRendezvous(run_id="a/job/1", hall=hall, node_rank=0, nodes=2, first_round=0, timeout=PATIENCE, stopping=lambda: False)
     gang.connect()

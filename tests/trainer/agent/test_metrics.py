@@ -252,5 +252,5 @@ def test_a_clock_that_was_set_back_takes_nothing_away() -> None:
 def test_the_pages_are_answered_on_ipv4_and_on_ipv6(host: str, asked: str) -> None:
     board = Board(NodeStatus(job="demo", attempt=1, node_rank=0, phase="preparing"))
     server = StatusServer(board, metrics_of(), host, 0)
-    with urllib.request.urlopen(f"http://{asked}:{server.port}/status", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://{asked}:{server.port}/status", timeout=60) as answer:
         assert json.loads(answer.read())["job"] == "demo"

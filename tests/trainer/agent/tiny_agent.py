@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -16,9 +15,10 @@ from typing import Any
 
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
+from s3_server import reserved_port
 
 from llmtrain_trainer.config import RENDEZVOUS_SECRET, TrainerConfig, Verdict
-from llmtrain_trainer.run_dir.layout import RunDir, read_rows
+from llmtrain_trainer.run_dir.layout import RunDir, read_rows, write_atomically
 
 WORDS = ["the", "model", "reads", "one", "token", "and", "tells", "what", "comes", "next", "in", "every", "sentence", "of", "our", "text"]
 MODEL = {
@@ -33,6 +33,10 @@ MODEL = {
     "tie_word_embeddings": False,
 }
 PATIENCE = 150.0
+STEPS = 20
+"""Of a run that ends by itself, where nothing asks for another number."""
+
+BRAKE = Path(__file__).with_name("brake")
 
 
 def sentence(number: int) -> str:
@@ -47,7 +51,7 @@ class Job:
         self.text = root / "text.jsonl"
         self.text.write_text("".join(json.dumps({"text": sentence(number)}) + "\n" for number in range(200)))
 
-    def config(self, store: Path, *, steps: int = 30, every: int = 5, **changes: Any) -> TrainerConfig:
+    def config(self, store: Path, *, steps: int = STEPS, every: int = 5, **changes: Any) -> TrainerConfig:
         """2 x data parallel by default; 8 sequences of 32 tokens a step."""
         mesh = {"procsPerNode": 2, "dp": 2, "stages": [[0, 2]], **changes.pop("mesh", {})}
         dp = mesh["dp"]
@@ -77,16 +81,31 @@ class Job:
 
 
 class Agent:
-    """An agent process and its run directory."""
+    """An agent process and its run directory. Its ranks wait after `hold` steps until they are released."""
 
-    def __init__(self, config: TrainerConfig, root: Path, cache: Path, *, node: int, port: int, grace: float) -> None:
+    def __init__(
+        self, config: TrainerConfig, root: Path, cache: Path, *, node: int = 0, port: int | None = None, hold: int | None = None
+    ) -> None:
         root.mkdir(parents=True, exist_ok=True)
         self.run = RunDir(root)
+        if hold is not None:
+            (root / "hold").write_text(str(hold))
         path = root / "given.json"
         path.write_text(config.model_dump_json(by_alias=True))
         command = [sys.executable, "-m", "llmtrain_trainer", "agent", "--config", str(path), "--run-dir", str(root)]
-        command += ["--node-rank", str(node), "--rendezvous", f"127.0.0.1:{port}", "--cache", str(cache), "--grace", str(grace)]
+        command += [
+            "--node-rank",
+            str(node),
+            "--rendezvous",
+            f"127.0.0.1:{port or reserved_port()}",
+            "--cache",
+            str(cache),
+            "--grace",
+            f"{PATIENCE:.0f}",
+        ]
+        paths = [str(BRAKE), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", RENDEZVOUS_SECRET: "a secret of the tests"}
+        environment["PYTHONPATH"] = os.pathsep.join(paths)
         with (root / "agent.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
 
@@ -111,8 +130,24 @@ class Agent:
             time.sleep(0.005)
         raise AssertionError(f"waited in vain for {what}:\n{self.log()}")
 
+    def release(self, hold: int | None = None) -> None:
+        """Let the ranks train to the end, or until they have done `hold` steps."""
+        if hold is None:
+            (self.run.root / "hold").unlink()
+        else:
+            write_atomically(self.run.root / "hold", str(hold))
+
     def until_step(self, step: int) -> None:
+        """Wait for the row of this step or of a later one."""
         self.until(lambda: any(row["step"] >= step for row in read_rows(self.run.metrics)), f"step {step}")
+
+    def until_committed(self, step: int) -> None:
+        """Wait for the commit of this step's checkpoint."""
+        self.until(lambda: any(row["step"] == step for row in self.events("checkpoint_committed")), f"the checkpoint of step {step}")
+
+    def until_metric(self, name: str, least: float = 1e-9, **labels: str) -> None:
+        """Wait for a series to be there and not below `least`."""
+        self.until(lambda: self.metric(name, **labels) >= least, f"{name} {labels} of at least {least}")
 
     def losses(self) -> dict[int, float]:
         """Loss by step; the last row of a step wins."""
@@ -130,7 +165,7 @@ class Agent:
 
     def get(self, path: str) -> str:
         port = json.loads(self.run.port.read_text())["port"]
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
             text: str = answer.read().decode()
             return text
 
@@ -148,10 +183,3 @@ class Agent:
 
 Start = Callable[..., Agent]
 """The fixture `start`."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

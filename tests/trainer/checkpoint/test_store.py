@@ -10,6 +10,7 @@ import pytest
 from fault_proxy import FaultProxy
 from s3_server import S3Server
 
+from llmtrain_trainer.checkpoint.store import retry
 from llmtrain_trainer.checkpoint.store.destination import open_store
 from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError, MissingError, StoreRefusedError, StoreUnreachableError
 from llmtrain_trainer.checkpoint.store.retry import Backoff, persist
@@ -111,8 +112,10 @@ def test_a_directory_without_rights_is_refused_with_the_way_out(tmp_path: Path) 
         open_store(f"file://{tmp_path}/taken/below").get_bytes("key")
 
 
-def test_waiting_ends_at_the_deadline_and_not_before_a_permanent_error() -> None:
-    tries = []
+def test_waiting_ends_at_the_deadline_and_not_before_a_permanent_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries, now = [], [0.0]
+    monkeypatch.setattr(retry.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(retry.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
 
     def fail() -> None:
         tries.append(1)
@@ -120,7 +123,7 @@ def test_waiting_ends_at_the_deadline_and_not_before_a_permanent_error() -> None
 
     with pytest.raises(OSError):
         persist(fail, lambda _: True, Backoff(first=0.001, longest=0.01, deadline=0.1))
-    assert len(tries) > 3
+    assert len(tries) > 3 and now[0] <= 0.1
     tries.clear()
     with pytest.raises(OSError):
         persist(fail, lambda _: False, QUICK)

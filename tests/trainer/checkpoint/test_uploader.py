@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -22,6 +20,7 @@ from llmtrain_trainer.checkpoint.store.store import Store
 
 FIRST, SECOND, THIRD, FOURTH = (f"step-{step:08d}-a0-r0" for step in (10, 20, 30, 40))
 HASTY = Backoff(first=0.01, longest=0.02, deadline=0.1)
+PATIENCE = 120.0
 
 
 def test_a_save_becomes_a_committed_checkpoint(gang: Gang) -> None:
@@ -37,7 +36,7 @@ def test_a_save_that_a_rank_has_not_finished_is_not_uploaded(gang: Gang) -> None
     gang.stage(FIRST, ranks=1)
     gang.poll()
     assert gang.names() == []
-    assert gang.uploaders[0].drain(10), "there is nothing finished to wait for"
+    assert gang.uploaders[0].drain(PATIENCE), "there is nothing finished to wait for"
 
 
 def test_nodes_join_their_parts_and_only_the_whole_is_committed(tmp_path: Path, store: Store) -> None:
@@ -51,7 +50,7 @@ def test_nodes_join_their_parts_and_only_the_whole_is_committed(tmp_path: Path, 
     gang.poll()
     assert gang.committed() == [FIRST]
     assert all(uploader.last is not None for uploader in gang.uploaders)
-    assert all(uploader.drain(1.0) for uploader in gang.uploaders)
+    assert all(uploader.drain(PATIENCE) for uploader in gang.uploaders)
 
 
 def test_of_a_node_that_is_gone_only_what_it_sent_is_waited_for(tmp_path: Path, store: Store) -> None:
@@ -62,7 +61,7 @@ def test_of_a_node_that_is_gone_only_what_it_sent_is_waited_for(tmp_path: Path, 
     gang.uploaders[0].poll()
     gang.stage(THIRD, nodes=[0])
     first = gang.uploaders[0]
-    assert not first.abandon([1], 10)
+    assert not first.abandon([1], PATIENCE)
     assert gang.told("checkpoint_superseded") == [
         f"{name} is not committed: node 1 ended without uploading its part." for name in (SECOND, THIRD)
     ]
@@ -75,9 +74,9 @@ def test_what_the_nodes_that_are_here_have_to_send_is_waited_for(tmp_path: Path,
     gang.uploaders[0].poll()
     gang.uploaders[2].poll()
     first, second, _gone = gang.uploaders
-    assert first.abandon([2], 10) and second.abandon([2], 10)
+    assert first.abandon([2], PATIENCE) and second.abandon([2], PATIENCE)
     second.poll()
-    assert first.drain(10) and second.drain(10)
+    assert first.drain(PATIENCE) and second.drain(PATIENCE)
     assert gang.committed() == [FIRST] and not gang.told("checkpoint_superseded")
 
 
@@ -134,7 +133,7 @@ def test_a_gang_writes_nothing_more_once_a_later_one_has_begun(gang: Gang, later
     gang.save(SECOND)
     assert gang.names() == before
     assert str(gang.uploaders[0].superseded_by) == later
-    assert not gang.uploaders[0].drain(60.0), "nobody waits for what will never be"
+    assert not gang.uploaders[0].drain(PATIENCE), "nobody waits for what will never be"
 
 
 def test_what_an_earlier_gang_left_on_this_disk_does_not_fence_a_new_one(tmp_path: Path, store: Store) -> None:
@@ -194,7 +193,7 @@ def test_an_agent_that_starts_again_finds_its_own_commit(tmp_path: Path, store: 
     Gang(tmp_path, store).save(FIRST)
     again = Gang(tmp_path, store)
     again.poll()
-    assert again.uploaders[0].drain(10)
+    assert again.uploaders[0].drain(PATIENCE)
     assert again.events == []
 
 
@@ -233,7 +232,7 @@ class TestOutage:
         assert "SlowDown" in gang.told("store_outage")[0]
         assert not gang.uploaders[0].drain(0.2)
         proxy.busy = False
-        assert gang.uploaders[0].drain(10)
+        assert gang.uploaders[0].drain(PATIENCE)
         assert gang.committed() == [FIRST, SECOND]
         assert gang.told("store_outage")[1].startswith("The store answers again after")
 
@@ -258,13 +257,13 @@ class TestOutage:
         first_try = list(proxy.uploaded)
         assert f"{FIRST}/__0_0.distcp" in " ".join(first_try)
         proxy.fail_uploads_of = ""
-        assert gang.uploaders[0].drain(10)
+        assert gang.uploaders[0].drain(PATIENCE)
         assert not [path for path in proxy.uploaded[len(first_try) :] if path.endswith("__0_0.distcp")]
 
     def test_cut_connections_do_not_reach_the_checkpoint(self, gang: Gang, proxy: FaultProxy) -> None:
         proxy.cut_uploads = 3
         gang.stage(FIRST)
-        assert gang.uploaders[0].drain(10)
+        assert gang.uploaders[0].drain(PATIENCE)
         found = choose(gang.store, "latest", gang.events.append)
         assert found is not None and found.verified
 
@@ -279,9 +278,22 @@ Uploader(Path(root), open_store(uri), 0, 1, (0, 1), 2, None, print).drain(120)
 """
 
 
-def start_uploader(gang: Gang, uri: str, **environment: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", UPLOAD, str(gang.staging()), uri]
-    return subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.DEVNULL)
+DIE_IN_A_SHARD = """
+import os, signal
+from llmtrain_trainer.checkpoint.store import file_store
+copied = file_store._copy
+def die(source, draft):
+    if source.suffix == ".distcp":
+        draft.write_bytes(source.read_bytes()[:100])
+        os.kill(os.getpid(), signal.SIGKILL)
+    return copied(source, draft)
+file_store._copy = die
+"""
+
+
+def start_uploader(gang: Gang, uri: str, before: str = "") -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", before + UPLOAD, str(gang.staging()), uri]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
 
 
 @pytest.mark.processes
@@ -293,7 +305,7 @@ def test_an_upload_killed_in_the_middle_is_never_chosen_from_a_bucket(tmp_path: 
     proxy.hold_uploads = True
     process = start_uploader(gang, uri)
     try:
-        assert proxy.holding.wait(timeout=60), "the upload did not begin"
+        assert proxy.holding.wait(timeout=PATIENCE), "the upload did not begin"
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -306,13 +318,9 @@ def test_an_upload_killed_in_the_middle_is_never_chosen_from_a_directory(tmp_pat
     uri = f"file://{tmp_path}/store"
     gang = Gang(tmp_path, open_store(uri))
     gang.save(FIRST)
-    gang.stage(SECOND, size=64 << 20)
-    process = start_uploader(gang, uri)
-    deadline = time.monotonic() + 60
-    while not list((tmp_path / "store" / SECOND).glob("*.part")) and time.monotonic() < deadline:
-        time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    gang.stage(SECOND)
+    assert start_uploader(gang, uri, DIE_IN_A_SHARD).wait(PATIENCE) == -signal.SIGKILL
+    assert list((tmp_path / "store" / SECOND).glob("*.part"))
     assert_first_is_chosen_then_second_after_a_new_start(gang, tmp_path)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from s3_server import free_port
+from s3_server import reserved_port
 
 from llmtrain_trainer.checkpoint.restore import choose, fetch
 from llmtrain_trainer.checkpoint.store.destination import open_store
@@ -24,7 +24,7 @@ SCRIPT = Path(__file__).with_name("save_and_load.py")
 
 def run_ranks(mode: str, world: int, directory: Path) -> dict[str, Any]:
     """What rank 0 printed."""
-    port, environment = free_port(), os.environ | {"OMP_NUM_THREADS": "1"}
+    port, environment = reserved_port(), os.environ | {"OMP_NUM_THREADS": "1"}
     ranks = [
         subprocess.Popen(
             [sys.executable, str(SCRIPT), mode, str(rank), str(world), str(port), str(directory)],
@@ -51,7 +51,7 @@ def test_what_two_ranks_saved_goes_through_the_store_and_loads_in_one(tmp_path: 
     staging, store, events = tmp_path / "run" / "staging", open_store(f"file://{tmp_path}/store"), list[dict[str, Any]]()
     saved = run_ranks("save", 2, staging)
     assert "error" not in saved
-    assert Uploader(staging, store, 0, 1, (0, 1), 2, None, events.append).drain(30)
+    assert Uploader(staging, store, 0, 1, (0, 1), 2, None, events.append).drain(120)
     assert [event["step"] for event in events] == [2, 4]
 
     found = choose(store, 2, events.append)
@@ -119,7 +119,7 @@ def files_of_two_ranks(staging: Path, clash: bool) -> str | None:
 def test_files_that_an_engine_wrote_go_through_the_store(tmp_path: Path) -> None:
     staging, store = tmp_path / "run" / "staging", open_store(f"file://{tmp_path}/store")
     assert launch(Path(__file__), "files_of_two_ranks", 2, staging, False) is None
-    assert Uploader(staging, store, 0, 1, (0, 1), 2, None, lambda _row: None).drain(30)
+    assert Uploader(staging, store, 0, 1, (0, 1), 2, None, lambda _row: None).drain(120)
     found = choose(store, "latest", lambda _row: None)
     assert found is not None
     fetched = fetch(found, store, tmp_path / "run" / "restore")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import socket
+import sys
 from contextlib import ExitStack
 
 import pytest
 
-from llmtrain_trainer.config.listen import LOOPBACK, joined, listeners, loopback, parted
+from llmtrain_trainer.config.listen import LOOPBACK, bound, joined, listeners, loopback, parted
 
 
 def answers(address: str, port: int) -> bool:
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as one:
-        one.settimeout(2)
+        one.settimeout(60)
         return one.connect_ex((address, port)) == 0
 
 
@@ -49,6 +50,18 @@ def test_a_port_that_one_family_has_taken_is_taken(taken: str) -> None:
             listeners("localhost", made.getsockname()[1])
         with pytest.raises(OSError, match="in use"):
             listeners("::", made.getsockname()[1])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody can listen where another socket is bound")
+def test_a_port_that_is_held_for_a_server_is_the_servers_and_nobody_elses() -> None:
+    with ExitStack() as stack:
+        held = [stack.enter_context(one) for one in bound("localhost")]
+        port = held[0].getsockname()[1]
+        for one in held:
+            with socket.socket(one.family) as other, pytest.raises(OSError, match="in use"):
+                other.bind((one.getsockname()[0], port))
+        made = [stack.enter_context(one) for one in listeners("localhost", port)]
+        assert len(made) == len(LOOPBACK) and all(answers(address, port) for address in LOOPBACK)
 
 
 def test_a_machine_without_ipv6_is_served_on_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "agent"))
 
 import torch
 from safetensors.torch import load_file
-from tiny_agent import MODEL, Agent, Job, free_port
+from tiny_agent import MODEL, Agent, Job
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from llmtrain_trainer.checkpoint.restore import list_checkpoints
@@ -35,7 +35,7 @@ def config_at(job: Job, uri: str, **given: Any) -> TrainerConfig:
 
 
 def run(config: TrainerConfig, root: Path, job: Job) -> Agent:
-    agent = Agent(config, root, job.cache, node=0, port=free_port(), grace=30.0)
+    agent = Agent(config, root, job.cache)
     try:
         assert agent.wait() == ExitCode.DONE, agent.log()
     finally:

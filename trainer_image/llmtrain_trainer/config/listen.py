@@ -24,6 +24,18 @@ def listeners(host: str, port: int, backlog: int = 128) -> list[socket.socket]:
     """
     if host in (EVERYWHERE, "", "*"):
         return [_everywhere(port, backlog)]
+    return _on_one_port(host, port, backlog)
+
+
+def bound(host: str) -> list[socket.socket]:
+    """Sockets that are bound to one port of `host`, free on all of its addresses, and do not listen.
+
+    While they are open the kernel gives the port to no socket that asks for any port. On Linux a server that asks for this one gets it.
+    """
+    return _on_one_port(host, 0, None)
+
+
+def _on_one_port(host: str, port: int, backlog: int | None) -> list[socket.socket]:
     for _ in range(_TRIES - 1):
         try:
             return _together(host, port, backlog)
@@ -66,7 +78,7 @@ def _everywhere(port: int, backlog: int) -> socket.socket:
     return socket.create_server(("0.0.0.0", port), backlog=backlog)
 
 
-def _together(host: str, port: int, backlog: int) -> list[socket.socket]:
+def _together(host: str, port: int, backlog: int | None) -> list[socket.socket]:
     """Sockets on every address of the host that this machine has."""
     made: list[socket.socket] = []
     missing: OSError | None = None
@@ -93,6 +105,18 @@ def _addresses(host: str) -> list[str]:
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
-def _one(address: str, port: int, backlog: int) -> socket.socket:
+def _one(address: str, port: int, backlog: int | None) -> socket.socket:
+    """Without a backlog it does not listen."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    return socket.create_server((address, port), family=family, backlog=backlog)
+    if backlog is not None:
+        return socket.create_server((address, port), family=family, backlog=backlog)
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.bind((address, port))
+    except OSError:
+        made.close()
+        raise
+    return made

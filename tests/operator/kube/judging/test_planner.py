@@ -142,7 +142,7 @@ async def test_a_source_that_hangs_holds_up_no_worker_and_the_job_is_woken_when_
     assert (await planner.plan_now({**manifest(), "metadata": {"name": "other", "uid": "u2"}})).plan is not None
     assert woken.empty()
     free.set()
-    assert await asyncio.wait_for(woken.get(), 10) == ("team", "job")
+    assert await asyncio.wait_for(woken.get(), 120) == ("team", "job")
     assert (await planner.plan_now(remote)).plan is not None and woken.empty()
 
 

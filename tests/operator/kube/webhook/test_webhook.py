@@ -116,7 +116,7 @@ class Broken(Here):
 
     async def ask(self, *_: Any) -> Any:
         if self.hangs:
-            await asyncio.sleep(30)
+            await asyncio.Event().wait()
         raise NoJudgementError("it took longer than 2 s")
 
 
@@ -206,7 +206,7 @@ async def test_large_bodies_that_never_end_hold_up_no_review_of_usual_size(tmp_p
             writer.write(f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: {LARGEST_REVIEW}\r\n\r\n{{".encode())
             await writer.drain()
         await asyncio.sleep(0.1)
-        code, answer = await asyncio.wait_for(post(port, authority, review(GOOD)), 30)
+        code, answer = await asyncio.wait_for(post(port, authority, review(GOOD)), 120)
         assert code == 200 and answer["response"]["allowed"] is True
         for _, writer in slow:
             writer.transport.abort()

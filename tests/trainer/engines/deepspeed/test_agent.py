@@ -14,7 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "agent"))
 
-from tiny_agent import Agent, Job, free_port
+from tiny_agent import Agent, Job
 
 from llmtrain_trainer.config import ExitCode
 
@@ -29,10 +29,10 @@ class Runs:
     def __init__(self, root: Path) -> None:
         self.root, self.job, self.agents = root, Job(root), list[Agent]()
 
-    def start(self, name: str, store: str, **changes: Any) -> Agent:
+    def start(self, name: str, store: str, hold: int | None = None, **changes: Any) -> Agent:
         given = {key: dict(value) if isinstance(value, dict) else value for key, value in changes.items()}
         config = self.job.config(self.root / store, **given)
-        self.agents.append(Agent(config, self.root / name, self.job.cache, node=0, port=free_port(), grace=30.0))
+        self.agents.append(Agent(config, self.root / name, self.job.cache, hold=hold))
         return self.agents[-1]
 
 
@@ -48,8 +48,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
 
 @pytest.fixture(scope="module")
 def undisturbed(runs: Runs) -> dict[int, float]:
-    """Losses of 20 steps that nothing interrupts."""
-    agent = runs.start("undisturbed", "store-undisturbed", steps=20, **ZERO_3)
+    """Losses of all steps where nothing interrupts."""
+    agent = runs.start("undisturbed", "store-undisturbed", **ZERO_3)
     assert agent.wait() == 0, agent.log()
     return agent.losses()
 
@@ -57,21 +57,25 @@ def undisturbed(runs: Runs) -> dict[int, float]:
 def test_a_killed_rank_comes_back_and_the_losses_are_those_of_a_run_that_nothing_disturbed(
     runs: Runs, undisturbed: dict[int, float]
 ) -> None:
-    agent = runs.start("killed", "store", steps=20, **ZERO_3)
+    agent = runs.start("killed", "store", hold=12, **ZERO_3)
     agent.until_step(12)
+    agent.until_committed(10)
     os.kill(agent.pid_of(1), signal.SIGKILL)
+    agent.release()
     assert agent.wait() == 0, agent.log()
     assert [event["reason"] for event in agent.events("restart")] == ["killed"]
-    assert agent.events("restore"), "it went on from a checkpoint"
+    assert [event["step"] for event in agent.events("restore")] == [10]
     assert agent.losses() == undisturbed
 
 
 @pytest.fixture(scope="module")
 def stopped(runs: Runs) -> Path:
     """The store of a run that was told to stop on its way."""
-    first = runs.start("two", "stopped", steps=20, **ZERO_3)
-    first.until(lambda: first.events("checkpoint_committed"), "a checkpoint")
+    first = runs.start("two", "stopped", hold=7, **ZERO_3)
+    first.until_step(7)
     first.process.send_signal(signal.SIGTERM)
+    first.until(first.run.stop.exists, "the wish to stop")
+    first.release()
     assert first.wait() == ExitCode.SAVED, first.log()
     return runs.root / "stopped"
 
@@ -82,10 +86,10 @@ def test_another_layout_and_another_engine_go_on_from_its_checkpoint(
 ) -> None:
     name = request.node.callspec.id.replace(" ", "-")
     shutil.copytree(stopped, runs.root / f"store-{name}")
-    second = runs.start(name, f"store-{name}", steps=20, job={"name": "tiny", "attempt": 1}, **change)
+    second = runs.start(name, f"store-{name}", job={"name": "tiny", "attempt": 1}, **change)
     assert second.wait() == 0, second.log()
     (restored,) = second.events("restore")
-    assert 0 < restored["step"] < 20
+    assert restored["step"] == 8
     losses = second.losses()
     assert min(losses) == restored["step"] + 1
     assert losses == pytest.approx({step: undisturbed[step] for step in losses}, abs=1e-5)

@@ -12,7 +12,7 @@ import pytest
 from llmtrain_trainer.convert.launch import load_script
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "agent"))
+sys.path.insert(0, str(HERE.parents[1] / "agent"))
 
 
 @pytest.fixture(scope="session")
