@@ -29,6 +29,7 @@ test-fast: .venv/ready  ## The pure tier but its long tests, under a minute
 test-cluster: .venv/ready  ## The Kubernetes tier: a real two-node cluster, built once from Go modules
 	$(PYTHON) -m tests.cluster build
 	$(PYTHON) -m tests.cluster images
+	scripts/prometheus.sh > /dev/null
 	$(PYTHON) -m pytest -q -m cluster tests/cluster tests/chart --durations=10
 
 cases: .venv/ready  ## Inputs that once went wrong, at the command line: case, expected, got

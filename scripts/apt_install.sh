@@ -1,5 +1,6 @@
 #!/bin/sh
 # Install packages of Debian or Ubuntu: scripts/apt_install.sh PACKAGE... As root. Another apt that runs just now is waited for.
+# Without a package, only the package lists are fetched.
 set -eu
 export DEBIAN_FRONTEND=noninteractive
 seconds=${APT_PATIENCE:-600}
@@ -20,4 +21,5 @@ until said=$(apt-get -qq update 2>&1); do
     sleep 1
     waited=$((waited + 1))
 done
+[ $# -gt 0 ] || exit 0
 exec apt-get -qq -o "DPkg::Lock::Timeout=$seconds" install -y --no-install-recommends "$@" >/dev/null

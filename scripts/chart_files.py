@@ -1,6 +1,6 @@
 """Keeps what the chart repeats in step with its source: `python scripts/chart_files.py` writes, `--check` compares. Run by make.
 
-The CRD of crds/ is copied into the chart, and the comments of values.yaml become the table of docs/operations/install.md.
+The CRD of crds/ is copied into the chart, and the comments of values.yaml become tables of docs/operations/install.md and monitoring.md.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
@@ -15,7 +16,11 @@ import yaml
 ROOT = Path(__file__).parents[1]
 CHART = ROOT / "charts" / "llmtrain"
 PAGE = ROOT / "docs" / "operations" / "install.md"
-BEGIN, END = "<!-- values: begin -->\n", "<!-- values: end -->\n"
+MONITORING = ROOT / "docs" / "operations" / "monitoring.md"
+ALERTS = "metrics.alerts."
+
+Row = tuple[str, object, str]
+"""Path of a value, its default, its comment."""
 
 
 def main() -> int:
@@ -34,21 +39,45 @@ def main() -> int:
 def wanted() -> dict[Path, str]:
     """What should stand in each file."""
     crds = {CHART / "files" / "crds" / crd.name: crd.read_text() for crd in sorted((ROOT / "crds").glob("*.yaml"))}
-    page = PAGE.read_text()
-    before, after = page.index(BEGIN) + len(BEGIN), page.index(END)
-    return {**crds, PAGE: page[:before] + table((CHART / "values.yaml").read_text()) + page[after:]}
+    found = described((CHART / "values.yaml").read_text())
+    values = [row for row in found if not row[0].startswith(ALERTS)]
+    alerts = [(path.removeprefix(ALERTS), default, text) for path, default, text in found if path.startswith(ALERTS)]
+    return {**crds, PAGE: filled(PAGE, "values", table(values)), MONITORING: filled(MONITORING, "alerts", alert_table(alerts))}
 
 
-def table(values: str) -> str:
-    """A row a value: its path, its default, the comment above it."""
-    rows = ["| value | default | meaning |", "|---|---|---|"]
-    rows += [f"| `{path}` | `{json.dumps(default)}` | {text} |" for path, default, text in described(values)]
-    return "\n".join(rows) + "\n"
+def filled(page: Path, name: str, text: str) -> str:
+    """The page with this text between its marks."""
+    begin, end, whole = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->\n", page.read_text()
+    return whole[: whole.index(begin) + len(begin)] + text + whole[whole.index(end) :]
 
 
-def described(values: str) -> list[tuple[str, object, str]]:
+def table(rows: Iterable[Row]) -> str:
+    """A line per value: its path, its default, the comment above it."""
+    lines = [f"| `{path}` | `{json.dumps(default)}` | {text} |" for path, default, text in rows]
+    return "\n".join(["| value | default | meaning |", "|---|---|---|", *lines]) + "\n"
+
+
+def alert_table(rows: Iterable[Row]) -> str:
+    """A line per alert, with a link to its page."""
+    lines = [
+        f"| {_link(name)} | {_of(given, 'severity')} | {_of(given, 'for')} | {_of(given, 'threshold')} | {text} |"
+        for name, given, text in rows
+    ]
+    return "\n".join(["| alert | severity | for | threshold | fires when |", "|---|---|---|---|---|", *lines]) + "\n"
+
+
+def _link(name: str) -> str:
+    return f"[{name}](runbooks/{name.lower()}.md)"
+
+
+def _of(given: object, key: str) -> object:
+    assert isinstance(given, dict)
+    return given.get(key, "")
+
+
+def described(values: str) -> list[Row]:
     """(path, default, comment) of every value that has a comment, in the order of the file."""
-    found: list[tuple[str, object, str]] = []
+    found: list[Row] = []
     sections: list[str] = []
     comment: list[str] = []
     for line in values.splitlines():

@@ -20,7 +20,12 @@ FULL: dict[str, Any] = {
     "trainerImage": "registry.example/trainer:1",
     "imagePullSecrets": [{"name": "pull"}],
     "trainerEnvironment": {"HF_ENDPOINT": "https://hub.example", "LEVEL": 3},
-    "metrics": {"namespaces": ["monitoring"], "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}, "interval": "15s"}},
+    "metrics": {
+        "namespaces": ["monitoring"],
+        "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}, "interval": "15s"},
+        "podMonitor": {"enabled": True},
+        "rules": {"enabled": True},
+    },
     "webhook": {"certificates": {"mode": "certManager"}},
     "priorityClassName": "system-cluster-critical",
     "extraEnv": [{"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "hub", "key": "token"}}}],
