@@ -11,6 +11,7 @@ from typing import Literal
 
 from llmtrain_operator.api.gang_schedulers import GangScheduler
 from llmtrain_operator.api.job import Spec, Status
+from llmtrain_operator.life.destinations import Contender, Destinations
 from llmtrain_trainer.config import ExitCode, NodeStatus, place
 
 STOPPED = (ExitCode.SAVED, ExitCode.STOPPED_UNSAVED)
@@ -44,12 +45,18 @@ class Job:
         return f"{self.namespace}/{self.name}"
 
     @property
-    def destination(self) -> str | None:
-        """Destination of its checkpoints, in a form that is unique in the cluster."""
-        if self.spec is None or self.spec.checkpoint is None:
-            return None
+    def destinations(self) -> Destinations:
+        """Where it writes, in a form that is unique in the cluster."""
+        if self.spec is None:
+            return Destinations()
+        checkpoints, exports = self.spec.checkpoint, self.spec.output.destination
+        return Destinations(
+            checkpoints=self._there(checkpoints.destination) if checkpoints else None, exports=self._there(exports) if exports else None
+        )
+
+    def _there(self, uri: str) -> str | None:
         try:
-            there = place(self.spec.checkpoint.destination)
+            there = place(uri)
         except ValueError:
             return None  # the plan refuses it
         return f"{self.namespace}/{there}" if there.startswith("pvc://") else there
@@ -251,8 +258,8 @@ class Observed:
     admission: Admission | None = None
     gang: GangKind = "operator"
     rivals: tuple[Rival, ...] = ()
-    writer: str | None = None
-    """Another job that writes to this one's destination, in a form that may be shown in this job's status."""
+    writer: Contender | None = None
+    """Another job that writes to a destination of this one."""
 
     contested: bool = False
     """Whether another job waits for this one's destination."""

@@ -1,4 +1,4 @@
-"""The operator's own Observer, Agents, Reconciler, Turns, Destinations and WorkQueue on a cluster in memory, in virtual time.
+"""The operator's own Observer, Agents, Reconciler, Turns, DestinationOwners and WorkQueue on a cluster in memory, in virtual time.
 
 A day of a job takes seconds: `await lab.run(24 * 3600, tick=5)`. What the world does is said in a few hooks; the operator is the real one.
 """
@@ -20,7 +20,7 @@ from llmtrain_operator.kube.metrics.operator import OperatorMetrics
 from llmtrain_operator.kube.names import JobKey
 from llmtrain_operator.kube.observe.agents import Agents
 from llmtrain_operator.kube.observe.observe import Observer
-from llmtrain_operator.kube.process.checkpoint_owners import Destinations
+from llmtrain_operator.kube.process.checkpoint_owners import DestinationOwners
 from llmtrain_operator.kube.process.events import Recorder
 from llmtrain_operator.kube.process.placement_order import Turns
 from llmtrain_operator.kube.process.queue import WorkQueue
@@ -91,7 +91,7 @@ class Lab:
         gangs = GangApis(versions=self.server.groups)
         observer = Observer(self.server, agents, Planner(clock=self.clock), gangs, wall=self.clock, url_of=_url_of)
         recorder = Recorder(self.server, metrics, "lab", clock=self.clock, wall=self.clock)
-        self.turns, self.destinations = Turns(self.queue.add), Destinations(self.queue.add)
+        self.turns, self.destinations = Turns(self.queue.add), DestinationOwners(self.queue.add)
         self.reconciler = Reconciler(
             self.server, observer, recorder, metrics, Cluster(image="trainer:1"), self.turns, self.destinations, clock=self.clock
         )

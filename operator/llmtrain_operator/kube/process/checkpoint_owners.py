@@ -1,4 +1,5 @@
-"""Which job writes to which destination: two jobs with one destination would each resume from the other's checkpoints.
+"""Which job writes to which destination: two jobs with one destination would each resume from the other's checkpoints,
+or replace the other's export.
 
 The data is in memory and is read from the cluster when a replica becomes leader, so nothing is lost with the process. Rights on a
 destination are unknown here, so a job reserves one against other namespaces only while its pods run, or ran recently; beyond that
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from llmtrain_operator.kube.names import JobKey
 from llmtrain_operator.life.attempt import Gang
 from llmtrain_operator.life.decision import Action, Decision
+from llmtrain_operator.life.destinations import Contender, Destinations, clash, within
 from llmtrain_operator.life.observed import Observed
 from llmtrain_operator.life.policies.contention import asks_to_write, writes
 
@@ -26,39 +28,53 @@ FIRST_PRESS, LONGEST_PRESS = 60.0, 3600.0
 
 @dataclass(frozen=True, slots=True)
 class DestinationWriter:
-    """A job that writes to a destination. `ran` is when its pods were seen on nodes last."""
+    """A job that writes. `ran` is when its pods were seen on nodes last."""
 
-    place: str
+    places: Destinations
     ran: float
 
 
-class Destinations:
+class DestinationOwners:
     """`add` puts a job into the queue: who waits for a destination is looked at as soon as it is free."""
 
     def __init__(self, add: Callable[[JobKey], None]) -> None:
         self._add = add
-        self._writes, self._writers = dict[JobKey, DestinationWriter](), defaultdict[str, dict[JobKey, None]](dict)
-        self._wait = defaultdict[str, dict[JobKey, None]](dict)
-        self._waits = dict[JobKey, str]()
+        self._writes = dict[JobKey, DestinationWriter]()
+        self._around, self._at = defaultdict[str, dict[JobKey, None]](dict), defaultdict[str, dict[JobKey, None]](dict)  # by place
+        self._waits = dict[JobKey, Destinations]()
         self._left = dict[JobKey, tuple[int, float]]()  # how often a job left its destination, and until when it does not press
 
-    def writer(self, key: JobKey, observed: Observed) -> str | None:
+    def writer(self, key: JobKey, observed: Observed) -> Contender | None:
         """Another job that writes to this one's destination: by name in the same namespace; jobs of other namespaces are not named."""
-        others = [other for other in self._writers.get(observed.job.destination or "", {}) if other != key]
-        near = next((other for other in others if other[0] == key[0]), None)
-        if near is not None:
-            return "/".join(near)
-        held = any(observed.now - self._writes[other].ran < LATELY for other in others)
-        return "a job of another namespace" if held else None
+        mine = observed.job.destinations
+        others = [(other, found) for other in self._candidates(mine) if other != key and (found := clash(mine, self._writes[other].places))]
+        for other, (field, place, because) in sorted(others, key=lambda each: each[0][0] != key[0]):
+            if other[0] == key[0]:
+                return Contender(name="/".join(other), field=field, place=place, because=because)
+            if observed.now - self._writes[other].ran < LATELY:
+                return Contender(name="a job of another namespace", field=field, place=place, because=because)
+        return None
+
+    def _candidates(self, mine: Destinations) -> dict[JobKey, None]:
+        """Jobs that write to the same places, inside them or around them."""
+        found = dict[JobKey, None]()
+        for place in mine.places:
+            found |= self._around.get(place, {})
+            for outer in within(place):
+                found |= self._at.get(outer, {})
+        return found
 
     def contested(self, key: JobKey, observed: Observed) -> bool:
         """Whether another job waits for this one's destination, and did not release it itself just before."""
-        waiting = self._wait.get(observed.job.destination or "", {})
-        return any(other != key and self._left.get(other, (0, 0.0))[1] <= observed.now for other in waiting)
+        mine = observed.job.destinations
+        return any(
+            other != key and clash(mine, places) is not None and self._left.get(other, (0, 0.0))[1] <= observed.now
+            for other, places in self._waits.items()
+        )
 
     def note(self, key: JobKey, observed: Observed, decision: Decision | None = None) -> None:
         """Note where the job writes from now on, including the decision that is about to be carried out."""
-        place, now = observed.job.destination, observed.now
+        mine, now = observed.job.destinations, observed.now
         creates = decision is not None and decision.action is Action.CREATE
         ended = decision is not None and decision.ends is not None and decision.reason == "DestinationInUse"
         if ended:
@@ -70,9 +86,8 @@ class Destinations:
         before = self._writes.get(key)
         ran = now if runs or creates else before.ran if before else 0.0
         keeps = creates or writes(observed) or (asks_to_write(observed) and not ended)
-        self._put(key, DestinationWriter(place, ran) if place is not None and keeps else None)
-        waits = place if decision is not None and decision.reason == "DestinationInUse" and not creates else None
-        self._await(key, waits)
+        self._put(key, DestinationWriter(mine, ran) if mine.places and keeps else None)
+        self._await(key, mine if decision is not None and decision.reason == "DestinationInUse" and not creates else None)
 
     def forget(self, key: JobKey) -> None:
         """Forget a job that is gone."""
@@ -80,25 +95,30 @@ class Destinations:
         self._await(key, None)
         self._put(key, None)
 
-    def _await(self, key: JobKey, place: str | None) -> None:
+    def _await(self, key: JobKey, places: Destinations | None) -> None:
         """Remember what it waits for."""
-        before = self._waits.pop(key, None)
-        if before is not None and before != place:
-            self._wait[before].pop(key, None)
-            if not self._wait[before]:
-                del self._wait[before]
-        if place is not None:
-            self._waits[key] = place
-            self._wait[place][key] = None
+        self._waits.pop(key, None)
+        if places is not None:
+            self._waits[key] = places
 
     def _put(self, key: JobKey, writer: DestinationWriter | None) -> None:
         before = self._writes.pop(key, None)
+        if before is not None:
+            self._unlist(key, before.places)
         if writer is not None:
             self._writes[key] = writer
-            self._writers[writer.place][key] = None
-        if before is not None and (writer is None or before.place != writer.place):
-            self._writers[before.place].pop(key)
-            if not self._writers[before.place]:
-                del self._writers[before.place]
-                for other in list(self._wait.get(before.place, ())):
+            for place in writer.places.places:
+                self._at[place][key] = None
+                for outer in within(place):
+                    self._around[outer][key] = None
+        if before is not None and (writer is None or before.places != writer.places):
+            for other, places in list(self._waits.items()):
+                if clash(places, before.places) is not None:
                     self._add(other)
+
+    def _unlist(self, key: JobKey, places: Destinations) -> None:
+        for place in places.places:
+            for listed, at in ((self._at, place), *((self._around, outer) for outer in within(place))):
+                listed[at].pop(key, None)
+                if not listed[at]:
+                    del listed[at]

@@ -25,7 +25,7 @@ from llmtrain_operator.kube.names import JobKey
 from llmtrain_operator.kube.observe.agents import CONNECTIONS, Agents
 from llmtrain_operator.kube.observe.observe import Observer
 from llmtrain_operator.kube.process.aside import Aside, Pulse
-from llmtrain_operator.kube.process.checkpoint_owners import Destinations
+from llmtrain_operator.kube.process.checkpoint_owners import DestinationOwners
 from llmtrain_operator.kube.process.events import Recorder
 from llmtrain_operator.kube.process.handlers import collections_of, watch
 from llmtrain_operator.kube.process.lease import ApiLease, Election
@@ -127,7 +127,7 @@ async def _lead(
 ) -> None:
     """Watch and reconcile until told to stop."""
     judge = Judge()
-    planner, turns, destinations = Planner(shapes, wake=queue.add, judges=judge), Turns(queue.add), Destinations(queue.add)
+    planner, turns, destinations = Planner(shapes, wake=queue.add, judges=judge), Turns(queue.add), DestinationOwners(queue.add)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONNECTIONS)) as http:
         observer = Observer(client, Agents(http, wake=queue.add), planner, await GangApis.of(client))
         recorder = Recorder(client, metrics, options.identity)

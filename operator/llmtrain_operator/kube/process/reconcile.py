@@ -24,7 +24,7 @@ from llmtrain_operator.kube.metrics.operator import OperatorMetrics
 from llmtrain_operator.kube.names import JobKey
 from llmtrain_operator.kube.observe.observe import Observer, Sight
 from llmtrain_operator.kube.process.apply import NotCreatedError, create_gang, delete_pods, write_status
-from llmtrain_operator.kube.process.checkpoint_owners import Destinations
+from llmtrain_operator.kube.process.checkpoint_owners import DestinationOwners
 from llmtrain_operator.kube.process.clear import clear_attempts
 from llmtrain_operator.kube.process.events import Recorder
 from llmtrain_operator.kube.process.placement_order import Turns
@@ -80,7 +80,7 @@ class Reconciler:
         metrics: OperatorMetrics,
         cluster: Cluster,
         turns: Turns,
-        destinations: Destinations,
+        destinations: DestinationOwners,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client, self._observer, self._recorder, self._metrics = client, observer, recorder, metrics

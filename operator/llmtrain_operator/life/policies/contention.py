@@ -49,12 +49,13 @@ def name_in_use(gang: Gang) -> Decision | None:
 
 
 def destination_in_use(gang: Gang) -> Decision | None:
-    """Two jobs with one destination would each resume from the other's checkpoints."""
+    """Two jobs with one destination would each resume from the other's checkpoints, or replace the other's export."""
     if not gang.over or gang.observed.writer is None:
         return None
+    other = gang.observed.writer
     message = (
-        f"Waiting until {gang.observed.writer} is over or suspended: it writes its checkpoints to {gang.job.destination} too, "
-        "and each job would resume from the other's. With another checkpoint.destination the job starts without waiting."
+        f"Waiting until {other.name} is over or suspended: it writes to the place of spec.{other.field} {other.place} too, and "
+        f"{other.because}. With another {other.field} the job starts without waiting."
     )
     return Decision(phase="Pending", reason="DestinationInUse", message=message, again_in=30.0)
 
@@ -66,9 +67,11 @@ def yields_destination(gang: Gang) -> Decision | None:
     waited = gang.observed.now - created(gang)
     if gang.observed.writer is None and not (gang.observed.contested and waited >= YIELD_PATIENCE):
         return None
+    other = gang.observed.writer
+    places, field = " and ".join(gang.job.destinations.places), other.field if other else "checkpoint.destination"
     message = (
-        f"Releasing {gang.job.destination} to {gang.observed.writer or 'another job that waits for it'}: no pod of this job had a node "
-        f"after {span(waited)}. With another checkpoint.destination the job starts without waiting."
+        f"Releasing {places} to {other.name if other else 'another job that waits for it'}: no pod of this job had a node "
+        f"after {span(waited)}. With another {field} the job starts without waiting."
     )
     return stopping(gang, Decision(phase="Pending", reason="DestinationInUse", message=message, ends=gang.number), FAILED_GRACE)
 

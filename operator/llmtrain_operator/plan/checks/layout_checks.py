@@ -32,6 +32,22 @@ def destinations(case: Case) -> Problem | None:
     return None
 
 
+def own_exports(case: Case) -> Problem | None:
+    """Exports may stand beside the checkpoints, above them or below them, but not where the one's files belong to the other."""
+    checkpoint, exports = case.job.spec.checkpoint, case.job.spec.output.destination
+    if checkpoint is None or exports is None or destinations(case):
+        return None
+    saved, exported = place(checkpoint.destination), place(exports)
+    inside, around = exported.removeprefix(f"{saved}/"), saved.removeprefix(f"{exported}/")
+    if inside != exported and inside.startswith(("step-", "tokenizers", "export", "report")):
+        rule = f"{inside.partition('/')[0]} in checkpoint.destination belongs to the checkpoints and their own export"
+    elif around != saved and around.startswith(("export", "report")):
+        rule = f"checkpoint.destination {saved} is inside {around.partition('/')[0]}, which each export replaces"
+    else:
+        return None
+    return Problem("spec.output.destination", exports, rule, "Leave it out, or write another place, such as s3://bucket/models/name")
+
+
 def devices(case: Case) -> Problem | None:
     """The product of the degrees is the number of devices."""
     degrees = case.degrees
@@ -188,6 +204,7 @@ def weights_can_be_kept(case: Case) -> Problem | None:
 
 LAYOUT: tuple[Refusal, ...] = (
     destinations,
+    own_exports,
     devices,
     data_degree,
     tensor_in_node,
