@@ -30,7 +30,7 @@ def alone() -> Iterator[None]:
 def test_a_step_whose_norm_is_not_finite_leaves_weights_and_moments_as_they_were(odd: float, limit: float) -> None:
     weights = {"a": nn.Parameter(torch.ones(3)), "b": nn.Parameter(torch.ones(2))}
     optimizer = torch.optim.AdamW(weights.values(), lr=0.1, weight_decay=0.1)
-    clipper = Clipper(ALONE, weights, {}, frozenset(), limit)
+    clipper = Clipper(ALONE, weights, {}, frozenset(), limit, loss=lambda: torch.tensor(1.0))
     optimizer.register_step_pre_hook(clipper)
     for weight in weights.values():
         weight.grad = torch.ones_like(weight)
@@ -54,10 +54,11 @@ class Zero:
         self._global_grad_norm, self.overflow = torch.tensor(norm), overflow
 
 
+@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("found", [(math.nan, False), (math.inf, True), (-1.0, False), (2.0, True)])
 def test_zero_leaves_out_an_update_whose_norm_is_not_finite_and_keeps_the_memory_of_the_gradients(found: tuple[float, bool]) -> None:
     weight = nn.Parameter(torch.ones(3))
-    optimizer, guard = torch.optim.AdamW([weight], lr=0.1, weight_decay=0.1), Guard(Zero(*found))
+    optimizer, guard = torch.optim.AdamW([weight], lr=0.1, weight_decay=0.1), Guard(Zero(*found), lambda: torch.tensor(1.0))
     optimizer.register_step_pre_hook(guard.before)
     optimizer.register_step_post_hook(guard.after)
     gradient = torch.full((3,), math.nan)
@@ -67,11 +68,40 @@ def test_zero_leaves_out_an_update_whose_norm_is_not_finite_and_keeps_the_memory
     assert weight.grad is gradient, "offload keeps it for the next step"
 
 
+@pytest.mark.usefixtures("alone")
 def test_zero_makes_an_update_whose_norm_is_finite() -> None:
     weight = nn.Parameter(torch.ones(3))
-    optimizer, guard = torch.optim.AdamW([weight], lr=0.1), Guard(Zero(2.0))
+    optimizer, guard = torch.optim.AdamW([weight], lr=0.1), Guard(Zero(2.0), lambda: torch.tensor(1.0))
     optimizer.register_step_pre_hook(guard.before)
     optimizer.register_step_post_hook(guard.after)
     weight.grad = torch.ones(3)
     optimizer.step()
     assert guard.norm == 2.0 and not torch.equal(weight, torch.ones(3))
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("zero", [True, False])
+def test_a_step_whose_loss_is_not_finite_is_left_out_though_its_norm_is(zero: bool) -> None:
+    losses = iter([1.0, math.nan, 1.0])
+    weight = nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.AdamW([weight], lr=0.1)
+
+    def loss() -> torch.Tensor:
+        return torch.tensor(next(losses))
+
+    measured = Guard(Zero(2.0), loss) if zero else Clipper(ALONE, {"a": weight}, {}, frozenset(), 0.0, loss)
+    if isinstance(measured, Guard):
+        optimizer.register_step_pre_hook(measured.before)
+        optimizer.register_step_post_hook(measured.after)
+    else:
+        optimizer.register_step_pre_hook(measured)
+    held = []
+    for _ in range(3):
+        measured.begin()
+        weight.grad = torch.ones(3)
+        optimizer.step()
+        if zero:
+            optimizer.step()  # as ZeRO does for the next group of weights
+        assert math.isfinite(measured.norm)
+        held.append(weight.detach().clone())
+    assert torch.equal(held[0], held[1]) and not torch.equal(held[1], held[2])

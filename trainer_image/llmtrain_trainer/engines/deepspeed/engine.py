@@ -62,10 +62,10 @@ class DeepSpeedEngine:
         runner, limit = self._runner, config.training.gradient_clipping
         if not clips_itself(config):
             again = runner.again if isinstance(runner, Pipeline) else frozenset[str]()
-            clipper = Clipper(self._place, runner.weights, runner.cut, again, limit)
+            clipper = Clipper(self._place, runner.weights, runner.cut, again, limit, runner.loss)
             runner.optimizer.register_step_pre_hook(clipper)
             return clipper
-        guard = Guard(runner.deepspeed.optimizer)
+        guard = Guard(runner.deepspeed.optimizer, runner.loss)
         runner.optimizer.register_step_pre_hook(guard.before)
         runner.optimizer.register_step_post_hook(guard.after)
         return guard
@@ -80,12 +80,13 @@ class DeepSpeedEngine:
         torch.manual_seed(seed_of(self._config.training.seed, step, self._place.pp_rank, self._place.dp_rank))
         for group in self._runner.deepspeed.optimizer.param_groups:
             group["lr"] = learning_rate
+        self._measured.begin()
         means = self._runner.train(batch)
         all_in_one = torch.cat([self._once(means), torch.tensor([float(stop)], dtype=torch.float64, device=means.device)])
         dist.all_reduce(all_in_one)
         loss, *metrics, stops = all_in_one.tolist()
         norm = self._measured.norm
-        skipped = not math.isfinite(norm)
+        skipped = not (math.isfinite(norm) and math.isfinite(loss))
         return StepResult(loss=loss, grad_norm=norm, stop=stops > 0, metrics=named(self._objective, metrics), skipped=skipped)
 
     def evaluate(self, batch: StepBatch) -> EvaluationResult:

@@ -4,7 +4,7 @@ update out of one with ZeRO."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -14,12 +14,21 @@ from torch import nn
 from llmtrain_trainer.engines.deepspeed.place import DeepSpeedRank
 from llmtrain_trainer.engines.native.gradients import clip
 
+Loss = Callable[[], torch.Tensor]
+"""This rank's part of the step's loss, once all micro-batches are through; a scalar."""
+
 
 class Clipper:
     """Hung before the optimizer's step: there every gradient is complete."""
 
     def __init__(
-        self, place: DeepSpeedRank, weights: Mapping[str, nn.Parameter], cut: Mapping[str, int], again: frozenset[str], limit: float
+        self,
+        place: DeepSpeedRank,
+        weights: Mapping[str, nn.Parameter],
+        cut: Mapping[str, int],
+        again: frozenset[str],
+        limit: float,
+        loss: Loss,
     ) -> None:
         """`again`: names that an earlier stage holds too. `limit`: largest norm; 0 clips nothing."""
         first = place.dp_rank == 0
@@ -29,17 +38,23 @@ class Clipper:
             for name, weight in weights.items()
             if weight.requires_grad and first and name not in again and (name in cut or place.tp_rank == 0)
         ]
-        self._device, self._limit, self.norm = place.device, limit, 0.0
+        self._device, self._limit, self._loss, self.norm = place.device, limit, loss, 0.0
+
+    def begin(self) -> None:
+        """A step begins."""
 
     def __call__(self, _optimizer: torch.optim.Optimizer, _arguments: Any, _keywords: Any) -> None:
-        """Collective. Measure the norm of the whole model, then clip. Where it is not finite, nothing is left for the optimizer to do."""
+        """Collective. Measure the norm of the whole model, then clip. Where norm or loss is not finite, nothing is left for the
+        optimizer to do."""
         squares = torch.zeros((), dtype=torch.float64, device=self._device)
         gradients = [weight.grad for weight in self._counted if weight.grad is not None]
         if gradients:
             squares += torch.stack(torch._foreach_norm(gradients)).double().square().sum()
-        dist.all_reduce(squares)
-        self.norm = squares.item() ** 0.5
-        if not math.isfinite(self.norm):
+        both = torch.stack([squares, self._loss().double()])
+        dist.all_reduce(both)
+        square, loss = both.tolist()
+        self.norm = square**0.5
+        if not (math.isfinite(self.norm) and math.isfinite(loss)):
             for weight in self._trained:
                 weight.grad = None
             return
@@ -49,11 +64,13 @@ class Clipper:
 class Guard:
     """Hung around the optimizer's step under ZeRO, which in bf16 steps by whatever norm it found.
 
-    Gradients are put aside for the step, not cleared: offload keeps their memory for the next one.
+    Gradients are put aside for the step, not cleared: offload keeps their memory for the next one. ZeRO calls the optimizer's step once
+    for each group of weights.
     """
 
-    def __init__(self, zero: Any) -> None:
-        self._zero = zero
+    def __init__(self, zero: Any, loss: Loss) -> None:
+        self._zero, self._loss = zero, loss
+        self._sound: bool | None = None
         self._aside: list[tuple[torch.Tensor, torch.Tensor | None]] = []
 
     @property
@@ -63,9 +80,17 @@ class Guard:
         sound = math.isfinite(found) and found >= 0  # DeepSpeed writes -1 for one that is not
         return math.nan if not sound or getattr(self._zero, "overflow", False) else found
 
+    def begin(self) -> None:
+        """A step begins."""
+        self._sound = None
+
     def before(self, optimizer: torch.optim.Optimizer, _arguments: Any, _keywords: Any) -> None:
-        """Leave the optimizer nothing to do where the norm is not finite."""
-        if math.isfinite(self.norm):
+        """Leave the optimizer nothing to do where norm or loss is not finite. Collective where it is the first of a step."""
+        if self._sound is None:
+            loss = self._loss().double().clone()
+            dist.all_reduce(loss)
+            self._sound = math.isfinite(loss.item())
+        if self._sound and math.isfinite(self.norm):
             return
         self._aside = [(weight, weight.grad) for group in optimizer.param_groups for weight in group["params"]]
         for weight, _ in self._aside:

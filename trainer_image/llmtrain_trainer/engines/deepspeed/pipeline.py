@@ -127,6 +127,10 @@ class Pipeline:
         self.deepspeed.train_batch(self._fed(batch))
         return self._total / batch.target_tokens
 
+    def loss(self) -> torch.Tensor:
+        """This rank's sum over the micro-batches of the step so far, 0 but on the last stage; a scalar."""
+        return self._total[0]
+
     def evaluate(self, batch: StepBatch) -> torch.Tensor:
         """Forward only; this rank's part of the sums."""
         self._total.zero_()

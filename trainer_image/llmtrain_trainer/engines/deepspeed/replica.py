@@ -25,6 +25,7 @@ class Replica:
     def __init__(self, config: TrainerConfig, model_dir: Path, place: DeepSpeedRank, settings: dict[str, Any]) -> None:
         """Collective."""
         self._place, self._micro_size, self._objective = place, config.batch.micro_size, OBJECTIVES[config.task]
+        self._total = self._zero()
         if place.tp > 1:
             groups._init_tp_mesh_device(tensor_model_parallel_size=place.tp)
         made = make(config, model_dir, place, 0, share=_sharer(config, settings))
@@ -39,14 +40,18 @@ class Replica:
 
     def train(self, batch: StepBatch) -> torch.Tensor:
         """Forward, backward and, after the last micro-batch, the optimizer's step. This replica's part of the means."""
-        total = self._zero()
+        self._total = self._zero()
         for ids, columns, positions in micro_batches(batch, self._objective, self._micro_size, self._place.device):
             sums = self.deepspeed(ids, position_ids=positions, **columns)
+            self._total += sums.detach()
             # DeepSpeed takes the mean over replicas, and the loss is divided by the targets of all of them.
             self.deepspeed.backward(sums[0] * (self._place.dp / batch.target_tokens), scale_wrt_gas=False)
             self.deepspeed.step()
-            total += sums.detach()
-        return total / batch.target_tokens
+        return self._total / batch.target_tokens
+
+    def loss(self) -> torch.Tensor:
+        """This rank's sum over the micro-batches of the step so far; a scalar."""
+        return self._total[0]
 
     @torch.no_grad()
     def evaluate(self, batch: StepBatch) -> torch.Tensor:
