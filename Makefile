@@ -52,6 +52,7 @@ check: .venv/ready  ## Lint, types, import layers, generated files in step
 	.venv/bin/lint-imports
 	$(PYTHON) -m llmtrain_operator.manifest.crd | diff -u crds/llmtrain.io_llmtrainjobs.yaml - || { echo "crds/ is out of step: run make generate"; exit 1; }
 	$(PYTHON) scripts/chart_files.py --check
+	$(PYTHON) -m scripts.dashboards --check
 	$(PYTHON) -m scripts.house --check
 	$(PYTHON) scripts/sbom.py "$$(scripts/audit_tools.sh)/cyclonedx-py" --check
 
@@ -64,6 +65,7 @@ generate: .venv/ready  ## Write the generated files anew
 	$(PYTHON) -m llmtrain_operator.manifest.crd > crds/llmtrain.io_llmtrainjobs.yaml
 	$(PYTHON) scripts/metrics_page.py > docs/operations/metrics.md
 	$(PYTHON) scripts/chart_files.py
+	$(PYTHON) -m scripts.dashboards
 	$(PYTHON) -m scripts.house --write
 
 parity: .venv/ready  ## Every small layout against one process and HF Trainer -> out/parity.json, docs/parity.md

@@ -9,23 +9,15 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.chart.promtool import promtool_path
 from tests.cluster.release import of_kind, rendered
 
 pytestmark = pytest.mark.cluster
 
-ROOT = Path(__file__).parents[2]
 CASES: dict[str, dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "alerts.yaml").read_text())
 JOB = 'train_namespace="team",train_job="demo"'
 RUNNING = {'llmtrain_job_phase{$JOB,phase="Running"}': "1x400"}
 LED = {'llmtrain_leader{pod="other"}': "1x400"}
-
-
-@pytest.fixture(scope="module")
-def promtool() -> str:
-    made = subprocess.run([ROOT / "scripts" / "prometheus.sh"], capture_output=True, text=True, check=False)
-    if made.returncode:
-        pytest.skip(made.stderr.strip())
-    return f"{made.stdout.strip()}/promtool"
 
 
 def groups(**metrics: Any) -> list[dict[str, Any]]:
@@ -39,8 +31,8 @@ def alerts(found: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {rule["alert"]: rule for group in found for rule in group["rules"] if "alert" in rule}
 
 
-def passes(promtool: str, *arguments: Any) -> None:
-    done = subprocess.run([promtool, *map(str, arguments)], capture_output=True, text=True, check=False)
+def passes(*arguments: Any) -> None:
+    done = subprocess.run([promtool_path(), *map(str, arguments)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -54,12 +46,12 @@ def checked(name: str, case: dict[str, Any], kind: str) -> dict[str, Any]:
     return {"interval": "1m", "name": f"{name} {kind}", "input_series": series, "promql_expr_test": asked}
 
 
-def test_promtool_accepts_the_rules_and_each_alert_fires_on_its_case_alone(promtool: str, tmp_path: Path) -> None:
+def test_promtool_accepts_the_rules_and_each_alert_fires_on_its_case_alone(tmp_path: Path) -> None:
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": groups()}))
-    passes(promtool, "check", "rules", "--lint-fatal", tmp_path / "rules.yaml")
+    passes("check", "rules", "--lint-fatal", tmp_path / "rules.yaml")
     tests = [checked(name, case, kind) for name, case in CASES.items() for kind in ("fires", "quiet")]
     (tmp_path / "tests.yaml").write_text(json.dumps({"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": tests}))
-    passes(promtool, "test", "rules", tmp_path / "tests.yaml")
+    passes("test", "rules", tmp_path / "tests.yaml")
 
 
 def test_each_alert_has_a_case() -> None:

@@ -25,6 +25,7 @@ FULL: dict[str, Any] = {
         "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}, "interval": "15s"},
         "podMonitor": {"enabled": True},
         "rules": {"enabled": True},
+        "dashboards": {"enabled": True, "folder": "LLM training", "grafanaOperator": {"enabled": True}},
     },
     "webhook": {"certificates": {"mode": "certManager"}},
     "priorityClassName": "system-cluster-critical",
