@@ -15,7 +15,7 @@ ROWS = [
     if line.startswith(("| a ", "| an "))
 ]
 SOURCES = {path: path.read_text() for place in PLACES.values() for path in sorted((ROOT / place).rglob("*.py"))}
-WIDE = ("an engine", "a task", "a scheduler of gangs", "a field of the manifest")
+WIDE = ("an engine", "a task", "a scheduler of gangs", "a kind of object in a cluster", "a field of the manifest")
 """Kinds whose example stands in more files: their own, and the readers of a field."""
 
 

@@ -8,11 +8,27 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from llmtrain_operator.life.from_objects import LABEL_ATTEMPT, LABEL_INDEX, LABEL_JOB
 
-JobKey = tuple[str, str]
+ObjectName = tuple[str, str]
+"""Namespace, empty for a kind that has none, and name."""
+
+JobKey = ObjectName
 """Namespace and name of a job."""
+
+
+class Key(NamedTuple):
+    """An object in the work queue."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
+
 
 LABEL_JOB_UID = "llmtrain.io/job-uid"
 """Label of every object: the uid of its job. It stays when the owner reference is removed."""

@@ -5,6 +5,8 @@ A day of a job takes seconds: `await lab.run(24 * 3600, tick=5)`. What the world
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from tests.operator.lab.kubelets import Ends, Exit, Fits, Kubelets, anywhere
@@ -13,21 +15,27 @@ from tests.operator.lab.trainers import Http, Trainers, key_of
 
 from llmtrain_operator.api.job import GROUP, KIND, VERSION
 from llmtrain_operator.kube.api.client import ApiError, Object
+from llmtrain_operator.kube.api.events import Recorder
 from llmtrain_operator.kube.cluster import Cluster
 from llmtrain_operator.kube.gangs.detect import GangApis
+from llmtrain_operator.kube.jobs.checkpoint_owners import DestinationOwners
+from llmtrain_operator.kube.jobs.placement_order import Turns
+from llmtrain_operator.kube.jobs.reconcile import Reconciler
 from llmtrain_operator.kube.judging.planner import Planner
+from llmtrain_operator.kube.judging.shapes import Shapes
+from llmtrain_operator.kube.kind import Controller, Kind, Leading
 from llmtrain_operator.kube.metrics.operator import OperatorMetrics
-from llmtrain_operator.kube.names import JobKey
+from llmtrain_operator.kube.names import JobKey, Key, ObjectName
 from llmtrain_operator.kube.observe.agents import Agents
 from llmtrain_operator.kube.observe.observe import Observer
-from llmtrain_operator.kube.process.checkpoint_owners import DestinationOwners
-from llmtrain_operator.kube.process.events import Recorder
-from llmtrain_operator.kube.process.placement_order import Turns
+from llmtrain_operator.kube.process.handlers import KnownObjects
+from llmtrain_operator.kube.process.kinds import KINDS
 from llmtrain_operator.kube.process.queue import WorkQueue
-from llmtrain_operator.kube.process.reconcile import Reconciler
-from llmtrain_operator.life.from_objects import LABEL_JOB
+from llmtrain_operator.kube.process.workers import work_on
+from llmtrain_operator.kube.resources import JOBS
 
 T0 = 1_800_000_000.0
+CLUSTER = Cluster(image="trainer:1")
 
 TINY: dict[str, Any] = {
     "model": {
@@ -66,17 +74,19 @@ class Lab:
         fits: Fits = anywhere,
         ends: Ends = goes_on,
         groups: dict[str, str] | None = None,
+        kinds: Sequence[Kind] = (),
     ) -> None:
         self.now = T0
-        self.queue = WorkQueue[JobKey](clock=self.clock, jitter=lambda: 1.0)
+        self.queue = WorkQueue[Key](clock=self.clock, jitter=lambda: 1.0)
         self.server = ApiServer(self.clock, self._watched)
         self.server.groups |= groups or {}
         self.kubelets = Kubelets(self.server, self.clock, places=places, fits=fits)
         self.trainers = Trainers(self.server, self.kubelets, ends)
-        self.errors: list[tuple[float, JobKey, str]] = []
-        """Reconciles that the API server ended: seconds, job, what it said."""
+        self.errors: list[tuple[float, Key, str]] = []
+        """Reconciles that the API server ended: seconds, object, what it said."""
 
-        self._marks: dict[JobKey, Any] = {}
+        self._marks, self._kinds = KnownObjects(), (*KINDS, *kinds)
+        self._controllers: dict[str, Controller] = {}
         for index in range(nodes):
             self.kubelets.add_node(f"n{index}")
         self.operator_starts()
@@ -86,15 +96,27 @@ class Lab:
 
     def operator_starts(self) -> None:
         """A fresh operator, which remembers nothing but what it finds."""
-        metrics = OperatorMetrics()
-        agents = Agents(Http(self.server, self.trainers), wall=self.clock, wake=self.queue.add)  # type: ignore[arg-type]
+        metrics, look = OperatorMetrics(), partial(self._look, JOBS.kind)
+        agents = Agents(Http(self.server, self.trainers), wall=self.clock, wake=look)  # type: ignore[arg-type]
         gangs = GangApis(versions=self.server.groups)
         observer = Observer(self.server, agents, Planner(clock=self.clock), gangs, wall=self.clock, url_of=_url_of)
         recorder = Recorder(self.server, metrics, "lab", clock=self.clock, wall=self.clock)
-        self.turns, self.destinations = Turns(self.queue.add), DestinationOwners(self.queue.add)
-        self.reconciler = Reconciler(
-            self.server, observer, recorder, metrics, Cluster(image="trainer:1"), self.turns, self.destinations, clock=self.clock
-        )
+        self.turns, self.destinations = Turns(look), DestinationOwners(look)
+        self.reconciler = Reconciler(self.server, observer, recorder, metrics, CLUSTER, self.turns, self.destinations, clock=self.clock)
+        self._controllers = {JOBS.kind: self.reconciler}
+
+    async def _others_begin(self) -> None:
+        """Controllers of the test's own kinds."""
+        for kind in self._kinds:
+            name = kind.resource.kind
+            if name not in self._controllers:
+                shapes, look = Shapes(below=()), partial(self._look, name)
+                leading = Leading(client=self.server, metrics=OperatorMetrics(), cluster=CLUSTER, identity="lab", shapes=shapes, look=look)
+                self._controllers[name] = await kind.begin(leading).__aenter__()
+                await self._controllers[name].take_over(())
+
+    def _look(self, kind: str, key: ObjectName) -> None:
+        self.queue.add(Key(kind, *key))
 
     # ---- what people do ------------------------------------------------------------------------------------------------------
 
@@ -143,6 +165,7 @@ class Lab:
 
     async def run(self, seconds: float, tick: float = 1.0) -> None:
         """Let time pass: the cluster moves on, then the operator works until its queue is empty."""
+        await self._others_begin()
         until = self.now + seconds
         while self.now < until:
             self.trainers.step(tick)
@@ -155,29 +178,25 @@ class Lab:
             if key is None:
                 return
             try:
-                again = await self.reconciler.reconcile(key)
-                self.queue.succeeded(key)
-                if again is None:
-                    self.queue.forget(key)
-                else:
-                    self.queue.add_after(key, again)
-            except ApiError as error:  # as kube/process/reconcile.py's work: tried again, later each time
+                await work_on(key, self.queue, self._controllers)
+            except ApiError as error:  # as kube/process/workers.py: tried again, later each time
                 self.queue.failed(key)
                 self.errors.append((self.now - T0, key, str(error)))
             finally:
                 self.queue.done(key)
         raise AssertionError("the operator never comes to rest")
 
-    def _watched(self, kind: str, found: Object) -> None:
-        """As kube/process/handlers.py: of pods those that carry the label, of jobs what somebody else changed."""
+    def _watched(self, event: str, found: Object) -> None:
+        """As kube/process/handlers.py."""
         meta = found["metadata"]
-        if found["kind"] == "Pod" and (job := (meta.get("labels") or {}).get(LABEL_JOB)):
-            self.queue.add_soon((meta["namespace"], job))
-        elif found["kind"] == KIND:
-            key, mark = (meta["namespace"], meta["name"]), (meta["uid"], meta["generation"], meta.get("deletionTimestamp"))
-            if kind != "MODIFIED" or self._marks.get(key) != mark:
+        for kind in self._kinds:
+            resource = kind.resource
+            key = Key(resource.kind, meta.get("namespace", ""), meta["name"])
+            if found["kind"] == resource.kind and self._marks.is_news(key, event, meta):
                 self.queue.add(key)
-            self._marks[key] = mark
+            for follow in kind.follows:
+                if found["kind"] == follow.kind and (name := (meta.get("labels") or {}).get(follow.label)):
+                    self.queue.add_soon(Key(resource.kind, meta["namespace"] if resource.namespaced else "", name))
 
 
 def _url_of(pod: Object) -> str:

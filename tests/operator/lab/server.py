@@ -18,7 +18,6 @@ from tests.operator.lab.fields import Owners, applied
 from llmtrain_operator.kube.api.client import MANAGER, PLURALS, ApiError, Client, Object, path_to
 
 _PATH = re.compile(r"^/(?:api/(v1)|apis/([^/]+/[^/]+))(?:/namespaces/([^/]+))?/([a-z]+)(?:/([^/]+))?(?:/(status))?$")
-_KINDS = {plural: kind for kind, plural in PLURALS.items()}
 ENDED = ("Succeeded", "Failed")
 
 Admission = Callable[[Object], None]
@@ -148,7 +147,8 @@ class ApiServer(Client):
                 yield one
 
     def _create(self, place: Place, body: Object, manager: str) -> Object:
-        whole: Object = {"kind": _KINDS.get(place.plural, place.plural), "apiVersion": place.version} | body
+        kinds = {plural: kind for kind, plural in PLURALS.items()}
+        whole: Object = {"kind": kinds.get(place.plural, place.plural), "apiVersion": place.version} | body
         path = path_to(whole)
         if path in self.store:
             raise ApiError(409, "AlreadyExists", f'{place.plural} "{whole["metadata"]["name"]}" already exists')

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmtrain_operator.api.job import Spec, Status
+from llmtrain_operator.kube.jobs.placement_order import Turns
 from llmtrain_operator.kube.names import JobKey
-from llmtrain_operator.kube.process.placement_order import Turns
 from llmtrain_operator.life.decide import decide
 from llmtrain_operator.life.decision import Action
 from llmtrain_operator.life.observed import Agent, Job, Observed, Pod

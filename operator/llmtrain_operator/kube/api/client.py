@@ -13,35 +13,38 @@ from urllib.parse import quote
 
 import aiohttp
 
-from llmtrain_operator.api.job.spec import PLURAL
 from llmtrain_operator.kube.api.deep_json import read_json
+from llmtrain_operator.kube.resources import RESOURCES
 
 Object = dict[str, Any]
 
 MANAGER = "llmtrain-operator"
 """Field manager of all writes of the operator."""
 
-PAGE, PAGE_OF_JOBS = 500, 50
-"""Objects per page of a list. Pages of jobs are smaller, because a job may be as large as the API server's limit."""
+PAGE, PAGE_OF_OURS = 500, 50
+"""Objects per page of a list. Pages of llmtrain's own kinds are smaller, because each object may be as large as the server's limit."""
 
 PLURALS = {
     "ConfigMap": "configmaps",
     "Event": "events",
     "Lease": "leases",
-    "LLMTrainJob": PLURAL,
     "NetworkPolicy": "networkpolicies",
     "Node": "nodes",
     "Pod": "pods",
     "PodGroup": "podgroups",
     "Service": "services",
     "Workload": "workloads",
+    **{each.kind: each.plural for each in RESOURCES},
 }
 """Kind -> plural name in paths, for all kinds that are read or written."""
 
 
+_OURS = frozenset(each.plural for each in RESOURCES)
+
+
 def pages(path: str) -> int:
     """Number of objects per page of a collection."""
-    return PAGE_OF_JOBS if path.endswith(f"/{PLURALS['LLMTrainJob']}") else PAGE
+    return PAGE_OF_OURS if path.rpartition("/")[2] in _OURS else PAGE
 
 
 class ApiError(Exception):

@@ -6,12 +6,13 @@ A model's shape may lie where only the operator can read it: then the answer is 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from llmtrain_operator.api.job import LLMTrainJob
-from llmtrain_operator.kube.judging.admission import ShapeNow, response, verdict_on
+from llmtrain_operator.kube.judging.admission import ReviewAnswer, ShapeNow, response, verdict_on
+from llmtrain_operator.kube.resources import JOBS
 from llmtrain_operator.manifest.parse import ManifestError, parse_object
 from llmtrain_operator.manifest.problem import PlanError, sentences
 from llmtrain_operator.plan.feasible import feasible
@@ -53,6 +54,10 @@ class Reviewed:
     """False where the check itself failed."""
 
 
+VERDICTS: dict[str, Callable[[Any, ShapeNow], ReviewAnswer]] = {JOBS.kind: verdict_on}
+"""What judges a review, by the kind of the object. Kinds that are not here have no webhook."""
+
+
 class NeedsShapeError(Exception):
     """Raised where a shape is asked for that is not at hand."""
 
@@ -76,15 +81,15 @@ def planned(manifest: Any, shapes: Shapes) -> Planned | Unshaped:
     return Planned(job=job, plan=made, refusal=None)
 
 
-def reviewed(body: bytes, shapes: Shapes) -> Reviewed | Unshaped:
-    """Of the body of a request for admission. Raises whatever goes wrong in a judgement: see webhook.py."""
+def reviewed(kind: str, body: bytes, shapes: Shapes) -> Reviewed | Unshaped:
+    """Of the body of a request for admission of an object of `kind`. Raises whatever goes wrong in a judgement: see webhook.py."""
     try:
         review = json.loads(body)
         asked = dict(review["request"])
     except (ValueError, TypeError, KeyError):
         return Reviewed(body=None, refuses=True)
     try:
-        verdict = verdict_on(asked, shape_at(shapes))
+        verdict = VERDICTS[kind](asked, shape_at(shapes))
     except NeedsShapeError as needed:
         return Unshaped(needed.model)
     return Reviewed(body=json.dumps(response(review, verdict)).encode(), refuses=bool(verdict.problems))

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from llmtrain_operator.api.job import GROUP, KIND, VERSION
 from llmtrain_operator.kube import names
 from llmtrain_operator.kube.api.client import ApiError, Client, Object, path_of
 from llmtrain_operator.kube.api.shared_read import SharedRead
@@ -22,11 +21,11 @@ from llmtrain_operator.kube.judging.planner import Planned, Planner
 from llmtrain_operator.kube.names import JobKey
 from llmtrain_operator.kube.observe.agents import Agents, agent_url
 from llmtrain_operator.kube.observe.ownership import labelled, pods_made_for
+from llmtrain_operator.kube.resources import JOBS
 from llmtrain_operator.life.attempt import HEARD_WITHIN
 from llmtrain_operator.life.from_objects import LABEL_JOB, job_of, node_of, warnings_of
 from llmtrain_operator.life.observed import Agent, Node, Observed, Pod, Warned
 
-API = f"{GROUP}/{VERSION}"
 STARTS_SECONDS, MOUNTS_SECONDS = 30.0, 10.0
 """How old a pod is when its node is asked after, if it is not ready; and when the warnings about it are, if it has a node and does not run.
 Every pod is like that at first, and hundreds of them at once."""
@@ -63,7 +62,7 @@ class Observer:
 
     async def look(self, namespace: str, name: str) -> Sight | None:
         """The observation; None if there is no such job. Raises ApiError, or StillReadingError if its plan waits for the model's source."""
-        manifest = await self._client.get(path_of(API, KIND, namespace, name))
+        manifest = await self._client.get(path_of(JOBS.api_version, JOBS.kind, namespace, name))
         if manifest is None:
             return None
         planned = await self._planner.plan_now(manifest)
@@ -88,8 +87,8 @@ class Observer:
             async for pod in self._client.each(path_of("v1", "Pod", namespace), labelSelector=LABEL_JOB):
                 job = labelled(pod) or ""
                 pods[pod["metadata"]["namespace"], job].extend(pods_made_for([pod], job))
-            async for manifest in self._client.each(path_of(API, KIND, namespace)):
-                manifest |= {"apiVersion": API, "kind": KIND}
+            async for manifest in self._client.each(path_of(JOBS.api_version, JOBS.kind, namespace)):
+                manifest |= {"apiVersion": JOBS.api_version, "kind": JOBS.kind}
                 key = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
                 yield _observed(manifest, tuple(pods.pop(key, ())), self._gangs, self._wall())
                 await asyncio.sleep(0)  # thousands of manifests take seconds to read

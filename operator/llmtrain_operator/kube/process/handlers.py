@@ -1,13 +1,14 @@
-"""The only kopf handlers: every event says "look again at this job" and nothing else.
+"""The only kopf handlers: every event says "look again at this object" and nothing else.
 
 kopf delivers every event one by one, forgets deletions that happened while a watch was away, and drops a handler's error; so nothing is
-concluded from an event but that there is something to look at. Of jobs and pods only the metadata is sent (see session.py).
+concluded from an event but that there is something to look at. Only the metadata of objects is sent (see session.py).
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -16,55 +17,84 @@ from typing import Any
 import kopf
 import uvloop
 
-from llmtrain_operator.api.job import GROUP, KIND, PLURAL, VERSION
 from llmtrain_operator.kube.api.client import path_of
 from llmtrain_operator.kube.api.freshness import WATCH_SECONDS
 from llmtrain_operator.kube.api.session import Sessions
+from llmtrain_operator.kube.kind import Follow, Kind
 from llmtrain_operator.kube.metrics.operator import OperatorMetrics
-from llmtrain_operator.kube.names import JobKey
+from llmtrain_operator.kube.names import Key
 from llmtrain_operator.kube.process.queue import WorkQueue
-from llmtrain_operator.life.from_objects import LABEL_JOB
+from llmtrain_operator.kube.resources import Resource
 
 Mark = tuple[Any, Any, Any]
-"""Metadata of a job that changes when somebody else changes it, unlike its status, which the operator writes itself."""
+"""Metadata of an object that changes when somebody else changes it, unlike its status, which the operator writes itself."""
+
+
+class KnownObjects:
+    """What the watches said last of each object of llmtrain's kinds."""
+
+    def __init__(self) -> None:
+        self._seen = dict[Key, Mark]()
+
+    def is_news(self, key: Key, type: str | None, meta: Any) -> bool:
+        """Whether the event says more than that a status was written. A list (`type` None) always does: it follows a gap."""
+        mark = (meta.get("uid"), meta.get("generation"), meta.get("deletionTimestamp"))
+        news = type != "MODIFIED" or self._seen.get(key) != mark
+        self._seen[key] = mark
+        if type == "DELETED":
+            del self._seen[key]
+        return news
 
 
 def registry_of(
-    add: Callable[[JobKey], None], add_soon: Callable[[JobKey], None], sessions: Sessions, metrics: OperatorMetrics
+    add: Callable[[Key], None], add_soon: Callable[[Key], None], sessions: Sessions, metrics: OperatorMetrics, kinds: Sequence[Kind]
 ) -> kopf.OperatorRegistry:
     """All handlers. They run in kopf's thread."""
-    registry = kopf.OperatorRegistry()
-    seen: dict[JobKey, Mark] = {}
+    registry, marks = kopf.OperatorRegistry(), KnownObjects()
 
     @kopf.on.login(registry=registry)
     async def login(**_: Any) -> kopf.AiohttpSession:
         return sessions.login()
 
-    @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
-    async def job_changed(namespace: str | None, name: str | None, type: str | None, meta: Any, **_: Any) -> None:
-        metrics.events_seen.labels(PLURAL).inc()
-        key, mark = (namespace or "", name or ""), (meta.get("uid"), meta.get("generation"), meta.get("deletionTimestamp"))
-        if type != "MODIFIED" or seen.get(key) != mark:  # a list (type None) always counts: it follows a gap
-            add(key)
-        seen[key] = mark
-        if type == "DELETED":
-            del seen[key]
-
-    @kopf.on.event("v1", "pods", registry=registry)
-    async def pod_changed(namespace: str | None, labels: Any, **_: Any) -> None:
-        metrics.events_seen.labels("pods").inc()
-        if job := labels.get(LABEL_JOB):
-            add_soon((namespace or "", job))
-
+    for kind in kinds:
+        _handle(registry, kind.resource, add, marks, metrics)
+        for follow in kind.follows:
+            _handle_follow(registry, kind.resource, follow, add_soon, metrics)
     return registry
 
 
-def settings_of(identity: str) -> kopf.OperatorSettings:
+def _handle(
+    registry: kopf.OperatorRegistry, of: Resource, add: Callable[[Key], None], marks: KnownObjects, metrics: OperatorMetrics
+) -> None:
+    """Objects of one of our kinds."""
+
+    @kopf.on.event(of.group, of.version, of.plural, registry=registry, id=of.kind)
+    async def changed(namespace: str | None, name: str | None, type: str | None, meta: Any, **_: Any) -> None:
+        metrics.events_seen.labels(of.plural).inc()
+        key = Key(of.kind, namespace or "", name or "")
+        if marks.is_news(key, type, meta):
+            add(key)
+
+
+def _handle_follow(
+    registry: kopf.OperatorRegistry, of: Resource, follow: Follow, add_soon: Callable[[Key], None], metrics: OperatorMetrics
+) -> None:
+    """Objects of others that carry the label of one of our kinds."""
+
+    @kopf.on.event(follow.version, follow.plural, registry=registry, id=f"{of.kind}-{follow.plural}")
+    async def changed(namespace: str | None, labels: Any, **_: Any) -> None:
+        metrics.events_seen.labels(follow.plural).inc()
+        if name := labels.get(follow.label):
+            add_soon(Key(of.kind, (namespace or "") if of.namespaced else "", name))
+
+
+def settings_of(identity: str, kinds: Sequence[Kind]) -> kopf.OperatorSettings:
     """kopf as a watcher: it writes nothing, and ends the process if a watch cannot be kept open."""
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     settings.posting.reporting_instance = identity
-    settings.watching.label_selectors["v1", "pods"] = LABEL_JOB  # on the server; a handler's own labels= filters only here
+    for (version, plural), label in _selectors(kinds).items():
+        settings.watching.label_selectors[version, plural] = label  # on the server; a handler's own labels= filters only here
     settings.watching.chunk_size = 50  # kopf lists full objects, each up to the API server's limit
     settings.watching.server_timeout = WATCH_SECONDS
     settings.watching.connect_timeout = settings.networking.connect_timeout = 10.0
@@ -73,6 +103,14 @@ def settings_of(identity: str) -> kopf.OperatorSettings:
     settings.scanning.disabled = True
     settings.persistence.diffbase_storage, settings.persistence.progress_storage = NoDiff(), NoProgress()
     return settings
+
+
+def _selectors(kinds: Sequence[Kind]) -> dict[tuple[str, str], str]:
+    """The label by which each collection is watched; none where several kinds follow it by different ones."""
+    labels = defaultdict[tuple[str, str], set[str]](set)
+    for follow in (follow for kind in kinds for follow in kind.follows):
+        labels[follow.version, follow.plural].add(follow.label)
+    return {collection: next(iter(found)) for collection, found in labels.items() if len(found) == 1}
 
 
 class NoDiff(kopf.DiffBaseStorage):
@@ -107,20 +145,28 @@ class NoProgress(kopf.ProgressStorage):
         return None
 
 
-def collections_of(namespaces: Sequence[str]) -> list[str]:
+def collections_of(namespaces: Sequence[str], kinds: Sequence[Kind]) -> list[str]:
     """The paths of the watched collections."""
-    kinds = ((f"{GROUP}/{VERSION}", KIND), ("v1", "Pod"))
-    return [path_of(version, kind, namespace) for namespace in namespaces or [None] for version, kind in kinds]  # type: ignore[list-item]
+    within: Sequence[str | None] = namespaces or [None]
+    found = [
+        path_of(kind.resource.api_version, kind.resource.kind, each)
+        for kind in kinds
+        for each in (within if kind.resource.namespaced else [None])
+    ]
+    follows = [path_of(follow.version, follow.kind, each) for each in within for kind in kinds for follow in kind.follows]
+    return list(dict.fromkeys((*found, *follows)))
 
 
-async def watch(queue: WorkQueue[JobKey], sessions: Sessions, metrics: OperatorMetrics, identity: str, namespaces: Sequence[str]) -> None:
+async def watch(
+    queue: WorkQueue[Key], sessions: Sessions, metrics: OperatorMetrics, identity: str, namespaces: Sequence[str], kinds: Sequence[Kind]
+) -> None:
     """Watch until cancelled. Raises the error that ended the watches.
 
     kopf has a thread and a loop of its own. In ours it would take the signals of the process and, when it ends, every task that began
     after it; and a watch that is read while others compute is not closed for reading too slowly.
     """
     loop, ended, stop = asyncio.get_running_loop(), asyncio.get_running_loop().create_future(), threading.Event()
-    registry = registry_of(lambda key: _soon(loop, queue.add, key), lambda key: _soon(loop, queue.add_soon, key), sessions, metrics)
+    registry = registry_of(lambda key: _soon(loop, queue.add, key), lambda key: _soon(loop, queue.add_soon, key), sessions, metrics, kinds)
 
     def told(error: BaseException | None) -> None:
         if not ended.done():
@@ -132,7 +178,9 @@ async def watch(queue: WorkQueue[JobKey], sessions: Sessions, metrics: OperatorM
             asyncio.get_running_loop().set_task_factory(partial(_task, lambda raised: _soon(loop, told, raised)))
             operator: Callable[..., Any] = kopf.operator
             scope = {"clusterwide": not namespaces, "namespaces": list(namespaces)}
-            await operator(registry=registry, settings=settings_of(identity), identity=identity, standalone=True, stop_flag=stop, **scope)
+            await operator(
+                registry=registry, settings=settings_of(identity, kinds), identity=identity, standalone=True, stop_flag=stop, **scope
+            )
         except BaseException as raised:
             error = raised
         _soon(loop, told, error)

@@ -7,32 +7,25 @@ import logging
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import aiohttp
 
 from llmtrain_operator.kube.api.client import Client
 from llmtrain_operator.kube.api.freshness import Freshness
 from llmtrain_operator.kube.api.session import Sessions, credentials
 from llmtrain_operator.kube.cluster import Cluster
-from llmtrain_operator.kube.gangs.detect import GangApis
-from llmtrain_operator.kube.judging.judge import Judge
-from llmtrain_operator.kube.judging.planner import Planner
 from llmtrain_operator.kube.judging.shapes import EVERYWHERE, Shapes
+from llmtrain_operator.kube.kind import Controller, Leading
 from llmtrain_operator.kube.metrics.operator import OperatorMetrics
-from llmtrain_operator.kube.names import JobKey
-from llmtrain_operator.kube.observe.agents import CONNECTIONS, Agents
-from llmtrain_operator.kube.observe.observe import Observer
+from llmtrain_operator.kube.names import Key, ObjectName
 from llmtrain_operator.kube.process.aside import Aside, Pulse
-from llmtrain_operator.kube.process.checkpoint_owners import DestinationOwners
-from llmtrain_operator.kube.process.events import Recorder
 from llmtrain_operator.kube.process.handlers import collections_of, watch
+from llmtrain_operator.kube.process.kinds import KINDS
 from llmtrain_operator.kube.process.lease import ApiLease, Election
-from llmtrain_operator.kube.process.placement_order import Turns
 from llmtrain_operator.kube.process.queue import WorkQueue
-from llmtrain_operator.kube.process.reconcile import Reconciler, work
 from llmtrain_operator.kube.process.server import application, serve
+from llmtrain_operator.kube.process.workers import work
 from llmtrain_operator.kube.webhook import server as webhook
 from llmtrain_operator.kube.webhook.expiry import ends
 from llmtrain_operator.manifest.parse import manifest_schema
@@ -41,12 +34,12 @@ log = logging.getLogger(__name__)
 
 WORKERS = 32
 STUCK_SECONDS = 600.0
-"""Seconds that a job may wait for a worker; beyond that no worker is alive."""
+"""Seconds that an object may wait for a worker; beyond that no worker is alive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorOptions:
-    """Options of the command line."""
+    """OperatorOptions of the command line."""
 
     namespaces: tuple[str, ...]
     """Namespaces to watch; empty: all."""
@@ -67,7 +60,7 @@ class OperatorOptions:
 
 async def run(options: OperatorOptions, stop: asyncio.Event) -> None:
     """Serve, lead, watch, until `stop` is set. Raises LeaseLostError, kopf.LoginError, and whatever ended the watches."""
-    metrics, queue, shapes, pulse = OperatorMetrics(), WorkQueue[JobKey](), Shapes(below=options.sources), Pulse()
+    metrics, queue, shapes, pulse = OperatorMetrics(), WorkQueue[Key](), Shapes(below=options.sources), Pulse()
     info, token = credentials()
     sessions = Sessions(info, metrics, token)
 
@@ -76,7 +69,7 @@ async def run(options: OperatorOptions, stop: asyncio.Event) -> None:
 
     def alive() -> str | None:
         age = queue.age
-        return pulse.stopped() or (f"A job has waited {age:.0f} s for a worker." if age > STUCK_SECONDS else freshness.stale())
+        return pulse.stopped() or (f"An object has waited {age:.0f} s for a worker." if age > STUCK_SECONDS else freshness.stale())
 
     def ready() -> str | None:
         return alive() or freshness.unready()
@@ -119,39 +112,44 @@ async def _lead(
     client: Client,
     sessions: Sessions,
     metrics: OperatorMetrics,
-    queue: WorkQueue[JobKey],
+    queue: WorkQueue[Key],
     election: Election,
     stop: asyncio.Event,
     shapes: Shapes,
     aside: Aside,
 ) -> None:
     """Watch and reconcile until told to stop."""
-    judge = Judge()
-    planner, turns, destinations = Planner(shapes, wake=queue.add, judges=judge), Turns(queue.add), DestinationOwners(queue.add)
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONNECTIONS)) as http:
-        observer = Observer(client, Agents(http, wake=queue.add), planner, await GangApis.of(client))
-        recorder = Recorder(client, metrics, options.identity)
-        reconciler = Reconciler(client, observer, recorder, metrics, options.cluster, turns, destinations)
+    async with AsyncExitStack() as stack:
+        controllers: dict[str, Controller] = {}
+        for kind in KINDS:
+            name = kind.resource.kind
+            leading = Leading(
+                client=client,
+                metrics=metrics,
+                cluster=options.cluster,
+                identity=options.identity,
+                shapes=shapes,
+                look=partial(_look, queue, name),
+            )
+            controllers[name] = await stack.enter_async_context(kind.begin(leading))
         lease = asyncio.create_task(aside.run(election.hold()))
-        workers = [asyncio.create_task(work(queue, reconciler, metrics, lambda: election.leads)) for _ in range(WORKERS)]
+        workers = [asyncio.create_task(work(queue, controllers, metrics, lambda: election.leads)) for _ in range(WORKERS)]
         try:
-            async for observed in observer.all(options.namespaces):  # before any job is worked on: whose turn it is, who writes where
-                key = observed.job.namespace, observed.job.name
-                try:
-                    turns.note(key, observed)
-                    destinations.note(key, observed)
-                except Exception:  # a bad job must not affect others
-                    log.exception("%s/%s is skipped at the start", *key)
-            sessions.freshness.expect(collections_of(options.namespaces))
-            watches = watch(queue, sessions, metrics, options.identity, options.namespaces)
+            for controller in controllers.values():
+                await controller.take_over(options.namespaces)
+            sessions.freshness.expect(collections_of(options.namespaces, KINDS))
+            watches = watch(queue, sessions, metrics, options.identity, options.namespaces, KINDS)
             await first_of(stop.wait(), watches, sessions.freshness.guard(), lease, *workers)
         finally:
             queue.close()
             await ended(lease, *workers)
-            await judge.close()
 
 
-def _describe(metrics: OperatorMetrics, queue: WorkQueue[JobKey], election: Election, freshness: Freshness) -> None:
+def _look(queue: WorkQueue[Key], kind: str, key: ObjectName) -> None:
+    queue.add(Key(kind, *key))
+
+
+def _describe(metrics: OperatorMetrics, queue: WorkQueue[Key], election: Election, freshness: Freshness) -> None:
     """The gauges that are read when scraped."""
     metrics.watch_value("leader", lambda: float(election.leads))
     metrics.watch_value("queue_depth", lambda: float(len(queue)))

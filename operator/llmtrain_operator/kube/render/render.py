@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llmtrain_operator.api.job import GROUP, KIND, VERSION, LLMTrainJob
+from llmtrain_operator.api.job import LLMTrainJob
 from llmtrain_operator.kube import names
 from llmtrain_operator.kube.cluster import Cluster
 from llmtrain_operator.kube.gangs.mark import pod_group
@@ -74,6 +74,6 @@ def _owned(manifest: Manifest, job: LLMTrainJob, uid: str | None) -> Manifest:
     labels |= {names.LABEL_JOB_UID: uid} if uid is not None else {}
     placed = {**metadata, "namespace": job.metadata.namespace, "labels": labels}
     if uid is not None:
-        owner = {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "name": job.metadata.name, "uid": uid, "controller": True}
+        owner = {"apiVersion": job.api_version, "kind": job.kind, "name": job.metadata.name, "uid": uid, "controller": True}
         placed["ownerReferences"] = [owner]
     return {**manifest, "metadata": placed}

@@ -14,6 +14,7 @@ import re
 import ssl
 from collections.abc import AsyncIterator, Container
 from contextlib import asynccontextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -21,7 +22,7 @@ from aiohttp import web
 
 from llmtrain_operator.kube.judging.admission import ReviewAnswer, ShapeNow, response
 from llmtrain_operator.kube.judging.judge import Judge, JudgeAwayError, Judges, NoJudgementError
-from llmtrain_operator.kube.judging.judgement import Outcome, Reviewed, Unshaped, key_of
+from llmtrain_operator.kube.judging.judgement import VERDICTS, Outcome, Reviewed, Unshaped, key_of
 from llmtrain_operator.kube.metrics.operator import OperatorMetrics
 from llmtrain_operator.manifest.problem import NotKnownError, PlanError, Problem
 from llmtrain_trainer.config import Model
@@ -29,7 +30,6 @@ from llmtrain_trainer.config.listen import listeners
 
 log = logging.getLogger(__name__)
 
-PATH = "/validate-llmtrainjob"
 ANSWER_SECONDS = 4.0
 """The API server waits 5 s."""
 
@@ -94,19 +94,24 @@ class Certificate:
         self.context.load_cert_chain(*self._files)
 
 
+def path_for(kind: str) -> str:
+    """Where reviews of a kind are posted; the chart says the same to the API server."""
+    return f"/validate-{kind.lower()}"
+
+
 def application(
     shape_now: ShapeNow, metrics: OperatorMetrics, within: float = ANSWER_SECONDS, judge: Judges | None = None
 ) -> web.Application:
-    """The one page that the API server posts reviews to. Judgements are made in a process apart, which starts and ends with the server."""
+    """A page for each kind, to which the API server posts reviews. A process apart judges; it starts and ends with the server."""
     judges, room, busy = judge or Judge(min(JUDGE_SECONDS, within)), asyncio.Semaphore(MOST_REVIEWS), set[object]()
 
-    async def validate(request: web.Request) -> web.Response:
+    async def validate(request: web.Request, kind: str) -> web.Response:
         if (request.content_length or 0) > LARGEST_REVIEW:
             return web.Response(status=413, text=_TOO_LARGE, headers={"Connection": "close"})
         busy.add(request.protocol)
         try:
             async with asyncio.timeout(within), room if _is_large(request) else nullcontext():
-                answer = await _judged(await request.read(), judges, shape_now)
+                answer = await _judged(kind, await request.read(), judges, shape_now)
         except TimeoutError:
             metrics.reviews.labels("failed").inc()
             return web.Response(status=503, text="too many reviews at once\n", headers={"Connection": "close"})
@@ -119,7 +124,7 @@ def application(
 
     app = web.Application(client_max_size=LARGEST_REVIEW)
     app[BUSY] = busy
-    app.add_routes([web.post(PATH, validate)])
+    app.add_routes([web.post(path_for(kind), partial(validate, kind=kind)) for kind in VERDICTS])
     app.cleanup_ctx.append(lambda _: _at_work(judges))
     return app
 
@@ -136,11 +141,11 @@ def _is_large(request: web.Request) -> bool:
     return request.content_length is None or request.content_length > SMALL_REVIEW
 
 
-async def _judged(body: bytes, judges: Judges, shape_now: ShapeNow) -> Reviewed:
+async def _judged(kind: str, body: bytes, judges: Judges, shape_now: ShapeNow) -> Reviewed:
     """The answer, whatever happens to the judgement."""
     shapes: dict[tuple[str, str | None], Outcome] = {}
     try:
-        while isinstance(found := await judges.ask("reviewed", body, shapes), Unshaped):
+        while isinstance(found := await judges.ask("reviewed", kind, body, shapes), Unshaped):
             shapes[key_of(found.model)] = _known(found.model, shape_now)
         return cast(Reviewed, found)
     except (NoJudgementError, JudgeAwayError) as error:

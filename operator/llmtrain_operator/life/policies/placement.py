@@ -2,7 +2,7 @@
 
 The scheduler places single pods, so two gangs placed at once could deadlock, each holding part of its nodes. A turn that fails costs the
 others little: a gang for which the scheduler finds no node gives way within seconds, and from then on every job whose pods request the same
-comes after those that were not tried (kube/process/placement_order.py remembers that).
+comes after those that were not tried (kube/jobs/placement_order.py remembers that).
 """
 
 from __future__ import annotations

@@ -17,8 +17,9 @@ from llmtrain_operator.kube.api import session
 from llmtrain_operator.kube.api.freshness import STALE_SECONDS, Freshness, WatchLostError
 from llmtrain_operator.kube.api.session import Sessions
 from llmtrain_operator.kube.metrics.operator import OperatorMetrics
-from llmtrain_operator.kube.names import JobKey
+from llmtrain_operator.kube.names import Key
 from llmtrain_operator.kube.process.handlers import collections_of, watch
+from llmtrain_operator.kube.process.kinds import KINDS
 from llmtrain_operator.kube.process.queue import WorkQueue
 
 PODS, JOBS = "/api/v1/pods", "/apis/llmtrain.io/v1alpha1/llmtrainjobs"
@@ -98,23 +99,29 @@ async def server() -> AsyncIterator[Broken]:
 class Watching:
     """The watches under way, and the keys they asked for."""
 
-    queue: WorkQueue[JobKey]
+    queue: WorkQueue[Key]
     freshness: Freshness
     task: asyncio.Task[None]
 
-    async def key(self) -> JobKey | None:
+    async def key(self) -> Key | None:
         async with asyncio.timeout(120):
             found = await self.queue.get()
         if found is not None:
             self.queue.done(found)
         return found
 
+    async def name(self) -> str:
+        """Name of the next job."""
+        found = await self.key()
+        assert found is not None and found == Key("LLMTrainJob", "team", found.name)
+        return found.name
+
 
 @asynccontextmanager
 async def watching(server: Broken) -> AsyncIterator[Watching]:
-    sessions, queue = Sessions(kopf.ConnectionInfo(server=server.url), OperatorMetrics()), WorkQueue[JobKey]()
-    sessions.freshness.expect(collections_of([]))
-    task = asyncio.create_task(watch(queue, sessions, sessions.metrics, "replica", []))
+    sessions, queue = Sessions(kopf.ConnectionInfo(server=server.url), OperatorMetrics()), WorkQueue[Key]()
+    sessions.freshness.expect(collections_of([], KINDS))
+    task = asyncio.create_task(watch(queue, sessions, sessions.metrics, "replica", [], KINDS))
     try:
         yield Watching(queue, sessions.freshness, task)
     finally:
@@ -137,7 +144,7 @@ async def until(holds: Callable[[], object]) -> None:
 async def test_a_watch_that_the_server_closes_goes_on_where_it_was(server: Broken) -> None:
     server.names, server.scripts = ["old"], [event("ADDED", "first", 11), event("ADDED", "second", 12)]
     async with watching(server) as seen:
-        assert [await seen.key() for _ in range(3)] == [("team", "old"), ("team", "first"), ("team", "second")]
+        assert [await seen.name() for _ in range(3)] == ["old", "first", "second"]
         await until(lambda: len(server.of(JOBS, watches=True)) >= 3)
     assert [query["resourceVersion"] for query in server.of(JOBS, watches=True)][:3] == ["10", "11", "12"]
     assert len(server.of(JOBS, watches=False)) == 1, "listed again without need"
@@ -147,7 +154,7 @@ async def test_a_watch_that_is_too_old_begins_with_a_list_and_every_job_is_looke
     gone = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version"}}
     server.names, server.scripts = ["old"], [json.dumps(gone).encode() + b"\n"]
     async with watching(server) as seen:
-        assert [await seen.key() for _ in range(2)] == [("team", "old"), ("team", "old")]
+        assert [await seen.name() for _ in range(2)] == ["old", "old"]
     assert len(server.of(JOBS, watches=False)) >= 2
 
 
@@ -163,7 +170,7 @@ async def test_the_status_that_the_operator_wrote_itself_is_no_reason_to_look_ag
     written, changed, deleted = (event("MODIFIED", "job", 12), event("MODIFIED", "job", 13, generation=2), event("DELETED", "job", 14))
     server.scripts = [event("ADDED", "job", 11), written + event("ADDED", "marker", 12), changed, deleted]
     async with watching(server) as seen:
-        assert [await seen.key() for _ in range(4)] == [("team", "job"), ("team", "marker"), ("team", "job"), ("team", "job")]
+        assert [await seen.name() for _ in range(4)] == ["job", "marker", "job", "job"]
 
 
 async def test_pods_are_watched_by_their_label_and_as_metadata_alone_and_for_a_time(server: Broken) -> None:

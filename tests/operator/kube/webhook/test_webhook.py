@@ -21,9 +21,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from tests.loopback import ASKED
 
+from llmtrain_operator.kube.judging import judgement
+from llmtrain_operator.kube.judging.admission import ReviewAnswer
 from llmtrain_operator.kube.judging.judge import Here, Judge, Judges, NoJudgementError
 from llmtrain_operator.kube.metrics.operator import OperatorMetrics
-from llmtrain_operator.kube.webhook.server import LARGEST_REVIEW, MOST_REVIEWS, PATH, Certificate, Doorkeeper, application, serving
+from llmtrain_operator.kube.webhook.server import LARGEST_REVIEW, MOST_REVIEWS, Certificate, Doorkeeper, application, path_for, serving
+from llmtrain_operator.manifest.problem import Problem
 from llmtrain_operator.plan.model.shape import ModelShape
 from llmtrain_operator.sources import read_shape
 from llmtrain_trainer.config import Model
@@ -57,13 +60,13 @@ def write_certificate(directory: Path) -> Path:
     return directory / "tls.crt"
 
 
-async def post(port: int, authority: Path, body: Any, host: str = "127.0.0.1") -> tuple[int, Any]:
+async def post(port: int, authority: Path, body: Any, host: str = "127.0.0.1", kind: str = "LLMTrainJob") -> tuple[int, Any]:
     """The answer to one POST over a new connection that trusts `authority` alone."""
     connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=str(authority)))
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     async with (
         aiohttp.ClientSession(connector=connector) as http,
-        http.post(f"https://{host}:{port}{PATH}", data=data, headers={"Content-Type": "application/json"}) as answer,
+        http.post(f"https://{host}:{port}{path_for(kind)}", data=data, headers={"Content-Type": "application/json"}) as answer,
     ):
         return answer.status, await answer.json() if answer.status == 200 else await answer.text()
 
@@ -86,6 +89,17 @@ async def ask(tmp_path: Path, body: Any, shape_now: Callable[[Model], ModelShape
     authority = write_certificate(tmp_path)
     async with serving(tmp_path, "127.0.0.1", 0, application(shape_now, OperatorMetrics(), within, Here())) as port:
         return await post(port, authority, body)
+
+
+async def test_each_kind_has_a_page_on_which_its_own_rules_are_applied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = Problem("spec", "empty", "it must count something", "Name what")
+    monkeypatch.setitem(judgement.VERDICTS, "Tally", lambda *_: ReviewAnswer(problems=(problem,)))
+    authority = write_certificate(tmp_path)
+    async with serving(tmp_path, "127.0.0.1", 0, application(shape, OperatorMetrics(), 60, Here())) as port:
+        answers = [await post(port, authority, review(GOOD), kind=kind) for kind in ("Tally", "LLMTrainJob", "Other")]
+    assert [code for code, _ in answers] == [200, 200, 404]
+    assert [answer["response"]["allowed"] for _, answer in answers[:2]] == [False, True]
+    assert answers[0][1]["response"]["status"]["message"] == str(problem)
 
 
 @pytest.mark.parametrize("asked", ASKED)
@@ -203,7 +217,7 @@ async def test_large_bodies_that_never_end_hold_up_no_review_of_usual_size(tmp_p
     async with serving(tmp_path, "127.0.0.1", 0, application(shape, OperatorMetrics(), within=60, judge=Here())) as port:
         slow = [await asyncio.open_connection("127.0.0.1", port, ssl=trust) for _ in range(MOST_REVIEWS + 2)]
         for _, writer in slow:
-            writer.write(f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: {LARGEST_REVIEW}\r\n\r\n{{".encode())
+            writer.write(f"POST {path_for('LLMTrainJob')} HTTP/1.1\r\nHost: x\r\nContent-Length: {LARGEST_REVIEW}\r\n\r\n{{".encode())
             await writer.drain()
         await asyncio.sleep(0.1)
         code, answer = await asyncio.wait_for(post(port, authority, review(GOOD)), 120)

@@ -1,7 +1,7 @@
-"""Kubernetes events on a job: few, and never before the status that they speak of is written.
+"""Kubernetes events on an object: few, and never before the status that they speak of is written.
 
-The API server keeps every event as an object of its own: the same sentence is one object whose count grows, and each job has a budget, so
-that a job that fails in a loop cannot fill the store. An event that cannot be posted is dropped, since the status says the same.
+The API server keeps every event as an object of its own: the same sentence is one object whose count grows, and each object has a budget,
+so that one that fails in a loop cannot fill the store. An event that cannot be posted is dropped, since the status says the same.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from llmtrain_operator.kube.metrics.operator import OperatorMetrics
 log = logging.getLogger(__name__)
 
 QUIET_SECONDS = 600.0
-"""The same sentence on the same job is not posted again within this time."""
+"""The same sentence on the same object is not posted again within this time."""
 
 BURST, REFILL_SECONDS = 25, 60.0
-"""Burst of events per job, and seconds per further event; client-go has 25 and 300 s."""
+"""Burst of events per object, and seconds per further event; client-go has 25 and 300 s."""
 
 REMEMBERED = 20_000
-"""Jobs and sentences kept in memory."""
+"""Objects and sentences kept in memory."""
 
 
 class Recorder:
@@ -42,12 +42,12 @@ class Recorder:
     ) -> None:
         self._client, self._metrics, self._identity, self._clock, self._wall = client, metrics, identity, clock, wall
         self._posted: dict[str, float] = {}
-        self._budget: dict[str, tuple[float, float]] = {}  # job uid -> (tokens, when)
+        self._budget: dict[str, tuple[float, float]] = {}  # uid -> (tokens, when)
 
-    async def post(self, job: Object, kind: Literal["Normal", "Warning"], reason: str, message: str) -> bool:
-        """Post one event on the job; False if it was held back or refused."""
-        uid = job["metadata"]["uid"]
-        name = f"{job['metadata']['name']}.{hashlib.sha256('|'.join((uid, kind, reason, message)).encode()).hexdigest()[:16]}"
+    async def post(self, about: Object, kind: Literal["Normal", "Warning"], reason: str, message: str) -> bool:
+        """Post one event on the object; False if it was held back or refused."""
+        uid = about["metadata"]["uid"]
+        name = f"{about['metadata']['name']}.{hashlib.sha256('|'.join((uid, kind, reason, message)).encode()).hexdigest()[:16]}"
         now = self._clock()
         if now - self._posted.get(name, -QUIET_SECONDS) < QUIET_SECONDS or not self._spend(uid, now):
             self._metrics.events_posted.labels("held").inc()
@@ -55,9 +55,9 @@ class Recorder:
         self._posted[name] = now
         _forget_oldest(self._posted)
         try:
-            await self._write(event_of(job, name, kind, reason, message, self._identity, self._wall()))
+            await self._write(event_of(about, name, kind, reason, message, self._identity, self._wall()))
         except ApiError as error:
-            log.warning("event %s on %s was not posted: %s", reason, job["metadata"]["name"], error)
+            log.warning("event %s on %s was not posted: %s", reason, about["metadata"]["name"], error)
             self._metrics.events_posted.labels("failed").inc()
             return False
         self._metrics.events_posted.labels("posted").inc()
@@ -83,16 +83,16 @@ class Recorder:
         return tokens >= 1
 
 
-def event_of(job: Object, name: str, kind: str, reason: str, message: str, identity: str, now: float) -> Object:
+def event_of(about: Object, name: str, kind: str, reason: str, message: str, identity: str, now: float) -> Object:
     """The object; `now` in seconds since the epoch."""
-    metadata = job["metadata"]
+    metadata = about["metadata"]
     stamp = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    about = {key: metadata[key] for key in ("name", "namespace", "uid")}
+    named = {key: metadata[key] for key in ("name", "namespace", "uid") if key in metadata}
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": name, "namespace": metadata["namespace"]},
-        "involvedObject": {"apiVersion": "llmtrain.io/v1alpha1", "kind": "LLMTrainJob", **about},
+        "metadata": {"name": name, "namespace": metadata.get("namespace", "default")},  # where events of cluster-scoped objects are
+        "involvedObject": {"apiVersion": about["apiVersion"], "kind": about["kind"], **named},
         "type": kind,
         "reason": reason,
         "message": message[:1024],

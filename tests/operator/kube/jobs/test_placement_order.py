@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmtrain_operator.kube.process.placement_order import Turns
+from llmtrain_operator.kube.jobs.placement_order import Turns
 from llmtrain_operator.life.decision import Action, Decision
 from llmtrain_operator.life.from_objects import job_of
 from llmtrain_operator.life.observed import Observed

@@ -7,10 +7,14 @@ from typing import Any
 import pytest
 
 from llmtrain_operator.kube.api.client import Client
+from llmtrain_operator.kube.api.events import BURST, QUIET_SECONDS, REFILL_SECONDS, Recorder
 from llmtrain_operator.kube.metrics.operator import OperatorMetrics
-from llmtrain_operator.kube.process.events import BURST, QUIET_SECONDS, REFILL_SECONDS, Recorder
 
-JOB: dict[str, Any] = {"metadata": {"name": "job", "namespace": "team", "uid": "u1"}}
+JOB: dict[str, Any] = {
+    "apiVersion": "llmtrain.io/v1alpha1",
+    "kind": "LLMTrainJob",
+    "metadata": {"name": "job", "namespace": "team", "uid": "u1"},
+}
 
 
 class Clock:
@@ -43,7 +47,7 @@ async def test_the_same_sentence_is_posted_once_in_a_while(server: Any, recorder
 async def test_a_job_that_fails_in_a_loop_has_a_budget_and_others_keep_theirs(server: Any, recorder: Recorder, clock: Clock) -> None:
     posted = [await recorder.post(JOB, "Warning", "Failed", f"Attempt {index} failed.") for index in range(BURST + 10)]
     assert sum(posted) == BURST
-    other = {"metadata": {**JOB["metadata"], "uid": "u2"}}
+    other = {**JOB, "metadata": {**JOB["metadata"], "uid": "u2"}}
     assert await recorder.post(other, "Warning", "Failed", "Attempt 1 failed.")
     clock.now += REFILL_SECONDS
     assert await recorder.post(JOB, "Warning", "Failed", "Attempt 99 failed.")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llmtrain_operator.kube.process.checkpoint_owners import LATELY, DestinationOwners
+from llmtrain_operator.kube.jobs.checkpoint_owners import LATELY, DestinationOwners
 from llmtrain_operator.life.decide import decide
 from llmtrain_operator.life.decision import Action, Decision
 from llmtrain_operator.life.destinations import Contender

@@ -68,7 +68,7 @@ async def write_status(client: Client, job: Object, status: Object) -> bool:
     """
     if status == (job.get("status") or {}):
         return False
-    metadata = {key: job["metadata"][key] for key in ("name", "namespace", "uid")}
+    metadata = {key: job["metadata"][key] for key in ("name", "namespace", "uid") if key in job["metadata"]}
     body = {"apiVersion": job["apiVersion"], "kind": job["kind"], "metadata": metadata, "status": status}
     await client.apply(path_to(job, "status"), body)
     return True

@@ -8,27 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from llmtrain_operator.api.job import Status
 from llmtrain_operator.api.phases import FINAL
 from llmtrain_operator.kube.api.client import ApiError, Client, path_to
+from llmtrain_operator.kube.api.events import Recorder
 from llmtrain_operator.kube.cluster import Cluster
 from llmtrain_operator.kube.gangs.mark import group_version
-from llmtrain_operator.kube.judging.planner import StillReadingError
+from llmtrain_operator.kube.jobs.apply import NotCreatedError, create_gang, delete_pods, write_status
+from llmtrain_operator.kube.jobs.checkpoint_owners import DestinationOwners
+from llmtrain_operator.kube.jobs.clear import clear_attempts
+from llmtrain_operator.kube.jobs.placement_order import Turns
 from llmtrain_operator.kube.metrics.operator import OperatorMetrics
 from llmtrain_operator.kube.names import JobKey
 from llmtrain_operator.kube.observe.observe import Observer, Sight
-from llmtrain_operator.kube.process.apply import NotCreatedError, create_gang, delete_pods, write_status
-from llmtrain_operator.kube.process.checkpoint_owners import DestinationOwners
-from llmtrain_operator.kube.process.clear import clear_attempts
-from llmtrain_operator.kube.process.events import Recorder
-from llmtrain_operator.kube.process.placement_order import Turns
-from llmtrain_operator.kube.process.queue import WorkQueue
 from llmtrain_operator.kube.render.render import render
 from llmtrain_operator.life.attempt import Gang
 from llmtrain_operator.life.decide import decide
@@ -88,6 +85,16 @@ class Reconciler:
         self._started, self._written = clock(), dict[JobKey, float]()
         self._not_created: dict[JobKey, tuple[int, NotCreated]] = {}  # with the job's generation then
         self._cleared: dict[JobKey, dict[str, int]] = {}
+
+    async def take_over(self, namespaces: Sequence[str]) -> None:
+        """Read all jobs: whose turn it is, and who writes where. Raises ApiError."""
+        async for observed in self._observer.all(namespaces):
+            key = observed.job.namespace, observed.job.name
+            try:
+                self._turns.note(key, observed)
+                self._destinations.note(key, observed)
+            except Exception:  # a bad job must not affect others
+                log.exception("%s/%s is skipped at the start", *key)
 
     async def reconcile(self, key: JobKey) -> float | None:
         """Reconcile one job; returns the seconds until the next reconcile, None if the job is gone. Raises ApiError."""
@@ -229,28 +236,3 @@ def again_in(observed: Observed, decision: Decision) -> float:
         return RESYNC
     lives = observed.job.spec.ttl_seconds_after_finished if observed.job.spec else None
     return DORMANT if lives is None else min(lives, DORMANT)
-
-
-async def work(queue: WorkQueue[JobKey], reconciler: Reconciler, metrics: OperatorMetrics, may: Callable[[], bool]) -> None:
-    """One worker, until the queue is closed. `may` says whether this replica still leads."""
-    while (key := await queue.get()) is not None:
-        start, result = time.monotonic(), "done"
-        try:
-            if not may():
-                queue.add_after(key, 1.0)
-                continue
-            again = await reconciler.reconcile(key)
-            queue.succeeded(key)
-            if again is None:
-                queue.forget(key)
-            else:
-                queue.add_after(key, again * random.uniform(0.9, 1.1))
-        except StillReadingError:
-            result = "reading"
-            queue.add_after(key, RESYNC)
-        except Exception as error:  # a job must never end the worker: whatever it was, it is tried again, later each time
-            result = "failed"
-            log.warning("%s/%s is tried again in %.1f s: %s", *key, queue.failed(key), error, exc_info=not isinstance(error, ApiError))
-        finally:
-            queue.done(key)
-            metrics.reconciles.labels(result).observe(time.monotonic() - start)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from llmtrain_operator.kube.api.client import Client
+from llmtrain_operator.kube.jobs.apply import NotCreatedError, create_gang, delete_pods, write_status
 from llmtrain_operator.kube.names import object_labels
-from llmtrain_operator.kube.process.apply import NotCreatedError, create_gang, delete_pods, write_status
 from llmtrain_operator.kube.render.config_map import SECRET
 from llmtrain_operator.life.decision import Deletion
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from llmtrain_operator.api.job import Status
-from llmtrain_operator.kube.process.reconcile import ACTED, DORMANT, RESYNC, again_in
+from llmtrain_operator.kube.jobs.reconcile import ACTED, DORMANT, RESYNC, again_in
 from llmtrain_operator.life.decision import Action, Decision
 from llmtrain_operator.life.from_objects import job_of
 from llmtrain_operator.life.observed import Observed
