@@ -19,8 +19,9 @@ from llmtrain_operator.kube.observe.agents import Agents, address_of, ask
 from llmtrain_operator.kube.observe.observe import Observer, Sight
 from llmtrain_operator.kube.process.lease import API as LEASES
 from llmtrain_operator.kube.process.lease import LABELS
-from llmtrain_operator.life.times import seconds_of, span
+from llmtrain_operator.life.times import seconds_of
 from llmtrain_trainer.config import NodeStatus
+from llmtrain_trainer.config.formats import span
 
 STALE_SECONDS = 60.0
 """A lease that was not renewed for this long has no holder at work; clocks of two machines differ by seconds."""

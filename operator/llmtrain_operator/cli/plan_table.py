@@ -15,6 +15,7 @@ from llmtrain_operator.plan.memory.estimate import FILL
 from llmtrain_operator.plan.model.shape import ModelShape
 from llmtrain_operator.plan.plan import Plan
 from llmtrain_trainer.config import Mesh
+from llmtrain_trainer.config.formats import amount, size, span
 
 BAR = 40
 """Characters of the memory bar."""
@@ -174,7 +175,7 @@ def _speed(plan: Plan) -> RenderableType | None:
         speed = f"{expected.tokens_per_second:,.0f} in total, {per_device:,.0f} per device (MFU {expected.mfu:.0%})"
         rows.append(("tokens per second", speed))
     if expected.seconds:
-        rows.append(("time", duration(expected.seconds)))
+        rows.append(("time", span(expected.seconds)))
     rows.append(("assumption", expected.assumption))
     return _facts("Speed", rows)
 
@@ -210,28 +211,3 @@ def _sentences(title: str, sentences: Iterable[str]) -> RenderableType:
 def _section(title: str, body: RenderableType, note: str | None) -> RenderableType:
     head = Text(f"\n{title}", style="bold")
     return Group(head.append(f"  {note}", style="not bold dim") if note else head, Padding(body, (0, 0, 0, 2)))
-
-
-def size(number: int) -> str:
-    """Bytes as 39.1 GiB, 450.0 MiB, 2.0 KiB."""
-    for unit, one in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20)):
-        if number >= one:
-            return f"{number / one:.1f} {unit}"
-    return f"{number / 2**10:.1f} KiB"
-
-
-def amount(number: int) -> str:
-    """A count as 8.03B, 124M."""
-    for unit, one in (("T", 10**12), ("B", 10**9), ("M", 10**6), ("k", 10**3)):
-        if number >= one:
-            return f"{number / one:.3g}{unit}"
-    return str(number)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as 9 d 19 h, 3 h 5 min, 4 min."""
-    minutes = max(1, round(seconds / 60))
-    days, hours = minutes // 1440, minutes // 60 % 24
-    if days:
-        return f"{days} d {hours} h"
-    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min"

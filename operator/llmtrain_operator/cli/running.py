@@ -94,8 +94,8 @@ def title(ready: Ready) -> str:
 
 def closing_lines(ready: Ready, outcome: Outcome) -> list[str]:
     """The closing lines of a run: verdict, notices, loss, export, report; and where to look if it failed."""
-    from llmtrain_operator.formats import loss
     from llmtrain_trainer.config import ExitCode
+    from llmtrain_trainer.config.formats import loss
 
     lines = []
     if outcome.verdict is not None:

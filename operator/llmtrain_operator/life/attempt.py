@@ -43,6 +43,13 @@ class Gang:
         return max(self.job.status.attempt or 0, *(pod.attempt for pod in self.mine), 0)
 
     @property
+    def ranks(self) -> int:
+        """Number of ranks of an attempt, at least 1."""
+        if self.observed.plan is not None:
+            return self.observed.plan.mesh.world_size
+        return self.job.spec.resources.ranks if self.job.spec else 1
+
+    @property
     def next_number(self) -> int:
         """The number of the next attempt, above every known one, so that none is used twice; an attempt without any pod is tried again."""
         unused = self.observed.not_created is not None and self.number > (self.job.status.ended_attempt or 0)

@@ -15,7 +15,8 @@ from llmtrain_operator.life.failures.diagnose import of_pod
 from llmtrain_operator.life.failures.failure import Evidence
 from llmtrain_operator.life.failures.remedies import remedy
 from llmtrain_operator.life.observed import Observed, Pod
-from llmtrain_operator.life.times import seconds_of, span
+from llmtrain_operator.life.times import seconds_of
+from llmtrain_trainer.config.formats import span
 
 MOST_PODS = 8
 UNSEEN_SECONDS = 30.0

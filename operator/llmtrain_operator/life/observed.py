@@ -12,6 +12,7 @@ from typing import Literal
 from llmtrain_operator.api.gang_schedulers import GangScheduler
 from llmtrain_operator.api.job import Spec, Status
 from llmtrain_operator.life.destinations import Contender, Destinations
+from llmtrain_operator.plan.plan import Plan
 from llmtrain_trainer.config import ExitCode, NodeStatus, place
 
 STOPPED = (ExitCode.SAVED, ExitCode.STOPPED_UNSAVED)
@@ -250,6 +251,9 @@ class Observed:
 
     now: float
     job: Job
+    plan: Plan | None = None
+    """The plan of this generation of the manifest; None if it is refused, or was not planned here."""
+
     pods: tuple[Pod, ...] = ()
     nodes: Mapping[str, Node] = field(default_factory=dict)
     agents: Mapping[int, Agent] = field(default_factory=dict)

@@ -15,10 +15,11 @@ from llmtrain_operator.life.attempt import Gang
 from llmtrain_operator.life.decision import Decision
 from llmtrain_operator.life.observed import Observed
 from llmtrain_operator.life.policies import restart_budget
-from llmtrain_operator.life.times import seconds_of, span, text_of
+from llmtrain_operator.life.times import seconds_of, text_of
 from llmtrain_operator.life.why import ORDINARY
 from llmtrain_operator.plan.layout.layout import degrees
 from llmtrain_operator.plan.plan import Plan
+from llmtrain_trainer.config.formats import span
 
 WRITE_EVERY = 15.0
 """Seconds between two writes that change only numbers."""
@@ -32,8 +33,8 @@ _NUMBERS = ("progress", "goodput", "checkpoint", "message")
 """Fields that change all the time; a change in these alone can wait. Messages count pods, of which there may be hundreds."""
 
 
-def project(observed: Observed, decision: Decision, plan: Plan | None) -> Status:
-    """The whole new status. `plan` is None if the job is refused or was not planned again; the summary is then kept."""
+def project(observed: Observed, decision: Decision) -> Status:
+    """The whole new status. Without a plan, if the job is refused or was not planned again, the old summary of it is kept."""
     decision = replace(decision, reason=_cut(decision.reason, LONGEST_WORD), message=_cut(decision.message, LONGEST_TEXT))
     gang, old = Gang(observed), observed.job.status
     final = decision.phase in FINAL
@@ -48,7 +49,7 @@ def project(observed: Observed, decision: Decision, plan: Plan | None) -> Status
         pods=_pods(gang, attempt),
         start_time=old.start_time or (text_of(observed.now) if attempt else None),
         completion_time=old.completion_time or (text_of(observed.now) if final else None),
-        plan=plan_summary(plan) if plan else old.plan,
+        plan=plan_summary(observed.plan) if observed.plan else old.plan,
         progress=_at_rest(_progress(gang)) if decision.phase in _AT_REST else _progress(gang),
         checkpoint=_checkpoint(gang),
         restarts=_restarts(gang, decision, attempt),
@@ -192,8 +193,6 @@ def _progress(gang: Gang) -> record.TrainingProgress | None:
         if old is None or done is None:
             return old
         return old.model_copy(update={"step": done, "percent": _percent(done, old.target_steps), "eta": None})
-    resources = gang.job.spec.resources if gang.job.spec else None
-    devices = resources.nodes * (resources.gpus_per_node or resources.procs_per_node or 1) if resources else 1
     left = max(0, row.target_steps - row.step) * row.step_seconds
     validation = _number(row.validation_loss, 4)
     return record.TrainingProgress(
@@ -206,7 +205,7 @@ def _progress(gang: Gang) -> record.TrainingProgress | None:
         metrics=_measures(row.metrics),
         validation_metrics=_measures(row.validation_metrics) or (old.validation_metrics if old else None),
         tokens_per_second=_number(row.tokens_per_second, 1),
-        tokens_per_second_per_gpu=_number(row.tokens_per_second / devices, 1),
+        tokens_per_second_per_gpu=_number(row.tokens_per_second / gang.ranks, 1),
         mfu=_number(row.mfu, 3),
         eta=span(left) if math.isfinite(left) and left > 0 and not gang.complete else None,
         last_step_time=text_of(row.time) if math.isfinite(row.time) else None,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from llmtrain_operator.api.job import Phase
 from llmtrain_operator.life.attempt import Gang
 from llmtrain_operator.life.observed import Pod
-from llmtrain_operator.life.times import span
+from llmtrain_trainer.config.formats import span
 
 State = tuple[Phase, str, str]
 """Phase, reason, message."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from llmtrain_operator.api.job import LLMTrainJob
-from llmtrain_operator.formats import size
 from llmtrain_operator.local import machine, trainer
 from llmtrain_operator.local.adapt import adapt, claims
 from llmtrain_operator.local.agents import AgentProcess, exit_code, kill, start_agents
@@ -25,6 +24,7 @@ from llmtrain_operator.plan.plan import plan
 from llmtrain_operator.plan.trainer_config import trainer_config
 from llmtrain_operator.sources import read_shape
 from llmtrain_trainer.config import TrainerConfig, Verdict, place
+from llmtrain_trainer.config.formats import size
 
 SECONDS_BETWEEN_LOOKS = 0.5
 

@@ -11,10 +11,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from llmtrain_operator.formats import loss, span, sparkline
+from llmtrain_operator.local.sparkline import sparkline
 from llmtrain_operator.local.watch import Happening, Snapshot
 from llmtrain_operator.terminal import plain
 from llmtrain_trainer.config import NodeStatus
+from llmtrain_trainer.config.formats import loss, span
 
 SECONDS_BETWEEN_LINES = 10.0
 QUIET = {"checkpoint_committed", "start", "verdict"}

@@ -13,6 +13,7 @@ from llmtrain_operator.plan.layout.throughput import trainable_parameters
 from llmtrain_operator.plan.model.unknown_keys import unread
 from llmtrain_operator.plan.search.candidate import Settled
 from llmtrain_trainer.config import place
+from llmtrain_trainer.config.formats import amount, size
 from llmtrain_trainer.config.tables.families import family_named
 from llmtrain_trainer.config.tables.tasks import TASKS
 
@@ -39,8 +40,8 @@ def tokens_to_pretrain(settled: Settled) -> str | None:
     ratio = tokens / shape.parameters
     steps = -(-wanted // (training.global_batch_size * training.sequence_length))
     return (
-        f"{_count(tokens)} tokens are {ratio:.2g} per parameter; about {TOKENS_PER_PARAMETER} per parameter are compute-optimal "
-        f"(Hoffmann et al. 2022): {_count(wanted)} tokens, or {steps:,} steps."
+        f"{amount(tokens)} tokens are {ratio:.2g} per parameter; about {TOKENS_PER_PARAMETER} per parameter are compute-optimal "
+        f"(Hoffmann et al. 2022): {amount(wanted)} tokens, or {steps:,} steps."
     )
 
 
@@ -140,7 +141,7 @@ def host_memory(settled: Settled) -> str | None:
     if not needed:
         return None
     return (
-        f"Offload keeps {needed / 2**30:.0f} GiB in the host memory of each node; spec.resources.memory is not set, so this is not checked "
+        f"Offload keeps {size(needed)} in the host memory of each node; spec.resources.memory is not set, so this is not checked "
         "against a limit."
     )
 
@@ -285,11 +286,3 @@ ADVICE: tuple[Advice, ...] = (
 
 def advice_on(settled: Settled) -> tuple[str, ...]:
     return tuple(sentence for advise in ADVICE if (sentence := advise(settled)))
-
-
-def _count(number: int) -> str:
-    """A count as 1.2B, 350M, 12k."""
-    for unit, size in (("T", 10**12), ("B", 10**9), ("M", 10**6), ("k", 10**3)):
-        if number >= size:
-            return f"{number / size:.3g}{unit}"
-    return str(number)

@@ -20,6 +20,7 @@ from llmtrain_operator.plan.search.auto_engine import pick
 from llmtrain_operator.plan.search.auto_layout import choose
 from llmtrain_operator.plan.search.candidate import Settled, settle
 from llmtrain_trainer.config import Batch, EngineName, Mesh
+from llmtrain_trainer.config.formats import size
 
 MOST_BYTES = 2**55
 """Largest estimate of a rank's memory; larger numbers are meaningless and exceed the range of JSON and Kubernetes."""
@@ -98,7 +99,7 @@ def plan(job: LLMTrainJob, shape: ModelShape | None) -> Plan:
 def _beyond(settled: Settled) -> Problem:
     training = settled.job.spec.training
     value = f"{settled.batch.micro_size} sequences of {training.sequence_length} tokens per micro-batch"
-    rule = f"a rank would need {settled.memory.peak / 2**40:.3g} TiB" if settled.memory else ""
+    rule = f"a rank would need {size(settled.memory.peak)}" if settled.memory else ""
     return Problem("spec.training", value, rule, "Use a smaller microBatchSize, a smaller sequenceLength or a smaller model")
 
 

@@ -12,6 +12,8 @@ import pytest
 from llmtrain_operator.api.job import Spec, Status
 from llmtrain_operator.life.observed import Agent, Job, Node, Observed, Pod
 from llmtrain_operator.manifest.parse import parse_object
+from llmtrain_operator.plan.model.families import shape_of
+from llmtrain_operator.plan.plan import Plan, plan
 from llmtrain_trainer.config import NodeStatus
 
 NOW = 1_800_000_000.0
@@ -38,6 +40,13 @@ class World:
 
     def spec(self, **sections: Any) -> Spec:
         return parse_object(self.manifest(**sections)).spec
+
+    def plan(self, **sections: Any) -> Plan:
+        sizes = {"intermediate_size": 172, "vocab_size": 512, "max_position_embeddings": 64}
+        manifest = self.manifest(**sections)
+        manifest["spec"]["model"]["config"] |= sizes
+        job = parse_object(manifest)
+        return plan(job, shape_of(job.spec.model.config or {}))
 
     def status(self, **fields: Any) -> Status:
         return Status.model_validate({"phase": "Running", "attempt": 1, "pods": {"wanted": 2, "created": 2}} | fields)

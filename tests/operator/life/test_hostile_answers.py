@@ -56,7 +56,7 @@ def test_an_agent_may_say_anything(row: dict[str, Any], saved: dict[str, Any], m
     }
     agent = agent_of(answer | more, NOW)
     seen = W.observed(agents={index: agent} if agent else {})
-    first = project(seen, decide(seen), None)
+    first = project(seen, decide(seen))
     sound(first)
 
 
@@ -74,4 +74,4 @@ def test_an_agent_may_say_anything(row: dict[str, Any], saved: dict[str, Any], m
 def test_a_verdict_may_say_anything(verdict: dict[str, Any], row: dict[str, Any], saved: dict[str, Any], code: int) -> None:
     verdict = {"progress": W.progress() | row, "checkpoint": SAVED | saved} | verdict
     seen = W.observed(W.ended(code, 0, verdict=verdict), W.ended(code, 1, verdict=verdict), agents={})
-    sound(project(seen, decide(seen), None))
+    sound(project(seen, decide(seen)))

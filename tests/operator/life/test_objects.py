@@ -53,7 +53,7 @@ def test_whatever_was_read_there_is_a_decision_and_a_status(job: Any, pods: list
         pods=tuple(from_objects.pod_of(pod) for pod in pods),
         nodes={"node": from_objects.node_of("node", node)},
     )
-    json.dumps(as_dict(project(seen, decide(seen), None)), allow_nan=False)
+    json.dumps(as_dict(project(seen, decide(seen))), allow_nan=False)
 
 
 def test_a_field_of_the_status_that_is_unsound_costs_that_field_alone(w: Any) -> None:

@@ -99,7 +99,7 @@ class Cluster(RuleBasedStateMachine):
     def reconcile(self, stops_after: str) -> None:
         """The status first, then the action; the operator may die between any two writes."""
         decision = decide(self.observed())
-        self.status = Status.model_validate(as_dict(project(self.observed(), decision, None)))
+        self.status = Status.model_validate(as_dict(project(self.observed(), decision)))
         self.past.append(self.status)
         if decision.failure is not None and decision.failure.reason == "Fenced":
             assert (self.status.ended_attempt or 0) >= self.fenced, "the attempt after a fenced one must be above what is stored"

@@ -26,7 +26,7 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def after(observed: Observed) -> Status:
-    return project(observed, decide(observed), None)
+    return project(observed, decide(observed))
 
 
 def again(observed: Observed, **changes: Any) -> Observed:
@@ -212,7 +212,7 @@ def test_progress_and_checkpoint_outlive_the_agent_that_told_them(w: Any) -> Non
 def test_a_job_at_rest_keeps_how_far_it_got_and_no_speed(w: Any) -> None:
     seen = again(CASES["running"](w))
     decision = Decision(phase="Suspended", reason="Suspended", message="Suspended.")
-    rests, ran = project(seen, decision, None).progress, seen.job.status.progress
+    rests, ran = project(seen, decision).progress, seen.job.status.progress
     assert rests is not None and ran is not None and ran.eta and ran.tokens_per_second
     assert (rests.step, rests.loss) == (ran.step, ran.loss)
     assert (rests.eta, rests.tokens_per_second, rests.tokens_per_second_per_gpu, rests.mfu) == (None, None, None, None)

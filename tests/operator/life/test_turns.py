@@ -58,7 +58,7 @@ class Town:
         seen = replace(seen, rivals=self.turns.others(key), place=self.turns.place(key, seen))
         decision = decide(seen)
         self.turns.note(key, seen, decision)
-        self.status[number] = project(seen, decision, None)
+        self.status[number] = project(seen, decision)
         for deletion in decision.delete:
             self.pods[number].pop(deletion.name, None)
         if decision.action is Action.CREATE:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from llmtrain_operator.formats import size, span, sparkline
+from llmtrain_operator.local.sparkline import sparkline
 from llmtrain_operator.local.view import LiveView, PlainView, panel, state_line
 from llmtrain_operator.local.watch import Happening, Snapshot
 from llmtrain_trainer.config import CheckpointStatus, NodeStatus, Progress, Verdict
@@ -125,12 +125,6 @@ def test_a_restart_of_the_gang_is_counted_once() -> None:
 @pytest.mark.parametrize(
     ("text", "want"),
     [
-        (span(48.2), "48s"),
-        (span(125), "2m05s"),
-        (span(7380), "2h03m"),
-        (span(180_000), "2d02h"),
-        (span(math.nan), "-"),
-        (size(15 * 2**20), "15 MiB"),
         (sparkline([1, 2, 3, 4, 5, 6, 7, 8], 8), "▁▂▃▄▅▆▇█"),
         (sparkline([5.0] * 100, 10), "▁" * 10),
         (sparkline([math.nan, math.inf], 10), ""),

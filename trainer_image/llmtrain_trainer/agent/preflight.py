@@ -11,7 +11,7 @@ from pathlib import Path
 from llmtrain_trainer.agent.outcome import LostGangError, StoppedError, UnfitError
 from llmtrain_trainer.checkpoint.store.errors import StoreError, StoreFullError
 from llmtrain_trainer.checkpoint.store.store import Store
-from llmtrain_trainer.config import TrainerConfig
+from llmtrain_trainer.config import TrainerConfig, formats
 from llmtrain_trainer.config.checkpoint import SAVED_BYTES
 from llmtrain_trainer.run_dir.layout import RunDir
 
@@ -30,7 +30,7 @@ def check_machine(config: TrainerConfig, run: RunDir) -> None:
         size, need = shutil.disk_usage(_SHARED_MEMORY).total, ranks * _SHARED_MEMORY_PER_RANK
         if size < need:
             raise _unfit(
-                f"/dev/shm has {size // _MIB} MiB; {ranks} GPU ranks on a node need {need // _MIB} MiB. "
+                f"/dev/shm has {formats.size(size)}; {ranks} GPU ranks on a node need {formats.size(need)}. "
                 "Mount a memory volume there (emptyDir with medium Memory)."
             )
     try:
@@ -43,7 +43,7 @@ def check_machine(config: TrainerConfig, run: RunDir) -> None:
     free, need = shutil.disk_usage(run.root).free, _disk_need(config)
     if free < need:
         raise _unfit(
-            f"The run directory {run.root} has {free // _MIB} MiB free; two staged checkpoints of this job need {need // _MIB} MiB. "
+            f"The run directory {run.root} has {formats.size(free)} free; two staged checkpoints of this job need {formats.size(need)}. "
             "Use a larger volume."
         )
 

@@ -13,6 +13,7 @@ from llmtrain_trainer.checkpoint.store.destination import open_store
 from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError, StoreError
 from llmtrain_trainer.checkpoint.store.store import Store
 from llmtrain_trainer.config import ExitCode
+from llmtrain_trainer.config.formats import size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,13 +82,5 @@ def _table(rows: list[CheckpointRow], destination: str) -> str:
     for row in rows:
         created = datetime.fromtimestamp(row.created, UTC).strftime("%Y-%m-%d %H:%M:%S") if row.created else "-"
         state = row.problem or ("verified" if row.verified else "committed")
-        lines.append(f"{row.name:28} {row.step:>9} {_size(row.bytes):>10} {row.files:>6}  {created:20} {state}")
+        lines.append(f"{row.name:28} {row.step:>9} {size(row.bytes):>10} {row.files:>6}  {created:20} {state}")
     return "\n".join(lines)
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmtrain_trainer.config.formats import amount, size, span
 from llmtrain_trainer.report import figures
 from llmtrain_trainer.report.facts import Facts, gather
-from llmtrain_trainer.report.words import amount, bytes_text, clock_text, duration_text, loss_text, percent, ratio_text
+from llmtrain_trainer.report.words import clock_text, loss_text, percent, ratio_text
 from llmtrain_trainer.run_dir.layout import RunDir, write_atomically
 
 
@@ -107,7 +108,7 @@ def tiles(facts: Facts) -> list[tuple[str, str, str]]:
         ("layout", layout_text(facts), f"{mesh.world_size} {devices} on {mesh.nodes} {'node' if mesh.nodes == 1 else 'nodes'}"),
         ("restarts", str(len(facts.restarts)), f"{facts.lost_steps} steps trained again"),
         ("checkpoints", str(len(facts.commits)), f"{len(facts.checkpoint_failures)} refused, dropped or interrupted"),
-        ("time", duration_text(facts.seconds), f"{facts.median_of('step_seconds') or 0:.2f} s a step"),
+        ("time", span(facts.seconds), f"{facts.median_of('step_seconds') or 0:.2f} s a step"),
     ]
 
 
@@ -131,8 +132,8 @@ def comparisons(facts: Facts) -> list[Comparison]:
         Comparison("Steps", f"{target:,}" if target else "-", f"{done:,}", ratio_text(done, target)),
         Comparison(
             "Memory of the fullest rank",
-            bytes_text(estimate.memory_bytes_per_rank),
-            bytes_text(memory),
+            size(estimate.memory_bytes_per_rank),
+            size(memory),
             ratio_text(memory, estimate.memory_bytes_per_rank),
         ),
         Comparison("Tokens per second", amount(estimate.tokens_per_second), amount(speed), ratio_text(speed, estimate.tokens_per_second)),
@@ -148,9 +149,9 @@ def checkpoints(facts: Facts) -> list[Saved]:
         Saved(
             name=str(event.detail.get("name", "")),
             step=f"{event.step:,}" if event.step is not None else "-",
-            bytes=bytes_text(event.detail.get("bytes")),
+            bytes=size(event.detail.get("bytes")),
             blocked=f"{blocked[event.step] * 1000:.0f} ms" if event.step in blocked else "-",
-            committed=f"+{duration_text(event.time - facts.start)}",
+            committed=f"+{span(event.time - facts.start)}",
         )
         for event in facts.commits
     ]
@@ -162,7 +163,7 @@ def timeline(facts: Facts) -> list[tuple[str, str, str, str]]:
     several = facts.config.mesh.nodes > 1
     return [
         (
-            f"{clock_text(event.time)}  +{duration_text(event.time - facts.start)}",
+            f"{clock_text(event.time)}  +{span(event.time - facts.start)}",
             event.kind.replace("_", " "),
             "" if event.step is None else f"{event.step:,}",
             f"node {event.node}: {event.message}" if several else event.message,

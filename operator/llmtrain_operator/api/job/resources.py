@@ -48,3 +48,13 @@ class Resources(Strict):
 
     rdma: Annotated[dict[DeviceName, PositiveInt], Field(max_length=8)] = {}
     """Further device resources that a pod requests, such as {rdma/hca: 8}."""
+
+    @property
+    def ranks_per_node(self) -> int:
+        """One per GPU, or per CPU process."""
+        return self.gpus_per_node or self.procs_per_node or 1
+
+    @property
+    def ranks(self) -> int:
+        """Of all nodes."""
+        return self.nodes * self.ranks_per_node

@@ -152,7 +152,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from llmtrain_operator.formats import size, span
+    from llmtrain_trainer.config.formats import size, span
 
     table = Table(box=box.SIMPLE_HEAD)
     for column in ("step", "attempt", "size", "files", "age"):

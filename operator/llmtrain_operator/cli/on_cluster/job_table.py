@@ -7,7 +7,8 @@ from typing import Any
 
 from llmtrain_operator.api.job.status import TrainingProgress
 from llmtrain_operator.life.from_objects import status_of
-from llmtrain_operator.life.times import seconds_of, span
+from llmtrain_operator.life.times import seconds_of
+from llmtrain_trainer.config.formats import span
 
 NONE = "-"
 WIDE = ("ATTEMPT", "LAYOUT", "NODES", "GPUS", "MESSAGE")

@@ -116,8 +116,8 @@ def _plan(job: LLMTrainJob, force: bool) -> str:
 
 def _line(made: Plan) -> str:
     """The plan as `pp2 dp2 tp2 with native on 2 nodes, 16 GPUs; 39.1 GiB per rank; about 41,000 tokens/s.`"""
-    from llmtrain_operator.formats import size
     from llmtrain_operator.life.status import plan_summary
+    from llmtrain_trainer.config.formats import size
 
     short = plan_summary(made)
     devices = f"{short.gpus} GPUs" if short.gpus else f"{made.mesh.world_size} CPU processes"

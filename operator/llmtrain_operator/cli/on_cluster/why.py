@@ -57,7 +57,7 @@ def short(text: str) -> str:
 
 def _event(event: Object, now: float) -> tuple[str, ...]:
     from llmtrain_operator.access.inspect_job import time_of
-    from llmtrain_operator.life.times import span
+    from llmtrain_trainer.config.formats import span
 
     at = time_of(event)
     about = str(event["involvedObject"].get("name"))

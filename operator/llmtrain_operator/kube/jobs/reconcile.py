@@ -148,7 +148,7 @@ class Reconciler:
 
     async def _record(self, key: JobKey, sight: Sight, observed: Observed, decision: Decision) -> Status | None:
         """Write the status if it is worth a write; returns it if it was written."""
-        old, new = observed.job.status, project(observed, decision, sight.planned.plan)
+        old, new = observed.job.status, project(observed, decision)
         self._metrics.jobs.note(key, observed.job.created, old, new)
         if not worth_writing(old, new, self._clock() - self._written.get(key, self._started)):
             return None
@@ -174,7 +174,7 @@ class Reconciler:
 
     async def _act(self, key: JobKey, sight: Sight, observed: Observed, decision: Decision) -> NotCreatedError | None:
         """Carry out the decision's action. Returns the reason if objects were not created."""
-        job, plan = sight.planned.job, sight.planned.plan
+        job, plan = sight.planned.job, observed.plan
         if decision.action is not Action.NOTHING:
             self._metrics.actions.labels(decision.action.name.lower()).inc()
         if decision.action is Action.CREATE and job is not None and plan is not None:

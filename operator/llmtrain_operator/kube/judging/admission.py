@@ -16,6 +16,7 @@ from llmtrain_operator.plan.feasible import feasible
 from llmtrain_operator.plan.model.shape import ModelShape
 from llmtrain_operator.plan.plan import Plan, plan
 from llmtrain_trainer.config import Model
+from llmtrain_trainer.config.formats import size
 
 Object = dict[str, Any]
 
@@ -24,8 +25,6 @@ ShapeNow = Callable[[Model], ModelShape | None]
 
 LONGEST_WARNING = 256
 """Characters; the API server cuts what is longer once there are many."""
-
-GIB = 2**30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +105,7 @@ def _advice(made: Plan | None) -> tuple[str, ...]:
     memory = made.memory
     if memory is None or memory.fits or not memory.budget:
         return made.advice
-    needs = f"A rank needs up to {memory.peak / GIB:.1f} GiB and may use {memory.budget / GIB:.1f} GiB."
+    needs = f"A rank needs up to {size(memory.peak)} and may use {size(memory.budget)}."
     return (f"{needs} `llmtrain plan` shows layouts that would fit.", *made.advice)
 
 

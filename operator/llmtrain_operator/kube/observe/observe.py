@@ -159,7 +159,7 @@ def _observed(manifest: Object, pods: tuple[Pod, ...], gangs: GangApis, now: flo
     known = planned.job if planned else None
     refusals = (planned.refusal if planned else None, not_served(known.spec if known else None, gangs))
     job = job_of(manifest, " ".join(filter(None, refusals)) or None, known.spec if known else None)
-    return Observed(now=now, job=job, pods=pods, gang=gang_of(job.spec, gangs))
+    return Observed(now=now, job=job, plan=planned.plan if planned else None, pods=pods, gang=gang_of(job.spec, gangs))
 
 
 def _ready(pod: Object) -> bool:

@@ -8,7 +8,7 @@ import signal
 from llmtrain_operator.life.failures.failure import Evidence, Failure, clause, failed
 from llmtrain_operator.life.failures.taken import SHUT_DOWN
 from llmtrain_operator.life.observed import STOPPED
-from llmtrain_operator.life.times import span
+from llmtrain_trainer.config.formats import span
 from llmtrain_trainer.config.tables.failures import consequences, reason_of
 
 IMAGE_PATIENCE = 600.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from llmtrain_operator.life.failures.failure import Evidence, Failure, clause, failed
-from llmtrain_operator.life.times import span
+from llmtrain_trainer.config.formats import span
 
 
 def node_lost(evidence: Evidence) -> Failure | None:

@@ -9,7 +9,7 @@ from llmtrain_operator.life.attempt import Gang
 from llmtrain_operator.life.decision import Action, Decision
 from llmtrain_operator.life.observed import Observed
 from llmtrain_operator.life.policies.stopping import FAILED_GRACE, created, deletions, ended_as, stopping
-from llmtrain_operator.life.times import span
+from llmtrain_trainer.config.formats import span
 
 YIELD_PATIENCE = 30.0
 """Seconds after which a gang without any node releases its destination to another job that waits for it."""

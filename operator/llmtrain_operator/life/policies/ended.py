@@ -8,7 +8,8 @@ from llmtrain_operator.life.attempt import Gang
 from llmtrain_operator.life.decision import Action, Decision
 from llmtrain_operator.life.ledger import active_seconds
 from llmtrain_operator.life.policies.stopping import ended_as, phase_of, stopping
-from llmtrain_operator.life.times import seconds_of, span
+from llmtrain_operator.life.times import seconds_of
+from llmtrain_trainer.config.formats import span
 
 MANAGER = "llmtrain.io/operator"
 """Value of spec.managedBy that means this operator, as does an absent field."""

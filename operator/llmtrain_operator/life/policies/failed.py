@@ -13,6 +13,7 @@ from llmtrain_operator.life.failures.failure import Failure, called
 from llmtrain_operator.life.policies import restart_budget
 from llmtrain_operator.life.policies.stopping import FAILED_GRACE, deletions, phase_of, stopping
 from llmtrain_operator.life.times import seconds_of
+from llmtrain_trainer.config.formats import size
 
 
 def older_attempts(gang: Gang) -> Decision | None:
@@ -33,6 +34,7 @@ def failed(gang: Gang) -> Decision | None:
     failure = _failure(gang) or _late(gang)
     if failure is None:
         return None
+    failure = _against_the_plan(gang, failure)
     grace = None if failure.graceful else FAILED_GRACE
     over = max(gang.number, failure.stored_attempt or 0)  # a status restored from a backup may not know the latest attempt
     if refused := restart_budget.refusal(gang, failure):
@@ -64,13 +66,22 @@ def _failure(gang: Gang) -> Failure | None:
     return in_its_gang(gang, diagnose(gang.evidence(), taken, gang.observed.now))
 
 
+def _against_the_plan(gang: Gang, failure: Failure) -> Failure:
+    """A failure for lack of memory, with what the plan expected: a person must find out which of the two is wrong."""
+    memory = gang.observed.plan.memory if gang.observed.plan is not None else None
+    if failure.reason != "OutOfMemory" or memory is None:
+        return failure
+    limit = f", and may use {size(memory.budget)}" if memory.budget else ""
+    return replace(failure, message=f"{failure.message.rstrip('. ')}. By the plan a rank needs up to {size(memory.peak)}{limit}.")
+
+
 def _better_known(gang: Gang) -> Failure | None:
     """A better failure than a recorded PeerLost: a peer reports the loss of a node before the cause is visible on that node."""
     recorded = gang.job.status.failure
     if recorded is None or recorded.reason != "PeerLost" or recorded.attempt != gang.number:
         return None
     found = _failure(gang)
-    return found if found is not None and found.reason in ("NodeLost", "OutOfMemory", "Evicted") else None
+    return _against_the_plan(gang, found) if found is not None and found.reason in ("NodeLost", "OutOfMemory", "Evicted") else None
 
 
 def _late(gang: Gang) -> Failure | None:

@@ -12,8 +12,9 @@ from llmtrain_operator.life.attempt import Gang
 from llmtrain_operator.life.decision import Decision
 from llmtrain_operator.life.observed import Observed, QueuePlace, Rival
 from llmtrain_operator.life.policies.stopping import FAILED_GRACE, created, ended_as, pods_word, stopping
-from llmtrain_operator.life.times import seconds_of, span
+from llmtrain_operator.life.times import seconds_of
 from llmtrain_operator.manifest.uris import uris
+from llmtrain_trainer.config.formats import span
 
 PLACING_PATIENCE = 300.0
 """Seconds a gang may hold part of its nodes, or wait for the scheduler's answer, while another gang waits for its turn."""

@@ -7,8 +7,9 @@ from llmtrain_operator.api.job.status import RecentRestarts, RestartCounts
 from llmtrain_operator.life.attempt import HEARD_WITHIN, Gang
 from llmtrain_operator.life.failures.diagnose import same_again
 from llmtrain_operator.life.failures.failure import Failure
-from llmtrain_operator.life.times import seconds_of, span, text_of
+from llmtrain_operator.life.times import seconds_of, text_of
 from llmtrain_trainer.config import seconds
+from llmtrain_trainer.config.formats import span
 
 FIRST_WAIT, LONGEST_WAIT = 10.0, 300.0
 STEADY = 600.0

@@ -8,6 +8,7 @@ from llmtrain_operator.plan.engines.offload import lacking, offloaded_bytes
 from llmtrain_operator.plan.layout.request import Case, Refusal
 from llmtrain_trainer.config import Offload
 from llmtrain_trainer.config.deepspeed import owned
+from llmtrain_trainer.config.formats import size
 
 ZERO = "spec.parallelism.zeroStage"
 
@@ -75,8 +76,8 @@ def offload_parameters(case: Case) -> Problem | None:
 def host_memory(case: Case) -> Problem | None:
     if not lacking(case) or case.shape is None:
         return None
-    needed = offloaded_bytes(case.job, case.shape) / 2**30
-    rule = f"offload keeps {needed:.0f} GiB in the host memory of each node"
+    needed = offloaded_bytes(case.job, case.shape)
+    rule = f"offload keeps {size(needed)} in the host memory of each node"
     return Problem("spec.resources.memory", str(case.job.spec.resources.memory), rule, "Request more memory, or use more nodes")
 
 

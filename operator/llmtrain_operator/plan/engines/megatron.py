@@ -12,6 +12,7 @@ from llmtrain_operator.plan.memory.bytes_per_parameter import StateBytes
 from llmtrain_operator.plan.memory.workload import EngineMemory, LossBytes, Run
 from llmtrain_operator.plan.model.shape import ModelShape
 from llmtrain_trainer.config import Mesh, Offload
+from llmtrain_trainer.config.formats import amount
 
 LARGE = 30e9
 """Parameters from which on `auto` prefers Megatron for its fused kernels. A judgement: published speeds differ most there."""
@@ -50,7 +51,7 @@ def _wish(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> str | 
     spec = job.spec
     if shape is None or spec.peft or gpu is None:
         return None
-    gpus, large = spec.resources.nodes * (spec.resources.gpus_per_node or 1), f"{shape.parameters / 1e9:.3g}B parameters"
+    gpus, large = spec.resources.ranks, f"{amount(shape.parameters)} parameters"
     if shape.parameters < LARGE or gpus < MANY or gpu.domain == 1:
         return None
     return f"full training of {large} on {gpus} linked GPUs gains most from its fused kernels and schedules"

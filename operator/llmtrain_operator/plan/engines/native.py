@@ -13,6 +13,7 @@ from llmtrain_operator.plan.memory.workload import EngineMemory, LossBytes, Run,
 from llmtrain_operator.plan.model.shape import ModelShape
 from llmtrain_operator.plan.model.weights import RankParameters
 from llmtrain_trainer.config import Offload
+from llmtrain_trainer.config.formats import amount
 
 
 class NativeMemory(EngineMemory):
@@ -68,8 +69,8 @@ def _wish(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> str:
         return f"{spec.peft.method} trains few parameters, in Hugging Face's own layers"
     if gpu is None:
         return "it runs on CPU processes, which Megatron-core does not support"
-    gpus = spec.resources.nodes * (spec.resources.gpus_per_node or 1)
-    return f"{shape.parameters / 1e9:.3g}B parameters on {gpus} GPUs need no other engine, and its checkpoints fit every layout"
+    gpus = spec.resources.ranks
+    return f"{amount(shape.parameters)} parameters on {gpus} GPUs need no other engine, and its checkpoints fit every layout"
 
 
 NATIVE = EngineTraits(

@@ -47,7 +47,7 @@ def degrees_of(job: LLMTrainJob) -> Degrees:
     """The degrees of a job. Absent degrees are 1, and data parallelism uses the remaining devices."""
     parallel, resources = job.spec.parallelism, job.spec.resources
     engine: EngineName = DEFAULT_ENGINE if parallel.engine == "auto" else parallel.engine
-    procs = resources.gpus_per_node or resources.procs_per_node or 1
+    procs = resources.ranks_per_node
     pp, cp, tp = parallel.pipeline or 1, parallel.context or 1, parallel.tensor or 1
     return Degrees(
         engine=engine,

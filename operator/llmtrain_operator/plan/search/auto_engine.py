@@ -19,6 +19,7 @@ from llmtrain_operator.plan.model.shape import ModelShape
 from llmtrain_operator.plan.search.auto_layout import choose
 from llmtrain_operator.plan.search.candidate import Settled, valid
 from llmtrain_trainer.config import EngineName, Offload
+from llmtrain_trainer.config.formats import size
 from llmtrain_trainer.config.tables.engines import OFFLOADING
 
 ENGINE, OFFLOAD, ZERO = "spec.parallelism.engine", "spec.parallelism.offload", "spec.parallelism.zeroStage"
@@ -96,4 +97,4 @@ def _against(found: Settled | Problem) -> str:
     if isinstance(found, Problem):
         return f"is refused ({found.field} is {found.value}: {found.rule.rstrip('.')})"
     assert found.memory is not None and found.memory.budget is not None  # a plan without an estimate fits
-    return f"needs {found.memory.peak / 2**30:.1f} GiB per rank, over the limit of {found.memory.budget / 2**30:.1f} GiB"
+    return f"needs {size(found.memory.peak)} per rank, over the limit of {size(found.memory.budget)}"

@@ -23,6 +23,7 @@ from llmtrain_operator.plan.layout.hardware import Gpu
 from llmtrain_operator.plan.layout.throughput import RECOMPUTED, bubble_share
 from llmtrain_operator.plan.model.shape import ModelShape
 from llmtrain_operator.plan.search.candidate import Settled, valid
+from llmtrain_trainer.config.formats import size
 
 TENSOR_COST = 0.06
 """Relative time lost per doubling of the tensor degree, if no GPU is named. A judgement, not a measurement."""
@@ -148,7 +149,7 @@ def tensor_cost(shape: ModelShape | None, gpu: Gpu | None, tp: int) -> float:
 def _degrees(job: LLMTrainJob, shape: ModelShape, gpu: Gpu | None) -> Iterator[Ways]:
     """Every combination of the degrees that are not given."""
     parallel, resources, training = job.spec.parallelism, job.spec.resources, job.spec.training
-    procs = resources.gpus_per_node or resources.procs_per_node or 1
+    procs = resources.ranks_per_node
     world = resources.nodes * procs
     stages = tuple(pp for pp in divisors(world) if pp * parallel.virtual_stages <= min(shape.layers, LARGEST_PIPELINE))
     tensors = (parallel.tensor,) if parallel.tensor else divisors(procs)
@@ -297,8 +298,8 @@ def _why(what: str, best: Candidate, less: list[Candidate], least: bool, alone: 
         return f"{what}: no lower setting divides the batch and the model evenly."
     fitting = [c for c in less if c.settled.fits]
     if not fitting:
-        least_peak = min(c.peak for c in less) / 2**30
-        return f"{what}: at a lower setting each rank needs at least {least_peak:.1f} GiB, over the limit of {_budget(best)}."
+        least_peak = min(c.peak for c in less)
+        return f"{what}: at a lower setting each rank needs at least {size(least_peak)}, over the limit of {_budget(best)}."
     return f"{what}: at a lower setting a step is expected to take {min(c.cost for c in fitting) / best.cost:.2f} times as long."
 
 
@@ -308,10 +309,10 @@ def _micro(best: Candidate, larger: list[Candidate]) -> str:
     if fitting := [c for c in larger if c.settled.fits]:
         ratio = min(c.cost for c in fitting) / best.cost
         return f"microBatchSize {best.micro}: a larger one leaves the pipeline idle for longer ({ratio:.2f} times the step)."
-    least = min(c.peak for c in larger) / 2**30
-    return f"microBatchSize {best.micro}: the next larger one needs {least:.1f} GiB, over the limit of {_budget(best)}."
+    least = min(c.peak for c in larger)
+    return f"microBatchSize {best.micro}: the next larger one needs {size(least)}, over the limit of {_budget(best)}."
 
 
 def _budget(best: Candidate) -> str:
     budget = best.settled.memory.budget if best.settled.memory else None
-    return f"{(budget or 0) / 2**30:.1f} GiB"
+    return size(budget or 0)

@@ -10,6 +10,7 @@ from tests.operator.life.policies.table import LOST, NOW, RAN, Row, holds, named
 from llmtrain_operator.life.decide import decide
 from llmtrain_operator.life.decision import Action
 from llmtrain_trainer.config import ExitCode
+from llmtrain_trainer.config.formats import size
 
 TABLE: list[Row] = [
     (
@@ -218,3 +219,14 @@ def test_a_lost_peer_is_explained_once_the_lost_node_is_seen(w: Any) -> None:
     decision = decide(seen)
     assert decision.failure is not None and (decision.failure.reason, decision.failure.node) == ("NodeLost", "node-1")
     assert not decision.restart
+
+
+def test_lack_of_memory_is_set_against_what_the_plan_expected(w: Any) -> None:
+    """The decision sees the plan: which of the two is wrong, estimate or limit, is then seen at once."""
+    killed = w.ended(137, exit_reason="OOMKilled"), w.pod(1)
+    plan = w.plan(resources={"nodes": 2, "memory": "1Gi"})
+    peak, budget = plan.memory.peak, plan.memory.budget
+    without, decision = decide(w.observed(*killed)), decide(w.observed(*killed, plan=plan))
+    assert without.reason == decision.reason == "OutOfMemory" and without.message.endswith("more memory than its limit and was killed.")
+    assert decision.message == f"{without.message} By the plan a rank needs up to {size(peak)}, and may use {size(budget)}."
+    assert decide(w.observed(w.ended(1, verdict={}), w.pod(1), plan=plan)).message == "It failed."
