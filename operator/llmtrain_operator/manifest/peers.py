@@ -151,7 +151,8 @@ SAYINGS: tuple[tuple[str, str], ...] = (
     ),
     (
         r"template|conversationtemplate|eottokens|specialtokens|tokens|addedtokens\w*",
-        "Leave it out: the tokenizer's own template and tokens are used; spec.tokenizer.chatTemplate takes another Jinja template",
+        "Leave it out: the tokenizer's own template and tokens are used; spec.tokenizer.chatTemplate takes another Jinja template or the "
+        "name of one",
     ),
     (
         r"trainoninputs|maskprompt|completiononlyloss|assistantonlyloss|rolestotrain",

@@ -197,7 +197,29 @@ EXAMPLES: dict[tuple[str, str], tuple[list[Section], list[Section]]] = {
             [{"source": "file:///a", field: value}],
         )
         for datasets in ("dataset", "evaluation.dataset")
-        for field, value in (("maxCut", 0.9), ("dropReasoning", True))
+        for field, value in (("maxCut", 0.9), ("dropReasoning", True), ("system", "Be brief."))
+    },
+    **{
+        (f"spec.{datasets}[]", f"template.{key}"): (
+            [
+                {"source": "file:///a", "format": read, "template": {key: "{{ x }}"}},
+                {"source": "file:///a", "format": other, "template": {}},
+                {"source": "file:///a", "format": other},
+            ],
+            [{"source": "file:///a", "format": other, "template": {key: "{{ x }}"}}],
+        )
+        for datasets in ("dataset", "evaluation.dataset")
+        for key, read, other in (
+            ("text", "lines", "messages"),
+            ("prompt", "promptCompletion", "text"),
+            ("completion", "promptCompletion", "text"),
+            ("instruction", "alpaca", "promptCompletion"),
+            ("input", "alpaca", "text"),
+            ("output", "alpaca", "text"),
+            ("system", "sharegpt", "messages"),
+            ("context", "squad", "text"),
+            ("question", "squad", "alpaca"),
+        )
     },
     ("spec.evaluation.dataset[]", "weight"): (
         [{"source": "file:///a"}, {"source": "file:///a", "weight": 1.0}],

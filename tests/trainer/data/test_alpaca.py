@@ -10,8 +10,8 @@ import pytest
 from small_job import Job, config_of
 
 from llmtrain_trainer.config import Dataset
+from llmtrain_trainer.config.tables.chat_templates import ALPACA_TEMPLATE
 from llmtrain_trainer.data.bad_data import BadData
-from llmtrain_trainer.data.formats.alpaca import ALPACA_TEMPLATE
 from llmtrain_trainer.data.formats.encoding import load_tokenizer
 from llmtrain_trainer.data.formats.rendering import plain_texts
 from llmtrain_trainer.data.sources.dataset import Row

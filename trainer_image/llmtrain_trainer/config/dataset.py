@@ -154,6 +154,9 @@ class Dataset(Strict):
     sharegpt knows human, gpt, observation, function_call and others by itself.
     """
 
+    system: Annotated[str, Field(min_length=1, max_length=65536)] | None = None
+    """What the system says first in each conversation that does not begin with words of the system, for formats with conversations."""
+
     split: Split = "train"
     """Split of the dataset, perhaps a slice of its rows: test, train[10:100], train[:5%], train[-20:].
 

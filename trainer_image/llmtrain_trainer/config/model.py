@@ -64,7 +64,10 @@ class Tokenizer(Strict):
     """Train one from the datasets instead of loading one."""
 
     chat_template: Annotated[str, Field(max_length=65536)] | None = None
-    """A Jinja template for messages. Default: the tokenizer's own, or a plain role-prefixed template if it has none."""
+    """A Jinja template for messages, or the name of one: chatml, llama2, llama3, mistral, qwen, gemma, phi, deepseek, alpaca, vicuna.
+
+    Default: the tokenizer's own, or a plain role-prefixed template if it has none.
+    """
 
 
 class Peft(Strict):

@@ -149,7 +149,7 @@ class _Preparation:
 
     def _rows_key(self, entry: DatasetEntry, split: float) -> str:
         training = self.config.training.model_dump(include={"sequence_length", "packing"})
-        settings = entry.dataset.model_dump(include={"ignore_columns", "control_tokens", "roles", "bad_rows"})
+        settings = entry.dataset.model_dump(include={"ignore_columns", "control_tokens", "roles", "bad_rows", "system"})
         return digest(FORM, entry.field, settings, entry.identity(self.cache), self._facts.digest, self.config.task, training, split)
 
     def _tokenise(self, entry: DatasetEntry, split: float, draft: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,13 @@ from typing import Any
 from llmtrain_trainer.checkpoint.store.destination import open_store
 from llmtrain_trainer.checkpoint.store.errors import StoreError
 from llmtrain_trainer.config.mounts import resolve
+from llmtrain_trainer.config.tables.chat_templates import ALPACA_TEMPLATE, CHAT_TEMPLATES, text_of
 from llmtrain_trainer.config.tables.tasks import TASKS
 from llmtrain_trainer.config.trainer import TrainerConfig
 from llmtrain_trainer.data.bad_data import BadData, Unreachable
 from llmtrain_trainer.data.blame import blamed_on
 from llmtrain_trainer.data.cache import Told, build_once, digest, file_digest, link
-from llmtrain_trainer.data.formats.alpaca import ALPACA_TEMPLATE
+from llmtrain_trainer.data.formats.encoding import load_tokenizer
 from llmtrain_trainer.data.formats.rendering import PLAIN_TEMPLATE
 from llmtrain_trainer.data.sources.readers import MARK
 from llmtrain_trainer.model.tokenizer_facts import TokenizerFacts
@@ -26,6 +28,8 @@ from llmtrain_trainer.prepare.tokenizer_store import TokenizerStore
 
 FORM = 3
 """Incremented when the format of a kept tokenizer changes, so that an older cache is not read."""
+
+_CONTROL_TOKEN = re.compile(r"<\|\w+\|>|<\w+_of_turn>|<\uff5c[\w\u2581]+\uff5c>")
 
 Say = Callable[[str], None]
 
@@ -46,12 +50,25 @@ class TokenizerPreparation:
     def directory(self) -> Path:
         """The directory with tokenizer.json and its facts. Raises BadData, Unreachable."""
         settings = self.config.tokenizer
-        return self._trained() if settings and settings.train else self._loaded()
+        directory = self._trained() if settings and settings.train else self._loaded()
+        if settings and settings.chat_template and settings.chat_template in CHAT_TEMPLATES:
+            self._tell_of_letters(settings.chat_template, directory)
+        return directory
+
+    def _tell_of_letters(self, name: str, directory: Path) -> None:
+        """A template written for another tokenizer may write control tokens that this one does not have."""
+        known = load_tokenizer(directory).get_vocab()
+        lacking = [token for token in dict.fromkeys(_CONTROL_TOKEN.findall(CHAT_TEMPLATES[name])) if token not in known]
+        if lacking:
+            self.told(
+                f"tokenizer.chatTemplate: {name} writes {', '.join(lacking)}, which the tokenizer does not have as tokens: they are "
+                "written in letters."
+            )
 
     @property
     def _template(self) -> str | None:
         settings = self.config.tokenizer
-        return settings.chat_template if settings else None
+        return text_of(settings.chat_template) if settings and settings.chat_template else None
 
     @property
     def _fallback(self) -> str | None:

@@ -64,7 +64,7 @@ _SENTENCES: dict[str, Sentence] = {
         "text (tokenizer.chatTemplate gives another)"
     ),
     "alpaca template": lambda field, _, count: (
-        f"{field}: the tokenizer has no chat template; {count} conversations are written as Alpaca's prompt (### Instruction:, ### Input:, "
+        f"{field}: {count} conversations are written as Alpaca's prompt (### Instruction:, ### Input:, "
         "### Response:), which the exported tokenizer has as its template (tokenizer.chatTemplate gives another)"
     ),
     "template not used": lambda field, _, count: (

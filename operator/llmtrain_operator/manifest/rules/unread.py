@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from llmtrain_operator.manifest.divisors import listed
 from llmtrain_operator.manifest.rules.rule import Rule, Section
 from llmtrain_trainer.config import Columns
+from llmtrain_trainer.config.dataset import RowTemplate
 from llmtrain_trainer.config.tables.tasks import TASKS, Format
 
 
@@ -34,7 +35,7 @@ class ReadWhen:
         return Rule(
             at=self.at,
             field=self.field,
-            reads=(self.by, self.field),
+            reads=(self.by, *self._optional, self.field),
             cel=f"{self._unset} || {self._read}",
             holds=self._holds,
             rule=self.rule,
@@ -45,10 +46,16 @@ class ReadWhen:
     def _unset(self) -> str:
         """A CEL expression: the field has its default."""
         if self.default is None:
-            return f"!has(self.{self.field})"
+            return " || ".join(f"!has(self.{path})" for path in (*self._optional, self.field))
         if isinstance(self.default, bool):
             return f"{'' if self.default else '!'}self.{self.field}"
         return f"self.{self.field} == {json.dumps(self.default).replace(chr(34), chr(39))}"
+
+    @property
+    def _optional(self) -> tuple[str, ...]:
+        """Sections above a field without a default, which may be absent themselves."""
+        section = self.field.rpartition(".")[0]
+        return (section,) if section and self.default is None else ()
 
     @property
     def _read(self) -> str:
@@ -92,6 +99,11 @@ def _of_datasets(at: str) -> Iterator[ReadWhen]:
         default = str(getattr(Columns(), column))
         yield ReadWhen(
             at=at, field=f"columns.{column}", default=default, by="format", values=formats, rule="this format reads no such column"
+        )
+    yield ReadWhen(at=at, field="system", default=None, by="format", values=_ANSWERS, rule="this format has no conversations")
+    for key in RowTemplate.model_fields:
+        yield ReadWhen(
+            at=at, field=f"template.{key}", default=None, by="format", values=COLUMNS[key], rule="this format reads no such column"
         )
     for field, unset in _OF_ANSWERS.items():
         yield ReadWhen(at=at, field=field, default=unset, by="format", values=_ANSWERS, rule="this format has no prompts and answers")

@@ -14,6 +14,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from llmtrain_operator.manifest.divisors import listed
 from llmtrain_operator.manifest.problem import Problem
 from llmtrain_operator.plan.layout.request import Case
+from llmtrain_trainer.config.tables.chat_templates import CHAT_TEMPLATES, text_of
 
 FIELD = "spec.tokenizer.chatTemplate"
 TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token", "additional_special_tokens")
@@ -41,13 +42,16 @@ def chat_template(case: Case) -> Problem | None:
     tokenizer = case.job.spec.tokenizer
     if tokenizer is None or tokenizer.chat_template is None:
         return None
-    found = fault(tokenizer.chat_template)
+    found = fault(text_of(tokenizer.chat_template))
     return found and Problem(FIELD, _short(tokenizer.chat_template), *found)
 
 
 @lru_cache(maxsize=64)
 def fault(template: str) -> tuple[str, str] | None:
     """Rule and way out for what is wrong with a template; None if nothing is."""
+    if "{" not in template:
+        way_out = f"Write the text of a template, or one of {listed(list(CHAT_TEMPLATES), 'and')}"
+        return "it is neither a Jinja template nor the name of one", way_out
     environment = _environment()
     try:
         tree = environment.parse(template)

@@ -10,30 +10,9 @@ from llmtrain_trainer.data.formats.cells import text_in, value_in
 from llmtrain_trainer.data.formats.turns import Message, Turn, described, from_json
 from llmtrain_trainer.data.sources.dataset import Row
 
-WITH_INPUT = (
-    "Below is an instruction that describes a task, paired with an input that provides further context. "
-    "Write a response that appropriately completes the request."
-)
-WITHOUT_INPUT = "Below is an instruction that describes a task. Write a response that appropriately completes the request."
-
-ALPACA_TEMPLATE = (
-    "{% if messages and messages[0]['role'] == 'system' %}{{ messages[0]['content'] + '\\n\\n' }}"
-    "{% elif messages and messages[0]['input'] %}{{ '" + WITH_INPUT + "\\n\\n' }}"
-    "{% else %}{{ '" + WITHOUT_INPUT + "\\n\\n' }}{% endif %}"
-    "{% for message in messages %}"
-    "{% if message['role'] == 'user' %}{{ '### Instruction:\\n' + message['content'] + '\\n\\n' }}"
-    "{% if message['input'] %}{{ '### Input:\\n' + message['input'] + '\\n\\n' }}{% endif %}"
-    "{% elif message['role'] == 'assistant' %}{{ '### Response:\\n' + message['content'] + eos_token + '\\n\\n' }}"
-    "{% elif not loop.first or message['role'] != 'system' %}"
-    "{{ '### ' + (message['role'] | capitalize) + ':\\n' + message['content'] + '\\n\\n' }}{% endif %}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '### Response:\\n' }}{% endif %}"
-)
-"""Alpaca's prompt as a chat template, for a tokenizer without one. A user's message may have `input` beside its content."""
-
 
 def read_alpaca(field: str, dataset: Dataset, row: Row, *, apart: bool) -> tuple[Turn, ...]:
-    """The turns of a row. `apart`: its input is a key of its own, as ALPACA_TEMPLATE takes it. Raises BadData."""
+    """The turns of a row. `apart`: its input is a key of its own, as the template alpaca takes it. Raises BadData."""
     instruction, output = (text_in(field, dataset, row, key) for key in ("instruction", "output"))
     question = _question(instruction, _input(field, dataset, row), apart=apart)
     return (*_history(field, dataset, row), Turn(question, learned=False), _answer(output))

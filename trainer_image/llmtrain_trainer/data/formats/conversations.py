@@ -8,7 +8,7 @@ from llmtrain_trainer.config.dataset import Dataset
 from llmtrain_trainer.data.formats.alpaca import read_alpaca, read_squad
 from llmtrain_trainer.data.formats.cells import value_in
 from llmtrain_trainer.data.formats.sharegpt import read_sharegpt
-from llmtrain_trainer.data.formats.system_column import with_system
+from llmtrain_trainer.data.formats.system_column import with_default, with_system
 from llmtrain_trainer.data.formats.turns import Turn, read_turns
 from llmtrain_trainer.data.sources.dataset import Row
 
@@ -17,7 +17,7 @@ Turns = tuple[Turn, ...]
 
 def turns_of(field: str, dataset: Dataset, row: Row, *, apart: bool = False) -> Turns:
     """All turns of a row. `apart`: an input stands apart from its instruction. Raises BadData with the row, the rule and the way out."""
-    return CONVERSATIONS[dataset.format](field, dataset, row, apart)
+    return with_default(dataset, CONVERSATIONS[dataset.format](field, dataset, row, apart))
 
 
 def turns_in(field: str, dataset: Dataset, row: Row, key: str) -> Turns:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llmtrain_trainer.config.dataset import Dataset
+from llmtrain_trainer.config.tables.chat_templates import ALPACA_TEMPLATE
 from llmtrain_trainer.data.bad_data import BadData
-from llmtrain_trainer.data.formats.alpaca import ALPACA_TEMPLATE
 from llmtrain_trainer.data.formats.answers import MARKS, ChangedTurnError, Located, locate
 from llmtrain_trainer.data.formats.cells import text_in
 from llmtrain_trainer.data.formats.chat_template import BrokenTemplateError, Chat, ChatTemplate, TemplateError
@@ -21,6 +21,7 @@ from llmtrain_trainer.data.formats.columns import check_columns
 from llmtrain_trainer.data.formats.control_tokens import ControlTokens
 from llmtrain_trainer.data.formats.conversations import CONVERSATIONS, turns_in, turns_of
 from llmtrain_trainer.data.formats.missing import known_form
+from llmtrain_trainer.data.formats.system_column import with_default
 from llmtrain_trainer.data.formats.turns import (
     Message,
     Turn,
@@ -121,7 +122,11 @@ class Renderer:
     def _prompt_completion(self, row: Row) -> Rendered:
         if _is_conversation(self._dataset, row):
             prompt, completion = (turns_in(self._field, self._dataset, row, key) for key in ("prompt", "completion"))
+            prompt = with_default(self._dataset, prompt)
             return self._conversation(row, (*prompt, *completion), learn_from=len(prompt))
+        if self._dataset.system is not None:
+            way_out = f"Write it into {self._field}.template.prompt, or leave it out"
+            raise BadData(f"{self._field}.system", self._dataset.system, f"the prompt of {row.place} is text, which has no turns", way_out)
         prompt_text, completion_text = (text_in(self._field, self._dataset, row, key) for key in ("prompt", "completion"))
         text = prompt_text + completion_text
         found = Counter({"empty answer": int(not completion_text.strip()), "template not used": 1})

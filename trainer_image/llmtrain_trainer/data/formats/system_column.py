@@ -1,4 +1,4 @@
-"""What a row's system column says, as the first turn. Pure; called by conversations."""
+"""What the system says first: the words of a row's system column, or of the dataset. Pure; called where conversations are read."""
 
 from __future__ import annotations
 
@@ -23,3 +23,10 @@ def with_system(field: str, dataset: Dataset, row: Row, turns: tuple[Turn, ...])
         return turns
     rule = f"column {column} and the first turn are both the system's words, and differ"
     raise BadData(f"{field}.source", row.place, rule, "Keep one of them")
+
+
+def with_default(dataset: Dataset, turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
+    """The turns behind the dataset's `system`, where they do not begin with words of the system or of a developer."""
+    if dataset.system is None or (turns and turns[0].message["role"] in ("system", "developer")):
+        return turns
+    return (Turn({"role": "system", "content": dataset.system}, learned=False), *turns)
