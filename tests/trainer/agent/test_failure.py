@@ -107,7 +107,7 @@ def _said(tmp_path: Path, error: BaseException) -> tuple[str, str]:
     return words["kind"], words["message"]
 
 
-SENTENCE = BadData("dataset[0].source", "file:///a.jsonl row 3", "it is not JSON", "Write one JSON object a line")
+SENTENCE = BadData("dataset[0].source", "file:///a.jsonl row 3", "it is not JSON", "Write one JSON object per line")
 
 
 def _caused() -> BaseException:

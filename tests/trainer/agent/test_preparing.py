@@ -16,7 +16,7 @@ from llmtrain_trainer.data.bad_data import BadData, Unreachable
 from llmtrain_trainer.run_dir.last_words import write_last_words
 from llmtrain_trainer.run_dir.layout import RunDir, read_rows
 
-BAD = BadData("dataset[0].source", "file:///a.jsonl row 3", "it is not JSON", "Write one JSON object a line")
+BAD = BadData("dataset[0].source", "file:///a.jsonl row 3", "it is not JSON", "Write one JSON object per line")
 AWAY = Unreachable("dataset[0].source", "s3://b/a.jsonl", ConnectionResetError("reset"))
 
 ENDS = [

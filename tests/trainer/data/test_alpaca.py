@@ -98,7 +98,7 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({**ROW, "history": "Hello"}, {}, "history[1] is text, not a question and its answer"),
     ({**ROW, "system": 3}, {}, "column system is a number, not text"),
     ({**ROW, "context": "x"}, {}, "Write its text into column input, or name it in dataset[0].ignoreColumns"),
-    ({**ROW, "images": ["a.png"]}, {}, "column images holds what is not text"),
+    ({**ROW, "images": ["a.png"]}, {}, "column images holds something other than text"),
     ({"prompt": "a", "completion": "b"}, {}, "Set dataset[0].format to promptCompletion"),
     ({"question": "a", "answer": "b"}, {}, "Set dataset[0].columns.instruction to question and dataset[0].columns.output to answer"),
     (ROW, {"format": "messages"}, "which format messages does not read. Set dataset[0].format to alpaca"),

@@ -52,4 +52,4 @@ def test_the_end_of_each_of_a_few_texts_is_held_back(job: Job, files: int) -> No
     assert held.tokens == pytest.approx(0.2 * (train.tokens + held.tokens), rel=0.1)
     assert (train.documents, held.documents) == (files, files)
     assert prepared.validation_samples > 0
-    assert any("too few to hold whole texts back, so the last 0.2 of each" in line for line in told(job.run))
+    assert any("too few to hold out whole texts, so the last 0.2 of each" in line for line in told(job.run))

@@ -45,7 +45,7 @@ def test_a_generation_prompt_that_training_does_not_show_is_told_with_its_count(
     job.prepare(chat(job, [turns("What?", f"four {i}") for i in range(9)], template))
     (sentence,) = about_asking(job)
     assert asked in sentence
-    assert "before 9 of 9 learned answers stands another text" in sentence
+    assert "other text precedes 9 of 9 learned answers" in sentence
     assert sentence.endswith("give a tokenizer.chatTemplate that writes the same in both places")
     job.run.notices.unlink()
     way_out = {"tokenizer": {"source": f"file://{job.root / 'tok'}", "chatTemplate": kinds.CHATML}}
@@ -63,14 +63,14 @@ def test_templates_that_ask_as_they_write_say_nothing(job: Job, name: str) -> No
 def test_a_switch_of_the_template_that_asks_as_training_shows_is_named(job: Job) -> None:
     job.prepare(chat(job, [turns("What?", f"four {i}") for i in range(9)], SWITCHED))
     (sentence,) = about_asking(job)
-    assert sentence.endswith('with {"thinking": false} in chat_template_kwargs it is the same: ask the trained model with that')
+    assert sentence.endswith('with {"thinking": false} in chat_template_kwargs they are the same: prompt the trained model with that')
 
 
 def test_rows_that_set_the_switch_themselves_are_told_of_since_others_must_ask_so_too(job: Job) -> None:
     rows = [{**turns("What?", f"four {i}"), "chat_template_kwargs": {"thinking": False}} for i in range(9)]
     job.prepare(chat(job, rows, SWITCHED))
     (sentence,) = about_asking(job)
-    assert 'ask the trained model with the same ones ({"thinking": false})' in sentence
+    assert 'prompt the trained model with the same ones ({"thinking": false})' in sentence
     rows = [{**turns("What?", f"four {i}"), "chat_template_kwargs": {"enable_thinking": False}} for i in range(9)]
     job.run.notices.unlink()
     job.prepare(chat(job, rows, PREFILLED))  # whose answers begin as it asks without the switch, too
@@ -81,7 +81,7 @@ def test_answers_with_the_reasoning_that_the_prompt_begins_are_no_others(job: Jo
     rows = [turns("What?", f"<think>\nbecause\n</think>\n\nfour {i}") if i % 3 else turns("What?", "four") for i in range(9)]
     job.prepare(chat(job, rows, PREFILLED))
     (sentence,) = about_asking(job)
-    assert "before 3 of 9 learned answers" in sentence
+    assert "precedes 3 of 9 learned answers" in sentence
 
 
 def test_an_answer_that_shares_a_token_with_its_prompt_is_told_of(job: Job) -> None:
@@ -95,10 +95,10 @@ def test_an_answer_that_shares_a_token_with_its_prompt_is_told_of(job: Job) -> N
         job.prepare(config_of([dataset], task="sft", tokenizer={"source": f"file://{job.root / 'tok'}"}, training=training))
         return " ".join(told(job.run))
 
-    assert "9 answers begin inside a token in which their prompt ends" in prepare(" ", "")
+    assert "9 answers begin inside the last token of their prompt" in prepare(" ", "")
     assert "inside a token" not in prepare("", " ")
     assert "inside a token" not in prepare("\n", "")
-    assert "9 prompts and answers are joined as they stand, without a chat template" in prepare("\n", "")
+    assert "9 prompts and answers are joined as they are, without a chat template" in prepare("\n", "")
 
 
 def test_a_prompt_is_made_tokens_again_only_where_one_may_reach_into_the_answer() -> None:

@@ -230,13 +230,13 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
             ]
         },
         {},
-        "messages[2] has a tool call whose arguments are no JSON object",
+        "messages[2] has a tool call whose arguments are not a JSON object",
     ),
     ({"messages": [user("x"), assistant("y", weight=1, train=False)]}, {}, "messages[2] has weight and train, which say different things"),
     (
         {"messages": [user([{"type": "image_url", "image_url": {"url": "x"}}]), assistant("y")]},
         {},
-        "messages[1] has content part 1 of type image_url: models are trained on text alone",
+        "messages[1] has content part 1 of type image_url: only text is trained on",
     ),
     ({"messages": [user(["x"]), assistant("y")]}, {}, 'messages[1] has content part 1 that is text, not {"type": "text"'),
     ({"messages": [user({"a": 1}), assistant("y")]}, {}, "messages[1] has content that is an object, not text or a list of text parts"),
@@ -261,7 +261,7 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         "some answers of the conversation have role assistant and some role gpt",
     ),
     ({"messages": SPOKEN, "tools": ["get"]}, {}, "tools is a list, not a list of objects"),
-    ({"messages": SPOKEN, "images": ["a.png"]}, {}, "column images holds what is not text"),
+    ({"messages": SPOKEN, "images": ["a.png"]}, {}, "column images holds something other than text"),
     ({"messages": SPOKEN, "system": "Be brief."}, {}, "column system holds a part of the prompt"),
     ({"messages": [{"role": "human", "content": "x"}]}, {}, "no turn with role assistant to learn (found human)"),
     (

@@ -92,7 +92,7 @@ def test_scales_that_config_does_not_speak_of_or_that_lack_are_refused(place: Pl
     whole = place.weights
     stored = scaled(whole, blocks, "_scale_inv", torch.float8_e4m3fn)
     place.rewrite(stored)
-    assert "F8_E4M3 with weight_scale_inv beside it, and config.json does not say how that is meant" in place.refused()
+    assert "F8_E4M3 with weight_scale_inv beside it, and config.json does not say how to read them" in place.refused()
     place.configure(quantization_config=BLOCKS)
     name = "model.layers.0.mlp.up_proj.weight"
     place.rewrite({key: weight for key, weight in stored.items() if key != f"{name}_scale_inv"})

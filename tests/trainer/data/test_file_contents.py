@@ -111,7 +111,7 @@ UNREADABLE: dict[str, tuple[str, str, dict[str, Any], str]] = {
         "a.csv",
         "messages\n\"[{'role': 'user'}]\"\n",
         {"format": "messages"},
-        "column messages is text that is no JSON. Write",
+        "column messages is text, but not JSON. Write",
     ),
 }
 

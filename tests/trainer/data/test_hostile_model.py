@@ -43,7 +43,7 @@ def test_code_of_a_repository_is_told_of_and_not_run_and_not_passed_on(place: Pl
     (place.source / "evil.py").write_text(f"import os\nos.mkdir({str(canary)!r})\n")
     rewrite_config(place, auto_map={"AutoConfig": "evil.C", "AutoModelForCausalLM": "evil.M"}, attn_implementation="owner/kernel")
     assert place.prepare() == 512 and not canary.exists()
-    named = "model.source: its config.json names code (auto_map, attn_implementation), and none of it is run"
+    named = "model.source: its config.json names code (auto_map, attn_implementation), which is not run"
     assert place.notes == [f"{named}: transformers' own llama is trained."]
     export = tmp_path / "export"
     export.mkdir()

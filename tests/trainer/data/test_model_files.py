@@ -158,10 +158,10 @@ LEFT: list[tuple[Tensors, str]] = [
         {"model.layers.0.self_attn.q_proj.weight_scale": torch.ones(1)},
         "is stored as F32 with weight_scale beside it, which no",
     ),
-    ({"model.layers.0.self_attn.q_proj.weight.absmax": torch.ones(4)}, "its weights are stored in few bits"),
-    ({"model.layers.0.self_attn.q_proj.qweight": torch.ones(4, dtype=torch.int32)}, "its weights are stored in few bits"),
-    ({"model.layers.0.self_attn.q_proj.SCB": torch.ones(4)}, "its weights are stored in few bits"),
-    ({"model.layers.0.mlp.up_proj.weight_packed": torch.ones(4, dtype=torch.int32)}, "its weights are stored in few bits"),
+    ({"model.layers.0.self_attn.q_proj.weight.absmax": torch.ones(4)}, "its weights are quantized"),
+    ({"model.layers.0.self_attn.q_proj.qweight": torch.ones(4, dtype=torch.int32)}, "its weights are quantized"),
+    ({"model.layers.0.self_attn.q_proj.SCB": torch.ones(4)}, "its weights are quantized"),
+    ({"model.layers.0.mlp.up_proj.weight_packed": torch.ones(4, dtype=torch.int32)}, "its weights are quantized"),
 ]
 
 
@@ -177,7 +177,7 @@ def test_the_head_of_another_task_is_told(place: Place) -> None:
     place.rewrite(place.weights | {"score.weight": torch.ones(2, 16), "v_head.summary.weight": torch.ones(1, 16)})
     place.prepare()
     (note,) = place.notes
-    assert "2 tensors such as score.weight of its files serve nothing that is trained" in note
+    assert "2 tensors such as score.weight of its files belong to nothing that is trained" in note
 
 
 def test_weights_of_another_size_or_number_are_refused(place: Place) -> None:
@@ -231,8 +231,8 @@ def test_a_key_that_the_model_does_not_know_is_told(place: Place) -> None:
     more = {"num_hidden_layer": 9, "rope_theta": 5e5, "colour": 1, "rope_scaling": None, "torch_dtype": "bfloat16", "architectures": ["X"]}
     place.prepare(source=None, config=SMALL | more)
     assert place.notes == [
-        "model.config.colour: a model of type llama knows no such key, so it has no effect.",
-        "model.config.num_hidden_layer: a model of type llama knows no such key, so it has no effect, is num_hidden_layers meant?",
+        "model.config.colour: a model of type llama has no such key, so it has no effect.",
+        "model.config.num_hidden_layer: a model of type llama has no such key, so it has no effect, is num_hidden_layers meant?",
     ]
 
 

@@ -209,19 +209,24 @@ def test_a_tokenizer_larger_than_the_model_is_refused(job: Job) -> None:
 
 
 REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
-    ({"format": "messages"}, {}, "dataset[0].format is messages: task pretrain reads text. Change the format or the task."),
+    ({"format": "messages"}, {}, "dataset[0].format is messages: task pretrain reads text or lines. Change the format or the task."),
     (
         {},
         {"tokenizer": None},
         "tokenizer is not set: a model made from model.config brings no tokenizer. Set tokenizer.source or",
     ),
-    ({}, {"evaluation": {"split": 0.001}}, "evaluation.split is 0.001: the 0 documents held back make no row of 16 tokens. Raise it"),
+    ({}, {"evaluation": {"split": 0.001}}, "evaluation.split is 0.001: the 0 documents held out make no row of 16 tokens. Raise it"),
     (
         {"streaming": True},
         {"training": {"maxSteps": None, "epochs": 1}},
         "training.maxSteps is not set: the end of a streaming",
     ),
-    ({"streaming": True}, {"evaluation": {"split": 0.1}}, "evaluation.split is 0.1: a streaming dataset is not whole before training"),
+    (
+        {},
+        {"evaluation": {"dataset": [{"source": "file:///nowhere", "streaming": True}]}},
+        "evaluation.dataset is streaming: true: validation data is read many times. Leave streaming out.",
+    ),
+    ({"streaming": True}, {"evaluation": {"split": 0.1}}, "evaluation.split is 0.1: a streaming dataset is not complete before training"),
     ({}, {"training": {"sequenceLength": 4096}}, "it makes no row of 4096 tokens (found 60 documents with"),
     ({}, {"model": {"source": "file:///nowhere"}}, "model.source is file:///nowhere: there is no file"),
 ]

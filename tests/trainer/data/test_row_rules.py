@@ -66,7 +66,7 @@ def test_a_column_that_a_row_leaves_out_is_null_where_other_rows_have_it(tmp_pat
 def test_a_condition_that_no_row_meets_or_that_cannot_be_computed_is_refused(tmp_path: Path) -> None:
     source = file_of(tmp_path / "a.jsonl", [{"text": "a", "n": 1}] * 4)
     assert "spec.dataset[0].where is n > 5: none of 4 rows of" in refusal(source, where="n > 5")
-    assert "dataset[0].where is n >: it is no expression" in refusal(source, where="n >")
+    assert "dataset[0].where is n >: it is not a valid expression" in refusal(source, where="n >")
     assert "row 1: dataset[0].where cannot be computed ('m' is undefined; found text, n)" in refusal(source, where="m > 5")
     assert "row 1: dataset[0].where cannot be computed (" in refusal(source, where="n > 'a'")
 
@@ -116,7 +116,7 @@ def test_a_null_is_written_as_nothing_and_a_row_whose_answer_is_nothing_is_count
 def test_templates_that_cannot_be_used_are_refused_with_field_and_way_out(tmp_path: Path) -> None:
     source = file_of(tmp_path / "a.jsonl", [{"text": "a"}])
     assert "template.prompt is x: format text does not read it. Write templates for text" in refusal(source, template={"prompt": "x"})
-    assert "template.text is {{ a: it is no Jinja template" in refusal(source, template={"text": "{{ a"})
+    assert "template.text is {{ a: it is not a valid Jinja template" in refusal(source, template={"text": "{{ a"})
     assert "dataset[0].template cannot be computed ('b' is undefined; found text)" in refusal(source, template={"text": "{{ b }}"})
 
 

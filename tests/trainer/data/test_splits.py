@@ -53,10 +53,10 @@ def test_maximum_samples_count_within_the_slice(tmp_path: Path) -> None:
 
 def test_a_slice_without_rows_is_refused_and_one_that_ends_behind_them_is_told(job: Job) -> None:
     source = job.text_file(count=60)
-    with pytest.raises(BadData, match=r"split is train\[60:70\]: it takes none of the 60 rows"):
+    with pytest.raises(BadData, match=r"split is train\[60:70\]: it selects none of the 60 rows"):
         job.prepare(config_of([{"source": source, "split": "train[60:70]"}]))
     assert job.prepare(config_of([{"source": source, "split": "train[10:70]"}])).datasets[0].train.documents == 50
-    assert "dataset[0]: split train[10:70] ends behind the last of 60 rows." in told(job.run)
+    assert "dataset[0]: split train[10:70] ends after the last of 60 rows." in told(job.run)
 
 
 def test_two_slices_of_one_file_share_no_rows_and_no_cache(job: Job) -> None:

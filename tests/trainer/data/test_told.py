@@ -94,7 +94,7 @@ def test_tools_that_the_template_does_not_write_are_told_of_with_their_count(job
     tools = [{"type": "function", "function": {"name": "get", "parameters": {}}}]
     prepared = job.prepare(chat(job, [{**turns("What?", f"four {i}"), "tools": tools} for i in range(9)]))
     assert but_size(prepared.warnings) == (
-        "dataset[0]: 9 rows have tools, which the chat template does not write: nothing of them is trained on",
+        "dataset[0]: 9 rows have tools, which the chat template does not write: they are not trained on",
     )
 
 
@@ -121,7 +121,7 @@ def test_nulls_that_arrow_fills_in_become_no_text_and_columns_it_did_not_read_ar
     assert not any("None" in text or "null" in text for text in targets(job))
     assert '{"name": "get", "arguments": {"city": "Oslo"}}' in targets(job)[1]
     assert but_size(prepared.warnings) == (
-        "dataset[0]: 9 rows have columns that are not read (notes); name them in dataset[0].ignoreColumns if that is meant",
+        "dataset[0]: 9 rows have columns that are not read (notes); name them in dataset[0].ignoreColumns if that is intended",
     )
 
 

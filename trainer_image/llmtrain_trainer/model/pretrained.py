@@ -117,7 +117,7 @@ class Pretrained:
         if found is None or entry.dtype not in SCALED:
             raise WrongWeightsError(f"{stored}, which no engine trains", ANOTHER)
         if self._quantized is None or "scaled" not in self._quantized.ways:
-            raise WrongWeightsError(f"{stored}, and config.json does not say how that is meant", f"{ANOTHER} and its quantization_config")
+            raise WrongWeightsError(f"{stored}, and config.json does not say how to read them", f"{ANOTHER} and its quantization_config")
         names = (found, *(name for name in (tensor + ZEROS,) if name in self.entries))
         shapes = [self.entries[name].shape for name in names]
         if any(spans(entry.shape, shape, self._quantized.block) is None for shape in shapes) or len(set(shapes)) > 1:

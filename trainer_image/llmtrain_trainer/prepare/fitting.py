@@ -74,7 +74,7 @@ def _tell_of_unknown_keys(config: dict[str, Any], shape: Any, note: Note) -> Non
     for key in unknown:
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
         meant = f", is {near[0]} meant?" if near else "."
-        note(f"model.config.{key}: a model of type {shape.model_type} knows no such key, so it has no effect{meant}")
+        note(f"model.config.{key}: a model of type {shape.model_type} has no such key, so it has no effect{meant}")
 
 
 def _check_weights(model: Model, network: Any, directory: Path, note: Note) -> None:
@@ -96,7 +96,7 @@ def _check_weights(model: Model, network: Any, directory: Path, note: Note) -> N
     if wrong := [name for name in left if name not in passed]:
         raise BadData("model.source", model.source, *_refusal(wrong))
     if passed:
-        note(f"model.source: {_counted(passed)} of its files serve nothing that is trained, and are neither read nor exported.")
+        note(f"model.source: {_counted(passed)} of its files belong to nothing that is trained, and are neither read nor exported.")
 
 
 def _used(network: Any, source: Any) -> set[str]:
@@ -140,7 +140,7 @@ def _refusal(names: list[str]) -> tuple[str, str]:
     if adapters := [name for name in names if OF_ADAPTERS.fullmatch(name)]:
         return f"its files hold an adapter beside the weights ({_counted(adapters)})", "Merge it first (peft: merge_and_unload)"
     if scales := [name for name in names if OF_QUANTIZATION.fullmatch(name)]:
-        rule = f"its weights are stored in few bits ({_counted(scales)}), and config.json does not say how that is meant"
+        rule = f"its weights are quantized ({_counted(scales)}), and config.json does not say how to read them"
         return rule, "Name the model that it was made from, in fp32, bf16 or fp16"
     rule = f"no weight of the model that config.json describes is made of {_counted(names)} in its files, so it is another model"
     return rule, "Check that config.json and weights belong together: number of layers, biases, experts"

@@ -101,7 +101,7 @@ def _tell_of_code(directory: Path, note: Callable[[str], None]) -> None:
         named = [key for key in CODE if isinstance(config, dict) and (key == "auto_map" or "/" in str(config.get(key))) and config.get(key)]
         if named:
             own = f"transformers' own {config.get('model_type')}"
-            note(f"model.source: its config.json names code ({', '.join(named)}), and none of it is run: {own} is trained.")
+            note(f"model.source: its config.json names code ({', '.join(named)}), which is not run: {own} is trained.")
 
 
 def _model_files(model: Model, cache: Path) -> list[Path]:

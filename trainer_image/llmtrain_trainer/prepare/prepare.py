@@ -6,7 +6,7 @@ Results are in the cache under a digest of their inputs; run.prepared holds link
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +35,7 @@ from llmtrain_trainer.prepare.chunks import write_chunks
 from llmtrain_trainer.prepare.entries import DatasetEntry, listed, tail_of
 from llmtrain_trainer.prepare.installed import check_installed
 from llmtrain_trainer.prepare.model_files import place_model
+from llmtrain_trainer.prepare.settings import check_settings
 from llmtrain_trainer.prepare.tokenizer_place import TokenizerPreparation
 from llmtrain_trainer.prepare.told import check, sentences
 from llmtrain_trainer.prepare.vocabulary import why_fixed
@@ -78,7 +79,7 @@ class _Preparation:
     say: Say
 
     def prepared(self) -> Prepared:
-        _check_settings(self.config)
+        check_settings(self.config)
         check_installed(self.config)
         model_vocabulary = self._place_model_and_tokenizer()
         train = [self._train(i, entry) for i, entry in enumerate(self._entries)]
@@ -246,30 +247,6 @@ def _forget(prepared: Path) -> None:
         old.unlink()
 
 
-def _check_settings(config: TrainerConfig) -> None:
-    accepted = TASKS[config.task].formats
-    evaluated = config.evaluation.dataset if config.evaluation else ()
-    for field, dataset in [*_fields("dataset", config.dataset), *_fields("evaluation.dataset", evaluated)]:
-        if dataset.format not in accepted:
-            raise BadData(
-                f"{field}.format", dataset.format, f"task {config.task} reads {' or '.join(accepted)}", "Change the format or the task"
-            )
-    if any(dataset.streaming for dataset in evaluated):
-        raise BadData("evaluation.dataset.streaming", "true", "validation data is read many times", "Leave streaming out")
-    if not any(dataset.streaming for dataset in config.dataset):
-        return
-    if config.training.max_steps is None:
-        raise BadData("training.maxSteps", "not set", "the end of a streaming dataset is not known", "Set training.maxSteps")
-    if config.evaluation and config.evaluation.split and not evaluated:
-        way_out = "Give evaluation.dataset, or leave streaming out"
-        raise BadData(
-            "evaluation.split",
-            config.evaluation.split,
-            "a streaming dataset is not whole before training, so none of it can be held back",
-            way_out,
-        )
-
-
 def _divided(entry: DatasetEntry, rows: Sequence[Row], split: float) -> dict[str, list[Row]]:
     """Which rows are trained on and which are held out."""
     if entry.holds_tails_back(split):
@@ -285,11 +262,7 @@ def _divided(entry: DatasetEntry, rows: Sequence[Row], split: float) -> dict[str
 def _of_tails(entry: DatasetEntry, split: float) -> Iterator[str]:
     if entry.holds_tails_back(split):
         count = f"{len(entry.files)} text files are" if len(entry.files) > 1 else "One text file is"
-        yield f"{entry.field}: {count} too few to hold whole texts back, so the last {split:.3g} of each is the validation data."
-
-
-def _fields(field: str, datasets: Iterable[Dataset]) -> list[tuple[str, Dataset]]:
-    return [(f"{field}[{i}]", dataset) for i, dataset in enumerate(datasets)]
+        yield f"{entry.field}: {count} too few to hold out whole texts, so the last {split:.3g} of each is the validation data."
 
 
 def _check_enough(config: TrainerConfig, samples: int, validation: Sequence[SetStats]) -> None:
@@ -300,7 +273,7 @@ def _check_enough(config: TrainerConfig, samples: int, validation: Sequence[SetS
         more = packed if TASKS[config.task].fine_tunes else ", a smaller sequenceLength"
         raise BadData("training.globalBatchSize", size, rule, f"Give more data{more} or a smaller globalBatchSize")
     if validation and not any(stats.rows for stats in validation):
-        rule = f"the {sum(s.documents for s in validation)} documents held back make no row of {length} tokens"
+        rule = f"the {sum(s.documents for s in validation)} documents held out make no row of {length} tokens"
         raise BadData("evaluation.split", config.evaluation and config.evaluation.split, rule, "Raise it, or give evaluation.dataset")
 
 

@@ -98,7 +98,7 @@ class TokenizerPreparation:
             of_data, of_checkpoint = kept.of_data(key), kept.of_checkpoint(self.config.checkpoint.resume, recipe)
             if of_checkpoint is not None and of_checkpoint != of_data:
                 short = of_checkpoint[:12]
-                self.told(f"The tokenizer is the one of the checkpoints ({short}), which was trained on other data than there is now.")
+                self.told(f"The tokenizer is the one of the checkpoints ({short}), which was trained on data that has changed since.")
             name = of_checkpoint or of_data
             if name is None:
                 directory = build_once(self.cache / "tokenizers" / key, self._train, self.told)

@@ -1,4 +1,4 @@
-"""What is said of a dataset after it was made into rows: sentences for a person, and refusals. Pure; called by prepare.
+"""Notices and refusals about a dataset, once its rows are made. Pure.
 
 `SetStats.found` counts kinds by name, some with a detail after a colon; each kind has its sentence here.
 """
@@ -16,47 +16,47 @@ from llmtrain_trainer.data.sources.dataset import MOST_SILENT
 MOST_NAMES = 12
 
 MOST_LEFT = 0.05
-"""Share of the tokens that may be left out at the end of a stream without a word."""
+"""Largest share of the tokens that may be left out at the end of a stream without a notice."""
 
 Sentence = Callable[[str, str, int], str]
 """(field, names, count) -> sentence. The names are the details of a kind; the count is that of the most frequent."""
 
 _SENTENCES: dict[str, Sentence] = {
     "column not read": lambda field, names, count: (
-        f"{field}: {count} rows have columns that are not read ({names}); name them in {field}.ignoreColumns if that is meant"
+        f"{field}: {count} rows have columns that are not read ({names}); name them in {field}.ignoreColumns if that is intended"
     ),
     "column not written": lambda field, names, count: f"{field}: {names} of {count} rows changes nothing in what the chat template writes",
     "tools not written": lambda field, _, count: (
-        f"{field}: {count} rows have tools, which the chat template does not write: nothing of them is trained on"
+        f"{field}: {count} rows have tools, which the chat template does not write: they are not trained on"
     ),
     "key not written": lambda field, names, count: (
-        f"{field}: messages of {count} rows have keys that the chat template does not write ({names}): nothing of them is trained on"
+        f"{field}: messages of {count} rows have keys that the chat template does not write ({names}): they are not trained on"
     ),
     "turn not written": lambda field, names, count: (
-        f"{field}: the chat template leaves out the text of {count} turns (role {names}): nothing of them is trained on"
+        f"{field}: the chat template leaves out the text of {count} turns (role {names}): they are not trained on"
     ),
     "text beside tool calls": lambda field, _, count: (
-        f"{field}: {count} answers have both text and tool calls, of which the chat template writes the calls alone"
+        f"{field}: {count} answers have both text and tool calls, of which the chat template writes only the calls"
     ),
-    "no answer": lambda field, _, count: f"{field}: {count} conversations have no turn with role assistant: nothing of them is learned",
+    "no answer": lambda field, _, count: f"{field}: {count} conversations have no turn with role assistant: nothing is learned from them",
     "other role": lambda field, names, count: (
         f"{field}: {count} conversations have turns of other roles than user, assistant, system and tool ({names}): they are shown as the "
         "chat template writes them, and not learned"
     ),
     "empty answer": lambda field, _, count: f"{field}: {count} answers are empty and are not learned",
-    "answer changed": lambda field, _, count: f"{field}: the chat template writes {count} answers otherwise than they stand in the data",
+    "answer changed": lambda field, _, count: f"{field}: the chat template writes {count} answers differently from the data",
     "unmarked answer": lambda field, _, count: (
-        f"{field}: {count} answers stand outside the chat template's generation marks and are not learned"
+        f"{field}: {count} answers are outside the chat template's generation marks and are not learned"
     ),
     "no end token": lambda field, _, count: (
         f"{field}: {count} conversations do not end in a token of the tokenizer, as the chat template writes them; its end token was added"
     ),
     "today": lambda field, _, count: (
-        f"{field}: the chat template writes the day's date; {count} conversations have {A_DAY:%d %b %Y} there, so that every start makes "
-        "the same rows"
+        f"{field}: the chat template writes today's date; {count} conversations have {A_DAY:%d %b %Y} instead, so that every start "
+        "makes the same rows"
     ),
     "control tokens": lambda field, names, count: (
-        f"{field}: {count} documents hold the letters of control tokens ({names}), which stay ordinary text; "
+        f"{field}: {count} documents contain the text of control tokens ({names}), which stay ordinary text; "
         f"set {field}.controlTokens: true if they are meant as control tokens"
     ),
     "built-in template": lambda field, _, count: (
@@ -68,33 +68,33 @@ _SENTENCES: dict[str, Sentence] = {
         "### Response:), which the exported tokenizer has as its template (tokenizer.chatTemplate gives another)"
     ),
     "template not used": lambda field, _, count: (
-        f"{field}: {count} prompts and answers are joined as they stand, without a chat template: give the trained model prompts in that "
+        f"{field}: {count} prompts and answers are joined as they are, without a chat template: give the trained model prompts in that "
         "form, not as chat messages"
     ),
     "asked by settings": lambda field, names, count: (
-        f"{field}: {count} answers follow a generation prompt that the rows' chat_template_kwargs make: ask the trained model with the "
-        f"same ones ({names})"
+        f"{field}: {count} answers follow a generation prompt that depends on the rows' chat_template_kwargs: prompt the trained model "
+        f"with the same ones ({names})"
     ),
     "token across": lambda field, _, count: (
-        f"{field}: {count} answers begin inside a token in which their prompt ends, so a prompt alone ends in a token that training does "
-        "not show; move the white space at the prompt's end to the start of the answer"
+        f"{field}: {count} answers begin inside the last token of their prompt, so a prompt alone ends in a token that training never "
+        "showed; move the white space at the prompt's end to the start of the answer"
     ),
 }
 _APART = ("reasoning", "reasoning lost", "answers", "asked otherwise", "asked so with")
 
 
 def sentences(field: str, stats: SetStats) -> Iterator[str]:
-    """What a person must know of one dataset although it can be used."""
+    """The notices about one dataset that can be used."""
     return (sentence for _, sentence in by_kind(field, stats))
 
 
 def by_kind(field: str, stats: SetStats) -> Iterator[tuple[str, str]]:
-    """The same with a name for the kind of each sentence."""
+    """(kind, notice) pairs of one dataset."""
     if stats.prompts_cut:
         yield (
             "prompts cut",
             f"{field}: {stats.prompts_cut} of {stats.documents} documents are longer than {stats.length} tokens and lost the beginning of "
-            f"their prompt, so that the answer has room (the longest has {stats.longest}; raise training.sequenceLength)",
+            f"their prompt, to make room for the answer (the longest has {stats.longest}; raise training.sequenceLength)",
         )
     if stats.answers_cut:
         yield (
@@ -134,16 +134,16 @@ def _details(found: Mapping[str, int], kind: str) -> dict[str, int]:
 def _asked_otherwise(field: str, asked: Mapping[str, int], so_with: Mapping[str, int], answers: int) -> str:
     names, count = " or ".join(asked), sum(asked.values())
     first = (
-        f"{field}: the generation prompt of the chat template is {names}, and before {count} of {answers} learned answers stands another "
-        "text: the trained model would be asked in a way that training does not show"
+        f"{field}: the generation prompt of the chat template is {names}, but other text precedes {count} of {answers} learned answers: "
+        "the trained model would be prompted in a way that training never showed"
     )
     if sum(so_with.values()) == count:
-        return f"{first}; with {' or '.join(so_with)} in chat_template_kwargs it is the same: ask the trained model with that"
+        return f"{first}; with {' or '.join(so_with)} in chat_template_kwargs they are the same: prompt the trained model with that"
     return f"{first}; give a tokenizer.chatTemplate that writes the same in both places"
 
 
 def check(field: str, dataset: Dataset, stats: SetStats) -> None:
-    """Raises BadData where rows are missing, or where most of what was to be learned is."""
+    """Raises BadData if there are no rows, or if most of what should be learned was left out."""
     if not stats.rows:
         raise _no_rows(field, dataset, stats)
     if stats.dropped > MOST_SILENT * (stats.documents + stats.dropped):
@@ -152,7 +152,7 @@ def check(field: str, dataset: Dataset, stats: SetStats) -> None:
     lost, reasoned = stats.found.get("reasoning lost", 0), stats.found.get("reasoning", 0)
     if reasoned and lost == reasoned and not dataset.drop_reasoning:
         rule = f"the chat template drops the reasoning of all {lost} answers that have some, so that only what follows it would be learned"
-        way_out = f"Give a tokenizer.chatTemplate that keeps it, or set {field}.dropReasoning: true to learn the rest alone"
+        way_out = f"Give a tokenizer.chatTemplate that keeps it, or set {field}.dropReasoning: true to learn only the rest"
         raise BadData(f"{field}.source", dataset.source, rule, way_out)
     if stats.prompts_cut > dataset.max_cut * stats.conversations:
         found = f"{stats.prompts_cut} of {stats.conversations} conversations have a prompt that leaves no room for the answer"
@@ -172,6 +172,6 @@ def _no_rows(field: str, dataset: Dataset, stats: SetStats) -> BadData:
 
 
 def _why(field: str, stats: SetStats) -> str:
-    """What else is known of documents that were left out."""
+    """What else is known about documents that were left out, as a clause."""
     why = next(iter(sentences(field, stats.model_copy(update={"dropped": 0}))), "")
     return f"; {why}" if why else ""

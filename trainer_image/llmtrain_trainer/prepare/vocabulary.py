@@ -31,8 +31,8 @@ class ModelEmbedding:
 def why_fixed(config: TrainerConfig) -> str | None:
     """Why the embedding of this run cannot get new rows, as a clause."""
     if not ENGINE_FACTS[config.engine].grows_embedding:
-        return f"engine {config.engine} takes an embedding as it is"
-    return "adapters leave the embedding as it is, so that new tokens would never be learned" if config.peft is not None else None
+        return f"engine {config.engine} cannot add rows to an embedding"
+    return "adapters do not train the embedding, so new tokens would never be learned" if config.peft is not None else None
 
 
 def fit(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from llmtrain_operator.manifest.rules.rule import Rule, Section
+from llmtrain_trainer.config.tables.data_rules import A_STREAM_HAS_NO_KNOWN_END, A_STREAM_HOLDS_NOTHING_OUT, VALIDATION_IS_READ_AGAIN
 from llmtrain_trainer.config.tables.engines import OFFLOADING
 from llmtrain_trainer.config.tables.tasks import TASKS
 
@@ -129,26 +130,26 @@ COMBINATIONS: tuple[Rule, ...] = (
         reads=("streaming",),
         cel="!self.streaming",
         holds=lambda self: not self["streaming"],
-        rule="validation data is read many times",
-        way_out="Leave streaming out",
+        rule=VALIDATION_IS_READ_AGAIN.rule,
+        way_out=VALIDATION_IS_READ_AGAIN.way_out,
     ),
     Rule(
         at="spec",
-        field="evaluation.split",
+        field=A_STREAM_HOLDS_NOTHING_OUT.field,
         reads=("dataset", "evaluation"),
         cel="!has(self.evaluation) || self.evaluation.split == 0.0 || !self.dataset.exists(d, d.streaming)",
-        holds=lambda self: not self.get("evaluation", {}).get("split") or not any(d["streaming"] for d in self["dataset"]),
-        rule="a streaming dataset is not complete before training, so none of it can be held out",
-        way_out="Give evaluation.dataset instead of split, or set streaming to false",
+        holds=A_STREAM_HOLDS_NOTHING_OUT.holds,
+        rule=A_STREAM_HOLDS_NOTHING_OUT.rule,
+        way_out=A_STREAM_HOLDS_NOTHING_OUT.way_out,
     ),
     Rule(
         at="spec",
-        field="training.maxSteps",
+        field=A_STREAM_HAS_NO_KNOWN_END.field,
         reads=("dataset", "training.maxSteps"),
         cel="has(self.training.maxSteps) || !self.dataset.exists(d, d.streaming)",
-        holds=lambda self: "maxSteps" in self["training"] or not any(d["streaming"] for d in self["dataset"]),
-        rule="the end of a streaming dataset is not known",
-        way_out="Give training.maxSteps, or set streaming to false",
+        holds=A_STREAM_HAS_NO_KNOWN_END.holds,
+        rule=A_STREAM_HAS_NO_KNOWN_END.rule,
+        way_out=A_STREAM_HAS_NO_KNOWN_END.way_out,
     ),
     Rule(
         at="spec.training",

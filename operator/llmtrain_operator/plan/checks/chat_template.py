@@ -58,7 +58,7 @@ def fault(template: str) -> tuple[str, str] | None:
         environment.compile(template)
     except TemplateError as error:
         line = getattr(error, "lineno", None)
-        return f"it is no Jinja template ({error.message}{f' in its line {line}' if line else ''})", "Correct the template"
+        return f"it is not a valid Jinja template ({error.message}{f' in its line {line}' if line else ''})", "Correct the template"
     except RecursionError:
         return "it is nested too deeply to be compiled", "Write a shorter template"
     if any(tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends))):

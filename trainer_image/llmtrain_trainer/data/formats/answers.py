@@ -42,7 +42,7 @@ class ChangedTurnError(ValueError):
     """The template writes a turn in another way when later ones follow, so that it cannot be found. `turn` counts from 1."""
 
     def __init__(self, turn: int) -> None:
-        super().__init__(f"the chat template changes turn {turn} so that it cannot be found in the whole")
+        super().__init__(f"the chat template changes turn {turn} so that it cannot be found in the rendered conversation")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,7 +47,7 @@ def _holds(value: Any) -> bool:
 def _refuse(field: str, dataset: Dataset, row: Row, column: str) -> None:
     ignore = f"name it in {field}.ignoreColumns to train without it"
     if column in MEDIA:
-        rule = f"column {column} holds what is not text, and models are trained on text alone here"
+        rule = f"column {column} holds something other than text, and only text is trained on here"
         raise BadData(f"{field}.source", row.place, rule, f"Leave such rows out, or {ignore}")
     if column in PART_OF_PROMPT and _is_missing(dataset, row, column):
         into = _prompt_of(dataset)

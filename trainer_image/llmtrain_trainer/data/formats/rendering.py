@@ -185,7 +185,7 @@ class Renderer:
         settings = read_settings(self._field, row, "chat_template_kwargs", row.values.get("chat_template_kwargs"))
         messages: list[Message] = [turn.message for turn in turns]
         if _PRIVATE.search(str((messages, tools, documents))):
-            rule = "it holds characters of Unicode's plane 16 (private use), which mark places in conversations here"
+            rule = "it holds characters of Unicode's plane 16 (private use), which are reserved here to mark places in conversations"
             raise BadData(f"{self._field}.source", row.place, rule, "Replace them, or leave the row out")
         if not self._dataset.control_tokens:
             messages = [self._control.guarded(message, answer=message["role"] in _OWN_WORDS) for message in messages]

@@ -21,7 +21,7 @@ def with_system(field: str, dataset: Dataset, row: Row, turns: tuple[Turn, ...])
         return (Turn({"role": "system", "content": said}, learned=False), *turns)
     if first["content"].strip() == said.strip():
         return turns
-    rule = f"column {column} and the first turn are both the system's words, and differ"
+    rule = f"column {column} and the first turn both hold the system message, and they differ"
     raise BadData(f"{field}.source", row.place, rule, "Keep one of them")
 
 

@@ -58,7 +58,7 @@ def read_items(field: str, row: Row, column: str, way_out: str, value: Any, shap
     if isinstance(value, list) and value:
         return value
     if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
-        rule = f"column {column} is text that is no JSON"
+        rule = f"column {column} is text, but not JSON"
         raise BadData(f"{field}.source", row.place, rule, f"Write the list of {shape} as JSON, such as with json.dumps in Python")
     raise BadData(f"{field}.source", row.place, f"column {column} is {described(value)}, not a list of {shape}", way_out)
 
@@ -181,7 +181,7 @@ def _part(place: RowPlace, number: int, part: Any) -> str:
         if kind in _TEXT and isinstance(text, str):
             return text
         if any(word in str(kind) for word in _NOT_TEXT):
-            rule = f"has content part {number} of type {kind}: models are trained on text alone here"
+            rule = f"has content part {number} of type {kind}: only text is trained on here"
             raise place.wrong(rule, "Leave the row out, or keep its text parts only")
     found = f"of type {part['type']}" if isinstance(part, dict) and "type" in part else described(part)
     way_out = _ELSEWHERE.get(str(part.get("type")), "Write it as a text part") if isinstance(part, dict) else "Write it as a text part"
@@ -211,7 +211,7 @@ def _arguments(place: RowPlace, value: Any) -> dict[str, Any]:
     read = from_json({} if value in (None, "") else value)
     if not isinstance(read, dict):
         raise place.wrong(
-            "has a tool call whose arguments are no JSON object", 'Correct them, such as {"city": "Oslo"}, or leave the row out'
+            "has a tool call whose arguments are not a JSON object", 'Correct them, such as {"city": "Oslo"}, or leave the row out'
         )
     return read
 

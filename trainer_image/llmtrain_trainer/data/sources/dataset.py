@@ -79,7 +79,7 @@ def read_rows(field: str, dataset: Dataset, files: Sequence[DataFile], reading: 
 def _check_slice(field: str, dataset: Dataset, span: range, counted: Reading) -> None:
     """Of a source that was read to its end. Raises BadData where the slice or `where` leaves nothing."""
     if counted.found and not counted.rows:
-        rule = f"it takes none of the {counted.found} rows of {dataset.source}"
+        rule = f"it selects none of the {counted.found} rows of {dataset.source}"
         raise BadData(f"{field}.split", dataset.split, rule, "Write a slice that begins within them")
     if counted.rows and counted.unmet == counted.rows:
         rule = f"none of {counted.rows} rows of {dataset.source} meets it"

@@ -119,7 +119,7 @@ def read_jsonl(asked: Asked, file: DataFile, stream: IO[bytes]) -> Iterator[Row]
 
 def _of_line(asked: Asked, file: DataFile, number: int, line: bytes) -> Row | None:
     text = _decoded(asked, _place(file, number), line, mark=number == 1).strip().lstrip(MARK)
-    way_out = f"Write one JSON object a line{_if_whole(text)}"
+    way_out = f"Write one JSON object per line{_if_whole(text)}"
     return _object(asked, file, number, _parsed(asked, file, number, text, way_out)) if text else None
 
 
@@ -142,7 +142,7 @@ def read_json(asked: Asked, file: DataFile, stream: IO[bytes]) -> Iterator[Row]:
     except (ValueError, RecursionError) as error:
         if not _is_lines(text):
             where = f"{file.uri} line {error.lineno}" if isinstance(error, json.JSONDecodeError) else file.uri
-            raise _bad(asked, where, f"it is not JSON ({_said(error)})", "Write a list of objects, or one object a line") from error
+            raise _bad(asked, where, f"it is not JSON ({_said(error)})", "Write a list of objects, or one object per line") from error
         yield from read_jsonl(asked, file, io.BytesIO(content))
         return
     value = _inside(asked, file, value)
@@ -336,7 +336,7 @@ def _pieces(asked: Asked, file: DataFile, stream: IO[bytes]) -> Iterator[tuple[i
             raise _bad(asked, file.uri, *why)
         if len(raw) > LONGEST_LINE:
             rule = f"the line is longer than {LONGEST_LINE >> 30} GiB"
-            raise _bad_row(asked, file, number + 1, rule, "Check that the file has a row a line")
+            raise _bad_row(asked, file, number + 1, rule, "Check that the file has one row per line")
         for piece in raw.splitlines(keepends=True):
             number += 1
             yield number, piece
@@ -348,7 +348,7 @@ def _whole(asked: Asked, file: DataFile, stream: IO[bytes]) -> bytes:
         raise _bad(asked, file.uri, *why)
     if len(content) > LONGEST_DOCUMENT:
         rule = f"it is larger than {LONGEST_DOCUMENT >> 30} GiB, and a {file.kind or 'text'} file is read as a whole"
-        raise _bad(asked, file.uri, rule, "Cut it into several files, or write it as .jsonl with a document a line")
+        raise _bad(asked, file.uri, rule, "Split it into several files, or write it as .jsonl with one document per line")
     return content
 
 

@@ -108,7 +108,7 @@ class Reading:
                 "fields empty that have no value."
             )
         if self.ends_early:
-            said["ends early"] = f"{field}: split {self.ends_early} ends behind the last of {self.found} rows."
+            said["ends early"] = f"{field}: split {self.ends_early} ends after the last of {self.found} rows."
         if self.empty_files:
             said["empty"] = f"{field}: {self.empty_files} {'file is' if self.empty_files == 1 else 'files are'} empty."
         return said

@@ -94,7 +94,7 @@ def _condition(field: str, dataset: Dataset) -> Run | None:
         return _ENVIRONMENT.compile_expression(dataset.where, undefined_to_none=False)
     except TemplateError as error:
         way_out = "Write a Jinja expression over columns, such as rating | int > 3 and text is not null"
-        raise BadData(f"{field}.where", dataset.where, f"it is no expression ({first_line(error)})", way_out) from error
+        raise BadData(f"{field}.where", dataset.where, f"it is not a valid expression ({first_line(error)})", way_out) from error
 
 
 def _templates(field: str, dataset: Dataset) -> Iterator[tuple[str, Run]]:
@@ -109,4 +109,4 @@ def _templates(field: str, dataset: Dataset) -> Iterator[tuple[str, Run]]:
             yield getattr(dataset.columns, key), _ENVIRONMENT.from_string(text).render
         except TemplateError as error:
             way_out = "Write names of columns in double braces, such as {{ instruction }}"
-            raise BadData(f"{field}.template.{key}", text, f"it is no Jinja template ({first_line(error)})", way_out) from error
+            raise BadData(f"{field}.template.{key}", text, f"it is not a valid Jinja template ({first_line(error)})", way_out) from error
