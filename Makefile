@@ -66,6 +66,7 @@ generate: .venv/ready  ## Write the generated files anew
 	$(PYTHON) scripts/metrics_page.py > docs/operations/metrics.md
 	$(PYTHON) scripts/chart_files.py
 	$(PYTHON) -m scripts.dashboards
+	$(PYTHON) scripts/models_page.py
 	$(PYTHON) -m scripts.house --write
 
 parity: .venv/ready  ## Every small layout against one process and HF Trainer -> out/parity.json, docs/parity.md

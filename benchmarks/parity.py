@@ -24,6 +24,7 @@ from llmtrain_trainer.convert.launch import launch, load_script
 TOLERANCE = 1e-5
 """Of a loss, in nats. A gradient norm, where a few elements' rounding shows, may differ ten times as much, as a share of it."""
 
+FAMILY_STEPS = 4
 ROWS, MICRO, LENGTH, VOCABULARY = 8, 2, 32, 512
 Trace = tuple[list[float], list[float]]
 """Losses, and gradient norms before clipping, by step."""
@@ -63,6 +64,9 @@ class Case:
     """Other fields of the TrainerConfig."""
 
     packed: bool = False
+    family: bool = False
+    """Whether the variant is a family of family_cases.py, held against HF Trainer for a few steps."""
+
     reason: str | None = None
     tolerance: float = TOLERANCE
 
@@ -160,6 +164,7 @@ def run_cases(cases: Sequence[Case], steps: int) -> list[tuple[list[float], list
 
 
 def run_case(case: Case, steps: int) -> tuple[list[float], list[float], float, list[float]]:
+    steps = steps_of(case, steps)
     engine = load_script(Path(__file__).with_name("building.py")).engine_of(config_of(case, steps))
     losses, norms, metrics = [], [], []
     for step in range(1, steps + 1):
@@ -171,9 +176,17 @@ def run_case(case: Case, steps: int) -> tuple[list[float], list[float], float, l
     return losses, norms, total / count, [*metrics, *(value / count for value in measured.values())]
 
 
+def steps_of(case: Case, steps: int) -> int:
+    return min(steps, FAMILY_STEPS) if case.family else steps
+
+
 def difference(left: Sequence[float], right: Sequence[float]) -> float:
     """The largest over the steps."""
     return max(abs(a - b) for a, b in zip(left, right, strict=True))
+
+
+def run_hf_trainers(cases: Sequence[Case], steps: int) -> list[Trace]:
+    return [run_hf_trainer(case, steps_of(case, steps)) for case in cases]
 
 
 def run_hf_trainer(case: Case, steps: int) -> Trace:
@@ -255,7 +268,8 @@ TWO_OR_EIGHT = ("rslora", "zero1", "qwen3", "gpt2", "mixtral")
 def cases() -> Iterator[Case]:
     """Every legal pair of mesh and variant of native, then those that cut sequences or experts, then the other engines'."""
     layouts = load_script(Path(__file__).with_name("engine_cases.py"))
-    for variant in VARIANTS:
+    families = load_script(Path(__file__).with_name("family_cases.py"))
+    for variant in (*VARIANTS, *(Case(variant=name, family=True, shape=families.config_of(name)) for name in families.FAMILY_CASES)):
         for mesh in layouts.MESHES:
             case = replace(variant, **mesh)
             if legal(case):
@@ -269,6 +283,8 @@ def cases() -> Iterator[Case]:
 
 def legal(case: Case) -> bool:
     """Whether the variant means something on the mesh."""
+    if case.family:
+        return case.world in (1, 2, 8) and case.virtual == 1
     if case.variant in TWO_OR_EIGHT and case.world == 4:
         return False
     if case.variant in ("zero0", "zero1") and case.dp == 1:
@@ -297,18 +313,20 @@ def row(case: Case, found: Trace, expected: Trace, against: str) -> dict[str, An
 
 
 def measure(chosen: Sequence[Case], steps: int) -> Iterator[dict[str, Any]]:
-    """Rows as they are found. Cases of the variant `clipping` are held against HF Trainer too."""
+    """Rows as they are found. Cases of the variant `clipping` are held against HF Trainer too, those of families against it alone."""
     references = dict[str, Trace]()
-    (clipping,) = (variant for variant in VARIANTS if variant.variant == "clipping")
-    hf_trainer: Trace = launch(Path(__file__), "run_hf_trainer", 1, clipping, steps)
+    plain = [case for case in chosen if case.world == 1 and case.engine == "native" and (case.family or case.variant == "clipping")]
+    traces = launch(Path(__file__), "run_hf_trainers", 1, plain, steps, timeout=1800) if plain else []
+    hf_trainer = {case.variant: trace for case, trace in zip(plain, traces, strict=True)}
     for key, members in itertools.groupby(sorted(chosen, key=lambda case: case.together), lambda case: case.together):
         group, began = list(members), time.monotonic()
         results = launch(Path(__file__), "run_cases", group[0].world, group, steps, timeout=1800)
         for case, (losses, norms, *_) in zip(group, results, strict=True):
             reference = references.setdefault("plain" if case.variant in SAME_AS_PLAIN else case.variant, (losses, norms))
-            yield row(case, (losses, norms), reference, "one process")
-            if case.variant == "clipping":
-                yield row(case, (losses, norms), hf_trainer, "HF Trainer")
+            if not case.family:
+                yield row(case, (losses, norms), reference, "one process")
+            if case.variant in hf_trainer:
+                yield row(case, (losses, norms), hf_trainer[case.variant], "HF Trainer")
         print(f"{len(group)} cases of {key[1]} on {group[0].world} ranks: {time.monotonic() - began:.0f} s", flush=True)
 
 

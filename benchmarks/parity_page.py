@@ -21,7 +21,10 @@ def fill(rows: Sequence[Row], page: Path = PAGE) -> None:
     alone = [row for row in rows if row["against"] == "one process"]
     for engine in ("native", "deepspeed", "megatron"):
         tables.fill(page, engine, *layouts([row for row in alone if row["engine"] == engine]))
-    tables.fill(page, "HF Trainer", *trainer([row for row in rows if row["against"] == "HF Trainer"]))
+    names = load_script(Path(__file__).with_name("family_cases.py")).FAMILY_CASES
+    against_trainer = [row for row in rows if row["against"] == "HF Trainer"]
+    tables.fill(page, "HF Trainer", *trainer([row for row in against_trainer if row["variant"] not in names]))
+    tables.fill(page, "families", *layouts([row for row in against_trainer if row["variant"] in names]))
     tables.fill(page, "all", *summary(rows))
 
 

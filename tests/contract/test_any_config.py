@@ -1,4 +1,4 @@
-"""Any config.json of a trained family: the plan counts its weights and knows its window, and engines compute as transformers does.
+"""Any config.json of a family of several engines: the plan counts its weights and its window, and engines compute as transformers does.
 
 Keys are drawn at random, among them those that families name otherwise, that null stands for a default of, and that few models have.
 """
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from llmtrain_operator.plan.model.families import shape_of
-from llmtrain_trainer.config.tables.families import TRAINED
+from llmtrain_trainer.config.tables.families import trained_by
 from llmtrain_trainer.convert.launch import load_script
 from llmtrain_trainer.engines.native.assemble import skeleton
 from llmtrain_trainer.model.materialize import materialize
@@ -54,7 +54,7 @@ ROTARY: list[dict[str, Any]] = [
 @st.composite
 def configs(draw: Draw) -> dict[str, Any]:
     """A small config.json."""
-    family, layers = draw(st.sampled_from(TRAINED)), draw(st.integers(1, 3))
+    family, layers = draw(st.sampled_from(trained_by("deepspeed"))), draw(st.integers(1, 3))
     heads, dim = draw(st.sampled_from([1, 2, 4])), draw(st.sampled_from([4, 8]))
     found: dict[str, Any] = {"model_type": family, "vocab_size": draw(st.sampled_from([32, 37])), "initializer_range": 0.3}
     if draw(st.booleans()):

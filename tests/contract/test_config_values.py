@@ -126,7 +126,7 @@ def test_the_lists_are_those_of_transformers() -> None:
 
     assert sorted(ACTIVATIONS) == sorted(ACT2FN)
     assert sorted(ROPE) == sorted({*ROPE_INIT_FUNCTIONS, "default"})
-    assert sorted(TYPES) == sorted(TRAINED)
+    assert TYPES.keys() <= set(TRAINED)
     for family, keys in TYPES.items():
         known = dir(type(AutoConfig.for_model(family))())
         assert [key for key in keys if key not in known] == []

@@ -22,7 +22,7 @@ from llmtrain_operator.plan.model.families import shape_of
 from llmtrain_operator.plan.plan import plan
 from llmtrain_operator.plan.trainer_config import trainer_config
 from llmtrain_trainer.config import TrainerConfig
-from llmtrain_trainer.config.tables.families import TRAINED
+from llmtrain_trainer.config.tables.families import trained_by
 
 pytestmark = pytest.mark.long
 
@@ -153,7 +153,7 @@ SMALL: dict[str, Any] = {
     "shared_expert_intermediate_size": 32,
 }
 EXPERTS = {"mixtral": "num_local_experts", "qwen2_moe": "num_experts", "qwen3_moe": "num_experts"}
-FAMILIES = TRAINED
+FAMILIES = trained_by("deepspeed")
 ODD: tuple[dict[str, Any], ...] = (
     {},
     {},

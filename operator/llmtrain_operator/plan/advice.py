@@ -53,6 +53,16 @@ def samples_to_fine_tune(settled: Settled) -> str | None:
     return f"Fine-tuning sees {seen} sequences; below about {FEWEST_SAMPLES} results are seldom good." if seen < FEWEST_SAMPLES else None
 
 
+def another_kernel(settled: Settled) -> str | None:
+    attention, shape = settled.job.spec.model.attention, settled.shape
+    if shape is None or family_named(shape.model_type).kernel(attention) == attention:
+        return None
+    return (
+        f"Attention runs in the eager kernel, which keeps all scores in memory: sdpa does not cap them, as a {shape.model_type} does. "
+        "On GPUs attention: flash caps them without keeping them."
+    )
+
+
 def adapters_for_little_data(settled: Settled) -> str | None:
     spec, shape = settled.job.spec, settled.shape
     if shape is None or spec.peft is None:
@@ -258,6 +268,7 @@ def balanced_experts(settled: Settled) -> str | None:
 ADVICE: tuple[Advice, ...] = (
     tokens_to_pretrain,
     samples_to_fine_tune,
+    another_kernel,
     adapters_for_little_data,
     frozen_experts,
     adapter_base,

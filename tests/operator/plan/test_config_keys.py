@@ -22,6 +22,10 @@ from llmtrain_trainer.config.tables.families import FAMILIES, TRAINED
 SHAPES = sorted((Path(__file__).parents[1] / "shapes").glob("*.json"))
 
 
+LACKING = {"deepseek_v2": {"num_experts_per_tok": 6}}
+"""Sizes that a configuration class of transformers leaves open."""
+
+
 def saved(config: Mapping[str, Any]) -> dict[str, Any]:
     """What save_pretrained makes of a config.json."""
     found: dict[str, Any] = json.loads(AutoConfig.for_model(**config).to_json_string(use_diff=False))
@@ -30,7 +34,7 @@ def saved(config: Mapping[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("model_type", FAMILIES)
 def test_a_config_of_defaults_as_transformers_saves_it_is_read(model_type: str) -> None:
-    config = CONFIG_MAPPING[model_type]()
+    config = CONFIG_MAPPING[model_type](**LACKING.get(model_type, {}))
     shape = shape_of(json.loads(config.to_json_string(use_diff=False)))
     assert (shape.layers, shape.hidden, shape.heads) == (config.num_hidden_layers, config.hidden_size, config.num_attention_heads)
 
@@ -49,7 +53,7 @@ def test_every_other_name_of_a_key_is_read(model_type: str) -> None:
     own = CONFIG_MAPPING[model_type].attribute_map
     ours = {frozenset(pair) for pair in FAMILIES[model_type].aliases.items()}
     assert {frozenset(pair) for pair in own.items()} == ours
-    whole = json.loads(CONFIG_MAPPING[model_type]().to_json_string(use_diff=False))
+    whole = json.loads(CONFIG_MAPPING[model_type](**LACKING.get(model_type, {})).to_json_string(use_diff=False))
     for pair in ours:
         here, there = sorted(pair, key=lambda key: key not in whole)
         renamed = {there if key == here else key: value for key, value in whole.items()}

@@ -85,7 +85,7 @@ def test_frozen_weights_cost_four_flops_each() -> None:
     [
         SMALL | {"model_type": "new_llama"},
         {"model_type": "gemma3", "text_config": {"model_type": "gemma3_text", "hidden_size": 64}, "vision_config": {}},
-        {"model_type": "gemma2", "hidden_size": 64},
+        {"model_type": "t5", "d_model": 64},
         {"model_type": ["llama"], "hidden_size": 64},
     ],
 )

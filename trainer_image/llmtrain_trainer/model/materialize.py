@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from llmtrain_trainer.config.tables.adapters import is_adapter
 from llmtrain_trainer.model.pretrained import Pretrained
+from llmtrain_trainer.model.stage import saved_buffers
 
 ADAPTER = Path("adapter", "adapter_model.safetensors")
 """Below a model directory: adapters in peft's format that the model starts with: of a conversion. Training begins with new ones."""
@@ -68,11 +69,12 @@ def materialize(
 def _fill(network: PreTrainedModel, name: str, module: nn.Module, weights: Pretrained | None, seed: int) -> None:
     adapter = is_adapter(name)
     if weights is not None and not adapter:
-        for key, parameter in module.named_parameters(prefix=name, recurse=False):
+        for key, parameter in (*module.named_parameters(prefix=name, recurse=False), *saved_buffers(module, name)):
             found = weights.read(key)
             if found.shape != parameter.shape:  # one that could be broadcast would be, silently
                 raise ValueError(f"weight {key} has shape {list(found.shape)} in its files, where the model has {list(parameter.shape)}")
             parameter.copy_(found)
+            parameter._is_hf_initialized = True  # type: ignore[attr-defined]  # what _init_weights draws for a module's buffers leaves it
     torch.manual_seed(seed_of(seed, name.replace(".base_layer", "")))
     if isinstance(module, LoraLayer):
         module.reset_lora_parameters("default", True)

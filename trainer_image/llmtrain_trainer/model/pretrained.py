@@ -16,7 +16,7 @@ from safetensors import safe_open
 from llmtrain_trainer.config.quantized import READ, Quantized, quantized
 from llmtrain_trainer.model.dequantize import SCALED, dequantized, spans
 from llmtrain_trainer.model.new_rows import NewRows
-from llmtrain_trainer.model.published_names import Recipe, recipe_of
+from llmtrain_trainer.model.published_names import Recipe, recipe_of, renamed
 from llmtrain_trainer.model.stored_matrix import StoredMatrix, stored_matrices
 from llmtrain_trainer.model.weight_files import TensorHeader, WrongWeightsError, read_headers
 
@@ -42,8 +42,8 @@ class Pretrained:
         self._tied = {**tied, **{embedding: head for head, embedding in tied.items()}}
         self.entries: dict[str, TensorHeader] = read_headers(directory)
         self._new_rows = NewRows.of(directory)
-        self._quantized, model_type = _described(directory)
-        self._stored = self._stored_matrices(model_type)
+        self._quantized, self._model_type = _described(directory)
+        self._stored = self._stored_matrices(self._model_type)
         parts = {tensor for stored in self._stored.values() for tensor in stored.tensors.values()}
         self.shapes = {name: entry.shape for name, entry in self.entries.items() if name not in parts}
         """Of weights once whole, under the names that they would have in files of whole ones."""
@@ -90,7 +90,7 @@ class Pretrained:
     def _candidates(self, name: str) -> Iterator[str]:
         """What the files may call a weight, itself or the one it is tied to."""
         for plain in (name, self._tied.get(name, name)):
-            yield from (plain, plain.removeprefix(self._prefix), self._prefix + plain)
+            yield from (plain, plain.removeprefix(self._prefix), self._prefix + plain, renamed(self._model_type, plain))
 
     def _whole(self, weight: str) -> torch.Tensor:
         if weight in self._stored:

@@ -28,13 +28,21 @@ def split(model_type: str, name: str, shape: Sequence[int]) -> Iterator[tuple[st
     names = family_named(model_type).published
     fused = _FUSED.fullmatch(name)
     if names is None or fused is None:
-        yield (name.replace(_ROUTER, f".{names.block}.gate.") if names else name), ()
+        yield renamed(model_type, name.replace(_ROUTER, f".{names.block}.gate.") if names else name), ()
         return
     parts = names.into if fused[2] == "gate_up_proj" else (names.out,)
     rows = shape[1] // len(parts)
     for expert in range(shape[0]):
         for number, part in enumerate(parts):
             yield f"{fused[1]}{names.block}.experts.{expert}.{part}.weight", (expert, slice(number * rows, (number + 1) * rows))
+
+
+def renamed(model_type: str, name: str) -> str:
+    """What published files call a weight that their whole family calls otherwise."""
+    for here, there in family_named(model_type).renamed.items():
+        if name.startswith(f"{here}."):
+            return there + name.removeprefix(here)
+    return name
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM, P
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from llmtrain_trainer.config import TrainerConfig
-from llmtrain_trainer.config.tables.families import TRAINED
+from llmtrain_trainer.config.tables.families import TRAINED, family_named
 from llmtrain_trainer.config.tables.tasks import is_packed
 from llmtrain_trainer.model.adapters import add_adapters
 from llmtrain_trainer.objectives import OBJECTIVES
@@ -42,7 +42,9 @@ def skeleton(config: TrainerConfig, model_dir: Path, *, attention: str | None = 
     `attention` names a kernel in Hugging Face's registry; without it the one of the manifest.
     """
     shape = shape_of(model_dir)
-    kernel = attention or (ATTENTION[config.model.attention] if needs_mask(config, shape) else UNMASKED)
+    kernel = attention or (
+        ATTENTION[family_named(shape.model_type).kernel(config.model.attention)] if needs_mask(config, shape) else UNMASKED
+    )
     with torch.device("meta"):
         made = HEADS[OBJECTIVES[config.task].head].from_config(shape, dtype=torch.float32, attn_implementation=kernel)
         network: PreTrainedModel = made
@@ -54,5 +56,6 @@ def skeleton(config: TrainerConfig, model_dir: Path, *, attention: str | None = 
 def needs_mask(config: TrainerConfig, shape: PreTrainedConfig) -> bool:
     """Whether a token may not see all tokens before it in its row, or the kernel makes its own masks."""
     packed = is_packed(config.task, config.training.packing)
+    family = family_named(shape.model_type)
     windows = shape.model_type not in TRAINED or getattr(shape, "sliding_window", None) is not None
-    return config.model.attention != "sdpa" or packed or windows
+    return config.model.attention != "sdpa" or packed or windows or not family.sdpa

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from llmtrain_trainer.config.tables.families import FAMILIES, TRAINED, StageModuleNames
+from llmtrain_trainer.config.tables.families import TRAINED, family_named
+from llmtrain_trainer.config.tables.family import StageModuleNames
 from llmtrain_trainer.objectives.objective import Objective
 from llmtrain_trainer.objectives.sums import vector
 
@@ -66,21 +67,38 @@ class Stage:
         for name, parameter in self.network.named_parameters():
             yield (tied[name] if name == self.head else name), parameter
 
+    def constants(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """What files hold beside the parameters, and training leaves as it is."""
+        for prefix, module in self.network.named_modules():
+            yield from saved_buffers(module, prefix)
+
 
 def parts_of(network: PreTrainedModel, count: int) -> StageModuleNames:
     """The names of the model's parts. Raises ValueError for more than one stage of a family that is not known."""
-    kind = network.config.model_type
+    kind, base = network.config.model_type, network.base_model
     if kind in TRAINED:
-        return FAMILIES[kind].parts
+        return family_named(kind).parts or _planned(list(type(network.config).base_model_pp_plan), base)
     if count > 1:
         raise ValueError(
             f"model_type {kind} has no split into pipeline stages: set pipeline to 1, or use one of {', '.join(sorted(TRAINED))}"
         )
-    base = network.base_model
     lists = [name for name, child in base.named_children() if isinstance(child, nn.ModuleList)]
     if len(lists) != 1:
         raise ValueError(f"model_type {kind} keeps its layers in {lists or 'no list'}: the native engine needs exactly one list of layers")
     return StageModuleNames((), lists[0], ())
+
+
+def _planned(names: list[str], base: nn.Module) -> StageModuleNames:
+    """transformers' plan: the parts of the base model in the order of its forward."""
+    layers = next(number for number, name in enumerate(names) if isinstance(getattr(base, name), nn.ModuleList))
+    return StageModuleNames(tuple(names[:layers]), names[layers], tuple(names[layers + 1 :]))
+
+
+def saved_buffers(module: nn.Module, prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
+    """Buffers of the module itself that files hold, by their full names."""
+    for name, buffer in module.named_buffers(prefix=prefix, recurse=False):
+        if name.rpartition(".")[2] not in module._non_persistent_buffers_set:
+            yield name, buffer
 
 
 def tied_names(network: PreTrainedModel) -> dict[str, str]:
@@ -106,6 +124,8 @@ def cut(network: PreTrainedModel, index: int, ranges: tuple[tuple[int, int], ...
         layers[number] = Elsewhere()
     for name in () if first else parts.entrance:
         setattr(base, name, Nothing() if isinstance(getattr(base, name), nn.Embedding) else Elsewhere())
+    for name, nothing in () if first else family_named(network.config.model_type).between.items():
+        setattr(base, name, nothing)
     for name in () if last else parts.exit:
         setattr(base, name, Elsewhere())
     if not last:

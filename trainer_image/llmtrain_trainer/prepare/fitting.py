@@ -101,10 +101,12 @@ def _check_weights(model: Model, network: Any, directory: Path, note: Note) -> N
 
 def _used(network: Any, source: Any) -> set[str]:
     """Every tensor of the files that a weight of the model is made of. Raises WrongWeightsError if one is missing or has another shape."""
+    from llmtrain_trainer.model.stage import saved_buffers
     from llmtrain_trainer.model.weight_files import WrongWeightsError
 
     used: set[str] = set()
-    for name, parameter in network.named_parameters(remove_duplicate=False):  # a tied head may be in the files too
+    constants = (pair for prefix, module in network.named_modules() for pair in saved_buffers(module, prefix))
+    for name, parameter in (*network.named_parameters(remove_duplicate=False), *constants):  # a tied head may be in the files too
         recipe = source.find(name)
         used.update(tensor for weight in recipe.names for tensor in source.tensors_of(weight))
         there, wanted = recipe.shape(source.shapes), tuple(parameter.shape)
@@ -126,11 +128,13 @@ def _check_tied(source: Any, tied: dict[str, str]) -> None:
 
 
 def _serves_something_else(name: str, network: Any, is_quantized: bool) -> bool:
-    """Tensors beside the base model: scales of activations, and heads of other tasks."""
+    """Tensors beside the base model: scales of activations, heads of other tasks, layers that predict further tokens."""
     if is_quantized and OF_ACTIVATIONS.fullmatch(name):
         return True
     if OF_ADAPTERS.fullmatch(name) or OF_QUANTIZATION.fullmatch(name):
         return False
+    if any(re.search(pattern, name) for pattern in network._keys_to_ignore_on_load_unexpected or ()):
+        return True
     first = name.partition(".")[0]
     return first != network.base_model_prefix and first not in dict(network.base_model.named_children()) and not name.startswith("lm_head.")
 

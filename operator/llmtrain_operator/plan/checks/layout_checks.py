@@ -77,9 +77,15 @@ def tensor_in_node(case: Case) -> Problem | None:
 
 
 def tensor_plan(case: Case) -> Problem | None:
-    if case.degrees.tp == 1 or case.shape is None or family_named(case.shape.model_type).tensor:
+    if case.degrees.tp == 1 or case.shape is None:
         return None
-    rule = f"model_type {case.shape.model_type} has no tensor-parallel plan"
+    row = family_named(case.shape.model_type)
+    if not row.tensor:
+        rule = f"model_type {case.shape.model_type} has no tensor-parallel plan"
+    elif row.qk_norm_asked and case.shape.qk_norm != "none" and "attention" not in row.gathered:
+        rule = f"{row.qk_norm_asked} is true, and the norms of queries and keys of a {case.shape.model_type} are not split"
+    else:
+        return None
     return Problem(TENSOR, str(case.degrees.tp), rule, "Leave tensor out; use pipeline and data parallelism")
 
 

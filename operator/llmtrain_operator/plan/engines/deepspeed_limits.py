@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llmtrain_operator.manifest.divisors import listed
 from llmtrain_operator.manifest.problem import Problem
 from llmtrain_operator.plan.engines.deepspeed_keys import wrong_keys
 from llmtrain_operator.plan.engines.offload import lacking, offloaded_bytes
@@ -9,8 +10,18 @@ from llmtrain_operator.plan.layout.request import Case, Refusal
 from llmtrain_trainer.config import Offload
 from llmtrain_trainer.config.deepspeed import owned
 from llmtrain_trainer.config.formats import size
+from llmtrain_trainer.config.tables.families import TRAINED, trained_by
 
+FAMILIES = trained_by("deepspeed")
 ZERO = "spec.parallelism.zeroStage"
+
+
+def family(case: Case) -> Problem | None:
+    shape = case.shape
+    if shape is None or shape.model_type in FAMILIES or shape.model_type not in TRAINED:
+        return None
+    rule = f"its model_type is {shape.model_type}, and engine deepspeed supports {listed(FAMILIES)}"
+    return Problem("spec.model", case.job.spec.model.source or shape.model_type, rule, "Use engine native")
 
 
 def pipeline_zero(case: Case) -> Problem | None:
@@ -101,6 +112,7 @@ def unread_keys(case: Case) -> Problem | None:
 
 
 LIMITS: tuple[Refusal, ...] = (
+    family,
     pipeline_zero,
     pipeline_schedule,
     whole_bf16,

@@ -5,11 +5,19 @@ from __future__ import annotations
 from llmtrain_operator.manifest.divisors import divisors, listed
 from llmtrain_operator.manifest.problem import Problem
 from llmtrain_operator.plan.layout.request import Case, Refusal
+from llmtrain_trainer.config.tables.families import family_named
 
 
 def attention_in_parts(case: Case) -> Problem | None:
     attention = case.job.spec.model.attention
-    if case.degrees.cp == 1 or attention == "sdpa":
+    if case.degrees.cp == 1:
+        return None
+    if case.shape is not None and not family_named(case.shape.model_type).sdpa:
+        rule = f"it works with sdpa only, which does not cap attention scores as a {case.shape.model_type} does"
+        return Problem(
+            "spec.parallelism.context", str(case.degrees.cp), rule, "Leave context out; use tensor, pipeline and data parallelism"
+        )
+    if attention == "sdpa":
         return None
     rule = "context parallelism of engine native works with sdpa only"
     return Problem("spec.model.attention", attention, rule, "Use sdpa, which uses a flash kernel on GPUs, or leave context out")

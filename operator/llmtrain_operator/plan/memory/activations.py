@@ -9,14 +9,17 @@ from __future__ import annotations
 from math import lcm
 
 from llmtrain_operator.plan.model.shape import ModelShape
+from llmtrain_trainer.config.tables.families import family_named
 
 
 def layer_bytes(shape: ModelShape, layer: int, *, sequence: int, element: int, tp: int, eager: bool) -> float:
     """Bytes per token that one layer keeps. `element`: 2 for bf16, 4 for fp32. Only tensors that are split are divided by tp."""
+    gathered = family_named(shape.model_type).gathered
+    of_heads, of_network = (1 if part in gathered else tp for part in ("attention", "network"))
     whole = shape.hidden * _norm_bytes(shape, element) * 2
     heads = element * (2 * shape.attention_width + 2 * shape.kv_width) + 4 * shape.heads
     scores = shape.heads * sequence * (2 * element + 4) if eager else 0
-    return whole + (heads + scores + element * feed_forward_values(shape, layer)) / tp
+    return whole + (heads + scores) / of_heads + element * feed_forward_values(shape, layer) / of_network
 
 
 def fused_layer_bytes(shape: ModelShape, layer: int, *, element: int, tp: int) -> float:

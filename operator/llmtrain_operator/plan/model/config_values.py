@@ -102,7 +102,10 @@ TYPES: Mapping[str, Mapping[str, str]] = {
     | dict.fromkeys(("scale_attn_weights", "scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn", "add_cross_attention"), _FLAG)
     | {"layer_norm_epsilon": _WITH_POINT},
 }
-"""Family -> key -> rule of its value."""
+"""Family -> key -> rule of its value, where a family has keys of its own."""
+
+ANY = _EVERY | dict.fromkeys(("rms_norm_eps", "layer_norm_eps", "norm_eps", "norm_epsilon"), _WITH_POINT) | {"sliding_window": _WINDOW}
+"""Of every other family; preparation asks transformers about the rest."""
 
 
 def wrong_values(config: Mapping[str, Any], shape: ModelShape) -> Iterator[Wrong]:
@@ -124,14 +127,14 @@ def wrong_values(config: Mapping[str, Any], shape: ModelShape) -> Iterator[Wrong
 
 
 def _types(config: Mapping[str, Any], model_type: str) -> Iterator[Wrong]:
-    for key, rule in TYPES[model_type].items():
+    for key, rule in TYPES.get(model_type, ANY).items():
         if key in config and not _TAKES[rule](config[key]):
             yield key, shown(config[key]), rule, _meant(config[key], rule)
 
 
 def _bounds(config: Mapping[str, Any], shape: ModelShape, told: set[str]) -> Iterator[Wrong]:
     unused = {"sliding_window"} if shape.traits.window is None else set()
-    for key in sorted(TYPES[shape.model_type].keys() - told - unused):
+    for key in sorted(TYPES.get(shape.model_type, ANY).keys() - told - unused):
         low, high, rule = BOUNDS.get(key, _WITHOUT)
         value = config.get(key)
         if rule and value is not None and not low <= value <= high:

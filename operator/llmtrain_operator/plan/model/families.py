@@ -9,10 +9,11 @@ from llmtrain_operator.manifest.divisors import divisors, listed
 from llmtrain_operator.manifest.problem import PlanError, Problem
 from llmtrain_operator.manifest.suggestions import shown
 from llmtrain_operator.plan.model.config_values import wrong_values
-from llmtrain_operator.plan.model.shape import ModelShape
+from llmtrain_operator.plan.model.shape import Latent, ModelShape
 from llmtrain_operator.plan.model.traits import traits_of
 from llmtrain_operator.plan.model.unknown_keys import misspelt
-from llmtrain_trainer.config.tables.families import FAMILIES, GPT2_KEYS, T5, TRAINED, Family, Flag
+from llmtrain_trainer.config.tables.families import FAMILIES, GPT2_KEYS, T5, TRAINED, family_named
+from llmtrain_trainer.config.tables.family import Family, Flag
 
 MOST, MOST_LAYERS, MOST_POSITIONS = 1 << 24, 10_000, (1 << 31) - 1
 """Largest accepted sizes, layers and positions: far above every published model, and small enough that no plan takes long."""
@@ -39,6 +40,7 @@ def shape_of(config: Mapping[str, Any], *, where: str = INLINE) -> ModelShape:
         raise PlanError([untrained(model_type, where)])
     reader = _Reader(config, where, family.aliases)
     shape = _t5(reader, family) if family.linear is T5 else _decoder(reader, family, str(model_type))
+    reader.refuse(family.refused)
     reader.check(shape)
     if model_type in TRAINED and not reader.problems:
         reader.problems += [Problem(f"{where}.{key}", *told) for key, *told in wrong_values(reader.config, shape)]
@@ -61,14 +63,14 @@ def _decoder(read: _Reader, family: Family, model_type: str) -> ModelShape:
     kv_heads = (
         heads if family.keys is GPT2_KEYS else read.size("num_key_value_heads", read.default("num_key_value_heads", family.kv_heads, heads))
     )
-    layers = read.size(keys["layers"])
+    layers, latent = read.size(keys["layers"]), _latent(read) if family.latent else None
     return ModelShape(
         model_type=model_type,
         layers=layers,
         hidden=hidden,
         heads=heads,
         kv_heads=kv_heads,
-        head_dim=read.size("head_dim", read.default("head_dim", family.head_dim, hidden // heads)),
+        head_dim=latent.rotated if latent else read.size("head_dim", read.default("head_dim", family.head_dim, hidden // heads)),
         ffn=read.size(keys["ffn"], 4 * hidden if family.keys is GPT2_KEYS else None),
         vocab=read.size(keys["vocab"]),
         tied=read.yes("tie_word_embeddings", family.tied),
@@ -79,27 +81,42 @@ def _decoder(read: _Reader, family: Family, model_type: str) -> ModelShape:
         qkv_bias=read.flag(family.qkv_bias, family),
         out_bias=read.flag(family.out_bias, family),
         mlp_bias=read.flag(family.mlp_bias, family),
+        head_bias=family.head_bias,
+        norm_weight=family.norm_weight,
         norm_bias=family.norm_bias,
-        norms_per_layer=family.norms,
-        qk_norm=family.qk_norm,
+        norms_per_layer=read.norms(family),
+        qk_norm=family.qk_norm if not family.qk_norm_asked or read.yes(family.qk_norm_asked, False) else "none",
         traits=traits_of(read.config, model_type),
+        latent=latent,
         **(_mixture(read, family, layers) if family.mixture else {}),
     )
 
 
 def _mixture(read: _Reader, family: Family, layers: int) -> dict[str, Any]:
     keys = family.mixture
+    width = read.size(keys["width"])
     shared = read.size(keys["shared"]) if "shared" in keys else 0
     dense = read.layers("mlp_only_layers") if family.dense_layers else frozenset()
     step = read.size("decoder_sparse_step", 1) if family.dense_layers else 1
+    first = read.count(keys["first_dense"]) if "first_dense" in keys else 0
     return {
         "experts": read.size(keys["experts"]),
         "experts_per_token": read.size("num_experts_per_tok"),
-        "expert_ffn": read.size(keys["width"]),
-        "shared_ffn": shared,
+        "expert_ffn": width,
+        "shared_ffn": read.count(keys["shared_count"]) * width if "shared_count" in keys else shared,
         "shared_gate": bool(shared),
-        "dense_layers": frozenset(layer for layer in range(layers) if layer in dense or (layer + 1) % step),
+        "dense_layers": frozenset(layer for layer in range(layers) if layer < first or layer in dense or (layer + 1) % step),
     }
+
+
+def _latent(read: _Reader) -> Latent:
+    return Latent(
+        queries=read.size("q_lora_rank", 0 if "q_lora_rank" in read.config else 1536),
+        keys=read.size("kv_lora_rank", 512),
+        plain=read.size("qk_nope_head_dim", 128),
+        rotated=read.size("qk_rope_head_dim", 64),
+        values=read.size("v_head_dim", 128),
+    )
 
 
 def _t5(read: _Reader, family: Family) -> ModelShape:
@@ -156,6 +173,10 @@ class _Reader:
             return 1
         return value
 
+    def count(self, key: str) -> int:
+        """A number that may be 0, as null is."""
+        return 0 if self.config.get(key) in (None, 0) else self.size(key)
+
     def yes(self, key: str, default: bool) -> bool:
         """A boolean; null means the default, as in transformers."""
         value = self.config.get(key)
@@ -186,9 +207,21 @@ class _Reader:
     def flag(self, flag: Flag, family: Family) -> bool:
         return flag if isinstance(flag, bool) else self.yes(flag, flag in family.on_by_default)
 
+    def norms(self, family: Family) -> int:
+        """Of a layer."""
+        flag, default, otherwise = family.norms_otherwise or ("", True, family.norms)
+        return family.norms if self.yes(flag, default) == default else otherwise
+
+    def refuse(self, flags: Mapping[str, str]) -> None:
+        """What the family has and no engine trains."""
+        for key, reason in flags.items():
+            if self.yes(key, False):
+                self.problems.append(Problem(f"{self.where}.{key}", "true", reason, "Use a model without it"))
+
     def check(self, shape: ModelShape) -> None:
         given = self.config.get("head_dim") or self.config.get("d_kv")
-        if not self.problems and not given and shape.hidden % shape.heads:
+        rounded = shape.latent or family_named(shape.model_type).uneven
+        if not self.problems and not given and not rounded and shape.hidden % shape.heads:
             rule = f"it must be a multiple of the {shape.heads} attention heads"
             way_out = "Change it or num_attention_heads, or give head_dim"
             self.problems.append(Problem(f"{self.where}.hidden_size", str(shape.hidden), rule, way_out))

@@ -8,7 +8,8 @@ from functools import lru_cache
 from typing import Literal
 
 from llmtrain_operator.plan.model.traits import PLAIN, Traits
-from llmtrain_trainer.config.tables.families import LinearNames, family_named
+from llmtrain_trainer.config.tables.families import family_named
+from llmtrain_trainer.config.tables.family import LinearNames
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,21 @@ class Matrix:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Latent:
+    """Sizes of attention whose keys and values are made of a narrow vector, as in DeepSeek V2."""
+
+    queries: int
+    """Width of the narrow queries; 0: they are made of the hidden values."""
+
+    keys: int
+    plain: int
+    rotated: int
+    """Parts of a head's query and key without and with RoPE."""
+
+    values: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelShape:
     """A decoder, or an encoder and a decoder if encoder_layers is not 0. Sizes are those of config.json."""
 
@@ -64,6 +80,8 @@ class ModelShape:
     qkv_bias: bool = False
     out_bias: bool = False
     mlp_bias: bool = False
+    head_bias: bool = False
+    norm_weight: bool = True
     norm_bias: bool = False
     norms_per_layer: int = 2
     qk_norm: Literal["none", "head", "full"] = "none"
@@ -81,15 +99,19 @@ class ModelShape:
     dense_layers: frozenset[int] = frozenset()
     """Dense layers of an MoE model."""
 
+    latent: Latent | None = None
     traits: Traits = PLAIN
 
     @property
     def attention_width(self) -> int:
         """Outputs of the query projection."""
-        return self.heads * self.head_dim
+        return self.heads * (self.latent.plain + self.latent.rotated if self.latent else self.head_dim)
 
     @property
     def kv_width(self) -> int:
+        """Of keys and of values; the mean where they differ."""
+        if self.latent:
+            return self.heads * (self.latent.plain + self.latent.rotated + self.latent.values) // 2
         return self.kv_heads * self.head_dim
 
     def is_mixture(self, layer: int) -> bool:
@@ -126,11 +148,11 @@ class ModelShape:
     @property
     def head_parameters(self) -> int:
         """LM head; 0 if it is tied to the embedding."""
-        return 0 if self.tied else self.vocab * self.hidden
+        return (0 if self.tied else self.vocab * self.hidden) + (self.vocab if self.head_bias else 0)
 
     @property
     def final_norm_parameters(self) -> int:
-        return self.hidden * (2 if self.norm_bias else 1)
+        return self.hidden * (self.norm_weight + self.norm_bias)
 
     @property
     def parameters(self) -> int:
@@ -151,6 +173,8 @@ class ModelShape:
         return tuple(m for m in self.matrices(layer) if m.linear and (every or m.name in targets))
 
     def _attention(self) -> tuple[Matrix, ...]:
+        if self.latent:
+            return self._latent(self.latent)
         into, out, _, _ = self.names
         widths = (self.attention_width, self.kv_width, self.kv_width)
         outputs = widths if len(into) == 3 else (sum(widths),)
@@ -159,6 +183,19 @@ class ModelShape:
             for name, width in zip(into, outputs, strict=True)
         )
         return (*projections, Matrix(name=out, inputs=self.attention_width, outputs=self.hidden, bias=self.out_bias, split="row"))
+
+    def _latent(self, sizes: Latent) -> tuple[Matrix, ...]:
+        queries, bias = self.attention_width, self.out_bias
+        narrow = Matrix(name="q_a_proj", inputs=self.hidden, outputs=sizes.queries, bias=bias)
+        wide = Matrix(name="q_b_proj", inputs=sizes.queries, outputs=queries, split="column")
+        into = (narrow, wide) if sizes.queries else (Matrix(name="q_proj", inputs=self.hidden, outputs=queries, split="column"),)
+        keys, expanded = sizes.keys + sizes.rotated, self.heads * (sizes.plain + sizes.values)
+        return (
+            *into,
+            Matrix(name="kv_a_proj_with_mqa", inputs=self.hidden, outputs=keys, bias=bias),
+            Matrix(name="kv_b_proj", inputs=sizes.keys, outputs=expanded, split="column"),
+            Matrix(name="o_proj", inputs=self.heads * sizes.values, outputs=self.hidden, bias=bias, split="row"),
+        )
 
     def _feed_forward(self, width: int) -> tuple[Matrix, ...]:
         (_, _, into, out), named = self.names, not family_named(self.model_type).dense_named_as_experts
@@ -181,7 +218,8 @@ class ModelShape:
 
     def _norms(self, count: int) -> int:
         own = {"none": 0, "head": 2 * self.head_dim, "full": self.attention_width + self.kv_width}[self.qk_norm]
-        return count * self.final_norm_parameters + own
+        narrow = self.latent.queries + self.latent.keys if self.latent else 0
+        return count * self.final_norm_parameters + own + narrow
 
     def _encoder(self) -> int:
         if not self.encoder_layers:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmtrain_trainer.config.quantized import Quantized, quantized
-from llmtrain_trainer.config.tables.families import Family, family_named
+from llmtrain_trainer.config.tables.families import family_named
+from llmtrain_trainer.config.tables.family import Family
 
 ROUTER_LOSS = 0.001
 """Default of router_aux_loss_coef in every family that has one."""
@@ -18,7 +19,7 @@ class Traits:
     """Traits of one config.json."""
 
     activation: str = ""
-    """Activation function, for gated families that engines support; empty for others."""
+    """Activation function, for gated families of engine megatron; empty for others."""
 
     rope: str = "default"
     """Kind of the rotary embedding: linear, dynamic, yarn, llama3, ..."""
@@ -43,10 +44,10 @@ PLAIN = Traits()
 
 def traits_of(config: Mapping[str, Any], model_type: str) -> Traits:
     """The traits, with transformers' defaults for absent keys. A value of a wrong type counts as absent: transformers refuses it."""
-    rope, share = _rope(config)
     family = family_named(model_type)
+    rope, share = _rope(config, family.partial_rotary)
     return Traits(
-        activation=str(config.get("hidden_act") or "silu") if family.gated and family.engines else "",
+        activation=str(config.get("hidden_act") or "silu") if family.gated and "megatron" in family.engines else "",
         rope=rope,
         partial_rotary=share,
         window=_window(config, family),
@@ -56,14 +57,14 @@ def traits_of(config: Mapping[str, Any], model_type: str) -> Traits:
     )
 
 
-def _rope(config: Mapping[str, Any]) -> tuple[str, float]:
+def _rope(config: Mapping[str, Any], share: float) -> tuple[str, float]:
     """RoPE type and rotated share. `rope_scaling` is the older name of `rope_parameters` and takes precedence; either may have one mapping
     for each kind of layer."""
     found = config.get("rope_scaling") or config.get("rope_parameters") or {}
     found = found if isinstance(found, Mapping) else {}
     nested = [value for value in found.values() if isinstance(value, Mapping)] or [found]
     kinds = [str(one.get("rope_type") or one.get("type") or "default") for one in nested]
-    shares = [_number(one.get("partial_rotary_factor", config.get("partial_rotary_factor")), 1.0) for one in nested]
+    shares = [_number(one.get("partial_rotary_factor", config.get("partial_rotary_factor")), share) for one in nested]
     return next((kind for kind in kinds if kind != "default"), "default"), min(shares)
 
 

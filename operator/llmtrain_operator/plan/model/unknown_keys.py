@@ -1,4 +1,7 @@
-"""Keys of an inline config.json that no code reads: transformers accepts them silently, and the key that was meant keeps its default."""
+"""Keys of an inline config.json that no code reads: transformers accepts them silently, and the key that was meant keeps its default.
+
+Only families whose keys are in config_values.py are judged here; preparation asks transformers about the others.
+"""
 
 from __future__ import annotations
 
@@ -44,6 +47,8 @@ _ROPE = _words(
 
 def misspelt(config: Mapping[str, Any]) -> Iterator[Wrong]:
     """A refusal for each unknown key that is like a known one that is not given."""
+    if config["model_type"] not in TYPES:
+        return
     yield from _misspelt(config, _known(str(config["model_type"])), "")
     for name in ("rope_scaling", "rope_parameters"):
         if isinstance(found := config.get(name), Mapping):
@@ -52,7 +57,7 @@ def misspelt(config: Mapping[str, Any]) -> Iterator[Wrong]:
 
 def unread(config: Mapping[str, Any]) -> list[str]:
     """Unknown keys."""
-    return sorted(key for key in config if key not in _known(str(config["model_type"])))
+    return [] if config["model_type"] not in TYPES else sorted(key for key in config if key not in _known(str(config["model_type"])))
 
 
 def _misspelt(given: Mapping[str, Any], known: frozenset[str], path: str) -> Iterator[Wrong]:

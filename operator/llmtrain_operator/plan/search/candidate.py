@@ -20,6 +20,7 @@ from llmtrain_operator.plan.memory.estimate import Memory, estimate_memory
 from llmtrain_operator.plan.memory.workload import Run
 from llmtrain_operator.plan.model.shape import ModelShape
 from llmtrain_trainer.config import Batch, EngineName, Mesh, Offload
+from llmtrain_trainer.config.tables.families import family_named
 from llmtrain_trainer.config.tables.tasks import is_packed
 
 
@@ -114,7 +115,7 @@ def _run(case: Case, mesh: Mesh, batch: Batch, shape: ModelShape) -> Run:
         training=spec.training,
         engine=ENGINES[case.degrees.engine].memory,
         peft=spec.peft,
-        eager=spec.model.attention == "eager",
+        eager=family_named(shape.model_type).kernel(spec.model.attention) == "eager",
         packed=is_packed(spec.task, spec.training.packing),
         on_gpu=case.gpu is not None,
         offload=spec.parallelism.offload or Offload(),

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from llmtrain_trainer.config.tables.families import ExpertNames, family_named, trained_by
+from llmtrain_trainer.config.tables.families import family_named, trained_by
+from llmtrain_trainer.config.tables.family import ExpertNames
 
 
 class WeightLayout(Enum):

@@ -35,7 +35,7 @@ def of(network: nn.Module, under: str) -> Iterator[tuple[str, nn.Module]]:
 
 def check(config: PreTrainedConfig, layout: Layout) -> None:
     """Raises ValueError if ep x tp does not divide the number of experts, or the model has no experts and ep > 1."""
-    experts = getattr(config, "num_experts", None)
+    experts = getattr(config, "num_experts", None) or getattr(config, "num_local_experts", None)
     if not experts:
         if layout.ep > 1:
             raise ValueError(f"mesh.ep is {layout.ep}, but model_type {config.model_type} has no experts: set expert to 1")

@@ -20,7 +20,7 @@ class NativeGatherer:
     def __init__(self, layout: Layout, stages: Sequence[Stage]) -> None:
         self._layout = layout
         logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)  # each rank's advice on gathers that come once
-        self._held: dict[str, torch.Tensor] = {name: weight for stage in stages for name, weight in stage.names()}
+        self._held: dict[str, torch.Tensor] = {name: weight for stage in stages for name, weight in (*stage.names(), *stage.constants())}
         held = from_each({name: list(weight.shape) for name, weight in self._held.items()})
         self.shapes: dict[str, torch.Size] = {}
         self._source: dict[str, int] = {}

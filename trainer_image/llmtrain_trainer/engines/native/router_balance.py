@@ -30,8 +30,10 @@ def attach(
     """
     asked, shape = getattr(network.config, "output_router_logits", False), network.config
     shape.output_router_logits = False  # or the last stage would compute a loss of its own layers, and leave it
+    if not asked or not shape.router_aux_loss_coef:
+        return
     routers = [network.get_submodule(f"{name.rpartition('.')[0]}.gate") for name, _ in experts.of(network, "")]
-    if not asked or not routers or not shape.router_aux_loss_coef:
+    if not routers:
         return
     weight = shape.router_aux_loss_coef * replicas / (config.batch.global_size * len(routers))
     for router in routers:

@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import re
+from functools import partial
+from typing import Any
 
+import torch
+import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import Replicate, Shard
 from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel, parallelize_module
 from transformers import PreTrainedConfig, PreTrainedModel
 
-COLUMN, ROW, HEAD, EMBEDDING, SUMMED = "colwise", "rowwise", "colwise_gather_output", "embedding_rowwise", "replicated_with_grad_allreduce"
+from llmtrain_trainer.config.tables.families import family_named
+from llmtrain_trainer.engines.native.exchange import enter
+from llmtrain_trainer.model.stage import parts_of
+
+COLUMN, ROW, EMBEDDING, SUMMED = "colwise", "rowwise", "embedding_rowwise", "replicated_with_grad_allreduce"
+GATHERED, SCATTERED = "colwise_gather_output", "rowwise_split_input"
+"""A column layer whose output every rank gets whole, and a row layer that takes its part of what every rank has."""
+
+HEAD = "head"
+"""The output head, which transformers has as GATHERED: its logits stay split, and so does the loss."""
+
 EXPERTS = "moe_tp_experts"
 """Whole experts go to the ranks instead: see experts.py."""
 
-STYLES = (COLUMN, ROW, HEAD, EMBEDDING, SUMMED, EXPERTS)
+LATENT = "mla_kv_a_proj"
+"""A layer that every rank has whole: of its outputs, each rank sees the last, the keys that all heads share, with its own heads only."""
+
+STYLES = (LATENT, COLUMN, ROW, GATHERED, SCATTERED, EMBEDDING, SUMMED, EXPERTS)
 
 
 def styles(network: PreTrainedModel, tp: int) -> dict[str, str]:
@@ -23,22 +40,32 @@ def styles(network: PreTrainedModel, tp: int) -> dict[str, str]:
     A vocabulary that tp does not divide stays whole: every rank then holds the embedding and the output head, and computes the same with
     them. Raises ValueError where the model has no plan, or one with a style that this engine does not have.
     """
-    plan: dict[str, str] = dict(network._tp_plan or {})
-    kind = network.config.model_type
-    if COLUMN not in plan.values():
+    kind, plan = network.config.model_type, _plan(network)
+    if COLUMN not in plan.values() and GATHERED not in plan.values():
         raise ValueError(f"model_type {kind} has no tensor-parallel plan: set tensor to 1")
     patterns = [(re.compile(re.escape(pattern).replace(r"\*", r"\d+")), style) for pattern, style in plan.items()]
-    found: dict[str, str] = {}
-    for name, _ in network.named_modules():
+    head, found = network.get_output_embeddings(), dict[str, str]()
+    for name, module in network.named_modules():
         for pattern, style in patterns:
             if pattern.fullmatch(name):
-                found[name] = style
+                found[name] = HEAD if module is head else style
     for name, style in found.items():
-        if style not in STYLES:
+        if style not in (*STYLES, HEAD):
             raise ValueError(f"model_type {kind} splits {name} as {style}, which the native engine does not have: set tensor to 1")
     if network.config.vocab_size % tp:
         return {name: style for name, style in found.items() if style not in (HEAD, EMBEDDING)}
     return found
+
+
+def _plan(network: PreTrainedModel) -> dict[str, str]:
+    """transformers' plan, with the family's own of the layers where it has one."""
+    whole: dict[str, str] = dict(network._tp_plan or {})
+    own = family_named(network.config.model_type).plan
+    if own is None:
+        return whole
+    layers = f"{network.base_model_prefix}.{parts_of(network, 1).layers}.*"
+    ends = {name: style for name, style in whole.items() if "*" not in name}
+    return ends | {f"{layers}.{name}": style for name, style in own.items()}
 
 
 def check(config: PreTrainedConfig, tp: int) -> None:
@@ -60,15 +87,30 @@ def split(network: PreTrainedModel, under: str, plan: dict[str, str], mesh: Devi
         module = network.get_submodule(name)
         for part, parallel in _parts(module, style).items():
             parallelize_module(network.get_submodule(f"{name}.{part}") if part else module, mesh, parallel, src_data_rank=None)
+        if style == LATENT:
+            module.register_forward_hook(partial(_shared_keys, mesh.get_group(), network.config.qk_rope_head_dim))
+        if style in (COLUMN, GATHERED) and getattr(network.config, family_named(network.config.model_type).in_place, None):
+            module.register_forward_hook(_copied)
+
+
+def _shared_keys(group: dist.ProcessGroup, width: int, _: nn.Module, __: Any, output: torch.Tensor) -> torch.Tensor:
+    narrow, keys = output[..., :-width], output[..., -width:]
+    return torch.cat([narrow, enter(keys, group)], -1)
+
+
+def _copied(_: nn.Module, __: Any, output: torch.Tensor) -> torch.Tensor:
+    return output.clone()
 
 
 def _parts(module: nn.Module, style: str) -> dict[str, ParallelStyle]:
     """A layer with an adapter splits its factor next to the split side: a column layer lora_B, a row layer lora_A."""
     adapted = hasattr(module, "base_layer")
-    if style == COLUMN:
-        return {"base_layer": ColwiseParallel(), "lora_B.default": ColwiseParallel()} if adapted else {"": ColwiseParallel()}
-    if style == ROW:
-        return {"base_layer": RowwiseParallel(), "lora_A.default": RowwiseParallel()} if adapted else {"": RowwiseParallel()}
+    if style in (COLUMN, GATHERED):
+        column = ColwiseParallel(output_layouts=Replicate()) if style == GATHERED else ColwiseParallel()
+        return {"base_layer": column, "lora_B.default": column} if adapted else {"": column}
+    if style in (ROW, SCATTERED):
+        row = RowwiseParallel(input_layouts=Replicate()) if style == SCATTERED else RowwiseParallel()
+        return {"base_layer": row, "lora_A.default": row} if adapted else {"": row}
     if style == EMBEDDING and isinstance(module, nn.Embedding):
         return {"": RowwiseParallel(input_layouts=Replicate())}
     if style == HEAD and isinstance(module, nn.Linear):

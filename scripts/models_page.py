@@ -1,0 +1,35 @@
+"""Writes the table of model families in docs/models.md from the table that plan and trainer read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from llmtrain_trainer.config.tables.families import FAMILIES, TRAINED
+from llmtrain_trainer.config.tables.family import Family
+from llmtrain_trainer.convert.launch import load_script
+
+ROOT = Path(__file__).parents[1]
+WINDOWS = {"never": "", "always": "`sliding_window`", "asked": "`use_sliding_window`"}
+
+
+def line(name: str, family: Family) -> tuple[str, ...]:
+    kernels = "sdpa, flash, eager" if family.sdpa else "flash, eager"
+    return f"`{name}`", ", ".join(family.engines), "yes" if family.tensor else "no", kernels, WINDOWS[family.windowed], _more(family)
+
+
+def _more(family: Family) -> str:
+    parts = ["MoE"] if family.mixture else []
+    parts += [f"`{key}` refused" for key in family.refused]
+    parts += [f"`{family.qk_norm_asked}` refuses `tensor`"] if family.qk_norm_asked and not family.gathered else []
+    return ", ".join(parts)
+
+
+def main() -> None:
+    """The rows in the order of the table."""
+    tables = load_script(ROOT / "benchmarks" / "page_tables.py")
+    head = ("model_type", "engines", "`tensor`", "`attention`", "windows", "")
+    tables.fill(ROOT / "docs" / "models.md", "families", head, [line(name, FAMILIES[name]) for name in TRAINED])
+
+
+if __name__ == "__main__":
+    main()
