@@ -200,6 +200,18 @@ EXAMPLES: dict[tuple[str, str], tuple[list[Section], list[Section]]] = {
         for field, value in (("maxCut", 0.9), ("dropReasoning", True), ("system", "Be brief."))
     },
     **{
+        (f"spec.{datasets}[]", f"truncate.{key}"): (
+            [
+                {"source": "file:///a", "format": "alpaca", "truncate": {key: value}},
+                {"source": "file:///a", "truncate": {}},
+                {"source": "file:///a"},
+            ],
+            [{"source": "file:///a", "format": "lines", "truncate": {key: value}}],
+        )
+        for datasets in ("dataset", "evaluation.dataset")
+        for key, value in (("prompt", "drop"), ("reserve", 64))
+    },
+    **{
         (f"spec.{datasets}[]", f"template.{key}"): (
             [
                 {"source": "file:///a", "format": read, "template": {key: "{{ x }}"}},

@@ -122,6 +122,32 @@ Speaker = Annotated[str, Field(pattern=r"^\S(.*\S)?$", max_length=64)]
 Role = Literal["system", "user", "assistant", "tool"]
 
 
+class Truncate(Strict):
+    """What is cut of documents that are longer than training.sequenceLength."""
+
+    prompt: Literal["left", "drop"] = "left"
+    """left cuts the beginning of a prompt that leaves no room for the answer; drop leaves such a document out and counts it."""
+
+    reserve: PositiveInt | None = None
+    """Tokens of the row that are kept for the answer; the prompt gets the others. An answer that is shorter leaves more to the prompt.
+
+    Default: as much as the answer needs, but a quarter of the row stays for the prompt.
+    """
+
+
+class Clean(Strict):
+    """Rows that are left out, each kind counted and told."""
+
+    duplicates: Literal["keep", "exact"] = "keep"
+    """exact leaves out rows that say the same as an earlier row of the dataset, letter by letter."""
+
+    min_characters: PositiveInt | None = None
+    """Leave out rows whose text, prompt and answer together, has fewer characters."""
+
+    max_characters: PositiveInt | None = None
+    """Leave out rows whose text, prompt and answer together, has more characters."""
+
+
 class Dataset(Strict):
     """One source of samples."""
 
@@ -174,6 +200,12 @@ class Dataset(Strict):
 
     template: RowTemplate | None = None
     """What the format reads, written from other columns."""
+
+    clean: Clean = Clean()
+    """Duplicates and lengths that are left out. Default: nothing is."""
+
+    truncate: Truncate = Truncate()
+    """What is cut of documents that are too long, for formats with answers."""
 
     weight: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     """Share of the samples drawn from this dataset, relative to the others' weights. A dataset that runs out starts its next epoch."""

@@ -36,11 +36,12 @@ class Cut:
     """The row length with which the first answer would fit without truncation."""
 
 
-def fit(learned: NDArray[np.bool_], length: int, keep: int = 0) -> Cut | None:
+def fit(learned: NDArray[np.bool_], length: int, keep: int = 0, reserve: int | None = None) -> Cut | None:
     """What to keep of the positions whose labels are `learned`; None where nothing is.
 
     A document that is too long ends at the row's end if its first answer fits. Else its prompt is cut from the left, so that the first
-    answer has room: all of it, or all but PROMPT_SHARE of the row. The first `keep` positions, a begin token, stay.
+    answer has room: all of it, or all but PROMPT_SHARE of the row; where `reserve` is given, all of it or so many tokens. The first `keep`
+    positions, a begin token, stay.
     """
     places = np.flatnonzero(learned)
     if not len(places):
@@ -51,7 +52,8 @@ def fit(learned: NDArray[np.bool_], length: int, keep: int = 0) -> Cut | None:
     head = min(keep, first)
     prompt = first
     if end > length:
-        prompt = max(min(first, length - (end - first)), min(first, math.floor(length * PROMPT_SHARE)))
+        least = math.floor(length * PROMPT_SHARE) if reserve is None else length - min(reserve, length - 1)
+        prompt = max(min(first, length - (end - first)), min(first, least))
     head = min(head, prompt) if prompt < first else 0
     start = first - prompt + head if prompt < first else 0
     stop = min(total, start + length - head)
@@ -73,6 +75,10 @@ class Tally:
     def left_out(self, document: Encoded) -> None:
         self._dropped += 1
         self._found.update(document.found)
+
+    def too_long(self) -> None:
+        """Count a document that is left out since its prompt would be cut."""
+        self._found["prompt dropped"] += 1
 
     def kept(self, document: Encoded, cut: Cut, inputs: int, targets: int) -> None:
         size = len(document.ids) - 1

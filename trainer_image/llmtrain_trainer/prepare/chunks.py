@@ -46,7 +46,7 @@ def write_chunks(
         return RowEncoder(field, dataset, load_tokenizer(tokenizer), config, reading)
 
     def build(rows: list[Row], draft: Path) -> None:
-        writer = rows_writer(config.task, draft, config.training)
+        writer = rows_writer(config.task, draft, config.training, dataset.truncate)
         writer.add(encoder()(rows))
         writer.finish()
 

@@ -150,7 +150,7 @@ class _Preparation:
 
     def _rows_key(self, entry: DatasetEntry, split: float) -> str:
         training = self.config.training.model_dump(include={"sequence_length", "packing"})
-        settings = entry.dataset.model_dump(include={"ignore_columns", "control_tokens", "roles", "bad_rows", "system"})
+        settings = entry.dataset.model_dump(include={"ignore_columns", "control_tokens", "roles", "bad_rows", "system", "truncate"})
         return digest(FORM, entry.field, settings, entry.identity(self.cache), self._facts.digest, self.config.task, training, split)
 
     def _tokenise(self, entry: DatasetEntry, split: float, draft: Path) -> None:
@@ -159,7 +159,7 @@ class _Preparation:
         encode = RowEncoder(entry.field, entry.dataset, self._tokenizer, self.config, reading)
         for name in ("train", "validation"):
             (draft / name).mkdir()
-            writers[name] = rows_writer(self.config.task, draft / name, self.config.training)
+            writers[name] = rows_writer(self.config.task, draft / name, self.config.training, entry.dataset.truncate)
         rows = read_rows(entry.field, entry.dataset, entry.files, reading)
         for batch in in_batches(rows, BATCH_CHARACTERS, BATCH_DOCUMENTS):
             for name, some in _divided(entry, batch, split).items():

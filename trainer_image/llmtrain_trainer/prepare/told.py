@@ -38,6 +38,10 @@ _SENTENCES: dict[str, Sentence] = {
     "text beside tool calls": lambda field, _, count: (
         f"{field}: {count} answers have both text and tool calls, of which the chat template writes only the calls"
     ),
+    "prompt dropped": lambda field, _, count: (
+        f"{field}: {count} documents have a prompt that leaves no room for the answer and were left out, as {field}.truncate.prompt: drop "
+        "says (raise training.sequenceLength to keep them)"
+    ),
     "no answer": lambda field, _, count: f"{field}: {count} conversations have no turn with role assistant: nothing is learned from them",
     "other role": lambda field, names, count: (
         f"{field}: {count} conversations have turns of other roles than user, assistant, system and tool ({names}): they are shown as the "

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
+from llmtrain_trainer.config.dataset import Truncate
 from llmtrain_trainer.config.tables.tasks import Task
 from llmtrain_trainer.config.training import Training
 from llmtrain_trainer.data.formats.encoding import Encoded
@@ -23,9 +24,12 @@ class RowWriter(Protocol):
         ...
 
 
-_WRITERS: dict[Task, Callable[[Path, Training], RowWriter]] = {"pretrain": pretrain.StreamWriter, "sft": sft.TableWriter}
+_WRITERS: dict[Task, Callable[[Path, Training, Truncate], RowWriter]] = {
+    "pretrain": lambda directory, training, _: pretrain.StreamWriter(directory, training),
+    "sft": sft.TableWriter,
+}
 
 
-def rows_writer(task: Task, directory: Path, training: Training) -> RowWriter:
-    """The task's writer into an existing, empty directory."""
-    return _WRITERS[task](directory, training)
+def rows_writer(task: Task, directory: Path, training: Training, truncate: Truncate) -> RowWriter:
+    """The task's writer into an existing, empty directory. `truncate`: of the dataset."""
+    return _WRITERS[task](directory, training, truncate)

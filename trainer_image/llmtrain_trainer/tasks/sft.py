@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from llmtrain_trainer.config.dataset import Truncate
 from llmtrain_trainer.config.training import Training
 from llmtrain_trainer.data.columns import NO_TARGET, Ints
 from llmtrain_trainer.data.formats.encoding import Encoded
@@ -22,8 +23,9 @@ ROWS_AT_ONCE = 256
 class TableWriter:
     """Fills a directory of the form `table`. Samples wait in one flat draft file until all lengths are known and rows can be packed."""
 
-    def __init__(self, directory: Path, training: Training) -> None:
+    def __init__(self, directory: Path, training: Training, truncate: Truncate) -> None:
         self._directory, self._length, self._packing = directory, training.sequence_length, training.packing
+        self._truncate = truncate
         self._inputs, self._labels = Appender(directory / "draft_inputs.npy"), Appender(directory / "draft_labels.npy")
         self._lengths: list[int] = []
         self._tally = Tally(training.sequence_length)
@@ -36,7 +38,10 @@ class TableWriter:
     def _add(self, document: Encoded) -> None:
         inputs, learned = document.ids[:-1], document.learned[1:]
         labels = np.where(learned, document.ids[1:], NO_TARGET).astype(np.int32)
-        cut = fit(learned, self._length, keep=int(document.bos)) if document.said else None
+        cut = fit(learned, self._length, keep=int(document.bos), reserve=self._truncate.reserve) if document.said else None
+        if cut is not None and cut.prompt and self._truncate.prompt == "drop":
+            self._tally.too_long()
+            return
         if cut is None:
             self._tally.left_out(document)
             return

@@ -90,7 +90,12 @@ COLUMNS: dict[str, tuple[Format, ...]] = {
 _ANSWERS: tuple[Format, ...] = ("promptCompletion", "messages", "sharegpt", "alpaca", "squad")
 """Formats of which answers are learned."""
 
-_OF_ANSWERS: dict[str, str | float | bool] = {"maxCut": 0.5, "dropReasoning": False}
+_OF_ANSWERS: dict[str, str | float | bool | None] = {
+    "maxCut": 0.5,
+    "dropReasoning": False,
+    "truncate.prompt": "left",
+    "truncate.reserve": None,
+}
 """Settings of datasets with answers, and their defaults."""
 
 

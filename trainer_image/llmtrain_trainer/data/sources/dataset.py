@@ -13,15 +13,15 @@ from llmtrain_trainer.config.dataset import Csv, Dataset
 from llmtrain_trainer.data.bad_data import BadData, Unreachable
 from llmtrain_trainer.data.blame import judged
 from llmtrain_trainer.data.sources.choice import CARD, data_files, of_subset
+from llmtrain_trainer.data.sources.cleaning import Cleaner, said_by, whole_text
 from llmtrain_trainer.data.sources.files import DataFile, UnfitFileError
-from llmtrain_trainer.data.sources.halves import whole_text
 from llmtrain_trainer.data.sources.listing import Told, list_files, untold
 from llmtrain_trainer.data.sources.readers import READERS, ROWS, Asked, Row, reader_of
 from llmtrain_trainer.data.sources.reading import Reading
 from llmtrain_trainer.data.sources.row_rules import RowRules, named_columns, read_columns
 from llmtrain_trainer.data.sources.slices import slice_of
 from llmtrain_trainer.data.sources.squad import questions_of
-from llmtrain_trainer.data.sources.wanted import LISTS, MEDIA, PART_OF_PROMPT, PLAIN, optional_columns, prompt_parts, wanted_columns
+from llmtrain_trainer.data.sources.wanted import LISTS, MEDIA, PART_OF_PROMPT, PLAIN, optional_columns, wanted_columns
 
 __all__ = ["Row", "dataset_files", "held_back", "in_batches", "read_rows"]
 
@@ -60,7 +60,7 @@ def read_rows(field: str, dataset: Dataset, files: Sequence[DataFile], reading: 
     answer.
     """
     counted = Reading() if reading is None else reading
-    reader = _DatasetReader(field, dataset, counted, RowRules(field, dataset), beside=len(files) > 1)
+    reader = _DatasetReader(field, dataset, counted, RowRules(field, dataset), Cleaner(dataset, counted), beside=len(files) > 1)
     span, taken = reader.span(files), 0
     rows = (row for file in files if counted.found < span.stop for row in reader.rows(file, span))
     for row in islice(rows, dataset.max_samples):
@@ -84,6 +84,10 @@ def _check_slice(field: str, dataset: Dataset, span: range, counted: Reading) ->
     if counted.rows and counted.unmet == counted.rows:
         rule = f"none of {counted.rows} rows of {dataset.source} meets it"
         raise BadData(f"{field}.where", dataset.where, rule, "Correct it, or leave it out")
+    if counted.rows and counted.unfit == counted.rows:
+        rule = f"none of {counted.rows} rows of {dataset.source} has so many characters"
+        limits = dataset.clean.model_dump(exclude_defaults=True, by_alias=True)
+        raise BadData(f"{field}.clean", limits, rule, "Correct minCharacters and maxCharacters, or leave them out")
     if span.start < counted.found < span.stop and slice_of(dataset.split).stop:
         counted.ends_early = dataset.split
 
@@ -135,9 +139,7 @@ def held_back(dataset: Dataset, row: Row, share: float) -> bool:
     """Whether a document is for validation: decided by a hash of what it says, so neither order nor other documents matter."""
     if not share:
         return False
-    said = json.dumps(
-        [row.values.get(column) for column in (*wanted_columns(dataset), *prompt_parts(dataset))], sort_keys=True, default=str
-    )
+    said = json.dumps(said_by(dataset, row), sort_keys=True, default=str)
     return int.from_bytes(hashlib.blake2b(said.encode(), digest_size=8).digest(), "big") < share * 2**64
 
 
@@ -149,6 +151,7 @@ class _DatasetReader:
     dataset: Dataset
     counted: Reading
     rules: RowRules
+    cleaner: Cleaner
     beside: bool
     """Whether there are several files."""
 
@@ -192,6 +195,8 @@ class _DatasetReader:
             counted.first_silent = counted.first_silent or row.place
             return None
         counted.columns |= row.values.keys() if set(columns) <= row.values.keys() else set()
+        if not self.cleaner.keep(row):
+            return None
         return whole_text(row, (*columns, *optional_columns(self.dataset)), counted)
 
     def _found(self, file: DataFile) -> Iterator[Row]:

@@ -41,6 +41,12 @@ class Reading:
     unmet: int = 0
     """Rows that do not meet the dataset's `where`."""
 
+    duplicates: int = 0
+    """Rows that say the same as an earlier one and are left out."""
+
+    unfit: int = 0
+    """Rows left out as too short or too long."""
+
     bad: int = 0
     """Rows left out since they cannot be read or trained on."""
 
@@ -91,6 +97,12 @@ class Reading:
             said["silent"] = f"{field}: {rows} and were passed over (the first: {self.first_silent})."
         if self.unmet:
             said["unmet"] = f"{field}: {self.unmet} of {self.rows} rows do not meet {field}.where and were left out."
+        if self.duplicates:
+            rows = f"{self.duplicates} of {self.rows} rows say the same as an earlier one"
+            said["duplicates"] = f"{field}: {rows} and were left out, as {field}.clean.duplicates: exact says."
+        if self.unfit:
+            rows = f"{self.unfit} of {self.rows} rows are shorter or longer than {field}.clean allows"
+            said["unfit"] = f"{field}: {rows} and were left out."
         if self.bad:
             rows = f"{self.bad} of {self.rows} rows cannot be read or trained on"
             said["bad"] = f"{field}: {rows} and were left out, as badRows: skip says (the first: {self.first_bad})."

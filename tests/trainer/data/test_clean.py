@@ -1,0 +1,41 @@
+"""`clean` of a dataset: duplicates and lengths that are left out, counted and told."""
+
+from __future__ import annotations
+
+import pytest
+from small_job import Job, config_of, sentence
+
+from llmtrain_trainer.data.bad_data import BadData
+from llmtrain_trainer.run_dir.notices import told
+
+
+def test_rows_that_say_the_same_as_an_earlier_one_are_left_out_and_counted(job: Job) -> None:
+    rows = [{"text": sentence(i % 50), "id": i} for i in range(80)]
+    source = job.rows_file("a.jsonl", rows)
+    assert job.prepare(config_of([{"source": source}])).datasets[0].train.documents == 80
+    once = job.prepare(config_of([{"source": source, "clean": {"duplicates": "exact"}}])).datasets[0].train
+    assert once.documents == 50
+    assert once.digest == job.prepare(config_of([{"source": job.text_file("b.jsonl", 50)}])).datasets[0].train.digest
+    job.prepare(config_of([{"source": source, "clean": {"duplicates": "exact"}}]))
+    assert any("30 of 80 rows say the same as an earlier one and were left out" in line for line in told(job.run))
+
+
+def test_the_same_question_with_another_answer_is_no_duplicate(job: Job) -> None:
+    rows = [{"prompt": "q", "completion": f" a{i % 20}"} for i in range(40)]
+    given = {"source": job.rows_file("a.jsonl", rows), "format": "promptCompletion", "clean": {"duplicates": "exact"}}
+    found = job.prepare(config_of([given], task="sft", training={"packing": False})).datasets[0].train
+    assert found.documents == 20
+
+
+def test_texts_that_are_too_short_or_too_long_are_left_out_and_counted(job: Job) -> None:
+    rows = [{"text": "short"}, *({"text": sentence(i)} for i in range(60)), {"text": "long " * 1000}]
+    given = {"source": job.rows_file("a.jsonl", rows), "clean": {"minCharacters": 6, "maxCharacters": 4000}}
+    assert job.prepare(config_of([given])).datasets[0].train.documents == 60
+    assert "dataset[0]: 2 of 62 rows are shorter or longer than dataset[0].clean allows and were left out." in told(job.run)
+
+
+def test_the_text_of_a_conversation_counts_without_its_keys(job: Job) -> None:
+    turns = [{"role": "user", "content": "ab"}, {"role": "assistant", "content": "cd"}]
+    given = {"source": job.rows_file("a.jsonl", [{"messages": turns}] * 9), "format": "messages", "clean": {"minCharacters": 18}}
+    with pytest.raises(BadData, match=r"dataset\[0\].clean is .*: none of 9 rows of .* has so many characters"):
+        job.prepare(config_of([given], task="sft"))
