@@ -20,19 +20,23 @@ python3 -m venv "$work/uv"
 export UV_NO_CACHE=1 UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 UV_PYTHON_DOWNLOADS=never VIRTUAL_ENV="$directory"
 uv=$work/uv/bin/uv
 "$uv" venv --quiet --python python3 "$directory"
+pins=$(for argument in "$@"; do case "$argument" in *.txt) echo "$argument" ;; esac; done)
+
+# What is published as source alone (DeepSpeed) is built by the setuptools of the pins, not by one that the build would fetch.
+awk '/^[A-Za-z0-9]/ { keep = /^setuptools==/ } keep { print }' $pins >"$work/builder.txt"
+[ ! -s "$work/builder.txt" ] || "$uv" pip install --quiet --require-hashes --no-deps -r "$work/builder.txt"
 if [ -z "${TORCH_INDEX:-}" ]; then
-    "$uv" pip install --quiet --require-hashes "$@"
+    "$uv" pip install --quiet --require-hashes --no-build-isolation "$@"
 else
     # which packages are wanted, by the pins; then those of them that are not torch's own, each with its lines of hashes
-    "$uv" pip install --dry-run --require-hashes "$@" 2>&1 | sed -n 's/^ + //p' >"$work/wanted"
+    "$uv" pip install --dry-run --require-hashes --no-build-isolation "$@" 2>&1 | sed -n 's/^ + //p' >"$work/wanted"
     torch=$(grep '^torch==' "$work/wanted")
-    pins=$(for argument in "$@"; do case "$argument" in *.txt) echo "$argument" ;; esac; done)
     awk -v family='^(torch|triton|nvidia-.*|cuda-.*)$' '
         FNR == NR { wanted[$1] = 1; next }
         /^[A-Za-z0-9]/ { split($1, part, "=="); keep = ($1 in wanted) && part[1] !~ family }
         keep { print }' "$work/wanted" $pins >"$work/checked.txt"
     "$uv" pip install --quiet --no-verify-hashes --only-binary :all: --index "$TORCH_INDEX" --index-strategy unsafe-best-match "$torch"
-    "$uv" pip install --quiet --require-hashes --no-deps --reinstall -r "$work/checked.txt"
+    "$uv" pip install --quiet --require-hashes --no-build-isolation --no-deps --reinstall -r "$work/checked.txt"
 fi
 
 # DeepSpeed compiles its C++ parts when they are first used: in a pod, which may have no compiler and nowhere to write. What training on

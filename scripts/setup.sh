@@ -40,6 +40,9 @@ fi
 
 export UV_COMPILE_BYTECODE=1 VIRTUAL_ENV="$PWD/.venv"
 [ -x .venv/bin/python ] || "$uv" venv --quiet --python "$python" .venv
-"$uv" pip sync --quiet --require-hashes requirements/dev.txt
+# DeepSpeed is published as source alone: it is built by the setuptools of the pins, not by one that the build would fetch.
+awk '/^[A-Za-z0-9]/ { keep = /^setuptools==/ } keep { print }' requirements/dev.txt |
+    "$uv" pip install --quiet --require-hashes --no-deps -r -
+"$uv" pip sync --quiet --require-hashes --no-build-isolation requirements/dev.txt
 "$uv" pip install --quiet --no-deps --no-build-isolation -e trainer_image -e operator
 touch .venv/ready

@@ -82,11 +82,16 @@ def test_a_turn_of_weight_0_is_shown_and_not_learned(name: str) -> None:
     assert "wrong" not in learned
 
 
-@pytest.mark.parametrize("key", ["train", "training", "weight"])
+@pytest.mark.parametrize("key", ["train", "training", "weight", "trainable", "loss", "loss_weight", "learn"])
 def test_a_turn_that_another_key_leaves_out_is_not_learned(key: str) -> None:
     turns = [user("What?"), assistant("wrong", **{key: False}), user("And?"), assistant("right", **{key: True})]
     learned, ignored = kinds.learned_and_ignored(kinds.ALL["chatml"], {"messages": turns})
     assert "wrong" in ignored and "right" in learned and "wrong" not in learned
+
+
+def test_a_turn_that_is_no_answer_and_asks_to_be_learned_is_told() -> None:
+    turns = [user("What?", train=True, weight=1), assistant("four", train=True)]
+    assert found("chatml", {"messages": turns}) == {"not an answer:user": 1}
 
 
 @pytest.mark.parametrize("name", kinds.ALL)
@@ -232,6 +237,9 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         {},
         "messages[2] has a tool call whose arguments are not a JSON object",
     ),
+    ({"messages": [user("x"), assistant("y", mask=1)]}, {}, "messages[2] has mask 1, which some trainers read as learned"),
+    ({"messages": [user("x"), assistant("y", loss_mask=0)]}, {}, "Write weight 1 or 0 in place of loss_mask: 1 is learned, 0 is not"),
+    ({"messages": [user("x"), assistant("y", loss="yes")]}, {}, "messages[2] has loss 'yes': a turn is learned (1 or true) or not"),
     ({"messages": [user("x"), assistant("y", weight=1, train=False)]}, {}, "messages[2] has weight and train, which say different things"),
     (
         {"messages": [user([{"type": "image_url", "image_url": {"url": "x"}}]), assistant("y")]},

@@ -33,7 +33,20 @@ def in_bf16(weights: Tensors, _: str) -> Tensors:
     return {name: weight.bfloat16() for name, weight in weights.items()}
 
 
-NAMINGS: list[Callable[[Tensors, str], Tensors]] = [as_saved, without_prefix, with_buffers, in_bf16]
+def compiled(weights: Tensors, _: str) -> Tensors:
+    return {f"_orig_mod.{name}": weight for name, weight in weights.items()}
+
+
+def wrapped(weights: Tensors, _: str) -> Tensors:
+    """By DDP, FSDP and activation checkpointing."""
+    return {f"module.{name.replace('.0.', '.0._fsdp_wrapped_module._checkpoint_wrapped_module.')}": w for name, w in weights.items()}
+
+
+def doubled(weights: Tensors, prefix: str) -> Tensors:
+    return {f"{prefix}.{name}": weight for name, weight in weights.items()}
+
+
+NAMINGS: list[Callable[[Tensors, str], Tensors]] = [as_saved, without_prefix, with_buffers, in_bf16, compiled, wrapped, doubled]
 
 
 @pytest.mark.parametrize("naming", NAMINGS, ids=lambda naming: naming.__name__)
@@ -47,6 +60,13 @@ def test_every_published_naming_of_every_family_is_read_without_a_word(
     assert place.prepare() == 512 and place.notes == []
     whole = {name: weight.bfloat16() for name, weight in expected.items()} if naming is in_bf16 else expected
     assert same(place.read(), whole)
+
+
+def test_one_weight_under_the_names_of_two_programs_is_refused(place: Place) -> None:
+    write_model(FAMILIES["llama"], place.source)
+    place.rewrite({**place.weights, **compiled(place.weights, "model")})
+    said = place.refused()
+    assert "are one weight, " in said and "Save the model without its wrapper (torch.compile, DDP, FSDP), and name that directory" in said
 
 
 @pytest.mark.parametrize("family", ["mixtral", "qwen2_moe", "qwen3_moe"])

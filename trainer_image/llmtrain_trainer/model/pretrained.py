@@ -83,7 +83,7 @@ class Pretrained:
         if one in self._stored or other in self._stored:
             return torch.equal(self._whole(one).float(), self._whole(other).float())
         with safe_open(self.entries[one].file, framework="pt") as left, safe_open(self.entries[other].file, framework="pt") as right:
-            ours, theirs = left.get_slice(one), right.get_slice(other)
+            ours, theirs = left.get_slice(self.entries[one].name), right.get_slice(self.entries[other].name)
             parts = (slice(first, first + ROWS) for first in range(0, self.shapes[one][0], ROWS))
             return all(torch.equal(ours[part].float(), theirs[part].float()) for part in parts)
 
@@ -137,7 +137,7 @@ class Pretrained:
 
     def _tensor(self, name: str) -> torch.Tensor:
         with safe_open(self.entries[name].file, framework="pt") as file:
-            weight: torch.Tensor = file.get_tensor(name)
+            weight: torch.Tensor = file.get_tensor(self.entries[name].name)
         return weight
 
 

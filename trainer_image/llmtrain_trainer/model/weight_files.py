@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,9 @@ from llmtrain_trainer.config.model import UNREAD_WEIGHTS
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 OTHER_LAYOUTS = re.compile(r"(consolidated|adapter_model|optimizer|training).*")
 """Safetensors that are published beside a model's: in another program's layout, or of something else."""
+
+WRAPPERS = frozenset(("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module", "_ddp_module"))
+"""Parts of names that DDP, DeepSpeed, torch.compile, FSDP and activation checkpointing put into the names of weights."""
 
 
 class WrongWeightsError(ValueError):
@@ -33,6 +36,9 @@ class TensorHeader:
     """One tensor of a file. `dtype` is the header's word: F32, BF16, F8_E4M3, ..."""
 
     file: Path
+    name: str
+    """In the file."""
+
     dtype: str
     shape: tuple[int, ...]
 
@@ -85,7 +91,19 @@ def read_headers(directory: Path) -> dict[str, TensorHeader]:
             found[tensor] = entry
     if lacking := [f"{tensor} (in {file})" for tensor, file in index.items() if tensor not in found]:
         raise WrongWeightsError(f"{INDEX} names {_listed(lacking)}, which the files do not hold", "Fetch the files again, index included")
-    return found
+    return _unwrapped(found)
+
+
+def _unwrapped(found: Mapping[str, TensorHeader]) -> dict[str, TensorHeader]:
+    """The tensors by the names that they have without the wrappers of training programs. Raises WrongWeightsError where two become one."""
+    plain: dict[str, TensorHeader] = {}
+    for name, entry in found.items():
+        inner = ".".join(part for part in name.split(".") if part not in WRAPPERS)
+        if inner in plain:
+            rule = f"{plain[inner].name} and {name} are one weight, {inner}, under the names of two programs"
+            raise WrongWeightsError(rule, "Save the model without its wrapper (torch.compile, DDP, FSDP), and name that directory")
+        plain[inner] = entry
+    return plain
 
 
 def _index(directory: Path) -> dict[str, str]:
@@ -115,7 +133,7 @@ def _entries(file: Path) -> dict[str, TensorHeader]:
     try:
         with safe_open(file, framework="pt") as opened:
             views = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 (a handle is no mapping)
-            return {name: TensorHeader(file, view.get_dtype(), tuple(view.get_shape())) for name, view in views.items()}
+            return {name: TensorHeader(file, name, view.get_dtype(), tuple(view.get_shape())) for name, view in views.items()}
     except (SafetensorError, OSError) as error:
         raise WrongWeightsError(f"{file.name} is no whole safetensors file ({error})", "Fetch it again") from error
 

@@ -47,6 +47,10 @@ _SENTENCES: dict[str, Sentence] = {
         f"{field}: {count} conversations have turns of other roles than user, assistant, system and tool ({names}): they are shown as the "
         "chat template writes them, and not learned"
     ),
+    "not an answer": lambda field, names, count: (
+        f"{field}: {count} conversations ask to learn turns of role {names}, and only answers are learned: set {field}.roles to "
+        "{<role>: assistant} if that speaker answers"
+    ),
     "empty answer": lambda field, _, count: f"{field}: {count} answers are empty and are not learned",
     "answer changed": lambda field, _, count: f"{field}: the chat template writes {count} answers differently from the data",
     "unmarked answer": lambda field, _, count: (

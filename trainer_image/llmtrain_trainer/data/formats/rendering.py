@@ -153,6 +153,7 @@ class Renderer:
             way_out = f"Leave it out, or set {self._field}.roles to {{{roles.partition(',')[0]}: assistant}} if that speaker answers"
             raise BadData(f"{self._field}.source", row.place, rule, way_out)
         others = Counter({f"other role:{role}": 1 for role in self._other_roles(row, turns[learn_from:])})
+        others += Counter({f"not an answer:{turn.message['role']}": 1 for turn in turns if turn.asked})
         chat = self._chat(row, turns)
         located = self._located(row, chat, {i for i in spoke if turns[i].learned})
         found = located.found + self._unread(chat, located.text) + others

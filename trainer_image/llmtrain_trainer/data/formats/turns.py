@@ -44,6 +44,8 @@ class Turn:
     """role and content, both text; tool_calls as [{type, function: {name, arguments}}]; other keys as they were, nulls left out."""
 
     learned: bool
+    asked: bool = False
+    """A key of LEARNED asks to learn it, and it is no answer."""
 
 
 def read_turns(field: str, row: Row, column: str, way_out: str, value: Any, roles: Mapping[str, str] = EMPTY) -> tuple[Turn, ...]:
@@ -79,8 +81,11 @@ def read_list(field: str, row: Row, column: str, value: Any) -> list[dict[str, A
     raise RowPlace(field, row, column, f"Write {column} as a list of objects").wrong(f"is {described(value)}, not a list of objects")
 
 
-LEARNED = ("weight", "train", "training")
-"""Keys of a message that say whether it is learned: OpenAI's, and the two that other trainers use."""
+LEARNED = ("weight", "train", "training", "trainable", "loss", "loss_weight", "learn")
+"""Keys of a message that say whether it is learned: OpenAI's, and those of other trainers."""
+
+MASKS = ("mask", "masked", "loss_mask", "ignore", "train_detail", "training_detail")
+"""Keys of a message that say it the other way round, either way, or of a part: which is meant cannot be known."""
 
 
 def read_settings(field: str, row: Row, column: str, value: Any) -> dict[str, Any]:
@@ -143,7 +148,9 @@ def as_turn(place: RowPlace, message: Any, roles: Mapping[str, str] = EMPTY) -> 
     calls = _tool_calls(place, kept.pop("tool_calls", None), kept.pop("function_call", None))
     role = roles.get(kept["role"], "tool" if kept["role"] == "function" else kept["role"])
     kept = {**kept, "role": role, "content": _text(place, message.get("content")), **({"tool_calls": calls} if calls else {})}
-    return Turn(kept, _learned(place, message) and role == "assistant")
+    learned = _learned(place, message)
+    asked = learned and role != "assistant" and any(message.get(key) for key in LEARNED if key != "weight")
+    return Turn(kept, learned and role == "assistant", asked=asked)
 
 
 def _check_content(place: RowPlace, message: Mapping[str, Any]) -> None:
@@ -157,6 +164,9 @@ def _check_content(place: RowPlace, message: Mapping[str, Any]) -> None:
 
 def _learned(place: RowPlace, message: Mapping[str, Any]) -> bool:
     """Whether an answer is learned, as whichever key of LEARNED says; without one it is."""
+    if unclear := [key for key in MASKS if message.get(key) is not None]:
+        rule = f"has {unclear[0]} {message[unclear[0]]!r}, which some trainers read as learned and others as left out"
+        raise place.wrong(rule, f"Write weight 1 or 0 in place of {unclear[0]}: 1 is learned, 0 is not")
     said = {key: message[key] for key in LEARNED if message.get(key) is not None}
     for key, value in said.items():
         if value not in (0, 1):  # False and True as well
