@@ -26,7 +26,7 @@ from llmtrain_trainer.objectives import OBJECTIVES
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 parity, cases = (load_script(BENCHMARKS / f"{name}.py") for name in ("parity", "family_cases"))
-RUN = parity.config_of(parity.Case(), 1)
+RUN = parity.config_of(parity.Case(packed=True), 1)
 STAGES = ((0, 1), (1, 4))
 
 
@@ -55,14 +55,15 @@ class Held:
 
 
 @pytest.mark.parametrize("family", cases.FAMILY_CASES)
-def test_stages_of_published_weights_and_their_export_give_the_logits_of_transformers(family: str, tmp_path: Path) -> None:
+def test_packed_rows_through_stages_and_the_export_give_the_logits_of_transformers(family: str, tmp_path: Path) -> None:
     config = small(family)
     torch.manual_seed(0)
     whole: Any = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), dtype=torch.float32, attn_implementation="eager").eval()
     whole.save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert shape_of(config).parameters == sum(weight.numel() for weight in whole.parameters())
-    ids = hidden = torch.arange(48).view(2, 24) % 37
+    ids = hidden = torch.arange(48).view(2, 24) % 37  # two samples in each row
+    positions = (torch.arange(24) % 12).expand(2, -1)
     weights: dict[str, torch.Tensor] = {}
     with torch.no_grad():
         for index in range(len(STAGES)):
@@ -71,9 +72,9 @@ def test_stages_of_published_weights_and_their_export_give_the_logits_of_transfo
             stage = cut(network, index, STAGES, OBJECTIVES["pretrain"])
             materialize(network, "", source, 0, torch.device("cpu"))
             weights |= {**dict(stage.names()), **dict(stage.constants())}
-            hidden = stage.network(hidden)
-        logits = whole(ids).logits
-        torch.testing.assert_close(hidden, logits, atol=5e-5, rtol=1e-4)
+            hidden = stage.network(hidden, position_ids=positions)
+        apart = whole(ids.view(4, 12)).logits.view(2, 24, -1)
+        torch.testing.assert_close(hidden, apart, atol=5e-5, rtol=1e-4)
         write_export(RUN, tmp_path, Held(weights), tmp_path / "export", "full")  # type: ignore[arg-type]
         opened = AutoModelForCausalLM.from_pretrained(tmp_path / "export", attn_implementation="eager").eval()
-        torch.testing.assert_close(opened(ids).logits, logits, atol=0.0, rtol=0.0)
+        torch.testing.assert_close(opened(ids).logits, whole(ids).logits, atol=0.0, rtol=0.0)
