@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import ssl
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,10 @@ import pytest
 import yaml
 from cryptography import x509
 from tests.cluster.release import CHART, Object, helm, of_kind, rendered
+
+from llmtrain_operator.manifest.parse import parse_manifest
+from llmtrain_operator.plan.model.families import shape_of
+from llmtrain_operator.plan.plan import plan
 
 pytestmark = pytest.mark.cluster
 
@@ -48,13 +53,12 @@ def rules(objects: list[Object]) -> list[Object]:
     return [rule for role in roles for rule in role["rules"]]
 
 
-@pytest.mark.parametrize("values", [{}, FULL, {"namespaces": ["a", "b"]}], ids=["defaults", "everything", "two namespaces"])
-def test_the_chart_is_sound_and_names_no_object_twice(values: dict[str, Any], tmp_path: Path) -> None:
-    given = tmp_path / "values.yaml"
-    given.write_text(yaml.safe_dump(values))
+@pytest.mark.parametrize("given", sorted((CHART / "ci").glob("*-values.yaml")), ids=lambda path: path.stem)
+def test_the_chart_is_sound_with_the_values_of_usual_cases_and_names_no_object_twice(given: Path) -> None:
     assert "0 chart(s) failed" in helm("lint", "--strict", str(CHART), "--values", str(given))
-    named = [(found["kind"], found["metadata"].get("namespace"), found["metadata"]["name"]) for found in rendered(values)]
-    assert len(named) == len(set(named)) >= 15
+    objects = rendered(yaml.safe_load(given.read_text()), tests=True)
+    named = [(found["kind"], found["metadata"].get("namespace"), found["metadata"]["name"]) for found in objects]
+    assert len(named) == len(set(named)) >= 12
 
 
 @pytest.mark.parametrize("values", [{}, FULL, {"namespaces": ["a"]}], ids=["defaults", "everything", "one namespace"])
@@ -194,3 +198,47 @@ def test_a_value_that_cannot_be_is_refused(values: dict[str, Any], said: str) ->
 def test_sources_of_models_are_opened_by_prefix_or_closed(values: dict[str, Any], told: list[str]) -> None:
     container = one(rendered(values), "Deployment")["spec"]["template"]["spec"]["containers"][0]
     assert [word for word in container["args"] if word.startswith("--source=")] == told
+
+
+def test_default_images_come_from_the_registry_and_full_names_stay() -> None:
+    def images(**values: Any) -> tuple[str, str]:
+        (container,) = one(rendered(values), "Deployment")["spec"]["template"]["spec"]["containers"]
+        return container["image"], next(each["value"] for each in container["env"] if each["name"] == "LLMTRAIN_TRAINER_IMAGE")
+
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
+    assert images() == (f"llmtrain/operator:{version}", f"llmtrain/trainer:{version}")
+    mirrored = images(imageRegistry="mirror:5000/a")
+    assert mirrored == (f"mirror:5000/a/llmtrain/operator:{version}", f"mirror:5000/a/llmtrain/trainer:{version}")
+    assert images(imageRegistry="mirror", image="other/x:1")[0] == "other/x:1"
+
+
+def test_constraints_of_the_spread_count_the_operators_pods() -> None:
+    given = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
+    spec = one(rendered({"topologySpreadConstraints": [given]}), "Deployment")["spec"]
+    (constraint,) = spec["template"]["spec"]["topologySpreadConstraints"]
+    assert constraint == {**given, "labelSelector": {"matchLabels": spec["selector"]["matchLabels"]}}
+
+
+def test_further_objects_are_installed_with_their_templates_filled_in() -> None:
+    extra = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-more"}}
+    assert one(rendered({"extraObjects": [extra, extra | {"kind": "Secret"}]}), "ConfigMap", "llmtrain-more")
+
+
+def test_helm_test_is_a_hook_with_a_job_that_can_be_trained_in_a_watched_namespace() -> None:
+    for values, namespace in (({}, "llmtrain-system"), ({"namespaces": ["b", "a"]}, "b")):
+        hooks = [found for found in rendered(values, tests=True) if "helm.sh/hook" in found["metadata"].get("annotations", {})]
+        assert sorted(found["kind"] for found in hooks) == ["ConfigMap", "Pod", "Role", "RoleBinding", "ServiceAccount"]
+        assert {found["metadata"]["namespace"] for found in hooks} == {namespace}
+        job = parse_manifest(one(hooks, "ConfigMap", "llmtrain-test")["data"]["job.yaml"])
+        assert plan(job, shape_of(job.spec.model.config or {})).mesh.world_size == 1 and job.spec.training.max_steps == 2
+        compile(one(hooks, "ConfigMap", "llmtrain-test")["data"]["train.py"], "train.py", "exec")
+    selector = one(rendered(), "Deployment")["spec"]["selector"]["matchLabels"]
+    assert not selector.items() <= one(hooks, "Pod", "llmtrain-test")["metadata"]["labels"].items()
+
+
+@pytest.mark.parametrize("values", [{}, {"namespaces": ["team"], "webhook": {"enabled": False}}], ids=["defaults", "one namespace"])
+def test_the_notes_show_a_first_job_that_is_a_manifest(values: dict[str, Any]) -> None:
+    said = helm("install", "llmtrain", str(CHART), "--dry-run=client", "--values", "-", stdin=yaml.safe_dump(values)).split("NOTES:")[1]
+    shown = said.split("<<'END'\n")[1].split("  END\n")[0]
+    job = parse_manifest(textwrap.dedent(shown))
+    assert job.spec.peft is not None and "kubectl llmtrain why first" in said and "helm test llmtrain" in said

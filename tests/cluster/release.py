@@ -41,9 +41,10 @@ def helm(*arguments: str, kubeconfig: Path | None = None, stdin: str | None = No
     return done.stdout
 
 
-def rendered(values: Mapping[str, Any] | None = None) -> list[Object]:
-    """Every object of the chart with these values."""
-    text = helm("template", NAME, str(CHART), "--namespace", NAMESPACE, "--values", "-", stdin=yaml.safe_dump(dict(values or {})))
+def rendered(values: Mapping[str, Any] | None = None, *, tests: bool = False) -> list[Object]:
+    """Every object of the chart with these values; `tests`: those of `helm test` as well."""
+    command = ["template", NAME, str(CHART), "--namespace", NAMESPACE, "--values", "-", *([] if tests else ["--skip-tests"])]
+    text = helm(*command, stdin=yaml.safe_dump(dict(values or {})))
     return [one for one in yaml.safe_load_all(text) if one]
 
 
@@ -85,6 +86,10 @@ class Release:
     def _tried(self) -> str:
         """What kubectl says to a manifest that is not kept."""
         return self.cluster.kubectl("create", "--dry-run=server", "-n", "default", "-f", str(EXAMPLE), check=False)
+
+    def test(self) -> str:
+        """Run `helm test`; what helm and the test printed. Raises RuntimeError where it failed."""
+        return helm("test", NAME, "--namespace", NAMESPACE, "--logs", "--timeout", "280s", kubeconfig=self.cluster.kubeconfig)
 
     def uninstall(self) -> str:
         """Remove the release and wait until its objects are gone; what helm printed."""

@@ -43,3 +43,24 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
 {{- include "llmtrain.fullname" . }}-webhook-tls
 {{- end -}}
 {{- end -}}
+
+{{/* Labels of the objects of `helm test`: not those by which the operator's pods are selected. */}}
+{{- define "llmtrain.testLabels" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: test
+{{- end -}}
+
+{{- define "llmtrain.image" -}}
+{{- include "llmtrain.imageOf" (dict "given" .Values.image "name" "operator" "root" .) -}}
+{{- end -}}
+
+{{- define "llmtrain.trainerImage" -}}
+{{- include "llmtrain.imageOf" (dict "given" .Values.trainerImage "name" "trainer" "root" .) -}}
+{{- end -}}
+
+{{- define "llmtrain.imageOf" -}}
+{{- $registry := .root.Values.imageRegistry -}}
+{{- $default := printf "%sllmtrain/%s:%s" (ternary (printf "%s/" $registry) "" (ne $registry "")) .name .root.Chart.AppVersion -}}
+{{- default $default .given -}}
+{{- end -}}
