@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import urllib.parse
 from collections.abc import Iterator
@@ -165,6 +166,24 @@ def test_a_listing_that_does_not_end_or_is_none_is_an_error_and_no_empty_store(l
     liar.lie, liar.lies = lie, 10**9
     with pytest.raises(StoreUnreachableError, match="list_objects_v2 of s3://b/ck/"):
         chosen(tmp_path, 0.1, [])
+
+
+def test_an_empty_listing_of_a_place_that_has_an_owner_is_not_believed(liar: Liar, tmp_path: Path) -> None:
+    (liar.root / "owner.json").write_text("{}")
+    liar.lie, liar.lies = "empty listing", 4
+    assert chosen(tmp_path, 5.0, events := []) == SECOND
+    assert {event["kind"] for event in events} == {"checkpoint_doubted"}
+    liar.lies = 10**9
+    with pytest.raises(StoreUnreachableError, match=r"lists neither checkpoints nor owner\.json, which can be read there"):
+        chosen(tmp_path, 0.1, [])
+
+
+def test_a_place_that_is_empty_begins_at_step_0_without_doubt(liar: Liar, tmp_path: Path) -> None:
+    shutil.rmtree(liar.root)
+    liar.root.mkdir()
+    assert chosen(tmp_path, 60.0, events := []) is None and events == []
+    (liar.root / "owner.json").write_text("{}")
+    assert chosen(tmp_path, 60.0, events) is None and events == []
 
 
 def test_a_server_that_lists_more_than_it_is_asked_for_is_understood(liar: Liar, tmp_path: Path) -> None:

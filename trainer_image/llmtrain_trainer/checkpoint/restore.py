@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from llmtrain_trainer.checkpoint.manifest import COMMIT, MANIFEST, CheckpointFile, Manifest, Name, read_manifest
+from llmtrain_trainer.checkpoint.owner import KEY as OWNER
 from llmtrain_trainer.checkpoint.pickles import INDEX, is_pickle, refuse_code
-from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError, MissingError, NoneVerifiesError, ResumeError
+from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError, MissingError, NoneVerifiesError, ResumeError, StoreUnreachableError
 from llmtrain_trainer.checkpoint.store.store import Digest, Store, describe_mismatch, digest_file, side_by_side, verify_object
 
 Event = Callable[[dict[str, Any]], None]
@@ -92,7 +93,7 @@ def choose(
     """
     if resume == "none":
         return None
-    there = [found for found in list_checkpoints(store) if str(found.name) not in skip]
+    there = [found for found in _believed(store, event) if str(found.name) not in skip]
     wanted = [found for found in there if resume in ("latest", found.step)]
     good, reasons = first_good(wanted, store, event, into)
     if good is not None:
@@ -106,6 +107,33 @@ def choose(
         f"checkpoint.resume is {resume}, but {store.uri()} has no good checkpoint of that step. "
         f"Committed there: {have}. Give one of their steps, or latest."
     )
+
+
+def _believed(store: Store, event: Event) -> list[Found]:
+    """What is there. A listing without checkpoints and without owner.json, which a run puts first, is not believed where that can be
+    read: a proxy or a cache may have answered in the store's place, and training would begin at step 0.
+
+    Raises StoreUnreachableError when it stays so for `store.patience` seconds.
+    """
+    until = time.monotonic() + store.patience
+    while True:
+        found = list_checkpoints(store)
+        if found or not _hides_the_owner(store):
+            return found
+        message = f"{store.uri()} lists neither checkpoints nor {OWNER}, which can be read there"
+        if time.monotonic() >= until:
+            raise StoreUnreachableError(f"{message}: its listing is not to be believed.")
+        told = f"{message}. It is read again for up to {store.patience:.0f} s: something may answer in its place."
+        event({"time": time.time(), "kind": "checkpoint_doubted", "message": told})
+        time.sleep(max(0.0, min(_DOUBT_PAUSE, until - time.monotonic())))
+
+
+def _hides_the_owner(store: Store) -> bool:
+    try:
+        store.get_bytes(OWNER)
+    except MissingError:
+        return False
+    return all(entry.key != OWNER for entry in store.entries())
 
 
 def first_good(candidates: Iterable[Found], store: Store, event: Event, into: Path | None) -> tuple[Found | None, list[str]]:
