@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from llmtrain_trainer.config import Training
@@ -17,15 +17,18 @@ from llmtrain_trainer.config import Training
 def train(weights: Path, rows: Sequence[dict[str, torch.Tensor]], training: Training) -> tuple[list[float], list[float]]:
     """(losses, gradient norms), one a step, as the Trainer logs them: its own loop, loss, AdamW, clipping and counting of targets.
 
-    `weights`: directory of a published model. `rows`: {input_ids, labels} [length], in the order of training, labels not shifted.
+    `weights`: directory of a published model. `rows`: {input_ids, labels} [length], in the order of training, labels not shifted; or
+    input_ids and a label [], for sequence classification.
     """
-    accumulation = training.global_batch_size // training.micro_batch_size
+    labelled = not rows[0]["labels"].ndim
+    # With several micro-batches of labelled documents the Trainer trains on the sum of their mean losses.
+    accumulation = 1 if labelled else training.global_batch_size // training.micro_batch_size
     settings = training.optimizer
     with tempfile.TemporaryDirectory() as directory:
         arguments = TrainingArguments(
             output_dir=directory,
             max_steps=len(rows) // training.global_batch_size,
-            per_device_train_batch_size=training.micro_batch_size,
+            per_device_train_batch_size=training.global_batch_size // accumulation,
             gradient_accumulation_steps=accumulation,
             train_sampling_strategy="sequential",
             optim="adamw_torch",
@@ -42,7 +45,8 @@ def train(weights: Path, rows: Sequence[dict[str, torch.Tensor]], training: Trai
             disable_tqdm=True,
             use_cpu=True,
         )
-        model = AutoModelForCausalLM.from_pretrained(weights, dtype=torch.float32)
+        kind = AutoModelForSequenceClassification if labelled else AutoModelForCausalLM
+        model = kind.from_pretrained(weights, dtype=torch.float32)
         trainer = Trainer(model=model, args=arguments, train_dataset=_Rows(rows))
         trainer.remove_callback(PrinterCallback)
         trainer.train()

@@ -64,6 +64,7 @@ class Case:
     """Other fields of the TrainerConfig."""
 
     packed: bool = False
+    task: str = "pretrain"
     family: bool = False
     """Whether the variant is a family of family_cases.py, held against HF Trainer for a few steps."""
 
@@ -96,7 +97,7 @@ def config_of(case: Case, steps: int) -> TrainerConfig:
     return TrainerConfig.model_validate(
         {
             "job": {"name": "parity"},
-            "task": "sft" if case.packed else "pretrain",
+            "task": "sft" if case.packed else case.task,
             "engine": case.engine,
             "device": "cpu",
             "model": {"config": shape},
@@ -158,6 +159,30 @@ def batch_of(step: int, replica: int, replicas: int, packed: bool) -> Any:
     return StepBatch(columns=columns, packed=packed, target_tokens=int((labels != -100).sum()))
 
 
+def labelled_batch_of(step: int, replica: int, replicas: int) -> Any:
+    """The same of documents of unequal lengths with a label each, at their last tokens; PAD fills up the rows."""
+    import torch
+
+    from llmtrain_trainer.data.step_batch import StepBatch
+
+    draw = torch.Generator().manual_seed(step)
+    lengths = torch.randint(4, LENGTH + 1, (ROWS, 1), generator=draw)
+    ids = (PAD * torch.rand(ROWS, LENGTH, generator=draw) ** 2).long()
+    positions = torch.arange(LENGTH).repeat(ROWS, 1)
+    names = ids[:, :4].sum(1, keepdim=True) * LABELS // (4 * PAD)
+    labels = torch.where(positions == lengths - 1, names, -100)
+    mine = slice(replica, None, replicas)
+    columns = {"input_ids": torch.where(positions < lengths, ids, PAD)[mine], "labels": labels[mine], "position_ids": positions[mine]}
+    return StepBatch(columns=columns, packed=False, target_tokens=ROWS)
+
+
+def batch_for(case: Case, step: int, replica: int, replicas: int) -> Any:
+    """One replica's rows of a step, as the task of the case reads them."""
+    if case.task == "classify":
+        return labelled_batch_of(step, replica, replicas)
+    return batch_of(step, replica, replicas, case.packed)
+
+
 def run_cases(cases: Sequence[Case], steps: int) -> list[tuple[list[float], list[float], float, list[float]]]:
     """On every rank: (losses, gradient norms, last evaluation, metrics of each step and of the evaluation) of each case."""
     return [run_case(case, steps) for case in cases]
@@ -168,11 +193,11 @@ def run_case(case: Case, steps: int) -> tuple[list[float], list[float], float, l
     engine = load_script(Path(__file__).with_name("building.py")).engine_of(config_of(case, steps))
     losses, norms, metrics = [], [], []
     for step in range(1, steps + 1):
-        result = engine.train_step(batch_of(step, engine.replica, case.dp, case.packed), learning_rate=1e-3, step=step, stop=False)
+        result = engine.train_step(batch_for(case, step, engine.replica, case.dp), learning_rate=1e-3, step=step, stop=False)
         losses.append(result.loss)
         norms.append(result.grad_norm)
         metrics += result.metrics.values()
-    total, count, measured = engine.evaluate(batch_of(steps + 1, engine.replica, case.dp, case.packed))
+    total, count, measured = engine.evaluate(batch_for(case, steps + 1, engine.replica, case.dp))
     return losses, norms, total / count, [*metrics, *(value / count for value in measured.values())]
 
 
@@ -197,8 +222,11 @@ def run_hf_trainer(case: Case, steps: int) -> Trace:
 
     config = config_of(case, steps)
     rows = []
-    for batch in (batch_of(step, 0, 1, packed=False) for step in range(1, steps + 1)):
+    for batch in (batch_for(case, step, 0, 1) for step in range(1, steps + 1)):
         for ids, labels in zip(batch["input_ids"], batch["labels"], strict=True):
+            if case.task == "classify":  # it finds the last token of a document itself
+                rows.append({"input_ids": ids, "labels": labels.max()})
+                continue
             # It shifts labels itself: the token before the first is no target, and what follows the last one is never read.
             rows.append({"input_ids": torch.cat([ids, ids[-1:]]), "labels": torch.cat([torch.tensor([-100]), labels])})
     with tempfile.TemporaryDirectory() as directory:
@@ -233,6 +261,9 @@ GPT2 = {
     "attn_pdrop": 0.0,
     "tie_word_embeddings": True,
 }
+LABELS, PAD = 3, VOCABULARY - 1
+LABELLED = {"num_labels": LABELS, "pad_token_id": PAD}
+CLASSIFY = LABELLED | {"architectures": ["LlamaForSequenceClassification"]}
 ROUNDING = "bf16 has 8 bits of mantissa: sums in another order round differently"
 VARIANTS = (
     Case(),
@@ -257,11 +288,16 @@ VARIANTS = (
     Case(variant="mixtral-bf16", shape=MIXTRAL, training={"precision": "bf16"}, tolerance=2e-2, reason=ROUNDING),
     Case(variant="qwen2-moe", shape=QWEN2_MOE),
     Case(variant="qwen3-moe", shape=QWEN3_MOE),
+    Case(variant="classify", task="classify", shape=CLASSIFY),
+    Case(variant="classify-lora", task="classify", shape=CLASSIFY, peft=LORA, training={"gradientClipping": 0.5}),
+    Case(variant="classify-gpt2", task="classify", shape=GPT2 | LABELLED | {"architectures": ["GPT2ForSequenceClassification"]}),
     Case(variant="bf16", training={"precision": "bf16"}, tolerance=2e-2, reason=ROUNDING),
 )
 SAME_AS_PLAIN = ("zero0", "zero1", "gpipe", "recompute")
 """Variants that must not change the result at all: they are held against the plain run in one process."""
-TWO_OR_EIGHT = ("rslora", "zero1", "qwen3", "gpt2", "mixtral")
+AGAINST_TRAINER = ("clipping", "classify")
+"""Variants that are held against HF Trainer too."""
+TWO_OR_EIGHT = ("rslora", "zero1", "qwen3", "gpt2", "mixtral", "classify", "classify-lora", "classify-gpt2")
 """Variants whose pairs of axes add nothing to what each axis and all of them together show."""
 
 
@@ -293,7 +329,7 @@ def legal(case: Case) -> bool:
         return False
     if "mixtral-" in case.variant or "moe" in case.variant:
         return case.world == 1
-    return not (case.variant == "gpt2" and case.tp > 1)  # no plan of column and row layers
+    return not ("gpt2" in case.variant and case.tp > 1)  # no plan of column and row layers
 
 
 def row(case: Case, found: Trace, expected: Trace, against: str) -> dict[str, Any]:
@@ -313,9 +349,10 @@ def row(case: Case, found: Trace, expected: Trace, against: str) -> dict[str, An
 
 
 def measure(chosen: Sequence[Case], steps: int) -> Iterator[dict[str, Any]]:
-    """Rows as they are found. Cases of the variant `clipping` are held against HF Trainer too, those of families against it alone."""
+    """Rows as they are found. Those of the variants in AGAINST_TRAINER are held against HF Trainer too, those of families against it
+    alone."""
     references = dict[str, Trace]()
-    plain = [case for case in chosen if case.world == 1 and case.engine == "native" and (case.family or case.variant == "clipping")]
+    plain = [case for case in chosen if case.world == 1 and case.engine == "native" and (case.family or case.variant in AGAINST_TRAINER)]
     traces = launch(Path(__file__), "run_hf_trainers", 1, plain, steps, timeout=1800) if plain else []
     hf_trainer = {case.variant: trace for case, trace in zip(plain, traces, strict=True)}
     for key, members in itertools.groupby(sorted(chosen, key=lambda case: case.together), lambda case: case.together):

@@ -27,8 +27,8 @@ PLAN = {
 """Fields that the plan or the preparation refuses, or tells of, beside a choice that does not read them, and that choice."""
 
 ALWAYS = {
-    "spec": "task model dataset training evaluation checkpoint resources scheduling resilience suspend managedBy activeDeadlineSeconds "
-    "ttlSecondsAfterFinished parallelism output tokenizer",
+    "spec": "task model labels dataset training evaluation checkpoint resources scheduling resilience suspend managedBy "
+    "activeDeadlineSeconds ttlSecondsAfterFinished parallelism output tokenizer",
     "spec.model": "config init source",
     "spec.tokenizer": "source chatTemplate train",
     "spec.tokenizer.train": "algorithm maxSamples",

@@ -181,7 +181,15 @@ SAYINGS: tuple[tuple[str, str], ...] = (
 _ATTENTION = {"flash_attention_2": "flash", "flash_attention_3": "flash", "fa2": "flash", "flash_attn": "flash", "auto": "sdpa"}
 _LINEAR = {"all": ["all-linear"], "all-linear": ["all-linear"], "true": ["all-linear"]}
 TRANSLATED: Mapping[str, Mapping[str, Any]] = {
-    "spec.task": {"pt": "pretrain", "pretraining": "pretrain", "instruct": "sft", "finetune": "sft", "fine-tuning": "sft"},
+    "spec.task": {
+        "pt": "pretrain",
+        "pretraining": "pretrain",
+        "instruct": "sft",
+        "finetune": "sft",
+        "fine-tuning": "sft",
+        "classification": "classify",
+        "seq_cls": "classify",
+    },
     "spec.model.attention": {**_ATTENTION, "true": "flash", "false": "sdpa"},
     "spec.peft.method": {"qlora": "lora", "true": "lora", "full": None, "none": None, "false": None},
     "spec.peft.targetModules": _LINEAR,

@@ -63,6 +63,13 @@ def another_kernel(settled: Settled) -> str | None:
     )
 
 
+def labels_of_data(settled: Settled) -> str | None:
+    spec = settled.job.spec
+    if spec.labels or not TASKS[spec.task].labels:
+        return None
+    return "spec.labels is not set: preparation takes the labels from the model's head or from the data, and this plan counts 2 of them."
+
+
 def adapters_for_little_data(settled: Settled) -> str | None:
     spec, shape = settled.job.spec, settled.shape
     if shape is None or spec.peft is None:
@@ -269,6 +276,7 @@ ADVICE: tuple[Advice, ...] = (
     tokens_to_pretrain,
     samples_to_fine_tune,
     another_kernel,
+    labels_of_data,
     adapters_for_little_data,
     frozen_experts,
     adapter_base,

@@ -14,6 +14,7 @@ from llmtrain_operator.plan.layout.hardware import Gpu, find_gpu
 from llmtrain_operator.plan.layout.request import Case
 from llmtrain_operator.plan.layout.throughput import Throughput, trainable_parameters
 from llmtrain_operator.plan.memory.estimate import Memory
+from llmtrain_operator.plan.model.labels import with_labels
 from llmtrain_operator.plan.model.shape import ModelShape
 from llmtrain_operator.plan.search.alternatives import Alternative, alternatives
 from llmtrain_operator.plan.search.auto_engine import pick
@@ -71,7 +72,7 @@ class Plan:
 
 def plan(job: LLMTrainJob, shape: ModelShape | None) -> Plan:
     """The plan. `shape` is None if the model's config.json cannot be read. Raises PlanError with every problem at once."""
-    gpu = gpu_of(job)
+    gpu, shape = gpu_of(job), with_labels(shape, job.spec)
     if isinstance(gpu, Problem):
         case = Case(job=job, shape=shape, gpu=None, degrees=degrees_of(job))
         raise PlanError([gpu, *problems_of(case), *problems_of_pods(job)])

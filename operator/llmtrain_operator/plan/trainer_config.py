@@ -30,6 +30,7 @@ def trainer_config(job: LLMTrainJob, plan: Plan, attempt: int, restarts_left: in
         model=spec.model,
         tokenizer=spec.tokenizer,
         dataset=spec.dataset,
+        labels=spec.labels,
         peft=spec.peft,
         training=spec.training,
         evaluation=spec.evaluation,

@@ -23,6 +23,7 @@ SPEC: Section = {
 RANDOM: Section = {**SPEC, "model": {"config": {"model_type": "llama"}}}
 STREAM: Section = {**SPEC, "dataset": [{"source": "file:///a"}, {"source": "file:///b", "streaming": True}]}
 CHAT: Section = {**SPEC, "task": "sft", "dataset": [{"source": "file:///a", "format": "messages"}]}
+LABELLED: Section = {**SPEC, "task": "classify", "dataset": [{"source": "file:///a", "format": "textLabel"}]}
 EPOCHS: Section = {"globalBatchSize": 8, "sequenceLength": 128, "epochs": 1.5}
 STEPS: Section = SPEC["training"]
 STORE: Section = {"destination": "s3://bucket/job"}
@@ -86,6 +87,20 @@ EXAMPLES: dict[tuple[str, str], tuple[list[Section], list[Section]]] = {
     ("spec", "evaluation.dataset"): (
         [SPEC, {**SPEC, "evaluation": {"split": 0.1}}, {**CHAT, "evaluation": {"dataset": CHAT["dataset"]}}],
         [{**SPEC, "evaluation": {"dataset": CHAT["dataset"]}}],
+    ),
+    ("spec", "task"): (
+        [SPEC, CHAT, LABELLED, {**LABELLED, "evaluation": {"dataset": LABELLED["dataset"]}}, {**LABELLED, "evaluation": {"split": 0.1}}],
+        [
+            {**SPEC, "task": "classify"},
+            {**LABELLED, "task": "sft"},
+            {**LABELLED, "dataset": [*LABELLED["dataset"], *CHAT["dataset"]]},
+            {**LABELLED, "evaluation": {"dataset": CHAT["dataset"]}},
+            {**CHAT, "evaluation": {"dataset": LABELLED["dataset"]}},
+        ],
+    ),
+    ("spec", "labels"): (
+        [SPEC, LABELLED, {**LABELLED, "labels": ["a", "b"]}],
+        [{**LABELLED, "labels": ["a"]}, {**CHAT, "labels": ["a", "b"]}],
     ),
     ("spec.evaluation.dataset[]", "streaming"): ([{"source": "file:///a"}], [{"source": "file:///a", "streaming": True}]),
     ("spec", "evaluation.split"): (
@@ -176,6 +191,7 @@ EXAMPLES: dict[tuple[str, str], tuple[list[Section], list[Section]]] = {
         for datasets in ("dataset", "evaluation.dataset")
         for column, read, other in (
             ("text", "text", "messages"),
+            ("label", "textLabel", "text"),
             ("prompt", "promptCompletion", "text"),
             ("completion", "promptCompletion", "alpaca"),
             ("messages", "messages", "sharegpt"),

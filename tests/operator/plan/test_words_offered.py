@@ -40,6 +40,9 @@ JOB: dict[str, Any] = {
 BESIDE: dict[str, list[str]] = {
     "spec.model.init=pretrained": ["spec.model={source: 's3://models/llama'}", "spec.tokenizer=null"],
     "spec.task=pretrain": ["spec.dataset[0].format=text"],
+    "spec.task=classify": ["spec.dataset[0].format=textLabel"],
+    "spec.dataset[0].format=textLabel": ["spec.task=classify"],
+    "spec.evaluation.dataset[0].format=textLabel": ["spec.task=classify", "spec.dataset[0].format=textLabel"],
     "spec.parallelism.schedule=interleaved": ["spec.parallelism.virtualStages=2", "spec.parallelism.pipeline=2"],
     "spec.parallelism.schedule": ["spec.parallelism.pipeline=2"],
     "spec.parallelism.offload": ["spec.parallelism.engine=deepspeed", "spec.parallelism.zeroStage=3"],

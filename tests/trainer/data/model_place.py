@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from llmtrain_trainer.config import Model
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.model.pretrained import Pretrained
-from llmtrain_trainer.model.skeleton import AutoConfig, AutoModelForCausalLM
 from llmtrain_trainer.model.stage import tied_names
 from llmtrain_trainer.model.tokenizer_facts import TokenizerFacts
 from llmtrain_trainer.prepare.model_files import place_model

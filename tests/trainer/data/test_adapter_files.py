@@ -38,6 +38,8 @@ class Named:
 class Config:
     """Of a run, what an export reads."""
 
+    task = "sft"
+
     def __init__(self, base: Path, peft: Peft) -> None:
         self.model, self.peft = Model.model_validate({"source": f"file://{base}"}), peft
 

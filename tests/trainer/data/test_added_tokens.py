@@ -9,8 +9,8 @@ import pytest
 import torch
 from model_place import FACTS, Place
 from small_model import FAMILIES, SMALL, write_model
+from transformers import AutoModelForCausalLM
 
-from llmtrain_trainer.model.skeleton import AutoModelForCausalLM
 from llmtrain_trainer.model.tokenizer_facts import TokenizerFacts
 
 ADDED = FACTS.model_copy(update={"highest_id": 519, "highest_token": "<|new|>", "highest_own_id": 499, "added": 20})

@@ -9,11 +9,10 @@ import pytest
 import torch
 from model_place import FACTS, Place, Tensors, same
 from small_model import FAMILIES, SMALL, write_model
-from transformers import CONFIG_MAPPING
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from llmtrain_trainer.model.pretrained import Pretrained
 from llmtrain_trainer.model.published_names import split
-from llmtrain_trainer.model.skeleton import AutoModelForCausalLM
 
 
 def as_saved(weights: Tensors, _: str) -> Tensors:

@@ -94,6 +94,12 @@ class Table(Runs):
                 keys |= {"rope_theta": 5e5, "rms_norm_eps": 1e-3, "vocab_size": 600}
                 shapes = [({}, {"model": {"config": SHAPE | {key: value}}}) for key, value in keys.items()]
                 return [*shapes, ({}, {"tokenizer": {"train": {"algorithm": "bpe", "vocabSize": 280}}}), ({}, {"task": "sft"})]
+            case "`labels` or their order, also where the data has others":
+                rows = [{"text": f"text {number}", "label": "ab"[number % 2]} for number in range(60)]
+                other = self.job.rows_file("other.jsonl", [*rows, {"text": "text", "label": "c"}])
+                one, more = ({"source": uri, "format": "textLabel"} for uri in (self.job.rows_file("labels.jsonl", rows), other))
+                found = {"task": "classify", "dataset": [one]}
+                return [(found, {"labels": ["b", "a"]}), (found, {"dataset": [more]})]
             case "`peft`: added, removed, `peft.method`, `peft.rank`, `peft.alpha`, `peft.targetModules`":
                 others = {"method": "rslora"}, {"rank": 4}, {"alpha": 32}, {"targetModules": ["q_proj"]}
                 changed = [({"peft": LORA}, {"peft": LORA | other}) for other in others]

@@ -16,10 +16,13 @@ class Columns(Strict):
     """Names of the columns (json keys) that hold each part, where they differ from the defaults."""
 
     text: Column = "text"
-    """The document, for format text."""
+    """The document, for formats text and textLabel."""
 
     prompt: Column = "prompt"
     """The prompt, for format promptCompletion."""
+
+    label: Column = "label"
+    """The label, for format textLabel: its name, or its place among spec.labels, counted from 0."""
 
     completion: Column = "completion"
     """The completion that the model is trained to give, for format promptCompletion."""
@@ -160,7 +163,10 @@ class Dataset(Strict):
     """
 
     format: Format = "text"
-    """text and lines train on every token; the others train on the answers only. lines reads text files, each line a document."""
+    """text and lines train on every token, textLabel on the label of each text (task classify); the others train on the answers only.
+
+    lines reads text files, each line a document.
+    """
 
     field: Annotated[str, Field(min_length=1, max_length=256, examples=["data"])] | None = None
     """Where the rows stand in .json files that are one object: a key such as data, or keys joined by dots.

@@ -146,6 +146,9 @@ class TrainerConfig(Strict):
     dataset: tuple[Dataset, ...]
     """Training data, as in the manifest."""
 
+    labels: tuple[str, ...] = ()
+    """Names of the labels that are learned, as in the manifest; preparation finds those that it leaves out."""
+
     peft: Peft | None = None
     """Adapters, as in the manifest."""
 

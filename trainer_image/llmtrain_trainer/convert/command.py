@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +22,7 @@ from llmtrain_trainer.checkpoint.store.destination import open_store
 from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError, NoneVerifiesError, ResumeError, StoreError
 from llmtrain_trainer.config import ExitCode, TrainerConfig
 from llmtrain_trainer.config.tables.engines import ENGINE_FACTS, WeightsFormat
+from llmtrain_trainer.config.tables.tasks import TASKS
 from llmtrain_trainer.convert.adapters import link_adapter, write_adapter
 from llmtrain_trainer.convert.targets import publish, write_checkpoint, write_files
 from llmtrain_trainer.data.bad_data import BadData, Unreachable
@@ -29,6 +30,7 @@ from llmtrain_trainer.data.cache import link
 from llmtrain_trainer.engines.open_checkpoint import open_source
 from llmtrain_trainer.model.generation import end_in
 from llmtrain_trainer.model.materialize import ADAPTER
+from llmtrain_trainer.prepare.head import describe_head
 from llmtrain_trainer.prepare.model_files import SHAPE, WEIGHTS, local_files
 from llmtrain_trainer.run_dir.layout import write_atomically
 
@@ -69,6 +71,7 @@ def convert(
     checkpoint, the newest by default. Raises BadData, ResumeError, StoreError, BadCheckpointError.
     """
     _check(config, source, target, step)
+    _check_adapter(config)
     with tempfile.TemporaryDirectory(dir=work, prefix="convert-") as directory:
         root = Path(directory)
         _place_model(config, target, root / "model", root / "cache")
@@ -80,6 +83,7 @@ def convert(
             stored, facts = (fetched, meta.format), _facts(meta)
             _size_vocabulary(root / "model" / "config.json", (meta.record or {}).get("shape"))
             end_in(root / "model", meta.ends)
+            _describe_labels(config, root / "model", meta.record or {})
         if target.format == HF and stored is not None:
             written = publish(_unpacked(config, *stored, root), open_store(target.uri))
             return f"Wrote {len(written)} files to {target.uri}."
@@ -114,6 +118,19 @@ def _place_model(config: TrainerConfig, target: WeightsLocation, model_dir: Path
     patterns = SHAPE + WEIGHTS if below else SHAPE
     for path in local_files("model.source", str(config.model.source), config.model.revision, patterns, cache):
         link(path, model_dir / path.name)
+
+
+def _check_adapter(config: TrainerConfig) -> None:
+    """The head that was trained beside an adapter is in no base model."""
+    if config.peft is not None and TASKS[config.task].labels:
+        rule = f"adapters of task {config.task} are not converted"
+        raise BadData("spec.peft.method", config.peft.method, rule, "Export them from the job with output.export: [adapter, merged]")
+
+
+def _describe_labels(config: TrainerConfig, model_dir: Path, record: Mapping[str, Any]) -> None:
+    """A classifier's labels are those that it was trained with."""
+    if TASKS[config.task].labels:
+        describe_head(config.task, model_dir, record.get("labels") or config.labels)
 
 
 def _size_vocabulary(config: Path, described: object) -> None:

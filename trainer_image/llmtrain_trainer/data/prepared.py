@@ -56,6 +56,9 @@ class Prepared(Strict):
     ends: tuple[int, ...] = ()
     """Tokens at the end of documents and answers, at which generation stops. Those of the first dataset come first."""
 
+    labels: tuple[str, ...] = ()
+    """What a classifier tells apart, in the order of its outputs; empty in other tasks."""
+
     datasets: tuple[PreparedDataset, ...]
     model: ModelFacts = ModelFacts()
     """Facts that are compared with a checkpoint."""

@@ -1,6 +1,6 @@
 """Weights out of any layout into Hugging Face's files, one file's worth at a time.
 
-`full` and `merged` give what AutoModelForCausalLM.from_pretrained reads; `adapter` gives what peft's PeftModel reads.
+`full` and `merged` give what from_pretrained of the model with the trained head reads; `adapter` gives what peft's PeftModel reads.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import save_file
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig
 
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.config.model import CODE
@@ -23,6 +23,7 @@ from llmtrain_trainer.config.quantized import without_quantization
 from llmtrain_trainer.config.tables.adapters import is_adapter
 from llmtrain_trainer.config.tables.families import family_named
 from llmtrain_trainer.model.adapters import adapter_config
+from llmtrain_trainer.model.heads import NEW_HEADS, head_name, head_of, with_head
 from llmtrain_trainer.model.published_names import Index, split
 
 FORMAT = {"format": "pt"}
@@ -61,8 +62,9 @@ def _write_adapter(config: TrainerConfig, model_dir: Path, weights: Weights, dir
     assert config.peft is not None
     shape = AutoConfig.from_pretrained(model_dir)
     with torch.device("meta"):
-        network = AutoModelForCausalLM.from_config(shape, attn_implementation="eager")
-    taken = {name: weights.take(name) for name in sorted(weights.shapes) if is_adapter(name)}
+        network = with_head(config.task, shape, attn_implementation="eager")
+    in_full = f"{head_name(network)}.weight" if head_of(config.task) in NEW_HEADS else None
+    taken = {name: weights.take(name) for name in sorted(weights.shapes) if is_adapter(name) or name == in_full}
     if dist.get_rank() == 0:
         tensors = {f"base_model.model.{name.replace('.default.', '.')}": weight for name, weight in taken.items() if weight is not None}
         save_file(tensors, directory / "adapter_model.safetensors", metadata=FORMAT)

@@ -26,18 +26,20 @@ def check_generation(model: Path, field: str, value: object) -> None:
                     raise ValueError(f"{key} is {str(said[key])[:80]}, which is no token id")
 
 
-def write_generation(model: Path, tokenizer: TokenizerFacts, ends: Sequence[int]) -> list[int]:
+def write_generation(model: Path, tokenizer: TokenizerFacts, ends: Sequence[int], *, labels: bool = False) -> list[int]:
     """Write generation_config.json into the directory of the model's files; returns the end tokens that it names.
 
     The tokens that answers end in come first, then the tokenizer's end token and those that the model had before. What else the model
-    said of generation stays.
+    said of generation stays. `labels`: of a classifier.
     """
     found = _read(model / FILE)
     config = _read(model / "config.json")
     before = _ids(found.get("eos_token_id", config.get("eos_token_id")))
     eos = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
     all_ends = list(dict.fromkeys([*ends, *eos, *before]))
-    pads = (tokenizer.pad_token_id, found.get("pad_token_id"), config.get("pad_token_id"), *eos)
+    # A classifier is read where the padding begins, and the padding is the tokenizer's.
+    named = () if labels else (found.get("pad_token_id"), config.get("pad_token_id"))
+    pads = (tokenizer.pad_token_id, *named, *eos)
     begins = (tokenizer.bos_token_id, found.get("bos_token_id"), config.get("bos_token_id"))
     told = {
         "eos_token_id": all_ends if len(all_ends) > 1 else next(iter(all_ends), None),
@@ -86,6 +88,14 @@ def name_end(directory: Path, ends: Sequence[int]) -> None:
     taught = [names[token] for token in ends if token in names]
     if taught and known not in taught and "eos_token" not in written:
         write_atomically(path, json.dumps({**settings, "eos_token": taught[0]}, indent=2, ensure_ascii=False) + "\n")
+
+
+def name_pad(directory: Path) -> None:
+    """In an exported tokenizer without one: the padding token that config.json beside it names, with which a classifier takes batches."""
+    path, pad = directory / "tokenizer_config.json", _read(directory / "config.json").get("pad_token_id")
+    settings, name = _read(path), token_names(directory).get(-1 if pad is None else pad)
+    if settings.get("pad_token") is None and name is not None:
+        write_atomically(path, json.dumps({**settings, "pad_token": name}, indent=2, ensure_ascii=False) + "\n")
 
 
 def token_names(directory: Path) -> dict[int, str]:

@@ -67,8 +67,8 @@ def materialize(
 
 @torch.no_grad()
 def _fill(network: PreTrainedModel, name: str, module: nn.Module, weights: Pretrained | None, seed: int) -> None:
-    adapter = is_adapter(name)
-    if weights is not None and not adapter:
+    adapter, drawn = is_adapter(name), weights is None or weights.lacks(name)
+    if weights is not None and not (adapter or drawn):
         for key, parameter in (*module.named_parameters(prefix=name, recurse=False), *saved_buffers(module, name)):
             found = weights.read(key)
             if found.shape != parameter.shape:  # one that could be broadcast would be, silently
@@ -78,7 +78,7 @@ def _fill(network: PreTrainedModel, name: str, module: nn.Module, weights: Pretr
     torch.manual_seed(seed_of(seed, name.replace(".base_layer", "")))
     if isinstance(module, LoraLayer):
         module.reset_lora_parameters("default", True)
-    elif not adapter and (weights is None or next(module.buffers(recurse=False), None) is not None):
+    elif not adapter and (drawn or next(module.buffers(recurse=False), None) is not None):
         network._init_weights(module)
 
 

@@ -15,6 +15,7 @@ from safetensors import safe_open
 
 from llmtrain_trainer.config.quantized import READ, Quantized, quantized
 from llmtrain_trainer.model.dequantize import SCALED, dequantized, spans
+from llmtrain_trainer.model.new_head import new_head
 from llmtrain_trainer.model.new_rows import NewRows
 from llmtrain_trainer.model.published_names import Recipe, recipe_of, renamed
 from llmtrain_trainer.model.stored_matrix import StoredMatrix, stored_matrices
@@ -41,7 +42,7 @@ class Pretrained:
         self._prefix = f"{prefix}."
         self._tied = {**tied, **{embedding: head for head, embedding in tied.items()}}
         self.entries: dict[str, TensorHeader] = read_headers(directory)
-        self._new_rows = NewRows.of(directory)
+        self._new_rows, self._new_head = NewRows.of(directory), new_head(directory)
         self._quantized, self._model_type = _described(directory)
         self._stored = self._stored_matrices(self._model_type)
         parts = {tensor for stored in self._stored.values() for tensor in stored.tensors.values()}
@@ -60,6 +61,10 @@ class Pretrained:
             f"weight {plain} is in no safetensors file; they hold {len(self.entries)} tensors, such as {shown}",
             "Check that config.json and weights belong together",
         )
+
+    def lacks(self, module: str) -> bool:
+        """Whether the weights of a module are in no file and are drawn instead, as preparation told."""
+        return module == self._new_head
 
     def read(self, name: str) -> torch.Tensor:
         """One weight, on the CPU. Raises WrongWeightsError where no file has it."""

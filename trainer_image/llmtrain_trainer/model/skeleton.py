@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
-from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import AttentionInterface, AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.config.tables.families import TRAINED, family_named
 from llmtrain_trainer.config.tables.tasks import is_packed
 from llmtrain_trainer.model.adapters import add_adapters
-from llmtrain_trainer.objectives import OBJECTIVES
-from llmtrain_trainer.objectives.objective import Head
-
-HEADS: dict[Head, Any] = {"causalLm": AutoModelForCausalLM}
-"""What makes the model that has the head."""
+from llmtrain_trainer.model.heads import with_head
 
 ATTENTION = {"sdpa": "sdpa", "eager": "eager", "flash": "flash_attention_2"}
 UNMASKED = "sdpa_unmasked"
@@ -46,8 +41,7 @@ def skeleton(config: TrainerConfig, model_dir: Path, *, attention: str | None = 
         ATTENTION[family_named(shape.model_type).kernel(config.model.attention)] if needs_mask(config, shape) else UNMASKED
     )
     with torch.device("meta"):
-        made = HEADS[OBJECTIVES[config.task].head].from_config(shape, dtype=torch.float32, attn_implementation=kernel)
-        network: PreTrainedModel = made
+        network = with_head(config.task, shape, dtype=torch.float32, attn_implementation=kernel)
         if config.peft is not None:
             add_adapters(network, config.peft)
     return network.train()

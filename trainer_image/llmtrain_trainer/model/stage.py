@@ -1,4 +1,4 @@
-"""Split of a Hugging Face causal LM into pipeline stages.
+"""Split of a Hugging Face decoder with its head into pipeline stages.
 
 A stage is the whole model with what other stages hold taken out. Hugging Face's own forward runs it (masks, rotary embedding, soft
 caps), and every parameter keeps its name, so that a checkpoint does not know the layout.
@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from llmtrain_trainer.config.tables.families import TRAINED, family_named
 from llmtrain_trainer.config.tables.family import StageModuleNames
+from llmtrain_trainer.model.heads import head_name, outputs_of
 from llmtrain_trainer.objectives.objective import Objective
 from llmtrain_trainer.objectives.sums import vector
 
@@ -109,7 +110,7 @@ def tied_names(network: PreTrainedModel) -> dict[str, str]:
 
 
 def cut(network: PreTrainedModel, index: int, ranges: tuple[tuple[int, int], ...], objective: Objective) -> Stage:
-    """Take out of `network` (a causal LM on the meta device) what stage `index` does not hold, and give it the stage's forward.
+    """Take out of `network` (with its head, on the meta device) what stage `index` does not hold, and give it the stage's forward.
 
     `ranges`: half-open ranges of layers, one a stage. Raises ValueError where they are not all layers in order.
     """
@@ -118,7 +119,7 @@ def cut(network: PreTrainedModel, index: int, ranges: tuple[tuple[int, int], ...
     layers: nn.ModuleList = getattr(base, parts.layers)
     _check_cover(ranges, len(layers))
     prefix, tied = f"{network.base_model_prefix}.{parts.layers}", tied_names(network)
-    head = next(name for name, module in network.named_modules() if module is network.get_output_embeddings())
+    head = head_name(network)
     mine = range(*ranges[index])
     for number in set(range(len(layers))) - set(mine):
         layers[number] = Elsewhere()
@@ -157,7 +158,7 @@ def _give_forward(stage: Stage, base: Any, objective: Objective) -> None:
         if not stage.last:
             hidden: torch.Tensor = base(**inputs).last_hidden_state
             return hidden
-        outputs: torch.Tensor = whole(**inputs).logits
+        outputs = outputs_of(stage.network, objective.head, whole, inputs)
         return vector(objective, objective.loss(outputs, columns)) if columns else outputs
 
     object.__setattr__(stage.network, "forward", forward)

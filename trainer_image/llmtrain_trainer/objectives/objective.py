@@ -11,8 +11,9 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 
-Head = Literal["causalLm"]
-"""What stands on the base model: causalLm gives logits over the vocabulary, [batch, length, vocabulary]."""
+Head = Literal["causalLm", "score"]
+"""What stands on the base model: causalLm gives logits over the vocabulary, [batch, length, vocabulary]; score gives one for each label,
+[batch, length, labels]."""
 
 Batch = Mapping[str, torch.Tensor]
 """The objective's columns of one micro-batch, on the device of the outputs."""

@@ -14,7 +14,9 @@ from typing import Any
 
 from llmtrain_trainer.config.model import Model
 from llmtrain_trainer.config.quantized import KEYS, quantized
+from llmtrain_trainer.config.tables.tasks import DEFAULT_TASK, Task
 from llmtrain_trainer.data.bad_data import BadData
+from llmtrain_trainer.model.new_head import SCORE
 from llmtrain_trainer.prepare.vocabulary import ModelEmbedding
 
 KNOWN_BUFFERS = re.compile(r"(.*\.)?(rotary_emb\.inv_freq|attn\.(masked_)?bias|crossattention\.(masked_)?bias|position_ids)")
@@ -35,9 +37,9 @@ ELSEWHERE = ("rope_theta", "rope_scaling", "partial_rotary_factor", "torch_dtype
 Note = Callable[[str], None]
 
 
-def check_model(model: Model, directory: Path, note: Note) -> ModelEmbedding:
+def check_model(model: Model, directory: Path, note: Note, task: Task = DEFAULT_TASK) -> ModelEmbedding:
     """The embedding of the model in `directory`. `note` receives a sentence for each thing that is ignored. Raises BadData."""
-    network = _outline(model, directory)
+    network = _outline(model, directory, task)
     if model.config is not None:
         _tell_of_unknown_keys(model.config, network.config, note)
     if model.config is None and model.init == "pretrained":
@@ -47,17 +49,17 @@ def check_model(model: Model, directory: Path, note: Note) -> ModelEmbedding:
     return ModelEmbedding(int(table.num_embeddings), tuple(names))
 
 
-def _outline(model: Model, directory: Path) -> Any:
+def _outline(model: Model, directory: Path, task: Task) -> Any:
     """The model on the meta device: names and shapes."""
     import torch
-    from transformers import AutoModelForCausalLM
 
+    from llmtrain_trainer.model.heads import with_head
     from llmtrain_trainer.model.skeleton import shape_of
 
     try:
         shape = shape_of(directory)
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(shape, dtype=torch.float32, attn_implementation="eager")
+            return with_head(task, shape, dtype=torch.float32, attn_implementation="eager")
     except Exception as error:  # transformers raises many types for the same fault: the config.json is not that of a decoder
         said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         if model.config is not None:
@@ -92,7 +94,7 @@ def _check_weights(model: Model, network: Any, directory: Path, note: Note) -> N
     except WrongWeightsError as error:
         raise BadData("model.source", model.source, error.rule, error.way_out) from error
     left = [name for name in source.entries if name not in used and not KNOWN_BUFFERS.fullmatch(name) and not source.adds_nothing(name)]
-    passed = [name for name in left if _serves_something_else(name, network, bool(found))]
+    passed = [name for name in left if _serves_something_else(name, network, source, bool(found))]
     if wrong := [name for name in left if name not in passed]:
         raise BadData("model.source", model.source, *_refusal(wrong))
     if passed:
@@ -107,6 +109,8 @@ def _used(network: Any, source: Any) -> set[str]:
     used: set[str] = set()
     constants = (pair for prefix, module in network.named_modules() for pair in saved_buffers(module, prefix))
     for name, parameter in (*network.named_parameters(remove_duplicate=False), *constants):  # a tied head may be in the files too
+        if source.lacks(name.rpartition(".")[0]):
+            continue
         recipe = source.find(name)
         used.update(tensor for weight in recipe.names for tensor in source.tensors_of(weight))
         there, wanted = recipe.shape(source.shapes), tuple(parameter.shape)
@@ -127,7 +131,7 @@ def _check_tied(source: Any, tied: dict[str, str]) -> None:
             raise WrongWeightsError(rule, "Write tie_word_embeddings: false in config.json of a copy, and name that directory")
 
 
-def _serves_something_else(name: str, network: Any, is_quantized: bool) -> bool:
+def _serves_something_else(name: str, network: Any, source: Any, is_quantized: bool) -> bool:
     """Tensors beside the base model: scales of activations, heads of other tasks, layers that predict further tokens."""
     if is_quantized and OF_ACTIVATIONS.fullmatch(name):
         return True
@@ -136,7 +140,9 @@ def _serves_something_else(name: str, network: Any, is_quantized: bool) -> bool:
     if any(re.search(pattern, name) for pattern in network._keys_to_ignore_on_load_unexpected or ()):
         return True
     first = name.partition(".")[0]
-    return first != network.base_model_prefix and first not in dict(network.base_model.named_children()) and not name.startswith("lm_head.")
+    if name.startswith("lm_head.") or source.lacks(name.rpartition(".")[0]):
+        return hasattr(network, SCORE)
+    return first != network.base_model_prefix and first not in dict(network.base_model.named_children())
 
 
 def _refusal(names: list[str]) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from llmtrain_trainer.config.model import CODE, Model
+from llmtrain_trainer.config.tables.tasks import DEFAULT_TASK, Task
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.blame import blamed_on
 from llmtrain_trainer.data.cache import build_once, digest, link
@@ -73,8 +74,10 @@ def place_model(
     say: Callable[[str], None],
     note: Callable[[str], None],
     fixed: str | None = None,
+    task: Task = DEFAULT_TASK,
+    head: Callable[[Path], object] = lambda _: None,
 ) -> int:
-    """Fill `directory`; returns the vocabulary size of the model as it is trained.
+    """Fill `directory`; returns the vocabulary size of the model as it is trained. `head` describes the head of the task in config.json.
 
     `note` receives a sentence for each file that is ignored or changed. `fixed`: why the embedding cannot get new rows. Raises BadData if
     files are missing or are not those of the model, or if the tokenizer does not fit.
@@ -91,7 +94,8 @@ def place_model(
         _tell_of_code(directory, note)
     field, value = ("model.source", model.source) if model.config is None else ("model.config", "model.config")
     check_generation(directory, field, value)
-    return fit(model, tokenizer, check_model(model, directory, note), directory, fixed, note)
+    head(directory)
+    return fit(model, tokenizer, check_model(model, directory, note, task), directory, fixed, note)
 
 
 def _tell_of_code(directory: Path, note: Callable[[str], None]) -> None:

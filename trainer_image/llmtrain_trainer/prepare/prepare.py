@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from llmtrain_trainer.config.dataset import Dataset
-from llmtrain_trainer.config.tables.tasks import TASKS
+from llmtrain_trainer.config.tables.tasks import TASKS, is_packed
 from llmtrain_trainer.config.trainer import TrainerConfig
 from llmtrain_trainer.data.bad_data import BadData, Unreachable
 from llmtrain_trainer.data.cache import build_once, digest, link, locked, make_own
@@ -33,6 +33,7 @@ from llmtrain_trainer.model.tokenizer_facts import TokenizerFacts
 from llmtrain_trainer.prepare import amount
 from llmtrain_trainer.prepare.chunks import write_chunks
 from llmtrain_trainer.prepare.entries import DatasetEntry, listed, tail_of
+from llmtrain_trainer.prepare.head import labels_in, never_seen, place_head
 from llmtrain_trainer.prepare.installed import check_installed
 from llmtrain_trainer.prepare.model_files import place_model
 from llmtrain_trainer.prepare.settings import check_settings
@@ -104,7 +105,29 @@ class _Preparation:
     def _place_model_and_tokenizer(self) -> int:
         link(self._tokenizer_directory, self.run.prepared / "tokenizer")
         model = self.run.prepared / "model"
-        return place_model(self.config.model, self._facts, model, self.cache, self.say, self._tell, why_fixed(self.config))
+        return place_model(
+            self.config.model,
+            self._facts,
+            model,
+            self.cache,
+            self.say,
+            self._tell,
+            why_fixed(self.config),
+            self.config.task,
+            lambda _: self._labels,
+        )
+
+    @cached_property
+    def _labels(self) -> tuple[str, ...]:
+        """What a classifier tells apart; nothing in other tasks. The model's files are placed by then."""
+        if not TASKS[self.config.task].labels:
+            return ()
+        found = partial(labels_in, self._entries, self.cache, self._tell)
+        return place_head(self.config, self.run.prepared / "model", found, self._tell)
+
+    @property
+    def _labelled(self) -> TrainerConfig:
+        return self.config.model_copy(update={"labels": self._labels})
 
     @cached_property
     def _facts(self) -> TokenizerFacts:
@@ -150,13 +173,14 @@ class _Preparation:
 
     def _rows_key(self, entry: DatasetEntry, split: float) -> str:
         training = self.config.training.model_dump(include={"sequence_length", "packing"})
+        learned = (self.config.task, training, *([self._labels] if self._labels else []))
         settings = entry.dataset.model_dump(include={"ignore_columns", "control_tokens", "roles", "bad_rows", "system", "truncate"})
-        return digest(FORM, entry.field, settings, entry.identity(self.cache), self._facts.digest, self.config.task, training, split)
+        return digest(FORM, entry.field, settings, entry.identity(self.cache), self._facts.digest, *learned, split)
 
     def _tokenise(self, entry: DatasetEntry, split: float, draft: Path) -> None:
         self.say(f"tokenising {entry.dataset.source}")
         reading, writers = Reading(), {}
-        encode = RowEncoder(entry.field, entry.dataset, self._tokenizer, self.config, reading)
+        encode = RowEncoder(entry.field, entry.dataset, self._tokenizer, self._labelled, reading)
         for name in ("train", "validation"):
             (draft / name).mkdir()
             writers[name] = rows_writer(self.config.task, draft / name, self.config.training, entry.dataset.truncate)
@@ -194,7 +218,9 @@ class _Preparation:
         ends = tuple(dict.fromkeys(token for stats in train for token in stats.ends))
         steps = target_steps(self.config, samples)
         amount.check_warm_up(self.config, steps)
-        warnings = (*self._sentences(train, validation), *self._place_generation(ends), *amount.sentences(self.config, train, steps))
+        counts = [self._counts(i, entry) for i, entry in enumerate(self._entries)]
+        about_data = (*self._sentences(train, validation), *never_seen(self._labels, counts, self.config.dataset))
+        warnings = (*about_data, *self._place_generation(ends), *amount.sentences(self.config, train, steps))
         for warning in warnings:
             self._tell(warning)
         prepared = Prepared(
@@ -203,7 +229,7 @@ class _Preparation:
             validation_samples=sum(stats.rows for stats in validation),
             tokens=sum(stats.tokens for stats in train),
             targets=sum(stats.targets for stats in train),
-            unigram_entropy=_entropy(self.config.dataset, [self._counts(i, entry) for i, entry in enumerate(self._entries)]),
+            unigram_entropy=_entropy(self.config.dataset, counts),
             vocab_size=self._facts.size,
             model_vocab_size=model_vocabulary,
             tokenizer_digest=self._facts.digest,
@@ -217,6 +243,7 @@ class _Preparation:
                 for entry, stats in zip(self._entries, train, strict=True)
             ),
             validation_sets=tuple(validation),
+            labels=self._labels,
             warnings=warnings,
         )
         prepared.save(self.run.prepared)
@@ -232,7 +259,7 @@ class _Preparation:
     def _place_generation(self, ends: Sequence[int]) -> Iterator[str]:
         model = self.run.prepared / "model"
         before = generation.named_ends(model)
-        generation.write_generation(model, self._facts, ends)
+        generation.write_generation(model, self._facts, ends, labels=bool(self._labels))
         return generation.sentences(self.config, before, ends, generation.token_names(self._tokenizer_directory))
 
     def _counts(self, index: int, entry: DatasetEntry) -> np.ndarray[Any, Any]:
@@ -269,7 +296,7 @@ def _check_enough(config: TrainerConfig, samples: int, validation: Sequence[SetS
     size, length = config.training.global_batch_size, config.training.sequence_length
     if samples < size and not any(dataset.streaming for dataset in config.dataset):
         rule = f"the data makes {samples} rows of {length} tokens, fewer than one global batch"
-        packed = ", packing: false" if config.training.packing else ""
+        packed = ", packing: false" if is_packed(config.task, config.training.packing) else ""
         more = packed if TASKS[config.task].fine_tunes else ", a smaller sequenceLength"
         raise BadData("training.globalBatchSize", size, rule, f"Give more data{more} or a smaller globalBatchSize")
     if validation and not any(stats.rows for stats in validation):

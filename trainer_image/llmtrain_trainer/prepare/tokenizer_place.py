@@ -72,7 +72,7 @@ class TokenizerPreparation:
 
     @property
     def _fallback(self) -> str | None:
-        if not TASKS[self.config.task].fine_tunes:
+        if not TASKS[self.config.task].fine_tunes or TASKS[self.config.task].labels:
             return None
         return ALPACA_TEMPLATE if any(dataset.format == "alpaca" for dataset in self.config.dataset) else PLAIN_TEMPLATE
 

@@ -18,7 +18,7 @@ from llmtrain_trainer.data.cache import DONE
 from llmtrain_trainer.data.prepared import Prepared
 from llmtrain_trainer.data.step_batch import StepBatch
 from llmtrain_trainer.engines.engine import Engine, EvaluationResult
-from llmtrain_trainer.model.generation import name_end
+from llmtrain_trainer.model.generation import name_end, name_pad
 from llmtrain_trainer.rank.cadence import SaveCadence
 from llmtrain_trainer.rank.health import Health
 from llmtrain_trainer.rank.progress import MetricsLog, Step, StepExtras, Validation
@@ -206,7 +206,10 @@ class Loop:
         tokenizer = self.run.prepared / "tokenizer"
         if self.rank == 0 and tokenizer.is_dir():
             shutil.copytree(tokenizer, directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns(DONE))
-            name_end(directory, Prepared.load(self.run.prepared).ends)
+            prepared = Prepared.load(self.run.prepared)
+            name_end(directory, prepared.ends)
+            if prepared.labels:
+                name_pad(directory)
 
 
 def _mean(parts: Sequence[EvaluationResult]) -> Validation | None:

@@ -59,7 +59,7 @@ def loss_figure(facts: Facts) -> Any:
     if facts.validation:
         axes.plot(*zip(*facts.validation, strict=True), color=ORANGE, marker="o", markersize=3.5, label="validation")
     if facts.unigram_entropy is not None:
-        axes.axhline(facts.unigram_entropy, color=GREY, linestyle=(0, (4, 3)), linewidth=1, label="unigram entropy of the text")
+        axes.axhline(facts.unigram_entropy, color=GREY, linestyle=(0, (4, 3)), linewidth=1, label="entropy of the frequencies of targets")
     _mark_restarts(axes, facts)
     axes.set_xlabel("step")
     axes.set_ylabel("loss (nats per token)")

@@ -48,6 +48,7 @@ def from_start(config: TrainerConfig, prepared: Prepared) -> Resumption:
 def record(config: TrainerConfig, prepared: Prepared) -> dict[str, Any]:
     """What meta.json records of a run, so that a later run can be compared with it."""
     said = config.model_dump(mode="json", by_alias=True, include={"task", "training", "peft"})
+    said["labels"] = list(prepared.labels)
     said["evaluation"] = {"split": config.validation_share}
     model = config.model.model_dump(mode="json", by_alias=True, include={"source", "revision", "init"})
     facts = prepared.model

@@ -47,6 +47,7 @@ RULES: tuple[ResumeRule, ...] = (
     *_exactly("the learning rate that follows from it is compared", "training.schedule"),
     *_exactly("the shape and the weights that it leads to are compared", "model"),
     *_refused("the weights were trained for another task", "task"),
+    *_refused("each output of the head stands for one of them, in this order", "labels"),
     *_refused("its vocabulary or its chat template differs", "tokenizer"),
     *_refused("a checkpoint holds either adapters or the full weights", "peft"),
     *_refused("the adapters would not match those of the checkpoint", "peft.method", "peft.rank", "peft.targetModules"),

@@ -11,7 +11,7 @@ from llmtrain_trainer.config.tables.tasks import Task
 from llmtrain_trainer.config.training import Training
 from llmtrain_trainer.data.formats.encoding import Encoded
 from llmtrain_trainer.data.rows import SetStats
-from llmtrain_trainer.tasks import pretrain, sft
+from llmtrain_trainer.tasks import classify, pretrain, sft
 
 
 class RowWriter(Protocol):
@@ -27,6 +27,7 @@ class RowWriter(Protocol):
 _WRITERS: dict[Task, Callable[[Path, Training, Truncate], RowWriter]] = {
     "pretrain": lambda directory, training, _: pretrain.StreamWriter(directory, training),
     "sft": sft.TableWriter,
+    "classify": lambda directory, training, _: classify.ClassifyWriter(directory, training),
 }
 
 

@@ -33,6 +33,9 @@ KIND = "LLMTrainJob"
 PLURAL = "llmtrainjobs"
 
 
+Label = Annotated[str, Field(pattern=r"^\S(.*\S)?$", max_length=256)]
+
+
 class Spec(Strict):
     """What to train, on which data and devices."""
 
@@ -47,6 +50,10 @@ class Spec(Strict):
 
     dataset: Annotated[tuple[Dataset, ...], Field(min_length=1, max_length=256)]
     """Training data, mixed by weight."""
+
+    labels: Annotated[tuple[Label, ...], Field(max_length=1024, examples=[["negative", "positive"]])] = ()
+    """Task classify: names of the labels, in the order of the model's outputs. A row has the name, or its place counted from 0. Default:
+    those of a model that has a head for labels already, or those that the rows of the training data have, sorted."""
 
     peft: Peft | None = None
     """Adapters instead of full training."""

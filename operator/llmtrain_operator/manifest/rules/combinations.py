@@ -22,13 +22,28 @@ def _names_nothing(section: Section) -> bool:
     return not section.get("source") and not section.get("train")
 
 
+LABELLED = [name for name, traits in TASKS.items() if traits.labels]
+"""Tasks that learn labels."""
+
+LABEL_FORMATS = [name for task in LABELLED for name in TASKS[task].formats]
+"""Formats whose rows have them."""
+
+_SUITS = f"(d.format in {LABEL_FORMATS}) == (self.task in {LABELLED})"
+"""A CEL expression on a dataset `d`."""
+
+
+def _labels_suit(spec: Section) -> bool:
+    datasets = [*spec["dataset"], *spec.get("evaluation", {}).get("dataset", [])]
+    return spec["task"] == "pretrain" or all((dataset["format"] in LABEL_FORMATS) == (spec["task"] in LABELLED) for dataset in datasets)
+
+
 def _formats_suit(field: str) -> Callable[[Section], bool]:
-    """A check that the task can use the format of each dataset in a field of spec."""
+    """A check that pretraining can use the format of each dataset in a field of spec."""
     evaluated = field.startswith("evaluation.")
 
     def holds(spec: Section) -> bool:
         datasets = spec.get("evaluation", {}).get("dataset", []) if evaluated else spec["dataset"]
-        return all(dataset["format"] in TASKS[spec["task"]].formats for dataset in datasets)
+        return spec["task"] != "pretrain" or all(dataset["format"] in TASKS["pretrain"].formats for dataset in datasets)
 
     return holds
 
@@ -105,12 +120,31 @@ COMBINATIONS: tuple[Rule, ...] = (
             at="spec",
             field=datasets,
             reads=("task", datasets.partition(".")[0]),
-            cel=f"{given}self.{datasets}.all(d, d.format in ['text', 'lines'] || self.task != 'pretrain')",
+            cel=f"{given}self.{datasets}.all(d, d.format in {list(TASKS['pretrain'].formats)} || self.task != 'pretrain')",
             holds=_formats_suit(datasets),
             rule="task pretrain takes formats text and lines only, and trains on every token",
             way_out="Write task: sft to train on conversations or answers, or format: text",
         )
         for datasets, given in (("dataset", ""), ("evaluation.dataset", "!has(self.evaluation) || "))
+    ),
+    Rule(
+        at="spec",
+        field="task",
+        reads=("task", "dataset", "evaluation"),
+        cel=f"self.task == 'pretrain' || (self.dataset.all(d, {_SUITS}) && "
+        f"(!has(self.evaluation) || self.evaluation.dataset.all(d, {_SUITS})))",
+        holds=_labels_suit,
+        rule="rows of format textLabel have a label, which task classify learns, and it alone",
+        way_out="Write task: classify and format: textLabel in every dataset, or neither of them",
+    ),
+    Rule(
+        at="spec",
+        field="labels",
+        reads=("task", "labels"),
+        cel=f"size(self.labels) == 0 || (size(self.labels) > 1 && self.task in {LABELLED})",
+        holds=lambda self: not self["labels"] or (len(self["labels"]) > 1 and self["task"] in LABELLED),
+        rule="labels are what task classify tells apart, so there are at least two of them",
+        way_out="Leave labels out, or name all of them and write task: classify",
     ),
     *(
         Rule(

@@ -70,7 +70,8 @@ class ReadWhen:
 
 
 COLUMNS: dict[str, tuple[Format, ...]] = {
-    "text": ("text", "lines"),
+    "text": ("text", "lines", "textLabel"),
+    "label": ("textLabel",),
     "prompt": ("promptCompletion",),
     "completion": ("promptCompletion",),
     "messages": ("messages",),
@@ -123,7 +124,7 @@ READ_WHEN: tuple[ReadWhen, ...] = (
         default=True,
         by="task",
         values=tuple(task for task, traits in TASKS.items() if traits.packs),
-        rule="this task joins documents to rows without padding, and packs no samples",
+        rule="this task packs no samples into rows",
     ),
     ReadWhen(
         at="spec.tokenizer.train",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from llmtrain_operator.manifest.divisors import listed
 from llmtrain_operator.manifest.problem import Problem
 from llmtrain_operator.plan.layout.request import Case, Refusal
 from llmtrain_operator.plan.model.families import untrained
 from llmtrain_trainer.config.tables.families import TRAINED
+from llmtrain_trainer.config.tables.tasks import TASKS
 
 
 def quantized_weights(case: Case) -> Problem | None:
@@ -38,7 +40,43 @@ def bf16(case: Case) -> Problem | None:
     )
 
 
+def engine_trains_task(case: Case) -> Problem | None:
+    engine, task = case.degrees.engine, case.job.spec.task
+    if engine in TASKS[task].engines:
+        return None
+    rule = f"engine {engine} does not train task {task}"
+    return Problem("spec.parallelism.engine", engine, rule, f"Write engine: {listed(TASKS[task].engines)}, or leave engine out")
+
+
+def family_trains_task(case: Case) -> Problem | None:
+    task = case.job.spec.task
+    if case.shape is None or case.shape.model_type not in TASKS[task].not_of:
+        return None
+    others = [name for name, traits in TASKS.items() if case.shape.model_type not in traits.not_of]
+    rule = f"transformers has no model of model_type {case.shape.model_type} with a head for it"
+    return Problem("spec.task", task, rule, f"Use a model of another family, or one of the tasks {listed(others)}")
+
+
+def labels_differ(case: Case) -> Problem | None:
+    labels = case.job.spec.labels
+    if not (twice := sorted({label for label in labels if labels.count(label) > 1})):
+        return None
+    return Problem("spec.labels", ", ".join(twice), "each label may be named once", "Leave out the repeated names")
+
+
+def labels_of_a_stream(case: Case) -> Problem | None:
+    spec = case.job.spec
+    if spec.labels or not TASKS[spec.task].labels or not any(dataset.streaming for dataset in spec.dataset):
+        return None
+    rule = "the labels of a streaming dataset are not known before training"
+    return Problem("spec.labels", "not set", rule, "Name them, such as labels: [negative, positive], or set streaming to false")
+
+
 AVAILABLE: tuple[Refusal, ...] = (
+    engine_trains_task,
+    family_trains_task,
+    labels_differ,
+    labels_of_a_stream,
     quantized_weights,
     family,
     flash_attention,

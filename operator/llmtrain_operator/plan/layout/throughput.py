@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from llmtrain_operator.plan.layout.hardware import Gpu
 from llmtrain_operator.plan.model.shape import ModelShape, flops_per_token
-from llmtrain_operator.plan.model.weights import adapter_weights
+from llmtrain_operator.plan.model.weights import adapter_weights, head_in_full
 from llmtrain_trainer.config import Batch, Mesh, Offload, Peft, Training
 
 RECOMPUTED = 4 / 3
@@ -72,7 +72,9 @@ def mfu_prior(shape: ModelShape, gpu: Gpu, large: LargeModelMfu | None) -> tuple
 
 
 def trainable_parameters(shape: ModelShape, peft: Peft | None) -> int:
-    return int(sum(count * adapter_weights(shape, peft, layer, 1) for layer, count in shape.kinds())) if peft else shape.parameters
+    if not peft:
+        return shape.parameters
+    return int(sum(count * adapter_weights(shape, peft, layer, 1) for layer, count in shape.kinds())) + head_in_full(shape, peft)
 
 
 def expect(

@@ -205,15 +205,15 @@ def _logits(run: Run, rank: int) -> Term:
     if rank != run.mesh.pp - 1:
         return Term(name="logits", bytes=0, how="on the last stage only")
     shape, element = run.shape, run.element
-    tp = shape.vocabulary_parts(run.mesh.tp)
+    tp = shape.output_parts(run.mesh.tp)
     waiting = run.batch.accumulation - 1 if run.mesh.pp > 1 and run.mesh.schedule == "gpipe" else 0
     way = run.engine.loss(run, tp)
-    part = shape.vocab if way.whole else shape.vocab // tp
+    part = shape.outputs if way.whole else shape.outputs // tp
     each = element * (1 + waiting) if way.overwritten else way.each + 4 * waiting
-    gathered = run.tokens * element * shape.vocab // tp if way.whole and tp > 1 else 0
+    gathered = run.tokens * element * shape.outputs // tp if way.whole and tp > 1 else 0
     chunk = 8 * min(run.tokens * part, LOSS_CHUNK) if way.overwritten and run.on_gpu else 0
     loss = run.tokens * part * each + max(gathered, chunk)
-    matrix = 0 if run.peft else element * shape.vocab * shape.hidden // tp
+    matrix = 0 if run.peft else element * shape.outputs * shape.hidden // tp
     backward = run.tokens * part * element * (1 + waiting) + matrix
     how = f"{each} bytes x {run.tokens} tokens x {part} of the vocabulary" + (", and a chunk in fp32" if chunk else "")
     if backward > loss:

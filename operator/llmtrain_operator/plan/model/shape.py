@@ -100,6 +100,9 @@ class ModelShape:
     """Dense layers of an MoE model."""
 
     latent: Latent | None = None
+    classes: int = 0
+    """Outputs of the head of a classifier; 0: the head is that of a language model, over the vocabulary."""
+
     traits: Traits = PLAIN
 
     @property
@@ -146,9 +149,24 @@ class ModelShape:
         return self.vocab * self.hidden + (self.hidden * (self.max_positions or 0) if self.learned_positions else 0)
 
     @property
+    def outputs(self) -> int:
+        """Width of the head: the vocabulary, or the labels."""
+        return self.classes or self.vocab
+
+    @property
+    def shares_head(self) -> bool:
+        """Whether the head is the embedding."""
+        return self.tied and not self.classes
+
+    def output_parts(self, tp: int) -> int:
+        """Number of parts into which tensor parallelism splits the head; that of a classifier is replicated."""
+        return 1 if self.classes else self.vocabulary_parts(tp)
+
+    @property
     def head_parameters(self) -> int:
-        """LM head; 0 if it is tied to the embedding."""
-        return (0 if self.tied else self.vocab * self.hidden) + (self.vocab if self.head_bias else 0)
+        """The head; a matrix of the LM head is not counted if it is tied to the embedding."""
+        bias = self.vocab if self.head_bias and not self.classes else 0
+        return (0 if self.shares_head else self.outputs * self.hidden) + bias
 
     @property
     def final_norm_parameters(self) -> int:
@@ -162,10 +180,10 @@ class ModelShape:
 
     @property
     def matmul_parameters(self) -> int:
-        """Parameters that multiply a token: without embeddings and norms, only the chosen experts of an MoE layer, with the LM
+        """Parameters that multiply a token: without embeddings and norms, only the chosen experts of an MoE layer, with the
         head, tied or not."""
         encoder = self.encoder_layers * sum(matrix.active for matrix in self._attention() + self._feed_forward(self.ffn))
-        return _totals(self)[1] + encoder + self.vocab * self.hidden
+        return _totals(self)[1] + encoder + self.outputs * self.hidden
 
     def linears(self, targets: tuple[str, ...] | Literal["all-linear"], layer: int) -> tuple[Matrix, ...]:
         """The matrices of a layer that get adapters for `targets`."""

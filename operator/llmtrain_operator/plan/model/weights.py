@@ -26,7 +26,7 @@ class RankParameters:
 
     adapter: float
     trained: float
-    """The adapters; without adapters everything except the experts."""
+    """The adapters, and what is trained in full beside them; without adapters everything except the experts."""
 
     trained_experts: float
     """The experts, if there are no adapters."""
@@ -56,13 +56,14 @@ def held(shape: ModelShape, mesh: Mesh, peft: Peft | None, rank: int) -> RankPar
     layers, experts = sum(count * each[layer] for layer, count in kinds), sum(count * parts[layer] for layer, count in kinds)
     ends = _ends(shape, mesh.tp, first=rank == 0, last=rank == mesh.pp - 1)
     adapter = sum(count * adapter_weights(shape, peft, layer, mesh.tp) for layer, count in kinds) if peft else 0.0
+    in_full = head_in_full(shape, peft) if rank == mesh.pp - 1 else 0
     return RankParameters(
         kinds=kinds,
         layers=layers,
         experts=experts,
-        ends=ends,
-        adapter=adapter,
-        trained=adapter if peft else layers + ends,
+        ends=ends - in_full,
+        adapter=adapter + in_full,
+        trained=adapter + in_full if peft else layers + ends,
         trained_experts=0.0 if peft else experts,
         largest_layer=max(each[layer] + parts[layer] for layer, _ in kinds),
     )
@@ -95,6 +96,11 @@ def adapter_weights(shape: ModelShape, peft: Peft, layer: int, tp: int) -> float
     return sum(_adapter(matrix, peft.rank, tp) for matrix in targets)
 
 
+def head_in_full(shape: ModelShape, peft: Peft | None) -> int:
+    """Parameters of a head that is trained in full beside adapters: a classifier's."""
+    return shape.classes * shape.hidden if peft else 0
+
+
 def _adapter(matrix: Matrix, rank: int, tp: int) -> float:
     inputs = matrix.inputs / (tp if matrix.split == "row" else 1)
     outputs = matrix.outputs / (tp if matrix.split == "column" else 1)
@@ -103,7 +109,6 @@ def _adapter(matrix: Matrix, rank: int, tp: int) -> float:
 
 def _ends(shape: ModelShape, tp: int, *, first: bool, last: bool) -> float:
     """Parameters of embedding and LM head. Tied ones are on the first and on the last pipeline rank, once if these are the same."""
-    parts = shape.vocabulary_parts(tp)
-    table = shape.embedding_parameters / parts if first else 0.0
-    head = shape.vocab * shape.hidden / parts if last and not (first and shape.tied) else 0.0
+    table = shape.embedding_parameters / shape.vocabulary_parts(tp) if first else 0.0
+    head = shape.outputs * shape.hidden / shape.output_parts(tp) if last and not (first and shape.shares_head) else 0.0
     return table + head + (shape.final_norm_parameters if last else 0)

@@ -142,7 +142,7 @@ def tensor_cost(shape: ModelShape | None, gpu: Gpu | None, tp: int) -> float:
     if shape is None or gpu is None:
         return TENSOR_COST * log2(tp)
     traffic = 16 * shape.hidden * (tp - 1) / tp / (REACHED_LINK * gpu.link_bytes_per_second / 2)
-    weights = (shape.matmul_parameters - shape.vocab * shape.hidden) / shape.layers
+    weights = (shape.matmul_parameters - shape.outputs * shape.hidden) / shape.layers
     return traffic / (6 * weights / tp / (REACHED_PEAK * gpu.peak_flops("bf16")))
 
 

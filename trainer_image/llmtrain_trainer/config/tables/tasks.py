@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Task = Literal["pretrain", "sft"]
+from llmtrain_trainer.config.tables.engines import ENGINE_FACTS, EngineName
+
+Task = Literal["pretrain", "sft", "classify"]
 DEFAULT_TASK: Task = "pretrain"
-Format = Literal["text", "lines", "promptCompletion", "messages", "sharegpt", "alpaca", "squad"]
+Format = Literal["text", "lines", "promptCompletion", "messages", "sharegpt", "alpaca", "squad", "textLabel"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,12 +27,30 @@ class TaskTraits:
     packs: bool
     """Whether spec.training.packing puts several samples into a row, which do not see each other."""
 
+    engines: tuple[EngineName, ...]
+    """Engines that train it."""
+
+    not_of: tuple[str, ...] = ()
+    """Model families that an engine trains, but not for this task: transformers has no model of them with its head."""
+
+    labels: bool = False
+    """Whether it learns labels of whole documents: spec.labels names them."""
+
+
+NO_CLASSIFIER = (
+    *("cohere", "cohere2", "cwm", "ernie4_5", "glm4_moe", "granite", "internlm3", "iquestcoder", "jais2", "olmoe", "vaultgemma"),
+)
+EVERY: tuple[EngineName, ...] = tuple(ENGINE_FACTS)
 
 TASKS: Mapping[Task, TaskTraits] = {
-    "pretrain": TaskTraits(formats=("text", "lines"), fine_tunes=False, packs=False),
+    "pretrain": TaskTraits(formats=("text", "lines"), fine_tunes=False, packs=False, engines=EVERY),
     "sft": TaskTraits(
-        formats=("text", "lines", "promptCompletion", "messages", "sharegpt", "alpaca", "squad"), fine_tunes=True, packs=True
+        formats=("text", "lines", "promptCompletion", "messages", "sharegpt", "alpaca", "squad"),
+        fine_tunes=True,
+        packs=True,
+        engines=EVERY,
     ),
+    "classify": TaskTraits(formats=("textLabel",), fine_tunes=True, packs=False, engines=("native",), not_of=NO_CLASSIFIER, labels=True),
 }
 
 

@@ -66,6 +66,8 @@ def _prompt_of(dataset: Dataset) -> str:
 
 def _is_missing(dataset: Dataset, row: Row, column: str) -> bool:
     """Whether the prompt that is read lacks what the column says."""
+    if dataset.format == "textLabel":
+        return False
     value = row.values.get(column)
     if dataset.format in ("promptCompletion", "alpaca", "squad"):
         prompt = row.values.get(wanted_columns(dataset)[0])

@@ -20,6 +20,18 @@ LONGEST_PIECE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Labelled:
+    """A label, and what has to be known of a document to say where it stands."""
+
+    label: int
+    suffix: int
+    """Tokens that the tokenizer puts behind every text."""
+
+    pad: int
+    """The token with which the exported model fills up rows: it reads the label at the last token that is another one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Encoded:
     """One document: int32 ids [n] and bool learned [n], true where the token is to be predicted."""
 
@@ -37,6 +49,9 @@ class Encoded:
     ends: int | None = None
     """The token that its answers end in, where that is one."""
 
+    labelled: Labelled | None = None
+    """The label of the whole document, where the task learns labels."""
+
     found: Mapping[str, int] = field(default_factory=dict)
     """What a person should know, as kinds of prepare/told.py."""
 
@@ -44,15 +59,17 @@ class Encoded:
 class Encoder:
     """Renders and tokenises rows of one dataset."""
 
-    def __init__(self, field: str, dataset: Dataset, tokenizer: Any) -> None:
+    def __init__(self, field: str, dataset: Dataset, tokenizer: Any, labels: Sequence[str] = ()) -> None:
+        """`labels`: as Renderer takes them."""
         self._control = ControlTokens(tokenizer)
-        self._render = Renderer(field, dataset, tokenizer, self._control)
+        self._render = Renderer(field, dataset, tokenizer, self._control, labels)
         self._backend = tokenizer.backend_tokenizer
         self._backend.no_truncation()
         self._backend.no_padding()
         self._eos: int = tokenizer.eos_token_id
         self._bos: int | None = tokenizer.bos_token_id
-        self._habit = has_habitual_bos(tokenizer)
+        self._pad: int = self._eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        self._habit, self._around = has_habitual_bos(tokenizer), around(tokenizer) if labels else ((), ())
 
     def __call__(self, rows: Sequence[Row]) -> list[Encoded]:
         """One result a row."""
@@ -76,6 +93,8 @@ class Encoder:
     def _encoded(self, item: Rendered, encodings: Sequence[Any]) -> Encoded:
         ids = np.array([number for encoding in encodings for number in encoding.ids], dtype=np.int32)
         ids = self._control.original(ids) if item.guarded else ids
+        if item.label is not None:
+            return self._with_label(item, ids, item.label)
         learned = _learned(item.answers, encodings[0]) if item.answers is not None else np.ones(len(ids), dtype=np.bool_)
         within = _within_tokens(item.answers or (), encodings[0])
         across = sum(self._reads_otherwise(item.text[:start], ids, item.guarded) for start in within)
@@ -87,6 +106,14 @@ class Encoder:
         if item.eos:
             ids, learned, ends = np.append(ids, np.int32(self._eos)), np.append(learned, True), self._eos
         return Encoded(ids=ids, learned=learned, said=said, conversation=item.answers is not None, bos=starts, ends=ends, found=found)
+
+    def _with_label(self, item: Rendered, ids: NDArray[np.int32], label: int) -> Encoded:
+        """With what the tokenizer puts around every text, since the exported model is given texts as the tokenizer makes them."""
+        before, behind = self._around
+        whole = np.array([*before, *ids.tolist(), *behind], dtype=np.int32)
+        nothing = np.zeros(len(whole), dtype=np.bool_)
+        labelled = Labelled(label=label, suffix=len(behind), pad=self._pad)
+        return Encoded(ids=whole, learned=nothing, said=len(ids), labelled=labelled, found=item.found)
 
     def _reads_otherwise(self, prompt: str, ids: NDArray[np.int32], guarded: bool) -> bool:
         """Whether a prompt alone is made into other tokens than with its answer behind it, whose ids are `ids`."""
@@ -124,6 +151,14 @@ def has_habitual_bos(tokenizer: Any) -> bool:
     """Whether this tokenizer puts its begin token before every text by itself."""
     ids = tokenizer("a")["input_ids"]
     return bool(ids) and tokenizer.bos_token_id is not None and ids[0] == tokenizer.bos_token_id
+
+
+def around(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The tokens that this tokenizer puts before and behind every text by itself."""
+    whole: list[int] = tokenizer("a")["input_ids"]
+    text: list[int] = tokenizer("a", add_special_tokens=False)["input_ids"]
+    at = next((at for at in range(len(whole) - len(text) + 1) if whole[at : at + len(text)] == text), None)
+    return ((), ()) if at is None else (tuple(whole[:at]), tuple(whole[at + len(text) :]))
 
 
 def load_tokenizer(directory: Path) -> Any:

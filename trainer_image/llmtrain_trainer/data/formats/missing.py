@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 from llmtrain_trainer.config.dataset import Dataset
+from llmtrain_trainer.config.tables.tasks import TASKS
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.formats.turns import SHAREGPT, is_sharegpt
 from llmtrain_trainer.data.sources.readers import Row
@@ -30,6 +31,7 @@ ALSO_CALLED: dict[str, tuple[str, ...]] = {
     "text": ("content", "contents", "body", "document", "passage", "article", "story", "code", "raw_content"),
     "prompt": ("question", "instruction", "query", "input", "inputs", "source", "user", "problem"),
     "completion": ("answer", "response", "output", "outputs", "target", "assistant", "solution", "reply"),
+    "label": ("label_name", "label_text", "labels", "class", "category", "sentiment", "intent", "target", "topic", "coarse_label"),
     "instruction": ("prompt", "question", "query", "user", "problem"),
     "context": ("passage", "paragraph", "document", "text"),
     "question": ("prompt", "query", "problem"),
@@ -86,7 +88,7 @@ def holds_rows(dataset: Dataset, row: Row) -> str | None:
 
 
 def _way_out(field: str, dataset: Dataset, row: Row, key: str) -> str:
-    other = next((name for name in COLUMN_KEYS if name != dataset.format and _has_all(dataset, row, name)), None)
+    other = next((name for name in COLUMN_KEYS if _one_task_reads(name, dataset.format) and _has_all(dataset, row, name)), None)
     if other is not None:
         return f"Set {field}.format to {other}"
     names = {key: _likely(dataset, row, key) for key in COLUMN_KEYS[dataset.format] if getattr(dataset.columns, key) not in row.values}
@@ -95,6 +97,10 @@ def _way_out(field: str, dataset: Dataset, row: Row, key: str) -> str:
         return f"Set {renamed}, if {'they hold them' if len(names) > 1 else 'it holds it'}"
     apart = ", or leave this file out with a glob, such as *.jsonl" if row.beside else ""
     return f"Set {field}.columns.{key} to the column that holds it{apart}"
+
+
+def _one_task_reads(other: str, form: str) -> bool:
+    return other != form and any({other, form} <= set(traits.formats) for traits in TASKS.values())
 
 
 def _has_all(dataset: Dataset, row: Row, form: str) -> bool:
@@ -110,6 +116,8 @@ def _likely(dataset: Dataset, row: Row, key: str) -> str | None:
 
 
 def _fits(key: str, value: Any) -> bool:
+    if key == "label":
+        return isinstance(value, str | int)
     return isinstance(value, list) if key in LISTS_OF_TURNS else isinstance(value, str)
 
 

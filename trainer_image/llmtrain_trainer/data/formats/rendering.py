@@ -8,14 +8,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmtrain_trainer.config.dataset import Dataset
 from llmtrain_trainer.config.tables.chat_templates import ALPACA_TEMPLATE
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.formats.answers import MARKS, ChangedTurnError, Located, locate
-from llmtrain_trainer.data.formats.cells import text_in
+from llmtrain_trainer.data.formats.cells import label_of, text_in
 from llmtrain_trainer.data.formats.chat_template import BrokenTemplateError, Chat, ChatTemplate, TemplateError
 from llmtrain_trainer.data.formats.columns import check_columns
 from llmtrain_trainer.data.formats.control_tokens import ControlTokens
@@ -82,6 +82,9 @@ class Rendered:
     eos: bool = True
     """End with the end token, as a target."""
 
+    label: int | None = None
+    """The place of its label among those that are learned."""
+
     guarded: bool = False
     """Letters of control tokens stand in it that are to stay letters: it is for the copy of the tokenizer in control_tokens."""
 
@@ -90,10 +93,13 @@ class Rendered:
 
 
 class Renderer:
-    """Renders the rows of one dataset. `tokenizer` is a PreTrainedTokenizerFast; it is asked for its chat template."""
+    """Renders the rows of one dataset. `tokenizer` is a PreTrainedTokenizerFast; it is asked for its chat template.
 
-    def __init__(self, field: str, dataset: Dataset, tokenizer: Any, control: ControlTokens) -> None:
-        self._field, self._dataset, self._control = field, dataset, control
+    `labels`: names of those that are learned, in the order of the head's outputs.
+    """
+
+    def __init__(self, field: str, dataset: Dataset, tokenizer: Any, control: ControlTokens, labels: Sequence[str]) -> None:
+        self._field, self._dataset, self._control, self._labels = field, dataset, control, labels
         self._template = ChatTemplate(tokenizer)
         self._built_in = next((name for name, own in BUILT_IN.items() if str(tokenizer.chat_template).endswith(own)), None)
         by_format: dict[str, Callable[[Row], Rendered]] = {
@@ -104,6 +110,7 @@ class Renderer:
             "sharegpt": self._turns,
             "alpaca": self._turns,
             "squad": self._turns,
+            "textLabel": self._text_label,
         }
         self._render = by_format[dataset.format]
 
@@ -118,6 +125,10 @@ class Renderer:
 
     def _text(self, row: Row) -> Rendered:
         return self._plain(text_in(self._field, self._dataset, row, "text"), None)
+
+    def _text_label(self, row: Row) -> Rendered:
+        label = label_of(self._field, self._dataset, row, self._labels)
+        return replace(self._text(row), label=label, eos=False)
 
     def _prompt_completion(self, row: Row) -> Rendered:
         if _is_conversation(self._dataset, row):
@@ -232,7 +243,7 @@ class Renderer:
 
 def plain_texts(field: str, dataset: Dataset, row: Row) -> list[str]:
     """All text in a row without any template: what a tokenizer is trained on."""
-    if dataset.format in PLAIN:
+    if dataset.format in (*PLAIN, "textLabel"):
         return [text_in(field, dataset, row, "text")]
     if dataset.format in CONVERSATIONS:
         return spoken(turns_of(field, dataset, row))

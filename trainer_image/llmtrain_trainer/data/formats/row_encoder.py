@@ -26,7 +26,7 @@ class RowEncoder:
     def __init__(self, field: str, dataset: Dataset, tokenizer: Any, config: TrainerConfig, reading: Reading) -> None:
         self._field, self._dataset, self._config, self._reading = field, dataset, config, reading
         with blamed_on(*tokenizer_of(config), "it cannot be used", "Give another tokenizer.source"):
-            self._encode = Encoder(field, dataset, tokenizer)
+            self._encode = Encoder(field, dataset, tokenizer, config.labels)
 
     def __call__(self, rows: Sequence[Row]) -> list[Encoded]:
         """One result a row, but for those that are left out. Raises BadData for one that ends the job, Unreachable."""

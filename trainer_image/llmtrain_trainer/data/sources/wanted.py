@@ -12,6 +12,7 @@ COLUMN_KEYS = {
     "sharegpt": ("conversations",),
     "alpaca": ("instruction", "output"),
     "squad": ("context", "question", "answers"),
+    "textLabel": ("text", "label"),
 }
 """Fields of `columns` that name what a format reads; the last one holds what is learned."""
 
@@ -46,7 +47,7 @@ def prompt_parts(dataset: Dataset) -> tuple[str, ...]:
 
 def optional_columns(dataset: Dataset) -> tuple[str, ...]:
     """Columns that this dataset's format reads where they are there."""
-    if dataset.format in PLAIN:
+    if dataset.format in (*PLAIN, "textLabel"):
         return ()
     if dataset.format == "squad":
         return _OF_SQUAD
