@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.metadata import PackageNotFoundError
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.loopback import ASKED
 
 from llmtrain_operator.__main__ import parser
 from llmtrain_operator.kube.api.freshness import Freshness
+from llmtrain_operator.kube.metrics import operator as operator_metrics
 from llmtrain_operator.kube.metrics.catalog import METRICS
 from llmtrain_operator.kube.metrics.operator import OperatorMetrics
 from llmtrain_operator.kube.process.operator_process import _describe
@@ -60,3 +62,11 @@ def test_a_replica_tells_what_the_table_says_of_its_process_and_each_series_is_t
     told = set(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
     assert told == {(PREFIX + metric.name, metric.kind) for metric in METRICS}
     assert 'llmtrain_webhook_reviews_total{result="failed"} 0.0' in text and 'llmtrain_reconcile_seconds_count{result="failed"} 0.0' in text
+
+
+def test_metrics_are_told_where_only_the_code_was_copied_as_in_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(operator_metrics, "version", absent)
+    assert 'llmtrain_build_info{version="image"} 1.0' in OperatorMetrics().page().decode()
