@@ -38,9 +38,14 @@ def test_capped_scores_run_eagerly_which_is_told_and_counted(job: Callable[..., 
     assert capped.memory and plain.memory and capped.memory.peak > plain.memory.peak
 
 
-def test_capped_scores_are_not_computed_in_parts(job: Callable[..., Any]) -> None:
-    with pytest.raises(PlanError, match=r"spec.parallelism.context is 2: it works with sdpa only, which does not cap attention scores"):
+def test_layouts_that_parity_does_not_show_are_refused(job: Callable[..., Any]) -> None:
+    with pytest.raises(
+        PlanError, match=r"spec.parallelism.context is 2: a gemma2 trains with tensor, pipeline and data .* Leave context out"
+    ):
         planned_with(job, small("gemma2"), context=2)
+    mixture = small("olmoe", num_experts=4, num_experts_per_tok=2)
+    with pytest.raises(PlanError, match=r"spec.parallelism.expert is 2: a olmoe trains with tensor, pipeline and data .* Leave expert out"):
+        planned_with(job, mixture, expert=2)
 
 
 def test_norms_of_single_heads_are_not_split(job: Callable[..., Any]) -> None:

@@ -8,16 +8,18 @@ from llmtrain_operator.plan.layout.request import Case, Refusal
 from llmtrain_trainer.config.tables.families import family_named
 
 
+def family_in_parts(case: Case) -> Problem | None:
+    degrees, shape = case.degrees, case.shape
+    if degrees.cp == degrees.ep == 1 or shape is None or family_named(shape.model_type).parts_shown:
+        return None
+    field, degree = ("context", degrees.cp) if degrees.cp > 1 else ("expert", degrees.ep)
+    rule = f"a {shape.model_type} trains with tensor, pipeline and data parallelism only"
+    return Problem(f"spec.parallelism.{field}", str(degree), rule, f"Leave {field} out")
+
+
 def attention_in_parts(case: Case) -> Problem | None:
     attention = case.job.spec.model.attention
-    if case.degrees.cp == 1:
-        return None
-    if case.shape is not None and not family_named(case.shape.model_type).sdpa:
-        rule = f"it works with sdpa only, which does not cap attention scores as a {case.shape.model_type} does"
-        return Problem(
-            "spec.parallelism.context", str(case.degrees.cp), rule, "Leave context out; use tensor, pipeline and data parallelism"
-        )
-    if attention == "sdpa":
+    if case.degrees.cp == 1 or attention == "sdpa":
         return None
     rule = "context parallelism of engine native works with sdpa only"
     return Problem("spec.model.attention", attention, rule, "Use sdpa, which uses a flash kernel on GPUs, or leave context out")
@@ -50,4 +52,4 @@ def experts_over_tensor(case: Case) -> Problem | None:
     return Problem("spec.parallelism.tensor", str(tp), rule, f"Use {listed(divisors(shape.experts // ep))}")
 
 
-LIMITS: tuple[Refusal, ...] = (attention_in_parts, zero_stage, heads_over_context, experts_over_tensor)
+LIMITS: tuple[Refusal, ...] = (family_in_parts, attention_in_parts, zero_stage, heads_over_context, experts_over_tensor)

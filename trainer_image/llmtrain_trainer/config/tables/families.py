@@ -100,10 +100,10 @@ LATENT_PLAN: Mapping[str, str] = (
 """That of DeepSeek V2, for families of its attention whose plan leaves attention whole."""
 
 FAMILIES: Mapping[str, Family] = {
-    "llama": Family(**BIASED, mlp_bias="mlp_bias", engines=EVERY),
-    "mistral": Family(kv_heads=8, windowed="always", window=4096, engines=EVERY),
-    "qwen2": Family(kv_heads=32, qkv_bias=True, **QWEN, engines=EVERY),
-    "qwen3": Family(kv_heads=32, head_dim=128, **BIASED, qk_norm="head", **QWEN, engines=EVERY),
+    "llama": Family(**BIASED, mlp_bias="mlp_bias", parts_shown=True, engines=EVERY),
+    "mistral": Family(kv_heads=8, windowed="always", window=4096, parts_shown=True, engines=EVERY),
+    "qwen2": Family(kv_heads=32, qkv_bias=True, **QWEN, parts_shown=True, engines=EVERY),
+    "qwen3": Family(kv_heads=32, head_dim=128, **BIASED, qk_norm="head", **QWEN, parts_shown=True, engines=EVERY),
     "gpt2": Family(
         keys=GPT2_KEYS,
         linear=GPT2,
@@ -118,6 +118,7 @@ FAMILIES: Mapping[str, Family] = {
         parts=StageModuleNames(("wte", "wpe", "drop"), "h", ("ln_f",)),
         transposed=True,
         tensor=False,
+        parts_shown=True,
         engines=OWN_LAYERS,
     ),
     "mixtral": Family(
@@ -127,6 +128,7 @@ FAMILIES: Mapping[str, Family] = {
         mixture=MIXTRAL,
         router_jitter=True,
         published=MIXTRAL_NAMES,
+        parts_shown=True,
         engines=EVERY,
     ),
     "qwen2_moe": Family(
@@ -135,6 +137,7 @@ FAMILIES: Mapping[str, Family] = {
         on_by_default=("qkv_bias",),
         mixture=QWEN_MOE | {"shared": "shared_expert_intermediate_size"},
         **QWEN_MIXTURE,
+        parts_shown=True,
         engines=OWN_LAYERS,
     ),
     "qwen3_moe": Family(
@@ -145,6 +148,7 @@ FAMILIES: Mapping[str, Family] = {
         mixture=QWEN_MOE,
         **QWEN_MIXTURE,
         dense_named_as_experts=True,
+        parts_shown=True,
         engines=EVERY,
     ),
     "gemma": Family(kv_heads=16, **GEMMA, engines=NATIVE),

@@ -101,6 +101,9 @@ class Family:
     sdpa: bool = True
     """Whether its attention can be computed by sdpa; without, the scores are capped, which eager and flash attention do."""
 
+    parts_shown: bool = False
+    """Whether parity rows show context and expert parallelism."""
+
     refused: Mapping[str, str] = field(default_factory=dict)
     """Flags of config.json that no engine trains, with the reason."""
 
