@@ -40,7 +40,7 @@ VERIFY = "`llmtrain checkpoints verify` says what is there"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightsLocation:
-    """Where weights are, or go, and in which format."""
+    """A source or a target of weights, and its format."""
 
     format: WeightsFormat
     uri: str
@@ -134,7 +134,7 @@ def _describe_labels(config: TrainerConfig, model_dir: Path, record: Mapping[str
 
 
 def _size_vocabulary(config: Path, described: object) -> None:
-    """What was trained may have rows for more tokens than the model that it began with."""
+    """Set vocab_size to the trained one: the embedding may have grown since the model was read."""
     rows = described.get("vocab_size") if isinstance(described, dict) else None
     found = json.loads(config.read_text())
     if isinstance(rows, int) and found.get("vocab_size") != rows:

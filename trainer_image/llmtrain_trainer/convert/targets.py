@@ -25,7 +25,7 @@ from llmtrain_trainer.model.export import write_weights
 from llmtrain_trainer.stored.source import CheckpointReader
 
 KEEP_ALL = 10**9
-"""A conversion deletes no checkpoint that was there before."""
+"""A conversion deletes none of the earlier checkpoints."""
 
 PATIENCE = 24 * 3600.0
 """Seconds for the ranks, and for the upload."""

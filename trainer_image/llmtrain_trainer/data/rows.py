@@ -93,7 +93,7 @@ class Rows(Protocol):
         ...
 
     def targets(self, rows: Ints) -> Ints:
-        """How many labels of each row are not NO_TARGET."""
+        """How many labels of each row are not NO_TARGET: [len(rows)]."""
         ...
 
 
@@ -143,7 +143,7 @@ def read_stats(directory: Path) -> SetStats:
 
 
 def count_tokens(counts: Ints, ids: NDArray[np.int32]) -> Ints:
-    """`counts` with the occurrences of `ids` added."""
+    """`counts` [vocabulary] with the occurrences of `ids` [tokens] added; longer where an id is beyond its end."""
     more = np.bincount(ids, minlength=len(counts)).astype(np.int64)
     more[: len(counts)] += counts
     return more

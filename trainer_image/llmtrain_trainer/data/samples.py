@@ -27,9 +27,17 @@ from llmtrain_trainer.data.step_batch import StepBatch
 class OrderedDataset(Protocol):
     """One training dataset in the order in which it is consumed."""
 
-    def rows_of(self, ordinals: Ints) -> Ints: ...
-    def take(self, rows: Ints) -> Columns: ...
-    def targets(self, rows: Ints) -> Ints: ...
+    def rows_of(self, ordinals: Ints) -> Ints:
+        """The row that is consumed at each place in the order of this dataset, [n] -> [n]."""
+        ...
+
+    def take(self, rows: Ints) -> Columns:
+        """Every column of these rows, each [len(rows), length]."""
+        ...
+
+    def targets(self, rows: Ints) -> Ints:
+        """How many labels of each row are not NO_TARGET: [len(rows)]."""
+        ...
 
 
 class Shuffled:
@@ -66,7 +74,7 @@ class CourseIndex:
         self._before = np.array([part.before for part in course.parts], dtype=np.int64)
 
     def at(self, consumed: Ints) -> tuple[Ints, Ints]:
-        """(dataset, how many samples of that dataset were consumed before) of each 0-based position in the stream."""
+        """(dataset, how many samples of that dataset were consumed before) of each 0-based position in the stream: [n] -> [n], [n]."""
         datasets, ordinals = self._mixture.at(consumed - self._start)
         return datasets, ordinals + self._before[datasets]
 

@@ -37,7 +37,7 @@ class Cut:
 
 
 def fit(learned: NDArray[np.bool_], length: int, keep: int = 0, reserve: int | None = None) -> Cut | None:
-    """What to keep of the positions whose labels are `learned`; None where nothing is.
+    """What to keep of a document; None where nothing is learned. `learned` [tokens]: whether the label of each position counts.
 
     A document that is too long ends at the row's end if its first answer fits. Else its prompt is cut from the left, so that the first
     answer has room: all of it, or all but PROMPT_SHARE of the row; where `reserve` is given, all of it or so many tokens. The first `keep`

@@ -1,4 +1,4 @@
-"""Which weights decay: matrices alone, not norms and biases."""
+"""Weight decay: applied to matrices, not to norms and biases."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Weights(Protocol):
         ...
 
     def take(self, name: str) -> torch.Tensor | None:
-        """The weight in fp32 on rank 0's CPU; None on the others."""
+        """The unsplit weight in fp32 on rank 0's CPU; None on the others. Collective."""
         ...
 
 

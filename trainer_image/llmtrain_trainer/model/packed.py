@@ -41,7 +41,7 @@ def _unpacked(words: torch.Tensor, bits: int, count: int) -> torch.Tensor:
 
 
 def bnb_4bit(parts: Parts, _: Quantized) -> torch.Tensor:
-    """bitsandbytes' nf4 and fp4: indices into a table of 16 values, times the largest of a block; those may be in 8 bits themselves."""
+    """bitsandbytes' nf4 and fp4: indices into a table of 16 values, times the largest of a block, which may be in 8 bits. [out, in]."""
     state = state_of(parts)
     pairs = parts["weight"].contiguous().view(torch.uint8).flatten()
     numbers = torch.stack([pairs >> 4, pairs & 15], 1).flatten()
@@ -56,19 +56,19 @@ def bnb_4bit(parts: Parts, _: Quantized) -> torch.Tensor:
 
 
 def state_of(parts: Parts) -> dict[str, Any]:
-    """What bitsandbytes notes of a matrix."""
+    """The quantization state that bitsandbytes stores beside a matrix."""
     stored = next(tensor for name, tensor in parts.items() if ".quant_state." in name)
     found: dict[str, Any] = json.loads(bytes(stored.tolist()))
     return found
 
 
 def bnb_8bit(parts: Parts, _: Quantized) -> torch.Tensor:
-    """Integers of up to 127, which stands for the largest weight of a row."""
+    """Integers of up to 127, which stands for the largest weight of a row. [out, in]."""
     return parts["weight"].float() * parts["SCB"].float().reshape(-1, 1) * (1 / 127)
 
 
 def gptq(parts: Parts, said: Quantized) -> torch.Tensor:
-    """Integers packed along the inputs, with a scale and a zero point for each group of inputs and each output."""
+    """Integers packed along the inputs, with a scale and a zero point for each group of inputs and each output. [out, in]."""
     scales = parts["scales"].float()
     outputs, words = scales.shape[1], parts["qweight"].T
     bits = parts["qzeros"].shape[1] * 32 // outputs
@@ -89,7 +89,7 @@ def _zeros(words: torch.Tensor, bits: int, count: int, less_one: bool) -> torch.
 
 
 def awq(parts: Parts, _: Quantized) -> torch.Tensor:
-    """4-bit integers packed along the outputs in an order of their own, with a scale and a zero point for each group and output."""
+    """4-bit integers packed along the outputs in an order of their own, with a scale and a zero point per group and output. [out, in]."""
     scales = parts["scales"].float()
     groups, outputs = scales.shape
     numbers, zeros = (_in_order(unpacked(parts[name], 4, outputs)) for name in ("qweight", "qzeros"))
@@ -102,7 +102,7 @@ def _in_order(numbers: torch.Tensor) -> torch.Tensor:
 
 
 def packed(parts: Parts, _: Quantized) -> torch.Tensor:
-    """compressed-tensors: signed integers packed along the inputs; there may be zero points, packed along the outputs."""
+    """compressed-tensors: signed integers packed along the inputs; there may be zero points, packed along the outputs. [out, in]."""
     rows, columns = (int(size) for size in parts["weight_shape"])
     bits, scales = bits_of(parts["weight_packed"].shape, columns), parts["weight_scale"].float()
     middle = 1 << (bits - 1)
@@ -140,7 +140,7 @@ def fp4(parts: Parts, _: Quantized) -> torch.Tensor:
 
 
 def affine(parts: Parts, said: Quantized) -> torch.Tensor:
-    """MLX: unsigned integers packed along the inputs, times a scale, plus a bias."""
+    """MLX: unsigned integers packed along the inputs, times a scale, plus a bias. [out, in]."""
     scales = parts["scales"].float()
     bias = next(parts[name] for name in ("biases", "qbiases") if name in parts).float()
     assert said.group is not None

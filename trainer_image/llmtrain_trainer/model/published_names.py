@@ -1,4 +1,4 @@
-"""How published files name a mixture's weights: one tensor for each expert and projection, where transformers' models hold fused ones."""
+"""How published files name the weights of MoE layers: one tensor per expert and projection, where transformers' models hold fused ones."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Recipe:
         return (len(self.rows), *whole) if self.stacked else whole
 
     def made(self, read: Callable[[str], torch.Tensor]) -> torch.Tensor:
-        """The weight."""
+        """The weight, of the shape that `shape` gives, in the dtype of the files."""
         rows = [torch.cat([read(name) for name in row]) if len(row) > 1 else read(row[0]) for row in self.rows]
         if self.part is not None:
             expert, number, of = self.part

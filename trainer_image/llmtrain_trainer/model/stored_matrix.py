@@ -1,4 +1,4 @@
-"""Which tensors of a model's files hold one matrix in few bits, and what shape it has once whole. Used by pretrained.py."""
+"""Which tensors of a model's files hold one quantized matrix, and its shape once dequantized. Used by pretrained.py."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class StoredMatrix:
     """One weight and the tensors that hold it."""
 
     name: str
-    """That the weight would have if it were whole."""
+    """Shape of the dequantized weight."""
 
     tensors: Mapping[str, str]
     """What follows the module's name -> name of the tensor."""
@@ -55,7 +55,7 @@ class StoredMatrix:
     transposed: bool
 
     def whole(self, read: Read, said: Quantized) -> torch.Tensor:
-        """In fp32."""
+        """The dequantized matrix [*shape] in fp32."""
         matrix = self.kind.matrix({part: read(tensor) for part, tensor in self.tensors.items()}, said)
         return matrix.T if self.transposed else matrix
 

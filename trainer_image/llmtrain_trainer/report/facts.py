@@ -1,4 +1,4 @@
-"""What the files of a run say, as one frozen value."""
+"""The files of a run as one frozen value."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Facts:
     events: tuple[Event, ...]
     verdict: Verdict | None
     notices: tuple[str, ...]
-    """What was dropped, cut, changed or guessed on any node."""
+    """Notices of all nodes."""
 
     unigram_entropy: float | None
     """Nats per token of the training data: what a model that only knows the frequencies of tokens reaches."""

@@ -77,7 +77,7 @@ def _small_svgs(facts: Facts) -> list[tuple[str, str]]:
 
 
 def headline(facts: Facts) -> str:
-    """One sentence on how it ended."""
+    """One sentence about how the run ended."""
     if facts.verdict is not None:
         return facts.verdict.message
     if not facts.rows:
@@ -113,7 +113,7 @@ def tiles(facts: Facts) -> list[tuple[str, str, str]]:
 
 
 def _validation_tile(facts: Facts) -> list[tuple[str, str, str]]:
-    """None where nothing was evaluated."""
+    """The tile of the validation loss; None if nothing was evaluated."""
     if not facts.validation:
         return []
     (step, newest), (best_step, best) = facts.validation[-1], min(facts.validation, key=lambda pair: pair[1])
@@ -122,7 +122,7 @@ def _validation_tile(facts: Facts) -> list[tuple[str, str, str]]:
 
 
 def comparisons(facts: Facts) -> list[Comparison]:
-    """What the plan expected beside what came."""
+    """What the plan expected beside what was measured."""
     estimate, rows = facts.config.estimate, facts.rows
     memory = max((row.memory_bytes for row in rows if row.memory_bytes is not None), default=None)
     speed, mfu = facts.median_of("tokens_per_second"), facts.median_of("mfu")

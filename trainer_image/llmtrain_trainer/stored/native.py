@@ -14,7 +14,7 @@ from llmtrain_trainer.stored.source import WEIGHT
 
 
 class Native:
-    """A Source."""
+    """A CheckpointReader."""
 
     def __init__(self, directory: Path, _network: nn.Module) -> None:
         """Raises BadData where DCP's own index is missing."""

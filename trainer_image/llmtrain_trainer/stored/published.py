@@ -18,7 +18,7 @@ class PublishedWeights:
         self._take = lru_cache(maxsize=1)(lambda name: source.take(name, key))  # all experts of a layer are one weight of transformers'
 
     def read(self, name: str) -> torch.Tensor:
-        """In fp32, on the CPU."""
+        """One published tensor, in fp32 on the CPU; of a fused MoE weight the matrix of one expert."""
         weight, index = self._places[name]
         found: torch.Tensor = self._take(weight)[index]
         return found

@@ -9,7 +9,7 @@ import torch
 
 WEIGHT = "fp32"
 MOMENTS = ("exp_avg", "exp_avg_sq")
-"""What AdamW keeps of a weight: running means of its gradient and of the gradient's square."""
+"""AdamW's moments of a weight: running means of its gradient and of the squared gradient."""
 
 
 class CheckpointReader(Protocol):
@@ -17,14 +17,14 @@ class CheckpointReader(Protocol):
 
     @property
     def shapes(self) -> Mapping[str, torch.Size]:
-        """Of whole weights."""
+        """Shapes of the unsplit weights, by name."""
         ...
 
     @property
     def steps(self) -> int:
-        """That the optimizer has made; 0: there are no moments."""
+        """Optimizer steps made so far; 0 if there are no moments."""
         ...
 
     def take(self, name: str, key: str = WEIGHT) -> torch.Tensor:
-        """A whole weight, or a moment of it, in fp32 on the CPU. Raises KeyError where it is not there."""
+        """The unsplit weight [*shapes[name]], or the moment of it that `key` names, in fp32 on the CPU. Raises KeyError."""
         ...

@@ -1,4 +1,4 @@
-"""What each task makes of documents. One module a task; preparation asks here for the one the job names."""
+"""How each task turns documents into rows: one module per task, chosen here by the name in the job."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RowWriter(Protocol):
     def add(self, documents: Iterable[Encoded]) -> None: ...
 
     def finish(self) -> SetStats:
-        """Complete the directory's files, set.json included."""
+        """Complete the files of the directory, including set.json."""
         ...
 
 

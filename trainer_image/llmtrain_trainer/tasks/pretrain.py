@@ -1,4 +1,4 @@
-"""Pretraining: documents joined by the end token into one stream, cut into rows. Every token is learned."""
+"""Pretraining: documents joined by the end token into one stream and split into rows. The loss covers every token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: one sample a document, loss on its answers; short samples share rows when packing is on."""
+"""Supervised fine-tuning: one sample per document, loss on its answers; with packing, short samples share rows."""
 
 from __future__ import annotations
 
@@ -103,6 +103,6 @@ class _Block:
         self._used[row] = stop
 
     def pad(self) -> None:
-        """The padding's positions start at 0 again: it is a sample of its own, that nothing looks at."""
+        """Padding has positions from 0 again, like a sample of its own that no token attends to."""
         for row, used in enumerate(self._used):
             self.positions[row, used:] = np.arange(self.positions.shape[1] - used)

@@ -26,12 +26,12 @@ from llmtrain_trainer.model.stage import Elsewhere, Nothing, Stage, cut, tied_na
 from llmtrain_trainer.objectives import OBJECTIVES
 
 Share = Callable[[nn.Module], None]
-"""Hands the weights of a module out over the replicas."""
+"""Shards the weights of a module over the replicas."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuiltStage:
-    """A stage and how its weights are cut."""
+    """A stage, and how its weights are split."""
 
     stage: Stage
     cut: dict[str, int]
@@ -82,7 +82,7 @@ def _layer_of(module: str, layers: Iterable[str]) -> str:
 
 
 def pretrained(config: TrainerConfig, model_dir: Path, network: PreTrainedModel) -> Pretrained | None:
-    """Where weights are read from; None: they are drawn."""
+    """Where weights are read from; None if they are drawn at random."""
     if config.model.config is not None or config.model.init == "random":
         return None
     return Pretrained(model_dir, network.base_model_prefix, tied_names(network))
@@ -117,7 +117,7 @@ def _tie(network: PreTrainedModel, tied: dict[str, str]) -> None:
 
 
 def nobody(_module: nn.Module) -> None:
-    """Shares nothing out: every replica keeps its weights whole."""
+    """No sharding: every replica keeps whole weights."""
 
 
 def optimizer_of(weights: Mapping[str, nn.Parameter], config: TrainerConfig) -> torch.optim.AdamW:

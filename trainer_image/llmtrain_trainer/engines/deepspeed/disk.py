@@ -15,7 +15,7 @@ from llmtrain_trainer.config import TrainerConfig
 
 
 def uses_disk(config: TrainerConfig) -> bool:
-    """Whether anything of the run is on a disk."""
+    """Whether parameters or optimizer states are offloaded to a disk."""
     return config.offload is not None and "nvme" in (config.offload.optimizer, config.offload.parameters)
 
 
@@ -48,5 +48,5 @@ class Disk:
         return torch.from_file(str(file), shared=False, size=size, dtype=tensor.dtype)
 
     def _swapped(self, index: int) -> bool:
-        """Whether a sub-group is on the disk: one of less than a mebibyte is not."""
+        """Whether a sub-group is on the disk: one smaller than a MiB is not."""
         return bool(self._optimizer._swappable_optimizer_subgroup(index))

@@ -58,7 +58,7 @@ class DeepSpeedEngine:
         self._measured = self._hang_in(config)
 
     def _hang_in(self, config: TrainerConfig) -> Clipper | Guard:
-        """What measures the norm, or knows it, and keeps an update out that is not finite."""
+        """Install what measures the gradient norm and drops updates that are not finite."""
         runner, limit = self._runner, config.training.gradient_clipping
         if not clips_itself(config):
             again = runner.again if isinstance(runner, Pipeline) else frozenset[str]()
@@ -123,7 +123,7 @@ class DeepSpeedEngine:
         write_export(self._config, self._model_dir, gatherer, directory, kind)
 
     def memory_bytes(self) -> int:
-        """Peak of this process."""
+        """Peak memory of this process."""
         return peak_bytes(self._place.device)
 
     @torch.no_grad()
@@ -132,7 +132,7 @@ class DeepSpeedEngine:
         load(stored, steps, holder_of(self._runner.deepspeed), names, self._runner.cut, self._place)
 
     def _once(self, sums: torch.Tensor) -> torch.Tensor:
-        """Tensor-parallel ranks hold the same loss: one of them counts."""
+        """Tensor-parallel ranks hold the same loss, so only one of them counts."""
         return sums * (self._place.tp_rank == 0)
 
 

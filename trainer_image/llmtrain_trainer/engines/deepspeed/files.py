@@ -43,7 +43,7 @@ Shapes = Mapping[str, torch.Size]
 def notes(
     optimizer: torch.optim.Optimizer, weights: Mapping[str, nn.Parameter], cut: Mapping[str, int], theirs: Mapping[nn.Parameter, str]
 ) -> dict[str, Any]:
-    """Of each trained weight, in the order of the optimizer: its name, the dimension that is split over tensor-parallel ranks, if any, and
+    """For each trained weight, in the optimizer's order: its name, the dimension that is split over tensor-parallel ranks, if any, and
     DeepSpeed's name of it. `theirs`: by weight.
     """
     names = [name for group in optimizer.param_groups for name in group["param_names"]]
@@ -52,14 +52,14 @@ def notes(
 
 @dataclass(frozen=True, slots=True)
 class TensorShard:
-    """What one tensor-parallel rank holds of a weight."""
+    """The part of a weight that one tensor-parallel rank holds."""
 
     shape: torch.Size
     held: Mapping[str, Pieces]
-    """Views of files by WEIGHT and MOMENTS: its elements one after the other, and padding behind them. No moments before the first step."""
+    """By WEIGHT and MOMENTS: flat views of the files, the elements in order, then padding. There are no moments before the first step."""
 
     def pieces(self, key: str) -> Iterator[torch.Tensor]:
-        """Flat, without the padding."""
+        """Flat pieces [elements], in order, without the padding."""
         left = self.shape.numel()
         for piece in self.held[key]:
             yield piece.detach().flatten()[:left]
@@ -76,21 +76,21 @@ class Weight:
 
     @property
     def shape(self) -> torch.Size:
-        """Of the whole."""
+        """Shape of the unsplit weight."""
         shape = list(self.shards[0].shape)
         if self.cut is not None:
             shape[self.cut] = sum(shard.shape[self.cut] for shard in self.shards)
         return torch.Size(shape)
 
     def read(self, key: str = WEIGHT) -> torch.Tensor:
-        """The whole in fp32, on the CPU."""
+        """The unsplit weight [*shape] in fp32 on the CPU, or the moment of it that `key` names."""
         shards = [torch.cat(list(shard.pieces(key))).view(shard.shape).float() for shard in self._needed()]
         return shards[0] if self.cut is None else torch.cat(shards, self.cut)
 
     def share(self, key: str, cut: int | None, rank: int, ranks: int, start: int, count: int) -> torch.Tensor:
-        """`count` elements from `start` of the flat shard that tensor-parallel rank `rank` of `ranks` holds, in fp32, on the CPU.
+        """Elements `start` to `start + count` of the flat shard of tensor-parallel rank `rank` of `ranks`: [count], fp32, on the CPU.
 
-        No more than that is read, but of a weight that is cut across its rows and was by another number of ranks.
+        No more than that is read, unless the weight is split within its rows and was stored by another number of ranks.
         """
         shards = self._needed()
         if cut is not None and cut == self.cut and len(shards) == ranks:

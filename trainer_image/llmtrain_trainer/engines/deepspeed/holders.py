@@ -20,7 +20,7 @@ from llmtrain_trainer.stored.source import MOMENTS, WEIGHT
 
 @dataclass(frozen=True, slots=True)
 class FlatSlice:
-    """Elements of a weight in a flat."""
+    """A range of elements of a weight that lies in a flat."""
 
     weight: nn.Parameter
     start: int
@@ -35,11 +35,11 @@ class Holder(Protocol):
     """An optimizer of DeepSpeed."""
 
     def flats(self) -> Sequence[tuple[int, Sequence[FlatSlice]]]:
-        """The length of each and what is in it."""
+        """Of each flat its length in elements, and which slices of weights are in it."""
         ...
 
     def put(self, index: int, weights: torch.Tensor, state: Mapping[str, torch.Tensor]) -> None:
-        """Into a flat, as after a step."""
+        """Fill flat `index`, as after a step. `weights` and each moment of `state`: [length of the flat], fp32."""
         ...
 
     def finish(self) -> None:

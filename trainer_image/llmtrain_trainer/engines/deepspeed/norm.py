@@ -97,7 +97,7 @@ class Guard:
             weight.grad = None
 
     def after(self, _optimizer: torch.optim.Optimizer, _arguments: Any, _keywords: Any) -> None:
-        """Give the gradients back."""
+        """Restore the gradients that `before` put aside."""
         for weight, gradient in self._aside:
             weight.grad = gradient
         self._aside = []

@@ -38,11 +38,11 @@ class Feed:
         self._waiting: Iterator[torch.Tensor | None] = iter(())
 
     def fill(self, positions: Iterator[torch.Tensor | None]) -> None:
-        """For the next run of the pipeline."""
+        """Set the positions of the next run; each is [batch, length], or None."""
         self._waiting = positions
 
     def take(self) -> torch.Tensor | None:
-        """Of the micro-batch that comes now."""
+        """Positions of the next micro-batch, [batch, length]."""
         return next(self._waiting)
 
 
@@ -83,7 +83,7 @@ class TiedEmbedding(nn.Module):
 
 
 def project(table: TiedEmbedding, hidden: torch.Tensor) -> torch.Tensor:
-    """Logits."""
+    """Logits: [batch, length, hidden] -> [batch, length, vocabulary]."""
     return linear(hidden, table.embedding.weight)
 
 
@@ -119,7 +119,7 @@ class Pipeline:
         self.deepspeed, *_ = deepspeed.initialize(model=network, optimizer=self.optimizer, config=settings)
 
     def train(self, batch: StepBatch) -> torch.Tensor:
-        """All micro-batches through the pipeline, and the optimizer's step. This rank's part of the means."""
+        """All micro-batches through the pipeline, and the optimizer's step. This rank's part of the means: [1 + metrics]."""
         number = count(batch, self._micro_size)
         self._total.zero_()
         # DeepSpeed takes the mean over replicas and micro-batches, and the loss is divided by the targets of all of them.
@@ -132,7 +132,7 @@ class Pipeline:
         return self._total[0]
 
     def evaluate(self, batch: StepBatch) -> torch.Tensor:
-        """Forward only; this rank's part of the sums."""
+        """Forward only; this rank's part of the sums: [1 + metrics]."""
         self._total.zero_()
         self.deepspeed.eval_batch(self._fed(batch), reduce_output=None, bcast_loss=False, num_micro_batches=count(batch, self._micro_size))
         return self._total.clone()

@@ -39,7 +39,7 @@ class Replica:
         self.deepspeed, *_ = deepspeed.initialize(model=network, optimizer=self.optimizer, config=settings)
 
     def train(self, batch: StepBatch) -> torch.Tensor:
-        """Forward, backward and, after the last micro-batch, the optimizer's step. This replica's part of the means."""
+        """Forward, backward and, after the last micro-batch, the optimizer's step. This replica's part of the means: [1 + metrics]."""
         self._total = self._zero()
         for ids, columns, positions in micro_batches(batch, self._objective, self._micro_size, self._place.device):
             sums = self.deepspeed(ids, position_ids=positions, **columns)
@@ -55,7 +55,7 @@ class Replica:
 
     @torch.no_grad()
     def evaluate(self, batch: StepBatch) -> torch.Tensor:
-        """Forward only; this replica's part of the sums."""
+        """Forward only; this replica's part of the sums: [1 + metrics]."""
         self.deepspeed.eval()
         total = self._zero()
         for ids, columns, positions in micro_batches(batch, self._objective, self._micro_size, self._place.device):

@@ -28,7 +28,7 @@ class DeepSpeedGatherer:
                 self._stage.setdefault(name, stage)
 
     def take(self, name: str) -> torch.Tensor | None:
-        """The weight in fp32 on rank 0's CPU; None on the others."""
+        """The unsplit weight in fp32 on rank 0's CPU; None on the others. Collective."""
         stage, rank = self._stage[name], dist.get_rank()
         source = self._place.first_rank_of(stage)
         whole = self._whole(name) if self._place.pp_rank == stage else None

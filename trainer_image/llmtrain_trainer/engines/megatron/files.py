@@ -51,7 +51,7 @@ class MegatronReader:
         self.steps = int(torch.load(directory / "common.pt", weights_only=True)["steps"])
 
     def take(self, name: str, key: str = WEIGHT) -> torch.Tensor:
-        """Its row of a table is kept until another is asked for: q, k and v come from one."""
+        """As CheckpointReader.take. The last Megatron weight is cached: q, k and v come from one."""
         whole = torch.empty(self.shapes[name])
         for published, index in split(self._type, name, whole.shape):
             whole[index] = self._published(published, key)

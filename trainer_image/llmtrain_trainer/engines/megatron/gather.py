@@ -33,7 +33,7 @@ class MegatronGatherer:
         self._kept: tuple[str, dict[str, torch.Tensor]] = ("", {})
 
     def take(self, name: str) -> torch.Tensor | None:
-        """The weight on rank 0's CPU; None on the others. Its row is kept until another is asked for: q, k and v come from one."""
+        """The unsplit weight on rank 0's CPU; None on the others. Collective. The last Megatron weight is cached: it holds q, k and v."""
         row = self._row_of[name]
         if row != self._kept[0]:
             self._kept = (row, self._collect(row))

@@ -106,7 +106,7 @@ def whole_sequence(part: torch.Tensor, group: Any) -> torch.Tensor:
 
 
 def own_sequence(whole: torch.Tensor, group: Any) -> torch.Tensor:
-    """The inverse of `whole_sequence`."""
+    """The inverse of `whole_sequence`: [length, batch, heads / cp, size] -> [length / cp, batch, heads, size]."""
     count = group.size()
     length, batch, heads, size = whole.shape
     chunks = whole.reshape(2 * count, length // (2 * count), batch, heads, size)[torch.argsort(torch.tensor(_order(count)))]

@@ -77,7 +77,7 @@ def parts_of(optimizer: MegatronOptimizer) -> list[MegatronOptimizer]:
 
 
 def put(optimizer: MegatronOptimizer, weight: nn.Parameter, values: Mapping[str, torch.Tensor]) -> None:
-    """Give the optimizer its fp32 copy of a weight, and the moments. `values`: in this rank's shape of it, by WEIGHT and MOMENTS."""
+    """Give the optimizer its fp32 copy of a weight, and the moments. `values`: by WEIGHT and MOMENTS, each [*weight.shape]."""
     for part in parts_of(optimizer):
         if isinstance(part, DistributedOptimizer):
             if weight in part.model_param_group_index_map:  # this replica has a share of it

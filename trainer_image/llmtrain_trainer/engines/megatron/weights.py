@@ -43,7 +43,7 @@ def heads_of(shape: PreTrainedConfig) -> Heads:
 
 
 def part_of(kind: WeightLayout, theirs: Sequence[torch.Tensor], heads: Heads, degree: int, rank: int) -> torch.Tensor:
-    """What tensor-parallel rank `rank` of `degree` holds of the Megatron weight that `theirs`, whole, make up."""
+    """The part that tensor-parallel rank `rank` of `degree` holds of the Megatron weight made up of `theirs`, each [out, in] or [out]."""
     if kind is WeightLayout.WHOLE:
         return theirs[0]
     if kind is WeightLayout.ROW:
@@ -55,7 +55,7 @@ def part_of(kind: WeightLayout, theirs: Sequence[torch.Tensor], heads: Heads, de
 
 
 def theirs_of(kind: WeightLayout, parts: Sequence[torch.Tensor], heads: Heads) -> tuple[torch.Tensor, ...]:
-    """The inverse of `part_of`, from the parts of all tensor-parallel ranks in order."""
+    """The inverse of `part_of`, from the parts of all tensor-parallel ranks in order: each [out, in] or [out]."""
     if kind is WeightLayout.WHOLE:
         return (parts[0],)
     if kind is WeightLayout.ROW:
@@ -83,7 +83,7 @@ class MegatronWeight:
     weight: nn.Parameter
 
     def part(self, source: PublishedFiles, heads: Heads, degree: int, rank: int) -> torch.Tensor:
-        """What tensor-parallel rank `rank` of `degree` holds of it."""
+        """The part that tensor-parallel rank `rank` of `degree` holds: [*weight.shape]."""
         return part_of(self.kind, [source.read(name) for name in self.theirs], heads, degree, rank)
 
 

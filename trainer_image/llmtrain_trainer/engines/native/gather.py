@@ -30,7 +30,7 @@ class NativeGatherer:
                 self._source.setdefault(name, rank)
 
     def take(self, name: str) -> torch.Tensor | None:
-        """The weight in fp32 on rank 0's CPU; None on the others."""
+        """The unsplit weight in fp32 on rank 0's CPU; None on the others. Collective."""
         source, rank = self._source[name], dist.get_rank()
         whole: torch.Tensor | None = None
         if name in self._held and self._layout.pp_rank == source // (self._layout.replicas * self._layout.tp):

@@ -13,7 +13,7 @@ from llmtrain_trainer.engines.native.shards import Shard
 
 
 def gather_up(shards: Sequence[Shard], layout: Layout) -> list[torch.Tensor]:
-    """This rank's complete gradients after backward: FSDP has reduced them over dp, the remaining reductions are done here."""
+    """This rank's complete gradients after backward, each of its shard's shape. FSDP has reduced them over dp; the rest is reduced here."""
     gradients = []
     for shard in shards:
         shard.take_gradient()
@@ -42,7 +42,7 @@ def all_finite(tensors: Iterable[torch.Tensor]) -> bool:
 
 
 def clip(gradients: Sequence[torch.Tensor], norm: float, limit: float) -> None:
-    """Scale to at most `limit`, as torch.nn.utils.clip_grad_norm_ does; 0 clips nothing."""
+    """Scale gradients of any shape, in place, to a norm of at most `limit`, as torch.nn.utils.clip_grad_norm_ does; 0 clips nothing."""
     scale = limit / (norm + 1e-6)
     if limit and scale < 1.0:
         torch._foreach_mul_(list(gradients), scale)

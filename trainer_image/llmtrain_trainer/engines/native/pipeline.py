@@ -65,7 +65,7 @@ class Runner:
             raise ValueError("mesh.schedule is interleaved, but there is one stage a rank: give at least 2 x pp stages, or schedule 1f1b")
 
     def train(self, batch: StepBatch) -> torch.Tensor:
-        """Forward and backward of the loss divided by batch.target_tokens; this rank's part of the means."""
+        """Forward and backward of the loss divided by batch.target_tokens; this rank's part of the means: [1 + metrics]."""
         if self._layout.pp == 1:
             return self._train_alone(batch)
         self._divisor = batch.target_tokens
@@ -75,7 +75,7 @@ class Runner:
 
     @torch.no_grad()
     def evaluate(self, batch: StepBatch) -> torch.Tensor:
-        """Forward only; this rank's part of the sums."""
+        """Forward only; this rank's part of the sums: [1 + metrics]."""
         if self._layout.pp == 1:
             network = self._stages[0].network
             return added(torch.stack([network(ids, **rest) for ids, rest in self._micro_batches(batch)]))

@@ -49,7 +49,10 @@ def _balance(group: dist.ProcessGroup | None, parts: int, weight: float, rows: i
 
 
 def loss_sum(logits: torch.Tensor, chosen: torch.Tensor, rows: int, group: dist.ProcessGroup | None, parts: int) -> torch.Tensor:
-    """E sum_e f_e P_e, summed over the sequences, scalar; with sequences split into `parts` over `group`, this rank's part of the sum."""
+    """E sum_e f_e P_e, summed over the sequences, a scalar. `logits` [tokens, E], `chosen` [tokens, top k] of `rows` sequences.
+
+    With sequences split into `parts` over `group` it is this rank's part of the sum.
+    """
     count = logits.shape[1]
     probabilities = logits.float().softmax(-1).view(rows, -1, count)
     positions = probabilities.shape[1] * parts

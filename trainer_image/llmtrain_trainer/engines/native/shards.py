@@ -40,7 +40,7 @@ class Shard:
     """Its gradient is partial and must be summed over tp."""
 
     def drop_gradient(self) -> None:
-        """Let go of the last step's, in both places that hold it: else it stands beside the next step's through a whole backward pass."""
+        """Free the gradient in both places that hold it: otherwise it stays resident during the next backward pass."""
         self.weight.grad = self.local.grad = None
 
     def take_gradient(self) -> None:
@@ -53,7 +53,7 @@ class Shard:
         self.local.grad = torch.zeros_like(self.local) if gradient is None else gradient
 
     def spread(self, local: torch.Tensor) -> torch.Tensor:
-        """A tensor of the shape of `local` as the part of a whole that `local` is of `weight`."""
+        """A tensor [*local.shape] as the same shard of a DTensor [*weight.shape] that `self.local` is of `weight`."""
         if not isinstance(self.weight, DTensor):
             return local
         mesh, placements = self.weight.device_mesh, self.weight.placements
