@@ -7,6 +7,7 @@ value, null to leave the field out.
 from __future__ import annotations
 
 import copy
+import random
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -82,6 +83,8 @@ def ways(problem: Problem) -> Iterator[Change]:
 
 PATTERNS = (
     rf"(?:Use|Write) at most ({WORD})",
+    rf"(?:Use|Give|Give it) at least ({WORD})",
+    r"Use a multiple of (\d+)",
     r"Use (\d+(?:, \d+)*(?: or \d+)?)(?=$|,| to | stages|\s*$)",
     rf"Use ({WORD}(?:, {WORD})* or {WORD}|{WORD})(?=$|,)",
     r"Write (\[.*\])$",
@@ -123,3 +126,22 @@ def test_every_way_out_keeps_the_rule_and_breaks_no_other(manifest: Path, tree: 
 
 def test_no_way_out_is_left_behind() -> None:
     assert SAID.keys() <= {path.stem for path in BAD}
+
+
+def test_every_number_in_a_way_out_is_right_whatever_the_layout() -> None:
+    """Layouts drawn by a fixed seed: the number that a refusal names, written, keeps the rule."""
+    dice = random.Random(14)
+    base = tree_of(HERE.parent / "bad" / "plan-14-batch-not-divided.yaml")
+    tried = 0
+    for _ in range(120):
+        degrees = {name: dice.choice((1, 2, 3, 4, 6, 8)) for name in ("tensor", "pipeline", "context", "data") if dice.random() < 0.4}
+        tree = copy.deepcopy(base)
+        tree["spec"]["parallelism"] = {**degrees, "engine": dice.choice(("native", "native", "deepspeed", "megatron"))}
+        tree["spec"]["training"] |= {"globalBatchSize": dice.choice((1, 7, 16, 60)), "sequenceLength": dice.choice((100, 1000, 1030))}
+        tree["spec"]["training"]["microBatchSize"] = dice.choice((1, 3))
+        for problem in problems(tree, planned=True):
+            for change in ways(problem):
+                tried += 1
+                left = {key(other) for other in problems(changed(tree, change), planned=True)}
+                assert key(problem) not in left, f"{problem}\n{change} leads to the same refusal of {tree['spec']['parallelism']}"
+    assert tried > 200

@@ -78,6 +78,15 @@ def test_fewer_steps_than_were_done_are_refused(runs: Runs) -> None:
     assert found.refused is not None and "spec.training.maxSteps is 8" in found.refused and "at least 9" in found.refused
 
 
+@pytest.mark.parametrize("also", [{}, {"optimizer": {"learningRate": 1e-2}}])
+def test_the_number_to_which_steps_are_to_be_raised_is_enough(runs: Runs, also: dict[str, Any]) -> None:
+    saved = runs.save(runs.config(), step=9)
+    found = runs.go_on(saved, runs.config(training={**also, "maxSteps": 8}))
+    assert found.refused is not None
+    number = int(found.refused.partition("Raise it to at least ")[2].partition(",")[0])
+    assert runs.go_on(saved, runs.config(training={**also, "maxSteps": number})).refused is None
+
+
 REFUSED = {
     "task": ({}, {"task": "sft"}, "spec.task is sft and was pretrain"),
     "layers": ({}, {"model": {"config": SHAPE | {"num_hidden_layers": 2}}}, "num_hidden_layers is 2 and was 4"),

@@ -258,9 +258,10 @@ def _at_the_end(manifest: Manifest, config: TrainerConfig, target: int, told: li
     value = config.training.max_steps if config.training.max_steps is not None else config.training.epochs
     step = manifest.meta.step
     if step > target:
+        least = step + 1 if told else step  # with changed settings a complete training would be refused next
         return (
             f"spec.training.{field} is {value}, but {manifest.name} was saved after {step} steps. "
-            f"Raise it to at least {step}, name an earlier checkpoint in spec.checkpoint.resume, or {FROM_STEP_0}."
+            f"Raise it to at least {least}, name an earlier checkpoint in spec.checkpoint.resume, or {FROM_STEP_0}."
         )
     if step == target and told:
         return (
