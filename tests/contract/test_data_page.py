@@ -50,5 +50,5 @@ def test_the_labels_of_the_page_are_read() -> None:
 def test_every_format_has_rows_on_the_page_and_readers_are_led_there() -> None:
     from llmtrain_trainer.data.sources.wanted import COLUMN_KEYS
 
-    assert {name for name, _ in ROWS} | {"lines"} == set(COLUMN_KEYS)  # whose rows are lines of text
+    assert {name for name, _ in ROWS} | {"lines", "tokens"} == set(COLUMN_KEYS)  # whose rows are lines of text, and ids
     assert re.search(r"\]\(docs/data\.md#rows\)", (ROOT / "README.md").read_text())

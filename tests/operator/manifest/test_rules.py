@@ -184,7 +184,7 @@ EXAMPLES: dict[tuple[str, str], tuple[list[Section], list[Section]]] = {
             [
                 {"source": "file:///a", "format": read},
                 {"source": "file:///a", "format": read, "columns": {column: "mine"}},
-                {"source": "file:///a", "format": other, "columns": {column: column}},
+                {"source": "file:///a", "format": other, "columns": {column: "input_ids" if column == "ids" else column}},
             ],
             [{"source": "file:///a", "format": other, "columns": {column: "mine"}}],
         )
@@ -204,6 +204,8 @@ EXAMPLES: dict[tuple[str, str], tuple[list[Section], list[Section]]] = {
             ("context", "squad", "text"),
             ("question", "squad", "alpaca"),
             ("answers", "squad", "lines"),
+            ("ids", "tokens", "text"),
+            ("labels", "tokens", "messages"),
             ("tools", "messages", "text"),
         )
     },

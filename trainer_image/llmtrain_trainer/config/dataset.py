@@ -57,6 +57,12 @@ class Columns(Strict):
     answers: Column = "answers"
     """The answers, of which the first is learned, for format squad."""
 
+    ids: Column = "input_ids"
+    """The token ids of a document, for format tokens."""
+
+    labels: Column = "labels"
+    """The ids once more, with -100 where nothing is learned, for format tokens. A row need not have it: then all is learned."""
+
     tools: Column = "tools"
     """The list of tools that a conversation may call, passed to the chat template. Optional in each row."""
 
@@ -165,7 +171,7 @@ class Dataset(Strict):
     format: Format = "text"
     """text and lines train on every token, textLabel on the label of each text (task classify); the others train on the answers only.
 
-    lines reads text files, each line a document.
+    lines reads text files, each line a document. tokens are ids that the run's tokenizer made before, learned as their labels say.
     """
 
     field: Annotated[str, Field(min_length=1, max_length=256, examples=["data"])] | None = None

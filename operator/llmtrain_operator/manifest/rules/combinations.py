@@ -122,7 +122,7 @@ COMBINATIONS: tuple[Rule, ...] = (
             reads=("task", datasets.partition(".")[0]),
             cel=f"{given}self.{datasets}.all(d, d.format in {list(TASKS['pretrain'].formats)} || self.task != 'pretrain')",
             holds=_formats_suit(datasets),
-            rule="task pretrain takes formats text and lines only, and trains on every token",
+            rule="task pretrain takes formats text, lines and tokens only, and trains on every token",
             way_out="Write task: sft to train on conversations or answers, or format: text",
         )
         for datasets, given in (("dataset", ""), ("evaluation.dataset", "!has(self.evaluation) || "))

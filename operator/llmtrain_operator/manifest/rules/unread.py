@@ -84,6 +84,8 @@ COLUMNS: dict[str, tuple[Format, ...]] = {
     "context": ("squad",),
     "question": ("squad",),
     "answers": ("squad",),
+    "ids": ("tokens",),
+    "labels": ("tokens",),
     "tools": ("promptCompletion", "messages", "sharegpt", "alpaca"),
 }
 """Field of columns -> the formats that read it."""
@@ -112,7 +114,8 @@ def _of_datasets(at: str) -> Iterator[ReadWhen]:
             at=at, field=f"template.{key}", default=None, by="format", values=COLUMNS[key], rule="this format reads no such column"
         )
     for field, unset in _OF_ANSWERS.items():
-        yield ReadWhen(at=at, field=field, default=unset, by="format", values=_ANSWERS, rule="this format has no prompts and answers")
+        formats = _ANSWERS if field == "dropReasoning" else (*_ANSWERS, "tokens")
+        yield ReadWhen(at=at, field=field, default=unset, by="format", values=formats, rule="this format has no prompts and answers")
 
 
 READ_WHEN: tuple[ReadWhen, ...] = (

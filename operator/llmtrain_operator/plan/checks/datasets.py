@@ -30,6 +30,16 @@ def bounds_of_characters(case: Case) -> Problem | None:
     return None
 
 
+def ids_of_a_tokenizer(case: Case) -> Problem | None:
+    """Token ids are those of a tokenizer that is there: none can be trained from them."""
+    tokenizer = case.job.spec.tokenizer
+    path = next((path for path, dataset in _datasets(case) if dataset.format == "tokens"), None)
+    if path is None or tokenizer is None or tokenizer.train is None:
+        return None
+    rule = f"the ids of {path} come from a tokenizer, and another one would be trained"
+    return Problem("spec.tokenizer.train", tokenizer.train.algorithm, rule, "Name the tokenizer that made the ids in tokenizer.source")
+
+
 def _datasets(case: Case) -> Iterator[tuple[str, Dataset]]:
     spec = case.job.spec
     yield from ((f"spec.dataset[{i}]", dataset) for i, dataset in enumerate(spec.dataset))

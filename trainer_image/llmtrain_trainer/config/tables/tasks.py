@@ -11,7 +11,7 @@ from llmtrain_trainer.config.tables.engines import ENGINE_FACTS, EngineName
 
 Task = Literal["pretrain", "sft", "classify"]
 DEFAULT_TASK: Task = "pretrain"
-Format = Literal["text", "lines", "promptCompletion", "messages", "sharegpt", "alpaca", "squad", "textLabel"]
+Format = Literal["text", "lines", "promptCompletion", "messages", "sharegpt", "alpaca", "squad", "tokens", "textLabel"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +43,9 @@ NO_CLASSIFIER = (
 EVERY: tuple[EngineName, ...] = tuple(ENGINE_FACTS)
 
 TASKS: Mapping[Task, TaskTraits] = {
-    "pretrain": TaskTraits(formats=("text", "lines"), fine_tunes=False, packs=False, engines=EVERY),
+    "pretrain": TaskTraits(formats=("text", "lines", "tokens"), fine_tunes=False, packs=False, engines=EVERY),
     "sft": TaskTraits(
-        formats=("text", "lines", "promptCompletion", "messages", "sharegpt", "alpaca", "squad"),
+        formats=("text", "lines", "promptCompletion", "messages", "sharegpt", "alpaca", "squad", "tokens"),
         fine_tunes=True,
         packs=True,
         engines=EVERY,

@@ -25,7 +25,7 @@ WRAPPERS = ("data", "rows", "records", "examples", "samples", "instances", "item
 _OF_JSON = (".json row 1", ".json.gz row 1", ".json.zst row 1")
 """How the place of a row ends that is the one object of a .json file."""
 
-LISTS_OF_TURNS = ("messages", "conversations")
+LISTS_OF_TURNS = ("messages", "conversations", "ids")
 
 ALSO_CALLED: dict[str, tuple[str, ...]] = {
     "text": ("content", "contents", "body", "document", "passage", "article", "story", "code", "raw_content"),
@@ -35,6 +35,7 @@ ALSO_CALLED: dict[str, tuple[str, ...]] = {
     "instruction": ("prompt", "question", "query", "user", "problem"),
     "context": ("passage", "paragraph", "document", "text"),
     "question": ("prompt", "query", "problem"),
+    "ids": ("tokens", "token_ids", "ids"),
     "answers": ("answer", "labels", "targets"),
     "output": ("completion", "answer", "response", "outputs", "target", "assistant", "solution", "reply"),
     "conversations": ("conversation", "messages", "dialog", "dialogue", "chat", "turns"),

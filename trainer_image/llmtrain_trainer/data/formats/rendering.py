@@ -19,9 +19,8 @@ from llmtrain_trainer.data.formats.cells import label_of, text_in
 from llmtrain_trainer.data.formats.chat_template import BrokenTemplateError, Chat, ChatTemplate, TemplateError
 from llmtrain_trainer.data.formats.columns import check_columns
 from llmtrain_trainer.data.formats.control_tokens import ControlTokens
-from llmtrain_trainer.data.formats.conversations import CONVERSATIONS, turns_in, turns_of
+from llmtrain_trainer.data.formats.conversations import CONVERSATIONS, turns_in, turns_of, with_default
 from llmtrain_trainer.data.formats.missing import known_form
-from llmtrain_trainer.data.formats.system_column import with_default
 from llmtrain_trainer.data.formats.turns import (
     Message,
     Turn,

@@ -11,6 +11,7 @@ from llmtrain_trainer.data.bad_data import BadData, Unreachable
 from llmtrain_trainer.data.blame import blamed_on, judged
 from llmtrain_trainer.data.formats.chat_template import BrokenTemplateError
 from llmtrain_trainer.data.formats.encoding import Encoded, Encoder
+from llmtrain_trainer.data.formats.ids import IdEncoder
 from llmtrain_trainer.data.sources.dataset import Row
 from llmtrain_trainer.data.sources.reading import Reading
 
@@ -26,7 +27,10 @@ class RowEncoder:
     def __init__(self, field: str, dataset: Dataset, tokenizer: Any, config: TrainerConfig, reading: Reading) -> None:
         self._field, self._dataset, self._config, self._reading = field, dataset, config, reading
         with blamed_on(*tokenizer_of(config), "it cannot be used", "Give another tokenizer.source"):
-            self._encode = Encoder(field, dataset, tokenizer, config.labels)
+            if dataset.format == "tokens":
+                self._encode: Encoder | IdEncoder = IdEncoder(field, dataset, tokenizer)
+            else:
+                self._encode = Encoder(field, dataset, tokenizer, config.labels)
 
     def __call__(self, rows: Sequence[Row]) -> list[Encoded]:
         """One result a row, but for those that are left out. Raises BadData for one that ends the job, Unreachable."""

@@ -13,14 +13,18 @@ COLUMN_KEYS = {
     "alpaca": ("instruction", "output"),
     "squad": ("context", "question", "answers"),
     "textLabel": ("text", "label"),
+    "tokens": ("ids",),
 }
 """Fields of `columns` that name what a format reads; the last one holds what is learned."""
 
-PART_KEYS = {"sharegpt": ("system",), "alpaca": ("input", "history", "system")}
+PART_KEYS = {"sharegpt": ("system",), "alpaca": ("input", "history", "system"), "tokens": ("labels",)}
 """Fields of `columns` that name further parts of the prompt. A row need not have them."""
 
 _OF_SQUAD = ("title", "is_impossible", "plausible_answers")
 """What SQuAD's rows have besides: it says nothing that could be learned."""
+
+_OF_TOKENS = ("attention_mask", "token_type_ids", "position_ids", "special_tokens_mask", "length", "text")
+"""What tokenizers put beside ids: the first says which are padding, the others nothing that the ids do not say."""
 
 PLAIN = ("text", "lines")
 """Formats whose rows are one text, all of it learned."""
@@ -51,4 +55,6 @@ def optional_columns(dataset: Dataset) -> tuple[str, ...]:
         return ()
     if dataset.format == "squad":
         return _OF_SQUAD
+    if dataset.format == "tokens":
+        return (*prompt_parts(dataset), *_OF_TOKENS)
     return (*prompt_parts(dataset), dataset.columns.tools, "functions", "documents", "chat_template_kwargs")
