@@ -270,6 +270,11 @@ FAMILIES: Mapping[str, Family] = {
     "mt5": Family(keys=T5_KEYS, linear=T5, aliases=T5_ALIASES, tied=True),
 }
 
+NO_CLASSIFIER: tuple[str, ...] = (
+    *("cohere", "cohere2", "cwm", "ernie4_5", "glm4_moe", "granite", "internlm3", "iquestcoder", "jais2", "olmoe", "vaultgemma"),
+)
+"""Trained families of which transformers has no model with a head for labels."""
+
 TRAINED: tuple[str, ...] = tuple(name for name, family in FAMILIES.items() if family.engines)
 """Families that an engine of this version trains. The others are known by their sizes alone."""
 

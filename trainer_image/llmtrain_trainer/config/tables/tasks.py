@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from llmtrain_trainer.config.tables.engines import ENGINE_FACTS, EngineName
+from llmtrain_trainer.config.tables.families import NO_CLASSIFIER
 
 Task = Literal["pretrain", "sft", "classify"]
 DEFAULT_TASK: Task = "pretrain"
@@ -37,9 +38,6 @@ class TaskTraits:
     """Whether it learns labels of whole documents: spec.labels names them."""
 
 
-NO_CLASSIFIER = (
-    *("cohere", "cohere2", "cwm", "ernie4_5", "glm4_moe", "granite", "internlm3", "iquestcoder", "jais2", "olmoe", "vaultgemma"),
-)
 EVERY: tuple[EngineName, ...] = tuple(ENGINE_FACTS)
 
 TASKS: Mapping[Task, TaskTraits] = {
