@@ -158,6 +158,8 @@ def not_created(gang: Gang) -> tuple[str, str] | None:
         return "PriorityClassMissing", f"The priority class {missing[1]} does not exist in this cluster."
     if missing := re.search(r'serviceaccount "([^"]+)" not found', clause):
         return "ServiceAccountMissing", f"The service account {missing[1]} does not exist in namespace {namespace}."
+    if clause.endswith("because it is being terminated"):
+        return "NamespaceTerminating", f"Namespace {namespace} is being deleted, and no pod can be created in it."
     if clause.startswith("violates PodSecurity"):
         return "PodSecurity", f"Namespace {namespace} does not admit the pods: {clause}."
     return "PodsRefused", f"The API server refuses the pods: {clause}." if refused.final else f"The pods cannot be created: {clause}."

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from tests.operator.life.policies.table import NOW, RAN, Case
 
 from llmtrain_operator.life.decide import decide
+from llmtrain_operator.life.decision import Action
 from llmtrain_operator.life.observed import Admission, NotCreated, Observed, Warned
 
 
@@ -69,6 +71,11 @@ WHY: list[tuple[str, Case, str]] = [
         "The image of pod demo-a1-1 cannot be pulled: not found.",
     ),
     (
+        "namespace",
+        lambda w: refused(w, f"{FORBIDDEN}unable to create new content in namespace default because it is being terminated"),
+        "Namespace team is being deleted, and no pod can be created in it.",
+    ),
+    (
         "quota",
         lambda w: refused(
             w, f"{FORBIDDEN}exceeded quota: small, requested: nvidia.com/gpu=8, used: nvidia.com/gpu=0, limited: nvidia.com/gpu=4"
@@ -121,3 +128,12 @@ def test_an_attempt_of_which_no_pod_was_let_in_is_tried_again_under_its_own_numb
     ended = w.job(w.status(phase="Starting", ended_attempt=1, pods={"wanted": 2, "created": 0}))
     assert decide(w.nothing(job=ended, not_created=NotCreated(message="exceeded quota"))).attempt == 2
     assert decide(w.nothing(job=w.job(w.status(phase="Starting", pods={"wanted": 2, "created": 0})))).attempt == 2
+
+
+def test_a_job_whose_pods_are_refused_stays_pending_at_each_try(w: Any) -> None:
+    said = "unable to create new content in namespace default because it is being terminated"
+    seen = refused(w, said)
+    assert seen.not_created is not None
+    tries = [replace(seen, not_created=replace(seen.not_created, until=until)) for until in (seen.now + 60.0, seen.now - 1.0)]
+    assert {(decide(each).phase, decide(each).reason) for each in tries} == {("Pending", "NamespaceTerminating")}
+    assert [decide(each).action for each in tries] == [Action.NOTHING, Action.CREATE]

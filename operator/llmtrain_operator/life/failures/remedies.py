@@ -10,6 +10,7 @@ _STATES = {
     "QuotaExceeded": "Request less, free resources in the namespace, or ask for a higher quota; pod creation is retried automatically.",
     "PriorityClassMissing": "Create it, or name another in spec.scheduling.priorityClassName.",
     "ServiceAccountMissing": "Create it, or name another in spec.scheduling.serviceAccountName.",
+    "NamespaceTerminating": "Nothing needs to be done: the job goes with its namespace. To keep training, submit it in another namespace.",
     "PodSecurity": "Ask the administrator of the namespace; the pods that the operator creates meet the restricted standard.",
     "PodsRefused": "Fix the cause named above; pod creation is retried automatically.",
     "NameInUse": "Wait until they are gone, or choose another name.",

@@ -56,10 +56,11 @@ def starts(gang: Gang) -> Decision | None:
         return None
     attempt = gang.next_number
     kept_for_their_logs = [pod for pod in gang.mine if pod.attempt < gang.number]
-    reason, message = why.not_created(gang) or ("CreatingPods", f"Creating {pods_word(gang.size)} of attempt {attempt}.")
+    refused = why.not_created(gang)  # while that stands, the job stays Pending: nothing says that this try is let in
+    reason, message = refused or ("CreatingPods", f"Creating {pods_word(gang.size)} of attempt {attempt}.")
     return Decision(
         action=Action.CREATE,
-        phase="Starting",
+        phase="Pending" if refused else "Starting",
         reason=reason,
         message=message,
         attempt=attempt,
