@@ -9,10 +9,10 @@ import llmtrain_operator
 import llmtrain_trainer
 from llmtrain_trainer.config.tables.families import TRAINED
 
-TEMPLATES, WITHOUT_CLASSES = "config/tables/chat_templates.py", "config/tables/tasks.py"
-"""Names of chat templates, some of which are those of families; families for which transformers has no classifier."""
+TEMPLATES = "config/tables/chat_templates.py"
+"""Names of chat templates, some of which are those of families."""
 
-MAY_NAME_FAMILIES = sorted(["config/tables/families.py", "plan/model/config_values.py", TEMPLATES, WITHOUT_CLASSES])
+MAY_NAME_FAMILIES = sorted(["config/tables/families.py", "plan/model/config_values.py", TEMPLATES])
 
 
 def test_no_other_file_knows_a_trained_family_by_name() -> None:

@@ -32,10 +32,14 @@ ALWAYS = {
     "spec.model": "config init source",
     "spec.tokenizer": "source chatTemplate train",
     "spec.tokenizer.train": "algorithm maxSamples",
-    "spec.dataset": "source field format columns maxSamples ignoreColumns controlTokens badRows streaming",
+    "spec.dataset": "source subset field where format columns template truncate clean maxSamples ignoreColumns controlTokens "
+    "badRows streaming",
+    "spec.dataset.clean": "duplicates minCharacters maxCharacters",
     "spec.dataset.csv": "separator header",
     "spec.evaluation": "dataset everySteps maxSamples",
-    "spec.evaluation.dataset": "source field format columns maxSamples ignoreColumns controlTokens badRows",
+    "spec.evaluation.dataset": "source subset field where format columns template truncate clean maxSamples ignoreColumns controlTokens "
+    "badRows",
+    "spec.evaluation.dataset.clean": "duplicates minCharacters maxCharacters",
     "spec.evaluation.dataset.csv": "separator header",
     "spec.peft": "method rank alpha dropout",
     "spec.parallelism": "engine auto tensor pipeline data",

@@ -6,7 +6,7 @@ The manifest is read as the API server reads it: defaults are filled in, null me
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from functools import cache
 from typing import Any
 
@@ -184,10 +184,13 @@ def _at(value: Any, path: Path) -> Any:
 
 def _of_rules(manifest: Given, seen: Given, wrong: Iterable[Path]) -> Iterator[Placed]:
     """Problems from RULES, for rules whose fields are all valid by themselves."""
-    wrong = tuple(wrong)
+    ends = frozenset(wrong)
+    if () in ends:
+        return
+    above = {path[:depth] for path in ends for depth in range(len(path))}
     for rule in RULES:
         for path, section in _sections(seen, rule.at):
-            if not any(_overlap((*path, *read.split(".")), bad) for read in rule.reads for bad in wrong) and not rule.holds(section):
+            if not any(_overlaps((*path, *read.split(".")), ends, above) for read in rule.reads) and not rule.holds(section):
                 yield _broken(rule, path, manifest, seen)
 
 
@@ -202,8 +205,9 @@ def _sections(manifest: Any, at: str) -> list[tuple[Path, Given]]:
     return [(path, value) for path, value in found if isinstance(value, dict)]
 
 
-def _overlap(one: Path, other: Path) -> bool:
-    return all(a == b for a, b in zip(one, other, strict=False))
+def _overlaps(path: Path, ends: Set[Path], above: Set[Path]) -> bool:
+    """Whether the path is one of `ends`, or lies below one, or is one of those `above` them."""
+    return path in above or any(path[:depth] in ends for depth in range(len(path) + 1))
 
 
 def _broken(rule: Rule, path: Path, manifest: Given, seen: Given) -> Placed:

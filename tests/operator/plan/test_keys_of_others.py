@@ -114,7 +114,8 @@ WHOLE = "{% for m in messages %}{{ m.content }}{% endfor %}"
         (WHOLE + "{{ bos }}", "it needs bos"),
         (WHOLE + "{{ render(tools) }}", "it needs render"),
         ("{% import 'macros' as m %}" + WHOLE, "includes another template"),
-        ("You are helpful.", "does not write the messages"),
+        ("You are helpful.", "neither a Jinja template nor the name of one"),
+        ("{{ 'You are helpful.' }}", "does not write the messages"),
         ("{{ " + "(" * 4000 + "messages" + ")" * 4000 + " }}", "nested too deeply"),
     ],
 )

@@ -43,6 +43,8 @@ BESIDE: dict[str, list[str]] = {
     "spec.task=classify": ["spec.dataset[0].format=textLabel"],
     "spec.dataset[0].format=textLabel": ["spec.task=classify"],
     "spec.evaluation.dataset[0].format=textLabel": ["spec.task=classify", "spec.dataset[0].format=textLabel"],
+    "spec.dataset[0].format=tokens": ["spec.tokenizer={source: 's3://models/llama'}"],
+    "spec.evaluation.dataset[0].format=tokens": ["spec.tokenizer={source: 's3://models/llama'}"],
     "spec.parallelism.schedule=interleaved": ["spec.parallelism.virtualStages=2", "spec.parallelism.pipeline=2"],
     "spec.parallelism.schedule": ["spec.parallelism.pipeline=2"],
     "spec.parallelism.offload": ["spec.parallelism.engine=deepspeed", "spec.parallelism.zeroStage=3"],

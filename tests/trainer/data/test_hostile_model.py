@@ -54,7 +54,7 @@ def test_code_of_a_repository_is_told_of_and_not_run_and_not_passed_on(place: Pl
 def test_no_model_is_built_with_the_attention_that_its_config_names() -> None:
     """transformers would fetch a kernel of that name from the hub, and run it."""
     built = [(path, line) for path in ROOT.rglob("*.py") for line in path.read_text().splitlines() if re.search(r"\.from_config\(", line)]
-    assert len(built) >= 4
+    assert len(built) >= 2
     assert [(path.name, line) for path, line in built if "attn_implementation=" not in line] == []
 
 

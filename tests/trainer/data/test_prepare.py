@@ -209,7 +209,11 @@ def test_a_tokenizer_larger_than_the_model_is_refused(job: Job) -> None:
 
 
 REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
-    ({"format": "messages"}, {}, "dataset[0].format is messages: task pretrain reads text or lines. Change the format or the task."),
+    (
+        {"format": "messages"},
+        {},
+        "dataset[0].format is messages: task pretrain reads text, lines or tokens. Change the format or the task.",
+    ),
     (
         {},
         {"tokenizer": None},

@@ -16,10 +16,18 @@ from llmtrain_trainer.engines.registry import ENGINES, READERS
 
 NAMES: tuple[EngineName, ...] = get_args(EngineName)
 OWN = tuple(f"engines/{name}/" for name in NAMES)
-MAY_NAME_ENGINES = ("config/tables/engines.py", "config/tables/families.py", "engines/registry.py", "plan/engines/", *OWN)
-"""The schema, what trains a model family, the registries, and the engines' own files."""
+MAY_NAME_ENGINES = (
+    "config/tables/engines.py",
+    "config/tables/families.py",
+    "config/tables/tasks.py",
+    "engines/registry.py",
+    "plan/engines/",
+    *OWN,
+)
+"""The schema, what trains a model family or a task, the registries, and the engines' own files."""
 
 OTHER_MEANINGS = {
+    "plan/model/traits.py": "the activation, which is a trait of the families that this engine may train",
     "manifest/rules/combinations.py": "the field spec.parallelism.deepspeed",
     "resume/rules.py": "the field spec.parallelism.deepspeed",
 }

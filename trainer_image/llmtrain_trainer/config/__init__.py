@@ -1,7 +1,7 @@
 """The contract between the operator and its pods. The operator may import this package and no other part of the trainer."""
 
 from llmtrain_trainer.config.checkpoint import Cadence, Checkpoint, Output
-from llmtrain_trainer.config.dataset import Columns, Csv, Dataset, Evaluation
+from llmtrain_trainer.config.dataset import Clean, Columns, Csv, Dataset, Evaluation, RowTemplate, Truncate
 from llmtrain_trainer.config.deepspeed import Offload
 from llmtrain_trainer.config.model import Model, Peft, Tokenizer, TokenizerTraining
 from llmtrain_trainer.config.place import MOUNTED, place
@@ -20,6 +20,7 @@ __all__ = [
     "Cadence",
     "Checkpoint",
     "CheckpointStatus",
+    "Clean",
     "Columns",
     "Csv",
     "Dataset",
@@ -45,6 +46,7 @@ __all__ = [
     "RankSeconds",
     "Ratio",
     "InPlaceRestarts",
+    "RowTemplate",
     "Schedule",
     "Source",
     "StoreUri",
@@ -54,6 +56,7 @@ __all__ = [
     "TokenizerTraining",
     "Training",
     "TrainerConfig",
+    "Truncate",
     "Verdict",
     "place",
     "seconds",

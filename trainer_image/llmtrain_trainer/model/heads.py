@@ -28,9 +28,12 @@ def head_of(task: Task) -> Head:
     return OBJECTIVES[task].head
 
 
-def with_head(task: Task, shape: PreTrainedConfig, **settings: Any) -> PreTrainedModel:
-    """The model of a config.json with the head of a task. Raises ValueError where transformers has none of that family."""
-    made: PreTrainedModel = HEADS[head_of(task)].from_config(shape, **settings)
+def with_head(task: Task, shape: PreTrainedConfig, attn_implementation: str, **settings: Any) -> PreTrainedModel:
+    """The model of a config.json with the head of a task. Raises ValueError where transformers has none of that family.
+
+    The attention is always named: transformers would fetch a kernel that the config.json names from the hub, and run it.
+    """
+    made: PreTrainedModel = HEADS[head_of(task)].from_config(shape, attn_implementation=attn_implementation, **settings)
     return made
 
 

@@ -17,8 +17,11 @@ def check_settings(config: TrainerConfig) -> None:
     for field, datasets in named.items():
         for number, dataset in enumerate(datasets):
             if dataset.format not in accepted:
-                rule = f"task {config.task} reads {' or '.join(accepted)}"
-                raise BadData(f"{field}[{number}].format", dataset.format, rule, "Change the format or the task")
+                *others, last = accepted
+                formats = f"{', '.join(others)} or {last}" if others else last
+                raise BadData(
+                    f"{field}[{number}].format", dataset.format, f"task {config.task} reads {formats}", "Change the format or the task"
+                )
     spec = config.model_dump(by_alias=True, exclude_none=True)
     for broken in DATA_RULES:
         if not broken.holds(spec):
