@@ -1,6 +1,6 @@
 """Whole weights and optimizer states out of a checkpoint of any engine and layout, one at a time, by one process.
 
-source.py    what there is to ask, in transformers' names; open.py finds who can answer
+source.py    what there is to ask, in transformers' names; engines/open_checkpoint.py finds who can answer
 native.py, and files.py of engines/deepspeed and engines/megatron: each format; parts.py reads tensors that DCP wrote
 published.py, state.py    the same under the names of published files, and as what DCP reads from
 
