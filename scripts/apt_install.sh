@@ -2,7 +2,7 @@
 # Install packages of Debian or Ubuntu: scripts/apt_install.sh PACKAGE... As root. Another apt that runs just now is waited for.
 # Without a package, only the package lists are fetched.
 set -eu
-export DEBIAN_FRONTEND=noninteractive
+export DEBIAN_FRONTEND=noninteractive LC_ALL=C
 seconds=${APT_PATIENCE:-600}
 
 # `update` does not wait for the lock of the package lists by itself; `install` waits for the other locks.

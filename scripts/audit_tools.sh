@@ -5,7 +5,11 @@ cd "$(dirname "$0")/.."
 home="${XDG_CACHE_HOME:-$HOME/.cache}/llmtrain/audit-$(sha256sum requirements/audit.txt | cut -c1-12)"
 if [ ! -e "$home/ready" ]; then
     rm -rf "$home"
-    .venv/bin/python -m venv "$home"
+    if ! .venv/bin/python -m venv "$home" 2>/dev/null; then
+        rm -rf "$home"
+        scripts/apt_install.sh python3-venv
+        .venv/bin/python -m venv "$home"
+    fi
     "$home/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/audit.txt
     touch "$home/ready"
 fi

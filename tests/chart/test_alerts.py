@@ -63,13 +63,20 @@ def test_without_the_switch_there_are_no_rules() -> None:
 
 
 def test_an_alert_can_be_switched_off_and_changed() -> None:
-    given = {"LLMTrainJobStalled": {"for": "1h", "severity": "page", "threshold": 1234567.5}, "LLMTrainJobFailed": {"enabled": False}}
+    given = {
+        "LLMTrainJobStalled": {"for": "1h", "severity": "page", "threshold": 1234567.5},
+        "LLMTrainJobFailed": {"enabled": False},
+        "LLMTrainJobQueuedLong": None,
+    }
     found = alerts(groups(alerts=given, rules={"alertLabels": {"team": "ml"}, "runbooks": "https://runbooks.example/"}))
     stalled = found["LLMTrainJobStalled"]
     assert stalled["for"] == "1h" and stalled["labels"] == {"severity": "page", "team": "ml"}
     assert "> 1.2345675e+06" in stalled["expr"] or "> 1234567.5" in stalled["expr"]
     assert stalled["annotations"]["runbook_url"] == "https://runbooks.example/llmtrainjobstalled.md"
-    assert "LLMTrainJobFailed" not in found and found["LLMTrainNoLeader"]["labels"] == {"severity": "critical", "team": "ml"}
+    assert not {"LLMTrainJobFailed", "LLMTrainJobQueuedLong"} & found.keys() and found["LLMTrainNoLeader"]["labels"] == {
+        "severity": "critical",
+        "team": "ml",
+    }
 
 
 @pytest.mark.parametrize(

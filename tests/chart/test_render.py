@@ -24,7 +24,7 @@ FULL: dict[str, Any] = {
     "image": "registry.example/operator@sha256:" + "0" * 64,
     "trainerImage": "registry.example/trainer:1",
     "imagePullSecrets": [{"name": "pull"}],
-    "trainerEnvironment": {"HF_ENDPOINT": "https://hub.example", "LEVEL": 3},
+    "trainerEnvironment": {"HF_ENDPOINT": "https://hub.example", "LEVEL": 3, "NCCL_BUFFSIZE": 8388608},
     "metrics": {
         "namespaces": ["monitoring"],
         "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}, "interval": "15s"},
@@ -114,7 +114,8 @@ def test_the_values_reach_the_pods() -> None:
     assert container["image"] == FULL["image"] and pod["spec"]["priorityClassName"] == "system-cluster-critical"
     environment = {each["name"]: each.get("value") for each in container["env"]}
     assert environment["LLMTRAIN_TRAINER_IMAGE"] == FULL["trainerImage"] and "HF_TOKEN" in environment
-    assert {"--trainer-env=HF_ENDPOINT=https://hub.example", "--trainer-env=LEVEL=3"} <= set(container["args"])
+    given = {"HF_ENDPOINT": "https://hub.example", "LEVEL": "3", "NCCL_BUFFSIZE": "8388608"}
+    assert {f"--trainer-env={name}={value}" for name, value in given.items()} <= set(container["args"])
     assert "--metrics-namespace=monitoring" in container["args"]
     assert pod["metadata"]["labels"]["team"] == "ml" and pod["spec"]["nodeSelector"] == {"pool": "system"}
     assert one(objects, "ServiceMonitor")["spec"]["endpoints"] == [{"port": "http", "interval": "15s"}]
@@ -217,6 +218,11 @@ def test_constraints_of_the_spread_count_the_operators_pods() -> None:
     spec = one(rendered({"topologySpreadConstraints": [given]}), "Deployment")["spec"]
     (constraint,) = spec["template"]["spec"]["topologySpreadConstraints"]
     assert constraint == {**given, "labelSelector": {"matchLabels": spec["selector"]["matchLabels"]}}
+    own = {**given, "labelSelector": {"matchLabels": {"app": "x"}}}
+    (constraint,) = one(rendered({"topologySpreadConstraints": [own]}), "Deployment")["spec"]["template"]["spec"][
+        "topologySpreadConstraints"
+    ]
+    assert constraint == own
 
 
 def test_further_objects_are_installed_with_their_templates_filled_in() -> None:

@@ -56,6 +56,13 @@ def test_two_replicas_run_on_two_nodes_and_one_leads(installed: Release) -> None
     until(lambda: bool(installed.leader()), "a leader")
 
 
+@pytest.mark.timeout(600)
+def test_helm_test_trains_a_job_and_leaves_none(installed: Release) -> None:
+    said = installed.test()
+    assert "Training is complete after 2 steps." in said, said
+    assert installed.cluster.kubectl("get", "ltj", "-n", NAMESPACE, "-o", "name").strip() == ""
+
+
 def test_a_person_sees_that_an_operator_is_at_work(
     life: Life, installed: Release, simulated: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from llmtrain_operator.cli.refusal import UsageError
+from llmtrain_operator.version import version as installed
 from llmtrain_trainer.config.training import FINE_TUNING
 
 WIDTH = 120
@@ -31,9 +32,7 @@ def explain(
 
 def version() -> None:
     """Print the version."""
-    from importlib.metadata import version as installed
-
-    typer.echo(f"llmtrain {installed('llmtrain')}")
+    typer.echo(f"llmtrain {installed() or 'of an image, whose tag is the version'}")
 
 
 def explanation(path: str) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from llmtrain_operator.api.job import GROUP, KIND, VERSION, LLMTrainJob, Metadata
+from llmtrain_operator.api.job import GROUP, KIND, VERSION, LLMTrainJob
 from llmtrain_operator.manifest import suggestions
 from llmtrain_operator.manifest.bounds import excesses
 from llmtrain_operator.manifest.document import Document, ManifestError, Path, dotted, read_document
@@ -29,7 +29,6 @@ Placed = tuple[Path, Problem]
 MOST_TOLD = 50
 """Most problems of single fields that are reported at once."""
 
-_METADATA = frozenset(field.alias or name for name, field in Metadata.model_fields.items())
 _OF_KUBERNETES = {
     *("uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"),
     *("selfLink", "managedFields", "finalizers", "ownerReferences", "generateName"),
@@ -50,11 +49,11 @@ def parse_object(manifest: object) -> LLMTrainJob:
 
 
 def _with_known_metadata(manifest: object) -> object:
-    """A later Kubernetes may have metadata that is unknown here."""
+    """Without labels, annotations, and what a later Kubernetes may have: the API server has checked them, and nothing here reads them."""
     metadata = manifest.get("metadata") if isinstance(manifest, dict) else None
     if not isinstance(manifest, dict) or not isinstance(metadata, dict):
         return manifest
-    return {**manifest, "metadata": {name: value for name, value in metadata.items() if name in _METADATA}}
+    return {**manifest, "metadata": {name: metadata[name] for name in ("name", "namespace") if name in metadata}}
 
 
 @cache

@@ -209,7 +209,7 @@ def test_too_much_of_anything_is_refused_in_a_moment(made: Callable[[], dict[str
 
 
 def test_what_kubernetes_keeps_beside_the_spec_is_not_judged() -> None:
-    fields = {"managedFields": [{"fieldsV1": nested(500)}], "annotations": {"x": "y" * 200_000}}
+    fields = {"managedFields": [{"fieldsV1": nested(500)}], "annotations": {"Example.com/note": "y" * 500_000}}
     assert answer({**JOB, "metadata": {**JOB["metadata"], **fields}, "status": nested(500)}) == "planned"
 
 

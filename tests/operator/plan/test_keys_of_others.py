@@ -116,6 +116,7 @@ WHOLE = "{% for m in messages %}{{ m.content }}{% endfor %}"
         ("{% import 'macros' as m %}" + WHOLE, "includes another template"),
         ("You are helpful.", "neither a Jinja template nor the name of one"),
         ("{{ 'You are helpful.' }}", "does not write the messages"),
+        ("".join(f"{{% for m{i} in messages %}}" for i in range(25)) + "{% endfor %}" * 25, "cannot be compiled"),
         ("{{ " + "(" * 4000 + "messages" + ")" * 4000 + " }}", "nested too deeply"),
     ],
 )

@@ -23,6 +23,11 @@ QueueName = Annotated[str, Field(pattern=rf"^{SUBDOMAIN}$", max_length=63, examp
 LabelKey = Annotated[str, Field(pattern=rf"^({SUBDOMAIN}/)?{QUALIFIED}$", max_length=317, examples=["topology.kubernetes.io/zone"])]
 """A name of at most 63 letters, digits, dashes, underscores and dots; a domain and a slash may precede it."""
 
+AnnotationKey = Annotated[
+    str, Field(pattern=rf"^({SUBDOMAIN.replace('a-z', 'A-Za-z')}/)?{QUALIFIED}$", max_length=317, examples=["example.com/note"])
+]
+"""As the key of a label, but the domain may have capital letters."""
+
 LabelValue = Annotated[str, Field(pattern=rf"^({QUALIFIED})?$", max_length=63, examples=["NVIDIA-H100-80GB-HBM3"])]
 """At most 63 letters, digits, dashes, underscores and dots, with a letter or digit at both ends; may be empty."""
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from llmtrain_operator.api.job.kubernetes import LabelKey, LabelValue, Namespace
+from llmtrain_operator.api.job.kubernetes import AnnotationKey, LabelKey, LabelValue, Namespace
 from llmtrain_operator.api.job.parallelism import Parallelism
 from llmtrain_operator.api.job.resilience import Resilience
 from llmtrain_operator.api.job.resources import Resources
@@ -114,7 +114,7 @@ class Metadata(Strict):
     labels: dict[LabelKey, LabelValue] | None = None
     """Labels of the job, by which it is selected. A value is text: write numbers and true in quotes."""
 
-    annotations: dict[LabelKey, Annotated[str, Field(max_length=262_144)]] | None = None
+    annotations: dict[AnnotationKey, Annotated[str, Field(max_length=262_144)]] | None = None
     """Annotations of the job. A value is text: write numbers and true in quotes."""
 
 

@@ -12,6 +12,7 @@ from llmtrain_operator.cli.manifest import ManifestOption, SetOption, load_for_c
 from llmtrain_operator.cli.on_cluster.access import Access, on_cluster
 from llmtrain_operator.cli.refusal import TOO_LARGE, ClusterError, UsageError
 from llmtrain_operator.cli.say import say
+from llmtrain_operator.version import version
 
 if TYPE_CHECKING:
     from llmtrain_operator.api.job import LLMTrainJob
@@ -49,7 +50,7 @@ def render(
         job,
         plan(job, read_shape(job.spec.model)),
         attempt,
-        Cluster(image=image or f"llmtrain-trainer:{_version()}"),
+        Cluster(image=image or _default_image()),
         uid=None,
         gang="operator" if chosen == "auto" else chosen,
         secret=secrets.token_hex(32),
@@ -158,7 +159,9 @@ def _said(before: dict[str, Any] | None, after: dict[str, Any], namespace: str, 
     return f"{name} in namespace {namespace} {would} {'unchanged' if same else 'changed'}."
 
 
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("llmtrain")
+def _default_image() -> str:
+    """As the chart names it. Raises UsageError where the version is unknown."""
+    known = version()
+    if known is None:
+        raise UsageError("The version is unknown here: name the trainer's image with --image or LLMTRAIN_TRAINER_IMAGE.")
+    return f"llmtrain/trainer:{known}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from itertools import product
 from typing import Any
 
@@ -11,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 
 from llmtrain_operator.kube.metrics.catalog import FLEET, PROCESS
 from llmtrain_operator.kube.metrics.jobs import JobMetrics
+from llmtrain_operator.version import version
 from llmtrain_trainer.config.tables.metric import PREFIX
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # otherwise each also exports a `_created` series
@@ -30,7 +30,7 @@ class OperatorMetrics:
         self.actions = self._one(Counter, "actions_total")
         self.events_posted = self._one(Counter, "events_total")
         self.reviews = self._one(Counter, "webhook_reviews_total")
-        self._one(Gauge, "build_info").labels(_version()).set(1)
+        self._one(Gauge, "build_info").labels(version() or "image").set(1)
         self.jobs = JobMetrics(self._one(Histogram, "job_queue_wait_seconds"))
         self.registry.register(self.jobs)
 
@@ -50,11 +50,3 @@ class OperatorMetrics:
         for values in product(*metric.labels.values()) if metric.labels else ():
             made.labels(*values)
         return made
-
-
-def _version() -> str:
-    """That of the installed distribution. The image has the code alone: there the pod's image and labels tell the version."""
-    try:
-        return version("llmtrain")
-    except PackageNotFoundError:
-        return "image"

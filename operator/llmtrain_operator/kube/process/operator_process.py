@@ -39,7 +39,7 @@ STUCK_SECONDS = 600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorOptions:
-    """OperatorOptions of the command line."""
+    """Options of the command line."""
 
     namespaces: tuple[str, ...]
     """Namespaces to watch; empty: all."""

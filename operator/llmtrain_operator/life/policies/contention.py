@@ -68,7 +68,9 @@ def yields_destination(gang: Gang) -> Decision | None:
     if gang.observed.writer is None and not (gang.observed.contested and waited >= YIELD_PATIENCE):
         return None
     other = gang.observed.writer
-    places, field = " and ".join(gang.job.destinations.places), other.field if other else "checkpoint.destination"
+    own = gang.job.destinations
+    places = " and ".join(own.places)
+    field = other.field if other else "checkpoint.destination" if own.checkpoints else "output.destination"
     message = (
         f"Releasing {places} to {other.name if other else 'another job that waits for it'}: no pod of this job had a node "
         f"after {span(waited)}. With another {field} the job starts without waiting."

@@ -68,6 +68,6 @@ def _by_expression(target: str, names: list[str]) -> list[str]:
         return []
     try:
         pattern = re.compile(target)
-    except re.error:
+    except (re.error, OverflowError, RecursionError):
         return []
     return [name for name in names if any(pattern.fullmatch(f"{path}{name}") for path in _PATH)]

@@ -61,6 +61,8 @@ def fault(template: str) -> tuple[str, str] | None:
         return f"it is not a valid Jinja template ({error.message}{f' in its line {line}' if line else ''})", "Correct the template"
     except RecursionError:
         return "it is nested too deeply to be compiled", "Write a shorter template"
+    except (SyntaxError, ValueError, OverflowError) as error:  # of the Python that Jinja makes of it
+        return f"it cannot be compiled ({error})"[:MOST_SHOWN], "Write a simpler template"
     if any(tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends))):
         return "it includes another template, and there is none beside it", "Write all of it here"
     if not any(name.name == "messages" for name in tree.find_all(nodes.Name)):

@@ -13,7 +13,6 @@ from tests.loopback import ASKED
 
 from llmtrain_operator.__main__ import parser
 from llmtrain_operator.kube.api.freshness import Freshness
-from llmtrain_operator.kube.metrics import operator as operator_metrics
 from llmtrain_operator.kube.metrics.catalog import METRICS
 from llmtrain_operator.kube.metrics.operator import OperatorMetrics
 from llmtrain_operator.kube.process.operator_process import _describe
@@ -68,5 +67,5 @@ def test_metrics_are_told_where_only_the_code_was_copied_as_in_the_image(monkeyp
     def absent(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(operator_metrics, "version", absent)
+    monkeypatch.setattr("llmtrain_operator.version.installed", absent)
     assert 'llmtrain_build_info{version="image"} 1.0' in OperatorMetrics().page().decode()
