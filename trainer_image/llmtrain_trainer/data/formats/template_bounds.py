@@ -21,6 +21,10 @@ class TooLongError(Exception):
     """It is not done within its time."""
 
 
+class _StopError(BaseException):
+    """The same inside: Jinja goes on after an Exception in a constant."""
+
+
 @contextmanager
 def bounded(seconds: float = SECONDS, memory: int = MEMORY) -> Iterator[None]:
     """Raises TooLongError or MemoryError where what runs here takes more. Counts on the main thread alone, where preparation works."""
@@ -34,6 +38,8 @@ def bounded(seconds: float = SECONDS, memory: int = MEMORY) -> Iterator[None]:
     signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
     try:
         yield
+    except _StopError:
+        raise TooLongError(f"it takes more than {SECONDS:g} s of the processor's time") from None
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0.0)
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
@@ -41,7 +47,7 @@ def bounded(seconds: float = SECONDS, memory: int = MEMORY) -> Iterator[None]:
 
 
 def _raise(_: int, __: FrameType | None) -> None:
-    raise TooLongError(f"it takes more than {SECONDS:g} s of the processor's time")
+    raise _StopError
 
 
 def _mapped() -> int:
