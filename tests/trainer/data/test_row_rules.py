@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from small_job import Job, config_of, sentence
 
 from llmtrain_trainer.config import Dataset
 from llmtrain_trainer.data.bad_data import BadData
+from llmtrain_trainer.data.formats.template_bounds import bounded
+from llmtrain_trainer.data.sources import row_rules
 from llmtrain_trainer.data.sources.dataset import dataset_files, read_rows
 from llmtrain_trainer.run_dir.notices import told
 
@@ -165,3 +168,66 @@ def test_a_subset_has_the_files_that_the_card_names_or_those_named_after_it(tmp_
     (tmp_path / "README.md").unlink()
     assert names(subset="cola", split="train") == ["cola/train.jsonl"]
     assert "subset is mrpc: no file of" in refusal(source, subset="mrpc")
+
+
+@pytest.mark.parametrize("where", ["deleted is null", "deleted is none", "deleted is undefined", "deleted | default('no') == 'no'"])
+def test_null_and_missing_are_the_same_whatever_the_order_of_rows(tmp_path: Path, where: str) -> None:
+    rows = [{"text": "a"}, {"text": "b", "deleted": "yes"}, {"text": "c"}, {"text": "d", "deleted": None}]
+    for i, ordered in enumerate((rows, rows[::-1])):
+        kept = [row["text"] for row in read(file_of(tmp_path / f"{i}.jsonl", ordered), where=where)]
+        assert sorted(kept) == ["a", "c", "d"]
+        assert read(file_of(tmp_path / f"{i}.jsonl", ordered), where="deleted is defined")[0]["text"] == "b"
+    written = read(file_of(tmp_path / "t.jsonl", rows), template={"text": "{{ text }}{{ deleted | d('-') }}"})
+    assert [row["text"] for row in written] == ["a-", "byes", "c-", "d-"]
+
+
+def test_tojson_writes_as_chat_templates_do(tmp_path: Path) -> None:
+    source = file_of(tmp_path / "a.jsonl", [{"text": "a", "call": {"z": "<é>'&", "a": 1}}])
+    assert read(source, template={"text": "{{ call | tojson }}"})[0]["text"] == '{"z": "<é>\'&", "a": 1}'
+    assert read(source, template={"text": "{{ call | tojson(indent=1) }}"})[0]["text"] == '{\n "z": "<é>\'&",\n "a": 1\n}'
+
+
+def test_a_condition_that_is_there_in_some_rows_only_or_gives_text_names_its_row(tmp_path: Path) -> None:
+    source = file_of(
+        tmp_path / "a.jsonl", [{"text": "a", "meta": {"good": True}}, {"text": "b", "meta": {}}, {"text": "c", "meta": {"good": 1}}]
+    )
+    assert "row 2: dataset[0].where cannot be computed (" in refusal(source, where="meta.good")
+    assert [row["text"] for row in read(source, where="meta.good", badRows="skip")] == ["a", "c"]
+    table = file_of(tmp_path / "a.csv", [{"text": "a", "good": False}])
+    assert "row 1: dataset[0].where cannot be computed (it gives text, not true or false: compare it" in refusal(table, where="good")
+    assert "cannot be computed (it writes a generator" in refusal(table, where="text | map('upper')")
+
+
+@pytest.mark.parametrize("odd", ["tags | map('upper')", "text.upper", "range", "cycler('a', 'b')", "tags | unique"])
+def test_a_template_that_would_write_an_address_in_memory_is_refused(tmp_path: Path, odd: str) -> None:
+    source = file_of(tmp_path / "a.jsonl", [{"text": "a", "tags": ["x", "y"]}])
+    assert "template cannot be computed (it writes a generator, which is no text: end it in | list" in refusal(
+        source, template={"text": "{{ " + odd + " }}"}
+    )
+    assert read(source, template={"text": "{{ tags | map('upper') | join(' ') }}"})[0]["text"] == "X Y"
+
+
+def test_nothing_differs_from_one_run_to_the_next(tmp_path: Path) -> None:
+    source = file_of(tmp_path / "a.jsonl", [{"text": "a", "tags": ["x", "y"]}])
+    assert "it is not a valid Jinja template (No filter named 'random'" in refusal(source, template={"text": "{{ tags | random }}"})
+    assert "'lipsum' is undefined" in refusal(source, template={"text": "{{ lipsum() }}"})
+
+
+ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}{{ text }}"
+
+
+def test_an_expression_without_end_or_measure_is_refused_with_its_field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_rules, "bounded", partial(bounded, seconds=0.3))
+    source = file_of(tmp_path / "a.jsonl", [{"text": "a", "n": 7}])
+    why = "of the processor's time"
+    assert f"where is 9**(9**9) > n: it is not a valid expression (it takes more than 20 s {why}" in refusal(source, where="9**(9**9) > n")
+    assert "row 1: dataset[0].where cannot be computed (it takes more" in refusal(source, where="n**(n**9) > 1")
+    assert "row 1: dataset[0].template cannot be computed (it takes more" in refusal(source, template={"text": ENDLESS})
+    assert "cannot be computed (MemoryError" in refusal(source, template={"text": "{{ text * 30000000000 }}"})
+
+
+@pytest.mark.parametrize("odd", ["(" * 2000 + "n" + ")" * 2000, "7**(7**5) > n", "not " * 900 + "n"])
+def test_what_no_compiler_takes_is_refused_with_its_field(tmp_path: Path, odd: str) -> None:
+    source = file_of(tmp_path / "a.jsonl", [{"text": "a", "n": 7}])
+    assert "spec.dataset[0].where" in refusal(source, where=odd)
+    assert "spec.dataset[0].template.text" in refusal(source, template={"text": "{{ " + odd + " }}"})
