@@ -9,6 +9,7 @@ import pytest
 from small_job import Job, config_of
 
 from llmtrain_trainer.config import Dataset
+from llmtrain_trainer.config.tables.tasks import Task
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.formats.encoding import Encoded
 from llmtrain_trainer.data.formats.ids import IdEncoder
@@ -16,9 +17,9 @@ from llmtrain_trainer.data.sources.readers import Row
 from llmtrain_trainer.run_dir.notices import told
 
 
-def encoded(values: dict[str, Any], **dataset: Any) -> Encoded:
+def encoded(values: dict[str, Any], task: Task = "sft", **dataset: Any) -> Encoded:
     given = Dataset.model_validate({"source": "file:///x", "format": "tokens", **dataset})
-    return IdEncoder("dataset[0]", given, kinds.tokenizer(None))([Row("f row 1", values)])[0]
+    return IdEncoder("dataset[0]", given, kinds.tokenizer(None), task)([Row("f row 1", values)])[0]
 
 
 def test_what_labels_repeat_is_learned_and_nothing_is_added() -> None:
@@ -52,6 +53,13 @@ def test_ids_that_cannot_be_trained_on_are_refused_with_the_row(row: dict[str, A
         encoded(row)
     assert message in str(raised.value)
     assert "f row 1" in str(raised.value)
+
+
+def test_pretraining_learns_every_token_so_that_labels_that_leave_some_out_are_refused() -> None:
+    with pytest.raises(BadData, match=r"dataset\[0\]\.source is f row 1: labels leaves tokens out with -100.*Set task to sft, or remove"):
+        encoded({"input_ids": [5, 9, 7], "labels": [-100, 9, 7]}, task="pretrain")
+    padded = {"input_ids": [5, 9, 0], "labels": [5, 9, -100], "attention_mask": [1, 1, 0]}
+    assert encoded(padded, task="pretrain").ids.tolist() == [5, 9]
 
 
 def test_ids_make_the_rows_that_their_conversations_make(job: Job) -> None:

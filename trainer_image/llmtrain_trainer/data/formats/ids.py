@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from llmtrain_trainer.config.dataset import Dataset
+from llmtrain_trainer.config.tables.tasks import TASKS, Task
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.columns import NO_TARGET
 from llmtrain_trainer.data.formats.cells import value_in
@@ -20,8 +21,8 @@ from llmtrain_trainer.data.sources.readers import Row
 class IdEncoder:
     """Takes rows of format tokens as they are: nothing is put before or after them. `tokenizer`: that of the run."""
 
-    def __init__(self, field: str, dataset: Dataset, tokenizer: Any) -> None:
-        self._field, self._dataset = field, dataset
+    def __init__(self, field: str, dataset: Dataset, tokenizer: Any, task: Task) -> None:
+        self._field, self._dataset, self._task = field, dataset, task
         self._known = np.array(sorted(tokenizer.get_vocab().values()), dtype=np.int64)
         self._bos, self._special = tokenizer.bos_token_id, set(tokenizer.all_special_ids)
 
@@ -37,6 +38,7 @@ class IdEncoder:
         if (mask := row.values.get("attention_mask")) is not None:
             shown = self._beside(row, "attention_mask", mask, ids) != 0
             ids, learned = ids[shown], learned[shown]
+        self._check_all_learned(row, learned)
         ends = int(ids[-1]) if len(ids) and learned[-1] and int(ids[-1]) in self._special else None
         starts = bool(len(ids)) and int(ids[0]) == self._bos
         return Encoded(
@@ -54,6 +56,14 @@ class IdEncoder:
             way_out = f"Write labels that are the ids themselves, not shifted, or {NO_TARGET} where nothing is learned"
             raise BadData(f"{self._field}.source", row.place, rule, way_out)
         return learned
+
+    def _check_all_learned(self, row: Row, learned: Any) -> None:
+        """Pretraining learns every token of its stream."""
+        if TASKS[self._task].fine_tunes or learned.all():
+            return
+        column = self._dataset.columns.labels
+        rule = f"{column} leaves tokens out with {NO_TARGET}, and task {self._task} learns every token"
+        raise BadData(f"{self._field}.source", row.place, rule, f"Set task to sft, or remove column {column}")
 
     def _beside(self, row: Row, column: str, value: Any, ids: Any) -> Any:
         """As many numbers as there are ids."""

@@ -28,7 +28,7 @@ class RowEncoder:
         self._field, self._dataset, self._config, self._reading = field, dataset, config, reading
         with blamed_on(*tokenizer_of(config), "it cannot be used", "Give another tokenizer.source"):
             if dataset.format == "tokens":
-                self._encode: Encoder | IdEncoder = IdEncoder(field, dataset, tokenizer)
+                self._encode: Encoder | IdEncoder = IdEncoder(field, dataset, tokenizer, config.task)
             else:
                 self._encode = Encoder(field, dataset, tokenizer, config.labels)
 
