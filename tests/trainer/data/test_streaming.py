@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from typing import Any
 
 import pytest
 import torch
@@ -101,6 +102,24 @@ def test_what_reading_a_stream_comes_across_is_told(job: Job, config: TrainerCon
     assert not any("surrogate" in line for line in told(job.run))
     write_all(job, config)
     assert any("1 row holds halves of surrogate pairs" in line for line in told(job.run))
+
+
+CHANGES: list[dict[str, Any]] = [
+    {"split": "train[:90]"},
+    {"where": "text | length < 9000"},
+    {"template": {"text": "{{ text if text | length < 9000 }}"}},
+    {"clean": {"maxCharacters": 9000}},
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=[next(iter(change)) for change in CHANGES])
+def test_what_may_change_later_chunks_changes_what_a_resume_compares(job: Job, config: TrainerConfig, change: dict[str, Any]) -> None:
+    def digest(**given: Any) -> str:
+        dataset = {"source": config.dataset[0].source, "streaming": True, **given}
+        return job.prepare(config_of([dataset], training={"maxSteps": 200}, tokenizer=TOKENIZER)).digest
+
+    assert digest() == digest(split="train", clean={}, truncate={"prompt": "left"}, where=None)
+    assert digest() != digest(**change)
 
 
 def test_sft_streams_too(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,6 +57,9 @@ BATCH_CHARACTERS = 1_000_000
 
 BATCH_DOCUMENTS = 1024
 
+CHOOSING = {"split", "field", "where", "template", "clean", "truncate", "system"}
+"""Fields of a dataset that choose or change rows which its first chunk may not have."""
+
 Say = Callable[[str], None]
 
 
@@ -235,9 +238,7 @@ class _Preparation:
             tokenizer_digest=self._facts.digest,
             model=ModelFacts.of(self.config.model, self.run.prepared / "model", self.config.training.seed),
             ends=ends,
-            digest=digest(
-                self._facts.digest, [s.digest for s in train], [s.digest for s in validation], [d.weight for d in self.config.dataset]
-            ),
+            digest=self._digest(train, validation),
             datasets=tuple(
                 PreparedDataset(source=entry.dataset.source, weight=entry.dataset.weight, streaming=entry.dataset.streaming, train=stats)
                 for entry, stats in zip(self._entries, train, strict=True)
@@ -248,6 +249,13 @@ class _Preparation:
         )
         prepared.save(self.run.prepared)
         return prepared
+
+    def _digest(self, train: Sequence[SetStats], validation: Sequence[SetStats]) -> str:
+        """Of what is trained on. Only the first chunk of a stream is there, so what chooses its later rows counts too."""
+        streams = {i: chosen for i, dataset in enumerate(self.config.dataset) if dataset.streaming and (chosen := _chosen(dataset))}
+        weights = [dataset.weight for dataset in self.config.dataset]
+        sets = ([stats.digest for stats in train], [stats.digest for stats in validation])
+        return digest(self._facts.digest, *sets, weights, *([streams] if streams else []))
 
     def _sentences(self, train: Sequence[SetStats], validation: Sequence[SetStats]) -> Iterator[str]:
         """Notices about the data. Held-out documents are included in the notices of their dataset."""
@@ -266,6 +274,11 @@ class _Preparation:
         directory = self.run.prepared / "train" / str(index)
         counts: np.ndarray[Any, Any] = np.load((directory / chunk_name(0) if entry.dataset.streaming else directory) / "counts.npy")
         return counts
+
+
+def _chosen(dataset: Dataset) -> dict[str, Any]:
+    """Settings that choose or change rows, where they are not the defaults."""
+    return dataset.model_dump(mode="json", include=CHOOSING, exclude_defaults=True)
 
 
 def _forget(prepared: Path) -> None:
