@@ -231,3 +231,38 @@ def test_what_no_compiler_takes_is_refused_with_its_field(tmp_path: Path, odd: s
     source = file_of(tmp_path / "a.jsonl", [{"text": "a", "n": 7}])
     assert "spec.dataset[0].where" in refusal(source, where=odd)
     assert "spec.dataset[0].template.text" in refusal(source, template={"text": "{{ " + odd + " }}"})
+
+
+PLACED = """---
+configs:
+- {config_name: dotted, data_files: "./data/pairs-*.jsonl"}
+- {config_name: placed, data_dir: ./data}
+- {config_name: within, data_dir: data/, data_files: [{split: train, path: pairs-1.jsonl}, {split: dev, path: data/held.jsonl}]}
+- {config_name: gone, data_dir: elsewhere}
+---
+"""
+
+
+def test_a_card_may_name_a_directory_or_begin_paths_with_a_dot(tmp_path: Path) -> None:
+    for name in ("data/pairs-0.jsonl", "data/pairs-1.jsonl", "data/held.jsonl", "database/other.jsonl"):
+        file_of(tmp_path / name, [{"text": name.removeprefix("data/")}])
+    (tmp_path / "README.md").write_text(PLACED)
+
+    def names(**given: Any) -> list[str]:
+        return [row["text"] for row in read(f"file://{tmp_path}", **given)]
+
+    assert names(subset="dotted") == ["pairs-0.jsonl", "pairs-1.jsonl"]
+    assert sorted(names(subset="placed")) == ["held.jsonl", "pairs-0.jsonl", "pairs-1.jsonl"]
+    assert names(subset="within") == ["pairs-1.jsonl"]
+    assert names(subset="within", split="dev") == ["held.jsonl"]
+    assert "subset is gone: README.md says that its files are in elsewhere/" in refusal(f"file://{tmp_path}", subset="gone")
+
+
+@pytest.mark.parametrize("card", [b"---\nconfigs: [}\n---\n", b"---\na: \xff\n---\n", b"---\n- a\n---\n"], ids=["yaml", "encoding", "list"])
+def test_a_card_that_cannot_be_read_is_refused_where_a_subset_is_named(tmp_path: Path, card: bytes) -> None:
+    source = file_of(tmp_path / "cola" / "a.jsonl", [{"text": "a"}]).removesuffix("/cola/a.jsonl")
+    (tmp_path / "README.md").write_bytes(card)
+    found = refusal(source, subset="cola")
+    assert "dataset[0].subset is cola: the metadata in README.md, which name its files, cannot be read (" in found
+    assert found.endswith("Correct the file, or leave subset out and name the files in source.")
+    assert read(source) == [{"text": "a"}]

@@ -10,6 +10,7 @@ from typing import Any
 
 from llmtrain_trainer.config.dataset import Dataset
 from llmtrain_trainer.data.bad_data import BadData
+from llmtrain_trainer.data.blame import blamed_on
 from llmtrain_trainer.data.sources.files import DataFile
 from llmtrain_trainer.data.sources.listing import Told
 from llmtrain_trainer.data.sources.local_files import in_words
@@ -90,14 +91,9 @@ def of_subset(field: str, dataset: Dataset, files: list[DataFile], everything: S
     if dataset.subset is None:
         return of_split(field, dataset, files, told)
     card = next((file for file in everything if file.name == CARD), None)
-    subsets = _subsets(card) if card else {}
+    subsets = _subsets(field, dataset.subset, card) if card else {}
     if dataset.subset in subsets:
-        patterns = subsets[dataset.subset].get(name_of(dataset.split), [])
-        chosen = [file for file in files if any(fnmatch(file.name, pattern) for pattern in patterns)]
-        if not chosen:
-            rule = f"its subset {dataset.subset} has no files of this split (found {', '.join(subsets[dataset.subset]) or 'none'})"
-            raise BadData(f"{field}.split", dataset.split, rule, "Write one of them")
-        return chosen
+        return _of_card(field, dataset, files, subsets[dataset.subset], told)
     named = [file for file in files if _names(file.name, dataset.subset)]
     if not named:
         there = subsets or dict.fromkeys(file.name.partition("/")[0] for file in files)
@@ -106,13 +102,39 @@ def of_subset(field: str, dataset: Dataset, files: list[DataFile], everything: S
     return of_split(field, dataset, named, told)
 
 
-def _subsets(card: DataFile) -> dict[str, dict[str, list[str]]]:
-    """Subset -> split -> patterns of files, as the card's metadata name them; none where it has no such metadata."""
+def _of_card(field: str, dataset: Dataset, files: list[DataFile], about: dict[str, Any], told: Told) -> list[DataFile]:
+    """Those of a subset and the split, as the card says. `about`: what it says of the subset."""
+    inside = _plain(str(about.get("data_dir") or ""))
+    inside = f"{inside.rstrip('/')}/" if inside.strip("/") else ""
+    there = [file for file in files if file.name.startswith(inside)]
+    if inside and not there:
+        rule = f"{CARD} says that its files are in {inside}, where none are"
+        raise BadData(f"{field}.subset", dataset.subset, rule, "Leave it out, and name the files in source")
+    if inside and not about.get("data_files"):
+        return of_split(field, dataset, there, told)
+    splits = _patterns(about.get("data_files"))
+    patterns = [inside + _plain(pattern).removeprefix(inside) for pattern in splits.get(name_of(dataset.split), [])]
+    chosen = [file for file in there if any(fnmatch(file.name, pattern) for pattern in patterns)]
+    if not chosen:
+        rule = f"its subset {dataset.subset} has no files of this split (found {', '.join(splits) or 'none'})"
+        raise BadData(f"{field}.split", dataset.split, rule, "Write one of them")
+    return chosen
+
+
+def _plain(path: str) -> str:
+    """Without the dot that stands for the repository's top."""
+    return "" if path == "." else path.removeprefix("./")
+
+
+def _subsets(field: str, subset: str, card: DataFile) -> dict[str, dict[str, Any]]:
+    """Subset -> what the card's metadata say of it; none where it has no such metadata. Raises BadData for what is no metadata."""
     from huggingface_hub import metadata_load
 
-    found = (metadata_load(card.local) or {}).get("configs") if card.local else None
+    way_out = "Correct the file, or leave subset out and name the files in source"
+    with blamed_on(f"{field}.subset", subset, f"the metadata in {CARD}, which name its files, cannot be read", way_out):
+        found = (metadata_load(card.local) or {}).get("configs") if card.local else None
     configs = [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
-    return {str(each.get("config_name")): _patterns(each.get("data_files")) for each in configs}
+    return {str(each.get("config_name")): each for each in configs}
 
 
 def _patterns(given: Any) -> dict[str, list[str]]:
