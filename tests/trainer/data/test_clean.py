@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from small_job import Job, config_of, sentence
 
+from llmtrain_trainer.config import Dataset
 from llmtrain_trainer.data.bad_data import BadData
+from llmtrain_trainer.data.sources.cleaning import Cleaner
+from llmtrain_trainer.data.sources.readers import Row
+from llmtrain_trainer.data.sources.reading import Reading
 from llmtrain_trainer.run_dir.notices import told
 
 
@@ -25,6 +31,16 @@ def test_the_same_question_with_another_answer_is_no_duplicate(job: Job) -> None
     given = {"source": job.rows_file("a.jsonl", rows), "format": "promptCompletion", "clean": {"duplicates": "exact"}}
     found = job.prepare(config_of([given], task="sft", training={"packing": False})).datasets[0].train
     assert found.documents == 20
+
+
+@pytest.mark.parametrize("column", ["tools", "functions", "documents", "chat_template_kwargs"])
+def test_conversations_with_other_tools_or_documents_are_no_duplicates(column: str) -> None:
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    dataset = Dataset.model_validate({"source": "file:///x", "format": "messages", "clean": {"duplicates": "exact"}})
+    cleaner = Cleaner(dataset, counted := Reading())
+    given: list[Any] = [None, [{"name": "one"}], [{"name": "two"}], [{"name": "one"}]]
+    assert [cleaner.keep(Row("f", {"messages": turns, column: each})) for each in given] == [True, True, True, False]
+    assert (cleaner.keep(Row("f", {"messages": turns})), counted.duplicates) == (False, 2)
 
 
 def test_texts_that_are_too_short_or_too_long_are_left_out_and_counted(job: Job) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from llmtrain_trainer.config.dataset import Clean, Dataset
 from llmtrain_trainer.data.sources.readers import Row
 from llmtrain_trainer.data.sources.reading import Reading
-from llmtrain_trainer.data.sources.wanted import prompt_parts, wanted_columns
+from llmtrain_trainer.data.sources.wanted import prompt_parts, template_columns, wanted_columns
 
 
 class Cleaner:
@@ -31,10 +31,14 @@ class Cleaner:
         if characters < (self._clean.min_characters or 0) or characters > (self._clean.max_characters or characters):
             self._counted.unfit += 1
             return False
-        if self._clean.duplicates == "exact" and self._is_known(said):
+        if self._clean.duplicates == "exact" and self._is_known([*said, *self._given(row)]):
             self._counted.duplicates += 1
             return False
         return True
+
+    def _given(self, row: Row) -> list[Any]:
+        """What the chat template writes around what is said."""
+        return [row.values.get(column) for column in template_columns(self._dataset)]
 
     def _is_known(self, said: list[Any]) -> bool:
         digest = digest_of(said)

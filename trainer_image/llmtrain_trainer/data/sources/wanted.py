@@ -57,4 +57,11 @@ def optional_columns(dataset: Dataset) -> tuple[str, ...]:
         return _OF_SQUAD
     if dataset.format == "tokens":
         return (*prompt_parts(dataset), *_OF_TOKENS)
-    return (*prompt_parts(dataset), dataset.columns.tools, "functions", "documents", "chat_template_kwargs")
+    return (*prompt_parts(dataset), *template_columns(dataset))
+
+
+def template_columns(dataset: Dataset) -> tuple[str, ...]:
+    """Columns that a chat template is given beside the conversation."""
+    if dataset.format in (*PLAIN, "textLabel", "squad", "tokens"):
+        return ()
+    return (dataset.columns.tools, "functions", "documents", "chat_template_kwargs")
