@@ -97,3 +97,19 @@ def test_a_template_that_can_write_nothing_ends_the_job_all_the_same(job: Job) -
 def test_a_streamed_dataset_tells_of_the_rows_that_it_leaves_out(job: Job) -> None:
     job.prepare(skipping(file_of(job, mixed([BAD["no JSON"]])), streaming=True))
     assert any("1 of 61 rows cannot be read" in line and "Later ones are not counted" in line for line in told(job.run))
+
+
+@pytest.mark.parametrize("silent", [False, True])
+@pytest.mark.parametrize("left_out", ["where", "clean", "duplicates"])
+def test_rows_that_where_and_clean_leave_out_do_not_hide_that_most_others_are_bad(job: Job, silent: bool, left_out: str) -> None:
+    left = {"text": "no", "good": 0}
+    bad = ({"text": "" if silent else {"odd": sentence(i)}, "good": 1} for i in range(20))
+    rows = [*[left] * 40, *bad, *({"text": sentence(i), "good": 1} for i in range(10))]
+    given: dict[str, Any] = {
+        "where": {"where": "good == 1"},
+        "clean": {"clean": {"minCharacters": 3}},
+        "duplicates": {"clean": {"duplicates": "exact"}},
+    }
+    counts = r"20 of 31" if left_out == "duplicates" else r"20 of 30"
+    with pytest.raises(BadData, match=counts):
+        job.prepare(skipping(job.rows_file("a.jsonl", rows), ignoreColumns=["good"], **given[left_out]))

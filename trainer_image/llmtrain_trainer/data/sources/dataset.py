@@ -93,13 +93,13 @@ def _check_slice(field: str, dataset: Dataset, span: range, counted: Reading) ->
 
 
 def _check_silent(field: str, dataset: Dataset, files: Sequence[DataFile], counted: Reading) -> None:
-    if counted.silent <= MOST_SILENT * counted.rows:
+    if counted.silent <= MOST_SILENT * counted.wanted:
         return
     if all(file.kind not in ROWS for file in files):
-        rule = f"{counted.silent} of {counted.rows} text files are empty (the first: {counted.first_silent})"
+        rule = f"{counted.silent} of {counted.wanted} text files are empty (the first: {counted.first_silent})"
         raise BadData(f"{field}.source", dataset.source, rule, "Name files that hold text")
     columns = " and ".join(wanted_columns(dataset))
-    rule = f"{columns} is null or empty in {counted.silent} of {counted.rows} rows (the first: {counted.first_silent})"
+    rule = f"{columns} is null or empty in {counted.silent} of {counted.wanted} rows (the first: {counted.first_silent})"
     way_out = f"Set {field}.columns to the columns that hold the data, or leave such rows out"
     raise BadData(f"{field}.source", dataset.source, rule, way_out)
 

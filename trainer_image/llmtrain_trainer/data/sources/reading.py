@@ -67,6 +67,11 @@ class Reading:
 
     empty_files: int = 0
 
+    @property
+    def wanted(self) -> int:
+        """Rows that neither `where` nor `clean` leaves out."""
+        return self.rows - self.unmet - self.unfit - self.duplicates
+
     def add_missing(self, row: Row, columns: Sequence[str]) -> None:
         """Count a row of which a column says only that it has no value, as other programs write that."""
         self.missing.update({value for column in columns if (value := row.values.get(column)) in MISSING_MARKS})
@@ -80,8 +85,8 @@ class Reading:
 
     def check_bad(self, field: str, dataset: Dataset) -> None:
         """Raises BadData where more rows were left out than are taken for exceptions."""
-        if self.bad > MOST_BAD * self.rows:
-            rule = f"{self.bad} of {self.rows} rows of {dataset.source} cannot be read or trained on, more than half"
+        if self.bad > MOST_BAD * self.wanted:
+            rule = f"{self.bad} of {self.wanted} rows of {dataset.source} cannot be read or trained on, more than half"
             way_out = f"Correct the data, or check {field}.format and its columns"
             raise BadData(f"{field}.badRows", dataset.bad_rows, f"{rule} (the first: {self.first_bad})", way_out)
 
