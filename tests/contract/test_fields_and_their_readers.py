@@ -34,12 +34,12 @@ ALWAYS = {
     "spec.tokenizer.train": "algorithm maxSamples",
     "spec.dataset": "source subset field where format columns template truncate clean maxSamples ignoreColumns controlTokens "
     "badRows streaming",
-    "spec.dataset.clean": "duplicates minCharacters maxCharacters",
+    "spec.dataset.clean": "duplicates",
     "spec.dataset.csv": "separator header",
     "spec.evaluation": "dataset everySteps maxSamples",
     "spec.evaluation.dataset": "source subset field where format columns template truncate clean maxSamples ignoreColumns controlTokens "
     "badRows",
-    "spec.evaluation.dataset.clean": "duplicates minCharacters maxCharacters",
+    "spec.evaluation.dataset.clean": "duplicates",
     "spec.evaluation.dataset.csv": "separator header",
     "spec.peft": "method rank alpha dropout",
     "spec.parallelism": "engine auto tensor pipeline data",

@@ -230,6 +230,18 @@ EXAMPLES: dict[tuple[str, str], tuple[list[Section], list[Section]]] = {
         for key, value in (("prompt", "drop"), ("reserve", 64))
     },
     **{
+        (f"spec.{datasets}[]", f"clean.{key}"): (
+            [
+                {"source": "file:///a", "clean": {key: 5}},
+                {"source": "file:///a", "format": "tokens", "clean": {"duplicates": "exact"}},
+                {"source": "file:///a", "format": "tokens"},
+            ],
+            [{"source": "file:///a", "format": "tokens", "clean": {key: 5}}],
+        )
+        for datasets in ("dataset", "evaluation.dataset")
+        for key in ("minCharacters", "maxCharacters")
+    },
+    **{
         (f"spec.{datasets}[]", f"template.{key}"): (
             [
                 {"source": "file:///a", "format": read, "template": {key: "{{ x }}"}},

@@ -50,6 +50,13 @@ def test_texts_that_are_too_short_or_too_long_are_left_out_and_counted(job: Job)
     assert "dataset[0]: 2 of 62 rows are shorter or longer than dataset[0].clean allows and were left out." in told(job.run)
 
 
+@pytest.mark.parametrize("name", ["minCharacters", "maxCharacters"])
+def test_ids_have_no_characters_that_could_be_limited(job: Job, name: str) -> None:
+    given = {"source": job.rows_file("a.jsonl", [{"input_ids": [5]}]), "format": "tokens", "clean": {name: 5}}
+    with pytest.raises(BadData, match=rf"dataset\[0\].clean.{name} is 5: format tokens has ids and no characters. Leave {name} out"):
+        job.prepare(config_of([given]))
+
+
 def test_the_text_of_a_conversation_counts_without_its_keys(job: Job) -> None:
     turns = [{"role": "user", "content": "ab"}, {"role": "assistant", "content": "cd"}]
     given = {"source": job.rows_file("a.jsonl", [{"messages": turns}] * 9), "format": "messages", "clean": {"minCharacters": 18}}

@@ -151,10 +151,10 @@ class Clean(Strict):
     """exact leaves out rows that say the same as an earlier row of the dataset, letter by letter."""
 
     min_characters: PositiveInt | None = None
-    """Leave out rows whose text, prompt and answer together, has fewer characters."""
+    """Leave out rows whose text (prompt, answer and turns together, roles too) has fewer characters. Format tokens has no text."""
 
     max_characters: PositiveInt | None = None
-    """Leave out rows whose text, prompt and answer together, has more characters."""
+    """Leave out rows whose text (prompt, answer and turns together, roles too) has more characters. Format tokens has no text."""
 
 
 class Dataset(Strict):

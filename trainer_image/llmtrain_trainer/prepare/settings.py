@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from llmtrain_trainer.config.dataset import Dataset
 from llmtrain_trainer.config.tables.data_rules import DATA_RULES
 from llmtrain_trainer.config.tables.tasks import TASKS
 from llmtrain_trainer.config.trainer import TrainerConfig
@@ -22,10 +23,17 @@ def check_settings(config: TrainerConfig) -> None:
                 raise BadData(
                     f"{field}[{number}].format", dataset.format, f"task {config.task} reads {formats}", "Change the format or the task"
                 )
+            _check_characters(f"{field}[{number}].clean", dataset)
     spec = config.model_dump(by_alias=True, exclude_none=True)
     for broken in DATA_RULES:
         if not broken.holds(spec):
             raise BadData(broken.field, _value(spec, broken.field), broken.rule, broken.way_out)
+
+
+def _check_characters(field: str, dataset: Dataset) -> None:
+    for name, limit in (("minCharacters", dataset.clean.min_characters), ("maxCharacters", dataset.clean.max_characters)):
+        if limit is not None and dataset.format == "tokens":
+            raise BadData(f"{field}.{name}", limit, "format tokens has ids and no characters", f"Leave {name} out")
 
 
 def _value(spec: dict[str, Any], field: str) -> object:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import get_args
 
 from llmtrain_operator.manifest.divisors import listed
 from llmtrain_operator.manifest.rules.rule import Rule, Section
@@ -93,6 +94,8 @@ COLUMNS: dict[str, tuple[Format, ...]] = {
 _ANSWERS: tuple[Format, ...] = ("promptCompletion", "messages", "sharegpt", "alpaca", "squad")
 """Formats of which answers are learned."""
 
+_WITH_TEXT: tuple[Format, ...] = tuple(each for each in get_args(Format) if each != "tokens")
+
 _OF_ANSWERS: dict[str, str | float | bool | None] = {
     "maxCut": 0.5,
     "dropReasoning": False,
@@ -116,6 +119,8 @@ def _of_datasets(at: str) -> Iterator[ReadWhen]:
     for field, unset in _OF_ANSWERS.items():
         formats = _ANSWERS if field == "dropReasoning" else (*_ANSWERS, "tokens")
         yield ReadWhen(at=at, field=field, default=unset, by="format", values=formats, rule="this format has no prompts and answers")
+    for field in ("clean.minCharacters", "clean.maxCharacters"):
+        yield ReadWhen(at=at, field=field, default=None, by="format", values=_WITH_TEXT, rule="this format has ids and no characters")
 
 
 READ_WHEN: tuple[ReadWhen, ...] = (
