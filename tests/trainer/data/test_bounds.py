@@ -11,7 +11,7 @@ from small_job import Job, config_of
 
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.formats import chat_template, control_tokens
-from llmtrain_trainer.data.formats.template_bounds import TooLongError, bounded
+from llmtrain_trainer.data.template_bounds import TooLongError, bounded
 
 ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}{% endfor %}{% endfor %}{% endfor %}"
 LARGE = "{{ 'x' * 30000000000 }}"

@@ -15,9 +15,9 @@ from small_job import Job, config_of, sentence
 
 from llmtrain_trainer.config import Dataset
 from llmtrain_trainer.data.bad_data import BadData
-from llmtrain_trainer.data.formats.template_bounds import bounded
 from llmtrain_trainer.data.sources import row_rules
 from llmtrain_trainer.data.sources.dataset import dataset_files, read_rows
+from llmtrain_trainer.data.template_bounds import bounded
 from llmtrain_trainer.run_dir.notices import told
 
 RECORDS = [{"instruction": f"Count cars {i}.", "input": f"CREATE TABLE t{i}", "output": f"SELECT {i}", "rating": i % 5} for i in range(20)]

@@ -13,8 +13,8 @@ from typing import Any
 import jinja2
 
 from llmtrain_trainer.data.blame import first_line
-from llmtrain_trainer.data.formats.template_bounds import TooLongError, bounded
 from llmtrain_trainer.data.formats.turns import Message
+from llmtrain_trainer.data.template_bounds import TooLongError, bounded
 
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _PROBE = "qprobe"

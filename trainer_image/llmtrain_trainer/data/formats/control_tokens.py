@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtrain_trainer.data.cache import digest
-from llmtrain_trainer.data.formats.template_bounds import bounded
+from llmtrain_trainer.data.template_bounds import bounded
 
 GUARDS = 0x108000
 """The first of the private characters (Unicode plane 16) that stand for letters of control tokens."""

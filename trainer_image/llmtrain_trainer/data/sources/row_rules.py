@@ -15,9 +15,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from llmtrain_trainer.config.dataset import Dataset, RowTemplate
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.blame import first_line
-from llmtrain_trainer.data.formats.template_bounds import bounded
 from llmtrain_trainer.data.sources.readers import Row
 from llmtrain_trainer.data.sources.wanted import COLUMN_KEYS, PART_KEYS
+from llmtrain_trainer.data.template_bounds import bounded
 
 
 def _is_absent(value: Any) -> bool:

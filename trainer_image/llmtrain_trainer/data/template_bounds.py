@@ -1,4 +1,4 @@
-"""Bounds on what a chat template may take: it is a program, and it comes with a tokenizer that anybody may have made."""
+"""Bounds on what a template may take: it is a program, and that of a chat comes with a tokenizer that anybody may have made."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class TooLongError(Exception):
 
 
 class _StopError(BaseException):
-    """The same inside: Jinja goes on after an Exception in a constant."""
+    """The same inside: no Exception, since Jinja continues after one in a constant."""
 
 
 @contextmanager
