@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from llmtrain_trainer.checkpoint.store.errors import MissingError, StoreFullError, StoreRefusedError, StoreUnreachableError
 from llmtrain_trainer.checkpoint.store.store import Digest, StoredObject
@@ -112,7 +113,7 @@ class FileStore:
             if data is not None:
                 with draft.open("wb") as writer:
                     writer.write(data)
-                    _sync(writer.fileno())
+                    _sync(writer)
             yield draft
         finally:
             draft.unlink(missing_ok=True)
@@ -165,7 +166,7 @@ class _Explained:
         reason = f"{self._what}: {error.strerror or error}."
         if isinstance(error, FileNotFoundError):
             raise MissingError(reason) from error
-        if isinstance(error, (PermissionError, NotADirectoryError, IsADirectoryError)):
+        if isinstance(error, (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)):
             raise StoreRefusedError(
                 f"{reason} Give the agent's user the right to read and write there, or change checkpoint.destination."
             ) from error
@@ -181,12 +182,14 @@ def _copy(source: Path, target: Path) -> Digest:
         while block := reader.read(BLOCK):
             hasher.update(block)
             size += writer.write(block)
-        _sync(writer.fileno())
+        _sync(writer)
     return Digest(bytes=size, sha256=hasher.hexdigest())
 
 
-def _sync(descriptor: int) -> None:
-    os.fsync(descriptor)
+def _sync(writer: IO[bytes]) -> None:
+    """What Python still holds in its buffer goes to the disk too."""
+    writer.flush()
+    os.fsync(writer.fileno())
 
 
 def _sync_directory(directory: Path) -> None:
