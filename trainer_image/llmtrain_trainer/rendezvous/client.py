@@ -58,7 +58,7 @@ class SecretStore(Store):
 
     def wait(self, keys: Sequence[str], timeout: timedelta | None = None) -> None:
         """Until all keys are set. Raises DistStoreError after the timeout."""
-        patience = (timeout or self._patience).total_seconds()
+        patience = (self._patience if timeout is None else timeout).total_seconds()
         until = time.monotonic() + patience
         for key in keys:
             while self._ask(wire.WAIT, key, str(min(_SLICE, max(0.0, until - time.monotonic()))).encode())[0] != wire.OK:

@@ -49,10 +49,11 @@ class RendezvousServer:
         for meeting in meetings:
             meeting.cancel()
         self._loop.run_until_complete(asyncio.gather(*meetings, return_exceptions=True))
+        self._loop.run_until_complete(asyncio.sleep(0))  # in which their sockets are closed
         self._loop.close()
 
     async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError, EOFError, wire.WireError, asyncio.TimeoutError):
+        with suppress(OSError, EOFError, wire.WireError, asyncio.TimeoutError, asyncio.CancelledError):  # the last: `close`
             if await self._proved(reader, writer):
                 while True:
                     length = wire.length_of(await reader.readexactly(4))

@@ -203,7 +203,7 @@ class GangRendezvous(RendezvousHandler):
             self._opened().compare_set("asked", str(asked), str(asked + 1))
 
     def _wait(self, keys: Sequence[str], timeout: float | None = None) -> None:
-        patience = timeout or self._timeout
+        patience = self._timeout if timeout is None else timeout
         until = time.monotonic() + patience
         while not self._all_set(keys):
             if self._stopping():
