@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,9 +28,16 @@ def write_verdict(run: RunDir, verdict: Verdict) -> int:
 
 
 def fitted(verdict: Verdict) -> str:
-    """The verdict as JSON that fits Kubernetes' limit: first notices are shortened, then the message."""
+    """The verdict as JSON that fits Kubernetes' limit: the first that does of those that `_shorter` gives."""
+    texts = (shorter.model_dump_json(by_alias=True, exclude_none=True) for shorter in _shorter(verdict))
+    return next(text for text in texts if len(text.encode()) <= TERMINATION_BYTES)
+
+
+def _shorter(verdict: Verdict) -> Iterator[Verdict]:
+    """With ever fewer notices, then with less of the message, then without the newest row and the checkpoint."""
     for count in range(len(verdict.notices), -1, -1):
-        text = verdict.model_copy(update={"notices": verdict.notices[:count]}).model_dump_json(by_alias=True, exclude_none=True)
-        if len(text.encode()) <= TERMINATION_BYTES:
-            return text
-    return verdict.model_copy(update={"message": verdict.message[:500], "notices": ()}).model_dump_json(by_alias=True, exclude_none=True)
+        yield verdict.model_copy(update={"notices": verdict.notices[:count]})
+    cut = verdict.model_copy(update={"message": verdict.message[:500], "notices": ()})
+    yield cut
+    yield cut.model_copy(update={"progress": None})
+    yield cut.model_copy(update={"progress": None, "checkpoint": None})

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmtrain_trainer.agent.telemetry.board import Board, Events, RowTail, read_heartbeats
@@ -48,6 +48,7 @@ def test_a_file_that_comes_later_is_read_from_its_beginning(tmp_path: Path) -> N
     assert steps(tail) == [1]
 
 
+@settings(max_examples=25)  # each writes files
 @given(st.lists(st.integers(1, 400), max_size=12))
 def test_however_the_bytes_arrive_each_row_is_read_once(tmp_path_factory: pytest.TempPathFactory, pieces: list[int]) -> None:
     path = tmp_path_factory.mktemp("tail") / "metrics.jsonl"
