@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch._C._distributed_c10d import HashStore
 
@@ -47,6 +47,7 @@ def store(port: int) -> SecretStore:
     return SecretStore("127.0.0.1", port, SECRET, LATER)
 
 
+@settings(max_examples=40)
 @given(CALLS)
 def test_it_holds_what_torchs_store_would_hold(store: SecretStore, calls: list[tuple[object, ...]]) -> None:
     theirs = HashStore()

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmtrain_trainer.run_dir.layout import RunDir, append_row, parse_row, read_rows, write_atomically
@@ -53,6 +53,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     assert path.read_text() == "before"
 
 
+@settings(max_examples=25)  # each writes files
 @given(ROWS)
 def test_rows_are_read_as_they_were_appended(tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, object]]) -> None:
     path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
@@ -74,6 +75,7 @@ def test_lines_of_several_writers_do_not_mix(tmp_path: Path) -> None:
     assert len(found) == 200 and sorted(found) == [(writer, number) for writer in range(4) for number in range(50)]
 
 
+@settings(max_examples=25)  # each writes files
 @given(st.integers(0, 40))
 def test_a_writer_that_died_in_a_line_costs_that_line_alone(tmp_path_factory: pytest.TempPathFactory, kept: int) -> None:
     path = tmp_path_factory.mktemp("torn") / "rows.jsonl"
