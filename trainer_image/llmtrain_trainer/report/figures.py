@@ -105,8 +105,10 @@ def _canvas(width: float, height: float) -> tuple[Any, Any]:
 
 
 def _series(facts: Facts, field: str) -> tuple[list[int], list[float]]:
-    stride = max(1, len(facts.rows) // MOST_POINTS)
-    rows = [row for row in facts.rows[::stride] if getattr(row, field) is not None]
+    """At most MOST_POINTS and the last: a curve ends where the run does."""
+    stride = max(1, -(-len(facts.rows) // MOST_POINTS))
+    some = [*facts.rows[::stride], *(facts.rows[-1:] if (len(facts.rows) - 1) % stride else ())]
+    rows = [row for row in some if getattr(row, field) is not None]
     return [row.step for row in rows], [float(getattr(row, field)) for row in rows]
 
 
