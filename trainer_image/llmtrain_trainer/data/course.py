@@ -19,7 +19,7 @@ class CourseDataset(Strict):
 
     weight: float
     key: int
-    """Number of its permutations: another dataset of the run never has the same one."""
+    """Number of its permutations: no other dataset of the mixture has the same one."""
 
     before: int = 0
     """Samples of it that were consumed before the course began."""
