@@ -104,7 +104,9 @@ def token_names(directory: Path) -> dict[int, str]:
 
 
 def _ids(value: Any) -> list[int]:
-    return [value] if isinstance(value, int) else list(value or ())
+    if isinstance(value, list | tuple):
+        return list(value)
+    return [] if value is None else [value]
 
 
 def _read(path: Path) -> dict[str, Any]:
