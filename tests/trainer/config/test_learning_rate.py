@@ -57,6 +57,27 @@ def test_after_the_warm_up_the_rate_is_that_of_hugging_faces_trainer(name: str, 
     assert ours[-1] > 0
 
 
+@pytest.mark.parametrize("floor", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("warmup", [0, 3])
+@pytest.mark.parametrize("name", ["cosine", "wsd"])
+def test_the_floor_and_the_last_share_are_those_of_transformers_schedules(name: str, warmup: int, floor: float) -> None:
+    import torch
+    from transformers.optimization import get_cosine_with_min_lr_schedule_with_warmup, get_wsd_schedule
+
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    if name == "cosine":
+        theirs = get_cosine_with_min_lr_schedule_with_warmup(optimizer, warmup, 20, min_lr_rate=floor)
+    else:
+        theirs = get_wsd_schedule(optimizer, warmup, 4, num_stable_steps=16 - warmup, decay_type="linear", min_lr_ratio=floor)
+    rates = []
+    for _ in range(20):
+        rates.append(theirs.get_last_lr()[0])
+        optimizer.step()
+        theirs.step()
+    ours = [learning_rate(training(name, warmup=warmup, floor=floor), step, 20) for step in range(1, 21)]
+    assert ours[warmup:] == pytest.approx(rates[warmup:])
+
+
 def test_a_constant_rate_stays() -> None:
     assert learning_rate(training("constant"), 100, 100) == 1.0
 
