@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,34 +41,74 @@ MODELS = {"native": [GROUPED, LORA, MIXTURE], "deepspeed": [GROUPED, LORA], "meg
 """That an engine trains, saves, and others take over where they can."""
 
 
+HALF = GROUPED | {"training": {"precision": "bf16"}}
+CHAIN = (
+    {"zero_stage": 1, "dp": 2, "engine": "deepspeed"},
+    LAYOUT["megatron"],
+    LAYOUT["megatron"] | {"zero_stage": 0},
+    LAYOUT["native"],
+)
+"""Engines that take a checkpoint of native over, each from the one before."""
+
+
+class Ran:
+    """What ranks did for all tests: each engine is started as few times as its turn allows, since importing Megatron takes longest."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.saved: dict[str, list[list[float]]] = {}
+        """Losses after the save, by engine and number of its model."""
+
+        self.adopted: dict[str, list[list[float]]] = {}
+        """Losses after taking over each of `cases`, by the engine that reads."""
+
+    def run(self) -> None:
+        native, deepspeed, megatron = (self._save(engine, *([HALF] if engine == "native" else [])) for engine in LAYOUT)
+        self.saved["native"] = launch(jobs_of("native"), *native)
+        self.saved["deepspeed"] = launch(jobs_of("deepspeed"), *deepspeed)
+        launch(jobs_of("deepspeed"), "adopt_and_save", 2, [self._link(0)])
+        name, ranks, *arguments = megatron
+        calls = [
+            (name, arguments),
+            ("adopt_and_go_on", ([case for case, _, _ in self.cases("megatron")],)),
+            ("adopt_and_save", ([self._link(1), self._link(2)],)),
+        ]
+        self.saved["megatron"], self.adopted["megatron"], _ = launch(jobs_of("megatron"), "several", ranks, calls)
+        launch(jobs_of("native"), "adopt_and_save", 2, [self._link(3)])
+        for reader in ("native", "deepspeed"):
+            self.adopted[reader] = launch(jobs_of(reader), "adopt_and_go_on", 2, [case for case, _, _ in self.cases(reader)])
+
+    def cases(self, reader: str) -> Iterator[tuple[tuple[Path, dict[str, Any]], str, int]]:
+        """(directory and layout, who wrote it, number of its model) of what an engine takes over."""
+        for writer, models in MODELS.items():
+            for number, model in enumerate(models):
+                if writer != reader and model in MODELS[reader]:
+                    yield (self.root / writer / f"{number}", LAYOUT[reader] | model), writer, number
+        if reader == "megatron":  # which does not read its own files after this change
+            yield (self.root / reader / "0", LAYOUT[reader] | MODELS[reader][0] | {"zero_stage": 0}), reader, 0
+
+    def link(self, number: int) -> Path:
+        """Directory of what link `number` of the chain saved; 0 is where it starts."""
+        return self.root / "chain" / f"{number}" if number else self.root / "native" / f"{len(MODELS['native'])}"
+
+    def _save(self, engine: str, *more: dict[str, Any]) -> tuple[str, int, list[dict[str, Any]], Path]:
+        return "save_and_go_on", 2, [LAYOUT[engine] | model for model in (*MODELS[engine], *more)], self.root / engine
+
+    def _link(self, number: int) -> tuple[Path, dict[str, Any], Path]:
+        return self.link(number), CHAIN[number] | HALF, self.link(number + 1)
+
+
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, list[list[float]]]]:
-    """Directory of each engine's checkpoints by number of its model, and the losses with which it trained on."""
-    root = tmp_path_factory.mktemp("saved")
-    made = {}
-    for engine, models in MODELS.items():
-        made[engine] = (
-            root / engine,
-            launch(jobs_of(engine), "save_and_go_on", 2, [LAYOUT[engine] | model for model in models], root / engine),
-        )
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    made = Ran(tmp_path_factory.mktemp("saved"))
+    made.run()
     return made
 
 
 @pytest.mark.parametrize("reader", LAYOUT)
-def test_an_engine_goes_on_with_the_losses_of_the_one_it_takes_over_from(saved: Any, reader: str) -> None:
-    cases, expected = [], []
-    for writer, models in MODELS.items():
-        directory, losses = saved[writer]
-        for number, model in enumerate(models):
-            if writer != reader and model in MODELS[reader]:
-                cases.append((directory / f"{number}", LAYOUT[reader] | model))
-                expected.append(pytest.approx(losses[number], abs=TOLERANCE))
-    if reader == "megatron":  # which does not read its own files after this change
-        directory, losses = saved[reader]
-        cases.append((directory / "0", LAYOUT[reader] | MODELS[reader][0] | {"zero_stage": 0}))
-        expected.append(pytest.approx(losses[0], abs=TOLERANCE))
-    assert launch(jobs_of(reader), "adopt_and_go_on", 2, cases) == expected
-    assert len(cases) >= 3
+def test_an_engine_goes_on_with_the_losses_of_the_one_it_takes_over_from(ran: Ran, reader: str) -> None:
+    expected = [pytest.approx(ran.saved[writer][number], abs=TOLERANCE) for _, writer, number in ran.cases(reader)]
+    assert ran.adopted[reader] == expected and len(expected) >= 3
 
 
 def jobs_of(engine: str) -> Path:
@@ -75,24 +116,13 @@ def jobs_of(engine: str) -> Path:
     return ENGINES / ("megatron" if engine == "megatron" else "deepspeed") / "rank_jobs.py"
 
 
-def test_after_training_in_bf16_weights_and_moments_stay_bit_by_bit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", range(1, len(CHAIN) + 1), ids=["deepspeed", "megatron", "megatron, whole optimizer", "native"])
+def test_after_training_in_bf16_weights_and_moments_stay_bit_by_bit(ran: Ran, number: int) -> None:
     """From native to DeepSpeed, from there to Megatron, to its whole optimizer, and back."""
-    half = GROUPED | {"training": {"precision": "bf16"}}
-    first = tmp_path / "0"
-    launch(jobs_of("native"), "save_and_go_on", 2, [LAYOUT["native"] | half], tmp_path)
-    chain = [
-        {"zero_stage": 1, "dp": 2, "engine": "deepspeed"},
-        LAYOUT["megatron"],
-        LAYOUT["megatron"] | {"zero_stage": 0},
-        LAYOUT["native"],
-    ]
-    for number, case in enumerate(chain, start=1):
-        target = tmp_path / f"{number}"
-        launch(jobs_of(case["engine"]), "adopt_and_save", 2, [(tmp_path / f"{number - 1}", case | half, target)])
-        before, after = engine_jobs.stored(half, first), engine_jobs.stored(half, target)
-        assert before.steps == after.steps == 3 and before.shapes == after.shapes
-        for name, key in itertools.product(before.shapes, (WEIGHT, *MOMENTS)):
-            assert torch.equal(after.take(name, key), before.take(name, key)), (number, name, key)
+    before, after = (engine_jobs.stored(HALF, ran.link(link)) for link in (0, number))
+    assert before.steps == after.steps == 3 and before.shapes == after.shapes
+    for name, key in itertools.product(before.shapes, (WEIGHT, *MOMENTS)):
+        assert torch.equal(after.take(name, key), before.take(name, key)), (name, key)
 
 
 def test_files_without_their_index_are_refused(tmp_path: Path) -> None:
