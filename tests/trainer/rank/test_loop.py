@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -272,6 +273,19 @@ def test_the_heartbeat_ends_in_what_was_done_last(loop: Callable[..., Loop]) -> 
     made.train()
     beat = Heartbeat.model_validate_json(made.run.heartbeat(0).read_text())
     assert (beat.step, beat.phase) == (10, "export")
+
+
+def test_whatever_takes_time_is_named_in_the_heartbeat_before_it_begins(loop: Callable[..., Loop], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rank that is silent for long is taken for one that hangs, in a phase that has its own patience."""
+    script = Script(evaluations=[EvaluationResult(6.0, 3, {})] * 2)
+    monkeypatch.setattr(HeartbeatWriter, "beat", lambda _, phase, *__: script.done.append(f"beat {phase}"))
+    loop(script, step=7, evaluation={"split": 0.2, "everySteps": 5}).train()
+    names = {"batch": "data", "finish": "save"}
+    for beat, done in itertools.pairwise(script.done):
+        kind = done[0] if isinstance(done, tuple) else done
+        if not kind.startswith("beat "):
+            assert beat == f"beat {names.get(kind, kind)}", kind
+    assert {"beat evaluate", "beat export", "beat save"} <= {each for each in script.done if isinstance(each, str)}
 
 
 def test_an_earlier_export_gives_way(loop: Callable[..., Loop]) -> None:
