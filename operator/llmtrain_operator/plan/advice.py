@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from llmtrain_operator.manifest.divisors import divisors, listed
 from llmtrain_operator.manifest.uris import uris
+from llmtrain_operator.plan.checks.overlap import overlap
 from llmtrain_operator.plan.engines.offload import offloaded_bytes
 from llmtrain_operator.plan.engines.registry import ENGINES
 from llmtrain_operator.plan.layout.layout import crossing
@@ -232,11 +233,17 @@ def whole_vocabulary(settled: Settled) -> str | None:
 
 
 def trained_on_validation(settled: Settled) -> str | None:
-    """A copy under another name is not seen."""
     spec = settled.job.spec
-    trained = {(dataset.source, dataset.split) for dataset in spec.dataset}
-    both = [each.source for each in (spec.evaluation.dataset if spec.evaluation else ()) if (each.source, each.split) in trained]
-    return f"{listed(both, 'and')} is both trained on and evaluated: its loss tells nothing of other data." if both else None
+    evaluated = spec.evaluation.dataset if spec.evaluation else ()
+    found = {each.source: [overlap(dataset, each) for dataset in spec.dataset] for each in evaluated}
+    if both := [source for source, shared in found.items() if True in shared]:
+        return f"{listed(both, 'and')} is both trained on and evaluated: its loss tells nothing of other data."
+    if may := [source for source, shared in found.items() if None in shared]:
+        return (
+            f"Rows of {listed(may, 'and')} may be both trained on and evaluated: the plan does not know how many rows there are. "
+            "Slices of one source, both in percent or both in row numbers, show that they do not overlap."
+        )
+    return None
 
 
 def dequantized(settled: Settled) -> str | None:

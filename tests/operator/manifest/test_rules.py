@@ -218,6 +218,13 @@ EXAMPLES: dict[tuple[str, str], tuple[list[Section], list[Section]]] = {
         for field, value in (("maxCut", 0.9), ("dropReasoning", True), ("system", "Be brief."))
     },
     **{
+        (f"spec.{datasets}[]", "noAnswer"): (
+            [{"source": "file:///a", "format": "squad", "noAnswer": "None."}, {"source": "file:///a"}],
+            [{"source": "file:///a", "format": "alpaca", "noAnswer": "None."}, {"source": "file:///a", "noAnswer": "None."}],
+        )
+        for datasets in ("dataset", "evaluation.dataset")
+    },
+    **{
         (f"spec.{datasets}[]", f"truncate.{key}"): (
             [
                 {"source": "file:///a", "format": "alpaca", "truncate": {key: value}},

@@ -118,6 +118,23 @@ ADVICE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"dataset": [{"source": "s3://b/d"}], "evaluation": {"dataset": [{"source": "s3://b/d"}]}},
         {"dataset": [{"source": "s3://b/d"}], "evaluation": {"dataset": [{"source": "s3://b/e"}]}},
     ),
+    "s3://b/d is both trained": (
+        {"dataset": [{"source": "s3://b/d"}], "evaluation": {"dataset": [{"source": "s3://b/d", "split": "train[90%:]"}]}},
+        {
+            "dataset": [{"source": "s3://b/d", "split": "train[:90%]"}],
+            "evaluation": {"dataset": [{"source": "s3://b/d", "split": "train[90%:]"}]},
+        },
+    ),
+    "Rows of s3://b/d may be both trained on and evaluated": (
+        {
+            "dataset": [{"source": "s3://b/d", "split": "train[:900]"}],
+            "evaluation": {"dataset": [{"source": "s3://b/d", "split": "train[90%:]"}]},
+        },
+        {
+            "dataset": [{"source": "s3://b/d", "split": "train[:900]"}],
+            "evaluation": {"dataset": [{"source": "s3://b/d", "split": "train[900:]"}]},
+        },
+    ),
     "a lower rank": ({"peft": {"method": "lora", "rank": 1024}}, {"peft": {"method": "lora"}}),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
@@ -11,6 +12,7 @@ from small_job import Job, config_of
 
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.formats import chat_template, control_tokens
+from llmtrain_trainer.data.sources import row_rules
 from llmtrain_trainer.data.template_bounds import TooLongError, bounded
 
 ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}{% endfor %}{% endfor %}{% endfor %}"
@@ -42,3 +44,19 @@ def test_bounds_end_with_what_they_hold() -> None:
             pass
     assert (resource.getrlimit(resource.RLIMIT_AS), signal.getsignal(signal.SIGVTALRM)) == before
     assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)
+
+
+def test_nothing_runs_without_bounds_on_another_thread() -> None:
+    def run() -> None:
+        with bounded():
+            raise AssertionError("it ran")
+
+    with ThreadPoolExecutor(1) as pool, pytest.raises(RuntimeError, match="runs on the main thread alone"):
+        pool.submit(run).result()
+
+
+def test_rules_of_rows_are_bounded_where_a_tokenizer_is_trained_on_them(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_rules, "bounded", partial(bounded, seconds=0.3))
+    dataset = {"source": job.rows_file("a.jsonl", [{"text": "a", "n": 7}] * 3), "where": "n**(n**9) > 1"}
+    with pytest.raises(BadData, match=r"a\.jsonl row 1: dataset\[0\]\.where cannot be computed \(it takes more than"):
+        job.prepare(config_of([dataset]))

@@ -57,6 +57,58 @@ def test_ids_have_no_characters_that_could_be_limited(job: Job, name: str) -> No
         job.prepare(config_of([given]))
 
 
+WRONG: list[tuple[str, dict[str, Any]]] = [
+    ("text", {"text": 12}),
+    ("text", {"text": {"said": "x"}}),
+    ("text", {"text": ["a", "b"]}),
+    ("text", {"text": b"x"}),
+    ("messages", {"messages": ["a", "b"]}),
+    ("messages", {"messages": {"role": "user"}}),
+    ("messages", {"messages": "hello"}),
+    ("sharegpt", {"conversations": 3}),
+    ("promptCompletion", {"prompt": "q", "completion": 3}),
+    ("promptCompletion", {"prompt": ["q"], "completion": "a"}),
+    ("alpaca", {"instruction": 3, "output": "x"}),
+    ("squad", {"context": "c", "question": "q", "answers": 3}),
+    ("textLabel", {"text": 3, "label": 1}),
+]
+
+
+@pytest.mark.parametrize(("form", "values"), WRONG, ids=[f"{form} {values}" for form, values in WRONG])
+def test_rows_of_another_form_are_left_to_the_format_and_not_counted_as_short_or_repeated(form: str, values: dict[str, Any]) -> None:
+    clean = {"duplicates": "exact", "minCharacters": 100}
+    cleaner = Cleaner(Dataset.model_validate({"source": "file:///x", "format": form, "clean": clean}), counted := Reading())
+    assert [cleaner.keep(Row("f", values)) for _ in range(2)] == [True, True]
+    assert (counted.unfit, counted.duplicates) == (0, 0)
+
+
+RIGHT: list[tuple[str, dict[str, Any]]] = [
+    ("text", {"text": "x"}),
+    ("messages", {"messages": [{"role": "user", "content": "x"}]}),
+    ("messages", {"messages": ' [{"role": "user", "content": "x"}]'}),
+    ("promptCompletion", {"prompt": [{"role": "user", "content": "x"}], "completion": [{"role": "assistant", "content": "x"}]}),
+    ("squad", {"context": "c", "question": "q", "answers": ["x"]}),
+    ("textLabel", {"text": "x", "label": 1}),
+]
+
+
+@pytest.mark.parametrize(("form", "values"), RIGHT, ids=[f"{form} {values}" for form, values in RIGHT])
+def test_rows_of_the_right_form_are_counted_in_each_format(form: str, values: dict[str, Any]) -> None:
+    cleaner = Cleaner(
+        Dataset.model_validate({"source": "file:///x", "format": form, "clean": {"minCharacters": 100}}), counted := Reading()
+    )
+    assert (cleaner.keep(Row("f", values)), counted.unfit) == (False, 1)
+
+
+def test_rows_of_a_wrong_type_are_told_as_bad_though_clean_would_leave_out_what_is_short(job: Job) -> None:
+    rows = [*({"text": sentence(i)} for i in range(30)), *({"text": i} for i in range(3))]
+    given = {"source": job.rows_file("a.jsonl", rows), "badRows": "skip", "clean": {"minCharacters": 5}}
+    job.prepare(config_of([given]))
+    assert any("3 of 33 rows cannot be read or trained on" in line for line in told(job.run))
+    with pytest.raises(BadData, match=r"row 31: column text is a number, not text"):
+        job.prepare(config_of([{**given, "badRows": "stop"}]))
+
+
 def test_the_text_of_a_conversation_counts_without_its_keys(job: Job) -> None:
     turns = [{"role": "user", "content": "ab"}, {"role": "assistant", "content": "cd"}]
     given = {"source": job.rows_file("a.jsonl", [{"messages": turns}] * 9), "format": "messages", "clean": {"minCharacters": 18}}

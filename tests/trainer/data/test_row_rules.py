@@ -66,6 +66,51 @@ def test_a_column_that_a_row_leaves_out_is_null_where_other_rows_have_it(tmp_pat
     assert [row["text"] for row in read(file_of(tmp_path / "a.jsonl", rows), where="lang != 'de'")] == ["a", "b"]
 
 
+SOME: list[dict[str, Any]] = [{"text": "a"}, {"text": "b", "lang": "de"}, {"text": "c"}, {"text": "d", "lang": "en"}]
+
+
+@pytest.mark.parametrize("where", ["lang != 'de'", "not (lang == 'de')", "lang in ('en', none)", "lang | default('') != 'de'"])
+def test_a_column_that_the_first_rows_leave_out_is_null_too_whatever_the_order(job: Job, where: str) -> None:
+    for i, rows in enumerate((SOME, SOME[::-1], SOME[1:] + SOME[:1])):
+        kept = read(file_of(job.root / f"{i}.jsonl", rows), where=where)
+        assert sorted(row["text"] for row in kept) == ["a", "c", "d"]
+    given = {"source": job.rows_file("a.jsonl", [{"text": sentence(i), **({"lang": "de"} if i > 50 else {})} for i in range(60)])}
+    assert job.prepare(config_of([{**given, "where": where}])).datasets[0].train.documents == 51
+    assert "dataset[0]: 51 of 60 rows have no column lang, which dataset[0] names in where or template: it is null there." in told(job.run)
+
+
+def test_a_template_writes_nothing_for_a_column_that_the_first_rows_leave_out(tmp_path: Path) -> None:
+    assert [row["text"] for row in read(file_of(tmp_path / "a.jsonl", SOME), template={"text": "{{ text }}{{ lang }}"})] == [
+        *("a", "bde", "c", "den"),
+    ]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize(
+    ("given", "what"),
+    [
+        ({"where": "langg != 'de'"}, "where is langg != 'de': it uses the column langg"),
+        ({"where": "text == 'b' or langg is none or langg != 'de'"}, ""),
+        ({"where": "langg | default('') != 'de'"}, ""),
+        ({"template": {"text": "{{ text }}{{ langg }}"}}, "template is text: it uses the column langg"),
+        ({"template": {"text": "{{ text }}{{ langg | default('-') }}"}}, ""),
+        ({"template": {"text": "{% if langg is defined %}{{ langg }}{% endif %}{{ text }}"}}, ""),
+    ],
+)
+def test_a_column_that_no_row_has_is_refused_unless_its_absence_is_asked_for(
+    job: Job, given: dict[str, Any], what: str, streaming: bool
+) -> None:
+    source = job.rows_file("a.jsonl", [{"text": sentence(i), "lang": "en"} for i in range(30)])
+    config = config_of([{"source": source, "streaming": streaming, "ignoreColumns": ["lang"], **given}])
+    if not what:
+        job.prepare(config)
+        return
+    with pytest.raises(BadData) as raised:
+        job.prepare(config)
+    assert f"dataset[0].{what}, which none of 30 rows of" in str(raised.value)
+    assert str(raised.value).endswith("Correct the name, or write langg | default('') where rows may leave it out.")
+
+
 def test_a_condition_that_no_row_meets_or_that_cannot_be_computed_is_refused(tmp_path: Path) -> None:
     source = file_of(tmp_path / "a.jsonl", [{"text": "a", "n": 1}] * 4)
     assert "spec.dataset[0].where is n > 5: none of 4 rows of" in refusal(source, where="n > 5")
@@ -100,9 +145,10 @@ def test_a_column_that_no_template_reads_is_still_refused_or_told() -> None:
     dataset = Dataset.model_validate({"source": "file:///x", "format": "promptCompletion", "template": without})
     from llmtrain_trainer.data.formats.columns import check_columns
     from llmtrain_trainer.data.sources.readers import Row
+    from llmtrain_trainer.data.sources.reading import Reading
     from llmtrain_trainer.data.sources.row_rules import RowRules
 
-    made = RowRules("dataset[0]", dataset).made(Row("f row 1", row))
+    made = RowRules("dataset[0]", dataset, Reading()).made(Row("f row 1", row))
     with pytest.raises(BadData, match="column input holds a part of the prompt"):
         check_columns("dataset[0]", dataset, made)
 
@@ -120,17 +166,18 @@ def test_templates_that_cannot_be_used_are_refused_with_field_and_way_out(tmp_pa
     source = file_of(tmp_path / "a.jsonl", [{"text": "a"}])
     assert "template.prompt is x: format text does not read it. Write templates for text" in refusal(source, template={"prompt": "x"})
     assert "template.text is {{ a: it is not a valid Jinja template" in refusal(source, template={"text": "{{ a"})
-    assert "dataset[0].template cannot be computed ('b' is undefined; found text)" in refusal(source, template={"text": "{{ b }}"})
+    assert "dataset[0].template cannot be computed ('b' is undefined; found text)" in refusal(source, template={"text": "{{ b + 1 }}"})
 
 
 def test_a_record_of_text_to_sql_keeps_its_question_through_a_template_and_a_chat_template() -> None:
     from llmtrain_trainer.data.sources.readers import Row
+    from llmtrain_trainer.data.sources.reading import Reading
     from llmtrain_trainer.data.sources.row_rules import RowRules
 
     row = {"db_id": "cars", "instruction": "You are a SQL expert.", "input": "How many?", "output": "SELECT 1"}
     template = {"instruction": "{{ instruction }} ({{ db_id }})"}
     dataset = Dataset.model_validate({"source": "file:///x", "format": "alpaca", "template": template})
-    made = RowRules("dataset[0]", dataset).made(Row("f row 1", row)).values
+    made = RowRules("dataset[0]", dataset, Reading()).made(Row("f row 1", row)).values
     learned, ignored = kinds.learned_and_ignored(kinds.CHATML, made, format="alpaca", ignoreColumns=["db_id"])
     assert learned == "SELECT 1<|im_end|>"
     assert "You are a SQL expert. (cars)\nHow many?" in ignored

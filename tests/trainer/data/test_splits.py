@@ -8,12 +8,14 @@ from typing import Any
 
 import chat_kinds as kinds
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from small_job import Job, config_of, sentence
 
 from llmtrain_trainer.config import Dataset
 from llmtrain_trainer.data.bad_data import BadData
-from llmtrain_trainer.data.sources.dataset import dataset_files, read_rows
+from llmtrain_trainer.data.sources.dataset import Row, dataset_files, read_rows
+from llmtrain_trainer.data.sources.squad import questions_of
 from llmtrain_trainer.run_dir.notices import told
 
 TEXTS = [f"row {i}" for i in range(40)]
@@ -131,10 +133,45 @@ def test_questions_of_squad_are_found_below_its_articles_and_those_without_an_an
     nested = put(job.root / "a.json", json.dumps({**SQUAD, "data": SQUAD["data"] * 9}))
     found = job.prepare(config_of([{"source": nested, "format": "squad"}], **settings)).datasets[0].train
     assert found.documents == 18
-    assert any("9 of 27 rows are null or empty and were passed over" in line and "row 1 question 2" in line for line in told(job.run))
+    notice = "dataset[0]: 9 of 27 questions have no answer and were left out; dataset[0].noAnswer would be learned for them."
+    assert notice in told(job.run)
     assert not any("not read" in line for line in told(job.run))
     flat = put(job.root / "b.jsonl", (json.dumps(FLAT) + "\n") * 18)
     assert job.prepare(config_of([{"source": flat, "format": "squad"}], **settings)).datasets[0].train.digest == found.digest
+
+
+HARD = {**SQUAD, "data": [{"title": "t", "paragraphs": [{"context": "Oslo is rainy.", "qas": [*QUESTIONS, *[NONE] * 3]}]}] * 9}
+FLAT_NONE = {**FLAT, "question": "Why?", "answers": {"text": [], "answer_start": []}}
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.parquet"])
+def test_squad_2_is_read_though_most_questions_have_no_answer_and_they_can_be_learned(job: Job, name: str) -> None:
+    kinds.tokenizer(kinds.CHATML).save_pretrained(job.root / "tok")
+    settings: dict[str, Any] = {"task": "sft", "tokenizer": {"source": f"file://{job.root / 'tok'}"}, "training": {"sequenceLength": 64}}
+    flat = [FLAT, *[FLAT_NONE] * 3] * 9
+    if name == "a.parquet":
+        pyarrow.parquet.write_table(pa.Table.from_pylist(flat), job.root / name)
+        source = f"file://{job.root / name}"
+    else:
+        source = put(job.root / name, json.dumps(HARD) if name == "a.json" else "".join(json.dumps(row) + "\n" for row in flat))
+    given = {"source": source, "format": "squad"}
+    assert job.prepare(config_of([given], **settings)).datasets[0].train.documents == 9
+    assert any("27 of 36 questions have no answer" in line for line in told(job.run))
+    assert job.prepare(config_of([{**given, "noAnswer": "There is none."}], **settings)).datasets[0].train.documents == 36
+    with pytest.raises(BadData, match=r"none of 27 questions of .* has an answer\. Set dataset\[0\]\.noAnswer to what is learned"):
+        job.prepare(config_of([{**given, "where": "question == 'Why?'"}], **settings))
+
+
+def test_what_is_learned_of_a_question_without_an_answer_is_what_the_manifest_says() -> None:
+    dataset = Dataset.model_validate({"source": "file:///x", "format": "squad", "noAnswer": "None."})
+    asked = [row.values for row in questions_of(Row("f row 1", SQUAD), dataset)]
+    assert [row["answers"] for row in asked] == [["Oslo", "in Oslo"], ["None."], ["Oslo", "in Oslo"]]
+
+
+def test_answers_that_are_null_or_missing_are_still_no_data(job: Job) -> None:
+    rows = [{**FLAT, "answers": None}] * 9 + [FLAT] * 3
+    with pytest.raises(BadData, match="9 of 12 rows"):
+        job.prepare(config_of([{"source": job.rows_file("a.jsonl", rows), "format": "squad"}], task="sft"))
 
 
 def test_the_context_and_the_question_ask_and_the_first_answer_is_learned() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -84,3 +86,26 @@ def test_code_that_comes_with_a_tokenizer_is_not_run_and_nobody_is_asked(tmp_pat
     with pytest.raises(BadData, match="no tokenizer can be loaded from it"):
         tokenizers.load(tmp_path, "tokenizer.source", "file:///t")
     assert not (tmp_path / "ran").exists()
+
+
+def test_texts_are_read_on_this_thread_whoever_trains() -> None:
+    read_on: set[int] = set()
+
+    def texts() -> Iterator[str]:
+        for i in range(500):
+            read_on.add(threading.get_ident())
+            yield f"word{i} other {i % 7}"
+
+    for algorithm in ("bpe", "wordpiece", "unigram"):
+        tokenizers.train(TokenizerTraining.model_validate({"algorithm": algorithm, "vocabSize": 300}), texts)
+    assert read_on == {threading.get_ident()}
+
+
+@pytest.mark.parametrize("good", [0, 1, 10_000])
+def test_an_error_of_a_text_ends_the_training_and_is_the_one_that_is_raised(good: int) -> None:
+    def texts() -> Iterator[str]:
+        yield from (f"word{i}" for i in range(good))
+        raise BadData("dataset[0].source", "row 7", "it is odd", "Correct it")
+
+    with pytest.raises(BadData, match="row 7: it is odd"):
+        tokenizers.train(TokenizerTraining.model_validate({"vocabSize": 300}), texts)

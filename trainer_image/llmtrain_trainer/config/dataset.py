@@ -243,6 +243,12 @@ class Dataset(Strict):
     Data of which more than half is such rows is refused either way.
     """
 
+    no_answer: Annotated[str, Field(min_length=1, max_length=4096, examples=["There is no answer in the text."])] | None = None
+    """What is learned as the answer of questions that have none, as in SQuAD 2.0, for format squad.
+
+    If not set, such questions are left out and counted.
+    """
+
     max_cut: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     """Refuse the data if the prompt leaves no room for the answer in more than this share of its conversations.
 

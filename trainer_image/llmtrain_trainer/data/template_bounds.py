@@ -27,10 +27,10 @@ class _StopError(BaseException):
 
 @contextmanager
 def bounded(seconds: float = SECONDS, memory: int = MEMORY) -> Iterator[None]:
-    """Raises TooLongError or MemoryError where what runs here takes more. Counts on the main thread alone, where preparation works."""
+    """Raises TooLongError or MemoryError where what runs here takes more, RuntimeError on another thread than the main one: signals of a
+    timer reach that one alone, so a template has no bounds elsewhere."""
     if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+        raise RuntimeError("a template runs on the main thread alone, where its time is bounded")
     before = signal.signal(signal.SIGVTALRM, _raise)
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     most = _mapped() + memory

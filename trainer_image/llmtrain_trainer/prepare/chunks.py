@@ -55,6 +55,8 @@ def write_chunks(
     for number, batch in enumerate(in_batches(rows, CHUNK_CHARACTERS, CHUNK_DOCUMENTS)):
         build_once(directory / chunk_name(number), lambda draft, batch=batch: build(batch, draft))  # type: ignore[misc]
         reading.check_bad(field, dataset)
+        if number == 0:
+            reading.check_columns(field, dataset)
         for kind, sentence in reading.by_kind(field).items():
             if kind not in known:
                 told(f"{sentence} Later ones are not counted: the dataset is streamed.")

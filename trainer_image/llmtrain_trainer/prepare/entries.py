@@ -34,7 +34,7 @@ class DatasetEntry:
 
     def identity(self, cache: Path) -> list[object]:
         """Digest of its content. Files of a streaming dataset are not read for it, so theirs also changes with location and time."""
-        what = {"format", "columns", "csv", "max_samples", "bad_rows", "split", "field", "where", "template", "clean"}
+        what = {"format", "columns", "csv", "max_samples", "bad_rows", "split", "field", "where", "template", "clean", "no_answer"}
         kept = self.dataset.model_dump(include=what, exclude_defaults=True)
         if self.dataset.streaming:
             return [kept, [file.identity for file in self.files]]

@@ -57,7 +57,7 @@ BATCH_CHARACTERS = 1_000_000
 
 BATCH_DOCUMENTS = 1024
 
-CHOOSING = {"split", "field", "where", "template", "clean", "truncate", "system"}
+CHOOSING = {"split", "field", "where", "template", "clean", "no_answer", "truncate", "system"}
 """Fields of a dataset that choose or change rows which its first chunk may not have."""
 
 Say = Callable[[str], None]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any
+from queue import Full, Queue
+from typing import Any, TypeVar
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
@@ -23,6 +26,11 @@ LONGEST_WORD = 4096
 """Longest run of letters without white space that is trained on as one word: training time grows with its square."""
 
 _LONG = re.compile(rf"\S{{{LONGEST_WORD}}}(?=\S)")
+
+TEXTS_AT_ONCE = 64
+"""That wait for the library in one list."""
+
+T = TypeVar("T")
 
 END, PAD, UNKNOWN = "<|end|>", "<|pad|>", "<|unknown|>"
 
@@ -75,7 +83,7 @@ def _train_bpe(settings: TokenizerTraining, texts: Texts) -> Tokenizer:
         initial_alphabet=alphabet,
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts(), trainer)
+    _feed(tokenizer, texts(), trainer)
     return tokenizer
 
 
@@ -94,10 +102,47 @@ def _train_wordpiece(settings: TokenizerTraining, texts: Texts) -> Tokenizer:
         show_progress=False,
     )
     draft = _wordpiece(models.WordPiece(unk_token=UNKNOWN))
-    draft.train_from_iterator(texts(), trainer)
+    _feed(draft, texts(), trainer)
     trained = _wordpiece(models.WordPiece(vocab=draft.get_vocab(), unk_token=UNKNOWN))
     trained.add_special_tokens(special)
     return trained
+
+
+def _feed(tokenizer: Tokenizer, texts: Iterable[str], trainer: Any) -> None:
+    """Train on texts that are read on this thread: the library reads on one of its own, where a template of rows has no bounds."""
+    waiting: Queue[list[str] | BaseException | None] = Queue(maxsize=4)
+    with ThreadPoolExecutor(1) as pool:
+        training = pool.submit(tokenizer.train_from_iterator, _received(waiting), trainer)
+        try:
+            for some in _in_lists(texts):
+                _put(waiting, some, training)
+            _put(waiting, None, training)
+        except BaseException as error:
+            _put(waiting, error, training)
+            raise
+        training.result()
+
+
+def _in_lists(texts: Iterable[str]) -> Iterator[list[str]]:
+    remaining = iter(texts)
+    while some := list(islice(remaining, TEXTS_AT_ONCE)):
+        yield some
+
+
+def _put(waiting: Queue[T], value: T, training: Future[None]) -> None:
+    """Returns too once the training has ended, which takes nothing more."""
+    while not training.done():
+        with suppress(Full):
+            waiting.put(value, timeout=0.1)
+            return
+
+
+def _received(waiting: Queue[list[str] | BaseException | None]) -> Iterator[str]:
+    """Raises what ended the reading, so that nothing is trained on a part of the texts."""
+    while (found := waiting.get()) is not None:
+        if isinstance(found, BaseException):
+            raise RuntimeError("the texts could not be read") from found
+        yield from found
 
 
 def _alphabet(texts: Iterable[str], most: int) -> list[str]:
@@ -125,7 +170,7 @@ def _train_unigram(settings: TokenizerTraining, texts: Texts) -> Tokenizer:
     trainer = trainers.UnigramTrainer(
         vocab_size=settings.vocab_size, special_tokens=[END, PAD, UNKNOWN], unk_token=UNKNOWN, show_progress=False
     )
-    tokenizer.train_from_iterator(texts(), trainer)
+    _feed(tokenizer, texts(), trainer)
     return tokenizer
 
 

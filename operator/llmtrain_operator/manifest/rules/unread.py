@@ -119,6 +119,9 @@ def _of_datasets(at: str) -> Iterator[ReadWhen]:
     for field, unset in _OF_ANSWERS.items():
         formats = _ANSWERS if field == "dropReasoning" else (*_ANSWERS, "tokens")
         yield ReadWhen(at=at, field=field, default=unset, by="format", values=formats, rule="this format has no prompts and answers")
+    yield ReadWhen(
+        at=at, field="noAnswer", default=None, by="format", values=("squad",), rule="this format has no questions without answers"
+    )
     for field in ("clean.minCharacters", "clean.maxCharacters"):
         yield ReadWhen(at=at, field=field, default=None, by="format", values=_WITH_TEXT, rule="this format has ids and no characters")
 

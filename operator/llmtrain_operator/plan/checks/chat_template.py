@@ -15,6 +15,7 @@ from llmtrain_operator.manifest.divisors import listed
 from llmtrain_operator.manifest.problem import Problem
 from llmtrain_operator.plan.layout.request import Case
 from llmtrain_trainer.config.tables.chat_templates import CHAT_TEMPLATES, text_of
+from llmtrain_trainer.config.tables.row_expressions import lazy
 
 FIELD = "spec.tokenizer.chatTemplate"
 TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token", "additional_special_tokens")
@@ -43,7 +44,7 @@ def chat_template(case: Case) -> Problem | None:
     if tokenizer is None or tokenizer.chat_template is None:
         return None
     found = fault(text_of(tokenizer.chat_template))
-    return found and Problem(FIELD, _short(tokenizer.chat_template), *found)
+    return found and Problem(FIELD, shown(tokenizer.chat_template), *found)
 
 
 @lru_cache(maxsize=64)
@@ -68,7 +69,7 @@ def fault(template: str) -> tuple[str, str] | None:
     if not any(name.name == "messages" for name in tree.find_all(nodes.Name)):
         return "it does not write the messages", "Write a template that goes over messages, or leave chatTemplate out"
     set_inside = {name.name for name in tree.find_all(nodes.Name) if name.ctx != "load"}
-    unknown = sorted(meta.find_undeclared_variables(tree) - {*GIVEN, *FUNCTIONS, *environment.globals, *set_inside})
+    unknown = sorted(_undeclared(environment, tree) - {*GIVEN, *FUNCTIONS, *environment.globals, *set_inside})
     if needed := [name for name in unknown if _is_needed(tree, name)]:
         name = needed[0]
         rule = f"it needs {listed(needed, 'and')}, and a template is given {listed(GIVEN[:4], 'and')} and the tokenizer's special tokens"
@@ -76,8 +77,17 @@ def fault(template: str) -> tuple[str, str] | None:
     return None
 
 
+def _undeclared(environment: Any, tree: nodes.Template) -> set[str]:
+    """As meta.find_undeclared_variables, which computes constants."""
+    generator = meta.TrackingCodeGenerator(environment)
+    generator.optimizer = None
+    generator.visit(tree)
+    return generator.undeclared_identifiers
+
+
 def _environment() -> Any:
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
+    lazy(environment)
     for name in FUNCTIONS:
         environment.globals[name] = None
     return environment
@@ -108,6 +118,7 @@ def _tested(node: nodes.Node) -> Iterator[nodes.Node]:
         yield node.node
 
 
-def _short(template: str) -> str:
+def shown(template: str) -> str:
+    """On one line, as a refusal shows it."""
     line = " ".join(template.split())
     return line if len(line) <= MOST_SHOWN else f"{line[:MOST_SHOWN]}..."

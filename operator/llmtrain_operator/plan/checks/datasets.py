@@ -12,7 +12,7 @@ from llmtrain_trainer.config.dataset import Dataset
 def room_for_prompts(case: Case) -> Problem | None:
     """Tokens that are reserved for answers must leave some of the row to the prompt."""
     length = case.job.spec.training.sequence_length
-    for path, dataset in _datasets(case):
+    for path, dataset in datasets_of(case):
         reserve = dataset.truncate.reserve
         if reserve is not None and reserve >= length:
             rule = f"a row of {length} tokens (training.sequenceLength) has to have room for the prompt too"
@@ -22,7 +22,7 @@ def room_for_prompts(case: Case) -> Problem | None:
 
 def bounds_of_characters(case: Case) -> Problem | None:
     """The shortest text that is kept must not be longer than the longest one."""
-    for path, dataset in _datasets(case):
+    for path, dataset in datasets_of(case):
         least, most = dataset.clean.min_characters, dataset.clean.max_characters
         if least is not None and most is not None and least > most:
             rule = f"it is larger than maxCharacters ({most}), so no row would be kept"
@@ -33,14 +33,15 @@ def bounds_of_characters(case: Case) -> Problem | None:
 def ids_of_a_tokenizer(case: Case) -> Problem | None:
     """Token ids are those of a tokenizer that is there: none can be trained from them."""
     tokenizer = case.job.spec.tokenizer
-    path = next((path for path, dataset in _datasets(case) if dataset.format == "tokens"), None)
+    path = next((path for path, dataset in datasets_of(case) if dataset.format == "tokens"), None)
     if path is None or tokenizer is None or tokenizer.train is None:
         return None
     rule = f"the ids of {path} come from a tokenizer, and another one would be trained"
     return Problem("spec.tokenizer.train", tokenizer.train.algorithm, rule, "Name the tokenizer that made the ids in tokenizer.source")
 
 
-def _datasets(case: Case) -> Iterator[tuple[str, Dataset]]:
+def datasets_of(case: Case) -> Iterator[tuple[str, Dataset]]:
+    """Each with its path in the manifest, those of evaluation too."""
     spec = case.job.spec
     yield from ((f"spec.dataset[{i}]", dataset) for i, dataset in enumerate(spec.dataset))
     evaluated = spec.evaluation.dataset if spec.evaluation else ()

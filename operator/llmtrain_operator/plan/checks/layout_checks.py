@@ -8,6 +8,7 @@ from llmtrain_operator.manifest.uris import uris
 from llmtrain_operator.plan.checks.adapters import adapter_targets
 from llmtrain_operator.plan.checks.chat_template import chat_template
 from llmtrain_operator.plan.checks.datasets import bounds_of_characters, ids_of_a_tokenizer, room_for_prompts
+from llmtrain_operator.plan.checks.row_expressions import row_expressions
 from llmtrain_operator.plan.checks.supported import AVAILABLE
 from llmtrain_operator.plan.engines.registry import ENGINES
 from llmtrain_operator.plan.layout.request import Case, Refusal
@@ -226,6 +227,7 @@ LAYOUT: tuple[Refusal, ...] = (
     expert_divides,
     tokenizer_fits,
     chat_template,
+    row_expressions,
     adapter_targets,
     weights_can_be_kept,
     room_for_prompts,

@@ -9,13 +9,13 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from llmtrain_trainer.config.dataset import Dataset
+from llmtrain_trainer.config.tables.slices import name_of
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.blame import blamed_on
 from llmtrain_trainer.data.sources.files import DataFile
 from llmtrain_trainer.data.sources.listing import Told
 from llmtrain_trainer.data.sources.local_files import in_words
 from llmtrain_trainer.data.sources.readers import READERS, ROWS
-from llmtrain_trainer.data.sources.slices import name_of
 from llmtrain_trainer.data.sources.wanted import PLAIN
 
 _UNREAD = re.compile(

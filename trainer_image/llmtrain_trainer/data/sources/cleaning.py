@@ -12,7 +12,7 @@ from typing import Any
 from llmtrain_trainer.config.dataset import Clean, Dataset
 from llmtrain_trainer.data.sources.readers import Row
 from llmtrain_trainer.data.sources.reading import Reading
-from llmtrain_trainer.data.sources.wanted import prompt_parts, template_columns, wanted_columns
+from llmtrain_trainer.data.sources.wanted import COLUMN_KEYS, prompt_parts, template_columns, wanted_columns
 
 
 class Cleaner:
@@ -23,8 +23,8 @@ class Cleaner:
         self._known: set[bytes] = set()
 
     def keep(self, row: Row) -> bool:
-        """Whether a row stays; one that does not is counted."""
-        if self._clean == Clean():
+        """Whether a row stays; one that does not is counted. One that has another form than its format reads stays, to be refused by it."""
+        if self._clean == Clean() or not has_form(self._dataset, row):
             return True
         said = said_by(self._dataset, row)
         characters = sum(len(text) for value in said for text in _texts(value))
@@ -45,6 +45,24 @@ class Cleaner:
         known = digest in self._known
         self._known.add(digest)
         return known
+
+
+_ITEMS: dict[str, type] = {"messages": dict, "conversations": dict, "prompt": dict, "completion": dict, "answers": str, "ids": int}
+"""Columns that hold or may hold a list, and what is in it."""
+
+_TEXTS_TOO = ("prompt", "completion")
+
+
+def has_form(dataset: Dataset, row: Row) -> bool:
+    """Whether each column that is read holds text, or a list where the format reads one: other values have no length to be judged by."""
+    return all(_fits(key, row.values.get(getattr(dataset.columns, key))) for key in COLUMN_KEYS[dataset.format] if key != "label")
+
+
+def _fits(key: str, value: Any) -> bool:
+    items = _ITEMS.get(key)
+    if items is None or (isinstance(value, str) and (key in _TEXTS_TOO or value.lstrip().startswith("["))):
+        return isinstance(value, str)
+    return isinstance(value, list) and all(isinstance(item, items) for item in value)
 
 
 def said_by(dataset: Dataset, row: Row) -> list[Any]:

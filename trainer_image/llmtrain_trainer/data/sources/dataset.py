@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any
 
 from llmtrain_trainer.config.dataset import Csv, Dataset
+from llmtrain_trainer.config.tables.slices import slice_of
 from llmtrain_trainer.data.bad_data import BadData, Unreachable
 from llmtrain_trainer.data.blame import judged
 from llmtrain_trainer.data.sources.choice import CARD, data_files, of_subset
@@ -19,8 +20,7 @@ from llmtrain_trainer.data.sources.listing import Told, list_files, untold
 from llmtrain_trainer.data.sources.readers import READERS, ROWS, Asked, Row, reader_of
 from llmtrain_trainer.data.sources.reading import Reading
 from llmtrain_trainer.data.sources.row_rules import RowRules, named_columns, read_columns
-from llmtrain_trainer.data.sources.slices import slice_of
-from llmtrain_trainer.data.sources.squad import questions_of
+from llmtrain_trainer.data.sources.squad import is_unanswered, questions_of
 from llmtrain_trainer.data.sources.wanted import LISTS, MEDIA, PART_OF_PROMPT, PLAIN, optional_columns, wanted_columns
 
 __all__ = ["Row", "dataset_files", "held_back", "in_batches", "read_rows"]
@@ -60,7 +60,7 @@ def read_rows(field: str, dataset: Dataset, files: Sequence[DataFile], reading: 
     answer.
     """
     counted = Reading() if reading is None else reading
-    reader = _DatasetReader(field, dataset, counted, RowRules(field, dataset), Cleaner(dataset, counted), beside=len(files) > 1)
+    reader = _DatasetReader(field, dataset, counted, RowRules(field, dataset, counted), Cleaner(dataset, counted), beside=len(files) > 1)
     span, taken = reader.span(files), 0
     rows = (row for file in files if counted.found < span.stop for row in reader.rows(file, span))
     for row in islice(rows, dataset.max_samples):
@@ -68,6 +68,8 @@ def read_rows(field: str, dataset: Dataset, files: Sequence[DataFile], reading: 
         yield row
     if counted.strays and counted.rows == len(counted.strays):
         yield counted.strays[0]
+    if not dataset.streaming:  # the first chunk of a stream is looked at when it is written
+        counted.check_columns(field, dataset)
     if taken != dataset.max_samples:
         _check_slice(field, dataset, span, counted)
     _check_silent(field, dataset, files, counted)
@@ -84,6 +86,10 @@ def _check_slice(field: str, dataset: Dataset, span: range, counted: Reading) ->
     if counted.rows and counted.unmet == counted.rows:
         rule = f"none of {counted.rows} rows of {dataset.source} meets it"
         raise BadData(f"{field}.where", dataset.where, rule, "Correct it, or leave it out")
+    if counted.unanswered and not counted.wanted:
+        rule = f"none of {counted.unanswered} questions of {dataset.source} has an answer"
+        way_out = f"Set {field}.noAnswer to what is learned instead, or name data with answers"
+        raise BadData(f"{field}.source", dataset.source, rule, way_out)
     if counted.rows and counted.unfit == counted.rows:
         rule = f"none of {counted.rows} rows of {dataset.source} has so many characters"
         limits = dataset.clean.model_dump(exclude_defaults=True, by_alias=True)
@@ -190,6 +196,9 @@ class _DatasetReader:
             counted.skip(self.dataset, error)
             return None
         counted.add_missing(row, columns if file.kind == "csv" else ())
+        if is_unanswered(row, self.dataset):
+            counted.unanswered += 1
+            return None
         if says_nothing(self.dataset, row, counted.columns):
             counted.silent += 1
             counted.first_silent = counted.first_silent or row.place
@@ -206,7 +215,7 @@ class _DatasetReader:
             with file.open() as stream:
                 rows = reader_of(file)(_asked(self.field, self.dataset), file, stream)
                 for row in _known(self.dataset, file, rows, self.counted, beside=self.beside and not file.asked):
-                    yield from questions_of(row, self.dataset.columns) if self.dataset.format == "squad" else (row,)
+                    yield from questions_of(row, self.dataset) if self.dataset.format == "squad" else (row,)
                     done += 1
         except (BadData, Unreachable, MemoryError, GeneratorExit):
             raise

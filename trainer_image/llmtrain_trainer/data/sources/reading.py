@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 
 from llmtrain_trainer.config.dataset import Dataset
@@ -41,6 +41,9 @@ class Reading:
     unmet: int = 0
     """Rows that do not meet the dataset's `where`."""
 
+    unanswered: int = 0
+    """Questions that have no answer on purpose."""
+
     duplicates: int = 0
     """Rows that say the same as an earlier one and are left out."""
 
@@ -52,6 +55,15 @@ class Reading:
 
     first_bad: str = ""
     """What is wrong with the first of them."""
+
+    present: set[str] = field(default_factory=set)
+    """Columns that `where` or `template` names and a row has."""
+
+    needed: dict[str, str] = field(default_factory=dict)
+    """Columns that one of them uses without asking whether they are there, though no row until then had them: where or template."""
+
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Columns that one of them names, with the number of rows that leave them out, where they are null."""
 
     columns: set[str] = field(default_factory=set)
     """Names of all columns of rows that have those that are read."""
@@ -69,8 +81,13 @@ class Reading:
 
     @property
     def wanted(self) -> int:
-        """Rows that neither `where` nor `clean` leaves out."""
-        return self.rows - self.unmet - self.unfit - self.duplicates
+        """Rows that neither `where` nor `clean` leaves out, nor questions without an answer."""
+        return self.rows - self.unmet - self.unfit - self.duplicates - self.unanswered
+
+    def add_columns(self, named: Set[str], there: Set[str]) -> None:
+        """Count a row in which these columns are there. `named`: those that `where` and `template` name."""
+        self.present |= named & there
+        self.left_out.update(named - there)
 
     def add_missing(self, row: Row, columns: Sequence[str]) -> None:
         """Count a row of which a column says only that it has no value, as other programs write that."""
@@ -90,6 +107,17 @@ class Reading:
             way_out = f"Correct the data, or check {field}.format and its columns"
             raise BadData(f"{field}.badRows", dataset.bad_rows, f"{rule} (the first: {self.first_bad})", way_out)
 
+    def check_columns(self, field: str, dataset: Dataset) -> None:
+        """Raises BadData where a column is used by `where` or `template` that no row has."""
+        name = next((name for name in self.needed if name not in self.present), None)
+        if name is None:
+            return
+        what = self.needed[name]
+        rule = f"it uses the column {name}, which none of {self.rows} rows of {dataset.source} has"
+        way_out = f"Correct the name, or write {name} | default('') where rows may leave it out"
+        given = dataset.where if what == "where" else ", ".join(dataset.template.model_dump(exclude_none=True)) if dataset.template else ""
+        raise BadData(f"{field}.{what}", given, rule, way_out)
+
     def sentences(self, field: str) -> Iterator[str]:
         """For whoever started the job."""
         yield from self.by_kind(field).values()
@@ -102,6 +130,12 @@ class Reading:
             said["silent"] = f"{field}: {rows} and were passed over (the first: {self.first_silent})."
         if self.unmet:
             said["unmet"] = f"{field}: {self.unmet} of {self.rows} rows do not meet {field}.where and were left out."
+        for name in sorted(self.left_out.keys() & self.present):
+            rows = f"{self.left_out[name]} of {self.rows} rows have no column {name}"
+            said[f"left out {name}"] = f"{field}: {rows}, which {field} names in where or template: it is null there."
+        if self.unanswered:
+            rows = f"{self.unanswered} of {self.rows} questions have no answer"
+            said["unanswered"] = f"{field}: {rows} and were left out; {field}.noAnswer would be learned for them."
         if self.duplicates:
             rows = f"{self.duplicates} of {self.rows} rows say the same as an earlier one"
             said["duplicates"] = f"{field}: {rows} and were left out, as {field}.clean.duplicates: exact says."

@@ -6,20 +6,27 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from llmtrain_trainer.config.dataset import Columns
+from llmtrain_trainer.config.dataset import Dataset
 from llmtrain_trainer.data.sources.readers import Row
 
 
-def questions_of(row: Row, columns: Columns) -> Iterator[Row]:
+def questions_of(row: Row, dataset: Dataset) -> Iterator[Row]:
     """A row for each question: context, question and the texts of its answers. `row`: the file's object, an article, or one question.
 
-    What has another form stays as it is, and is refused by the format with the row's name.
+    A question that has none gets the dataset's `noAnswer`. What has another form stays as it is: the format refuses it with the row's name.
     """
     for number, values in enumerate(_below(row.values), start=1):
         place = row.place if values is row.values else f"{row.place} question {number}"
-        answers = values.get(columns.answers)
-        found = {columns.answers: _texts(answers)} if answers is not None else {}
+        answers = _texts(values.get(dataset.columns.answers))
+        if answers == [] and dataset.no_answer is not None:
+            answers = [dataset.no_answer]
+        found = {dataset.columns.answers: answers} if answers is not None else {}
         yield replace(row, place=place, values={**values, **found})
+
+
+def is_unanswered(row: Row, dataset: Dataset) -> bool:
+    """Whether a question has no answer on purpose, as in SQuAD 2.0."""
+    return dataset.format == "squad" and row.values.get(dataset.columns.answers) == []
 
 
 def _below(value: Any) -> Iterator[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from dataclasses import dataclass
+from math import inf
 
 _FORM = re.compile(r"(?P<name>[^\[]+)(?:\[(?P<start>-?\d+%?)?:(?P<stop>-?\d+%?)?\])?")
 
@@ -24,6 +25,28 @@ class Slice:
     def rows(self, count: int | None = None) -> range:
         """Indices of its rows from 0. `count`: how many there are, where it depends on them."""
         return range(_at(self.start or "0", count), _at(self.stop, count) if self.stop else sys.maxsize)
+
+
+def share_rows(one: Slice, other: Slice) -> bool | None:
+    """Whether two slices of the same rows overlap; None where it depends on how many rows there are."""
+    if Slice() in (one, other):
+        return True
+    bounds = [bound for bound in (one.start, one.stop, other.start, other.stop) if bound]
+    if all(bound.endswith("%") for bound in bounds):
+        spans = [_span(each, 100, 100.0) for each in (one, other)]
+    elif all(bound.isdecimal() for bound in bounds):
+        spans = [_span(each, 0, inf) for each in (one, other)]
+    elif all(bound.startswith("-") and not bound.endswith("%") for bound in bounds):
+        spans = [(float(each.start or -inf), float(each.stop or 0)) for each in (one, other)]
+    else:
+        return None
+    return max(start for start, _ in spans) < min(stop for _, stop in spans)
+
+
+def _span(part: Slice, whole: int, end: float) -> tuple[float, float]:
+    """Start and stop in the unit of its bounds. `whole`: what a negative bound counts back from."""
+    start, stop = (int(bound.rstrip("%")) if bound else None for bound in (part.start, part.stop))
+    return tuple(default if at is None else at + whole * (at < 0) for at, default in ((start, 0.0), (stop, end)))  # type: ignore[return-value]
 
 
 def name_of(split: str) -> str:
