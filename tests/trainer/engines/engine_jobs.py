@@ -79,7 +79,7 @@ def steps(engine: Any, case: Case, begin: int) -> list[float]:
     """Losses of STEPS steps."""
     losses = []
     for step in range(begin, begin + STEPS):
-        batch = parity.batch_of(step, engine.replica, case.get("dp", 1), packed=False)
+        batch = parity.batch_for(parity.Case(**case), step, engine.replica, case.get("dp", 1))
         losses.append(engine.train_step(batch, learning_rate=1e-3, step=step, stop=False).loss)
     return losses
 
@@ -171,11 +171,11 @@ def export(cases: Sequence[Case], kinds: Sequence[str], directory: Path) -> list
         engine = built(case, directory / "model")
         steps(engine, case, 1)
         engine.export(directory / f"{number}-{kind}", kind)
-        total, count, _ = engine.evaluate(parity.batch_of(99, engine.replica, case.get("dp", 1), packed=False))
+        total, count, _ = engine.evaluate(parity.batch_for(parity.Case(**case), 99, engine.replica, case.get("dp", 1)))
         losses.append(total / count)
     return losses
 
 
-def export_start(directory: Path) -> None:
-    """The untrained plain model, as somebody's pretrained weights."""
-    built({}, directory / "model").export(directory / "weights", "full")
+def export_start(case: Case, directory: Path) -> None:
+    """The case's untrained model, as somebody's pretrained weights."""
+    built(case, directory / "model").export(directory / "weights", "full")

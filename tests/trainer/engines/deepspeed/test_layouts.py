@@ -133,7 +133,7 @@ def test_exports_load_in_plain_transformers_and_peft(jobs: Path, parity: ModuleT
     three, four = DEEPSPEED | {"dp": 2, "zero_stage": 3}, DEEPSPEED | {"pp": 2, "tp": 2, "zero_stage": 1}
     losses = launch(jobs, "export", 2, [three], ["full"], tmp_path / "three")
     losses += launch(jobs, "export", 4, [four | LORA, four | HARD], ["adapter", "full"], tmp_path / "four")
-    launch(jobs, "export_start", 1, tmp_path / "start")
+    launch(jobs, "export_start", 1, {}, tmp_path / "start")
     base = AutoModelForCausalLM.from_pretrained(tmp_path / "start" / "weights")
     models = [
         AutoModelForCausalLM.from_pretrained(tmp_path / "three" / "0-full"),

@@ -21,6 +21,8 @@ HARD: dict[str, Any] = {"training": CLIP | {"activationCheckpointing": "full"}, 
 MEASURED: dict[str, Any] = HARD | {"measured": True}
 ODD: dict[str, Any] = {"training": CLIP, "shape": {"vocab_size": 513}}
 PACKED: dict[str, Any] = {"packed": True}
+LABELS = {"num_labels": 3, "pad_token_id": 511, "architectures": ["LlamaForSequenceClassification"]}
+CLASSIFY: dict[str, Any] = {"task": "classify", "shape": LABELS, "training": CLIP}
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +75,13 @@ def test_a_resume_in_the_same_layout_repeats_dropout_exactly(jobs: Path, parity:
     assert launch(jobs, "load_and_go_on", 2, [dropout], tmp_path) == [expected]
 
 
+def test_a_classifier_resumes_exactly_in_its_layout_and_equally_in_another(jobs: Path, tmp_path: Path) -> None:
+    expected = launch(jobs, "save_and_go_on", 2, CLASSIFY | ADAPTERS | {"pp": 2}, tmp_path)
+    same, tensor = launch(jobs, "load_and_go_on", 2, [CLASSIFY | ADAPTERS | {"pp": 2}, CLASSIFY | ADAPTERS | {"tp": 2}], tmp_path)
+    assert same == expected
+    assert tensor == pytest.approx(expected, abs=TOLERANCE)
+
+
 def test_bf16_agrees_with_one_process_within_its_rounding(jobs: Path, alone: dict[str, Any]) -> None:
     (trace,) = launch(jobs, "traces", 2, [{"training": {"precision": "bf16"}, "tp": 2}])
     assert_equal(trace, alone["bf16"], tolerance=1e-2)
@@ -106,7 +115,7 @@ def test_exports_load_in_plain_transformers_and_peft(jobs: Path, parity: ModuleT
 
     mesh = {"pp": 2, "tp": 2}
     losses = launch(jobs, "export", 4, [mesh | HARD, mesh | ADAPTERS, mesh | ADAPTERS], ["full", "adapter", "full"], tmp_path)
-    launch(jobs, "export_start", 1, tmp_path / "start")
+    launch(jobs, "export_start", 1, {}, tmp_path / "start")
     base = AutoModelForCausalLM.from_pretrained(tmp_path / "start" / "weights")
     models = [
         AutoModelForCausalLM.from_pretrained(tmp_path / "0-full"),
@@ -121,8 +130,30 @@ def test_exports_load_in_plain_transformers_and_peft(jobs: Path, parity: ModuleT
         assert loss.item() == pytest.approx(expected, abs=TOLERANCE)
 
 
+def test_exports_of_a_classifier_load_in_plain_transformers_and_peft(jobs: Path, parity: ModuleType, tmp_path: Path) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForSequenceClassification
+
+    cases = [CLASSIFY | {"tp": 2}, CLASSIFY | ADAPTERS | {"tp": 2}, CLASSIFY | ADAPTERS | {"tp": 2}]
+    losses = launch(jobs, "export", 2, cases, ["full", "adapter", "full"], tmp_path)
+    launch(jobs, "export_start", 1, CLASSIFY, tmp_path / "start")
+    base = AutoModelForSequenceClassification.from_pretrained(tmp_path / "start" / "weights")
+    models = [
+        AutoModelForSequenceClassification.from_pretrained(tmp_path / "0-full"),
+        PeftModel.from_pretrained(base, tmp_path / "1-adapter"),
+        AutoModelForSequenceClassification.from_pretrained(tmp_path / "2-full"),
+    ]
+    batch = parity.labelled_batch_of(99, 0, 1)
+    labels = batch["labels"].max(dim=1).values
+    for model, expected in zip(models, losses, strict=True):
+        with torch.no_grad():
+            logits = model.eval()(input_ids=batch["input_ids"]).logits
+        assert torch.nn.functional.cross_entropy(logits, labels).item() == pytest.approx(expected, abs=TOLERANCE)
+
+
 def test_pretrained_weights_are_read_in_every_layout(jobs: Path, tmp_path: Path) -> None:
-    launch(jobs, "export_start", 1, tmp_path)
+    launch(jobs, "export_start", 1, {}, tmp_path)
     expected = launch(jobs, "first_loss_of_pretrained", 1, {}, tmp_path / "weights")
     drawn = launch(jobs, "traces", 1, [{}])[0][0][0]
     assert expected == pytest.approx(drawn, abs=TOLERANCE)
