@@ -135,7 +135,7 @@ def follow(manifest: dict[str, Any], field: str, way_out: str) -> None:
     elif said := re.match(r"Write (\w+): (.+)$", way_out):
         where[said[1]] = yaml.safe_load(said[2])
     else:
-        assert way_out.startswith(("Leave it out", "Write spec.training.schedule.warmupSteps", "Write spec.evaluation.everySteps")), way_out
+        assert way_out.startswith(("Leave it out", "Write spec.evaluation.everySteps")), way_out
 
 
 def put(manifest: dict[str, Any], path: str, value: Any) -> None:

@@ -116,6 +116,10 @@ EXAMPLES: dict[tuple[str, str], tuple[list[Section], list[Section]]] = {
         [STEPS, {**STEPS, "schedule": {"warmupSteps": 100}}, {**EPOCHS, "schedule": {"warmupSteps": 10_000}}],
         [{**STEPS, "schedule": {"warmupSteps": 101}}],
     ),
+    ("spec.training.schedule", "warmupRatio"): (
+        [{}, {"warmupRatio": 0.1}, {"warmupSteps": 5}, {"warmupRatio": 0.1, "warmupSteps": 0}],
+        [{"warmupRatio": 0.1, "warmupSteps": 5}],
+    ),
     ("spec.parallelism", "schedule"): (
         [{}, {"schedule": "gpipe"}, {"virtualStages": 2}, {"virtualStages": 2, "schedule": "interleaved"}],
         [{"virtualStages": 2, "schedule": "1f1b"}, {"virtualStages": 4, "schedule": "gpipe"}],

@@ -28,6 +28,15 @@ def test_the_warm_up_rises_linearly_to_the_peak(name: str) -> None:
     assert rates == pytest.approx([0.25, 0.5, 0.75, 1.0])
 
 
+@pytest.mark.parametrize("steps", [1, 3, 10, 333])
+def test_a_warm_up_given_as_a_share_has_as_many_steps_as_hugging_faces_trainer_makes_of_it(steps: int) -> None:
+    from transformers import TrainingArguments
+
+    for ratio in (0.0, 0.03, 0.1, 1.0):
+        theirs = TrainingArguments("out", warmup_steps=ratio if ratio < 1 else steps, report_to=[]).get_warmup_steps(steps)
+        assert Schedule(warmup_ratio=ratio).warm_up(steps) == theirs
+
+
 @pytest.mark.parametrize("name", ["linear", "cosine", "wsd"])
 def test_the_decay_begins_at_the_peak_and_would_be_at_the_floor_after_the_last_step(name: str) -> None:
     assert learning_rate(training(name, warmup=4), 5, 100) == 1.0

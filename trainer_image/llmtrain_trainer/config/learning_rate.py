@@ -15,9 +15,9 @@ def learning_rate(training: Training, step: int, target_steps: int) -> float:
     """
     schedule = training.schedule
     peak = training.optimizer.learning_rate
-    if step <= schedule.warmup_steps:
-        return peak * step / schedule.warmup_steps
-    start = schedule.warmup_steps
+    start = schedule.warm_up(target_steps)
+    if step <= start:
+        return peak * step / start
     if schedule.name == "wsd":
         start = max(start, target_steps - round(schedule.decay_ratio * target_steps))
     return peak * _share(schedule.name, _progress(step, start, target_steps), schedule.min_ratio)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field, JsonValue
@@ -49,11 +50,18 @@ class Schedule(Strict):
     warmup_steps: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
     """Linear rise from 0 over this many steps."""
 
+    warmup_ratio: Annotated[Ratio, Field(examples=[0.03])] | None = None
+    """Instead of warmupSteps: the fraction of the steps over which the rate rises, rounded up to whole steps."""
+
     min_ratio: Annotated[Ratio, fine_tuning(0.0)] = 0.1
     """Where the decay ends, as a fraction of the peak rate."""
 
     decay_ratio: Ratio = 0.2
     """wsd only: the fraction of the steps over which the rate decays."""
+
+    def warm_up(self, target_steps: int) -> int:
+        """Steps over which the rate rises in a training of `target_steps`."""
+        return self.warmup_steps if self.warmup_ratio is None else math.ceil(self.warmup_ratio * target_steps)
 
 
 class Training(Strict):

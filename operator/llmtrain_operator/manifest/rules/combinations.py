@@ -204,6 +204,15 @@ COMBINATIONS: tuple[Rule, ...] = (
         way_out="Make warmupSteps smaller than maxSteps, usually 1 to 5 percent of it",
     ),
     Rule(
+        at="spec.training.schedule",
+        field="warmupRatio",
+        reads=("warmupSteps", "warmupRatio"),
+        cel="!has(self.warmupRatio) || self.warmupSteps == 0",
+        holds=lambda self: "warmupRatio" not in self or self["warmupSteps"] == 0,
+        rule="the warm-up is given in steps or as a share of them, not both",
+        way_out="Leave warmupSteps or warmupRatio out",
+    ),
+    Rule(
         at="spec.parallelism",
         field="schedule",
         reads=("virtualStages", "schedule"),
