@@ -74,7 +74,7 @@ class JobMetrics(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         """The families of one scrape."""
         known = dict(self._known)  # the pages are served by another thread
-        counts = dict.fromkeys(PHASES, 0)
+        counts: dict[str, int] = dict.fromkeys(PHASES, 0)
         for one in known.values():
             counts[one.phase] += 1
         phases = _family(_PHASES, ())
