@@ -67,6 +67,7 @@ generate: .venv/ready  ## Write the generated files anew
 	$(PYTHON) scripts/chart_files.py
 	$(PYTHON) -m scripts.dashboards
 	$(PYTHON) scripts/models_page.py
+	$(PYTHON) scripts/migration_page.py
 	$(PYTHON) -m scripts.house --write
 
 parity: .venv/ready  ## Every small layout against one process and HF Trainer -> out/parity.json, docs/parity.md

@@ -14,7 +14,12 @@ ROWS = [
     for line in (ROOT / "docs" / "add-a-thing.md").read_text().splitlines()
     if line.startswith(("| a ", "| an "))
 ]
-SOURCES = {path: path.read_text() for place in PLACES.values() for path in sorted((ROOT / place).rglob("*.py"))}
+SOURCES = {
+    path: path.read_text()
+    for place in PLACES.values()
+    for path in sorted((ROOT / place).rglob("*.py"))
+    if path.parent.parent.name != "recipes"  # the words of other trainers
+}
 WIDE = ("an engine", "a task", "a scheduler of gangs", "a kind of object in a cluster", "a field of the manifest")
 """Kinds whose example stands in more files: their own, and the readers of a field."""
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import typer
 
-from llmtrain_operator.cli import converting, fields, planning, running, starter
+from llmtrain_operator.cli import converting, fields, importing, planning, running, starter
 from llmtrain_operator.cli.on_cluster import checkpoints, listing, logs, steering, submitting, watching, why
 from llmtrain_operator.cli.refusal import FAULT, refusal
 from llmtrain_operator.terminal import plain
@@ -29,6 +29,7 @@ app.command("validate")(planning.validate)
 app.command("plan")(planning.show_plan)
 app.command("run")(running.run)
 app.command("report")(running.report)
+app.command("import")(importing.import_recipe)
 app.command("convert")(converting.convert)
 app.command("submit")(submitting.submit)
 app.command("get")(listing.get)

@@ -19,6 +19,7 @@ SURFACE = {
     "plan": ["--file -f", "--output -o", "--set"],
     "run": ["--file -f", "--nodes", "--workdir", "--set", "--plain"],
     "report": ["--workdir"],
+    "import": ["recipe", "--from", "--file -f", "--name", "--nodes", "--gpus-per-node", "--gpu", "--dataset-info", "--force"],
     "convert": ["--file -f", "--from", "--from-format", "--to", "--to-format", "--step", "--work", "--set"],
     "submit": ["--file -f", "--set", "--dry-run", "--force", *CLUSTER],
     "get": ["job", "--output -o", "--all-namespaces -A", "--selector -l", "--watch -w", *CLUSTER],

@@ -1,0 +1,1 @@
+"""Recipes of LLaMA-Factory."""
