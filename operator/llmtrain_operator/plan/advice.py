@@ -16,6 +16,7 @@ from llmtrain_operator.plan.search.candidate import Settled
 from llmtrain_trainer.config import place
 from llmtrain_trainer.config.formats import amount, size
 from llmtrain_trainer.config.tables.families import family_named
+from llmtrain_trainer.config.tables.mixing import MEANINGS
 from llmtrain_trainer.config.tables.tasks import TASKS
 
 TOKENS_PER_PARAMETER = 20
@@ -269,6 +270,29 @@ def weight_of_one(settled: Settled) -> str | None:
     return f"spec.dataset[0].weight {datasets[0].weight:g} has no effect: there is one dataset. maxSamples limits what is read of it."
 
 
+def mixing_of_one(settled: Settled) -> str | None:
+    spec = settled.job.spec
+    set_ = [name for name, value in (("mixing", spec.mixing), ("curriculum", spec.curriculum)) if value]
+    if len(spec.dataset) > 1 or not set_:
+        return None
+    return f"spec.{listed(set_, 'and spec.')} {'has' if len(set_) == 1 else 'have'} no effect: there is one dataset."
+
+
+def epochs_of_mixing(settled: Settled) -> str | None:
+    spec = settled.job.spec
+    if spec.mixing is None or len(spec.dataset) == 1:
+        return None
+    return f"mixing {spec.mixing}: {MEANINGS[spec.mixing]}. Preparation says how many samples that is."
+
+
+def stages_never_reached(settled: Settled) -> str | None:
+    spec, last = settled.job.spec, settled.job.spec.training.max_steps
+    late = next((i for i, stage in enumerate(spec.curriculum) if last is not None and stage.from_step > last), None)
+    if late is None:
+        return None
+    return f"spec.curriculum[{late}] begins at step {spec.curriculum[late].from_step} and is never reached: training.maxSteps is {last}."
+
+
 def balanced_experts(settled: Settled) -> str | None:
     shape = settled.shape
     if shape is None or not shape.experts or not shape.traits.router_loss:
@@ -306,6 +330,9 @@ ADVICE: tuple[Advice, ...] = (
     dequantized,
     unread_keys,
     weight_of_one,
+    mixing_of_one,
+    epochs_of_mixing,
+    stages_never_reached,
     balanced_experts,
 )
 

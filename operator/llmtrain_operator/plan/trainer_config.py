@@ -30,6 +30,8 @@ def trainer_config(job: LLMTrainJob, plan: Plan, attempt: int, restarts_left: in
         model=spec.model,
         tokenizer=spec.tokenizer,
         dataset=spec.dataset,
+        mixing=spec.mixing,
+        curriculum=spec.curriculum,
         labels=spec.labels,
         peft=spec.peft,
         training=spec.training,

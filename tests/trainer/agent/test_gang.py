@@ -223,7 +223,15 @@ def commit(store: Store, staging: Path, *names: str) -> None:
 
 
 def prepared(run: RunDir, digest: str) -> None:
-    facts = {"target_steps": 1, "train_samples": 1, "validation_samples": 0, "tokens": 1, "targets": 1, "unigram_entropy": 1.0}
+    facts = {
+        "target_steps": 1,
+        "train_samples": 1,
+        "epoch_samples": 1,
+        "validation_samples": 0,
+        "tokens": 1,
+        "targets": 1,
+        "unigram_entropy": 1.0,
+    }
     Prepared(**facts, vocab_size=1, model_vocab_size=1, tokenizer_digest="t", digest=digest, datasets=()).save(run.prepared)  # type: ignore[arg-type]
 
 

@@ -25,7 +25,7 @@ from llmtrain_trainer.checkpoint.manifest import (
     read_manifest,
 )
 from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError
-from llmtrain_trainer.data.course import Course, CourseDataset
+from llmtrain_trainer.data.mixing.course import Course, CourseDataset
 
 NAME = Name(attempt=0, round=1, step=200)
 TEXT = "step-00000200-a0-r1"

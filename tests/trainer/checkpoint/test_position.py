@@ -7,10 +7,10 @@ import json
 import pytest
 
 from llmtrain_trainer.checkpoint.position import Position
-from llmtrain_trainer.data.course import Course, CourseDataset
+from llmtrain_trainer.data.mixing.course import Course, CourseDataset
 
 COURSE = Course(
-    seed=7, parts=(CourseDataset(digest="a", weight=0.25, key=3, before=11), CourseDataset(digest="b", weight=1, key=0)), start=40
+    seed=7, parts=(CourseDataset(digest="a", weight=0.25, key=3, before=11, rows=40), CourseDataset(digest="b", weight=1, key=0)), start=40
 )
 WHOLE = Position(
     round=2,
@@ -32,4 +32,4 @@ def test_a_position_is_read_as_it_was_written(position: Position) -> None:
 def test_every_field_travels() -> None:
     said = json.loads(WHOLE.text())
     assert all(value not in (None, 0) for value in said.values())
-    assert said["course"]["parts"][0] == {"digest": "a", "weight": 0.25, "key": 3, "before": 11}
+    assert said["course"]["parts"][0] == {"digest": "a", "weight": 0.25, "key": 3, "before": 11, "rows": 40}

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmtrain_trainer.config.shares import LONGEST_PERIOD, SHORT_PERIOD, distortion, whole_shares
-from llmtrain_trainer.data.order import Mixture, chairman, permute, shuffled
+from llmtrain_trainer.data.mixing.order import Mixture, chairman, permute, shuffled
 from llmtrain_trainer.data.packing import pack
 
 untimed = settings(deadline=None)  # the machine may be busy

@@ -62,6 +62,11 @@ class Table(Runs):
                 return [({}, {"training": {"globalBatchSize": 4}})]
             case "`dataset`: one added, one removed, other weights":
                 return [({}, two), (two, {"dataset": self.text}), (two, {"dataset": [*self.text, self.more | {"weight": 1}]})]
+            case "`mixing`":
+                return [(two, {"mixing": "concat"}), (two | {"mixing": "concat"}, {"mixing": None})]
+            case "`curriculum`":
+                stages = [{"fromStep": 2, "weights": [1, 2]}], [{"fromStep": 9, "weights": [1, 2]}]
+                return [(two, {"curriculum": stages[1]}), (two | {"curriculum": stages[0]}, {"curriculum": stages[1]})]
             case "`dataset`: other content":
                 return [({}, other), ({}, {"dataset": [self.text[0] | {"maxSamples": 30}]})]
             case "`training.sequenceLength`, `training.seed`":

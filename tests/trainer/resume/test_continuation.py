@@ -16,6 +16,7 @@ from resuming import LORA, SHAPE, Runs, manifest_of, pretrained
 
 from llmtrain_trainer.checkpoint.manifest import Meta
 from llmtrain_trainer.config import TrainerConfig
+from llmtrain_trainer.data.mixing.succession import followed_by
 from llmtrain_trainer.data.prepared import Prepared
 from llmtrain_trainer.data.samples import open_samples
 from llmtrain_trainer.resume.continuation import resumption
@@ -167,7 +168,7 @@ def test_a_dataset_that_stays_goes_on_where_it_was_beside_one_that_is_new(runs: 
     found = runs.go_on(manifest, runs.config(dataset=more, **kept))
     assert [part.before for part in found.course.parts] == [24, 0]
     assert "1 of 2 datasets continue where they stopped, 1 start with their first sample." in found.told[0]
-    again = found.course.followed_by(runs.job.prepare(runs.config(**kept)).course(1), 24 + 40)
+    again = followed_by(found.course, runs.job.prepare(runs.config(**kept)).course(1), 24 + 40)
     assert (again.start, again.parts[0].before, again.parts[0].key) == (64, 34, 0), "a quarter of 40 samples came from it"
 
 
@@ -262,3 +263,27 @@ def test_training_that_is_declared_done_at_the_checkpoint_says_so(runs: Runs) ->
     found = runs.go_on(runs.save(runs.config()), runs.config(training={"maxSteps": 3}))
     assert found.refused is None and "spec.training.maxSteps ends the training at step 3" in found.told[0]
     assert "schedule of 10 steps: no further step is trained." in found.told[0]
+
+
+def test_a_curriculum_resumes_at_its_steps_with_another_batch_size(runs: Runs) -> None:
+    more = [*runs.text, {"source": runs.job.text_file("more.jsonl", 50, 500)}]
+    given = {
+        "dataset": more,
+        "curriculum": [{"fromStep": 3, "weights": [1, 3]}, {"fromStep": 6, "weights": [0, 1]}],
+        **runs.kept_tokenizer(),
+    }
+    manifest = runs.save(runs.config(**given))
+    assert runs.go_on(manifest, runs.config(**given)).told == ()
+    found = runs.go_on(manifest, runs.config(**given, training={"globalBatchSize": 4}))
+    assert [stage.at for stage in found.course.stages] == [16, 24 + 2 * 4]
+    assert "no sequence is skipped or repeated" in found.told[0]
+    later = runs.go_on(manifest, runs.config(**given | {"curriculum": [*given["curriculum"][:1], {"fromStep": 8, "weights": [0, 1]}]}))
+    assert [stage.at for stage in later.course.stages] == [16, 56]
+    assert "spec.curriculum" in later.told[0] and "steps to come draw by it" in later.told[0] and len(later.told) == 1
+
+
+def test_datasets_continue_where_they_stopped_in_a_concatenation(runs: Runs) -> None:
+    given = {"dataset": [*runs.text, {"source": runs.job.text_file("more.jsonl", 50, 500)}], **runs.kept_tokenizer()}
+    found = runs.go_on(runs.save(runs.config(**given)), runs.config(**given, mixing="concat"))
+    assert (found.course.concat, [part.before for part in found.course.parts]) == (True, [12, 12])
+    assert "spec.mixing is concat and was not set: 2 of 2 datasets continue where they stopped" in found.told[0]

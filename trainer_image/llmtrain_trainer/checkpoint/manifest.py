@@ -18,7 +18,7 @@ from llmtrain_trainer.checkpoint.signature import objection, sign
 from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError
 from llmtrain_trainer.config import Strict
 from llmtrain_trainer.config.tables.engines import DEFAULT_ENGINE
-from llmtrain_trainer.data.course import Course
+from llmtrain_trainer.data.mixing.course import Course
 
 BEGIN, MANIFEST, COMMIT = "begin.json", "manifest.json", "COMMIT"
 META = "meta.json"

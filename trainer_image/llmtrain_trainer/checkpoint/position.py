@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
-from llmtrain_trainer.data.course import Course
+from llmtrain_trainer.data.mixing.course import Course
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """The contract between the operator and its pods. The operator may import this package and no other part of the trainer."""
 
 from llmtrain_trainer.config.checkpoint import Cadence, Checkpoint, Output
-from llmtrain_trainer.config.dataset import Clean, Columns, Csv, Dataset, Evaluation, RowTemplate, Truncate
+from llmtrain_trainer.config.dataset import Clean, Columns, Csv, Dataset, Evaluation, RowTemplate, Truncate, WeightsFrom
 from llmtrain_trainer.config.deepspeed import Offload
 from llmtrain_trainer.config.model import Model, Peft, Tokenizer, TokenizerTraining
 from llmtrain_trainer.config.place import MOUNTED, place
@@ -9,6 +9,7 @@ from llmtrain_trainer.config.rendezvous import RENDEZVOUS_SECRET
 from llmtrain_trainer.config.status import CheckpointStatus, ExitCode, GpuMemory, Heartbeat, NodeStatus, Progress, RankSeconds, Verdict
 from llmtrain_trainer.config.strict import Duration, Name, PositiveInt, Ratio, Source, StoreUri, Strict, seconds
 from llmtrain_trainer.config.tables.engines import EngineName
+from llmtrain_trainer.config.tables.mixing import Mixing
 from llmtrain_trainer.config.tables.tasks import Task
 from llmtrain_trainer.config.trainer import Batch, Estimate, Identity, InPlaceRestarts, Mesh, PipelineSchedule, TrainerConfig
 from llmtrain_trainer.config.training import Optimizer, Schedule, Training
@@ -33,6 +34,7 @@ __all__ = [
     "Heartbeat",
     "Identity",
     "Mesh",
+    "Mixing",
     "Model",
     "Name",
     "NodeStatus",
@@ -58,6 +60,7 @@ __all__ = [
     "TrainerConfig",
     "Truncate",
     "Verdict",
+    "WeightsFrom",
     "place",
     "seconds",
 ]

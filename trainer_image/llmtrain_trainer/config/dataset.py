@@ -220,7 +220,10 @@ class Dataset(Strict):
     """What is cut of documents that are too long, for formats with answers."""
 
     weight: Annotated[float, Field(gt=0, le=1e6)] = 1.0
-    """Share of the samples drawn from this dataset, relative to the others' weights. A dataset that runs out starts its next epoch."""
+    """Share of the samples drawn from this dataset, relative to the others' weights. A dataset that runs out starts its next epoch.
+
+    spec.mixing says when an epoch of all of them ends, spec.curriculum changes weights over steps.
+    """
 
     max_samples: PositiveInt | None = None
     """Read at most this many documents, from the start."""
@@ -257,6 +260,16 @@ class Dataset(Strict):
 
     streaming: bool = False
     """Tokenise while training runs, not beforehand. Needs training.maxSteps, because the amount of data is unknown."""
+
+
+class WeightsFrom(Strict):
+    """Weights of all datasets from a step on."""
+
+    from_step: Annotated[int, Field(ge=2, le=1_000_000_000)]
+    """The first step with these weights; steps count from 1. Before the first entry, the weights are those of the datasets."""
+
+    weights: Annotated[tuple[Annotated[float, Field(ge=0, le=1e6)], ...], Field(min_length=1, max_length=256)]
+    """One weight for each dataset, in their order. 0 draws nothing from it."""
 
 
 class Evaluation(Strict):

@@ -11,11 +11,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from llmtrain_trainer.config.checkpoint import Checkpoint, Output
-from llmtrain_trainer.config.dataset import Dataset, Evaluation
+from llmtrain_trainer.config.dataset import Dataset, Evaluation, WeightsFrom
 from llmtrain_trainer.config.deepspeed import Offload
 from llmtrain_trainer.config.model import Model, Peft, Tokenizer
 from llmtrain_trainer.config.strict import PositiveInt, Strict
 from llmtrain_trainer.config.tables.engines import EngineName
+from llmtrain_trainer.config.tables.mixing import Mixing
 from llmtrain_trainer.config.tables.tasks import Task
 from llmtrain_trainer.config.training import Training
 
@@ -145,6 +146,12 @@ class TrainerConfig(Strict):
 
     dataset: tuple[Dataset, ...]
     """Training data, as in the manifest."""
+
+    mixing: Mixing | None = None
+    """What an epoch of several datasets is, as in the manifest."""
+
+    curriculum: tuple[WeightsFrom, ...] = ()
+    """Weights that change over steps, as in the manifest."""
 
     labels: tuple[str, ...] = ()
     """Names of the labels that are learned, as in the manifest; preparation finds those that it leaves out."""

@@ -18,7 +18,7 @@ import numpy as np
 from llmtrain_trainer.data.bad_data import BadData, Interrupted
 from llmtrain_trainer.data.cache import is_whole
 from llmtrain_trainer.data.columns import Columns, Ints
-from llmtrain_trainer.data.order import permute
+from llmtrain_trainer.data.mixing.order import permute
 from llmtrain_trainer.data.rows import Rows, open_rows
 
 FAILED = "stream-failed.json"

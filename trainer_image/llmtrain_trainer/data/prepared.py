@@ -6,7 +6,7 @@ from pathlib import Path
 
 from llmtrain_trainer.config.strict import Strict
 from llmtrain_trainer.data.cache import digest
-from llmtrain_trainer.data.course import Course, CourseDataset
+from llmtrain_trainer.data.mixing.course import Course, CourseDataset, CourseStage
 from llmtrain_trainer.data.model_facts import ModelFacts
 from llmtrain_trainer.data.rows import SetStats
 from llmtrain_trainer.run_dir.layout import write_atomically
@@ -25,6 +25,11 @@ class PreparedDataset(Strict):
 
     validation: SetStats | None = None
 
+    def course_part(self, key: int, concat: bool) -> CourseDataset:
+        """Its part of a course that begins with it."""
+        name = digest(self.train.digest, self.train.length, self.train.rows)
+        return CourseDataset(digest=name, weight=self.weight, key=key, rows=self.train.rows if concat else 0)
+
 
 class Prepared(Strict):
     """Everything the ranks need to know about the data."""
@@ -34,6 +39,15 @@ class Prepared(Strict):
 
     train_samples: int
     """Rows of all training sets; of a streaming one, those of its first chunk."""
+
+    epoch_samples: int
+    """Samples of one epoch: what training.epochs counts."""
+
+    concat: bool = False
+    """Whether all datasets are shuffled as one."""
+
+    stages: tuple[CourseStage, ...] = ()
+    """Weights that replace those of the datasets, from samples on."""
 
     validation_samples: int
     tokens: int
@@ -68,10 +82,8 @@ class Prepared(Strict):
 
     def course(self, seed: int) -> Course:
         """The order of samples of a run that begins with these datasets."""
-        named = [(dataset.weight, digest(dataset.train.digest, dataset.train.length, dataset.train.rows)) for dataset in self.datasets]
-        return Course(
-            seed=seed, parts=tuple(CourseDataset(digest=name, weight=weight, key=key) for key, (weight, name) in enumerate(named))
-        )
+        parts = tuple(dataset.course_part(key, self.concat) for key, dataset in enumerate(self.datasets))
+        return Course(seed=seed, parts=parts, concat=self.concat, stages=self.stages)
 
     def save(self, directory: Path) -> None:
         """Write prepared.json, as the last step of preparation."""

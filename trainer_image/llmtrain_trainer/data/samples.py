@@ -17,8 +17,9 @@ from llmtrain_trainer.config.tables.tasks import is_packed
 from llmtrain_trainer.config.trainer import TrainerConfig
 from llmtrain_trainer.data.chunks import FAILED, Chunks
 from llmtrain_trainer.data.columns import Columns, Ints, empty
-from llmtrain_trainer.data.course import Course
-from llmtrain_trainer.data.order import Mixture, permute, shuffled
+from llmtrain_trainer.data.mixing.course import Course
+from llmtrain_trainer.data.mixing.course_index import CourseIndex
+from llmtrain_trainer.data.mixing.order import permute, shuffled
 from llmtrain_trainer.data.prepared import Prepared
 from llmtrain_trainer.data.rows import Rows, open_rows
 from llmtrain_trainer.data.step_batch import StepBatch
@@ -64,19 +65,6 @@ def open_samples(prepared: Path, config: TrainerConfig, replica: int, course: Co
             train.append(Shuffled(open_rows(directory), course.seed, part.key))
     validation = [open_rows(path) for path in sorted((prepared / "validation").glob("*"), key=lambda path: int(path.name))]
     return Samples(config, replica, CourseIndex(course), train, validation)
-
-
-class CourseIndex:
-    """A course as ranks ask it: which sample of which dataset comes at a position."""
-
-    def __init__(self, course: Course) -> None:
-        self._mixture, self._start = Mixture([part.weight for part in course.parts]), course.start
-        self._before = np.array([part.before for part in course.parts], dtype=np.int64)
-
-    def at(self, consumed: Ints) -> tuple[Ints, Ints]:
-        """(dataset, how many samples of that dataset were consumed before) of each 0-based position in the stream: [n] -> [n], [n]."""
-        datasets, ordinals = self._mixture.at(consumed - self._start)
-        return datasets, ordinals + self._before[datasets]
 
 
 class Samples:

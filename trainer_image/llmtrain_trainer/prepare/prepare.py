@@ -30,11 +30,12 @@ from llmtrain_trainer.data.sources.reading import Reading
 from llmtrain_trainer.data.target import target_steps
 from llmtrain_trainer.model import generation
 from llmtrain_trainer.model.tokenizer_facts import TokenizerFacts
-from llmtrain_trainer.prepare import amount
+from llmtrain_trainer.prepare import amount, mixed
 from llmtrain_trainer.prepare.chunks import write_chunks
 from llmtrain_trainer.prepare.entries import DatasetEntry, listed, tail_of
 from llmtrain_trainer.prepare.head import labels_in, never_seen, place_head
 from llmtrain_trainer.prepare.installed import check_installed
+from llmtrain_trainer.prepare.mixed import epoch_of
 from llmtrain_trainer.prepare.model_files import place_model
 from llmtrain_trainer.prepare.settings import check_settings
 from llmtrain_trainer.prepare.tokenizer_place import TokenizerPreparation
@@ -219,20 +220,25 @@ class _Preparation:
         samples = sum(stats.rows for stats in train)
         _check_enough(self.config, samples, validation)
         ends = tuple(dict.fromkeys(token for stats in train for token in stats.ends))
-        steps = target_steps(self.config, samples)
+        epoch = 0 if any(dataset.streaming for dataset in self.config.dataset) else epoch_of(self.config, train)
+        steps = target_steps(self.config, epoch)
         amount.check_warm_up(self.config, steps)
         counts = [self._counts(i, entry) for i, entry in enumerate(self._entries)]
         about_data = (*self._sentences(train, validation), *never_seen(self._labels, counts, self.config.dataset))
         warnings = (*about_data, *self._place_generation(ends), *amount.sentences(self.config, train, steps))
+        warnings = (*warnings, *mixed.notices(self.config, train, epoch))
         for warning in warnings:
             self._tell(warning)
         prepared = Prepared(
             target_steps=steps,
             train_samples=samples,
+            epoch_samples=epoch,
+            concat=self.config.mixing == "concat",
+            stages=mixed.stages(self.config),
             validation_samples=sum(stats.rows for stats in validation),
             tokens=sum(stats.tokens for stats in train),
             targets=sum(stats.targets for stats in train),
-            unigram_entropy=_entropy(self.config.dataset, counts),
+            unigram_entropy=_entropy(mixed.shares(self.config, train, steps), counts),
             vocab_size=self._facts.size,
             model_vocab_size=model_vocabulary,
             tokenizer_digest=self._facts.digest,
@@ -247,6 +253,8 @@ class _Preparation:
             labels=self._labels,
             warnings=warnings,
         )
+        for sentence in mixed.reading(prepared, self.config):
+            self.say(sentence)
         prepared.save(self.run.prepared)
         return prepared
 
@@ -255,7 +263,8 @@ class _Preparation:
         streams = {i: chosen for i, dataset in enumerate(self.config.dataset) if dataset.streaming and (chosen := _chosen(dataset))}
         weights = [dataset.weight for dataset in self.config.dataset]
         sets = ([stats.digest for stats in train], [stats.digest for stats in validation])
-        return digest(self._facts.digest, *sets, weights, *([streams] if streams else []))
+        mixing = [self.config.model_dump(include={"mixing", "curriculum"})] if self.config.mixing or self.config.curriculum else []
+        return digest(self._facts.digest, *sets, weights, *([streams] if streams else []), *mixing)
 
     def _sentences(self, train: Sequence[SetStats], validation: Sequence[SetStats]) -> Iterator[str]:
         """Notices about the data. Held-out documents are included in the notices of their dataset."""
@@ -317,10 +326,10 @@ def _check_enough(config: TrainerConfig, samples: int, validation: Sequence[SetS
         raise BadData("evaluation.split", config.evaluation and config.evaluation.split, rule, "Raise it, or give evaluation.dataset")
 
 
-def _entropy(datasets: Sequence[Dataset], counts: Sequence[np.ndarray[Any, Any]]) -> float:
+def _entropy(weights: Sequence[float], counts: Sequence[np.ndarray[Any, Any]]) -> float:
     """-sum p ln p of the tokens' frequencies, datasets mixed by weight."""
-    mixed = np.zeros(max(len(some) for some in counts))
-    for dataset, some in zip(datasets, counts, strict=True):
-        mixed[: len(some)] += dataset.weight * some / max(1, some.sum())
-    shares = mixed[mixed > 0] / mixed.sum()
+    mixture = np.zeros(max(len(some) for some in counts))
+    for weight, some in zip(weights, counts, strict=True):
+        mixture[: len(some)] += weight * some / max(1, some.sum())
+    shares = mixture[mixture > 0] / mixture.sum()
     return float(-(shares * np.log(shares)).sum())

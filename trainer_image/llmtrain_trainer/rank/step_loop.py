@@ -14,7 +14,7 @@ from llmtrain_trainer.checkpoint.manifest import MANIFEST, Manifest
 from llmtrain_trainer.checkpoint.writer import CheckpointWriter
 from llmtrain_trainer.config import ExitCode, GpuMemory, TrainerConfig
 from llmtrain_trainer.config.tables.engines import ENGINE_FACTS
-from llmtrain_trainer.data.course import Course
+from llmtrain_trainer.data.mixing.course import Course
 from llmtrain_trainer.data.samples import open_samples
 from llmtrain_trainer.engines import build_engine
 from llmtrain_trainer.engines.engine import Engine
@@ -53,7 +53,7 @@ def step_loop(start: Start) -> ExitCode:
             world_size=dist.get_world_size(),
             target_steps=position.target_steps,
             passed=course.passed,
-            epoch_samples=None if any(dataset.streaming for dataset in prepared.datasets) else prepared.train_samples,
+            epoch_samples=None if any(dataset.streaming for dataset in prepared.datasets) else prepared.epoch_samples,
         ),
         rank=dist.get_rank(),
         health=Health(limit=config.non_finite_steps),

@@ -13,7 +13,8 @@ from typing import Any
 from llmtrain_trainer.checkpoint.manifest import Manifest, Meta
 from llmtrain_trainer.config import Schedule, TrainerConfig, Training
 from llmtrain_trainer.config.learning_rate import learning_rate
-from llmtrain_trainer.data.course import Course
+from llmtrain_trainer.data.mixing.course import Course
+from llmtrain_trainer.data.mixing.succession import followed_by
 from llmtrain_trainer.data.prepared import Prepared
 from llmtrain_trainer.data.target import target_steps
 from llmtrain_trainer.resume.data_changes import data_changes
@@ -47,7 +48,7 @@ def from_start(config: TrainerConfig, prepared: Prepared) -> Resumption:
 
 def record(config: TrainerConfig, prepared: Prepared) -> dict[str, Any]:
     """What meta.json records of a run, so that a later run can be compared with it."""
-    said = config.model_dump(mode="json", by_alias=True, include={"task", "training", "peft"})
+    said = config.model_dump(mode="json", by_alias=True, include={"task", "training", "peft", "mixing", "curriculum"})
     said["labels"] = list(prepared.labels)
     said["evaluation"] = {"split": config.validation_share}
     model = config.model.model_dump(mode="json", by_alias=True, include={"source", "revision", "init"})
@@ -61,8 +62,8 @@ def resumption(manifest: Manifest, config: TrainerConfig, prepared: Prepared) ->
     before, now = _recorded(meta), record(config, prepared)
     fresh = prepared.course(config.training.seed)
     consumed = _consumed(meta, config)
-    course = _course(meta, fresh, consumed)
-    target = target_steps(config, prepared.train_samples, done=meta.step, passed=course.passed(consumed))
+    course = _course(meta, fresh.later_by(consumed - meta.step * config.training.global_batch_size), consumed)
+    target = target_steps(config, prepared.epoch_samples, done=meta.step, passed=course.passed(consumed))
     refused = [*_refused(before, now), *_model(before, now, config)]
     told = [*_changed(before, now, manifest), *_data(before, now, meta.course, course, fresh)]
     told += [*_weights_in_place(before, now, config, manifest), *_schedule(before, config, meta, target)]
@@ -106,7 +107,7 @@ def _consumed(meta: Meta, config: TrainerConfig) -> int:
 
 def _course(meta: Meta, fresh: Course, consumed: int) -> Course:
     if meta.course is not None:
-        return meta.course.followed_by(fresh, consumed)
+        return followed_by(meta.course, fresh, consumed)
     return fresh if meta.seed in (None, fresh.seed) else fresh.model_copy(update={"start": consumed})
 
 
@@ -276,5 +277,8 @@ def _shown(value: Any) -> str:
         return "not set"
     if isinstance(value, Mapping):
         return "set"
-    text = "true" if value is True else "false" if value is False else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        text = ", ".join(map(_shown, value)) or "empty"
+    else:
+        text = "true" if value is True else "false" if value is False else str(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from llmtrain_trainer.data.course import Course
+from llmtrain_trainer.data.mixing.course import Course
 
 _BATCH = "training.globalBatchSize"
 
@@ -21,7 +21,7 @@ def data_changes(changed: Sequence[tuple[str, str]], before: Course | None, cour
     """
     clauses = dict(changed)
     batch = clauses.pop(_BATCH, None)
-    if course == before or (before is None and not clauses):
+    if (before is not None and _alike(course, before)) or (before is None and not clauses):
         if batch is not None:
             yield f"{batch}: the checkpoint counts samples, so no sequence is skipped or repeated"
         return
@@ -42,6 +42,11 @@ def _what_comes_next(before: Course | None, fresh: Course) -> str:
     return (
         f"{on} of {len(fresh.parts)} datasets continue where they stopped, {len(fresh.parts) - on} start with their first sample{removed}"
     )
+
+
+def _alike(course: Course, before: Course) -> bool:
+    """Whether they differ in stages at most, whose change is told as that of the curriculum."""
+    return course.model_copy(update={"stages": ()}) == before.model_copy(update={"stages": ()})
 
 
 def _joined(clauses: Sequence[str]) -> str:

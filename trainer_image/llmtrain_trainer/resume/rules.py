@@ -53,7 +53,8 @@ RULES: tuple[ResumeRule, ...] = (
     *_refused("the adapters would not match those of the checkpoint", "peft.method", "peft.rank", "peft.targetModules"),
     *_refused("the adapters would be scaled differently", "peft.alpha"),
     *_data("which samples come next is told", "training.globalBatchSize", "training.sequenceLength", "training.packing"),
-    *_data("which samples come next is told", "evaluation.split", "training.seed"),
+    *_data("which samples come next is told", "evaluation.split", "training.seed", "mixing"),
+    *_told("steps to come draw by it", "curriculum"),
     *_told("it applies from this step on; weights and moments stay in fp32", "training.precision"),
     *_told(
         "it applies from this step on, with the moments of the checkpoint", "training.optimizer.name", "training.optimizer.learningRate"

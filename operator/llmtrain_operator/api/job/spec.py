@@ -16,6 +16,7 @@ from llmtrain_trainer.config import (
     Checkpoint,
     Dataset,
     Evaluation,
+    Mixing,
     Model,
     Output,
     Peft,
@@ -24,6 +25,7 @@ from llmtrain_trainer.config import (
     Task,
     Tokenizer,
     Training,
+    WeightsFrom,
 )
 from llmtrain_trainer.config.tables.tasks import DEFAULT_TASK
 
@@ -50,6 +52,14 @@ class Spec(Strict):
 
     dataset: Annotated[tuple[Dataset, ...], Field(min_length=1, max_length=256)]
     """Training data, mixed by weight."""
+
+    mixing: Mixing | None = None
+    """What an epoch of several datasets is. over: it ends when every dataset was read to its end; smaller ones are repeated in it. under:
+    it ends before a dataset would be repeated; rows of larger ones are left for the next epoch. concat: every row of every dataset once,
+    shuffled together, without weights. Default: as many samples as there are rows, drawn by weight."""
+
+    curriculum: Annotated[tuple[WeightsFrom, ...], Field(max_length=64, examples=[[{"fromStep": 1000, "weights": [0.2, 0.8]}]])] = ()
+    """Weights that change over steps, in the order of their steps; a resume continues in them exactly."""
 
     labels: Annotated[tuple[Label, ...], Field(max_length=1024, examples=[["negative", "positive"]])] = ()
     """Task classify: names of the labels, in the order of the model's outputs. A row has the name, or its place counted from 0. Default:

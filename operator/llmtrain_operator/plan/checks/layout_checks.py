@@ -8,17 +8,14 @@ from llmtrain_operator.manifest.uris import uris
 from llmtrain_operator.plan.checks.adapters import adapter_targets
 from llmtrain_operator.plan.checks.chat_template import chat_template
 from llmtrain_operator.plan.checks.datasets import bounds_of_characters, ids_of_a_tokenizer, room_for_prompts
+from llmtrain_operator.plan.checks.mixing import MIXING
 from llmtrain_operator.plan.checks.row_expressions import row_expressions
 from llmtrain_operator.plan.checks.supported import AVAILABLE
 from llmtrain_operator.plan.engines.registry import ENGINES
 from llmtrain_operator.plan.layout.request import Case, Refusal
 from llmtrain_operator.plan.model.shape import ModelShape
 from llmtrain_trainer.config import place
-from llmtrain_trainer.config.shares import distortion
 from llmtrain_trainer.config.tables.families import family_named
-
-MOST_OFF = 0.05
-"""Largest relative error between a dataset's share of the samples and its weight."""
 
 TENSOR, PIPELINE = "spec.parallelism.tensor", "spec.parallelism.pipeline"
 
@@ -198,18 +195,6 @@ def tokenizer_fits(case: Case) -> Problem | None:
     return Problem("spec.tokenizer.train.vocabSize", str(tokenizer.train.vocab_size), rule, way_out)
 
 
-def weights_can_be_kept(case: Case) -> Problem | None:
-    """Datasets are interleaved with a bounded period; a share that is too small for it would be rounded to another value."""
-    weights = [dataset.weight for dataset in case.job.spec.dataset]
-    wrong = [i for i, off in enumerate(distortion(weights)) if off > MOST_OFF]
-    if not wrong:
-        return None
-    i = wrong[0]
-    rest = sum(weights) - weights[i]
-    rule = f"its share of the samples is {weights[i] / sum(weights):.2g}, which cannot be met to within {MOST_OFF:.0%}"
-    return Problem(f"spec.dataset[{i}].weight", f"{weights[i]:g}", rule, f"Give it at least {2e-5 * rest:.1g}, or leave the dataset out")
-
-
 LAYOUT: tuple[Refusal, ...] = (
     destinations,
     own_exports,
@@ -229,7 +214,7 @@ LAYOUT: tuple[Refusal, ...] = (
     chat_template,
     row_expressions,
     adapter_targets,
-    weights_can_be_kept,
+    *MIXING,
     room_for_prompts,
     bounds_of_characters,
     ids_of_a_tokenizer,

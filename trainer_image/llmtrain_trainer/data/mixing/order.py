@@ -22,9 +22,13 @@ class Mixture:
     """A periodic schedule of datasets. After any k samples each dataset's count is within 1 of k times its share."""
 
     def __init__(self, weights: Sequence[float]) -> None:
-        quotas = whole_shares(weights)
-        self._choices, self._before = chairman(quotas)
-        self._quotas = np.array(quotas, dtype=np.int64)
+        """A dataset of weight 0 is never drawn from."""
+        drawn: Ints = np.flatnonzero(weights).astype(np.int64)
+        quotas = whole_shares([weights[i] for i in drawn.tolist()])
+        choices, self._before = chairman(quotas)
+        self._choices = drawn[choices]
+        self._quotas = np.zeros(len(weights), dtype=np.int64)
+        self._quotas[drawn] = quotas
 
     def at(self, consumed: Ints) -> tuple[Ints, Ints]:
         """(dataset, how many samples of that dataset were consumed before) of each 0-based position in the stream."""
