@@ -21,6 +21,8 @@ PLAN = {
     "spec.peft": "engine megatron",
     "spec.peft.targetModules": "names that no layer has",
     "spec.dataset.weight": "one dataset: told by the plan's advice",
+    "spec.mixing": "one dataset: told by the plan's advice; over and under beside training.maxSteps: refused",
+    "spec.curriculum": "one dataset: told by the plan's advice; beside mixing: refused",
     "spec.dataset.csv": "files that are no tables: told by the preparation",
     "spec.evaluation.dataset.csv": "files that are no tables: told by the preparation",
 }
@@ -34,6 +36,7 @@ ALWAYS = {
     "spec.tokenizer.train": "algorithm maxSamples",
     "spec.dataset": "source subset field where format columns template truncate clean maxSamples ignoreColumns controlTokens "
     "badRows streaming",
+    "spec.curriculum": "fromStep weights",
     "spec.dataset.clean": "duplicates",
     "spec.dataset.csv": "separator header",
     "spec.evaluation": "dataset everySteps maxSamples",
