@@ -40,6 +40,7 @@ JOB: dict[str, Any] = {
 BESIDE: dict[str, list[str]] = {
     "spec.model.init=pretrained": ["spec.model={source: 's3://models/llama'}", "spec.tokenizer=null"],
     "spec.task=pretrain": ["spec.dataset[0].format=text"],
+    "spec.mixing": ["spec.training.maxSteps=null", "spec.training.epochs=2"],
     "spec.task=classify": ["spec.dataset[0].format=textLabel"],
     "spec.dataset[0].format=textLabel": ["spec.task=classify"],
     "spec.evaluation.dataset[0].format=textLabel": ["spec.task=classify", "spec.dataset[0].format=textLabel"],
