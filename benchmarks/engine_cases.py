@@ -21,7 +21,7 @@ CUT: dict[str, tuple[dict[str, int], ...]] = {
     "plain": (CONTEXT, CONTEXT | {"tp": 2}, CONTEXT | {"dp": 2}, CONTEXT | {"pp": 2}, CONTEXT | {"pp": 2, "tp": 2}),
     "packed": (CONTEXT, CONTEXT | {"tp": 2}, CONTEXT | {"dp": 2}, CONTEXT | {"pp": 2, "virtual": 2}),
     "grouped-query": (CONTEXT, {"cp": 4}),
-    **dict.fromkeys(("clipping", "lora", "classify", "tied-embeddings", "zero0", "recompute", "qwen3", "gpt2", "bf16"), (CONTEXT,)),
+    **dict.fromkeys(("clipping", "lora", "dora", "classify", "tied-embeddings", "zero0", "recompute", "qwen3", "gpt2", "bf16"), (CONTEXT,)),
     "mixtral": (
         CONTEXT,
         CONTEXT | {"ep": 2},

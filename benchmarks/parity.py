@@ -231,12 +231,18 @@ def run_hf_trainer(case: Case, steps: int) -> Trace:
             rows.append({"input_ids": torch.cat([ids, ids[-1:]]), "labels": torch.cat([torch.tensor([-100]), labels])})
     with tempfile.TemporaryDirectory() as directory:
         (Path(directory) / "config.json").write_text(json.dumps(config.model.config))  # which the export copies
-        build_engine(config, Path(directory)).export(Path(directory) / "start", "full")
-        trace: Trace = load_script(Path(__file__).with_name("hf_trainer.py")).train(Path(directory) / "start", rows, config.training)
+        engine = build_engine(config, Path(directory))
+        for kind in ("full", "adapter") if config.peft else ("full",):
+            engine.export(Path(directory) / kind, kind)
+        train = load_script(Path(__file__).with_name("hf_trainer.py")).train
+        trace: Trace = train(Path(directory) / "full", rows, config.training, config.peft and Path(directory) / "adapter", config.peft)
     return trace
 
 
 LORA = {"method": "lora", "rank": 4, "alpha": 8.0}
+UNDECAYED = {"optimizer": {"learningRate": 1e-3, "weightDecay": 0}}
+"""Trainer decays magnitudes, and peft's LoRA+ nothing."""
+DORA = LORA | {"method": "dora"}
 QWEN3 = {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "head_dim": 16, "num_key_value_heads": 2}
 MIXTRAL = {"model_type": "mixtral", "architectures": ["MixtralForCausalLM"], "num_local_experts": 4, "num_experts_per_tok": 2}
 BALANCED = {"output_router_logits": True, "router_aux_loss_coef": 0.1}
@@ -270,6 +276,8 @@ VARIANTS = (
     Case(variant="clipping", training={"gradientClipping": 0.5}),
     Case(variant="lora", peft=LORA),
     Case(variant="rslora", peft=LORA | {"method": "rslora"}),
+    Case(variant="dora", peft=DORA, training=UNDECAYED),
+    Case(variant="lora-plus", peft=LORA | {"learningRateRatio": 8.0}, training=UNDECAYED),
     Case(variant="tied-embeddings", shape={"tie_word_embeddings": True}, training={"gradientClipping": 0.5}),
     Case(variant="grouped-query", shape={"num_key_value_heads": 2}),
     Case(variant="odd-layers", shape={"num_hidden_layers": 5}),
@@ -295,9 +303,9 @@ VARIANTS = (
 )
 SAME_AS_PLAIN = ("zero0", "zero1", "gpipe", "recompute")
 """Variants that must not change the result at all: they are held against the plain run in one process."""
-AGAINST_TRAINER = ("clipping", "classify")
+AGAINST_TRAINER = ("clipping", "classify", "lora", "rslora", "dora", "lora-plus")
 """Variants that are held against HF Trainer too."""
-TWO_OR_EIGHT = ("rslora", "zero1", "qwen3", "gpt2", "mixtral", "classify", "classify-lora", "classify-gpt2")
+TWO_OR_EIGHT = ("rslora", "dora", "lora-plus", "zero1", "qwen3", "gpt2", "mixtral", "classify", "classify-lora", "classify-gpt2")
 """Variants whose pairs of axes add nothing to what each axis and all of them together show."""
 
 
@@ -329,7 +337,7 @@ def legal(case: Case) -> bool:
         return False
     if "mixtral-" in case.variant or "moe" in case.variant:
         return case.world == 1
-    return not ("gpt2" in case.variant and case.tp > 1)  # no plan of column and row layers
+    return not (case.variant in ("gpt2", "classify-gpt2", "dora") and case.tp > 1)  # no plan of column and row layers
 
 
 def row(case: Case, found: Trace, expected: Trace, against: str) -> dict[str, Any]:

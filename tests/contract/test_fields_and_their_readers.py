@@ -20,6 +20,7 @@ PLAN = {
     "spec.model.attention": "other engines",
     "spec.peft": "engine megatron",
     "spec.peft.targetModules": "names that no layer has",
+    "spec.peft.learningRateRatio": "engine deepspeed",
     "spec.dataset.weight": "one dataset: told by the plan's advice",
     "spec.mixing": "one dataset: told by the plan's advice; over and under beside training.maxSteps: refused",
     "spec.curriculum": "one dataset: told by the plan's advice; beside mixing: refused",

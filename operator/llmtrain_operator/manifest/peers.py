@@ -27,6 +27,7 @@ _SPEC: Mapping[str, str] = {
     "peft.method": "adapter finetuningtype usepeft uselora",
     "peft.rank": "lorar lorarank r loradim",
     "peft.alpha": "loraalpha",
+    "peft.learningRateRatio": "lorapluslrratio loraplusratio loraplusbratio",
     "peft.dropout": "loradropout",
     "peft.targetModules": "loratarget loratargetmodules loratargetlinear targetlinear loraattnmodules",
     "training.sequenceLength": "maxlength maxseqlength maxseqlen sequencelen seqlength seqlen cutofflen modelmaxlength blocksize "
@@ -171,8 +172,9 @@ SAYINGS: tuple[tuple[str, str], ...] = (
         r"command|args|volumes|volumemounts|container\w*|restartpolicy|podtemplate|template\w*spec",
         "Leave it out: the operator renders the pods; spec.resources and spec.scheduling have the settings of a job for them",
     ),
+    (r"dora|usedora", "Write method: dora in spec.peft"),
     (
-        r"neftune\w*|labelsmoothing\w*|losswatchdog\w*|unfrozenparameters|lora(target)?parameters|loramodulestosave|modulestosave|loftq\w*|dora|usedora|lisa\w*|galore\w*|spectrum\w*",
+        r"neftune\w*|labelsmoothing\w*|losswatchdog\w*|unfrozenparameters|lora(target)?parameters|loramodulestosave|modulestosave|loftq\w*|lisa\w*|galore\w*|spectrum\w*",
         "Leave it out: this version does not support it",
     ),
 )

@@ -15,7 +15,7 @@ from small_model import FAMILIES, write_model
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from llmtrain_trainer.config import Model, Peft
-from llmtrain_trainer.model.adapters import add_adapters
+from llmtrain_trainer.model.adapters.attach import add_adapters
 from llmtrain_trainer.model.export import write_export
 
 MORE = FAMILIES | {
@@ -52,7 +52,7 @@ def alone(tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("family", MORE)
-@pytest.mark.parametrize("method", ["lora", "rslora"])
+@pytest.mark.parametrize("method", ["lora", "rslora", "dora"])
 def test_an_exported_adapter_opens_in_stock_peft(tmp_path: Path, family: str, method: str) -> None:
     base = tmp_path / "base"
     write_model(MORE[family], base)
@@ -64,8 +64,8 @@ def test_an_exported_adapter_opens_in_stock_peft(tmp_path: Path, family: str, me
         add_adapters(network, peft)
         adapters = {name: weight for name, weight in network.named_parameters() if "lora_" in name}
         assert adapters and not any(".experts." in name for name in adapters)
-        for weight in adapters.values():
-            torch.nn.init.normal_(weight, std=0.1)
+        for name, weight in adapters.items():
+            torch.nn.init.normal_(weight, mean=float("magnitude" in name), std=0.1)
         write_export(Config(base, peft), base, Named(network), tmp_path / "adapter", "adapter")  # type: ignore[arg-type]
         opened = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), str(tmp_path / "adapter"))
         by_name = AutoPeftModelForCausalLM.from_pretrained(str(tmp_path / "adapter"))

@@ -88,10 +88,13 @@ class Table(Runs):
         match row:
             case "`training.maxSteps` with a constant learning rate":
                 return [(constant, {"training": constant["training"] | {"maxSteps": 20}})]
-            case "`training.optimizer`, `training.gradientClipping`, `training.precision`, `peft.dropout`":
+            case "`training.optimizer`, `training.gradientClipping`, `training.precision`, `peft.dropout`, `peft.learningRateRatio`":
                 of_adam = {"learningRate": 0.01}, {"betas": [0.8, 0.9]}, {"epsilon": 1e-7}, {"weightDecay": 0.5}
                 rest = {"gradientClipping": 2}, {"precision": "fp32"}, *({"optimizer": each} for each in of_adam)
-                return [*(({}, {"training": each}) for each in rest), ({"peft": LORA}, {"peft": LORA | {"dropout": 0.1}})]
+                return [
+                    *(({}, {"training": each}) for each in rest),
+                    *(({"peft": LORA}, {"peft": LORA | new}) for new in ({"dropout": 0.1}, {"learningRateRatio": 4})),
+                ]
             case "`training.schedule`, `training.maxSteps`, `training.epochs`":
                 epochs = {"maxSteps": None, "epochs": 2}
                 longer = ({"training": epochs}, {"training": epochs | {"epochs": 3}})

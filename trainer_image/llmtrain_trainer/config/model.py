@@ -74,8 +74,8 @@ class Peft(Strict):
     """Adapters: train a few parameters beside frozen weights."""
 
     method: AdapterMethod = DEFAULT_ADAPTER
-    """lora (Hu et al., 2021), or rslora, which scales by alpha / sqrt(rank) (Kalajdzievski, 2023). Both work in every layout of the
-    engines native and deepspeed."""
+    """lora (Hu et al., 2021); rslora, which scales by alpha / sqrt(rank) (Kalajdzievski, 2023); or dora, which also trains the length of
+    each row of a weight (Liu et al., 2024). dora needs engine native without tensor parallelism."""
 
     rank: Annotated[int, Field(ge=1, le=4096)] = 16
     """Rank of the two low-rank factors. 8 to 64 is usual; more costs memory linearly."""
@@ -90,6 +90,10 @@ class Peft(Strict):
         "all-linear",
     )
     """Names of linear layers (the last part of their path, such as q_proj). all-linear means every linear layer except the LM head."""
+
+    learning_rate_ratio: Annotated[float, Field(ge=1, le=1024)] = 1.0
+    """Learning rate of the matrices B, and of lengths of rows, over training.optimizer.learningRate, which the others have (LoRA+, Hayou
+    et al., 2024). 4 to 16 is usual; engine native only."""
 
     @property
     def scale(self) -> float:

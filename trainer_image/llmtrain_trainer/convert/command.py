@@ -102,7 +102,7 @@ def _check(config: TrainerConfig, source: WeightsLocation, target: WeightsLocati
         )
     for side in (source.format, target.format):
         if config.peft is not None and side != HF and config.peft.method not in ENGINE_FACTS[side].adapters:
-            rule = f"engine {side} has no adapters"
+            rule = f"engine {side} has no adapters{' of this method' if ENGINE_FACTS[side].adapters else ''}"
             raise BadData("spec.peft.method", config.peft.method, rule, "Leave peft out, or take another engine")
     if source.format == HF and step is not None:
         raise BadData("--step", step, "Hugging Face's files have no steps", "Leave it out")

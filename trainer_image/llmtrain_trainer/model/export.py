@@ -20,9 +20,10 @@ from transformers import AutoConfig
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.config.model import CODE
 from llmtrain_trainer.config.quantized import without_quantization
-from llmtrain_trainer.config.tables.adapters import is_adapter
+from llmtrain_trainer.config.tables.adapters import ADAPTERS, is_adapter
 from llmtrain_trainer.config.tables.families import family_named
-from llmtrain_trainer.model.adapters import adapter_config
+from llmtrain_trainer.model.adapters import dora
+from llmtrain_trainer.model.adapters.attach import adapter_config
 from llmtrain_trainer.model.heads import NEW_HEADS, head_name, head_of, with_head
 from llmtrain_trainer.model.published_names import Index, split
 
@@ -66,9 +67,15 @@ def _write_adapter(config: TrainerConfig, model_dir: Path, weights: Weights, dir
     in_full = f"{head_name(network)}.weight" if head_of(config.task) in NEW_HEADS else None
     taken = {name: weights.take(name) for name in sorted(weights.shapes) if is_adapter(name) or name == in_full}
     if dist.get_rank() == 0:
-        tensors = {f"base_model.model.{name.replace('.default.', '.')}": weight for name, weight in taken.items() if weight is not None}
+        tensors = {_in_files(name): weight for name, weight in taken.items() if weight is not None}
         save_file(tensors, directory / "adapter_model.safetensors", metadata=FORMAT)
         adapter_config(network, config.peft, base=config.model).save_pretrained(str(directory))
+
+
+def _in_files(name: str) -> str:
+    """What peft's files call an adapter's weight: without the name of the adapter; a magnitude is no module there."""
+    short = name.replace(".default.", ".")
+    return f"base_model.model.{short.removesuffix('.weight') if name.endswith(dora.MAGNITUDE) else short}"
 
 
 def _write_model(config: TrainerConfig, model_dir: Path, weights: Weights, directory: Path) -> None:
@@ -132,13 +139,15 @@ def _write_config(model_dir: Path, directory: Path, dtype: torch.dtype) -> None:
 
 
 def _merged(weights: Weights, name: str, config: TrainerConfig, transposed: bool) -> torch.Tensor | None:
-    """The weight with its adapter folded in: W + scale B A."""
+    """The weight with its adapter folded in: W + scale B A, its rows scaled to the magnitudes where there are some."""
     weight = weights.take(name)
     stem = name.removesuffix(".base_layer.weight")
     if config.peft is None or f"{stem}.lora_A.default.weight" not in weights.shapes:
         return weight
     narrow, wide = (weights.take(f"{stem}.lora_{factor}.default.weight") for factor in "AB")
+    magnitude = weights.take(stem + dora.MAGNITUDE) if ADAPTERS[config.peft.method].magnitude else None
     if weight is None or narrow is None or wide is None:
         return None
-    update = config.peft.scale * (wide @ narrow)
-    return weight + (update.T if transposed else update)
+    merged = (weight.T if transposed else weight) + config.peft.scale * (wide @ narrow)
+    merged = merged if magnitude is None else dora.folded(merged, magnitude)
+    return merged.T.contiguous() if transposed else merged

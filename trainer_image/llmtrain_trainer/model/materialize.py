@@ -16,6 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from llmtrain_trainer.config.tables.adapters import is_adapter
+from llmtrain_trainer.model.adapters import dora
 from llmtrain_trainer.model.pretrained import Pretrained
 from llmtrain_trainer.model.stage import saved_buffers
 
@@ -32,7 +33,8 @@ def read_adapter(model_dir: Path) -> dict[str, torch.Tensor]:
 
 def _in_model(name: str) -> str:
     """peft leaves out the name of the adapter."""
-    return name.removeprefix("base_model.model.").replace(".lora_A.", ".lora_A.default.").replace(".lora_B.", ".lora_B.default.")
+    inner = name.removeprefix("base_model.model.").replace(".lora_A.", ".lora_A.default.").replace(".lora_B.", ".lora_B.default.")
+    return f"{inner}.default.weight" if inner.endswith(".lora_magnitude_vector") else inner
 
 
 def seed_of(*parts: object) -> int:
@@ -78,6 +80,7 @@ def _fill(network: PreTrainedModel, name: str, module: nn.Module, weights: Pretr
     torch.manual_seed(seed_of(seed, name.replace(".base_layer", "")))
     if isinstance(module, LoraLayer):
         module.reset_lora_parameters("default", True)
+        dora.begin(module)
     elif not adapter and (drawn or next(module.buffers(recurse=False), None) is not None):
         network._init_weights(module)
 

@@ -11,7 +11,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.config.tables.families import TRAINED, family_named
 from llmtrain_trainer.config.tables.tasks import is_packed
-from llmtrain_trainer.model.adapters import add_adapters
+from llmtrain_trainer.model.adapters.attach import add_adapters
 from llmtrain_trainer.model.heads import with_head
 
 ATTENTION = {"sdpa": "sdpa", "eager": "eager", "flash": "flash_attention_2"}

@@ -60,5 +60,6 @@ RULES: tuple[ResumeRule, ...] = (
         "it applies from this step on, with the moments of the checkpoint", "training.optimizer.name", "training.optimizer.learningRate"
     ),
     *_told("it applies from this step on, with the moments of the checkpoint", "training.optimizer.betas", "training.optimizer.epsilon"),
-    *_told("it applies from this step on", "training.optimizer.weightDecay", "training.gradientClipping", "peft.dropout"),
+    *_told("it applies from this step on", "training.optimizer.weightDecay", "training.gradientClipping"),
+    *_told("it applies from this step on", "peft.dropout", "peft.learningRateRatio"),
 )

@@ -1,4 +1,5 @@
-"""Which layers get adapters: names that a layer has, or a refusal that writes out the names that were meant."""
+"""Which layers get adapters: names that a layer has, or a refusal that writes out the names that were meant. Which engine and layout
+trains them."""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ import re
 from llmtrain_operator.manifest.divisors import listed
 from llmtrain_operator.manifest.problem import Problem
 from llmtrain_operator.plan.layout.request import Case
+from llmtrain_trainer.config.tables.adapters import ADAPTERS
+from llmtrain_trainer.config.tables.engines import ENGINE_FACTS, engines_with
 
 FIELD = "spec.peft.targetModules"
 EXPERTS = ("w1", "w2", "w3", "gate_proj", "up_proj", "down_proj", "gate_up_proj", "gate", "experts")
@@ -21,6 +24,33 @@ MOST_QUANTIFIERS = 4
 
 _PATH = ("model.layers.0.self_attn.", "model.layers.0.mlp.", "model.layers.0.", "transformer.h.0.attn.", "transformer.h.0.mlp.", "")
 """Paths of the layers that hold such names, for regular expressions that match whole paths."""
+
+
+def adapter_engine(case: Case) -> Problem | None:
+    peft, engine = case.job.spec.peft, case.degrees.engine
+    if peft is None or engine in (able := engines_with(peft.method)):
+        return None
+    methods = ENGINE_FACTS[engine].adapters
+    rule = f"engine {engine} trains {listed(methods)}" if methods else f"engine {engine} has no adapters and trains all weights"
+    other = f"Use {listed(methods)}" if methods else "Leave peft out"
+    return Problem("spec.peft.method", peft.method, rule, f"{other}, or use engine {listed(able)}")
+
+
+def adapter_over_tensor(case: Case) -> Problem | None:
+    peft, tp = case.job.spec.peft, case.degrees.tp
+    if peft is None or tp == 1 or ADAPTERS[peft.method].tensor:
+        return None
+    rule = f"tensor parallelism ({tp}) does not split adapters of this method"
+    whole = [method for method, traits in ADAPTERS.items() if traits.tensor]
+    return Problem("spec.peft.method", peft.method, rule, f"Use {listed(whole)}, or parallelism.tensor: 1")
+
+
+def adapter_rates(case: Case) -> Problem | None:
+    peft, engine = case.job.spec.peft, case.degrees.engine
+    if peft is None or peft.learning_rate_ratio == 1 or ENGINE_FACTS[engine].sets_rates:
+        return None
+    rule = f"engine {engine} has one learning rate for all weights"
+    return Problem("spec.peft.learningRateRatio", f"{peft.learning_rate_ratio:g}", rule, "Leave it out, or use engine native")
 
 
 def adapter_targets(case: Case) -> Problem | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from llmtrain_operator.manifest.divisors import divisors, listed
 from llmtrain_operator.manifest.problem import Problem
 from llmtrain_operator.manifest.uris import uris
-from llmtrain_operator.plan.checks.adapters import adapter_targets
+from llmtrain_operator.plan.checks.adapters import adapter_engine, adapter_over_tensor, adapter_rates, adapter_targets
 from llmtrain_operator.plan.checks.chat_template import chat_template
 from llmtrain_operator.plan.checks.datasets import bounds_of_characters, ids_of_a_tokenizer, room_for_prompts
 from llmtrain_operator.plan.checks.mixing import MIXING
@@ -213,6 +213,9 @@ LAYOUT: tuple[Refusal, ...] = (
     tokenizer_fits,
     chat_template,
     row_expressions,
+    adapter_engine,
+    adapter_over_tensor,
+    adapter_rates,
     adapter_targets,
     *MIXING,
     room_for_prompts,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from llmtrain_operator.manifest.divisors import divisors, listed
 from llmtrain_operator.manifest.problem import Problem
 from llmtrain_operator.plan.layout.request import Case, Refusal
-from llmtrain_trainer.config.tables.engines import engines_with
 from llmtrain_trainer.config.tables.families import TRAINED, trained_by
 
 FAMILIES = trained_by("megatron")
@@ -106,14 +105,6 @@ def mixed_layers(case: Case) -> Problem | None:
     return Problem("spec.model", f"{len(shape.dense_layers)} dense layers in an MoE model", rule, NATIVE)
 
 
-def adapters(case: Case) -> Problem | None:
-    peft = case.job.spec.peft
-    if peft is None or "megatron" in (able := engines_with(peft.method)):
-        return None
-    rule = "engine megatron has no adapters and trains all weights"
-    return Problem("spec.peft.method", peft.method, rule, f"Leave peft out, or use engine {listed(able)}")
-
-
 def zero_stage(case: Case) -> Problem | None:
     if case.degrees.zero < 2:
         return None
@@ -181,7 +172,6 @@ LIMITS: tuple[Refusal, ...] = (
     router_jitter,
     vocabulary,
     mixed_layers,
-    adapters,
     zero_stage,
     schedule,
     compiled,

@@ -6,9 +6,10 @@ copies of modelling code without fused kernels, minus the score matrix, which fl
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import lcm
 
-from llmtrain_operator.plan.model.shape import ModelShape
+from llmtrain_operator.plan.model.shape import Matrix, ModelShape
 from llmtrain_trainer.config.tables.families import family_named
 
 
@@ -68,6 +69,17 @@ def expert_values(shape: ModelShape, layer: int, *, tp: int, ep: int) -> float:
     """Additional values kept per token when experts are distributed over ranks: the outputs of its experts after the all-to-all."""
     cut = shape.is_mixture(layer) and tp * ep > 1
     return shape.experts_per_token * shape.hidden / tp if cut else 0.0
+
+
+def magnitude_values(matrices: Iterable[Matrix], tp: int) -> float:
+    """Additional values kept per token beside layers with a trained magnitude: outputs of the base layer and of the adapter."""
+    return sum(2.0 * matrix.outputs / tp for matrix in matrices)
+
+
+def magnitude_scratch(matrices: Iterable[Matrix]) -> int:
+    """Most values live while the lengths of one matrix's rows are computed: an identity matrix as input of the adapter, the adapter's
+    product, the same scaled, and the sum with the weight."""
+    return max((matrix.inputs * (matrix.inputs + 3 * matrix.outputs) for matrix in matrices), default=0)
 
 
 def recomputed_bytes(shape: ModelShape, element: int) -> float:

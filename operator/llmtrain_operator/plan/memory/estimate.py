@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from llmtrain_operator.plan.memory import activations
 from llmtrain_operator.plan.memory.workload import Run, Term
-from llmtrain_operator.plan.model.weights import RankParameters, held, kinds_held
+from llmtrain_operator.plan.model.weights import RankParameters, adapted, held, kinds_held
+from llmtrain_trainer.config.tables.adapters import ADAPTERS
 
 GIB = 2**30
 MIB = 2**20
@@ -93,7 +94,7 @@ def _moments(run: Run, mine: RankParameters, rank: int) -> Iterator[tuple[Term, 
     early = (gradients,) if _gradients_stand(run, rank) else ()
     filled = (bucket,) if run.on_gpu or run.mesh.zero_stage == 3 else ()  # on a CPU only touched pages count
     passing = max(_logits(run, rank), _one_layer(run, mine), key=lambda term: term.bytes)
-    yield (*weights, *early, optimizer, *copies, *filled, *_activations(run, mine, rank), passing)
+    yield (*weights, *early, optimizer, *copies, *filled, *_activations(run, mine, rank), *_lengths(run, mine), passing)
     last = _reduction(run, mine)
     if copy := run.engine.step_copy(run, mine):
         last = max(bucket, copy, key=lambda term: term.bytes)
@@ -169,7 +170,16 @@ def _layer_bytes(run: Run, layer: int) -> float:
     moved = activations.context_values(run.shape, tp=mesh.tp, cp=mesh.cp) + activations.expert_values(
         run.shape, layer, tp=mesh.tp, ep=mesh.ep
     )
+    if run.peft and ADAPTERS[run.peft.method].magnitude:
+        moved += activations.magnitude_values(adapted(run.shape, run.peft, layer), mesh.tp)
     return run.engine.layer_bytes(run, layer) + run.element * moved
+
+
+def _lengths(run: Run, mine: RankParameters) -> Iterator[Term]:
+    """What computes the lengths of rows for adapters with magnitudes, one matrix after the other."""
+    if run.peft and ADAPTERS[run.peft.method].magnitude:
+        size = max(activations.magnitude_scratch(adapted(run.shape, run.peft, layer)) for layer, _ in mine.kinds)
+        yield Term(name="row lengths", bytes=run.element * size, how="identity, product and sum of the largest matrix with a magnitude")
 
 
 def _one_layer(run: Run, mine: RankParameters) -> Term:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from llmtrain_operator.plan.model.shape import Matrix, ModelShape
 from llmtrain_trainer.config import Mesh, Peft
+from llmtrain_trainer.config.tables.adapters import ADAPTERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,9 +92,16 @@ def expert_weights(shape: ModelShape, layer: int, tp: int, ep: int) -> float:
 
 
 def adapter_weights(shape: ModelShape, peft: Peft, layer: int, tp: int) -> float:
-    """LoRA's A (rank x inputs) and B (outputs x rank) of a layer on one tensor rank. The factor at the split side is split."""
-    targets = shape.linears("all-linear" if "all-linear" in peft.target_modules else peft.target_modules, layer)
-    return sum(_adapter(matrix, peft.rank, tp) for matrix in targets)
+    """LoRA's A (rank x inputs) and B (outputs x rank) of a layer on one tensor rank, and DoRA's magnitudes (outputs). The factor at the
+    split side is split."""
+    targets = adapted(shape, peft, layer)
+    magnitudes = sum(matrix.outputs for matrix in targets) if ADAPTERS[peft.method].magnitude else 0
+    return magnitudes + sum(_adapter(matrix, peft.rank, tp) for matrix in targets)
+
+
+def adapted(shape: ModelShape, peft: Peft, layer: int) -> tuple[Matrix, ...]:
+    """The matrices of a layer that have an adapter."""
+    return shape.linears("all-linear" if "all-linear" in peft.target_modules else peft.target_modules, layer)
 
 
 def head_in_full(shape: ModelShape, peft: Peft | None) -> int:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from llmtrain_trainer.model.adapters import adapter_config
+from llmtrain_trainer.model.adapters.attach import adapter_config
 from llmtrain_trainer.model.heads import head_name, outputs_of
 from llmtrain_trainer.model.materialize import materialize
 from llmtrain_trainer.model.new_head import write_new_head

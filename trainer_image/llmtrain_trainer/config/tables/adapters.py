@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-AdapterMethod = Literal["lora", "rslora"]
+AdapterMethod = Literal["lora", "rslora", "dora"]
 DEFAULT_ADAPTER: AdapterMethod = "lora"
 
 
@@ -17,6 +17,12 @@ class AdapterTraits:
     scale: Callable[[float, int], float]
     """Factor of the update, from alpha and rank; the same when an adapter is merged."""
 
+    magnitude: bool = False
+    """Whether each output has a trained magnitude besides: W + scale * B A is scaled row by row to these lengths (DoRA)."""
+
+    tensor: bool = True
+    """Whether tensor parallelism splits it. The lengths of rows would need an all-reduce over the ranks that split them."""
+
     options: Mapping[str, bool] = field(default_factory=dict)
     """Arguments of peft's LoraConfig besides rank, alpha, dropout and targets. An adapter's files name them too."""
 
@@ -24,6 +30,7 @@ class AdapterTraits:
 ADAPTERS: Mapping[AdapterMethod, AdapterTraits] = {
     "lora": AdapterTraits(scale=lambda alpha, rank: alpha / rank),
     "rslora": AdapterTraits(scale=lambda alpha, rank: alpha / rank**0.5, options={"use_rslora": True}),
+    "dora": AdapterTraits(scale=lambda alpha, rank: alpha / rank, magnitude=True, tensor=False, options={"use_dora": True}),
 }
 
 _OPTIONS = sorted({name for traits in ADAPTERS.values() for name in traits.options})

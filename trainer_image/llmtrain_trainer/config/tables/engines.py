@@ -37,6 +37,9 @@ class EngineFacts:
     adapters: tuple[AdapterMethod, ...] = tuple(ADAPTERS)
     """Methods of spec.peft that it trains."""
 
+    sets_rates: bool = True
+    """Whether matrices of an adapter may have learning rates of their own."""
+
     grows_embedding: bool = True
     """Whether an embedding gets rows for tokens that were added to the tokenizer."""
 
@@ -46,7 +49,14 @@ class EngineFacts:
 
 ENGINE_FACTS: Mapping[EngineName, EngineFacts] = {
     "native": EngineFacts(zero_stage=3, checkpoint_format="dcp"),
-    "deepspeed": EngineFacts(zero_stage=1, checkpoint_format="deepspeed", package="deepspeed", offloads=True),
+    "deepspeed": EngineFacts(
+        zero_stage=1,
+        checkpoint_format="deepspeed",
+        package="deepspeed",
+        offloads=True,
+        adapters=tuple(name for name, traits in ADAPTERS.items() if not traits.magnitude),
+        sets_rates=False,
+    ),
     "megatron": EngineFacts(
         zero_stage=1, checkpoint_format="megatron", package="megatron.core", adapters=(), grows_embedding=False, on_cpu=False
     ),

@@ -7,6 +7,7 @@ element once. fp32 runs agree with one process to 1e-5.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
@@ -86,7 +87,7 @@ class NativeEngine:
             if not result.skipped:
                 clip(gradients, result.grad_norm, self._config.training.gradient_clipping)
                 for group in self._optimizer.param_groups:
-                    group["lr"] = learning_rate
+                    group["lr"] = learning_rate * group["ratio"]
                 self._optimizer.step()
         return result
 
@@ -176,10 +177,20 @@ class NativeEngine:
                 dist.broadcast(shard.local.detach(), src=source, group=self._layout.ends)
 
 
+def _groups(shards: tuple[Shard, ...], config: TrainerConfig) -> Iterator[dict[str, Any]]:
+    """Parameter groups, each with the `ratio` of its learning rate to that of the schedule: that of LoRA+ for
+    matrices B and for magnitudes, as peft has it."""
+    ratio = config.peft.learning_rate_ratio if config.peft else 1.0
+    wide = {shard.name for shard in shards if ratio != 1.0 and (".lora_B." in shard.name or shard.weight.ndim == 1)}
+    for own, chosen in ((1.0, [shard for shard in shards if shard.name not in wide]), (ratio, [s for s in shards if s.name in wide])):
+        groups = decay_groups(((shard.local, shard.weight.ndim) for shard in chosen), config.training.optimizer.weight_decay)
+        yield from (group | {"ratio": own} for group in groups)
+
+
 def _adamw(shards: tuple[Shard, ...], config: TrainerConfig) -> torch.optim.AdamW:
     """AdamW with decay on matrices alone; its state is made here, so that a checkpoint can be read into it before any step."""
     settings = config.training.optimizer
-    groups = decay_groups(((shard.local, shard.weight.ndim) for shard in shards), settings.weight_decay)
+    groups = list(_groups(shards, config))
     optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.epsilon, fused=True)
     for shard in shards:
         optimizer.state[shard.local] = {
