@@ -91,6 +91,7 @@ KEYS: Mapping[str, RecipeKey] = {
     "lora_modules_to_save": switch(cannot("modules beside adapters stay frozen")),
     "peft_use_rslora": switch(maps("peft.method", lambda _: "rslora")),
     "peft_use_dora": switch(RecipeKey(outcome=adapter("dora").outcome, note=adapter("dora").note, read=lambda _: adapter("dora"))),
+    "loraplus_lr_ratio": switch(maps("peft.learningRateRatio", real)),
     "peft_init_lora_weights": changed("A is drawn as peft does by default, B is 0"),
     "unfrozen_parameters": switch(cannot("weights are trained all, or as adapters")),
     "freeze_mm_modules": by_itself("models of text have none"),

@@ -142,6 +142,7 @@ KEYS: Mapping[str, RecipeKey] = {
     "lora_target": maps("peft.targetModules", _targets),
     "use_rslora": switch(maps("peft.method", lambda _: "rslora")),
     "use_dora": switch(RecipeKey(outcome=adapter("dora").outcome, note=adapter("dora").note, read=lambda _: adapter("dora"))),
+    "loraplus_lr_ratio": switch(maps("peft.learningRateRatio", real)),
     "pissa_init": switch(cannot("A is drawn as peft does by default")),
     "additional_target": switch(cannot("modules beside adapters stay frozen")),
     "freeze_trainable_layers": cannot("weights are trained all, or as adapters"),
