@@ -41,7 +41,7 @@ PLAN = {
     "engines/megatron/settings.py: model.router_jitter_noise": "router_jitter",
     "engines/megatron/settings.py: model.output_router_logits": "router_loss",
     "engines/megatron/settings.py: model.mlp_only_layers": "mixed_layers",
-    "engines/megatron/settings.py: peft.method": "adapters",
+    "engines/megatron/settings.py: peft.method": "adapter_engine",
     "engines/megatron/settings.py: mesh.zeroStage": "zero_stage",
     "engines/megatron/settings.py: mesh.schedule": "schedule",
     "engines/megatron/settings.py: training.compile": "compiled",

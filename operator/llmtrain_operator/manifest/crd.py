@@ -14,7 +14,7 @@ from llmtrain_operator.manifest.rules.registry import RULES
 from llmtrain_operator.manifest.schema import Schema, structural
 from llmtrain_trainer.config.training import FINE_TUNING
 
-NEVER = ("task", "labels", "model", "tokenizer", "dataset", "peft", "training", "evaluation", "managedBy")
+NEVER = ("task", "labels", "model", "tokenizer", "dataset", "mixing", "curriculum", "peft", "training", "evaluation", "managedBy")
 """Fields that say what is trained, and on what: a new value needs a new job. suspend, deadlines, resilience, cadence, retention and output
 may change."""
 

@@ -5,10 +5,11 @@ A word that this version does not have cannot be said.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from llmtrain_operator.recipes.counterpart import Counterpart, RecipeKey, Told, cannot, choice
+from llmtrain_operator.recipes.counterpart import Counterpart, RecipeKey, Told, cannot, choice, switch
 from llmtrain_operator.recipes.values import real
 from llmtrain_trainer.config.tables.adapters import ADAPTERS
 from llmtrain_trainer.config.tables.tasks import TASKS
@@ -76,6 +77,17 @@ def task(word: str, **more: Any) -> Told:
     if word in TASKS:
         return Told(outcome=Counterpart.MAPS, fields={"task": word} | {path.replace("__", "."): value for path, value in more.items()})
     return Told(outcome=Counterpart.CANNOT, note=f"this version has the tasks {', '.join(TASKS)}")
+
+
+def _deepspeed(value: Any) -> Told:
+    """A file of DeepSpeed's settings, by the stage in its name: zero2.json, ds_z3_config.json."""
+    stage = re.search(r"z(?:ero)?_?([0-3])", str(value).lower())
+    fields = {"parallelism.engine": "deepspeed"} | ({"parallelism.zeroStage": int(stage.group(1))} if stage else {})
+    note = "" if stage else "the stage is not in the file's name: set parallelism.zeroStage; further keys go to parallelism.deepspeed"
+    return Told(outcome=Counterpart.MAPS if stage else Counterpart.DIFFERS, fields=fields, note=note)
+
+
+DEEPSPEED: RecipeKey = switch(RecipeKey(outcome=Counterpart.MAPS, into=("parallelism.engine", "parallelism.zeroStage"), read=_deepspeed))
 
 
 def betas(recipe: Mapping[str, Any], _: object) -> list[float] | None:

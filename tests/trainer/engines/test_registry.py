@@ -22,6 +22,7 @@ MAY_NAME_ENGINES = (
     "config/tables/tasks.py",
     "engines/registry.py",
     "plan/engines/",
+    "recipes/",  # the words of other trainers
     *OWN,
 )
 """The schema, what trains a model family or a task, the registries, and the engines' own files."""

@@ -8,16 +8,10 @@ from typing import Any
 
 from llmtrain_operator.recipes.counterpart import Counterpart, RecipeKey, Told, by_itself, cannot, changed, is_on, maps, no_effect, switch
 from llmtrain_operator.recipes.values import names, path, whole
+from llmtrain_operator.recipes.words import DEEPSPEED
 
 _KERNEL = no_effect("a kernel of the same arithmetic")
 _FSDP = by_itself("engine native shards by FSDP2, layer by layer")
-
-
-def _deepspeed(value: Any) -> Told:
-    stage = re.search(r"zero_?([0-3])", str(value).lower())
-    fields = {"parallelism.engine": "deepspeed"} | ({"parallelism.zeroStage": int(stage.group(1))} if stage else {})
-    note = "" if stage else "the stage is not in the file's name: set parallelism.zeroStage; further keys go to parallelism.deepspeed"
-    return Told(outcome=Counterpart.MAPS if stage else Counterpart.DIFFERS, fields=fields, note=note)
 
 
 def _offload(value: Any) -> Told:
@@ -56,7 +50,7 @@ KEYS: Mapping[str, RecipeKey] = {
     "evals_per_epoch": changed("evaluation.everySteps counts steps; the default is 100, and the end"),
     "eval_steps": maps("evaluation.everySteps", whole),
     "eval_strategy": changed("evaluation.everySteps counts steps"),
-    "deepspeed": switch(RecipeKey(outcome=Counterpart.MAPS, into=("parallelism.engine", "parallelism.zeroStage"), read=_deepspeed)),
+    "deepspeed": DEEPSPEED,
     "fsdp": switch(maps("parallelism.zeroStage", lambda _: 3, "FSDP2 of engine native")),
     "fsdp_version": _FSDP,
     "fsdp_config.activation_checkpointing": switch(maps("training.activationCheckpointing", lambda _: "full")),

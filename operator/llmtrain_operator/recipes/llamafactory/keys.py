@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from llmtrain_operator.recipes.counterpart import Counterpart, RecipeKey, Told, by_itself, cannot, changed, is_on, maps, no_effect, switch
 from llmtrain_operator.recipes.values import names, path, place, real, whole
-from llmtrain_operator.recipes.words import OPTIMIZER, SCHEDULE, adapter, precision, task
+from llmtrain_operator.recipes.words import DEEPSPEED, OPTIMIZER, SCHEDULE, adapter, precision, task
 from llmtrain_trainer.config.tables.chat_templates import CHAT_TEMPLATES
 
 _NAMED = {
@@ -55,13 +54,6 @@ def _preference_loss(value: Any) -> Told:
     if word in ("orpo", "simpo"):
         return task(word)
     return task("dpo", training__dpo__loss=_LOSSES[word]) if word in _LOSSES else Told(outcome=Counterpart.CANNOT, note=f"no loss {word}")
-
-
-def _deepspeed(value: Any) -> Told:
-    stage = re.search(r"z(?:ero)?_?([0-3])", str(value).lower())
-    fields = {"parallelism.engine": "deepspeed"} | ({"parallelism.zeroStage": int(stage.group(1))} if stage else {})
-    note = "" if stage else "the stage is not in the file's name: set parallelism.zeroStage"
-    return Told(outcome=Counterpart.MAPS if stage else Counterpart.DIFFERS, fields=fields, note=note)
 
 
 def _half(word: str) -> RecipeKey:
@@ -149,7 +141,7 @@ KEYS: Mapping[str, RecipeKey] = {
     "quantization_bit": switch(changed(_BASE)),
     "quantization_method": changed(_BASE),
     "double_quantization": changed(_BASE),
-    "deepspeed": switch(RecipeKey(outcome=Counterpart.MAPS, into=("parallelism.engine", "parallelism.zeroStage"), read=_deepspeed)),
+    "deepspeed": DEEPSPEED,
     "ddp_timeout": no_effect("resilience.hangSeconds watches for hangs"),
     "tensor_model_parallel_size": maps("parallelism.tensor", whole),
     "pipeline_model_parallel_size": maps("parallelism.pipeline", whole),
