@@ -20,7 +20,7 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.image.build import Images
 from tests.cluster.release import Release
 from tests.cluster.test_training import GENERATE, run
-from tests.cluster.trained_job import TrainedJob, make_bucket, manifest, processes_of, shows_training
+from tests.cluster.trained_job import TrainedJob, kill_pod, make_bucket, manifest, shows_training
 from tests.cluster.waiting import until
 
 from llmtrain_operator.manifest.document import read_document
@@ -56,8 +56,7 @@ def killed_on_the_way(own: Cluster, made: dict[str, Any]) -> TrainedJob:
         until(lambda: shows_training(own, job.namespace, job.name), "the columns to show training", every=1)
         stored, pods = job.status()["checkpoint"]["step"], job.pods()
         until(lambda: job.recorder.steps[-1].number > stored + 1, "steps after the checkpoint")
-        for process in processes_of(pods[job.pod(1)]):
-            process.kill()
+        kill_pod(pods[job.pod(1)])
         job.release()
     again = [step.number for step in job.recorder.steps if step.uid not in pods.values()]
     assert stored < min(again) <= stored + EVERY + 1 and (min(again) - 1) % EVERY == 0, (stored, again)

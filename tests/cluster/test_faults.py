@@ -23,7 +23,7 @@ from tests.cluster.cluster import ON_SIMULATED, Cluster
 from tests.cluster.image.build import Images
 from tests.cluster.operators import Operator
 from tests.cluster.release import NAME, NAMESPACE, Release
-from tests.cluster.trained_job import TrainedJob, make_bucket, manifest, processes_of
+from tests.cluster.trained_job import TrainedJob, kill_pod, make_bucket, manifest, processes_of
 from tests.cluster.waiting import until
 
 from llmtrain_trainer.config import ExitCode
@@ -231,8 +231,7 @@ def until_trains(job: TrainedJob, attempt: int) -> None:
 def test_a_pod_that_is_killed_is_soon_followed_by_a_new_gang(scene: Scene, tell: Callable[[float], None]) -> None:
     job, ended = scene.job, scene.job.attempt()
     with job.at_full_speed() as now:
-        for process in processes_of(job.pods()[job.pod(1)]):
-            process.kill()
+        kill_pod(job.pods()[job.pod(1)])
         until(lambda: job.pod(0, ended + 1) in job.pods(), "the pods of the next gang")
         print(f"the next pods were created {time.time() - now:.1f} s after the kill")
         until_trains(job, ended + 1)
@@ -250,8 +249,8 @@ def test_a_node_that_died_is_given_up_and_its_gang_starts_elsewhere(scene: Scene
     there = [uid for pod, uid in job.pods().items() if job.node(pod) == node]
     with job.at_full_speed() as now:
         scene.cluster.stop(f"kubelet-{node}", signal.SIGKILL)
-        for process in (process for uid in there for process in processes_of(uid)):
-            process.kill()
+        for uid in there:
+            kill_pod(uid)
         until_trains(job, ended + 1)
     tell(now)
     placed = {job.node(job.pod(index)) for index in range(2)}
