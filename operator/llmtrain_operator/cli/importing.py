@@ -57,6 +57,7 @@ def import_recipe(
         devices=Devices(nodes=nodes, gpus_per_node=gpus_per_node, gpu=gpu),
         beside=_info(dataset_info, recipe, written),
     )
+    _refuse_another_task(found, TRAINERS[trainer].deciding)
     text = _text(found, TRAINERS[trainer].title, recipe)
     on_stdout = str(file) == "-"
     if on_stdout:
@@ -66,6 +67,16 @@ def import_recipe(
     for line in table(found.lines):
         say(line, err=on_stdout)
     _closing(found, file, on_stdout)
+
+
+def _refuse_another_task(found: Translation, deciding: tuple[str, ...]) -> None:
+    """Raises UsageError if a manifest would train another thing than the recipe."""
+    from llmtrain_operator.recipes.counterpart import Counterpart
+
+    for line in found.lines:
+        if line.key in deciding and line.told.outcome is Counterpart.CANNOT:
+            why = f"{line.key} is {_brief(line.value)}: {line.told.note}"
+            raise UsageError(f"{why}. No manifest trains what this recipe does, so none is written. Take {line.key} out to train the rest.")
 
 
 def table(lines: tuple[Line, ...]) -> list[str]:

@@ -44,6 +44,9 @@ class Trainer:
     lists: tuple[str, ...]
     """Keys that hold lists of datasets."""
 
+    deciding: tuple[str, ...]
+    """Keys without which another thing would be trained: where one cannot be said, there is no manifest."""
+
     prefixes: Mapping[str, RecipeKey]
     defaults: Mapping[str, Any]
     """Keys that a recipe may leave out, where the trainer's default is another than llmtrain's."""

@@ -24,7 +24,7 @@ class Translation:
 def translate(trainer: Trainer, recipe: Mapping[str, Any], *, name: str, devices: Devices, beside: Mapping[str, Any]) -> Translation:
     """beside: facts that the trainer keeps next to its recipes, such as its register of datasets; empty if there are none."""
     written = {path: value for path, value in leaves(recipe, trainer.keys) if path not in trainer.lists}
-    defaults = {path: value for path, value in trainer.defaults.items() if path not in written}
+    defaults = {path: value for path, value in trainer.defaults.items() if written.get(path) is None}
     lines = [told(trainer.key(path), path, value) for path, value in (written | defaults).items()]
     entries, entry_lines = trainer.datasets(recipe, beside)
     fields = {path: value for line in lines for path, value in line.told.fields.items()}
@@ -38,7 +38,9 @@ def translate(trainer: Trainer, recipe: Mapping[str, Any], *, name: str, devices
 
 
 def told(key: RecipeKey, path: str, value: Any) -> Line:
-    """What a value makes of a key; a value that it does not have cannot be said."""
+    """What a value makes of a key; a value that it does not have cannot be said. Null is what a recipe leaves open."""
+    if value is None:
+        return Line(key=path, value=value, told=Told(outcome=Counterpart.SAME, note="left empty"))
     try:
         return Line(key=path, value=value, told=key.read(value))
     except (ValueError, TypeError, ArithmeticError) as error:

@@ -74,6 +74,8 @@ def test_the_register_of_datasets_is_found_in_the_directory_that_the_recipe_name
 @pytest.mark.parametrize(
     ("text", "options", "says"),
     [
+        (RECIPE + "rl: grpo\n", [], "rl is grpo: this version has the tasks"),
+        (RECIPE.replace("adapter: lora", "adapter: no-such"), [], "Take adapter out to train the rest"),
         ("a: [", [], "cannot be read as YAML"),
         ("- a\n- b\n", [], "a mapping of keys to values is expected"),
         (RECIPE, ["--from", "torchtune"], "recipes of axolotl and llamafactory can be read"),
@@ -88,3 +90,4 @@ def test_a_refusal_says_what_to_do(text: str, options: list[str], says: str, tmp
     given = [option.format(here=path) for option in options]
     assert invoke(["import", str(path), "--from", "axolotl", "-f", str(tmp_path / "job.yaml"), *given]) == 2
     assert says in capsys.readouterr().err
+    assert not (tmp_path / "job.yaml").exists()

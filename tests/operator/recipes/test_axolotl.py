@@ -160,6 +160,26 @@ def test_a_key_sets_its_field(changes: dict[str, Any], path: tuple[Any, ...], va
     assert where == value
 
 
+def test_datasets_to_evaluate_on_are_those_of_the_evaluation() -> None:
+    found = translated(val_set_size="absent", test_datasets=[{"path": "./held.jsonl", "type": "alpaca", "split": "test"}])
+    assert found.manifest["spec"]["evaluation"] == {"dataset": [{"source": "file://./held.jsonl", "format": "alpaca", "split": "test"}]}
+    assert outcomes(found)["test_datasets[0].path"][0] is Counterpart.MAPS
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_all_linear_layers_win_over_those_that_are_named(order: int) -> None:
+    keys = [("lora_target_linear", True), ("lora_target_modules", ["q_proj"])][::order]
+    recipe = {key: value for key, value in RECIPE.items() if key != "lora_target_linear"} | dict(keys)
+    found = translate(AXOLOTL, recipe, name="job", devices=Devices(), beside={})
+    assert found.manifest["spec"]["peft"]["targetModules"] == ["all-linear"]
+
+
+def test_a_key_that_is_left_empty_is_as_if_it_were_not_there() -> None:
+    found = translated(max_steps=None, sequence_len=None, warmup_steps=None)
+    assert outcomes(found)["max_steps"] == (Counterpart.SAME, "left empty")
+    assert found.manifest["spec"]["training"]["sequenceLength"] == 512 and found.manifest["spec"]["training"]["epochs"] == 3.0
+
+
 def test_without_an_adapter_all_weights_are_trained_and_exported() -> None:
     spec = translated(adapter="absent").manifest["spec"]
     assert "peft" not in spec and "output" not in spec

@@ -7,7 +7,7 @@ from typing import Any
 
 from llmtrain_operator.recipes.axolotl import data, datasets, model, run, training
 from llmtrain_operator.recipes.counterpart import is_on
-from llmtrain_operator.recipes.flat import leaves
+from llmtrain_operator.recipes.flat import leaves, nested
 from llmtrain_operator.recipes.table import Devices, Line, Trainer
 from llmtrain_operator.recipes.translate import told
 from llmtrain_operator.recipes.values import real, whole
@@ -17,15 +17,29 @@ _LISTS = ("datasets", "pretraining_dataset", "test_datasets")
 
 
 def _datasets(recipe: Mapping[str, Any], _beside: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[Line]]:
+    streamed = [entry | {"streaming": True} for entry in _read(recipe, "pretraining_dataset")[0]]
+    lines = [line for name in _LISTS for line in _read(recipe, name)[1]]
+    return _read(recipe, "datasets")[0] + streamed, lines
+
+
+def _read(recipe: Mapping[str, Any], name: str) -> tuple[list[dict[str, Any]], list[Line]]:
+    """The entries of one list, and a line for each of their keys."""
     found, lines = list[dict[str, Any]](), list[Line]()
-    for name in ("datasets", "pretraining_dataset"):
-        for index, entry in enumerate(_entries(recipe.get(name))):
-            own = [_line(name, index, path, value) for path, value in leaves(entry, data.ENTRY)]
-            fields = {path: value for line in own for path, value in line.told.fields.items()}
-            more = {"streaming": True} if name == "pretraining_dataset" else {}
-            found.append(datasets.adapted(entry, fields) | more)
-            lines += own
+    for index, entry in enumerate(_entries(recipe.get(name))):
+        own = [_line(name, index, path, value) for path, value in leaves(entry, data.ENTRY)]
+        found.append(datasets.adapted(entry, {path: value for line in own for path, value in line.told.fields.items()}))
+        lines += own
     return found, lines
+
+
+def _evaluated(recipe: Mapping[str, Any], _: Devices) -> list[dict[str, Any]] | None:
+    """The datasets that the recipe evaluates on."""
+    return [nested(entry) for entry in _read(recipe, "test_datasets")[0]] or None
+
+
+def _targets(recipe: Mapping[str, Any], _: Devices) -> list[str] | None:
+    """lora_target_linear adds every linear layer to those that are named."""
+    return ["all-linear"] if is_on(recipe.get("lora_target_linear")) else None
 
 
 def _entries(value: Any) -> list[Mapping[str, Any]]:
@@ -63,6 +77,7 @@ AXOLOTL = Trainer(
     keys={**model.KEYS, **training.KEYS, **data.KEYS, **run.KEYS},
     entry=data.ENTRY,
     lists=_LISTS,
+    deciding=("rl", "reward_model", "adapter", "model_type", "processor_type"),
     prefixes=run.PREFIXES,
     defaults={
         "sequence_len": 512,
@@ -80,6 +95,8 @@ AXOLOTL = Trainer(
         "training.globalBatchSize": _batch,
         "training.optimizer.betas": betas,
         "training.schedule.minRatio": _floor,
+        "evaluation.dataset": _evaluated,
+        "peft.targetModules": _targets,
         "task": lambda recipe, _: "pretrain" if recipe.get("pretraining_dataset") else None,
     },
 )

@@ -30,6 +30,7 @@ LLAMA_FACTORY = Trainer(
     keys=KEYS,
     entry={},
     lists=(),
+    deciding=("stage", "finetuning_type"),
     prefixes=PREFIXES,
     defaults={
         "stage": "sft",
