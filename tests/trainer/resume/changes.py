@@ -86,7 +86,7 @@ class Table(Runs):
     def _of_the_training(self, row: str) -> Changes:
         constant = {"training": {"schedule": {"name": "constant"}}}
         match row:
-            case "`training.maxSteps` with a constant learning rate":
+            case "`training.maxSteps` with a constant learning rate, its warm-up in steps":
                 return [(constant, {"training": constant["training"] | {"maxSteps": 20}})]
             case "`training.optimizer`, `training.gradientClipping`, `training.precision`, `peft.dropout`, `peft.learningRateRatio`":
                 of_adam = {"learningRate": 0.01}, {"betas": [0.8, 0.9]}, {"epsilon": 1e-7}, {"weightDecay": 0.5}
@@ -98,7 +98,9 @@ class Table(Runs):
             case "`training.schedule`, `training.maxSteps`, `training.epochs`":
                 epochs = {"maxSteps": None, "epochs": 2}
                 longer = ({"training": epochs}, {"training": epochs | {"epochs": 3}})
-                return [({}, {"training": {"schedule": {"warmupSteps": 5}}}), ({}, {"training": {"maxSteps": 20}}), longer]
+                share = {"schedule": {"name": "constant", "warmupRatio": 0.5}}
+                warmed = ({"training": share}, {"training": share | {"maxSteps": 20}})
+                return [({}, {"training": {"schedule": {"warmupSteps": 5}}}), ({}, {"training": {"maxSteps": 20}}), longer, warmed]
             case "`training.maxSteps` or `training.epochs`, so that training ends at the step of the checkpoint":
                 epochs = {"training": {"maxSteps": None, "epochs": 2}}
                 return [({}, {"training": {"maxSteps": 3}}), (epochs, {"training": {"maxSteps": None, "epochs": 0.01}})]

@@ -217,7 +217,9 @@ def _schedule(before: Mapping[str, Any], config: TrainerConfig, meta: Meta, targ
     if meta.step >= target:
         yield from _other_schedule(earlier.schedule, training.schedule)
         return
-    if earlier.schedule == training.schedule and (target == meta.target_steps or training.schedule.name == "constant"):
+    schedule = training.schedule
+    constant = schedule.name == "constant" and schedule.warm_up(target) == schedule.warm_up(meta.target_steps)
+    if earlier.schedule == schedule and (target == meta.target_steps or constant):
         return
     step = meta.step + 1
     rates = learning_rate(training, step, target), learning_rate(earlier, step, meta.target_steps)
