@@ -58,16 +58,12 @@ def same(value: Any) -> Any:
 
 def maps(path: str, convert: Callable[[Any], Any] = same, note: str = "") -> RecipeKey:
     """A field that says the same."""
-    return RecipeKey(
-        outcome=Counterpart.MAPS, into=(path,), note=note, read=lambda value: _set(Counterpart.MAPS, path, convert(value), note)
-    )
+    return _field(Counterpart.MAPS, path, convert, note)
 
 
 def differs(path: str, note: str, convert: Callable[[Any], Any] = same) -> RecipeKey:
     """A field that says nearly the same."""
-    return RecipeKey(
-        outcome=Counterpart.DIFFERS, into=(path,), note=note, read=lambda value: _set(Counterpart.DIFFERS, path, convert(value), note)
-    )
+    return _field(Counterpart.DIFFERS, path, convert, note)
 
 
 def changed(note: str) -> RecipeKey:
@@ -113,8 +109,14 @@ def is_on(value: Any) -> bool:
     return value not in (None, False, "", 0, [], {}) and str(value).lower() not in ("false", "none", "null", "no")
 
 
-def _set(outcome: Counterpart, path: str, value: Any, note: str) -> Told:
-    return Told(outcome=outcome, fields={} if value is None else {path: value}, note=note)
+def _field(outcome: Counterpart, path: str, convert: Callable[[Any], Any], note: str) -> RecipeKey:
+    """One field. `convert` gives None where the field is made of several keys."""
+
+    def read(value: Any) -> Told:
+        made = convert(value)
+        return Told(outcome=outcome, fields={} if made is None else {path: made}, note=note)
+
+    return RecipeKey(outcome=outcome, into=(path,), note=note, read=read)
 
 
 def _fixed(outcome: Counterpart, note: str) -> RecipeKey:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from math import prod
 from typing import Any, get_args
 
 from llmtrain_operator.recipes.counterpart import Counterpart, RecipeKey, Told, cannot, choice, switch
-from llmtrain_operator.recipes.values import real
+from llmtrain_operator.recipes.table import Devices
+from llmtrain_operator.recipes.values import real, whole
 from llmtrain_trainer.config.tables.adapters import ADAPTERS
 from llmtrain_trainer.config.tables.tasks import TASKS
 from llmtrain_trainer.config.training import Optimizer, Schedule, Training
@@ -88,6 +90,13 @@ def _deepspeed(value: Any) -> Told:
 
 
 DEEPSPEED: RecipeKey = switch(RecipeKey(outcome=Counterpart.MAPS, into=("parallelism.engine", "parallelism.zeroStage"), read=_deepspeed))
+
+
+def global_batch(recipe: Mapping[str, Any], devices: Devices, micro: Any, *degrees: Any) -> int:
+    """Sequences of an optimizer step over all replicas. degrees: those that split a model or a sequence, None where it is not split."""
+    accumulated = whole(recipe.get("gradient_accumulation_steps") or 1)
+    split = prod(whole(degree or 1) for degree in degrees)
+    return whole(micro) * accumulated * max(1, devices.count // split)
 
 
 def betas(recipe: Mapping[str, Any], _: object) -> list[float] | None:

@@ -51,9 +51,8 @@ class Planner:
         self._judges = judges or Here()
         self._shapes, self._clock, self._within, self._wake = shapes or Shapes(), clock, within, wake
         self._reading: dict[str, asyncio.Task[None]] = {}
-        self._known: dict[
-            str, tuple[int, float, bytes]
-        ] = {}  # uid -> generation, valid until, pickled plan: a fifth of its objects' memory
+        # uid -> generation, valid until, plan; pickled, it takes a fifth of its objects' memory
+        self._known: dict[str, tuple[int, float, bytes]] = {}
         self._failed: dict[str, int] = {}  # uid -> judgements that failed in a row
 
     async def plan(self, manifest: Object) -> Planned:

@@ -38,7 +38,7 @@ class Waits(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Known:
-    """What is kept of a status: its numbers alone, a tenth of its memory."""
+    """What is kept of a status: its numbers alone, half of its memory."""
 
     phase: str
     began: bool

@@ -19,8 +19,6 @@ def adapted(entry: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, An
         found["format"] = "sharegpt"
         if "columns.messages" in found:
             found["columns.conversations"] = found.pop("columns.messages")
-        elif not isinstance(entry.get("field_messages"), str):
-            found["columns.conversations"] = "conversations"
     if own := _own_roles(entry):
         found["roles"] = own
     return _without_defaults(found)

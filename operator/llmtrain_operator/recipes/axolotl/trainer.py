@@ -10,16 +10,16 @@ from llmtrain_operator.recipes.counterpart import is_on
 from llmtrain_operator.recipes.flat import leaves, nested
 from llmtrain_operator.recipes.table import Devices, Line, Trainer
 from llmtrain_operator.recipes.translate import told
-from llmtrain_operator.recipes.values import real, whole
-from llmtrain_operator.recipes.words import betas
+from llmtrain_operator.recipes.values import real
+from llmtrain_operator.recipes.words import betas, global_batch
 
 _LISTS = ("datasets", "pretraining_dataset", "test_datasets")
 
 
 def _datasets(recipe: Mapping[str, Any], _beside: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[Line]]:
-    streamed = [entry | {"streaming": True} for entry in _read(recipe, "pretraining_dataset")[0]]
-    lines = [line for name in _LISTS for line in _read(recipe, name)[1]]
-    return _read(recipe, "datasets")[0] + streamed, lines
+    read = {name: _read(recipe, name) for name in _LISTS}
+    streamed = [entry | {"streaming": True} for entry in read["pretraining_dataset"][0]]
+    return read["datasets"][0] + streamed, [line for _, lines in read.values() for line in lines]
 
 
 def _read(recipe: Mapping[str, Any], name: str) -> tuple[list[dict[str, Any]], list[Line]]:
@@ -60,11 +60,8 @@ def _entry_key(path: str) -> Any:
 
 
 def _batch(recipe: Mapping[str, Any], devices: Devices) -> int:
-    """Sequences of an optimizer step over all replicas."""
     context = recipe.get("context_parallel_size") or recipe.get("sequence_parallel_degree")
-    split = whole(recipe.get("tensor_parallel_size") or 1) * whole(context or 1)
-    accumulated = whole(recipe.get("gradient_accumulation_steps") or 1)
-    return whole(recipe.get("micro_batch_size") or 1) * accumulated * max(1, devices.count // split)
+    return global_batch(recipe, devices, recipe.get("micro_batch_size") or 1, recipe.get("tensor_parallel_size"), context)
 
 
 def _floor(recipe: Mapping[str, Any], _: Devices) -> float | None:

@@ -10,14 +10,12 @@ from llmtrain_operator.recipes.llamafactory.datasets import datasets
 from llmtrain_operator.recipes.llamafactory.keys import KEYS, PREFIXES
 from llmtrain_operator.recipes.table import Devices, Trainer
 from llmtrain_operator.recipes.values import whole
-from llmtrain_operator.recipes.words import betas
+from llmtrain_operator.recipes.words import betas, global_batch
 
 
 def _batch(recipe: Mapping[str, Any], devices: Devices) -> int:
-    """Sequences of an optimizer step over all replicas."""
-    split = whole(recipe.get("tensor_model_parallel_size") or 1) * whole(recipe.get("pipeline_model_parallel_size") or 1)
-    accumulated = whole(recipe.get("gradient_accumulation_steps") or 1)
-    return whole(recipe.get("per_device_train_batch_size") or 8) * accumulated * max(1, devices.count // split)
+    degrees = recipe.get("tensor_model_parallel_size"), recipe.get("pipeline_model_parallel_size")
+    return global_batch(recipe, devices, recipe.get("per_device_train_batch_size") or 8, *degrees)
 
 
 def _alpha(recipe: Mapping[str, Any], _: Devices) -> float | None:
