@@ -12,7 +12,7 @@ from llmtrain_operator.plan.engines.registry import ENGINES
 from llmtrain_operator.plan.layout.layout import crossing
 from llmtrain_operator.plan.layout.throughput import trainable_parameters
 from llmtrain_operator.plan.model.unknown_keys import unread
-from llmtrain_operator.plan.search.candidate import Settled
+from llmtrain_operator.plan.search.candidate import FeasibleLayout
 from llmtrain_trainer.config import place
 from llmtrain_trainer.config.formats import amount, size
 from llmtrain_trainer.config.tables.families import family_named
@@ -27,13 +27,13 @@ FEWEST_SAMPLES = 1000
 
 MOST_BUBBLE = 0.20
 
-Advice = Callable[[Settled], str | None]
+Advice = Callable[[FeasibleLayout], str | None]
 
 
-def tokens_to_pretrain(settled: Settled) -> str | None:
-    training, shape, model = settled.job.spec.training, settled.shape, settled.job.spec.model
+def tokens_to_pretrain(layout: FeasibleLayout) -> str | None:
+    training, shape, model = layout.job.spec.training, layout.shape, layout.job.spec.model
     scratch = model.config is not None or model.init == "random"
-    if shape is None or training.max_steps is None or TASKS[settled.job.spec.task].fine_tunes or not scratch:
+    if shape is None or training.max_steps is None or TASKS[layout.job.spec.task].fine_tunes or not scratch:
         return None
     tokens = training.max_steps * training.global_batch_size * training.sequence_length
     wanted = TOKENS_PER_PARAMETER * shape.parameters
@@ -47,16 +47,16 @@ def tokens_to_pretrain(settled: Settled) -> str | None:
     )
 
 
-def samples_to_fine_tune(settled: Settled) -> str | None:
-    training = settled.job.spec.training
-    if not TASKS[settled.job.spec.task].fine_tunes or training.max_steps is None:
+def samples_to_fine_tune(layout: FeasibleLayout) -> str | None:
+    training = layout.job.spec.training
+    if not TASKS[layout.job.spec.task].fine_tunes or training.max_steps is None:
         return None
     seen = training.max_steps * training.global_batch_size
     return f"Fine-tuning sees {seen} sequences; below about {FEWEST_SAMPLES} results are seldom good." if seen < FEWEST_SAMPLES else None
 
 
-def another_kernel(settled: Settled) -> str | None:
-    attention, shape = settled.job.spec.model.attention, settled.shape
+def another_kernel(layout: FeasibleLayout) -> str | None:
+    attention, shape = layout.job.spec.model.attention, layout.shape
     if shape is None or family_named(shape.model_type).kernel(attention) == attention:
         return None
     return (
@@ -65,24 +65,24 @@ def another_kernel(settled: Settled) -> str | None:
     )
 
 
-def labels_of_data(settled: Settled) -> str | None:
-    spec = settled.job.spec
+def labels_of_data(layout: FeasibleLayout) -> str | None:
+    spec = layout.job.spec
     if spec.labels or not TASKS[spec.task].labels:
         return None
     return "spec.labels is not set: preparation takes the labels from the model's head or from the data, and this plan counts 2 of them."
 
 
-def adapters_for_little_data(settled: Settled) -> str | None:
-    spec, shape = settled.job.spec, settled.shape
+def adapters_for_little_data(layout: FeasibleLayout) -> str | None:
+    spec, shape = layout.job.spec, layout.shape
     if shape is None or spec.peft is None:
         return None
     share = trainable_parameters(shape, spec.peft) / shape.parameters
     return f"The adapters train {share:.0%} of the parameters; a lower rank is usually enough." if share > 0.1 else None
 
 
-def frozen_experts(settled: Settled) -> str | None:
+def frozen_experts(layout: FeasibleLayout) -> str | None:
     """Experts are not linear layers in transformers, so they get no adapters."""
-    peft, shape = settled.job.spec.peft, settled.shape
+    peft, shape = layout.job.spec.peft, layout.shape
     if peft is None or shape is None or not shape.experts:
         return None
     layer, _ = shape.kinds()[-1]
@@ -94,8 +94,8 @@ def frozen_experts(settled: Settled) -> str | None:
     return f"Adapters are on {listed(adapted, 'and')}; the router and the experts, {share:.0%} of a layer, stay frozen.{dense}"
 
 
-def adapter_base(settled: Settled) -> str | None:
-    spec = settled.job.spec
+def adapter_base(layout: FeasibleLayout) -> str | None:
+    spec = layout.job.spec
     source = spec.model.source or ""
     if spec.peft is None or "adapter" not in spec.output.export or not source.startswith(("s3://", "pvc://")):
         return None
@@ -105,42 +105,42 @@ def adapter_base(settled: Settled) -> str | None:
     )
 
 
-def pipeline_bubble(settled: Settled) -> str | None:
-    mesh, bubble = settled.mesh, settled.throughput.bubble if settled.throughput else 0.0
+def pipeline_bubble(layout: FeasibleLayout) -> str | None:
+    mesh, bubble = layout.mesh, layout.throughput.bubble if layout.throughput else 0.0
     if bubble <= MOST_BUBBLE:
         return None
-    count = settled.batch.accumulation
+    count = layout.batch.accumulation
     return (
         f"The pipeline bubble is {bubble:.0%} of each step: {count} micro-batches for {mesh.pp} stages. "
         f"{4 * mesh.pp} or more micro-batches (a larger globalBatchSize or a smaller microBatchSize) keep it under {MOST_BUBBLE:.0%}."
     )
 
 
-def no_checkpoint(settled: Settled) -> str | None:
-    if settled.job.spec.checkpoint:
+def no_checkpoint(layout: FeasibleLayout) -> str | None:
+    if layout.job.spec.checkpoint:
         return None
     return "spec.checkpoint is not set: after a failure the job restarts from step 0."
 
 
-def tensor_across_nodes(settled: Settled) -> str | None:
-    across, groups = crossing(settled.mesh).get("tp", (0, 0))
+def tensor_across_nodes(layout: FeasibleLayout) -> str | None:
+    across, groups = crossing(layout.mesh).get("tp", (0, 0))
     return f"{across} of {groups} tensor groups cross nodes: every layer's all-reduce runs over the slower network." if across else None
 
 
-def context_across_nodes(settled: Settled) -> str | None:
-    across, groups = crossing(settled.mesh).get("cp", (0, 0))
+def context_across_nodes(layout: FeasibleLayout) -> str | None:
+    across, groups = crossing(layout.mesh).get("cp", (0, 0))
     return f"{across} of {groups} context groups cross nodes: every layer's all-to-all of heads crosses them too." if across else None
 
 
-def experts_across_nodes(settled: Settled) -> str | None:
-    across, groups = crossing(settled.mesh).get("ep", (0, 0))
+def experts_across_nodes(layout: FeasibleLayout) -> str | None:
+    across, groups = crossing(layout.mesh).get("ep", (0, 0))
     return f"{across} of {groups} expert groups cross nodes: every layer's all-to-all of tokens crosses them too." if across else None
 
 
-def gathered_experts(settled: Settled) -> str | None:
+def gathered_experts(layout: FeasibleLayout) -> str | None:
     """With sharded weights every rank all-gathers all experts, though a token uses only a few of them."""
-    mesh, shape = settled.mesh, settled.shape
-    if not ENGINES[settled.engine].gathers_experts or shape is None or not shape.experts or mesh.ep > 1 or mesh.zero_stage < 3:
+    mesh, shape = layout.mesh, layout.shape
+    if not ENGINES[layout.engine].gathers_experts or shape is None or not shape.experts or mesh.ep > 1 or mesh.zero_stage < 3:
         return None
     degree = max(d for d in divisors(shape.experts // mesh.tp) if mesh.dp * mesh.cp % d == 0)
     if degree == 1:
@@ -152,11 +152,11 @@ def gathered_experts(settled: Settled) -> str | None:
     )
 
 
-def host_memory(settled: Settled) -> str | None:
+def host_memory(layout: FeasibleLayout) -> str | None:
     """Only if resources.memory is not set; otherwise deepspeed.py checks it."""
-    if settled.gpu is None or settled.shape is None or settled.job.spec.resources.memory:
+    if layout.gpu is None or layout.shape is None or layout.job.spec.resources.memory:
         return None
-    needed = offloaded_bytes(settled.job, settled.shape)
+    needed = offloaded_bytes(layout.job, layout.shape)
     if not needed:
         return None
     return (
@@ -165,8 +165,8 @@ def host_memory(settled: Settled) -> str | None:
     )
 
 
-def tensor_without_link(settled: Settled) -> str | None:
-    gpu, tp = settled.gpu, settled.mesh.tp
+def tensor_without_link(layout: FeasibleLayout) -> str | None:
+    gpu, tp = layout.gpu, layout.mesh.tp
     if gpu is None or tp <= gpu.domain:
         return None
     speed = gpu.link_bytes_per_second / 1e9
@@ -176,29 +176,29 @@ def tensor_without_link(settled: Settled) -> str | None:
     )
 
 
-def fp32_on_gpu(settled: Settled) -> str | None:
-    gpu = settled.gpu
-    if gpu is None or gpu.bf16_flops is None or settled.job.spec.training.precision == "bf16":
+def fp32_on_gpu(layout: FeasibleLayout) -> str | None:
+    gpu = layout.gpu
+    if gpu is None or gpu.bf16_flops is None or layout.job.spec.training.precision == "bf16":
         return None
     return f"In fp32 {gpu.name} reaches {gpu.fp32_flops / gpu.bf16_flops:.0%} of its bf16 FLOPS."
 
 
-def other_name(settled: Settled) -> str | None:
+def other_name(layout: FeasibleLayout) -> str | None:
     """A destination is a directory: parts of its URI that name none are ignored, and the advice says so."""
-    odd = [(found, place(found.uri)) for found in uris(settled.job.spec) if found.written]
+    odd = [(found, place(found.uri)) for found in uris(layout.job.spec) if found.written]
     said = [f"{found.field} {found.uri} means {there}" for found, there in odd if there not in (found.uri, found.uri.rstrip("/"))]
     return f"{'; '.join(said)}: case, empty and dot segments, and everything after ? or # are ignored." if said else None
 
 
-def moving_branch(settled: Settled) -> str | None:
-    model = settled.job.spec.model
+def moving_branch(layout: FeasibleLayout) -> str | None:
+    model = layout.job.spec.model
     if not (model.source or "").startswith("hf://") or model.revision:
         return None
     return "spec.model.revision is not set: the branch can change between two attempts. Pin a commit."
 
 
-def longer_than_trained(settled: Settled) -> str | None:
-    shape, length = settled.shape, settled.job.spec.training.sequence_length
+def longer_than_trained(layout: FeasibleLayout) -> str | None:
+    shape, length = layout.shape, layout.job.spec.training.sequence_length
     if shape is None or not shape.max_positions or shape.learned_positions or length <= shape.max_positions:
         return None
     return (
@@ -207,34 +207,34 @@ def longer_than_trained(settled: Settled) -> str | None:
     )
 
 
-def uneven_stages(settled: Settled) -> str | None:
-    sizes = {last - first for first, last in settled.mesh.stages}
+def uneven_stages(layout: FeasibleLayout) -> str | None:
+    sizes = {last - first for first, last in layout.mesh.stages}
     if len(sizes) == 1:
         return None
     return f"The pipeline stages hold {min(sizes)} to {max(sizes)} layers; the smaller stages wait for the larger ones."
 
 
-def odd_vocabulary(settled: Settled) -> str | None:
-    shape = settled.shape
+def odd_vocabulary(layout: FeasibleLayout) -> str | None:
+    shape = layout.shape
     if (
-        settled.gpu is None
+        layout.gpu is None
         or shape is None
-        or (shape.vocab // shape.vocabulary_parts(settled.mesh.tp)) % 8 == 0
-        or settled.job.spec.model.source
+        or (shape.vocab // shape.vocabulary_parts(layout.mesh.tp)) % 8 == 0
+        or layout.job.spec.model.source
     ):
         return None
-    return f"The vocabulary of {shape.vocab} is not a multiple of {8 * settled.mesh.tp}, with which the GPU's matrix units are fastest."
+    return f"The vocabulary of {shape.vocab} is not a multiple of {8 * layout.mesh.tp}, with which the GPU's matrix units are fastest."
 
 
-def whole_vocabulary(settled: Settled) -> str | None:
-    tp, shape = settled.mesh.tp, settled.shape
+def whole_vocabulary(layout: FeasibleLayout) -> str | None:
+    tp, shape = layout.mesh.tp, layout.shape
     if shape is None or shape.vocabulary_parts(tp) == tp:
         return None
     return f"tensor {tp} does not divide the vocabulary of {shape.vocab}: every tensor rank holds the full embedding and LM head."
 
 
-def trained_on_validation(settled: Settled) -> str | None:
-    spec = settled.job.spec
+def trained_on_validation(layout: FeasibleLayout) -> str | None:
+    spec = layout.job.spec
     evaluated = spec.evaluation.dataset if spec.evaluation else ()
     found = {each.source: [overlap(dataset, each) for dataset in spec.dataset] for each in evaluated}
     if both := [source for source, shared in found.items() if True in shared]:
@@ -247,8 +247,8 @@ def trained_on_validation(settled: Settled) -> str | None:
     return None
 
 
-def dequantized(settled: Settled) -> str | None:
-    model, found = settled.job.spec.model, settled.shape and settled.shape.traits.quantized
+def dequantized(layout: FeasibleLayout) -> str | None:
+    model, found = layout.job.spec.model, layout.shape and layout.shape.traits.quantized
     if not found:
         return None
     if model.config is not None or model.init == "random":
@@ -256,45 +256,45 @@ def dequantized(settled: Settled) -> str | None:
     return f"The weights are stored as {found.method}: they are dequantized when they are read, and trained and exported unquantized."
 
 
-def unread_keys(settled: Settled) -> str | None:
-    config = settled.job.spec.model.config
-    if config is None or settled.shape is None or not (found := unread(config)):
+def unread_keys(layout: FeasibleLayout) -> str | None:
+    config = layout.job.spec.model.config
+    if config is None or layout.shape is None or not (found := unread(config)):
         return None
-    return f"spec.model.config has keys that no model of type {settled.shape.model_type} reads: {listed(found, 'and')}."
+    return f"spec.model.config has keys that no model of type {layout.shape.model_type} reads: {listed(found, 'and')}."
 
 
-def weight_of_one(settled: Settled) -> str | None:
-    datasets = settled.job.spec.dataset
+def weight_of_one(layout: FeasibleLayout) -> str | None:
+    datasets = layout.job.spec.dataset
     if len(datasets) > 1 or datasets[0].weight == 1:
         return None
     return f"spec.dataset[0].weight {datasets[0].weight:g} has no effect: there is one dataset. maxSamples limits what is read of it."
 
 
-def mixing_of_one(settled: Settled) -> str | None:
-    spec = settled.job.spec
+def mixing_of_one(layout: FeasibleLayout) -> str | None:
+    spec = layout.job.spec
     set_ = [name for name, value in (("mixing", spec.mixing), ("curriculum", spec.curriculum)) if value]
     if len(spec.dataset) > 1 or not set_:
         return None
     return f"spec.{listed(set_, 'and spec.')} {'has' if len(set_) == 1 else 'have'} no effect: there is one dataset."
 
 
-def epochs_of_mixing(settled: Settled) -> str | None:
-    spec = settled.job.spec
+def epochs_of_mixing(layout: FeasibleLayout) -> str | None:
+    spec = layout.job.spec
     if spec.mixing is None or len(spec.dataset) == 1:
         return None
     return f"mixing {spec.mixing}: {MEANINGS[spec.mixing]}. Preparation says how many samples that is."
 
 
-def stages_never_reached(settled: Settled) -> str | None:
-    spec, last = settled.job.spec, settled.job.spec.training.max_steps
+def stages_never_reached(layout: FeasibleLayout) -> str | None:
+    spec, last = layout.job.spec, layout.job.spec.training.max_steps
     late = next((i for i, stage in enumerate(spec.curriculum) if last is not None and stage.from_step > last), None)
     if late is None:
         return None
     return f"spec.curriculum[{late}] begins at step {spec.curriculum[late].from_step} and is never reached: training.maxSteps is {last}."
 
 
-def balanced_experts(settled: Settled) -> str | None:
-    shape = settled.shape
+def balanced_experts(layout: FeasibleLayout) -> str | None:
+    shape = layout.shape
     if shape is None or not shape.experts or not shape.traits.router_loss:
         return None
     return (
@@ -337,5 +337,5 @@ ADVICE: tuple[Advice, ...] = (
 )
 
 
-def advice_on(settled: Settled) -> tuple[str, ...]:
-    return tuple(sentence for advise in ADVICE if (sentence := advise(settled)))
+def advice_on(layout: FeasibleLayout) -> tuple[str, ...]:
+    return tuple(sentence for advise in ADVICE if (sentence := advise(layout)))

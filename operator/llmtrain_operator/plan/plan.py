@@ -19,7 +19,7 @@ from llmtrain_operator.plan.model.shape import ModelShape
 from llmtrain_operator.plan.search.alternatives import Alternative, alternatives
 from llmtrain_operator.plan.search.auto_engine import pick
 from llmtrain_operator.plan.search.auto_layout import choose
-from llmtrain_operator.plan.search.candidate import Settled, settle
+from llmtrain_operator.plan.search.candidate import FeasibleLayout, lay_out
 from llmtrain_trainer.config import Batch, EngineName, Mesh
 from llmtrain_trainer.config.formats import size
 
@@ -78,29 +78,29 @@ def plan(job: LLMTrainJob, shape: ModelShape | None) -> Plan:
         raise PlanError([gpu, *problems_of(case), *problems_of_pods(job)])
     picked = pick(job, shape, gpu)
     chosen, why = choose(picked.job, shape, gpu) if job.spec.parallelism.auto else (picked.job, ())
-    settled = settle(chosen, shape, gpu)
-    if settled.memory is not None and settled.memory.peak > MOST_BYTES:
-        raise PlanError([_beyond(settled)])
+    layout = lay_out(chosen, shape, gpu)
+    if layout.memory is not None and layout.memory.peak > MOST_BYTES:
+        raise PlanError([_beyond(layout)])
     return Plan(
         job=chosen,
-        engine=settled.engine,
+        engine=layout.engine,
         shape=shape,
         gpu=gpu,
-        mesh=settled.mesh,
-        batch=settled.batch,
-        memory=settled.memory,
-        throughput=settled.throughput,
-        advice=advice_on(settled),
+        mesh=layout.mesh,
+        batch=layout.batch,
+        memory=layout.memory,
+        throughput=layout.throughput,
+        advice=advice_on(layout),
         why=(*([picked.why] if picked.why else []), *why),
         engine_reason=picked.why,
-        alternatives=() if settled.fits else alternatives(settled),
+        alternatives=() if layout.fits else alternatives(layout),
     )
 
 
-def _beyond(settled: Settled) -> Problem:
-    training = settled.job.spec.training
-    value = f"{settled.batch.micro_size} sequences of {training.sequence_length} tokens per micro-batch"
-    rule = f"a rank would need {size(settled.memory.peak)}" if settled.memory else ""
+def _beyond(layout: FeasibleLayout) -> Problem:
+    training = layout.job.spec.training
+    value = f"{layout.batch.micro_size} sequences of {training.sequence_length} tokens per micro-batch"
+    rule = f"a rank would need {size(layout.memory.peak)}" if layout.memory else ""
     return Problem("spec.training", value, rule, "Use a smaller microBatchSize, a smaller sequenceLength or a smaller model")
 
 

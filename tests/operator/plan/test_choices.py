@@ -16,7 +16,7 @@ from llmtrain_operator.plan.layout.hardware import PRODUCTS, Gpu, find_gpu
 from llmtrain_operator.plan.model.families import shape_of
 from llmtrain_operator.plan.plan import Plan, plan
 from llmtrain_operator.plan.search.auto_layout import choose, relative_cost
-from llmtrain_operator.plan.search.candidate import Settled, valid
+from llmtrain_operator.plan.search.candidate import FeasibleLayout, try_lay_out
 
 Planned = Callable[..., Plan]
 Job = Callable[..., LLMTrainJob]
@@ -118,14 +118,14 @@ def test_the_choice_is_the_cheapest_of_those_that_fit(model: str, nodes: int, ba
     shape, product = shape_of(config), find_gpu(gpu)
     assert isinstance(product, Gpu)
     chosen, _ = choose(job, shape, product)
-    best = valid(chosen, shape, product)
-    if not isinstance(best, Settled) or not best.fits:
+    best = try_lay_out(chosen, shape, product)
+    if not isinstance(best, FeasibleLayout) or not best.fits:
         return
     for tensor in (1, 2, 4, 8):
         for recompute in ("none", "full"):
             changes = {"spec.parallelism.tensor": tensor, "spec.training.activationCheckpointing": recompute}
-            other = valid(edited(chosen, changes), shape, product)
-            if isinstance(other, Settled) and other.fits:
+            other = try_lay_out(edited(chosen, changes), shape, product)
+            if isinstance(other, FeasibleLayout) and other.fits:
                 assert relative_cost(best) <= relative_cost(other) + 0.01
 
 

@@ -17,7 +17,7 @@ from llmtrain_operator.plan.engines.registry import ENGINES, FALLBACK
 from llmtrain_operator.plan.layout.hardware import Gpu
 from llmtrain_operator.plan.model.shape import ModelShape
 from llmtrain_operator.plan.search.auto_layout import choose
-from llmtrain_operator.plan.search.candidate import Settled, valid
+from llmtrain_operator.plan.search.candidate import FeasibleLayout, try_lay_out
 from llmtrain_trainer.config import EngineName, Offload
 from llmtrain_trainer.config.formats import size
 from llmtrain_trainer.config.tables.engines import OFFLOADING
@@ -45,16 +45,16 @@ def pick(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> Picked:
     passed: list[str] = []
     for changes in _in_order(job, first, gpu):
         found = attempt(edited(job, changes), shape, gpu)
-        if isinstance(found, Settled) and found.fits:
+        if isinstance(found, FeasibleLayout) and found.fits:
             return _filled(job, changes, _sentence(changes, reason, passed))
         passed.append(f"{_named(changes)} {_against(found)}")
     return _filled(job, {ENGINE: first}, f"Engine {first}, although no engine can train this job unchanged: {'; '.join(passed)}.")
 
 
-def attempt(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> Settled | Problem:
+def attempt(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> FeasibleLayout | Problem:
     """The layout of the job with its engine; with `auto: true` the chosen one."""
     laid_out, _ = choose(job, shape, gpu) if job.spec.parallelism.auto else (job, ())
-    return valid(laid_out, shape, gpu)
+    return try_lay_out(laid_out, shape, gpu)
 
 
 def _first(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> tuple[EngineName, str]:
@@ -92,7 +92,7 @@ def _sentence(changes: Changes, reason: str, passed: list[str]) -> str:
     return f"Engine {changes[ENGINE]}{away}: {'; '.join(passed)}."
 
 
-def _against(found: Settled | Problem) -> str:
+def _against(found: FeasibleLayout | Problem) -> str:
     """Why an engine was not chosen, as the text after its name."""
     if isinstance(found, Problem):
         return f"is refused ({found.field} is {found.value}: {found.rule.rstrip('.')})"

@@ -22,7 +22,7 @@ from llmtrain_operator.plan.engines.registry import ENGINES
 from llmtrain_operator.plan.layout.hardware import Gpu
 from llmtrain_operator.plan.layout.throughput import RECOMPUTED, bubble_share
 from llmtrain_operator.plan.model.shape import ModelShape
-from llmtrain_operator.plan.search.candidate import Settled, valid
+from llmtrain_operator.plan.search.candidate import FeasibleLayout, try_lay_out
 from llmtrain_trainer.config.formats import size
 
 TENSOR_COST = 0.06
@@ -60,40 +60,40 @@ _BY_MICRO = ("spec.training.microBatchSize", "spec.training.globalBatchSize")
 class Candidate:
     """A valid layout and its relative cost; 1 is a step without any loss to parallelism."""
 
-    settled: Settled
+    layout: FeasibleLayout
     cost: float
 
     @property
     def tensor(self) -> int:
-        return self.settled.mesh.tp
+        return self.layout.mesh.tp
 
     @property
     def pipeline(self) -> int:
-        return self.settled.mesh.pp
+        return self.layout.mesh.pp
 
     @property
     def context(self) -> int:
-        return self.settled.mesh.cp
+        return self.layout.mesh.cp
 
     @property
     def expert(self) -> int:
-        return self.settled.mesh.ep
+        return self.layout.mesh.ep
 
     @property
     def zero(self) -> int:
-        return self.settled.mesh.zero_stage
+        return self.layout.mesh.zero_stage
 
     @property
     def micro(self) -> int:
-        return self.settled.batch.micro_size
+        return self.layout.batch.micro_size
 
     @property
     def recomputes(self) -> bool:
-        return self.settled.job.spec.training.activation_checkpointing == "full"
+        return self.layout.job.spec.training.activation_checkpointing == "full"
 
     @property
     def peak(self) -> int:
-        return self.settled.memory.peak if self.settled.memory else 0
+        return self.layout.memory.peak if self.layout.memory else 0
 
 
 def choose(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> tuple[LLMTrainJob, tuple[str, ...]]:
@@ -107,9 +107,9 @@ def choose(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> tuple
     found = [candidate for degrees in ways for candidate in _along(job, shape, gpu, degrees)]
     if not found:
         return job, ()
-    fitting = [candidate for candidate in found if candidate.settled.fits]
+    fitting = [candidate for candidate in found if candidate.layout.fits]
     best = min(fitting, key=_preference) if fitting else min(found, key=lambda c: (c.peak, c.cost))
-    return best.settled.job, (_counted(found, fitting), *_cut_short(ways, left_out), *(_reasons(best, found) if fitting else ()))
+    return best.layout.job, (_counted(found, fitting), *_cut_short(ways, left_out), *(_reasons(best, found) if fitting else ()))
 
 
 def _preference(candidate: Candidate) -> tuple[float, int, float, int]:
@@ -198,13 +198,13 @@ def _along(job: LLMTrainJob, shape: ModelShape, gpu: Gpu | None, ways: Ways) -> 
                 "spec.training.activationCheckpointing": recompute,
                 "spec.parallelism.zeroStage": ways.zero,
             } | {f"spec.parallelism.{name}": degree for name, degree in (("context", ways.cp), ("expert", ways.ep)) if degree > 1}
-            settled = valid(edited(job, changes), shape, gpu)
-            if isinstance(settled, Problem):
-                if settled.field not in _BY_MICRO:
+            layout = try_lay_out(edited(job, changes), shape, gpu)
+            if isinstance(layout, Problem):
+                if layout.field not in _BY_MICRO:
                     return  # refused for every micro-batch size
                 continue
-            yield Candidate(settled=settled, cost=relative_cost(settled))
-            if not settled.fits:
+            yield Candidate(layout=layout, cost=relative_cost(layout))
+            if not layout.fits:
                 break
 
 
@@ -230,14 +230,14 @@ def _experts(job: LLMTrainJob, shape: ModelShape, replicas: int) -> tuple[int, .
     return tuple(degree for degree in divisors(shape.experts) if replicas % degree == 0)
 
 
-def relative_cost(settled: Settled) -> float:
+def relative_cost(layout: FeasibleLayout) -> float:
     """Time of a step over the time of one without bubble, recomputation, communication or small matrices."""
-    mesh, training = settled.mesh, settled.job.spec.training
+    mesh, training = layout.mesh, layout.job.spec.training
     again = RECOMPUTED if training.activation_checkpointing == "full" else 1.0
-    exchange = 1 + exchange_cost(tensor_cost(settled.shape, settled.gpu, mesh.tp), pp=mesh.pp, cp=mesh.cp, ep=mesh.ep)
-    tokens = settled.batch.micro_size * training.sequence_length / mesh.cp / mesh.tp
-    exchange += ENGINES[settled.engine].sharding_cost.get(mesh.zero_stage, 0.0)
-    return again * exchange * (1 + SMALL_PASS / tokens) / (1 - bubble_share(mesh, settled.batch))
+    exchange = 1 + exchange_cost(tensor_cost(layout.shape, layout.gpu, mesh.tp), pp=mesh.pp, cp=mesh.cp, ep=mesh.ep)
+    tokens = layout.batch.micro_size * training.sequence_length / mesh.cp / mesh.tp
+    exchange += ENGINES[layout.engine].sharding_cost.get(mesh.zero_stage, 0.0)
+    return again * exchange * (1 + SMALL_PASS / tokens) / (1 - bubble_share(mesh, layout.batch))
 
 
 def _counted(found: list[Candidate], fitting: list[Candidate]) -> str:
@@ -287,7 +287,7 @@ def _same(found: list[Candidate], best: Candidate, also: Callable[[Candidate], b
 
 
 def _alone(axis: str, best: Candidate) -> str:
-    return f"{axis} 1: not needed, since it fits with {best.settled.mesh.dp} replicas, and {axis} parallelism adds communication."
+    return f"{axis} 1: not needed, since it fits with {best.layout.mesh.dp} replicas, and {axis} parallelism adds communication."
 
 
 def _why(what: str, best: Candidate, less: list[Candidate], least: bool, alone: str) -> str:
@@ -296,7 +296,7 @@ def _why(what: str, best: Candidate, less: list[Candidate], least: bool, alone: 
         return alone
     if not less:
         return f"{what}: no lower setting divides the batch and the model evenly."
-    fitting = [c for c in less if c.settled.fits]
+    fitting = [c for c in less if c.layout.fits]
     if not fitting:
         least_peak = min(c.peak for c in less)
         return f"{what}: at a lower setting each rank needs at least {size(least_peak)}, over the limit of {_budget(best)}."
@@ -306,7 +306,7 @@ def _why(what: str, best: Candidate, less: list[Candidate], least: bool, alone: 
 def _micro(best: Candidate, larger: list[Candidate]) -> str:
     if not larger:
         return f"microBatchSize {best.micro}: the largest that the global batch allows."
-    if fitting := [c for c in larger if c.settled.fits]:
+    if fitting := [c for c in larger if c.layout.fits]:
         ratio = min(c.cost for c in fitting) / best.cost
         return f"microBatchSize {best.micro}: a larger one leaves the pipeline idle for longer ({ratio:.2f} times the step)."
     least = min(c.peak for c in larger)
@@ -314,5 +314,5 @@ def _micro(best: Candidate, larger: list[Candidate]) -> str:
 
 
 def _budget(best: Candidate) -> str:
-    budget = best.settled.memory.budget if best.settled.memory else None
+    budget = best.layout.memory.budget if best.layout.memory else None
     return size(budget or 0)

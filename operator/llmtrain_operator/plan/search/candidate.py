@@ -25,7 +25,7 @@ from llmtrain_trainer.config.tables.tasks import is_packed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
+class FeasibleLayout:
     """A valid layout with its estimates."""
 
     job: LLMTrainJob
@@ -45,28 +45,28 @@ class Settled:
         return self.memory is None or self.memory.fits
 
 
-def settle(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> Settled:
-    """The layout. Raises PlanError with every problem."""
+def lay_out(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> FeasibleLayout:
+    """The layout of a job whose degrees are chosen, with its estimates. Raises PlanError with every problem."""
     case = Case(job=job, shape=shape, gpu=gpu, degrees=degrees_of(job))
     if problems := (*problems_of(case), *problems_of_pods(job)):
         raise PlanError(problems)
     assert isinstance(case.batch, Batch)
-    return _settled(case, case.batch)
+    return _estimated(case, case.batch)
 
 
-def valid(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> Settled | Problem:
-    """The same for a search: the first problem instead of an error."""
+def try_lay_out(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> FeasibleLayout | Problem:
+    """Like `lay_out`, for a search: returns the first problem instead of raising, and checks no pods."""
     case = Case(job=job, shape=shape, gpu=gpu, degrees=degrees_of(job))
     if problems := problems_of(case):
         return problems[0]
     assert isinstance(case.batch, Batch)
-    return _settled(case, case.batch)
+    return _estimated(case, case.batch)
 
 
-def _settled(case: Case, batch: Batch) -> Settled:
+def _estimated(case: Case, batch: Batch) -> FeasibleLayout:
     job, shape, spec = case.job, case.shape, case.job.spec
     mesh = mesh_of(case.degrees, shape)
-    return Settled(
+    return FeasibleLayout(
         job=job,
         shape=shape,
         gpu=case.gpu,
