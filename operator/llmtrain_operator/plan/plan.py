@@ -11,7 +11,7 @@ from llmtrain_operator.plan.checks.layout_checks import problems_of
 from llmtrain_operator.plan.checks.pods import problems_of_pods
 from llmtrain_operator.plan.layout.degrees import degrees_of
 from llmtrain_operator.plan.layout.hardware import Gpu, find_gpu
-from llmtrain_operator.plan.layout.request import Case
+from llmtrain_operator.plan.layout.request import LayoutRequest
 from llmtrain_operator.plan.layout.throughput import Throughput, trainable_parameters
 from llmtrain_operator.plan.memory.estimate import Memory
 from llmtrain_operator.plan.model.labels import with_labels
@@ -74,8 +74,8 @@ def plan(job: LLMTrainJob, shape: ModelShape | None) -> Plan:
     """The plan. `shape` is None if the model's config.json cannot be read. Raises PlanError with every problem at once."""
     gpu, shape = gpu_of(job), with_labels(shape, job.spec)
     if isinstance(gpu, Problem):
-        case = Case(job=job, shape=shape, gpu=None, degrees=degrees_of(job))
-        raise PlanError([gpu, *problems_of(case), *problems_of_pods(job)])
+        request = LayoutRequest(job=job, shape=shape, gpu=None, degrees=degrees_of(job))
+        raise PlanError([gpu, *problems_of(request), *problems_of_pods(job)])
     picked = pick(job, shape, gpu)
     chosen, why = choose(picked.job, shape, gpu) if job.spec.parallelism.auto else (picked.job, ())
     layout = lay_out(chosen, shape, gpu)

@@ -9,7 +9,7 @@ import re
 
 from llmtrain_operator.manifest.divisors import listed
 from llmtrain_operator.manifest.problem import Problem
-from llmtrain_operator.plan.layout.request import Case
+from llmtrain_operator.plan.layout.request import LayoutRequest
 from llmtrain_trainer.config.tables.adapters import ADAPTERS
 from llmtrain_trainer.config.tables.engines import ENGINE_FACTS, engines_with
 
@@ -26,8 +26,8 @@ _PATH = ("model.layers.0.self_attn.", "model.layers.0.mlp.", "model.layers.0.", 
 """Paths of the layers that hold such names, for regular expressions that match whole paths."""
 
 
-def adapter_engine(case: Case) -> Problem | None:
-    peft, engine = case.job.spec.peft, case.degrees.engine
+def adapter_engine(request: LayoutRequest) -> Problem | None:
+    peft, engine = request.job.spec.peft, request.degrees.engine
     if peft is None or engine in (able := engines_with(peft.method)):
         return None
     methods = ENGINE_FACTS[engine].adapters
@@ -36,8 +36,8 @@ def adapter_engine(case: Case) -> Problem | None:
     return Problem("spec.peft.method", peft.method, rule, f"{other}, or use engine {listed(able)}")
 
 
-def adapter_over_tensor(case: Case) -> Problem | None:
-    peft, tp = case.job.spec.peft, case.degrees.tp
+def adapter_over_tensor(request: LayoutRequest) -> Problem | None:
+    peft, tp = request.job.spec.peft, request.degrees.tp
     if peft is None or tp == 1 or ADAPTERS[peft.method].tensor:
         return None
     rule = f"tensor parallelism ({tp}) does not split adapters of this method"
@@ -45,17 +45,17 @@ def adapter_over_tensor(case: Case) -> Problem | None:
     return Problem("spec.peft.method", peft.method, rule, f"Use {listed(whole)}, or parallelism.tensor: 1")
 
 
-def adapter_rates(case: Case) -> Problem | None:
-    peft, engine = case.job.spec.peft, case.degrees.engine
+def adapter_rates(request: LayoutRequest) -> Problem | None:
+    peft, engine = request.job.spec.peft, request.degrees.engine
     if peft is None or peft.learning_rate_ratio == 1 or ENGINE_FACTS[engine].sets_rates:
         return None
     rule = f"engine {engine} has one learning rate for all weights"
     return Problem("spec.peft.learningRateRatio", f"{peft.learning_rate_ratio:g}", rule, "Leave it out, or use engine native")
 
 
-def adapter_targets(case: Case) -> Problem | None:
+def adapter_targets(request: LayoutRequest) -> Problem | None:
     """Adapters are on every layer of the model, and targets are the last part of a path."""
-    peft, shape = case.job.spec.peft, case.shape
+    peft, shape = request.job.spec.peft, request.shape
     if peft is None or shape is None or "all-linear" in peft.target_modules:
         return None
     names = sorted({matrix.name for layer, _ in shape.kinds() for matrix in shape.linears("all-linear", layer)})

@@ -13,7 +13,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from llmtrain_operator.manifest.divisors import listed
 from llmtrain_operator.manifest.problem import Problem
-from llmtrain_operator.plan.layout.request import Case
+from llmtrain_operator.plan.layout.request import LayoutRequest
 from llmtrain_trainer.config.tables.chat_templates import CHAT_TEMPLATES, text_of
 from llmtrain_trainer.config.tables.row_expressions import lazy
 
@@ -38,9 +38,9 @@ class _Generation(Extension):
         return nodes.Scope(body, lineno=line)
 
 
-def chat_template(case: Case) -> Problem | None:
+def chat_template(request: LayoutRequest) -> Problem | None:
     """A template that cannot be compiled, or that needs a variable that nothing gives."""
-    tokenizer = case.job.spec.tokenizer
+    tokenizer = request.job.spec.tokenizer
     if tokenizer is None or tokenizer.chat_template is None:
         return None
     found = fault(text_of(tokenizer.chat_template))

@@ -5,16 +5,16 @@ from __future__ import annotations
 from itertools import pairwise
 
 from llmtrain_operator.manifest.problem import Problem
-from llmtrain_operator.plan.layout.request import Case, Refusal
+from llmtrain_operator.plan.layout.request import LayoutRequest, Refusal
 from llmtrain_trainer.config.shares import distortion
 
 MOST_OFF = 0.05
 """Largest relative error between a dataset's share of the samples and its weight."""
 
 
-def epochs_to_mix(case: Case) -> Problem | None:
+def epochs_to_mix(request: LayoutRequest) -> Problem | None:
     """over and under say how long an epoch is, which only training.epochs reads."""
-    spec = case.job.spec
+    spec = request.job.spec
     if spec.mixing not in ("over", "under"):
         return None
     if spec.training.epochs is None:
@@ -26,9 +26,9 @@ def epochs_to_mix(case: Case) -> Problem | None:
     return None
 
 
-def rows_to_concatenate(case: Case) -> Problem | None:
+def rows_to_concatenate(request: LayoutRequest) -> Problem | None:
     """concat takes each row once, so that neither weights nor a source without a known end fit."""
-    spec = case.job.spec
+    spec = request.job.spec
     if spec.mixing != "concat":
         return None
     weighted = next((i for i, dataset in enumerate(spec.dataset) if dataset.weight != 1), None)
@@ -46,9 +46,9 @@ def rows_to_concatenate(case: Case) -> Problem | None:
     return None
 
 
-def stages_of_curriculum(case: Case) -> Problem | None:
+def stages_of_curriculum(request: LayoutRequest) -> Problem | None:
     """Each entry has a weight for each dataset, one at least above 0, and begins after the one before it."""
-    spec = case.job.spec
+    spec = request.job.spec
     for i, stage in enumerate(spec.curriculum):
         field = f"spec.curriculum[{i}].weights"
         if len(stage.weights) != len(spec.dataset):
@@ -64,9 +64,9 @@ def stages_of_curriculum(case: Case) -> Problem | None:
     return None
 
 
-def weights_can_be_kept(case: Case) -> Problem | None:
+def weights_can_be_kept(request: LayoutRequest) -> Problem | None:
     """Datasets are interleaved with a bounded period; a share that is too small for it would be rounded to another value."""
-    spec = case.job.spec
+    spec = request.job.spec
     named = {f"spec.dataset[{i}].weight": dataset.weight for i, dataset in enumerate(spec.dataset)}
     staged = [{f"spec.curriculum[{i}].weights[{j}]": w for j, w in enumerate(stage.weights)} for i, stage in enumerate(spec.curriculum)]
     return next((found for weights in (named, *staged) if (found := _too_small(weights))), None)

@@ -10,7 +10,7 @@ from jinja2 import TemplateError, nodes
 from llmtrain_operator.manifest.problem import Problem
 from llmtrain_operator.plan.checks.chat_template import MOST_SHOWN, shown
 from llmtrain_operator.plan.checks.datasets import datasets_of
-from llmtrain_operator.plan.layout.request import Case
+from llmtrain_operator.plan.layout.request import LayoutRequest
 from llmtrain_trainer.config.dataset import Dataset
 from llmtrain_trainer.config.tables.row_expressions import (
     TEMPLATE_WAY_OUT,
@@ -32,18 +32,18 @@ Fault = tuple[str, str]
 """Rule and way out."""
 
 
-def row_expressions(case: Case) -> Problem | None:
+def row_expressions(request: LayoutRequest) -> Problem | None:
     """What cannot be compiled, or reads another template."""
     left = MOST_CHARACTERS
-    for field, text, fault in _texts(case):
+    for field, text, fault in _texts(request):
         left -= len(text)
         if left >= 0 and (found := fault(text)):
             return Problem(field, shown(text), *found)
     return None
 
 
-def _texts(case: Case) -> Iterator[tuple[str, str, Callable[[str], Fault | None]]]:
-    for path, dataset in datasets_of(case):
+def _texts(request: LayoutRequest) -> Iterator[tuple[str, str, Callable[[str], Fault | None]]]:
+    for path, dataset in datasets_of(request):
         if dataset.where is not None:
             yield f"{path}.where", dataset.where, _fault_of_where
         yield from ((f"{path}.template.{key}", text, _fault_of_template) for key, text in _templates(dataset))

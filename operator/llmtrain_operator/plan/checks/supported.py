@@ -4,35 +4,35 @@ from __future__ import annotations
 
 from llmtrain_operator.manifest.divisors import listed
 from llmtrain_operator.manifest.problem import Problem
-from llmtrain_operator.plan.layout.request import Case, Refusal
+from llmtrain_operator.plan.layout.request import LayoutRequest, Refusal
 from llmtrain_operator.plan.model.families import untrained
 from llmtrain_trainer.config.tables.families import TRAINED
 from llmtrain_trainer.config.tables.tasks import TASKS
 
 
-def quantized_weights(case: Case) -> Problem | None:
+def quantized_weights(request: LayoutRequest) -> Problem | None:
     """Quantized weights cannot be read without their scales."""
-    model, found = case.job.spec.model, case.shape and case.shape.traits.quantized
+    model, found = request.job.spec.model, request.shape and request.shape.traits.quantized
     if not found or found.readable or model.source is None or model.init == "random":
         return None
     return Problem("spec.model.source", model.source, *found.refusal)
 
 
-def family(case: Case) -> Problem | None:
-    if not case.shape or case.shape.model_type in TRAINED:
+def family(request: LayoutRequest) -> Problem | None:
+    if not request.shape or request.shape.model_type in TRAINED:
         return None
-    source = case.job.spec.model.source
-    return untrained(case.shape.model_type, "spec.model.config" if source is None else f"spec.model.source {source}: config.json")
+    source = request.job.spec.model.source
+    return untrained(request.shape.model_type, "spec.model.config" if source is None else f"spec.model.source {source}: config.json")
 
 
-def flash_attention(case: Case) -> Problem | None:
-    if case.job.spec.model.attention != "flash" or case.job.spec.resources.gpus_per_node:
+def flash_attention(request: LayoutRequest) -> Problem | None:
+    if request.job.spec.model.attention != "flash" or request.job.spec.resources.gpus_per_node:
         return None
     return Problem("spec.model.attention", "flash", "flash attention runs on GPUs only", "Use sdpa, or set resources.gpusPerNode")
 
 
-def bf16(case: Case) -> Problem | None:
-    gpu, precision = case.gpu, case.job.spec.training.precision
+def bf16(request: LayoutRequest) -> Problem | None:
+    gpu, precision = request.gpu, request.job.spec.training.precision
     if precision != "bf16" or gpu is None or gpu.bf16_flops is not None:
         return None
     return Problem(
@@ -40,32 +40,32 @@ def bf16(case: Case) -> Problem | None:
     )
 
 
-def engine_trains_task(case: Case) -> Problem | None:
-    engine, task = case.degrees.engine, case.job.spec.task
+def engine_trains_task(request: LayoutRequest) -> Problem | None:
+    engine, task = request.degrees.engine, request.job.spec.task
     if engine in TASKS[task].engines:
         return None
     rule = f"engine {engine} does not train task {task}"
     return Problem("spec.parallelism.engine", engine, rule, f"Write engine: {listed(TASKS[task].engines)}, or leave engine out")
 
 
-def family_trains_task(case: Case) -> Problem | None:
-    task = case.job.spec.task
-    if case.shape is None or case.shape.model_type not in TASKS[task].not_of:
+def family_trains_task(request: LayoutRequest) -> Problem | None:
+    task = request.job.spec.task
+    if request.shape is None or request.shape.model_type not in TASKS[task].not_of:
         return None
-    others = [name for name, traits in TASKS.items() if case.shape.model_type not in traits.not_of]
-    rule = f"transformers has no model of model_type {case.shape.model_type} with a head for it"
+    others = [name for name, traits in TASKS.items() if request.shape.model_type not in traits.not_of]
+    rule = f"transformers has no model of model_type {request.shape.model_type} with a head for it"
     return Problem("spec.task", task, rule, f"Use a model of another family, or one of the tasks {listed(others)}")
 
 
-def labels_differ(case: Case) -> Problem | None:
-    labels = case.job.spec.labels
+def labels_differ(request: LayoutRequest) -> Problem | None:
+    labels = request.job.spec.labels
     if not (twice := sorted({label for label in labels if labels.count(label) > 1})):
         return None
     return Problem("spec.labels", ", ".join(twice), "each label may be named once", "Leave out the repeated names")
 
 
-def labels_of_a_stream(case: Case) -> Problem | None:
-    spec = case.job.spec
+def labels_of_a_stream(request: LayoutRequest) -> Problem | None:
+    spec = request.job.spec
     if spec.labels or not TASKS[spec.task].labels or not any(dataset.streaming for dataset in spec.dataset):
         return None
     rule = "the labels of a streaming dataset are not known before training"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llmtrain_operator.api.job import LLMTrainJob
 from llmtrain_operator.manifest.quantity import quantity
-from llmtrain_operator.plan.layout.request import Case
+from llmtrain_operator.plan.layout.request import LayoutRequest
 from llmtrain_operator.plan.layout.throughput import trainable_parameters
 from llmtrain_operator.plan.model.shape import ModelShape
 from llmtrain_trainer.config import Offload
@@ -28,9 +28,9 @@ def offloaded_bytes(job: LLMTrainJob, shape: ModelShape) -> int:
     return (optimizer + weights) // spec.resources.nodes
 
 
-def lacking(case: Case) -> bool:
+def lacking(request: LayoutRequest) -> bool:
     """Whether resources.memory is less than the offloaded bytes. Only with GPUs: the estimate for CPU ranks includes them."""
-    memory = case.job.spec.resources.memory
-    if case.gpu is None or case.shape is None or memory is None:
+    memory = request.job.spec.resources.memory
+    if request.gpu is None or request.shape is None or memory is None:
         return False
-    return offloaded_bytes(case.job, case.shape) > quantity(memory)
+    return offloaded_bytes(request.job, request.shape) > quantity(memory)

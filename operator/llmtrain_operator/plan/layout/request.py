@@ -15,8 +15,8 @@ from llmtrain_trainer.config import Batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """One manifest under one choice of degrees."""
+class LayoutRequest:
+    """A manifest with its degrees, before it is checked."""
 
     job: LLMTrainJob
     shape: ModelShape | None
@@ -28,7 +28,7 @@ class Case:
     degrees: Degrees
 
     @property
-    def whole(self) -> bool:
+    def degrees_fill_devices(self) -> bool:
         """Whether the product of the degrees is the number of devices, so that the data degree is valid."""
         return self.degrees.dp * self.degrees.model_parallel == self.degrees.world
 
@@ -39,7 +39,7 @@ class Case:
     @property
     def accumulation(self) -> int | None:
         """Micro-batches per step and replica; None if the batch does not divide."""
-        return self.batch.accumulation if self.whole and isinstance(self.batch, Batch) else None
+        return self.batch.accumulation if self.degrees_fill_devices and isinstance(self.batch, Batch) else None
 
 
-Refusal = Callable[[Case], Problem | None]
+Refusal = Callable[[LayoutRequest], Problem | None]

@@ -14,7 +14,7 @@ from llmtrain_operator.plan.engines.registry import ENGINES
 from llmtrain_operator.plan.layout.degrees import Degrees, degrees_of
 from llmtrain_operator.plan.layout.hardware import Gpu
 from llmtrain_operator.plan.layout.layout import split_layers
-from llmtrain_operator.plan.layout.request import Case
+from llmtrain_operator.plan.layout.request import LayoutRequest
 from llmtrain_operator.plan.layout.throughput import Throughput, expect
 from llmtrain_operator.plan.memory.estimate import Memory, estimate_memory
 from llmtrain_operator.plan.memory.workload import Run
@@ -47,41 +47,41 @@ class FeasibleLayout:
 
 def lay_out(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> FeasibleLayout:
     """The layout of a job whose degrees are chosen, with its estimates. Raises PlanError with every problem."""
-    case = Case(job=job, shape=shape, gpu=gpu, degrees=degrees_of(job))
-    if problems := (*problems_of(case), *problems_of_pods(job)):
+    request = LayoutRequest(job=job, shape=shape, gpu=gpu, degrees=degrees_of(job))
+    if problems := (*problems_of(request), *problems_of_pods(job)):
         raise PlanError(problems)
-    assert isinstance(case.batch, Batch)
-    return _estimated(case, case.batch)
+    assert isinstance(request.batch, Batch)
+    return _estimated(request, request.batch)
 
 
 def try_lay_out(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> FeasibleLayout | Problem:
     """Like `lay_out`, for a search: returns the first problem instead of raising, and checks no pods."""
-    case = Case(job=job, shape=shape, gpu=gpu, degrees=degrees_of(job))
-    if problems := problems_of(case):
+    request = LayoutRequest(job=job, shape=shape, gpu=gpu, degrees=degrees_of(job))
+    if problems := problems_of(request):
         return problems[0]
-    assert isinstance(case.batch, Batch)
-    return _estimated(case, case.batch)
+    assert isinstance(request.batch, Batch)
+    return _estimated(request, request.batch)
 
 
-def _estimated(case: Case, batch: Batch) -> FeasibleLayout:
-    job, shape, spec = case.job, case.shape, case.job.spec
-    mesh = mesh_of(case.degrees, shape)
+def _estimated(request: LayoutRequest, batch: Batch) -> FeasibleLayout:
+    job, shape, spec = request.job, request.shape, request.job.spec
+    mesh = mesh_of(request.degrees, shape)
     return FeasibleLayout(
         job=job,
         shape=shape,
-        gpu=case.gpu,
-        engine=case.degrees.engine,
+        gpu=request.gpu,
+        engine=request.degrees.engine,
         mesh=mesh,
         batch=batch,
-        memory=estimate_memory(_run(case, mesh, batch, shape), capacity_of(job, case.gpu)) if shape else None,
+        memory=estimate_memory(_run(request, mesh, batch, shape), capacity_of(job, request.gpu)) if shape else None,
         throughput=expect(
             shape,
             mesh,
             batch,
             spec.training,
             spec.peft,
-            case.gpu,
-            large_model=ENGINES[case.degrees.engine].large_model,
+            request.gpu,
+            large_model=ENGINES[request.degrees.engine].large_model,
             offload=spec.parallelism.offload,
         )
         if shape
@@ -106,18 +106,18 @@ def mesh_of(degrees: Degrees, shape: ModelShape | None) -> Mesh:
     )
 
 
-def _run(case: Case, mesh: Mesh, batch: Batch, shape: ModelShape) -> Run:
-    spec = case.job.spec
+def _run(request: LayoutRequest, mesh: Mesh, batch: Batch, shape: ModelShape) -> Run:
+    spec = request.job.spec
     return Run(
         shape=shape,
         mesh=mesh,
         batch=batch,
         training=spec.training,
-        engine=ENGINES[case.degrees.engine].memory,
+        engine=ENGINES[request.degrees.engine].memory,
         peft=spec.peft,
         eager=family_named(shape.model_type).kernel(spec.model.attention) == "eager",
         packed=is_packed(spec.task, spec.training.packing),
-        on_gpu=case.gpu is not None,
+        on_gpu=request.gpu is not None,
         offload=spec.parallelism.offload or Offload(),
         sharing=_numbers((spec.parallelism.deepspeed or {}).get("zero_optimization")),
     )
