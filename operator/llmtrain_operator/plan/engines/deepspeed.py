@@ -8,7 +8,7 @@ from llmtrain_operator.plan.engines import zero_buffers
 from llmtrain_operator.plan.engines.deepspeed_limits import LIMITS
 from llmtrain_operator.plan.engines.traits import EngineTraits
 from llmtrain_operator.plan.memory.bytes_per_parameter import NOWHERE, StateBytes
-from llmtrain_operator.plan.memory.workload import EngineMemory, LossBytes, Run, Term
+from llmtrain_operator.plan.memory.workload import EngineMemory, LossBytes, Workload, Term
 from llmtrain_operator.plan.model.weights import RankParameters
 from llmtrain_trainer.config import Offload
 
@@ -34,20 +34,20 @@ class DeepSpeedMemory(EngineMemory):
     def frozen(self, zero: int, precision: str, dp: int) -> float:
         return (2 if precision == "bf16" else 4) / (dp if zero == 3 else 1)
 
-    def gradients_always_there(self, run: Run) -> bool:
-        return run.mesh.zero_stage == 3 or run.offload.optimizer != "none"
+    def gradients_always_there(self, workload: Workload) -> bool:
+        return workload.mesh.zero_stage == 3 or workload.offload.optimizer != "none"
 
-    def working_copies(self, run: Run, mine: RankParameters) -> Iterator[Term]:
-        if run.mesh.zero_stage == 3:
-            yield from zero_buffers.stage_3(run, mine)
+    def working_copies(self, workload: Workload, mine: RankParameters) -> Iterator[Term]:
+        if workload.mesh.zero_stage == 3:
+            yield from zero_buffers.stage_3(workload, mine)
 
-    def bucket(self, run: Run, mine: RankParameters) -> Term:
-        return zero_buffers.bucket(run, mine) if run.mesh.zero_stage else super().bucket(run, mine)
+    def bucket(self, workload: Workload, mine: RankParameters) -> Term:
+        return zero_buffers.bucket(workload, mine) if workload.mesh.zero_stage else super().bucket(workload, mine)
 
-    def step_copy(self, run: Run, mine: RankParameters) -> Term | None:
-        return zero_buffers.step_copy(run, mine) if run.mesh.zero_stage in (1, 2) else None
+    def step_copy(self, workload: Workload, mine: RankParameters) -> Term | None:
+        return zero_buffers.step_copy(workload, mine) if workload.mesh.zero_stage in (1, 2) else None
 
-    def loss(self, run: Run, vocabulary_parts: int) -> LossBytes:
+    def loss(self, workload: Workload, vocabulary_parts: int) -> LossBytes:
         """Logits split by tp are all-gathered, and overwritten by their gradient."""
         return LossBytes(whole=True, overwritten=True, each=0)
 

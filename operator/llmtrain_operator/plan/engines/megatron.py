@@ -9,7 +9,7 @@ from llmtrain_operator.plan.layout.hardware import Gpu
 from llmtrain_operator.plan.layout.throughput import LargeModelMfu
 from llmtrain_operator.plan.memory.activations import fused_layer_bytes
 from llmtrain_operator.plan.memory.bytes_per_parameter import StateBytes
-from llmtrain_operator.plan.memory.workload import EngineMemory, LossBytes, Run
+from llmtrain_operator.plan.memory.workload import EngineMemory, LossBytes, Workload
 from llmtrain_operator.plan.model.shape import ModelShape
 from llmtrain_trainer.config import Mesh, Offload
 from llmtrain_trainer.config.formats import amount
@@ -36,15 +36,15 @@ class MegatronMemory(EngineMemory):
         """Korthikanti et al. 2022, section 4.2.2."""
         return mesh.tp
 
-    def layer_bytes(self, run: Run, layer: int) -> float:
-        return fused_layer_bytes(run.shape, layer, element=run.element, tp=run.mesh.tp)
+    def layer_bytes(self, workload: Workload, layer: int) -> float:
+        return fused_layer_bytes(workload.shape, layer, element=workload.element, tp=workload.mesh.tp)
 
-    def gradients_always_there(self, run: Run) -> bool:
+    def gradients_always_there(self, workload: Workload) -> bool:
         return True
 
-    def loss(self, run: Run, vocabulary_parts: int) -> LossBytes:
+    def loss(self, workload: Workload, vocabulary_parts: int) -> LossBytes:
         """The softmax is overwritten by its gradient, and overwrites fp32 logits."""
-        return LossBytes(whole=vocabulary_parts == 1, overwritten=False, each={2: 8, 4: 4}[run.element])
+        return LossBytes(whole=vocabulary_parts == 1, overwritten=False, each={2: 8, 4: 4}[workload.element])
 
 
 def _wish(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> str | None:

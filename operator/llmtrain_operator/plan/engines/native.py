@@ -9,7 +9,7 @@ from llmtrain_operator.plan.engines.native_limits import LIMITS
 from llmtrain_operator.plan.engines.traits import EngineTraits
 from llmtrain_operator.plan.layout.hardware import Gpu
 from llmtrain_operator.plan.memory.bytes_per_parameter import StateBytes
-from llmtrain_operator.plan.memory.workload import EngineMemory, LossBytes, Run, Term
+from llmtrain_operator.plan.memory.workload import EngineMemory, LossBytes, Workload, Term
 from llmtrain_operator.plan.model.shape import ModelShape
 from llmtrain_operator.plan.model.weights import RankParameters
 from llmtrain_trainer.config import Offload
@@ -28,11 +28,11 @@ class NativeMemory(EngineMemory):
     def frozen(self, zero: int, precision: str, dp: int) -> float:
         return 4 / (dp if zero == 3 else 1)
 
-    def working_copies(self, run: Run, mine: RankParameters) -> Iterator[Term]:
-        element = run.element
-        if not _shards(run):
+    def working_copies(self, workload: Workload, mine: RankParameters) -> Iterator[Term]:
+        element = workload.element
+        if not _shards(workload):
             return
-        if run.mesh.zero_stage == 3 and run.mesh.pp == 1:
+        if workload.mesh.zero_stage == 3 and workload.mesh.pp == 1:
             size = element * (mine.ends + 2 * mine.largest_layer)
             yield Term(
                 name="gathered layers",
@@ -43,22 +43,22 @@ class NativeMemory(EngineMemory):
         how = f"{element} bytes per parameter, kept between micro-batches: FSDP2"
         yield Term(name="gathered weights", bytes=int(element * mine.total), how=how)
 
-    def adds_up_whole_gradients(self, run: Run) -> bool:
+    def adds_up_whole_gradients(self, workload: Workload) -> bool:
         """Whether FSDP2 accumulates unsharded: in a pipeline, or over several micro-batches."""
-        return _shards(run) and (run.mesh.pp > 1 or run.batch.accumulation > 1)
+        return _shards(workload) and (workload.mesh.pp > 1 or workload.batch.accumulation > 1)
 
-    def reduces_by_unit(self, run: Run) -> bool:
-        return run.mesh.pp == 1 and run.mesh.zero_stage == 3 and _shards(run)
+    def reduces_by_unit(self, workload: Workload) -> bool:
+        return workload.mesh.pp == 1 and workload.mesh.zero_stage == 3 and _shards(workload)
 
-    def loss(self, run: Run, vocabulary_parts: int) -> LossBytes:
+    def loss(self, workload: Workload, vocabulary_parts: int) -> LossBytes:
         """Full logits are overwritten by their gradient. Split logits (torch's loss_parallel) also need their exponential."""
         whole = vocabulary_parts == 1
         return LossBytes(whole=whole, overwritten=whole, each=16)
 
 
-def _shards(run: Run) -> bool:
+def _shards(workload: Workload) -> bool:
     """Whether FSDP2 is used."""
-    return run.replicas > 1 or run.element == 2
+    return workload.replicas > 1 or workload.element == 2
 
 
 def _wish(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> str:

@@ -25,7 +25,7 @@ class Term:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class Workload:
     """The inputs of the memory estimate."""
 
     shape: ModelShape
@@ -103,38 +103,40 @@ class EngineMemory(ABC):
         """Bytes on each rank per frozen parameter of a matrix in the layers."""
 
     @abstractmethod
-    def loss(self, run: Run, vocabulary_parts: int) -> LossBytes:
+    def loss(self, workload: Workload, vocabulary_parts: int) -> LossBytes:
         """Memory of the loss, if tensor parallelism splits the vocabulary into so many parts."""
 
     def sequence_parts(self, mesh: Mesh) -> int:
         """Number of parts into which tensor-parallel ranks split the activations between matrices."""
         return 1
 
-    def layer_bytes(self, run: Run, layer: int) -> float:
+    def layer_bytes(self, workload: Workload, layer: int) -> float:
         """Bytes per token that a layer keeps for its backward pass."""
-        sequence = run.training.sequence_length
-        return activations.layer_bytes(run.shape, layer, sequence=sequence, element=run.element, tp=run.mesh.tp, eager=run.eager)
+        sequence = workload.training.sequence_length
+        return activations.layer_bytes(
+            workload.shape, layer, sequence=sequence, element=workload.element, tp=workload.mesh.tp, eager=workload.eager
+        )
 
-    def gradients_always_there(self, run: Run) -> bool:
+    def gradients_always_there(self, workload: Workload) -> bool:
         """Whether gradients have a permanent buffer."""
         return False
 
-    def working_copies(self, run: Run, mine: RankParameters) -> Iterator[Term]:
+    def working_copies(self, workload: Workload, mine: RankParameters) -> Iterator[Term]:
         """Copies of weights in the precision of computation, while layers compute."""
         yield from ()
 
-    def adds_up_whole_gradients(self, run: Run) -> bool:
+    def adds_up_whole_gradients(self, workload: Workload) -> bool:
         """Whether micro-batches accumulate in unsharded gradients."""
         return False
 
-    def reduces_by_unit(self, run: Run) -> bool:
+    def reduces_by_unit(self, workload: Workload) -> bool:
         """Whether gradients are reduce-scattered unit by unit during backward."""
         return False
 
-    def bucket(self, run: Run, mine: RankParameters) -> Term:
+    def bucket(self, workload: Workload, mine: RankParameters) -> Term:
         """The buffer in which gradients are collected for a reduction."""
         return Term(name="reduction bucket", bytes=0, how="there is none")
 
-    def step_copy(self, run: Run, mine: RankParameters) -> Term | None:
+    def step_copy(self, workload: Workload, mine: RankParameters) -> Term | None:
         """A copy of the gradients for the optimizer's step, at which the bucket is freed; None: no copy, and the bucket stays."""
         return None

@@ -17,7 +17,7 @@ from llmtrain_operator.plan.layout.layout import split_layers
 from llmtrain_operator.plan.layout.request import LayoutRequest
 from llmtrain_operator.plan.layout.throughput import Throughput, expect
 from llmtrain_operator.plan.memory.estimate import Memory, estimate_memory
-from llmtrain_operator.plan.memory.workload import Run
+from llmtrain_operator.plan.memory.workload import Workload
 from llmtrain_operator.plan.model.shape import ModelShape
 from llmtrain_trainer.config import Batch, EngineName, Mesh, Offload
 from llmtrain_trainer.config.tables.families import family_named
@@ -73,7 +73,7 @@ def _estimated(request: LayoutRequest, batch: Batch) -> FeasibleLayout:
         engine=request.degrees.engine,
         mesh=mesh,
         batch=batch,
-        memory=estimate_memory(_run(request, mesh, batch, shape), capacity_of(job, request.gpu)) if shape else None,
+        memory=estimate_memory(_workload(request, mesh, batch, shape), capacity_of(job, request.gpu)) if shape else None,
         throughput=expect(
             shape,
             mesh,
@@ -106,9 +106,9 @@ def mesh_of(degrees: Degrees, shape: ModelShape | None) -> Mesh:
     )
 
 
-def _run(request: LayoutRequest, mesh: Mesh, batch: Batch, shape: ModelShape) -> Run:
+def _workload(request: LayoutRequest, mesh: Mesh, batch: Batch, shape: ModelShape) -> Workload:
     spec = request.job.spec
-    return Run(
+    return Workload(
         shape=shape,
         mesh=mesh,
         batch=batch,
