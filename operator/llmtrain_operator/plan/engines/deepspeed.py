@@ -8,7 +8,7 @@ from llmtrain_operator.plan.engines import zero_buffers
 from llmtrain_operator.plan.engines.deepspeed_limits import LIMITS
 from llmtrain_operator.plan.engines.traits import EngineTraits
 from llmtrain_operator.plan.memory.bytes_per_parameter import NOWHERE, StateBytes
-from llmtrain_operator.plan.memory.workload import EngineMemory, LossBytes, Workload, Term
+from llmtrain_operator.plan.memory.workload import EngineMemory, LossBytes, Term, Workload
 from llmtrain_operator.plan.model.weights import RankParameters
 from llmtrain_trainer.config import Offload
 

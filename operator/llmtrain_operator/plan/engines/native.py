@@ -9,7 +9,7 @@ from llmtrain_operator.plan.engines.native_limits import LIMITS
 from llmtrain_operator.plan.engines.traits import EngineTraits
 from llmtrain_operator.plan.layout.hardware import Gpu
 from llmtrain_operator.plan.memory.bytes_per_parameter import StateBytes
-from llmtrain_operator.plan.memory.workload import EngineMemory, LossBytes, Workload, Term
+from llmtrain_operator.plan.memory.workload import EngineMemory, LossBytes, Term, Workload
 from llmtrain_operator.plan.model.shape import ModelShape
 from llmtrain_operator.plan.model.weights import RankParameters
 from llmtrain_trainer.config import Offload
@@ -33,7 +33,7 @@ class NativeMemory(EngineMemory):
         if not _shards(workload):
             return
         if workload.mesh.zero_stage == 3 and workload.mesh.pp == 1:
-            size = element * (mine.ends + 2 * mine.largest_layer)
+            size = element * (mine.embedding_and_head + 2 * mine.largest_layer)
             yield Term(
                 name="gathered layers",
                 bytes=int(size),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from llmtrain_operator.plan.memory.workload import Workload, Term
+from llmtrain_operator.plan.memory.workload import Term, Workload
 from llmtrain_operator.plan.model.weights import RankParameters
 
 BUCKET = 500_000_000

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from llmtrain_operator.plan.memory import activations
-from llmtrain_operator.plan.memory.workload import Workload, Term
+from llmtrain_operator.plan.memory.workload import Term, Workload
 from llmtrain_operator.plan.model.weights import RankParameters, adapted, held, kinds_held
 from llmtrain_trainer.config.tables.adapters import ADAPTERS
 
@@ -131,7 +131,7 @@ def _states(workload: Workload, mine: RankParameters) -> Iterator[Term]:
     if workload.peft:
         base, other = _frozen(workload, workload.replicas), _frozen(workload, workload.replicas // mesh.ep)
         how = f"{base:.3g} bytes per parameter: frozen{cut}"
-        yield Term(name="base weights", bytes=int(base * (mine.layers + mine.ends) + other * mine.experts), how=how)
+        yield Term(name="base weights", bytes=int(base * (mine.layers + mine.embedding_and_head) + other * mine.experts), how=how)
         how = f"{cost.weights:.3g} bytes per parameter: {cost.source}"
         yield Term(name="adapter weights", bytes=int(cost.weights * mine.adapter), how=how)
     else:
@@ -210,13 +210,15 @@ def _whole_gradients(workload: Workload, mine: RankParameters) -> float:
     """Bytes of full gradients: of embedding and LM head until backward ends, and of one layer while it is reduced, also in fp32."""
     if not workload.engine.reduces_by_unit(workload) or workload.peft:
         return 0.0
-    return workload.element * mine.ends + (workload.element + 4 + 4 / workload.replicas) * mine.largest_layer
+    return workload.element * mine.embedding_and_head + (workload.element + 4 + 4 / workload.replicas) * mine.largest_layer
 
 
 def _reduction(workload: Workload, mine: RankParameters) -> Term:
     """After backward: the gradients of embedding and LM head: full, an fp32 copy, and the shard."""
     size = (
-        (workload.element + 4 + 4 / workload.replicas) * mine.ends if workload.engine.reduces_by_unit(workload) and not workload.peft else 0
+        (workload.element + 4 + 4 / workload.replicas) * mine.embedding_and_head
+        if workload.engine.reduces_by_unit(workload) and not workload.peft
+        else 0
     )
     return Term(name="last reduction", bytes=int(size), how="gradients of embedding and LM head: full, fp32 copy, shard")
 

@@ -175,8 +175,8 @@ class ModelShape:
     @property
     def parameters(self) -> int:
         """Number of parameters, as `sum(p.numel() for p in model.parameters())` counts them."""
-        ends = self.embedding_parameters + self.final_norm_parameters + self.head_parameters
-        return ends + _totals(self)[0] + self._encoder()
+        embedding_and_head = self.embedding_parameters + self.final_norm_parameters + self.head_parameters
+        return embedding_and_head + _totals(self)[0] + self._encoder()
 
     @property
     def matmul_parameters(self) -> int:

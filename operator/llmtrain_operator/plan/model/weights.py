@@ -22,7 +22,7 @@ class RankParameters:
     experts: float
     """Its part of the experts."""
 
-    ends: float
+    embedding_and_head: float
     """Embedding, positions, final norm and LM head, if the rank has them."""
 
     adapter: float
@@ -42,7 +42,7 @@ class RankParameters:
 
     @property
     def total(self) -> float:
-        return self.layers + self.experts + self.ends + self.adapter
+        return self.layers + self.experts + self.embedding_and_head + self.adapter
 
     @property
     def all_trained(self) -> float:
@@ -55,16 +55,16 @@ def held(shape: ModelShape, mesh: Mesh, peft: Peft | None, rank: int) -> RankPar
     each = {layer: layer_weights(shape, layer, mesh.tp) for layer, _ in kinds}
     parts = {layer: expert_weights(shape, layer, mesh.tp, mesh.ep) for layer, _ in kinds}
     layers, experts = sum(count * each[layer] for layer, count in kinds), sum(count * parts[layer] for layer, count in kinds)
-    ends = _ends(shape, mesh.tp, first=rank == 0, last=rank == mesh.pp - 1)
+    embedding_and_head = _embedding_and_head(shape, mesh.tp, first=rank == 0, last=rank == mesh.pp - 1)
     adapter = sum(count * adapter_weights(shape, peft, layer, mesh.tp) for layer, count in kinds) if peft else 0.0
     in_full = head_in_full(shape, peft) if rank == mesh.pp - 1 else 0
     return RankParameters(
         kinds=kinds,
         layers=layers,
         experts=experts,
-        ends=ends - in_full,
+        embedding_and_head=embedding_and_head - in_full,
         adapter=adapter + in_full,
-        trained=adapter + in_full if peft else layers + ends,
+        trained=adapter + in_full if peft else layers + embedding_and_head,
         trained_experts=0.0 if peft else experts,
         largest_layer=max(each[layer] + parts[layer] for layer, _ in kinds),
     )
@@ -115,7 +115,7 @@ def _adapter(matrix: Matrix, rank: int, tp: int) -> float:
     return rank * (inputs + outputs) * matrix.copies
 
 
-def _ends(shape: ModelShape, tp: int, *, first: bool, last: bool) -> float:
+def _embedding_and_head(shape: ModelShape, tp: int, *, first: bool, last: bool) -> float:
     """Parameters of embedding and LM head. Tied ones are on the first and on the last pipeline rank, once if these are the same."""
     table = shape.embedding_parameters / shape.vocabulary_parts(tp) if first else 0.0
     head = shape.outputs * shape.hidden / shape.output_parts(tp) if last and not (first and shape.shares_head) else 0.0
