@@ -8,7 +8,7 @@ import pytest
 
 from llmtrain_operator.plan.engines.offload import offloaded_bytes
 from llmtrain_operator.plan.engines.registry import ENGINES
-from llmtrain_operator.plan.memory.bytes_per_parameter import NOWHERE
+from llmtrain_operator.plan.memory.bytes_per_parameter import NO_OFFLOAD
 from llmtrain_operator.plan.plan import Plan
 
 Planned = Callable[..., Plan]
@@ -153,7 +153,7 @@ def test_a_packed_sft_row_needs_a_mask(planned: Planned, term: Term) -> None:
     [(0, "fp32", 16.0), (1, "fp32", 8 + 12 / 8), (1, "bf16", 8 + 12 / 8), (2, "bf16", 2 + 16 / 8), (3, "bf16", 18 / 8)],
 )
 def test_deepspeed_shares_out_stage_by_stage(zero: int, precision: str, total: float) -> None:
-    cost = ENGINES["deepspeed"].memory.trained(zero, precision, 8, NOWHERE)
+    cost = ENGINES["deepspeed"].memory.trained(zero, precision, 8, NO_OFFLOAD)
     assert cost.weights + cost.gradients + cost.optimizer == total
 
 
@@ -184,7 +184,7 @@ def test_what_a_cpu_rank_offloads_to_the_host_stays_in_its_memory(planned: Plann
 
 @pytest.mark.parametrize(("zero", "total"), [(0, 18.0), (1, 6 + 12 / 8)])
 def test_megatron_keeps_18_bytes_or_6_and_12_shared(zero: int, total: float) -> None:
-    cost = ENGINES["megatron"].memory.trained(zero, "bf16", 8, NOWHERE)
+    cost = ENGINES["megatron"].memory.trained(zero, "bf16", 8, NO_OFFLOAD)
     assert cost.weights + cost.gradients + cost.optimizer == total
 
 

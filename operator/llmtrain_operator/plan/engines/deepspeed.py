@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from llmtrain_operator.plan.engines import zero_buffers
 from llmtrain_operator.plan.engines.deepspeed_limits import LIMITS
 from llmtrain_operator.plan.engines.traits import EngineTraits
-from llmtrain_operator.plan.memory.bytes_per_parameter import NOWHERE, StateBytes
+from llmtrain_operator.plan.memory.bytes_per_parameter import NO_OFFLOAD, StateBytes
 from llmtrain_operator.plan.memory.workload import EngineMemory, LossBytes, Term, Workload
 from llmtrain_operator.plan.model.weights import RankParameters
 from llmtrain_trainer.config import Offload
@@ -28,7 +28,7 @@ class DeepSpeedMemory(EngineMemory):
             weights=0.0 if offload.parameters != "none" else weights,
             gradients=gradients,
             optimizer=optimizer,
-            source=f"ZeRO-{zero} over {dp}" + (", offloaded" if offload != NOWHERE else ""),
+            source=f"ZeRO-{zero} over {dp}" + (", offloaded" if offload != NO_OFFLOAD else ""),
         )
 
     def frozen(self, zero: int, precision: str, dp: int) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from llmtrain_trainer.config import Offload
 
-NOWHERE = Offload()
+NO_OFFLOAD = Offload()
 """Everything stays on the device."""
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llmtrain_operator.plan.memory import activations
-from llmtrain_operator.plan.memory.bytes_per_parameter import NOWHERE, StateBytes
+from llmtrain_operator.plan.memory.bytes_per_parameter import NO_OFFLOAD, StateBytes
 from llmtrain_operator.plan.model.shape import ModelShape
 from llmtrain_operator.plan.model.weights import RankParameters
 from llmtrain_trainer.config import Batch, Mesh, Offload, Peft, Training
@@ -39,7 +39,7 @@ class Workload:
     """Whether rows have several samples, so that attention needs a mask."""
 
     on_gpu: bool
-    offload: Offload = NOWHERE
+    offload: Offload = NO_OFFLOAD
     sharing: Mapping[str, Any] = field(default_factory=dict)
     """zero_optimization of the raw DeepSpeed keys, which may change the sizes of buffers."""
 
