@@ -1,5 +1,6 @@
-"""A look at a job with a person's rights: what the operator reads, as far as the person may, and whether an operator is at work.
-Nothing here rests on the operator: the objects alone are asked.
+"""Reads a job with a person's rights: the objects that the operator reads, where the person may, and whether an operator is at work.
+
+It needs no running operator.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from llmtrain_operator.kube.cluster import HTTP_PORT
 from llmtrain_operator.kube.gangs.detect import GangApis
 from llmtrain_operator.kube.judging.planner import Planned, Planner
 from llmtrain_operator.kube.observe.agents import Agents, address_of, ask
-from llmtrain_operator.kube.observe.observe import Observer, Sight
+from llmtrain_operator.kube.observe.observe import Observation, Observer
 from llmtrain_operator.kube.process.lease import API as LEASES
 from llmtrain_operator.kube.process.lease import LABELS
 from llmtrain_operator.life.times import seconds_of
@@ -30,17 +31,17 @@ PLAN_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Testimony:
-    """What was seen. `operator` is one sentence where none is at work, None where one is or where that cannot be told."""
+class Inspection:
+    """The job, its pods and their events. `operator`: one sentence if no operator is at work; None if one is, or if it cannot be told."""
 
-    sight: Sight
+    observation: Observation
     pods: tuple[Object, ...]
     events: tuple[Object, ...]
     operator: str | None
 
 
 class LenientClient(Client):
-    """What the person may not read counts as not there, but for jobs and pods themselves."""
+    """A client to which events, workloads and pod groups that the person may not read look absent. Jobs and pods must be readable."""
 
     async def list(self, path: str, **query: str) -> list[Object]:
         try:
@@ -60,7 +61,7 @@ class LenientClient(Client):
 
 
 class RecordedPlanner(Planner):
-    """What the operator judged of this very manifest, where it did; else the plan is made here."""
+    """A planner that takes the operator's judgement of this generation from the status, and plans itself only if there is none."""
 
     async def plan(self, manifest: Object) -> Planned:
         status = manifest.get("status") or {}
@@ -70,20 +71,22 @@ class RecordedPlanner(Planner):
         return Planned(job=None, plan=None, refusal=planned.get("message") if planned.get("status") == "False" else None)
 
 
-async def testify(client: Client, http: aiohttp.ClientSession, server: str, namespace: str, name: str) -> Testimony | None:
-    """None where there is no such job. Raises ApiError."""
+async def inspect_job(client: Client, http: aiohttp.ClientSession, server: str, namespace: str, name: str) -> Inspection | None:
+    """The inspection of a job; None if there is no such job. Raises ApiError."""
     planner = RecordedPlanner(within=PLAN_SECONDS)
     agents = Agents(http)
     observer = Observer(client, agents, planner, await GangApis.of(client), url_of=lambda pod: proxied(server, pod))
-    sight = await observer.look(namespace, name)
-    if sight is None:
+    observation = await observer.observe(namespace, name)
+    if observation is None:
         return None
     pods = await pods_of(client, namespace, name)
-    return Testimony(sight=sight, pods=tuple(pods), events=await _events(client, namespace, name, pods), operator=await _operator(client))
+    return Inspection(
+        observation=observation, pods=tuple(pods), events=await _events(client, namespace, name, pods), operator=await _operator(client)
+    )
 
 
 def proxied(server: str, pod: Object) -> str | None:
-    """Where an agent answers to somebody outside the cluster: through the API server."""
+    """URL of an agent's status through the API server's proxy, for callers outside the cluster; None before the pod has an address."""
     if address_of(pod) is None:
         return None
     metadata = pod["metadata"]
@@ -91,7 +94,7 @@ def proxied(server: str, pod: Object) -> str | None:
 
 
 async def ask_leader(http: aiohttp.ClientSession, server: str, namespace: str, job: str, attempt: int) -> NodeStatus | None:
-    """What the agent of node 0 of an attempt says; None where it does not answer, or may not be asked."""
+    """Status from the agent of node 0 of an attempt; None if it does not answer, or the person may not use the proxy."""
     pod = path_of("v1", "Pod", namespace, names.pod(job, attempt, 0))
     agent = await ask(http, f"{server}{pod}:{HTTP_PORT}/proxy/status")
     return agent.status if agent is not None and agent.status.attempt == attempt else None

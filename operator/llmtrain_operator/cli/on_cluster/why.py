@@ -9,7 +9,7 @@ from llmtrain_operator.cli.on_cluster.access import Access, JobArgument, on_clus
 from llmtrain_operator.cli.say import say
 
 if TYPE_CHECKING:
-    from llmtrain_operator.access.inspect_job import Testimony
+    from llmtrain_operator.access.inspect_job import Inspection
     from llmtrain_operator.kube.api.client import Object
 
 MOST_EVENTS = 8
@@ -23,21 +23,21 @@ async def why(cluster: Access, job: JobArgument) -> None:
 
     Prints one sentence, what to do, then the evidence: failures, pods, queue, events.
     """
-    from llmtrain_operator.access.inspect_job import testify
+    from llmtrain_operator.access.inspect_job import inspect_job
 
-    seen = await testify(cluster.lenient(), cluster.http, cluster.server, cluster.namespace, job)
+    seen = await inspect_job(cluster.lenient(), cluster.http, cluster.server, cluster.namespace, job)
     if seen is None:
         await cluster.job(job)  # raises, with the nearest name
     else:
         say("\n".join(report(seen, time.time())))
 
 
-def report(seen: Testimony, now: float) -> list[str]:
+def report(seen: Inspection, now: float) -> list[str]:
     """All lines of the answer."""
     from llmtrain_operator.cli.on_cluster.job_table import aligned
     from llmtrain_operator.life.explain import pods, rows, state_of
 
-    observed = seen.sight.observed
+    observed = seen.observation.observed
     state = state_of(observed, seen.operator)
     lines = [f"{observed.job.name} is {state.phase}: {state.sentence}", ""]
     head, listed = pods(observed)

@@ -25,7 +25,7 @@ from llmtrain_operator.kube.jobs.clear import clear_attempts
 from llmtrain_operator.kube.jobs.placement_order import Turns
 from llmtrain_operator.kube.metrics.operator import OperatorMetrics
 from llmtrain_operator.kube.names import JobKey
-from llmtrain_operator.kube.observe.observe import Observer, Sight
+from llmtrain_operator.kube.observe.observe import Observation, Observer
 from llmtrain_operator.kube.render.render import render
 from llmtrain_operator.life.attempt import Gang
 from llmtrain_operator.life.decide import decide
@@ -98,21 +98,21 @@ class Reconciler:
 
     async def reconcile(self, key: JobKey) -> float | None:
         """Reconcile one job; returns the seconds until the next reconcile, None if the job is gone. Raises ApiError."""
-        sight = await self._observer.look(*key)
-        if sight is None:
+        observation = await self._observer.observe(*key)
+        if observation is None:
             self._forget(key)
             return None
-        observed = self._among_others(key, sight.observed)
+        observed = self._among_others(key, observation.observed)
         decision = decide(observed)
         self._turns.note(key, observed, decision)  # nothing is awaited between reading the turns and taking one
         self._destinations.note(key, observed, decision)
         if decision.action is Action.LEAVE_ALONE:
             return again_in(observed, decision)
-        written = await self._record(key, sight, observed, decision)
-        said = [self._say(key, sight, observed, decision, written)] if written else []
-        refused, *_ = await asyncio.gather(self._act(key, sight, observed, decision), *said)
+        written = await self._record(key, observation, observed, decision)
+        said = [self._say(key, observation, observed, decision, written)] if written else []
+        refused, *_ = await asyncio.gather(self._act(key, observation, observed, decision), *said)
         if refused is not None:
-            return await self._not_taken(key, sight, observed, refused)
+            return await self._not_taken(key, observation, observed, refused)
         if decision.action is Action.CREATE and self._turns.awaited(key):
             return PLACED
         again = again_in(observed, decision)
@@ -127,7 +127,7 @@ class Reconciler:
         contested = self._destinations.contested(key, seen)
         return replace(seen, rivals=rivals, place=place, writer=writer, contested=contested, not_created=refused)
 
-    async def _not_taken(self, key: JobKey, sight: Sight, observed: Observed, error: NotCreatedError) -> float:
+    async def _not_taken(self, key: JobKey, observation: Observation, observed: Observed, error: NotCreatedError) -> float:
         """Say why, and let the next gang have the turn. Raises ApiError where the API server only had no time."""
         if not error.pods:
             self._turns.note(key, observed)
@@ -142,39 +142,39 @@ class Reconciler:
         self._not_created[key] = observed.job.generation, refused
         seen = replace(observed, not_created=refused)
         said = decide(seen)
-        if written := await self._record(key, sight, seen, said):
-            await self._say(key, sight, seen, said, written)
+        if written := await self._record(key, observation, seen, said):
+            await self._say(key, observation, seen, said, written)
         return PLACED if error.pods else again_in(seen, said)
 
-    async def _record(self, key: JobKey, sight: Sight, observed: Observed, decision: Decision) -> Status | None:
+    async def _record(self, key: JobKey, observation: Observation, observed: Observed, decision: Decision) -> Status | None:
         """Write the status if it is worth a write; returns it if it was written."""
         old, new = observed.job.status, project(observed, decision)
         self._metrics.jobs.note(key, observed.job.created, old, new)
         if not worth_writing(old, new, self._clock() - self._written.get(key, self._started)):
             return None
-        await write_status(self._client, sight.manifest, as_dict(new))
+        await write_status(self._client, observation.manifest, as_dict(new))
         self._written[key] = self._clock()
         return new
 
-    async def _say(self, key: JobKey, sight: Sight, observed: Observed, decision: Decision, written: Status) -> None:
+    async def _say(self, key: JobKey, observation: Observation, observed: Observed, decision: Decision, written: Status) -> None:
         """In the log, and in an event where the phase is another one or something is wrong: the way to the first step is many sentences."""
         old = observed.job.status
         if again := said_in_place(Gang(observed)):
             log.info("%s/%s: %s", *key, again)
-            await self._recorder.post(sight.manifest, "Warning", "RestartInPlace", again)
+            await self._recorder.post(observation.manifest, "Warning", "RestartInPlace", again)
         for notice in written.notices:
             if notice not in old.notices:
-                await self._recorder.post(sight.manifest, "Warning", "Notice", notice)
+                await self._recorder.post(observation.manifest, "Warning", "Notice", notice)
         if (old.phase, old.message) == (decision.phase, decision.message):
             return
         warns = decision.phase in _WARNINGS or (observed.job.refusal or observed.not_created) is not None
         log.info("%s/%s: %s, %s: %s", *key, decision.phase, decision.reason, decision.message)
         if warns or decision.phase != old.phase:
-            await self._recorder.post(sight.manifest, "Warning" if warns else "Normal", decision.reason, decision.message)
+            await self._recorder.post(observation.manifest, "Warning" if warns else "Normal", decision.reason, decision.message)
 
-    async def _act(self, key: JobKey, sight: Sight, observed: Observed, decision: Decision) -> NotCreatedError | None:
+    async def _act(self, key: JobKey, observation: Observation, observed: Observed, decision: Decision) -> NotCreatedError | None:
         """Carry out the decision's action. Returns the reason if objects were not created."""
-        job, plan = sight.planned.job, observed.plan
+        job, plan = observation.planned.job, observed.plan
         if decision.action is not Action.NOTHING:
             self._metrics.actions.labels(decision.action.name.lower()).inc()
         if decision.action is Action.CREATE and job is not None and plan is not None:
@@ -198,9 +198,9 @@ class Reconciler:
                 return error
             self._not_created.pop(key, None)
         if decision.action is Action.DELETE_JOB:
-            await self._client.delete(path_to(sight.manifest), observed.job.uid)
+            await self._client.delete(path_to(observation.manifest), observed.job.uid)
         if decision.held is not None:
-            await self._recorder.post(sight.manifest, "Normal", "SidecarRunsOn", decision.held)
+            await self._recorder.post(observation.manifest, "Normal", "SidecarRunsOn", decision.held)
         await delete_pods(self._client, observed.job.namespace, decision.delete)
         await self._clear(key, observed, decision.clears)
         return None

@@ -36,7 +36,7 @@ that such an agent is silent must be its own doing. Where the first is silent, o
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
+class Observation:
     """One observation of a job: the raw objects for writes, and the values for decisions."""
 
     manifest: Object
@@ -60,7 +60,7 @@ class Observer:
         self._url_of = url_of
         self._warned, self._node = SharedRead(self._read_warnings, wall), SharedRead(self._read_node, wall)
 
-    async def look(self, namespace: str, name: str) -> Sight | None:
+    async def observe(self, namespace: str, name: str) -> Observation | None:
         """The observation; None if there is no such job. Raises ApiError, or StillReadingError if its plan waits for the model's source."""
         manifest = await self._client.get(path_of(JOBS.api_version, JOBS.kind, namespace, name))
         if manifest is None:
@@ -77,7 +77,7 @@ class Observer:
             admission_of(self._client, self._gangs, observed.gang, namespace, group),
         )
         seen = replace(observed, now=self._wall(), nodes=nodes, agents=agents, admission=admission, warnings=warnings)
-        return Sight(manifest=manifest, planned=planned, observed=seen)
+        return Observation(manifest=manifest, planned=planned, observed=seen)
 
     async def all(self, namespaces: Sequence[str]) -> AsyncIterator[Observed]:
         """Every job with its pods, without agents and events, to compare jobs with each other. Raises ApiError."""

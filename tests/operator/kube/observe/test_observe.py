@@ -88,27 +88,27 @@ async def observer(client: Client) -> AsyncIterator[Observer]:
 
 
 async def test_a_healthy_gang_costs_two_requests_and_one_to_its_agent(cluster: Cluster, observer: Observer) -> None:
-    sight = await observer.look("team", "job")
-    assert sight is not None and cluster.asked == ["job", "pods", "status"]
-    assert sight.observed.agents[0].status.phase == "training"
+    observation = await observer.observe("team", "job")
+    assert observation is not None and cluster.asked == ["job", "pods", "status"]
+    assert observation.observed.agents[0].status.phase == "training"
     assert cluster.server.sent[1].query["labelSelector"] == "llmtrain.io/job=job"
 
 
 async def test_the_node_of_a_pod_that_is_not_ready_is_read(cluster: Cluster, observer: Observer) -> None:
     cluster.ready = "False"
-    sight = await observer.look("team", "job")
-    assert sight is not None and sight.observed.nodes["n0"].not_ready_since is not None
+    observation = await observer.observe("team", "job")
+    assert observation is not None and observation.observed.nodes["n0"].not_ready_since is not None
 
 
 async def test_an_operator_with_rights_in_namespaces_alone_does_without_nodes(cluster: Cluster, observer: Observer) -> None:
     cluster.ready, cluster.nodes_forbidden = "False", True
-    sight = await observer.look("team", "job")
-    assert sight is not None and sight.observed.nodes == {} and sight.observed.pods[0].node == "n0"
+    observation = await observer.observe("team", "job")
+    assert observation is not None and observation.observed.nodes == {} and observation.observed.pods[0].node == "n0"
 
 
 async def test_warnings_are_read_while_a_pod_does_not_run(cluster: Cluster, observer: Observer) -> None:
     cluster.running = False
-    await observer.look("team", "job")
+    await observer.observe("team", "job")
     assert "events" in cluster.asked and "status" not in cluster.asked
 
 
@@ -148,18 +148,18 @@ async def test_of_a_pod_just_created_neither_node_nor_warnings_are_asked_for(
     cluster.running, cluster.ready, cluster.created = False, "False", "2026-01-01T00:00:00Z"
     async with aiohttp.ClientSession() as agents:
         just_now = Observer(client, Agents(agents), Planner(), GangApis(versions={}), wall=lambda: 1767225600.0 + age)
-        await just_now.look("team", "job")
+        await just_now.observe("team", "job")
     assert sorted(cluster.asked[2:]) == asked
 
 
 async def test_an_agent_that_falls_silent_keeps_its_last_word_with_its_time(cluster: Cluster, observer: Observer) -> None:
-    first = await observer.look("team", "job")
+    first = await observer.observe("team", "job")
     cluster.agent = (500, b"")
-    second = await observer.look("team", "job")
+    second = await observer.observe("team", "job")
     assert first is not None and second is not None
     assert second.observed.agents == first.observed.agents and second.observed.now >= first.observed.agents[0].time
     observer.forget(("team", "job"))
-    third = await observer.look("team", "job")
+    third = await observer.observe("team", "job")
     assert third is not None and third.observed.agents == {}
 
 
@@ -168,12 +168,12 @@ async def test_a_look_hardly_waits_for_an_agent_that_was_silent_and_what_it_says
     cluster.server.held["/status"] = answers
     async with aiohttp.ClientSession() as http:
         observer = Observer(client, Agents(http, wake=woken.put_nowait, within=1.0, waited=0.01), Planner(), GangApis(versions={}))
-        looks = [await observer.look("team", "job") for _ in range(3)]
-        assert [sight and sight.observed.agents for sight in looks] == [{}, {}, {}]
+        looks = [await observer.observe("team", "job") for _ in range(3)]
+        assert [observation and observation.observed.agents for observation in looks] == [{}, {}, {}]
         assert cluster.asked.count("status") == 2, "an agent that owes an answer is not asked again"
         answers.set()
         assert await woken.get() == ("team", "job")
-        last = await observer.look("team", "job")
+        last = await observer.observe("team", "job")
     assert last is not None and last.observed.agents[0].status.phase == "training" and woken.empty()
 
 
@@ -185,18 +185,18 @@ async def test_a_look_hardly_waits_for_an_agent_that_was_silent_and_what_it_says
 async def test_whatever_an_agent_answers_the_look_succeeds(cluster: Cluster, observer: Observer, said: tuple[int, Any]) -> None:
     cluster.agent = said
     cluster.server.headers = {"Location": "/elsewhere"}
-    sight = await observer.look("team", "job")
-    assert sight is not None and sight.observed.agents == {}
+    observation = await observer.observe("team", "job")
+    assert observation is not None and observation.observed.agents == {}
 
 
 async def test_a_large_answer_that_comes_in_parts_is_read_whole(cluster: Cluster, observer: Observer) -> None:
     cluster.agent = (200, json.dumps(AGENT).encode() + b" " * (LARGEST_ANSWER // 2))
-    sight = await observer.look("team", "job")
-    assert sight is not None and 0 in sight.observed.agents
+    observation = await observer.observe("team", "job")
+    assert observation is not None and 0 in observation.observed.agents
 
 
 async def test_a_job_that_is_not_there_is_none(observer: Observer, cluster: Cluster) -> None:
-    assert await observer.look("team", "other") is None
+    assert await observer.observe("team", "other") is None
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ async def test_a_gang_that_nobody_here_admits_is_refused_in_words(
     async with aiohttp.ClientSession() as agents:
         agents_of_pods = Agents(agents)
         observer = Observer(client, agents_of_pods, Planner(), GangApis(versions={name: f"{name}/v1" for name in served}))
-        sight = await observer.look("team", "job")
-    assert sight is not None
-    said = "does not serve" in str(sight.observed.job.refusal)
+        observation = await observer.observe("team", "job")
+    assert observation is not None
+    said = "does not serve" in str(observation.observed.job.refusal)
     assert said == (gang != "volcano" or not served)
