@@ -21,10 +21,10 @@ import uvloop
 
 from llmtrain_operator.kube.api.client import ApiError
 from llmtrain_operator.kube.api.freshness import WatchLostError
-from llmtrain_operator.kube.cluster import Cluster
 from llmtrain_operator.kube.judging.shapes import EVERYWHERE
 from llmtrain_operator.kube.process.lease import LeaseLostError
 from llmtrain_operator.kube.process.operator_process import OperatorOptions, run
+from llmtrain_operator.kube.render_settings import RenderSettings
 
 log = logging.getLogger("llmtrain_operator")
 
@@ -41,7 +41,7 @@ def main() -> int:
     logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)  # it warns that it does not handle signals
     options = OperatorOptions(
         namespaces=tuple(given.namespace),
-        cluster=Cluster(
+        settings=RenderSettings(
             image=given.trainer_image,
             operator_namespace=given.operator_namespace,
             metrics_namespaces=tuple(given.metrics_namespace),

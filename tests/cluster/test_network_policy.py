@@ -16,8 +16,8 @@ from tests.cluster.test_pods import RESTRICTED, finished
 from tests.cluster.trained_job import TrainedJob, make_bucket, manifest
 from tests.cluster.waiting import until
 
-from llmtrain_operator.kube.cluster import HTTP_PORT, RENDEZVOUS_PORT
 from llmtrain_operator.kube.names import job_labels
+from llmtrain_operator.kube.render_settings import HTTP_PORT, RENDEZVOUS_PORT
 
 pytestmark = pytest.mark.cluster
 

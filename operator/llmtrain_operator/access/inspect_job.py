@@ -13,13 +13,13 @@ import aiohttp
 from llmtrain_operator.access.jobs import pods_of
 from llmtrain_operator.kube import names
 from llmtrain_operator.kube.api.client import ApiError, Client, Object, path_of
-from llmtrain_operator.kube.cluster import HTTP_PORT
 from llmtrain_operator.kube.gangs.detect import GangApis
 from llmtrain_operator.kube.judging.planner import Planned, Planner
 from llmtrain_operator.kube.observe.agents import Agents, address_of, ask
 from llmtrain_operator.kube.observe.observe import Observation, Observer
 from llmtrain_operator.kube.process.lease import API as LEASES
 from llmtrain_operator.kube.process.lease import LABELS
+from llmtrain_operator.kube.render_settings import HTTP_PORT
 from llmtrain_operator.life.times import seconds_of
 from llmtrain_trainer.config import NodeStatus
 from llmtrain_trainer.config.formats import span

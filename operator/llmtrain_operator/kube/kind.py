@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from llmtrain_operator.kube.api.client import Client
-from llmtrain_operator.kube.cluster import Cluster
 from llmtrain_operator.kube.judging.shapes import Shapes
 from llmtrain_operator.kube.metrics.operator import OperatorMetrics
 from llmtrain_operator.kube.names import ObjectName
+from llmtrain_operator.kube.render_settings import RenderSettings
 from llmtrain_operator.kube.resources import Resource
 
 
@@ -31,7 +31,7 @@ class Leading:
 
     client: Client
     metrics: OperatorMetrics
-    cluster: Cluster
+    settings: RenderSettings
     identity: str
     """Name of this replica."""
 

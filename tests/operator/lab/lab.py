@@ -16,7 +16,6 @@ from tests.operator.lab.trainers import Http, Trainers, key_of
 from llmtrain_operator.api.job import GROUP, KIND, VERSION
 from llmtrain_operator.kube.api.client import ApiError, Object
 from llmtrain_operator.kube.api.events import Recorder
-from llmtrain_operator.kube.cluster import Cluster
 from llmtrain_operator.kube.gangs.detect import GangApis
 from llmtrain_operator.kube.jobs.checkpoint_owners import DestinationOwners
 from llmtrain_operator.kube.jobs.placement_order import Turns
@@ -32,10 +31,11 @@ from llmtrain_operator.kube.process.handlers import KnownObjects
 from llmtrain_operator.kube.process.kinds import KINDS
 from llmtrain_operator.kube.process.queue import WorkQueue
 from llmtrain_operator.kube.process.workers import work_on
+from llmtrain_operator.kube.render_settings import RenderSettings
 from llmtrain_operator.kube.resources import JOBS
 
 T0 = 1_800_000_000.0
-CLUSTER = Cluster(image="trainer:1")
+CLUSTER = RenderSettings(image="trainer:1")
 
 TINY: dict[str, Any] = {
     "model": {
@@ -111,7 +111,7 @@ class Lab:
             name = kind.resource.kind
             if name not in self._controllers:
                 shapes, look = Shapes(below=()), partial(self._look, name)
-                leading = Leading(client=self.server, metrics=OperatorMetrics(), cluster=CLUSTER, identity="lab", shapes=shapes, look=look)
+                leading = Leading(client=self.server, metrics=OperatorMetrics(), settings=CLUSTER, identity="lab", shapes=shapes, look=look)
                 self._controllers[name] = await kind.begin(leading).__aenter__()
                 await self._controllers[name].take_over(())
 

@@ -39,8 +39,8 @@ def render(
 
     import yaml
 
-    from llmtrain_operator.kube.cluster import Cluster
     from llmtrain_operator.kube.render.render import render as objects
+    from llmtrain_operator.kube.render_settings import RenderSettings
     from llmtrain_operator.plan.plan import plan
     from llmtrain_operator.sources import read_shape
 
@@ -50,7 +50,7 @@ def render(
         job,
         plan(job, read_shape(job.spec.model)),
         attempt,
-        Cluster(image=image or _default_image()),
+        RenderSettings(image=image or _default_image()),
         uid=None,
         gang="operator" if chosen == "auto" else chosen,
         secret=secrets.token_hex(32),

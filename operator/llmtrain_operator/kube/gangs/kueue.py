@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 from llmtrain_operator.api.job import LLMTrainJob, Spec
-from llmtrain_operator.kube.cluster import Cluster
 from llmtrain_operator.kube.gangs.scheduler import Marks
+from llmtrain_operator.kube.render_settings import RenderSettings
 from llmtrain_operator.life.from_objects import condition_of, mapping_of, text_in
 from llmtrain_operator.life.observed import Admission, GangKind
 from llmtrain_operator.life.times import seconds_of
@@ -25,7 +25,7 @@ class Kueue:
         """Whether the job names a queue."""
         return bool(spec.scheduling.queue)
 
-    def marks(self, job: LLMTrainJob, group: str, index: int, cluster: Cluster) -> Marks:
+    def marks(self, job: LLMTrainJob, group: str, index: int, settings: RenderSettings) -> Marks:
         labels = {f"{GROUP}/pod-group-name": group, f"{GROUP}/pod-group-pod-index": str(index)}
         if job.spec.scheduling.queue:
             labels[f"{GROUP}/queue-name"] = job.spec.scheduling.queue
@@ -38,7 +38,7 @@ class Kueue:
     def render(self, job: LLMTrainJob) -> dict[str, Any] | None:
         return None
 
-    def group_version(self, cluster: Cluster) -> str | None:
+    def group_version(self, settings: RenderSettings) -> str | None:
         return None
 
     def read(self, found: object) -> Admission:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from llmtrain_operator.api.job import LLMTrainJob, Spec
-from llmtrain_operator.kube.cluster import Cluster
+from llmtrain_operator.kube.render_settings import RenderSettings
 from llmtrain_operator.life.observed import Admission, GangKind
 
 
@@ -45,7 +45,7 @@ class GangScheduler(Protocol):
         """Whether gang: auto may take it for this job, where it is installed."""
         ...
 
-    def marks(self, job: LLMTrainJob, group: str, index: int, cluster: Cluster) -> Marks:
+    def marks(self, job: LLMTrainJob, group: str, index: int, settings: RenderSettings) -> Marks:
         """Of the pod with this index in the gang called `group`."""
         ...
 
@@ -53,7 +53,7 @@ class GangScheduler(Protocol):
         """spec of the PodGroup that is created for an attempt; None where pods alone make the gang."""
         ...
 
-    def group_version(self, cluster: Cluster) -> str | None:
+    def group_version(self, settings: RenderSettings) -> str | None:
         """apiVersion of its PodGroups; None where pods alone make the gang."""
         ...
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from llmtrain_operator.api.job import LLMTrainJob, Spec
-from llmtrain_operator.kube.cluster import Cluster
 from llmtrain_operator.kube.gangs.pod_groups import admission_in
 from llmtrain_operator.kube.gangs.scheduler import Marks
+from llmtrain_operator.kube.render_settings import RenderSettings
 from llmtrain_operator.life.observed import Admission, GangKind
 
 GROUP = "scheduling.x-k8s.io"
@@ -22,14 +22,14 @@ class Coscheduling:
     def suits(self, spec: Spec) -> bool:
         return True
 
-    def marks(self, job: LLMTrainJob, group: str, index: int, cluster: Cluster) -> Marks:
-        return Marks(labels={f"{GROUP}/pod-group": group}, scheduler=cluster.coscheduling_scheduler)
+    def marks(self, job: LLMTrainJob, group: str, index: int, settings: RenderSettings) -> Marks:
+        return Marks(labels={f"{GROUP}/pod-group": group}, scheduler=settings.coscheduling_scheduler)
 
     def render(self, job: LLMTrainJob) -> dict[str, Any] | None:
         return {"minMember": job.spec.resources.nodes}
 
-    def group_version(self, cluster: Cluster) -> str | None:
-        return cluster.pod_group_versions.get(GROUP, self.version)
+    def group_version(self, settings: RenderSettings) -> str | None:
+        return settings.pod_group_versions.get(GROUP, self.version)
 
     def read(self, found: object) -> Admission:
         return admission_in(found)

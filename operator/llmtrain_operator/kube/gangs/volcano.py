@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from llmtrain_operator.api.job import LLMTrainJob, Spec
-from llmtrain_operator.kube.cluster import Cluster
 from llmtrain_operator.kube.gangs.pod_groups import admission_in
 from llmtrain_operator.kube.gangs.scheduler import Marks
+from llmtrain_operator.kube.render_settings import RenderSettings
 from llmtrain_operator.life.observed import Admission, GangKind
 
 GROUP = "scheduling.volcano.sh"
@@ -22,7 +22,7 @@ class Volcano:
     def suits(self, spec: Spec) -> bool:
         return True
 
-    def marks(self, job: LLMTrainJob, group: str, index: int, cluster: Cluster) -> Marks:
+    def marks(self, job: LLMTrainJob, group: str, index: int, settings: RenderSettings) -> Marks:
         return Marks(annotations={"scheduling.k8s.io/group-name": group}, scheduler="volcano")
 
     def render(self, job: LLMTrainJob) -> dict[str, Any] | None:
@@ -31,8 +31,8 @@ class Volcano:
         spec |= {"queue": scheduling.queue} if scheduling.queue else {}
         return spec | ({"priorityClassName": scheduling.priority_class_name} if scheduling.priority_class_name else {})
 
-    def group_version(self, cluster: Cluster) -> str | None:
-        return cluster.pod_group_versions.get(GROUP, self.version)
+    def group_version(self, settings: RenderSettings) -> str | None:
+        return settings.pod_group_versions.get(GROUP, self.version)
 
     def read(self, found: object) -> Admission:
         return admission_in(found)

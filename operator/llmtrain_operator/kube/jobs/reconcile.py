@@ -17,7 +17,6 @@ from llmtrain_operator.api.job import Status
 from llmtrain_operator.api.phases import FINAL
 from llmtrain_operator.kube.api.client import ApiError, Client, path_to
 from llmtrain_operator.kube.api.events import Recorder
-from llmtrain_operator.kube.cluster import Cluster
 from llmtrain_operator.kube.gangs.mark import group_version
 from llmtrain_operator.kube.jobs.apply import NotCreatedError, create_gang, delete_pods, write_status
 from llmtrain_operator.kube.jobs.checkpoint_owners import DestinationOwners
@@ -27,6 +26,7 @@ from llmtrain_operator.kube.metrics.operator import OperatorMetrics
 from llmtrain_operator.kube.names import JobKey
 from llmtrain_operator.kube.observe.observe import Observation, Observer
 from llmtrain_operator.kube.render.render import render
+from llmtrain_operator.kube.render_settings import RenderSettings
 from llmtrain_operator.life.attempt import Gang
 from llmtrain_operator.life.decide import decide
 from llmtrain_operator.life.decision import Action, Decision
@@ -75,13 +75,13 @@ class Reconciler:
         observer: Observer,
         recorder: Recorder,
         metrics: OperatorMetrics,
-        cluster: Cluster,
+        settings: RenderSettings,
         turns: Turns,
         destinations: DestinationOwners,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client, self._observer, self._recorder, self._metrics = client, observer, recorder, metrics
-        self._cluster, self._turns, self._destinations, self._clock = cluster, turns, destinations, clock
+        self._settings, self._turns, self._destinations, self._clock = settings, turns, destinations, clock
         self._started, self._written = clock(), dict[JobKey, float]()
         self._not_created: dict[JobKey, tuple[int, NotCreated]] = {}  # with the job's generation then
         self._cleared: dict[JobKey, dict[str, int]] = {}
@@ -184,7 +184,7 @@ class Reconciler:
                 job,
                 plan,
                 decision.attempt,
-                self._cluster,
+                self._settings,
                 uid=observed.job.uid,
                 gang=observed.gang,
                 avoid=avoid,
@@ -210,7 +210,7 @@ class Reconciler:
         uid = observed.job.uid
         if last <= self._cleared.get(key, {}).get(uid, 0):
             return
-        version = group_version(observed.gang, self._cluster)
+        version = group_version(observed.gang, self._settings)
         kinds = (("v1", "ConfigMap"), *([(version, "PodGroup")] if version else []))
         if await clear_attempts(self._client, observed.job, last, kinds):
             self._cleared[key] = {uid: last}

@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping
 import aiohttp
 
 from llmtrain_operator.kube.api.client import Object
-from llmtrain_operator.kube.cluster import HTTP_PORT_NAME
 from llmtrain_operator.kube.names import JobKey
+from llmtrain_operator.kube.render_settings import HTTP_PORT_NAME
 from llmtrain_operator.life.from_objects import agent_of
 from llmtrain_operator.life.observed import Agent
 

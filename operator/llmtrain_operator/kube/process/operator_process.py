@@ -14,7 +14,6 @@ from typing import Any
 from llmtrain_operator.kube.api.client import Client
 from llmtrain_operator.kube.api.freshness import Freshness
 from llmtrain_operator.kube.api.session import Sessions, credentials
-from llmtrain_operator.kube.cluster import Cluster
 from llmtrain_operator.kube.judging.shapes import EVERYWHERE, Shapes
 from llmtrain_operator.kube.kind import Controller, Leading
 from llmtrain_operator.kube.metrics.operator import OperatorMetrics
@@ -26,6 +25,7 @@ from llmtrain_operator.kube.process.lease import ApiLease, Election
 from llmtrain_operator.kube.process.queue import WorkQueue
 from llmtrain_operator.kube.process.server import application, serve
 from llmtrain_operator.kube.process.workers import work
+from llmtrain_operator.kube.render_settings import RenderSettings
 from llmtrain_operator.kube.webhook import server as webhook
 from llmtrain_operator.kube.webhook.expiry import ends
 from llmtrain_operator.manifest.parse import manifest_schema
@@ -44,7 +44,7 @@ class OperatorOptions:
     namespaces: tuple[str, ...]
     """Namespaces to watch; empty: all."""
 
-    cluster: Cluster
+    settings: RenderSettings
     lease_name: str
     identity: str
     host: str
@@ -80,7 +80,7 @@ async def run(options: OperatorOptions, stop: asyncio.Event) -> None:
         apart = await aside.enter(stack, lambda: sessions.open(connections=1))  # renewals must not wait for jobs
         client, lease = (
             Client(http, info.server),
-            ApiLease(Client(apart, info.server), options.cluster.operator_namespace, options.lease_name),
+            ApiLease(Client(apart, info.server), options.settings.operator_namespace, options.lease_name),
         )
         election = Election(lease, options.identity)
         _describe(metrics, queue, election, freshness)
@@ -126,7 +126,7 @@ async def _lead(
             leading = Leading(
                 client=client,
                 metrics=metrics,
-                cluster=options.cluster,
+                settings=options.settings,
                 identity=options.identity,
                 shapes=shapes,
                 look=partial(_look, queue, name),

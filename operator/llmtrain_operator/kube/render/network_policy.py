@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from llmtrain_operator.kube import names
-from llmtrain_operator.kube.cluster import HTTP_PORT_NAME, Cluster
+from llmtrain_operator.kube.render_settings import HTTP_PORT_NAME, RenderSettings
 
 
-def network_policy(job: str, cluster: Cluster) -> dict[str, Any]:
+def network_policy(job: str, settings: RenderSettings) -> dict[str, Any]:
     """The policy: all ports for the pods of the job, the agents' HTTP port for the operator and for metrics; no other ingress."""
-    readers = [_namespace(name) for name in dict.fromkeys((cluster.operator_namespace, *cluster.metrics_namespaces))]
+    readers = [_namespace(name) for name in dict.fromkeys((settings.operator_namespace, *settings.metrics_namespaces))]
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",

@@ -11,12 +11,12 @@ from typing import Any
 
 from llmtrain_operator.api.job import LLMTrainJob, Toleration
 from llmtrain_operator.kube import names
-from llmtrain_operator.kube.cluster import HTTP_PORT, HTTP_PORT_NAME, RENDEZVOUS_PORT, Cluster
 from llmtrain_operator.kube.gangs.mark import marks
 from llmtrain_operator.kube.gangs.scheduler import Marks
 from llmtrain_operator.kube.render.affinity import affinity, spread
 from llmtrain_operator.kube.render.config_map import SECRET
 from llmtrain_operator.kube.render.volumes import CACHE, CONFIG, HOME, RUN_DIR, volumes
+from llmtrain_operator.kube.render_settings import HTTP_PORT, HTTP_PORT_NAME, RENDEZVOUS_PORT, RenderSettings
 from llmtrain_operator.life.from_objects import CONTAINER
 from llmtrain_operator.life.observed import GangKind
 from llmtrain_operator.plan.plan import Plan
@@ -38,14 +38,14 @@ class Attempt:
     number: int
     gang: GangKind
     avoid: Sequence[str]
-    cluster: Cluster
+    settings: RenderSettings
 
 
 def pod(attempt: Attempt, index: int) -> dict[str, Any]:
     """The pod with this index. render.py adds owner references."""
     job, number = attempt.job, attempt.number
     name = names.pod(job.metadata.name, number, index)
-    marked = marks(job, number, index, attempt.gang, attempt.cluster)
+    marked = marks(job, number, index, attempt.gang, attempt.settings)
     own = {**names.object_labels(job.metadata.name), **names.pod_labels(job.metadata.name, number, index), **marked.labels}
     labels = {**job.spec.scheduling.labels, **own}
     metadata: dict[str, Any] = {"name": name, "labels": labels}
@@ -65,7 +65,7 @@ def save_seconds(plan: Plan) -> int:
 
 def _spec(attempt: Attempt, index: int, name: str, marked: Marks) -> dict[str, Any]:
     job, scheduling = attempt.job, attempt.job.spec.scheduling
-    user = attempt.cluster.user
+    user = attempt.settings.user
     spec: dict[str, Any] = {
         "restartPolicy": "Never",  # the agent restarts ranks, the operator whole gangs
         "hostname": name,
@@ -99,13 +99,13 @@ def _spec(attempt: Attempt, index: int, name: str, marked: Marks) -> dict[str, A
 
 
 def _container(attempt: Attempt, index: int) -> dict[str, Any]:
-    job, cluster = attempt.job, attempt.cluster
+    job, settings = attempt.job, attempt.settings
     container: dict[str, Any] = {
         "name": CONTAINER,
-        "image": job.spec.scheduling.image or cluster.image,
+        "image": job.spec.scheduling.image or settings.image,
         "command": ["python", "-m", "llmtrain_trainer"],  # no shell: the agent is process 1 and gets the signals
         "args": _arguments(attempt, index),
-        "env": _environment(job, cluster, names.gang(job.metadata.name, attempt.number)),
+        "env": _environment(job, settings, names.gang(job.metadata.name, attempt.number)),
         "ports": [
             {"name": HTTP_PORT_NAME, "containerPort": HTTP_PORT, "protocol": "TCP"},
             {"name": "rendezvous", "containerPort": RENDEZVOUS_PORT, "protocol": "TCP"},
@@ -121,8 +121,8 @@ def _container(attempt: Attempt, index: int) -> dict[str, Any]:
         "volumeMounts": [volume.mount() for volume in volumes(job, names.gang(job.metadata.name, attempt.number))],
         **_probes(),
     }
-    if cluster.image_pull_policy:
-        container["imagePullPolicy"] = cluster.image_pull_policy
+    if settings.image_pull_policy:
+        container["imagePullPolicy"] = settings.image_pull_policy
     if job.spec.checkpoint and job.spec.checkpoint.secret_name:
         container["envFrom"] = [{"secretRef": {"name": job.spec.checkpoint.secret_name}}]
     return container
@@ -131,7 +131,7 @@ def _container(attempt: Attempt, index: int) -> dict[str, Any]:
 def _arguments(attempt: Attempt, index: int) -> list[str]:
     """As llmtrain_trainer/__main__.py takes them."""
     meta = attempt.job.metadata
-    leader = names.host(meta.name, meta.namespace, attempt.number, 0, attempt.cluster.domain)
+    leader = names.host(meta.name, meta.namespace, attempt.number, 0, attempt.settings.domain)
     told = {
         "--config": CONFIG,
         "--run-dir": RUN_DIR,
@@ -145,12 +145,12 @@ def _arguments(attempt: Attempt, index: int) -> list[str]:
     return ["agent", *(word for option in told.items() for word in option), "--echo"]
 
 
-def _environment(job: LLMTrainJob, cluster: Cluster, config_map: str) -> list[dict[str, Any]]:
+def _environment(job: LLMTrainJob, settings: RenderSettings, config_map: str) -> list[dict[str, Any]]:
     plain = {
         "HOME": HOME,
         "USER": "llmtrain",  # libraries ask for the user's name, which the image may not define
         "PYTHONUNBUFFERED": "1",
-        **cluster.environment,
+        **settings.environment,
         **job.spec.scheduling.env,
     }
     node = {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}

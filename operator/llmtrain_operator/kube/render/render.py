@@ -8,12 +8,12 @@ from typing import Any
 
 from llmtrain_operator.api.job import LLMTrainJob
 from llmtrain_operator.kube import names
-from llmtrain_operator.kube.cluster import Cluster
 from llmtrain_operator.kube.gangs.mark import pod_group
 from llmtrain_operator.kube.render.config_map import config_map
 from llmtrain_operator.kube.render.network_policy import network_policy
 from llmtrain_operator.kube.render.pod import Attempt, pod
 from llmtrain_operator.kube.render.service import service
+from llmtrain_operator.kube.render_settings import RenderSettings
 from llmtrain_operator.life.observed import GangKind
 from llmtrain_operator.plan.plan import Plan
 from llmtrain_operator.plan.trainer_config import trainer_config
@@ -43,7 +43,7 @@ def render(
     job: LLMTrainJob,
     plan: Plan,
     number: int,
-    cluster: Cluster,
+    settings: RenderSettings,
     *,
     uid: str | None,
     gang: GangKind,
@@ -57,11 +57,11 @@ def render(
     Raises PlanError where the model's layers are not known.
     """
     name = job.metadata.name
-    attempt = Attempt(job=job, plan=plan, number=number, gang=gang, avoid=tuple(avoid), cluster=cluster)
-    group = pod_group(job, number, gang, cluster)
+    attempt = Attempt(job=job, plan=plan, number=number, gang=gang, avoid=tuple(avoid), settings=settings)
+    group = pod_group(job, number, gang, settings)
     own = [config_map(trainer_config(job, plan, number, restarts_left), secret), *([group] if group else [])]
     return Objects(
-        shared=tuple(_owned(each, job, uid) for each in (service(name), network_policy(name, cluster))),
+        shared=tuple(_owned(each, job, uid) for each in (service(name), network_policy(name, settings))),
         own=tuple(_owned(each, job, uid) for each in own),
         pods=tuple(_owned(pod(attempt, index), job, uid) for index in range(plan.mesh.nodes)),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmtrain_operator.kube import names
-from llmtrain_operator.kube.cluster import HTTP_PORT, HTTP_PORT_NAME, RENDEZVOUS_PORT
+from llmtrain_operator.kube.render_settings import HTTP_PORT, HTTP_PORT_NAME, RENDEZVOUS_PORT
 
 
 def service(job: str) -> dict[str, Any]:

@@ -14,11 +14,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmtrain_operator.kube import names
-from llmtrain_operator.kube.cluster import Cluster
 from llmtrain_operator.kube.render.config_map import FILE, SECRET
 from llmtrain_operator.kube.render.pod import MARGIN, save_seconds
 from llmtrain_operator.kube.render.render import Objects, render
 from llmtrain_operator.kube.render.volumes import claims
+from llmtrain_operator.kube.render_settings import RenderSettings
 from llmtrain_operator.life.from_objects import pod_of
 from llmtrain_operator.life.observed import GangKind
 from llmtrain_operator.manifest.parse import parse_manifest
@@ -29,7 +29,7 @@ from llmtrain_trainer.config import TrainerConfig, mounts
 
 ROOT = Path(__file__).parents[4]
 GOLDEN = ROOT / "tests/operator/golden"
-CLUSTER = Cluster(image="registry.example/llmtrain-trainer:1", metrics_namespaces=("monitoring",))
+CLUSTER = RenderSettings(image="registry.example/llmtrain-trainer:1", metrics_namespaces=("monitoring",))
 UID = "0b6f1c1e-0000-4000-8000-000000000001"
 
 

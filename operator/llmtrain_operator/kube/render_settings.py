@@ -13,7 +13,7 @@ HTTP_PORT_NAME = "http"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cluster:
+class RenderSettings:
     """Settings of the operator that affect pods."""
 
     image: str
