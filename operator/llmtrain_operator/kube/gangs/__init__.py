@@ -1,1 +1,1 @@
-"""Gang schedulers, which admit all pods of a job or none: detection, marks on pods, and state of a gang."""
+"""Gang schedulers, which admit all pods of a job or none: detection, metadata of pods, and state of a gang."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmtrain_operator.api.job import LLMTrainJob, Spec
-from llmtrain_operator.kube.gangs.scheduler import Marks
+from llmtrain_operator.kube.gangs.scheduler import GangMetadata
 from llmtrain_operator.kube.render_settings import RenderSettings
 from llmtrain_operator.life.from_objects import condition_of, mapping_of, text_in
 from llmtrain_operator.life.observed import Admission, GangKind
@@ -25,7 +25,7 @@ class Kueue:
         """Whether the job names a queue."""
         return bool(spec.scheduling.queue)
 
-    def marks(self, job: LLMTrainJob, group: str, index: int, settings: RenderSettings) -> Marks:
+    def gang_metadata(self, job: LLMTrainJob, group: str, index: int, settings: RenderSettings) -> GangMetadata:
         labels = {f"{GROUP}/pod-group-name": group, f"{GROUP}/pod-group-pod-index": str(index)}
         if job.spec.scheduling.queue:
             labels[f"{GROUP}/queue-name"] = job.spec.scheduling.queue
@@ -33,7 +33,7 @@ class Kueue:
         if topology := job.spec.scheduling.topology:
             for name, level in (("required", topology.required), ("preferred", topology.preferred)):
                 annotations |= {f"{GROUP}/podset-{name}-topology": level} if level else {}
-        return Marks(labels=labels, annotations=annotations)
+        return GangMetadata(labels=labels, annotations=annotations)
 
     def render(self, job: LLMTrainJob) -> dict[str, Any] | None:
         return None

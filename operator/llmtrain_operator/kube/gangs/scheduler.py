@@ -1,6 +1,6 @@
-"""What a scheduler of gangs is to the operator: how it is found in a cluster, what it wants to see on pods, and what it says of a gang.
+"""The interface to a gang scheduler: how to detect it, which metadata it needs on pods, and how to read its state of a gang.
 
-One group an attempt: a group that was admitted once is not admitted again.
+Each attempt has a group of its own, because no scheduler admits a group twice.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from llmtrain_operator.life.observed import Admission, GangKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Marks:
-    """Metadata of a pod for its gang."""
+class GangMetadata:
+    """Labels, annotations and schedulerName that put a pod into its gang."""
 
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
@@ -36,27 +36,27 @@ class GangScheduler(Protocol):
     """API group whose presence means that it is installed."""
 
     version: str
-    """apiVersion of the object that is read, where the cluster does not say which it prefers."""
+    """apiVersion of the object that is read, if the cluster does not say which it prefers."""
 
     read_kind: str
     """Kind of the object with the state of a gang."""
 
     def suits(self, spec: Spec) -> bool:
-        """Whether gang: auto may take it for this job, where it is installed."""
+        """Whether `gang: auto` may choose it for this job, if it is installed."""
         ...
 
-    def marks(self, job: LLMTrainJob, group: str, index: int, settings: RenderSettings) -> Marks:
-        """Of the pod with this index in the gang called `group`."""
+    def gang_metadata(self, job: LLMTrainJob, group: str, index: int, settings: RenderSettings) -> GangMetadata:
+        """Metadata of the pod with this index in the gang called `group`."""
         ...
 
     def render(self, job: LLMTrainJob) -> dict[str, Any] | None:
-        """spec of the PodGroup that is created for an attempt; None where pods alone make the gang."""
+        """spec of the PodGroup that is created for an attempt; None if pods are grouped by their metadata alone."""
         ...
 
     def group_version(self, settings: RenderSettings) -> str | None:
-        """apiVersion of its PodGroups; None where pods alone make the gang."""
+        """apiVersion of its PodGroups; None if pods are grouped by their metadata alone."""
         ...
 
     def read(self, found: object) -> Admission:
-        """What the object of kind `read_kind` says of its gang."""
+        """The state of a gang, from its object of kind `read_kind`."""
         ...

@@ -6,7 +6,7 @@ from typing import Any
 
 from llmtrain_operator.api.job import LLMTrainJob, Spec
 from llmtrain_operator.kube.gangs.pod_groups import admission_in
-from llmtrain_operator.kube.gangs.scheduler import Marks
+from llmtrain_operator.kube.gangs.scheduler import GangMetadata
 from llmtrain_operator.kube.render_settings import RenderSettings
 from llmtrain_operator.life.observed import Admission, GangKind
 
@@ -22,8 +22,8 @@ class Coscheduling:
     def suits(self, spec: Spec) -> bool:
         return True
 
-    def marks(self, job: LLMTrainJob, group: str, index: int, settings: RenderSettings) -> Marks:
-        return Marks(labels={f"{GROUP}/pod-group": group}, scheduler=settings.coscheduling_scheduler)
+    def gang_metadata(self, job: LLMTrainJob, group: str, index: int, settings: RenderSettings) -> GangMetadata:
+        return GangMetadata(labels={f"{GROUP}/pod-group": group}, scheduler=settings.coscheduling_scheduler)
 
     def render(self, job: LLMTrainJob) -> dict[str, Any] | None:
         return {"minMember": job.spec.resources.nodes}

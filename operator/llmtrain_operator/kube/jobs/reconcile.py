@@ -17,7 +17,7 @@ from llmtrain_operator.api.job import Status
 from llmtrain_operator.api.phases import FINAL
 from llmtrain_operator.kube.api.client import ApiError, Client, path_to
 from llmtrain_operator.kube.api.events import Recorder
-from llmtrain_operator.kube.gangs.mark import group_version
+from llmtrain_operator.kube.gangs.gang_objects import group_version
 from llmtrain_operator.kube.jobs.apply import NotCreatedError, create_gang, delete_pods, write_status
 from llmtrain_operator.kube.jobs.checkpoint_owners import DestinationOwners
 from llmtrain_operator.kube.jobs.clear import clear_attempts

@@ -11,8 +11,8 @@ from typing import Any
 
 from llmtrain_operator.api.job import LLMTrainJob, Toleration
 from llmtrain_operator.kube import names
-from llmtrain_operator.kube.gangs.mark import marks
-from llmtrain_operator.kube.gangs.scheduler import Marks
+from llmtrain_operator.kube.gangs.gang_objects import gang_metadata
+from llmtrain_operator.kube.gangs.scheduler import GangMetadata
 from llmtrain_operator.kube.render.affinity import affinity, spread
 from llmtrain_operator.kube.render.config_map import SECRET
 from llmtrain_operator.kube.render.volumes import CACHE, CONFIG, HOME, RUN_DIR, volumes
@@ -45,13 +45,13 @@ def pod(attempt: Attempt, index: int) -> dict[str, Any]:
     """The pod with this index. render.py adds owner references."""
     job, number = attempt.job, attempt.number
     name = names.pod(job.metadata.name, number, index)
-    marked = marks(job, number, index, attempt.gang, attempt.settings)
-    own = {**names.object_labels(job.metadata.name), **names.pod_labels(job.metadata.name, number, index), **marked.labels}
+    of_gang = gang_metadata(job, number, index, attempt.gang, attempt.settings)
+    own = {**names.object_labels(job.metadata.name), **names.pod_labels(job.metadata.name, number, index), **of_gang.labels}
     labels = {**job.spec.scheduling.labels, **own}
     metadata: dict[str, Any] = {"name": name, "labels": labels}
-    if annotations := {**job.spec.scheduling.annotations, **marked.annotations}:
+    if annotations := {**job.spec.scheduling.annotations, **of_gang.annotations}:
         metadata["annotations"] = annotations
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": _spec(attempt, index, name, marked)}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": _spec(attempt, index, name, of_gang)}
 
 
 def save_seconds(plan: Plan) -> int:
@@ -63,7 +63,7 @@ def save_seconds(plan: Plan) -> int:
     return int(min(LONGEST_SAVE, max(SHORTEST_SAVE, 2 * upload)))
 
 
-def _spec(attempt: Attempt, index: int, name: str, marked: Marks) -> dict[str, Any]:
+def _spec(attempt: Attempt, index: int, name: str, of_gang: GangMetadata) -> dict[str, Any]:
     job, scheduling = attempt.job, attempt.job.spec.scheduling
     user = attempt.settings.user
     spec: dict[str, Any] = {
@@ -90,7 +90,7 @@ def _spec(attempt: Attempt, index: int, name: str, marked: Marks) -> dict[str, A
         "priorityClassName": scheduling.priority_class_name,
         "serviceAccountName": scheduling.service_account_name,
         "imagePullSecrets": [{"name": secret} for secret in scheduling.image_pull_secrets],
-        "schedulerName": marked.scheduler,
+        "schedulerName": of_gang.scheduler,
         "runtimeClassName": scheduling.runtime_class_name,
         "affinity": affinity(job, attempt.number, attempt.avoid, attempt.gang),
         "topologySpreadConstraints": spread(job, attempt.number),

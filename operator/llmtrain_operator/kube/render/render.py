@@ -8,7 +8,7 @@ from typing import Any
 
 from llmtrain_operator.api.job import LLMTrainJob
 from llmtrain_operator.kube import names
-from llmtrain_operator.kube.gangs.mark import pod_group
+from llmtrain_operator.kube.gangs.gang_objects import pod_group
 from llmtrain_operator.kube.render.config_map import config_map
 from llmtrain_operator.kube.render.network_policy import network_policy
 from llmtrain_operator.kube.render.pod import Attempt, pod

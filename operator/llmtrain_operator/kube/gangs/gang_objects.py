@@ -1,4 +1,4 @@
-"""What makes a gang of pods for whoever admits gangs: marks on the pods, and a PodGroup where the scheduler wants one."""
+"""What a gang scheduler needs: metadata on each pod, and a PodGroup if the scheduler admits by PodGroups."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Any
 from llmtrain_operator.api.job import LLMTrainJob
 from llmtrain_operator.kube import names
 from llmtrain_operator.kube.gangs.registry import SCHEDULERS
-from llmtrain_operator.kube.gangs.scheduler import Marks
+from llmtrain_operator.kube.gangs.scheduler import GangMetadata
 from llmtrain_operator.kube.render_settings import RenderSettings
 from llmtrain_operator.life.observed import GangKind
 
 
-def marks(job: LLMTrainJob, attempt: int, index: int, gang: GangKind, settings: RenderSettings) -> Marks:
-    """Of the pod with this index."""
+def gang_metadata(job: LLMTrainJob, attempt: int, index: int, gang: GangKind, settings: RenderSettings) -> GangMetadata:
+    """Metadata of the pod with this index; empty without a gang scheduler."""
     scheduler = SCHEDULERS.get(gang)
-    return scheduler.marks(job, names.gang(job.metadata.name, attempt), index, settings) if scheduler else Marks()
+    return scheduler.gang_metadata(job, names.gang(job.metadata.name, attempt), index, settings) if scheduler else GangMetadata()
 
 
 def pod_group(job: LLMTrainJob, attempt: int, gang: GangKind, settings: RenderSettings) -> dict[str, Any] | None:
-    """None where pods alone make the gang."""
+    """The PodGroup of an attempt; None if the scheduler groups pods by their metadata alone."""
     version = group_version(gang, settings)
     if version is None:
         return None
@@ -33,6 +33,6 @@ def pod_group(job: LLMTrainJob, attempt: int, gang: GangKind, settings: RenderSe
 
 
 def group_version(gang: GangKind, settings: RenderSettings) -> str | None:
-    """apiVersion of its PodGroups; None where pods alone make the gang."""
+    """apiVersion of the scheduler's PodGroups; None if it groups pods by their metadata alone."""
     scheduler = SCHEDULERS.get(gang)
     return scheduler.group_version(settings) if scheduler else None
