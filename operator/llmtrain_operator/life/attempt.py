@@ -19,8 +19,8 @@ HEARD_WITHIN = 60.0
 """Seconds for which an agent's answer is current."""
 
 
-class Gang:
-    """A view of an observation, without state of its own."""
+class AttemptView:
+    """A view of one observation, computed from it alone."""
 
     def __init__(self, observed: Observed) -> None:
         self.observed = observed

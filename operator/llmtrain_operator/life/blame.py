@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from llmtrain_operator.life.attempt import Gang
+from llmtrain_operator.life.attempt import AttemptView
 from llmtrain_operator.life.failures.failure import Failure, called
 from llmtrain_operator.life.observed import STOPPED, Pod
 
@@ -17,14 +17,14 @@ TOGETHER = 60.0
 MOST_SAID = 500
 
 
-def in_its_gang(gang: Gang, failure: Failure | None) -> Failure | None:
+def in_its_gang(gang: AttemptView, failure: Failure | None) -> Failure | None:
     """The failure, corrected by the evidence of the whole gang."""
     if failure is None:
         return None
     return _waited_in_vain(gang, failure) or _told_by_nobody(gang, failure) or failure
 
 
-def _waited_in_vain(gang: Gang, failure: Failure) -> Failure | None:
+def _waited_in_vain(gang: AttemptView, failure: Failure) -> Failure | None:
     """An agent gave up waiting for pods that had no node, or were not started: nothing that ran has failed."""
     if failure.reason != "PeerLost" or (gang.missing and gang.was_whole):
         return None
@@ -37,7 +37,7 @@ def _waited_in_vain(gang: Gang, failure: Failure) -> Failure | None:
     return replace(called(failure, "GangIncomplete"), message=message)
 
 
-def _lacks(gang: Gang, late: list[Pod], failed: float) -> str:
+def _lacks(gang: AttemptView, late: list[Pod], failed: float) -> str:
     if not late:
         return f"{len(gang.missing)} were not created"
     first = min(late, key=lambda pod: (pod.node is not None, pod.index))
@@ -49,7 +49,7 @@ def _lacks(gang: Gang, late: list[Pod], failed: float) -> str:
     return f"the container of pod {first.name} on {first.node} was not started in time"
 
 
-def _told_by_nobody(gang: Gang, failure: Failure) -> Failure | None:
+def _told_by_nobody(gang: AttemptView, failure: Failure) -> Failure | None:
     """Agents were told to stop, but not by a deletion, an eviction or the queue: usually a kubelet with failing probes."""
     first = next((pod for pod in gang.pods.values() if pod.name == failure.pod), None)
     if failure.exit_code not in STOPPED or first is None or not first.told_by_nobody or _told(gang):
@@ -61,7 +61,7 @@ def _told_by_nobody(gang: Gang, failure: Failure) -> Failure | None:
     return replace(called(failure, "StoppedFromOutside"), message=message)
 
 
-def _told(gang: Gang) -> bool:
+def _told(gang: AttemptView) -> bool:
     """Whether the gang, or part of it, is known to be suspended, preempted or drained."""
     admission = gang.observed.admission
     by_queue = admission is not None and (admission.evicted or not admission.admitted)

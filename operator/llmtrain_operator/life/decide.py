@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from llmtrain_operator.life.attempt import Gang
+from llmtrain_operator.life.attempt import AttemptView
 from llmtrain_operator.life.decision import Decision
 from llmtrain_operator.life.observed import Observed
 from llmtrain_operator.life.policies.contention import destination_in_use, gives_back, name_in_use, refused_lately, yields_destination
@@ -18,12 +18,12 @@ from llmtrain_operator.life.policies.placement import gives_way, not_its_turn
 from llmtrain_operator.life.policies.starting import being_created, completes_the_gang, refused, starts, under_way, unreadable
 from llmtrain_operator.life.policies.stopping import tidied
 
-Policy = Callable[[Gang], Decision | None]
+Policy = Callable[[AttemptView], Decision | None]
 
 
 def decide(observed: Observed) -> Decision:
     """The action to take now. Total: every observation has a decision."""
-    gang = Gang(observed)
+    gang = AttemptView(observed)
     return tidied(gang, next(decision for policy in POLICIES if (decision := policy(gang)) is not None))
 
 

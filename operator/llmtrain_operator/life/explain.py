@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llmtrain_operator.api.job import Phase
-from llmtrain_operator.life.attempt import Gang
+from llmtrain_operator.life.attempt import AttemptView
 from llmtrain_operator.life.decide import decide
 from llmtrain_operator.life.decision import Action
 from llmtrain_operator.life.failures.diagnose import of_pod
@@ -86,7 +86,7 @@ def rows(observed: Observed, state: State, operator: str | None) -> list[Row]:
 
 def pods(observed: Observed) -> tuple[str, list[tuple[str, str, str, str]]]:
     """A headline, and the pods of the newest attempt that are not running normally: name, phase, node, problem."""
-    gang = Gang(observed)
+    gang = AttemptView(observed)
     troubled = [(pod, trouble) for pod in gang.pods.values() if (trouble := _trouble(observed, gang, pod))]
     listed = [(pod.name, pod.phase, pod.node or "-", trouble) for pod, trouble in troubled[:MOST_PODS]]
     if not gang.pods:
@@ -100,7 +100,7 @@ def pods(observed: Observed) -> tuple[str, list[tuple[str, str, str, str]]]:
     return ", ".join(part for part in parts if part), listed
 
 
-def _trouble(observed: Observed, gang: Gang, pod: Pod) -> str:
+def _trouble(observed: Observed, gang: AttemptView, pod: Pod) -> str:
     """What is wrong with a pod; empty if it runs."""
     node = observed.nodes.get(pod.node) if pod.node else None
     failure = of_pod(Evidence(pod=pod, node=node, lost=gang.lost(pod), now=observed.now))

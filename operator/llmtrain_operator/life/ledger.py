@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from llmtrain_operator.api.job import Status
 from llmtrain_operator.api.job.status import Goodput
 from llmtrain_operator.api.phases import FINAL
-from llmtrain_operator.life.attempt import Gang
+from llmtrain_operator.life.attempt import AttemptView
 from llmtrain_operator.life.times import seconds_of, text_of
 from llmtrain_trainer.config.tables.time_accounts import TimeState
 
@@ -20,7 +20,7 @@ HUNG_STEPS, HUNG_FLOOR = 10.0, 60.0
 SUSPENDED: TimeState = "suspended"
 
 
-def account(gang: Gang) -> Goodput:
+def account(gang: AttemptView) -> Goodput:
     """The account including the time since the previous one, which is attributed to the state in the status written then."""
     status, now = gang.job.status, float(int(gang.observed.now))
     before = status.goodput or Goodput()
@@ -79,7 +79,7 @@ def _counted(goodput: Goodput) -> float:
     return max(0.0, goodput.total_seconds - goodput.by_cause.get("queued", 0.0))
 
 
-def _causes(gang: Gang, elapsed: float) -> dict[TimeState, float]:
+def _causes(gang: AttemptView, elapsed: float) -> dict[TimeState, float]:
     """`elapsed` seconds by cause."""
     status = gang.job.status
     match status.phase:
@@ -99,7 +99,7 @@ def _causes(gang: Gang, elapsed: float) -> dict[TimeState, float]:
             return {"queued": elapsed}
 
 
-def _of_training(gang: Gang, elapsed: float) -> dict[TimeState, float]:
+def _of_training(gang: AttemptView, elapsed: float) -> dict[TimeState, float]:
     """Seconds by cause while training. Steps up to the furthest one are recompute; time blocked by checkpoints is a cause of its own."""
     row = gang.progress
     told = gang.job.status.progress
@@ -119,7 +119,7 @@ def _of_training(gang: Gang, elapsed: float) -> dict[TimeState, float]:
     return {"checkpoint": saving, "recompute": again, "productive": elapsed - saving - again}
 
 
-def _share_done_before(before: int, step: int, gang: Gang) -> float:
+def _share_done_before(before: int, step: int, gang: AttemptView) -> float:
     """Share of the steps since the last observation that an earlier attempt had done already."""
     goodput, leader = gang.job.status.goodput, gang.leader
     furthest = (goodput.high_water_step or 0) if goodput else 0
@@ -129,11 +129,11 @@ def _share_done_before(before: int, step: int, gang: Gang) -> float:
     return max(0, min(furthest, step) - first) / (step - first)
 
 
-def _step_now(gang: Gang) -> int | None:
+def _step_now(gang: AttemptView) -> int | None:
     return gang.progress.step if gang.progress else None
 
 
-def _gpus_held(gang: Gang) -> int:
+def _gpus_held(gang: AttemptView) -> int:
     """GPUs of the pods that have a node and have not ended, including pods in which another container still runs."""
     each = gang.job.spec.resources.gpus_per_node if gang.job.spec else 0
     return each * sum(pod.node is not None and not pod.ended and (gang.may_run(pod) or pod.exit_code is not None) for pod in gang.mine)

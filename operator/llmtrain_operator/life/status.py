@@ -11,7 +11,7 @@ from llmtrain_operator.api.job import Condition, Phase, Restarts, Status
 from llmtrain_operator.api.job import status as record
 from llmtrain_operator.api.phases import FINAL
 from llmtrain_operator.life import ledger
-from llmtrain_operator.life.attempt import Gang
+from llmtrain_operator.life.attempt import AttemptView
 from llmtrain_operator.life.decision import Decision
 from llmtrain_operator.life.observed import Observed
 from llmtrain_operator.life.policies import restart_budget
@@ -36,7 +36,7 @@ _NUMBERS = ("progress", "goodput", "checkpoint", "message")
 def project(observed: Observed, decision: Decision) -> Status:
     """The whole new status. Without a plan, if the job is refused or was not planned again, the old summary of it is kept."""
     decision = replace(decision, reason=_cut(decision.reason, LONGEST_WORD), message=_cut(decision.message, LONGEST_TEXT))
-    gang, old = Gang(observed), observed.job.status
+    gang, old = AttemptView(observed), observed.job.status
     final = decision.phase in FINAL
     attempt = decision.attempt or gang.number or None
     return Status(
@@ -169,7 +169,7 @@ def plan_summary(plan: Plan) -> record.PlanSummary:
     )
 
 
-def _pods(gang: Gang, attempt: int | None) -> record.PodCounts | None:
+def _pods(gang: AttemptView, attempt: int | None) -> record.PodCounts | None:
     if attempt is None:
         return None
     old = gang.job.status.pods if gang.job.status.attempt == attempt else None
@@ -185,7 +185,7 @@ def _pods(gang: Gang, attempt: int | None) -> record.PodCounts | None:
     )
 
 
-def _progress(gang: Gang) -> record.TrainingProgress | None:
+def _progress(gang: AttemptView) -> record.TrainingProgress | None:
     old = gang.job.status.progress
     row = gang.progress
     if row is None:
@@ -239,7 +239,7 @@ def _number(value: float | None, places: int) -> float | None:
     return round(value, places) if value is not None and math.isfinite(value) else None
 
 
-def _checkpoint(gang: Gang) -> record.CheckpointSummary | None:
+def _checkpoint(gang: AttemptView) -> record.CheckpointSummary | None:
     """The newest checkpoint; the known one is kept until the new attempt commits a newer one."""
     old = gang.job.status.checkpoint
     new = gang.checkpoint
@@ -257,7 +257,7 @@ def _checkpoint(gang: Gang) -> record.CheckpointSummary | None:
 MOST_NOTICES = 64
 
 
-def _notices(gang: Gang) -> tuple[str, ...]:
+def _notices(gang: AttemptView) -> tuple[str, ...]:
     """Notices of the agents so far; those of an earlier attempt are dropped when the newest has one."""
     said = dict.fromkeys(_cut(sentence, LONGEST_WORD) for told in gang.notices for sentence in told)
     old = gang.job.status
@@ -265,7 +265,7 @@ def _notices(gang: Gang) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*kept, *said)))[-MOST_NOTICES:]
 
 
-def _artifacts(gang: Gang, decision: Decision) -> tuple[record.Artifact, ...]:
+def _artifacts(gang: AttemptView, decision: Decision) -> tuple[record.Artifact, ...]:
     """The artifacts of a complete job, which node 0 uploads before it ends."""
     spec = gang.job.spec
     if spec is None or decision.phase != "Complete":
@@ -281,7 +281,7 @@ def _artifacts(gang: Gang, decision: Decision) -> tuple[record.Artifact, ...]:
 # ---- restarts and failures -------------------------------------------------------------------------------------------------
 
 
-def _restarts(gang: Gang, decision: Decision, attempt: int | None) -> record.RestartCounts:
+def _restarts(gang: AttemptView, decision: Decision, attempt: int | None) -> record.RestartCounts:
     old = gang.job.status.restarts or record.RestartCounts()
     window = gang.job.spec.resilience.restarts if gang.job.spec else Restarts()
     now, in_place = gang.observed.now, restart_budget.new_in_place(gang)
@@ -311,14 +311,14 @@ def _by_reason(old: Mapping[str, int], gangs: Mapping[str, int], in_place: int) 
     return dict(list(counts.items())[:MOST_REASONS])
 
 
-def _streak(gang: Gang, before: int) -> int:
+def _streak(gang: AttemptView, before: int) -> int:
     """The failure streak; 0 once training passes its furthest step."""
     goodput, row = gang.job.status.goodput, gang.progress
     furthest = goodput.high_water_step if goodput and goodput.high_water_step is not None else 0
     return 0 if row is not None and row.step > furthest else before
 
 
-def _failure(gang: Gang, decision: Decision) -> record.LastFailure | None:
+def _failure(gang: AttemptView, decision: Decision) -> record.LastFailure | None:
     failure = decision.failure
     if failure is None:
         return gang.job.status.failure
@@ -339,7 +339,7 @@ _FOLLOW_THE_JOB = ("Evicted", "StoppedFromOutside", "ImagePullFailed")
 """Failures that a node may have caused as well as the job or the cluster."""
 
 
-def _avoided(gang: Gang, decision: Decision) -> tuple[str, ...]:
+def _avoided(gang: AttemptView, decision: Decision) -> tuple[str, ...]:
     """The avoided nodes, newest last; the oldest are dropped."""
     old, failure = gang.job.status.avoided_nodes, decision.failure
     avoids = gang.job.spec is None or gang.job.spec.resilience.avoid_nodes

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from llmtrain_operator.api.job import Phase
-from llmtrain_operator.life.attempt import Gang
+from llmtrain_operator.life.attempt import AttemptView
 from llmtrain_operator.life.observed import Pod
 from llmtrain_trainer.config.formats import span
 
@@ -27,12 +27,12 @@ _STARTING = {
 }
 
 
-def not_training(gang: Gang) -> State | None:
+def not_training(gang: AttemptView) -> State | None:
     """The first hindrance; None if the gang trains or is about to report that it does."""
     return next((state for hindrance in HINDRANCES if (state := hindrance(gang))), None)
 
 
-def _queued(gang: Gang) -> State | None:
+def _queued(gang: AttemptView) -> State | None:
     """The queue has not admitted the gang."""
     admission, kind = gang.observed.admission, gang.observed.gang
     gated = any(pod.gated for pod in gang.pods.values())
@@ -44,7 +44,7 @@ def _queued(gang: Gang) -> State | None:
     return "Queued", "Queued", f"{where}: {said}." if said else f"{where}."
 
 
-def _no_node(gang: Gang) -> State | None:
+def _no_node(gang: AttemptView) -> State | None:
     """The scheduler finds no node for some pods."""
     waiting = [pod for pod in gang.pods.values() if pod.node is None]
     if not waiting:
@@ -65,7 +65,7 @@ def _no_place(message: str) -> tuple[str, str]:
     return "Unschedulable", _clause(re.split(r"\s*(?:no new claims to deallocate, )?preemption: ", message)[0])
 
 
-def _no_volume(gang: Gang) -> State | None:
+def _no_volume(gang: AttemptView) -> State | None:
     warned = [(pod, gang.observed.warnings[pod.name]) for pod in _not_started(gang) if pod.name in gang.observed.warnings]
     stuck = [(pod, warning) for pod, warning in warned if warning.reason in _MOUNTS]
     if not stuck:
@@ -74,7 +74,7 @@ def _no_volume(gang: Gang) -> State | None:
     return "Starting", "VolumeNotMounted", f"A volume of pod {pod.name} cannot be mounted: {_clause(warning.message)}."
 
 
-def _no_image(gang: Gang) -> State | None:
+def _no_image(gang: AttemptView) -> State | None:
     pulling = [pod for pod in _not_started(gang) if "Image" in (pod.waiting or "") or pod.waiting == "RegistryUnavailable"]
     if not pulling:
         return None
@@ -82,7 +82,7 @@ def _no_image(gang: Gang) -> State | None:
     return "Starting", "ImagePullFailed", f"The image of {_count(pulling, gang)} cannot be pulled: {said}."
 
 
-def _no_container(gang: Gang) -> State | None:
+def _no_container(gang: AttemptView) -> State | None:
     """Usually a secret or a config map does not exist."""
     stuck = [
         pod for pod in _not_started(gang) if pod.waiting in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
@@ -99,7 +99,7 @@ def _no_container(gang: Gang) -> State | None:
     return "Starting", "ContainerNotCreated", f"The container of {_count(stuck, gang)} cannot be created: {_clause(message)}."
 
 
-def _not_yet(gang: Gang) -> State | None:
+def _not_yet(gang: AttemptView) -> State | None:
     """The kubelet is creating the containers."""
     left = _not_started(gang)
     if not left:
@@ -107,7 +107,7 @@ def _not_yet(gang: Gang) -> State | None:
     return "Starting", "CreatingContainers", f"The containers of {_count(left, gang)} are being created, which includes pulling the image."
 
 
-def _agents(gang: Gang) -> State | None:
+def _agents(gang: AttemptView) -> State | None:
     """The pods run, and their agents report progress. While no agent answers, the last known state holds."""
     speaker, status = gang.speaker, gang.job.status
     if speaker is None:
@@ -126,7 +126,7 @@ def _agents(gang: Gang) -> State | None:
     return None
 
 
-def unheard(gang: Gang) -> str:
+def unheard(gang: AttemptView) -> str:
     """A clause on the agent of node 0, which does not answer."""
     now, leader = gang.observed.now, gang.leader
     started = [pod.started for pod in gang.pods.values() if pod.started is not None]
@@ -138,10 +138,10 @@ def unheard(gang: Gang) -> str:
     return f"the agent of node 0 has not answered {how_long}{unknown}"
 
 
-HINDRANCES: tuple[Callable[[Gang], State | None], ...] = (_queued, _no_node, _no_volume, _no_image, _no_container, _not_yet, _agents)
+HINDRANCES: tuple[Callable[[AttemptView], State | None], ...] = (_queued, _no_node, _no_volume, _no_image, _no_container, _not_yet, _agents)
 
 
-def not_created(gang: Gang) -> tuple[str, str] | None:
+def not_created(gang: AttemptView) -> tuple[str, str] | None:
     """Why the API server refuses the gang's pods, as reason and sentence; None if it does not."""
     refused = gang.observed.not_created
     if refused is None:
@@ -165,7 +165,7 @@ def not_created(gang: Gang) -> tuple[str, str] | None:
     return "PodsRefused", f"The API server refuses the pods: {clause}." if refused.final else f"The pods cannot be created: {clause}."
 
 
-def still_ending(gang: Gang) -> str:
+def still_ending(gang: AttemptView) -> str:
     """One sentence on the pods that a new attempt waits for."""
     left = gang.may_run_now
     late = [pod for pod in left if pod.deleting is not None and gang.observed.now - pod.deleting > 60]
@@ -181,15 +181,15 @@ def some_names(pods: Sequence[Pod]) -> str:
     return ", ".join(pod.name for pod in pods[:3]) + (f" and {len(pods) - 3} more" if len(pods) > 3 else "")
 
 
-def _not_started(gang: Gang) -> list[Pod]:
+def _not_started(gang: AttemptView) -> list[Pod]:
     return [pod for pod in gang.pods.values() if pod.node is not None and pod.started is None and not pod.stopped]
 
 
-def _some(pods: Sequence[Pod], gang: Gang) -> str:
+def _some(pods: Sequence[Pod], gang: AttemptView) -> str:
     return f"{_count(pods, gang)} {'is' if len(pods) == 1 else 'are'}"
 
 
-def _count(pods: Sequence[Pod], gang: Gang) -> str:
+def _count(pods: Sequence[Pod], gang: AttemptView) -> str:
     if gang.size == 1 or len(pods) == 1:
         return f"pod {pods[0].name}" if gang.size > 1 else "the pod"
     return f"all {gang.size} pods" if len(pods) == gang.size else f"{len(pods)} of {gang.size} pods"

@@ -6,7 +6,7 @@ import inspect
 from types import FunctionType, ModuleType
 from typing import get_type_hints
 
-from llmtrain_operator.life.attempt import Gang
+from llmtrain_operator.life.attempt import AttemptView
 from llmtrain_operator.life.decide import POLICIES
 from llmtrain_operator.life.decision import Decision
 from llmtrain_operator.life.policies import contention, ended, failed, placement, starting
@@ -30,4 +30,4 @@ def test_what_ends_a_job_for_good_comes_before_what_starts_it() -> None:
 def _is_policy(found: FunctionType, module: ModuleType) -> bool:
     """Whether it is public, was written there, and takes a gang alone."""
     own = found.__module__ == module.__name__ and not found.__name__.startswith("_")
-    return own and get_type_hints(found) == {"gang": Gang, "return": Decision | None}
+    return own and get_type_hints(found) == {"gang": AttemptView, "return": Decision | None}

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from llmtrain_operator.api.job import Status
-from llmtrain_operator.life.attempt import Gang
+from llmtrain_operator.life.attempt import AttemptView
 from llmtrain_operator.life.decide import decide
 from llmtrain_operator.life.decision import Decision
 from llmtrain_operator.life.observed import Observed
@@ -157,10 +157,10 @@ def test_restarts_in_place_of_another_attempt_count_anew(w: Any) -> None:
 def test_a_restart_in_place_is_told_once_with_its_cause(w: Any) -> None:
     cause = "Rank 1 on node-0 ended by SIGKILL after step 5; starting the ranks again."
     running = w.observed(agents={0: w.agent(restarts=1, last_restart=cause, progress=w.progress())})
-    assert said_in_place(Gang(running)) == cause
-    assert said_in_place(Gang(again(running))) is None
+    assert said_in_place(AttemptView(running)) == cause
+    assert said_in_place(AttemptView(again(running))) is None
     silent = w.observed(agents={1: w.agent(restarts=3)})
-    assert said_in_place(Gang(silent)) == "The ranks were restarted in their pods. It was the last of 3 restarts in place."
+    assert said_in_place(AttemptView(silent)) == "The ranks were restarted in their pods. It was the last of 3 restarts in place."
 
 
 def test_the_streak_ends_when_training_gets_further_than_ever(w: Any) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from llmtrain_operator.kube.names import JobKey
-from llmtrain_operator.life.attempt import Gang
+from llmtrain_operator.life.attempt import AttemptView
 from llmtrain_operator.life.decision import Action, Decision
 from llmtrain_operator.life.destinations import Contender, Destinations, clash, within
 from llmtrain_operator.life.observed import Observed
@@ -80,7 +80,7 @@ class DestinationOwners:
         if ended:
             tries = self._left.get(key, (0, 0.0))[0] + 1
             self._left[key] = tries, now + min(LONGEST_PRESS, FIRST_PRESS * 2.0 ** min(tries - 1, 10))
-        runs = any(pod.node for pod in Gang(observed).may_run_now)
+        runs = any(pod.node for pod in AttemptView(observed).may_run_now)
         if runs:
             self._left.pop(key, None)
         before = self._writes.get(key)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from llmtrain_operator.kube.names import JobKey
-from llmtrain_operator.life.attempt import Gang
+from llmtrain_operator.life.attempt import AttemptView
 from llmtrain_operator.life.decision import Action, Decision
 from llmtrain_operator.life.observed import Observed, QueuePlace, Rival
 from llmtrain_operator.life.policies.placement import WAITING, Rank, eligible, order, rival_of, shape_of
@@ -69,17 +69,17 @@ class Turns:
 
     def pressed(self, key: JobKey, observed: Observed) -> bool:
         """Whether this job may have to give way to another."""
-        return self.awaited(key) and bool(eligible(Gang(replace(observed, rivals=self.others(key)))))
+        return self.awaited(key) and bool(eligible(AttemptView(replace(observed, rivals=self.others(key)))))
 
     def note(self, key: JobKey, observed: Observed, decision: Decision | None = None) -> None:
         """Note the job's role from now on, including the decision that is about to be carried out."""
-        rival, gang = rival_of(observed), Gang(observed)
+        rival, gang = rival_of(observed), AttemptView(observed)
         if observed.gang == "operator" and decision is not None:
             rival = self._about_to(key, gang, decision, rival)
         self._hold(key, gang)
         self._put(key, rival)
 
-    def _about_to(self, key: JobKey, gang: Gang, decision: Decision, rival: Rival | None) -> Rival | None:
+    def _about_to(self, key: JobKey, gang: AttemptView, decision: Decision, rival: Rival | None) -> Rival | None:
         """What the decision makes of the job; what its status says is from before."""
         named = Rival(key=gang.job.key, placing=False, shape=shape_of(gang.observed), size=gang.size)
         if decision.action is Action.CREATE:
@@ -118,7 +118,7 @@ class Turns:
     def _rank(self, key: JobKey, rival: Rival) -> Rank:
         return order(self._place(key[0], rival.shape, rival.size), rival.waiting_since or self._now, rival.key, self._now)
 
-    def _fits_nowhere(self, gang: Gang) -> None:
+    def _fits_nowhere(self, gang: AttemptView) -> None:
         """Until nodes become free, jobs with the same requirements are tried less and less often."""
         shape, least = self._unfit_of(gang)
         known = self._unfit.setdefault(shape, {})
@@ -128,11 +128,11 @@ class Turns:
         while len(self._unfit) > MOST_UNFIT:
             self._unfit.pop(next(iter(self._unfit)))
 
-    def _unfit_of(self, gang: Gang) -> tuple[str, int]:
+    def _unfit_of(self, gang: AttemptView) -> tuple[str, int]:
         """Shape, and the smallest size that fits no better than this gang; 1: not even one pod does."""
         return shape_of(gang.observed), gang.size if gang.scheduled else 1
 
-    def _hold(self, key: JobKey, gang: Gang) -> None:
+    def _hold(self, key: JobKey, gang: AttemptView) -> None:
         """Remember who has nodes, until its pods are gone from them."""
         self._now = gang.observed.now
         if not gang.over and gang.scheduled:

@@ -27,7 +27,7 @@ from llmtrain_operator.kube.names import JobKey
 from llmtrain_operator.kube.observe.observe import Observation, Observer
 from llmtrain_operator.kube.render.render import render
 from llmtrain_operator.kube.render_settings import RenderSettings
-from llmtrain_operator.life.attempt import Gang
+from llmtrain_operator.life.attempt import AttemptView
 from llmtrain_operator.life.decide import decide
 from llmtrain_operator.life.decision import Action, Decision
 from llmtrain_operator.life.observed import NotCreated, Observed
@@ -159,7 +159,7 @@ class Reconciler:
     async def _say(self, key: JobKey, observation: Observation, observed: Observed, decision: Decision, written: Status) -> None:
         """In the log, and in an event where the phase is another one or something is wrong: the way to the first step is many sentences."""
         old = observed.job.status
-        if again := said_in_place(Gang(observed)):
+        if again := said_in_place(AttemptView(observed)):
             log.info("%s/%s: %s", *key, again)
             await self._recorder.post(observation.manifest, "Warning", "RestartInPlace", again)
         for notice in written.notices:
@@ -179,7 +179,7 @@ class Reconciler:
             self._metrics.actions.labels(decision.action.name.lower()).inc()
         if decision.action is Action.CREATE and job is not None and plan is not None:
             avoid = observed.job.status.avoided_nodes
-            left = restarts_left(Gang(observed))
+            left = restarts_left(AttemptView(observed))
             made = render(
                 job,
                 plan,
@@ -191,7 +191,7 @@ class Reconciler:
                 restarts_left=left,
                 secret=secrets.token_hex(32),
             )
-            fresh = decision.attempt > Gang(observed).number or not Gang(observed).pods
+            fresh = decision.attempt > AttemptView(observed).number or not AttemptView(observed).pods
             try:
                 await create_gang(self._client, [*made.shared, *made.own, *(made.pods[index] for index in decision.create)], fresh=fresh)
             except NotCreatedError as error:

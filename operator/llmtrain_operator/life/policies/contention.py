@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from llmtrain_operator.life import why
-from llmtrain_operator.life.attempt import Gang
+from llmtrain_operator.life.attempt import AttemptView
 from llmtrain_operator.life.decision import Action, Decision
 from llmtrain_operator.life.observed import Observed
 from llmtrain_operator.life.policies.stopping import FAILED_GRACE, created, deletions, ended_as, stopping
@@ -20,7 +20,7 @@ INCOMPLETE_PATIENCE = 20.0
 
 def writes(observed: Observed) -> bool:
     """Whether pods of this job may write checkpoints now or after a restart. A job that never ran writes nothing."""
-    gang = Gang(observed)
+    gang = AttemptView(observed)
     if any(pod.node for pod in gang.may_run_now):
         return True
     spec, status = gang.job.spec, gang.job.status
@@ -31,10 +31,10 @@ def writes(observed: Observed) -> bool:
 
 def asks_to_write(observed: Observed) -> bool:
     """Whether the job has pods that may write as soon as they have nodes."""
-    return bool(Gang(observed).may_run_now)
+    return bool(AttemptView(observed).may_run_now)
 
 
-def name_in_use(gang: Gang) -> Decision | None:
+def name_in_use(gang: AttemptView) -> Decision | None:
     """Pods of an earlier job with this name are in the way. Orphaned ones are told to end."""
     if not gang.over or not gang.earlier:
         return None
@@ -48,7 +48,7 @@ def name_in_use(gang: Gang) -> Decision | None:
     return replace(said, action=Action.DELETE_PODS, delete=told) if told else said
 
 
-def destination_in_use(gang: Gang) -> Decision | None:
+def destination_in_use(gang: AttemptView) -> Decision | None:
     """Two jobs with one destination would each resume from the other's checkpoints, or replace the other's export."""
     if not gang.over or gang.observed.writer is None:
         return None
@@ -60,7 +60,7 @@ def destination_in_use(gang: Gang) -> Decision | None:
     return Decision(phase="Pending", reason="DestinationInUse", message=message, again_in=30.0)
 
 
-def yields_destination(gang: Gang) -> Decision | None:
+def yields_destination(gang: AttemptView) -> Decision | None:
     """A job that never ran releases its destination after a while if another job waits for it."""
     if gang.over or writes(gang.observed):
         return None
@@ -78,7 +78,7 @@ def yields_destination(gang: Gang) -> Decision | None:
     return stopping(gang, Decision(phase="Pending", reason="DestinationInUse", message=message, ends=gang.number), FAILED_GRACE)
 
 
-def refused_lately(gang: Gang) -> Decision | None:
+def refused_lately(gang: AttemptView) -> Decision | None:
     """Pods that the API server refused are not created again at once."""
     refused = gang.observed.not_created
     said = why.not_created(gang)
@@ -88,7 +88,7 @@ def refused_lately(gang: Gang) -> Decision | None:
     return Decision(phase="Pending" if gang.over else "Starting", reason=said[0], message=said[1], again_in=left) if left > 0 else None
 
 
-def gives_back(gang: Gang) -> Decision | None:
+def gives_back(gang: AttemptView) -> Decision | None:
     """An incomplete gang cannot train: if the rest of its pods is refused, the others end and free their nodes."""
     refused, said = gang.observed.not_created, why.not_created(gang)
     if gang.over or not gang.missing or refused is None or said is None:

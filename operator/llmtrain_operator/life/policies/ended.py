@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from llmtrain_operator.life.attempt import Gang
+from llmtrain_operator.life.attempt import AttemptView
 from llmtrain_operator.life.decision import Action, Decision
 from llmtrain_operator.life.ledger import active_seconds
 from llmtrain_operator.life.policies.stopping import ended_as, phase_of, stopping
@@ -18,21 +18,21 @@ FINISH_PATIENCE = 600.0
 """Seconds for the other pods to end after node 0 ended normally."""
 
 
-def going_away(gang: Gang) -> Decision | None:
+def going_away(gang: AttemptView) -> Decision | None:
     """Nothing to do: owner references delete the pods with the job."""
     if not gang.job.deleting:
         return None
     return Decision(action=Action.LEAVE_ALONE, phase=phase_of(gang), reason="Deleting", message="The job is being deleted.")
 
 
-def of_another_controller(gang: Gang) -> Decision | None:
+def of_another_controller(gang: AttemptView) -> Decision | None:
     spec = gang.job.spec
     if spec is None or spec.managed_by in (None, MANAGER):
         return None
     return Decision(action=Action.LEAVE_ALONE, phase=phase_of(gang), reason="ManagedElsewhere", message=f"{spec.managed_by} runs this job.")
 
 
-def finished(gang: Gang) -> Decision | None:
+def finished(gang: AttemptView) -> Decision | None:
     """A final state is never left: pods that still run are ended, and the job is deleted after its TTL."""
     final = ended_as(gang)
     if final is None:
@@ -51,7 +51,7 @@ def finished(gang: Gang) -> Decision | None:
     return replace(said, again_in=left) if left > 0 else replace(said, action=Action.DELETE_JOB)
 
 
-def complete(gang: Gang) -> Decision | None:
+def complete(gang: AttemptView) -> Decision | None:
     """Node 0 ended normally; the other pods follow within seconds and have nothing left to save."""
     if not gang.complete:
         return None
@@ -67,7 +67,7 @@ def complete(gang: Gang) -> Decision | None:
     return stopping(gang, said, None) if gang.may_run_now else said
 
 
-def suspended(gang: Gang) -> Decision | None:
+def suspended(gang: AttemptView) -> Decision | None:
     """The pods save a checkpoint when they are told to end; then the devices are free."""
     if gang.job.spec is None or not gang.job.spec.suspend:
         return None
@@ -81,7 +81,7 @@ def suspended(gang: Gang) -> Decision | None:
     return stopping(gang, said, None)
 
 
-def too_long(gang: Gang) -> Decision | None:
+def too_long(gang: AttemptView) -> Decision | None:
     deadline = gang.job.spec.active_deadline_seconds if gang.job.spec else None
     if deadline is None:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from llmtrain_operator.life import why
-from llmtrain_operator.life.attempt import Gang
+from llmtrain_operator.life.attempt import AttemptView
 from llmtrain_operator.life.blame import in_its_gang
 from llmtrain_operator.life.decision import Action, Decision
 from llmtrain_operator.life.failures.diagnose import diagnose
@@ -16,7 +16,7 @@ from llmtrain_operator.life.times import seconds_of
 from llmtrain_trainer.config.formats import size
 
 
-def older_attempts(gang: Gang) -> Decision | None:
+def older_attempts(gang: AttemptView) -> Decision | None:
     """Two attempts must not run at once; if they do, the older one is ended immediately."""
     if gang.over or not gang.older:
         return None
@@ -27,7 +27,7 @@ def older_attempts(gang: Gang) -> Decision | None:
     return replace(said, action=Action.DELETE_PODS, delete=deletions(gang, gang.older, FAILED_GRACE))
 
 
-def failed(gang: Gang) -> Decision | None:
+def failed(gang: AttemptView) -> Decision | None:
     """A pod is lost or has failed, so the attempt is over: gangs start and end as a whole."""
     if gang.over:
         return None
@@ -46,7 +46,7 @@ def failed(gang: Gang) -> Decision | None:
     return told if gang.may_run_now else replace(told, again_in=0.0)  # no pod is left whose end would trigger a reconcile
 
 
-def ending(gang: Gang) -> Decision | None:
+def ending(gang: AttemptView) -> Decision | None:
     """An attempt is over, but some of its pods may still run: nothing new starts before they are gone."""
     if not gang.over or not gang.may_run_now:
         return None
@@ -54,19 +54,19 @@ def ending(gang: Gang) -> Decision | None:
     return stopping(gang, replace(said, failure=_better_known(gang)), None)
 
 
-def waits_to_retry(gang: Gang) -> Decision | None:
+def waits_to_retry(gang: AttemptView) -> Decision | None:
     left = restart_budget.wait(gang) if gang.over else 0.0
     if left <= 0:
         return None
     return Decision(phase="Restarting", reason="Backoff", message=restart_budget.waiting_sentence(left), again_in=left)
 
 
-def _failure(gang: Gang) -> Failure | None:
+def _failure(gang: AttemptView) -> Failure | None:
     taken = [f"of index {index}" for index in gang.missing] if gang.was_whole else []
     return in_its_gang(gang, diagnose(gang.evidence(), taken, gang.observed.now))
 
 
-def _against_the_plan(gang: Gang, failure: Failure) -> Failure:
+def _against_the_plan(gang: AttemptView, failure: Failure) -> Failure:
     """A failure for lack of memory, with what the plan expected: a person must find out which of the two is wrong."""
     memory = gang.observed.plan.memory if gang.observed.plan is not None else None
     if failure.reason != "OutOfMemory" or memory is None:
@@ -75,7 +75,7 @@ def _against_the_plan(gang: Gang, failure: Failure) -> Failure:
     return replace(failure, message=f"{failure.message.rstrip('. ')}. By the plan a rank needs up to {size(memory.peak)}{limit}.")
 
 
-def _better_known(gang: Gang) -> Failure | None:
+def _better_known(gang: AttemptView) -> Failure | None:
     """A better failure than a recorded PeerLost: a peer reports the loss of a node before the cause is visible on that node."""
     recorded = gang.job.status.failure
     if recorded is None or recorded.reason != "PeerLost" or recorded.attempt != gang.number:
@@ -84,7 +84,7 @@ def _better_known(gang: Gang) -> Failure | None:
     return _against_the_plan(gang, found) if found is not None and found.reason in ("NodeLost", "OutOfMemory", "Evicted") else None
 
 
-def _late(gang: Gang) -> Failure | None:
+def _late(gang: AttemptView) -> Failure | None:
     """The failure of an attempt whose first step was not done in time. Waiting for a queue or a node does not count, and an agent that
     cannot be reached may have trained meanwhile."""
     spec, progress = gang.job.spec, gang.job.status.progress

@@ -8,7 +8,7 @@ comes after those that were not tried (kube/jobs/placement_order.py remembers th
 from __future__ import annotations
 
 from llmtrain_operator.api.job import Spec
-from llmtrain_operator.life.attempt import Gang
+from llmtrain_operator.life.attempt import AttemptView
 from llmtrain_operator.life.decision import Decision
 from llmtrain_operator.life.observed import Observed, QueuePlace, Rival
 from llmtrain_operator.life.policies.stopping import FAILED_GRACE, created, ended_as, pods_word, stopping
@@ -37,7 +37,7 @@ Rank = tuple[bool, int, float, str]
 
 def rival_of(observed: Observed) -> Rival | None:
     """This job as a rival of others in the operator's own order; None if it neither has pods to place nor waits for its turn."""
-    gang = Gang(observed)
+    gang = AttemptView(observed)
     if observed.gang != "operator" or observed.job.deleting or ended_as(gang):
         return None
     placing = not gang.over and gang.size > 1 and bool(gang.pods) and gang.scheduled < gang.size
@@ -53,7 +53,7 @@ def shape_of(observed: Observed) -> str:
     return f"{observed.job.namespace} {_asked(spec)}" if spec else ""
 
 
-def not_its_turn(gang: Gang) -> Decision | None:
+def not_its_turn(gang: AttemptView) -> Decision | None:
     """Gangs are placed one at a time, sorted by `order`."""
     if not gang.over or gang.observed.gang != "operator" or gang.size < 2:
         return None
@@ -70,7 +70,7 @@ def not_its_turn(gang: Gang) -> Decision | None:
     return Decision(phase="Queued", reason="GangOrder", message=message, again_in=30.0)
 
 
-def gives_way(gang: Gang) -> Decision | None:
+def gives_way(gang: AttemptView) -> Decision | None:
     """A gang that waits for nodes lets another one try, unless that is known not to fit either."""
     if gang.observed.gang != "operator" or gang.size < 2 or gang.scheduled == gang.size:
         return None
@@ -83,7 +83,7 @@ def gives_way(gang: Gang) -> Decision | None:
     return stopping(gang, Decision(phase="Queued", reason="GaveWay", message=message, ends=gang.number), FAILED_GRACE)
 
 
-def eligible(gang: Gang) -> list[Rival]:
+def eligible(gang: AttemptView) -> list[Rival]:
     """Waiting jobs that may fit where this gang does not, sorted by `order`."""
     now, shape = gang.observed.now, shape_of(gang.observed)
     found = [
@@ -97,7 +97,7 @@ def eligible(gang: Gang) -> list[Rival]:
     return sorted(found, key=lambda rival: rank(rival, now))
 
 
-def known_as(key: str, gang: Gang) -> str:
+def known_as(key: str, gang: AttemptView) -> str:
     """Another job by name if it is in the same namespace; names of jobs in other namespaces are not shown."""
     namespace, _, name = key.partition("/")
     return name if namespace == gang.job.namespace else "a job of another namespace"
@@ -113,7 +113,7 @@ def order(place: QueuePlace, since: float, key: str, now: float) -> Rank:
     return place.after > now, place.served, since, key
 
 
-def _patience(gang: Gang) -> float:
+def _patience(gang: AttemptView) -> float:
     waiting = [pod for pod in gang.pods.values() if pod.node is None]
     if any(pod.nominated for pod in waiting):
         return PLACING_PATIENCE
@@ -123,7 +123,7 @@ def _patience(gang: Gang) -> float:
     return PLACING_PATIENCE if heard else UNHEARD_PATIENCE
 
 
-def _waiting_since(gang: Gang) -> float | None:
+def _waiting_since(gang: AttemptView) -> float | None:
     """When the job began to wait for its turn, from its condition Queued; seconds since the epoch."""
     found = next((each for each in gang.job.status.conditions if each.type == "Queued"), None)
     if found is None or found.status != "True" or found.reason not in WAITING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llmtrain_operator.api.job import Restarts
 from llmtrain_operator.api.job.status import RecentRestarts, RestartCounts
-from llmtrain_operator.life.attempt import HEARD_WITHIN, Gang
+from llmtrain_operator.life.attempt import HEARD_WITHIN, AttemptView
 from llmtrain_operator.life.failures.diagnose import same_again
 from llmtrain_operator.life.failures.failure import Failure
 from llmtrain_operator.life.times import seconds_of, text_of
@@ -19,7 +19,7 @@ _SLOTS = 24
 """Restarts within 1/24 of the window are kept as one entry, so that a history of thousands stays short."""
 
 
-def refusal(gang: Gang, failure: Failure) -> tuple[str, str] | None:
+def refusal(gang: AttemptView, failure: Failure) -> tuple[str, str] | None:
     """Why there is no further attempt, as reason and sentence; None if the job restarts."""
     spec, status = gang.job.spec, gang.job.status
     if not failure.retryable:
@@ -36,7 +36,7 @@ def refusal(gang: Gang, failure: Failure) -> tuple[str, str] | None:
     return None
 
 
-def _progress_is_known(gang: Gang, failure: Failure) -> bool:
+def _progress_is_known(gang: AttemptView, failure: Failure) -> bool:
     """Whether it is known how far the attempt got: node 0 reported it at the end, or answered until then, or was not silent for long."""
     if failure.step is not None or gang.verdict is not None:
         return True
@@ -47,7 +47,7 @@ def _progress_is_known(gang: Gang, failure: Failure) -> bool:
     return failure.time - heard < HEARD_WITHIN
 
 
-def wait(gang: Gang) -> float:
+def wait(gang: AttemptView) -> float:
     """Seconds until the next attempt may start: 0 after a first restart, then 10 s, doubling up to five minutes.
 
     Uncounted restarts back off too: each costs pods, nodes and writes to the API server's store.
@@ -65,7 +65,7 @@ def waiting_sentence(seconds_left: float) -> str:
     return f"The next attempt starts in {span(seconds_left)}, because the last ones ended soon or without getting further."
 
 
-def interruptions(gang: Gang, failure: Failure | None, before: int) -> int:
+def interruptions(gang: AttemptView, failure: Failure | None, before: int) -> int:
     """The new number of consecutive uncounted restarts; `failure` is the one that leads to a restart now, if any."""
     if failure is None:
         return before
@@ -79,7 +79,7 @@ def in_window(restarts: RestartCounts, now: float, budget: Restarts) -> int:
     return sum(entry.count for entry in _recent(restarts, now, budget))
 
 
-def left(gang: Gang) -> int:
+def left(gang: AttemptView) -> int:
     """Restarts in place that a new attempt may make: the unused part of the budget."""
     spec = gang.job.spec
     if spec is None:
@@ -99,7 +99,7 @@ def charge(restarts: RestartCounts, count: int, now: float, budget: Restarts) ->
     return (*kept, RecentRestarts(time=text_of(now), count=count))[-64:]
 
 
-def new_in_place(gang: Gang) -> int:
+def new_in_place(gang: AttemptView) -> int:
     """Restarts in place of the newest attempt that are not counted yet. All ranks restart together, so all nodes have the same count."""
     restarts = gang.job.status.restarts or RestartCounts()
     counted = restarts.attempt_in_place if gang.job.status.attempt == gang.number else 0
@@ -108,7 +108,7 @@ def new_in_place(gang: Gang) -> int:
     return max(0, max((*told, *said), default=0) - counted)
 
 
-def said_in_place(gang: Gang) -> str | None:
+def said_in_place(gang: AttemptView) -> str | None:
     """One sentence on restarts in place that are not counted yet; None if there are none."""
     new = new_in_place(gang)
     if not new:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llmtrain_operator.life import why
-from llmtrain_operator.life.attempt import Gang
+from llmtrain_operator.life.attempt import AttemptView
 from llmtrain_operator.life.decision import Action, Decision, stop
 from llmtrain_operator.life.policies.stopping import phase_of, pods_word
 from llmtrain_operator.life.times import seconds_of
@@ -15,7 +15,7 @@ STARTING_LOOK = 10.0
 """Seconds between observations of a gang that has its nodes but does not train yet: agents and events of pods must be polled."""
 
 
-def unreadable(gang: Gang) -> Decision | None:
+def unreadable(gang: AttemptView) -> Decision | None:
     """This version cannot read the manifest. Running pods continue."""
     if gang.job.spec is not None:
         return None
@@ -25,14 +25,14 @@ def unreadable(gang: Gang) -> Decision | None:
     return Decision(phase="Pending", reason="Refused", message=gang.job.refusal or "The manifest cannot be read.")
 
 
-def refused(gang: Gang) -> Decision | None:
+def refused(gang: AttemptView) -> Decision | None:
     """A manifest that cannot be planned gets no attempt. A running gang continues even if a newer plan would refuse it."""
     if not gang.over or gang.job.refusal is None:
         return None
     return Decision(phase="Pending", reason="Refused", message=gang.job.refusal)
 
 
-def being_created(gang: Gang) -> Decision | None:
+def being_created(gang: AttemptView) -> Decision | None:
     """The status was written a moment ago and names an attempt without pods: another leading operator is about to create them.
 
     A second attempt would only have to be ended again. If the pods were refused, the status says so instead.
@@ -51,7 +51,7 @@ def being_created(gang: Gang) -> Decision | None:
     return Decision(phase="Starting", reason="CreatingPods", message=message, again_in=left)
 
 
-def starts(gang: Gang) -> Decision | None:
+def starts(gang: AttemptView) -> Decision | None:
     if not gang.over:
         return None
     attempt = gang.next_number
@@ -69,7 +69,7 @@ def starts(gang: Gang) -> Decision | None:
     )
 
 
-def completes_the_gang(gang: Gang) -> Decision | None:
+def completes_the_gang(gang: AttemptView) -> Decision | None:
     """Creation was interrupted. No pod of the attempt was ever deleted, or failed would have decided."""
     if not gang.missing:
         return None
@@ -78,7 +78,7 @@ def completes_the_gang(gang: Gang) -> Decision | None:
     return Decision(action=Action.CREATE, phase="Starting", reason=reason, message=message, attempt=gang.number, create=gang.missing)
 
 
-def under_way(gang: Gang) -> Decision | None:
+def under_way(gang: AttemptView) -> Decision | None:
     if state := why.not_training(gang):
         phase, reason, message = state
         again = STARTING_LOOK if gang.scheduled == gang.size else 30.0  # scheduling a pod triggers a reconcile by itself

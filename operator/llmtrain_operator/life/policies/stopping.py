@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from llmtrain_operator.api.job import Phase
 from llmtrain_operator.api.phases import FINAL
-from llmtrain_operator.life.attempt import Gang
+from llmtrain_operator.life.attempt import AttemptView
 from llmtrain_operator.life.decision import Action, Decision, Deletion, stop
 from llmtrain_operator.life.observed import Pod
 
@@ -22,7 +22,7 @@ HELD_PATIENCE, HELD_LOOK = 30.0, 15.0
 force; and seconds between observations of it."""
 
 
-def ended_as(gang: Gang) -> Phase | None:
+def ended_as(gang: AttemptView) -> Phase | None:
     """Complete or Failed, which are final; None if the job is not over."""
     status = gang.job.status
     held = {condition.type for condition in status.conditions if condition.status == "True"}
@@ -31,19 +31,19 @@ def ended_as(gang: Gang) -> Phase | None:
     return "Failed" if status.phase == "Failed" or "Failed" in held else None
 
 
-def stopping(gang: Gang, said: Decision, grace: float | None) -> Decision:
+def stopping(gang: AttemptView, said: Decision, grace: float | None) -> Decision:
     """The decision, with deletion of all pods that may still run; pods on lost nodes are deleted by force, since no kubelet confirms it."""
     told = deletions(gang, gang.may_run_now, grace)
     return replace(said, action=Action.DELETE_PODS, delete=told) if told else said
 
 
-def deletions(gang: Gang, pods: tuple[Pod, ...], grace: float | None) -> tuple[Deletion, ...]:
+def deletions(gang: AttemptView, pods: tuple[Pod, ...], grace: float | None) -> tuple[Deletion, ...]:
     """Deletions of pods that were not told to end yet, or with a longer grace period; by force on lost nodes."""
     lost = [pod for pod in pods if gang.lost(pod)]
     return (*stop(lost, 0.0), *stop([pod for pod in pods if pod not in lost], grace))
 
 
-def tidied(gang: Gang, said: Decision) -> Decision:
+def tidied(gang: AttemptView, said: Decision) -> Decision:
     """The decision, with clean-up of attempts that are over: pods that hold devices because another container runs after the trainer ended;
     and, while the job is at rest, pods older than the newest attempt, whose logs are kept."""
     if said.action is Action.LEAVE_ALONE:
@@ -65,7 +65,7 @@ def tidied(gang: Gang, said: Decision) -> Decision:
     )
 
 
-def _let_go(gang: Gang, held: list[Pod]) -> tuple[Deletion, ...]:
+def _let_go(gang: AttemptView, held: list[Pod]) -> tuple[Deletion, ...]:
     """Deletions of held pods, with a grace period first; by force long after that, since the trainer in them has ended."""
     late = [pod for pod in held if pod.deleting is not None and gang.observed.now - pod.deleting > HELD_PATIENCE and pod.grace != 0]
     return (
@@ -80,12 +80,12 @@ def _held(held: list[Pod]) -> str:
     return f"Pod {first}: the trainer has ended, but {names} still runs and keeps the devices: the pod is deleted, with its logs."
 
 
-def phase_of(gang: Gang) -> Phase:
+def phase_of(gang: AttemptView) -> Phase:
     """The phase that the status says."""
     return gang.job.status.phase or "Pending"
 
 
-def created(gang: Gang) -> float:
+def created(gang: AttemptView) -> float:
     """When the newest attempt's last pod was created."""
     return max((pod.created for pod in gang.pods.values() if pod.created is not None), default=gang.observed.now)
 
