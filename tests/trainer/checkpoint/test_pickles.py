@@ -28,8 +28,8 @@ from llmtrain_trainer.checkpoint.signature import KEY
 from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError
 from llmtrain_trainer.checkpoint.store.file_store import FileStore
 from llmtrain_trainer.checkpoint.store.store import digest_file
+from llmtrain_trainer.checkpoint_readers.index import IndexReader, TensorPlanner
 from llmtrain_trainer.engines.deepspeed.files import _open
-from llmtrain_trainer.stored.index import IndexReader, TensorPlanner
 
 NAME = "step-00000010-a1-r1"
 STATE = {

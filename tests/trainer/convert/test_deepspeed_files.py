@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from llmtrain_trainer.checkpoint_readers.reader import CheckpointReader
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.convert.adapters import write_adapter
 from llmtrain_trainer.convert.launch import launch, load_script
@@ -19,7 +20,6 @@ from llmtrain_trainer.convert.targets import write_files
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.engines.deepspeed.files import NOTES
 from llmtrain_trainer.engines.open_checkpoint import open_source
-from llmtrain_trainer.stored.source import CheckpointReader
 
 ROOT = Path(__file__).parents[3]
 JOBS = ROOT / "tests" / "trainer" / "engines" / "deepspeed" / "rank_jobs.py"
@@ -66,7 +66,7 @@ def test_weights_of_ranks_are_those_that_they_export(
         assert exported.keys() == converted.keys()
         assert [name for name, weight in exported.items() if not torch.equal(converted[name], weight)] == []
         if half:
-            taken = [weights.take(name) for name in weights.shapes]
+            taken = [weights.read(name) for name in weights.shapes]
             assert any(not torch.equal(weight, weight.bfloat16().float()) for weight in taken)  # the optimizer's own
 
 

@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.functional import cross_entropy
 
 from llmtrain_trainer.checkpoint.writer import CheckpointWriter
+from llmtrain_trainer.checkpoint_readers.reader import CheckpointReader
 from llmtrain_trainer.config.tables.engines import ENGINE_FACTS
 from llmtrain_trainer.convert.launch import load_script
 from llmtrain_trainer.engines import build_engine
@@ -24,7 +25,6 @@ from llmtrain_trainer.engines.open_checkpoint import open_source
 from llmtrain_trainer.objectives import OBJECTIVES
 from llmtrain_trainer.objectives.causal_lm import CausalLm
 from llmtrain_trainer.objectives.objective import Batch, Loss
-from llmtrain_trainer.stored.source import CheckpointReader
 
 parity = load_script(Path(__file__).parents[3] / "benchmarks" / "parity.py")
 STEPS = 3
@@ -144,7 +144,7 @@ def adopt_and_go_on(cases: Sequence[tuple[Path, Case]]) -> list[list[float]]:
     losses = []
     for directory, case in cases:
         engine = built(case, directory / "model")
-        engine.adopt(stored(case, directory))
+        engine.load_foreign_checkpoint(stored(case, directory))
         losses.append(steps(engine, case, STEPS + 1))
     return losses
 
@@ -153,7 +153,7 @@ def adopt_and_save(cases: Sequence[tuple[Path, Case, Path]]) -> None:
     """In each layout: take over what an engine saved below a directory, and save it below another."""
     for directory, case, target in cases:
         engine = built(case, target / "model")
-        engine.adopt(stored(case, directory))
+        engine.load_foreign_checkpoint(stored(case, directory))
         _save(engine, case, target)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from llmtrain_trainer.checkpoint_readers.reader import CheckpointReader
 from llmtrain_trainer.config import Peft, TrainerConfig
 from llmtrain_trainer.config.tables.adapters import peft_options
 from llmtrain_trainer.convert.targets import alone
@@ -13,7 +14,6 @@ from llmtrain_trainer.data.cache import link
 from llmtrain_trainer.model.export import write_export
 from llmtrain_trainer.model.materialize import ADAPTER
 from llmtrain_trainer.prepare.model_files import local_files
-from llmtrain_trainer.stored.source import CheckpointReader
 
 CONFIG = "adapter_config.json"
 

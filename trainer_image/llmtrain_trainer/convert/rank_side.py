@@ -19,7 +19,7 @@ def write(config_text: str, model_dir: Path, stored: tuple[Path, str] | None, st
     engine = build_engine(config, model_dir)
     if stored is not None:
         directory, file_format = stored
-        engine.adopt(open_source(config, directory, model_dir, file_format))
+        engine.load_foreign_checkpoint(open_source(config, directory, model_dir, file_format))
     writer = CheckpointWriter(staging)
     if engine.saves == "state":
         writer.save(name, engine.state_dict(), meta)

@@ -17,12 +17,12 @@ from llmtrain_trainer.checkpoint.owner import Claim, OwnedError, describe_self
 from llmtrain_trainer.checkpoint.restore import find, next_attempt, verify
 from llmtrain_trainer.checkpoint.store.store import Store, verify_object
 from llmtrain_trainer.checkpoint.uploader import Uploader
+from llmtrain_trainer.checkpoint_readers.reader import CheckpointReader
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.config.tables.engines import ENGINE_FACTS
 from llmtrain_trainer.convert.launch import launch
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.model.export import write_weights
-from llmtrain_trainer.stored.source import CheckpointReader
 
 KEEP_ALL = 10**9
 """A conversion deletes none of the earlier checkpoints."""
@@ -35,7 +35,7 @@ def write_files(source: CheckpointReader, model_dir: Path, directory: Path, dtyp
     """Hugging Face's files, one file's worth of weights in memory at a time."""
     directory.mkdir(parents=True)
     with alone():
-        write_weights(dtype, model_dir, source.shapes, source.take, directory)
+        write_weights(dtype, model_dir, source.shapes, source.read, directory)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from llmtrain_trainer.data.step_batch import StepBatch
 
 if TYPE_CHECKING:
-    from llmtrain_trainer.stored.source import CheckpointReader
+    from llmtrain_trainer.checkpoint_readers.reader import CheckpointReader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +76,7 @@ class Steps(Protocol):
         """Load a checkpoint that own_format.py calls this engine's own, from a directory of its files."""
         ...
 
-    def adopt(self, source: CheckpointReader) -> None:
+    def load_foreign_checkpoint(self, source: CheckpointReader) -> None:
         """Take over weights and optimizer from any other checkpoint: of another engine, or of this one where it cannot read it itself."""
         ...
 

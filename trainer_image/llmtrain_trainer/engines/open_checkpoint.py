@@ -6,12 +6,12 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
+from llmtrain_trainer.checkpoint_readers.reader import CheckpointReader
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.config.tables.adapters import is_adapter
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.engines.registry import READERS, imported
 from llmtrain_trainer.model.skeleton import skeleton
-from llmtrain_trainer.stored.source import CheckpointReader
 
 
 def open_source(config: TrainerConfig, directory: Path, model_dir: Path, file_format: str) -> CheckpointReader:

@@ -42,7 +42,7 @@ class EngineEntry:
 ENGINES: Mapping[EngineName, EngineEntry] = {
     "native": EngineEntry(
         builder="llmtrain_trainer.engines.native.engine:NativeEngine",
-        reader="llmtrain_trainer.stored.native:Native",
+        reader="llmtrain_trainer.checkpoint_readers.native:Native",
     ),
     "deepspeed": EngineEntry(
         builder="llmtrain_trainer.engines.deepspeed:DeepSpeedEngine",

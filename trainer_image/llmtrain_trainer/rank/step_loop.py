@@ -86,7 +86,7 @@ def _load(engine: Engine, config: TrainerConfig, directory: Path, model_dir: Pat
 
     if dist.get_rank() == 0:
         print(f"Takes over weights and optimizer of step {meta.step} from engine {meta.engine}.", flush=True)
-    engine.adopt(open_source(config, directory, model_dir, meta.format))
+    engine.load_foreign_checkpoint(open_source(config, directory, model_dir, meta.format))
 
 
 def _gpu_memory() -> GpuMemory:

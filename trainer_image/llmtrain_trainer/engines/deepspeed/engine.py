@@ -18,6 +18,7 @@ import deepspeed
 import torch
 import torch.distributed as dist
 
+from llmtrain_trainer.checkpoint_readers.reader import CheckpointReader
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.data.step_batch import StepBatch
 from llmtrain_trainer.engines.deepspeed import disk
@@ -36,7 +37,6 @@ from llmtrain_trainer.model.export import write_export
 from llmtrain_trainer.model.materialize import seed_of
 from llmtrain_trainer.objectives import OBJECTIVES
 from llmtrain_trainer.objectives.sums import named
-from llmtrain_trainer.stored.source import CheckpointReader
 
 
 class DeepSpeedEngine:
@@ -113,7 +113,7 @@ class DeepSpeedEngine:
         files = DeepSpeedReader(directory)
         self._fill(files.weights, files.steps)
 
-    def adopt(self, source: CheckpointReader) -> None:
+    def load_foreign_checkpoint(self, source: CheckpointReader) -> None:
         """Take over weights and optimizer from another engine."""
         self._fill(weights_of(source), source.steps)
 

@@ -1,4 +1,4 @@
-"""Weights and optimizer states out of the files of engine deepspeed, of any layout, by any process: a CheckpointReader of stored/.
+"""Weights and optimizer states out of the files of engine deepspeed, of any layout, by any process: a CheckpointReader.
 
 Each pair of stage and tensor-parallel rank has written the shards of its weights: under ZeRO as shares of its replicas, in fp32. Files are
 mapped: what is not asked for is not read.
@@ -30,8 +30,8 @@ from deepspeed.utils.tensor_fragment import fragment_address
 from deepspeed.utils.zero_to_fp32 import get_checkpoint_files, zero3_partitioned_param_info
 from torch import nn
 
+from llmtrain_trainer.checkpoint_readers.reader import MOMENTS, WEIGHT, CheckpointReader
 from llmtrain_trainer.engines.deepspeed.pipeline import TABLE
-from llmtrain_trainer.stored.source import MOMENTS, WEIGHT, CheckpointReader
 
 NOTES = "llmtrain"
 """What a save adds to DeepSpeed's files, so that they can be read without the model."""
@@ -147,7 +147,7 @@ class DeepSpeedReader:
     def shapes(self) -> dict[str, torch.Size]:
         return {name: weight.shape for name, weight in self.weights.items()}
 
-    def take(self, name: str, key: str = WEIGHT) -> torch.Tensor:
+    def read(self, name: str, key: str = WEIGHT) -> torch.Tensor:
         return self.weights[name].read(key)
 
 
@@ -158,7 +158,7 @@ class Taken(Mapping[str, Pieces]):
         self._source, self._name = source, name
 
     def __getitem__(self, key: str) -> Pieces:
-        return (self._source.take(self._name, key),)
+        return (self._source.read(self._name, key),)
 
     def __iter__(self) -> Iterator[str]:
         return iter((WEIGHT, *MOMENTS) if self._source.steps else (WEIGHT,))

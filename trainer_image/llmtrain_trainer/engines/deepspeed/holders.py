@@ -13,9 +13,9 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from llmtrain_trainer.checkpoint_readers.reader import MOMENTS, WEIGHT
 from llmtrain_trainer.engines.deepspeed.files import Weight
 from llmtrain_trainer.engines.deepspeed.place import DeepSpeedRank
-from llmtrain_trainer.stored.source import MOMENTS, WEIGHT
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ import torch
 import torch.distributed as dist
 from megatron.core.tensor_parallel import model_parallel_cuda_manual_seed
 
+from llmtrain_trainer.checkpoint_readers.published import PublishedWeights
+from llmtrain_trainer.checkpoint_readers.reader import MOMENTS, WEIGHT, CheckpointReader
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.data.step_batch import StepBatch
 from llmtrain_trainer.engines.engine import EvaluationResult, StepResult
@@ -29,8 +31,6 @@ from llmtrain_trainer.engines.stopwatch import Stopwatch
 from llmtrain_trainer.model.export import write_export
 from llmtrain_trainer.model.materialize import seed_of
 from llmtrain_trainer.objectives.sums import named
-from llmtrain_trainer.stored.published import PublishedWeights
-from llmtrain_trainer.stored.source import MOMENTS, WEIGHT, CheckpointReader
 
 
 class MegatronEngine:
@@ -111,7 +111,7 @@ class MegatronEngine:
         """Read what any layout with the same zeroStage wrote; Megatron reshapes it."""
         self._steps = load_files(self._chunks, self._optimizer, directory)
 
-    def adopt(self, source: CheckpointReader) -> None:
+    def load_foreign_checkpoint(self, source: CheckpointReader) -> None:
         """Take over weights and optimizer from another engine, or from this one with another zeroStage."""
         held = held_by([chunk.module for chunk in self._chunks], self._shape, first_expert(self._settings, self._place))
         place = (heads_of(self._shape), self._config.mesh.tp, self._place.tp)

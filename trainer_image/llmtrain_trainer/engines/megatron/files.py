@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from llmtrain_trainer.checkpoint_readers.parts import ShardReader
+from llmtrain_trainer.checkpoint_readers.reader import WEIGHT
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.engines.megatron.names import FAMILIES, FUSED, WeightLayout
 from llmtrain_trainer.engines.megatron.weights import heads_of, theirs_of
 from llmtrain_trainer.model.published_names import split
-from llmtrain_trainer.stored.parts import ShardReader
-from llmtrain_trainer.stored.source import WEIGHT
 
 _MASTERS = ("optimizer.state.param.", "optimizer.state.fp32_param.", "")
 """Where the fp32 weights are: in a sharded optimizer, in one that is not sharded in bf16, and in fp32, where they are the model's."""
@@ -50,8 +50,8 @@ class MegatronReader:
         self.shapes = {name: shape for name, shape in held if shape is not None} | self._beyond(network)
         self.steps = int(torch.load(directory / "common.pt", weights_only=True)["steps"])
 
-    def take(self, name: str, key: str = WEIGHT) -> torch.Tensor:
-        """As CheckpointReader.take. The last Megatron weight is cached: q, k and v come from one."""
+    def read(self, name: str, key: str = WEIGHT) -> torch.Tensor:
+        """As CheckpointReader.read. The last Megatron weight is cached: q, k and v come from one."""
         whole = torch.empty(self.shapes[name])
         for published, index in split(self._type, name, whole.shape):
             whole[index] = self._published(published, key)

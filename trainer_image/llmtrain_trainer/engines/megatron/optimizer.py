@@ -14,8 +14,8 @@ from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
 from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import nn
 
+from llmtrain_trainer.checkpoint_readers.reader import WEIGHT
 from llmtrain_trainer.config import TrainerConfig
-from llmtrain_trainer.stored.source import WEIGHT
 
 
 def wrap(chunks: Sequence[GPTModel], settings: TransformerConfig, *, distributed: bool) -> list[DistributedDataParallel]:

@@ -17,6 +17,9 @@ import torch.distributed as dist
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.tensor.parallel import loss_parallel
 
+from llmtrain_trainer.checkpoint_readers.index import IndexReader, TensorPlanner
+from llmtrain_trainer.checkpoint_readers.reader import CheckpointReader
+from llmtrain_trainer.checkpoint_readers.state import StateOf
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.data.step_batch import StepBatch
 from llmtrain_trainer.engines.decay import decay_groups
@@ -34,9 +37,6 @@ from llmtrain_trainer.model.export import write_export
 from llmtrain_trainer.model.materialize import seed_of
 from llmtrain_trainer.objectives import OBJECTIVES
 from llmtrain_trainer.objectives.sums import named
-from llmtrain_trainer.stored.index import IndexReader, TensorPlanner
-from llmtrain_trainer.stored.source import CheckpointReader
-from llmtrain_trainer.stored.state import StateOf
 
 
 class NativeEngine:
@@ -122,7 +122,7 @@ class NativeEngine:
         """Read in place what `state_dict` of any layout gave."""
         load(self.state_dict(), storage_reader=IndexReader(directory), planner=TensorPlanner())
 
-    def adopt(self, source: CheckpointReader) -> None:
+    def load_foreign_checkpoint(self, source: CheckpointReader) -> None:
         """Take over weights and optimizer from another engine."""
         load(self.state_dict(), storage_reader=StateOf(source))
 

@@ -14,7 +14,7 @@ from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner
 from torch.distributed.checkpoint.storage import StorageReader
 from torch.futures import Future
 
-from llmtrain_trainer.stored.source import MOMENTS, WEIGHT, CheckpointReader
+from llmtrain_trainer.checkpoint_readers.reader import MOMENTS, WEIGHT, CheckpointReader
 
 
 class StateOf(StorageReader):
@@ -64,7 +64,7 @@ class StateOf(StorageReader):
             return torch.tensor(float(self._source.steps))
         if kind != WEIGHT and not self._source.steps:
             return torch.zeros(self._source.shapes[name])
-        return self._source.take(name, kind)
+        return self._source.read(name, kind)
 
 
 def _keys(source: CheckpointReader) -> Iterator[tuple[str, str, str]]:

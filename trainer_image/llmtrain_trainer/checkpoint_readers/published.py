@@ -6,8 +6,8 @@ from functools import lru_cache
 
 import torch
 
+from llmtrain_trainer.checkpoint_readers.reader import CheckpointReader
 from llmtrain_trainer.model.published_names import split
-from llmtrain_trainer.stored.source import CheckpointReader
 
 
 class PublishedWeights:
@@ -15,10 +15,10 @@ class PublishedWeights:
 
     def __init__(self, source: CheckpointReader, model_type: str, key: str) -> None:
         self._places = {part: (name, at) for name, shape in source.shapes.items() for part, at in split(model_type, name, shape)}
-        self._take = lru_cache(maxsize=1)(lambda name: source.take(name, key))  # all experts of a layer are one weight of transformers'
+        self._read = lru_cache(maxsize=1)(lambda name: source.read(name, key))  # all experts of a layer are one weight of transformers'
 
     def read(self, name: str) -> torch.Tensor:
         """One published tensor, in fp32 on the CPU; of a fused MoE weight the matrix of one expert."""
         weight, index = self._places[name]
-        found: torch.Tensor = self._take(weight)[index]
+        found: torch.Tensor = self._read(weight)[index]
         return found

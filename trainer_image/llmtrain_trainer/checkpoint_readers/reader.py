@@ -25,6 +25,6 @@ class CheckpointReader(Protocol):
         """Optimizer steps made so far; 0 if there are no moments."""
         ...
 
-    def take(self, name: str, key: str = WEIGHT) -> torch.Tensor:
+    def read(self, name: str, key: str = WEIGHT) -> torch.Tensor:
         """The unsplit weight [*shapes[name]], or the moment of it that `key` names, in fp32 on the CPU. Raises KeyError."""
         ...

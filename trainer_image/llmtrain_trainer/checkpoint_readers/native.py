@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from llmtrain_trainer.checkpoint.manifest import METADATA
+from llmtrain_trainer.checkpoint_readers.parts import ShardReader
+from llmtrain_trainer.checkpoint_readers.reader import WEIGHT
 from llmtrain_trainer.data.bad_data import BadData
-from llmtrain_trainer.stored.parts import ShardReader
-from llmtrain_trainer.stored.source import WEIGHT
 
 
 class Native:
@@ -25,5 +25,5 @@ class Native:
         counts = [key for key in self._parts.shapes if key.startswith("optimizer.") and key.endswith(".step")]
         self.steps = int(self._parts.read(counts[0]).item()) if counts else 0
 
-    def take(self, name: str, key: str = WEIGHT) -> torch.Tensor:
+    def read(self, name: str, key: str = WEIGHT) -> torch.Tensor:
         return self._parts.read(f"model.{name}" if key == WEIGHT else f"optimizer.{name}.{key}").float()

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+from llmtrain_trainer.checkpoint_readers.native import Native
+from llmtrain_trainer.checkpoint_readers.reader import MOMENTS, WEIGHT
 from llmtrain_trainer.convert.launch import launch, load_script
 from llmtrain_trainer.data.bad_data import BadData
-from llmtrain_trainer.stored.native import Native
-from llmtrain_trainer.stored.source import MOMENTS, WEIGHT
 
 pytestmark = pytest.mark.processes
 ENGINES = Path(__file__).parents[1] / "engines"
@@ -122,7 +122,7 @@ def test_after_training_in_bf16_weights_and_moments_stay_bit_by_bit(ran: Ran, nu
     before, after = (engine_jobs.stored(HALF, ran.link(link)) for link in (0, number))
     assert before.steps == after.steps == 3 and before.shapes == after.shapes
     for name, key in itertools.product(before.shapes, (WEIGHT, *MOMENTS)):
-        assert torch.equal(after.take(name, key), before.take(name, key)), (name, key)
+        assert torch.equal(after.read(name, key), before.read(name, key)), (name, key)
 
 
 def test_files_without_their_index_are_refused(tmp_path: Path) -> None:

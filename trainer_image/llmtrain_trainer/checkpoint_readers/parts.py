@@ -13,7 +13,7 @@ from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata
 from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, ReadItem
 from torch.distributed.checkpoint.planner_helpers import create_read_items_for_chunk_list
 
-from llmtrain_trainer.stored.index import IndexReader, read_index
+from llmtrain_trainer.checkpoint_readers.index import IndexReader, read_index
 
 
 class ShardReader:

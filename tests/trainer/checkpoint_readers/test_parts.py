@@ -13,9 +13,9 @@ from torch.distributed.checkpoint import FileSystemWriter, save
 from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata, MetadataIndex, TensorProperties, TensorStorageMetadata
 
 from llmtrain_trainer.checkpoint.manifest import METADATA
-from llmtrain_trainer.stored.native import Native
-from llmtrain_trainer.stored.parts import ShardReader
-from llmtrain_trainer.stored.source import MOMENTS
+from llmtrain_trainer.checkpoint_readers.native import Native
+from llmtrain_trainer.checkpoint_readers.parts import ShardReader
+from llmtrain_trainer.checkpoint_readers.reader import MOMENTS
 
 
 def saved(directory: Path, tensors: dict[str, torch.Tensor]) -> Path:
@@ -77,15 +77,15 @@ def state(steps: int | None, dtype: torch.dtype = torch.float32) -> dict[str, to
 def test_a_checkpoint_of_native_names_weights_as_the_model_does(tmp_path: Path, steps: int | None, expected: int) -> None:
     reader = Native(saved(tmp_path, state(steps)), torch.nn.Identity())
     assert reader.shapes == {"a.weight": torch.Size([2, 3])} and reader.steps == expected
-    assert reader.take("a.weight").equal(torch.arange(6.0).reshape(2, 3))
+    assert reader.read("a.weight").equal(torch.arange(6.0).reshape(2, 3))
     if steps is not None:
-        assert [reader.take("a.weight", key)[0, 0].item() for key in MOMENTS] == [0.5, 1.5]
+        assert [reader.read("a.weight", key)[0, 0].item() for key in MOMENTS] == [0.5, 1.5]
 
 
 def test_weights_in_16_bits_are_given_in_32(tmp_path: Path) -> None:
-    assert Native(saved(tmp_path, state(1, torch.bfloat16)), torch.nn.Identity()).take("a.weight").dtype == torch.float32
+    assert Native(saved(tmp_path, state(1, torch.bfloat16)), torch.nn.Identity()).read("a.weight").dtype == torch.float32
 
 
 def test_a_weight_that_is_not_there_is_no_tensor_of_zeros(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
-        Native(saved(tmp_path, state(1)), torch.nn.Identity()).take("b.weight")
+        Native(saved(tmp_path, state(1)), torch.nn.Identity()).read("b.weight")
