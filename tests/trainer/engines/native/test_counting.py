@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from llmtrain_trainer.engines.native.assemble import build_stages
-from llmtrain_trainer.engines.native.mesh import build_layout
+from llmtrain_trainer.engines.native.mesh import build_parallel_dims
 from llmtrain_trainer.engines.native.shards import shards_of
 from llmtrain_trainer.model.skeleton import skeleton
 
@@ -31,8 +31,8 @@ def counted(config: Any, model_dir: Path, rank: int) -> int:
     """Elements that this rank counts. Its groups hold no one else: what they would send is not looked at."""
     dist.init_process_group("fake", rank=rank, world_size=config.mesh.world_size, store=FakeStore())
     try:
-        layout = build_layout(config.mesh, torch.device("cpu"))
-        shards = shards_of(build_stages(config, model_dir, layout), layout, set())
+        dims = build_parallel_dims(config.mesh, torch.device("cpu"))
+        shards = shards_of(build_stages(config, model_dir, dims), dims, set())
         return sum(shard.local.numel() for shard in shards if shard.counted)
     finally:
         dist.destroy_process_group()

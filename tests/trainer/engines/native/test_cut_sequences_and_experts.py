@@ -50,15 +50,15 @@ LAYOUT: dict[str, Any] = {"cp": 1, "tp": 1, "ep": 1}
 
 
 def test_heads_that_cannot_be_dealt_out_are_refused() -> None:
-    shape, layout = SimpleNamespace(num_attention_heads=6), SimpleNamespace(**LAYOUT | {"cp": 2, "tp": 2})
+    shape, dims = SimpleNamespace(num_attention_heads=6), SimpleNamespace(**LAYOUT | {"cp": 2, "tp": 2})
     with pytest.raises(ValueError, match=r"num_attention_heads is 6, but context x tensor \(2 x 2\) must divide it"):
-        context.check(shape, "sdpa", layout)  # type: ignore[arg-type]
+        context.check(shape, "sdpa", dims)  # type: ignore[arg-type]
 
 
 def test_an_attention_kernel_that_is_not_cut_is_refused() -> None:
-    shape, layout = SimpleNamespace(num_attention_heads=8), SimpleNamespace(**LAYOUT | {"cp": 2})
+    shape, dims = SimpleNamespace(num_attention_heads=8), SimpleNamespace(**LAYOUT | {"cp": 2})
     with pytest.raises(ValueError, match=r"model\.attention is eager, but sequences are cut with sdpa only"):
-        context.check(shape, "eager", layout)  # type: ignore[arg-type]
+        context.check(shape, "eager", dims)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -69,9 +69,9 @@ def test_an_attention_kernel_that_is_not_cut_is_refused() -> None:
     ],
 )
 def test_experts_that_cannot_be_dealt_out_are_refused(shape: dict[str, Any], message: str) -> None:
-    layout = SimpleNamespace(**LAYOUT | {"ep": 2, "tp": 2})
+    dims = SimpleNamespace(**LAYOUT | {"ep": 2, "tp": 2})
     with pytest.raises(ValueError, match=message):
-        experts.check(SimpleNamespace(**shape), layout)  # type: ignore[arg-type]
+        experts.check(SimpleNamespace(**shape), dims)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["MIXTRAL", "QWEN2_MOE", "QWEN3_MOE"])

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.engines.native import context, experts, router_balance, tensor
-from llmtrain_trainer.engines.native.mesh import Layout
+from llmtrain_trainer.engines.native.mesh import ParallelDims
 from llmtrain_trainer.model.materialize import materialize, read_adapter
 from llmtrain_trainer.model.pretrained import Pretrained
 from llmtrain_trainer.model.skeleton import needs_mask, shape_of, skeleton
@@ -30,44 +30,44 @@ def native_skeleton(config: TrainerConfig, model_dir: Path) -> PreTrainedModel:
     return skeleton(config, model_dir, attention=context.implementation(config.mesh.cp, masked=masked))
 
 
-def build_stages(config: TrainerConfig, model_dir: Path, layout: Layout) -> tuple[Stage, ...]:
+def build_stages(config: TrainerConfig, model_dir: Path, dims: ParallelDims) -> tuple[Stage, ...]:
     """This rank's stages, ready to train; virtual stages in model order. Collective over dp, cp and tp."""
-    indices = range(layout.pp_rank, len(config.mesh.stages), layout.pp)
-    return tuple(_build(config, model_dir, layout, index) for index in indices)
+    indices = range(dims.pp_rank, len(config.mesh.stages), dims.pp)
+    return tuple(_build(config, model_dir, dims, index) for index in indices)
 
 
-def _build(config: TrainerConfig, model_dir: Path, layout: Layout, index: int) -> Stage:
+def _build(config: TrainerConfig, model_dir: Path, dims: ParallelDims, index: int) -> Stage:
     network = native_skeleton(config, model_dir)
     tied = tied_names(network)
-    router_balance.attach(config, network, group=layout.context, parts=layout.cp)
+    router_balance.attach(config, network, group=dims.context, parts=dims.cp)
     stage = cut(network, index, config.mesh.stages, OBJECTIVES[config.task])
     plan: dict[str, str] = {}
-    experts.check(network.config, layout)
-    if layout.cp > 1:
-        context.check(network.config, config.model.attention, layout)
-        context.split(network, layout)
-    if layout.tp > 1:
-        tensor.check(network.config, layout.tp)
-        plan = tensor.styles(network, layout.tp)
+    experts.check(network.config, dims)
+    if dims.cp > 1:
+        context.check(network.config, config.model.attention, dims)
+        context.split(network, dims)
+    if dims.tp > 1:
+        tensor.check(network.config, dims.tp)
+        plan = tensor.styles(network, dims.tp)
     random = config.model.config is not None or config.model.init == "random"
     weights = None if random else Pretrained(model_dir, network.base_model_prefix, tied)
     adapter = read_adapter(model_dir)
     _recompute_and_compile(config, network, stage)
     layers = [name for name, _ in stage.layers]
     for name, layer in stage.layers:
-        materialize(network, name, weights, config.training.seed, layout.device, adapter=adapter)
-        tensor.split(network, name, plan, layout.mesh["tp"])
-        for mixture in experts.split(network, name, layout):
-            _shard(config, layout, mixture, layout.expert_data)
-        _shard(config, layout, layer, layout.data)
-    materialize(network, "", weights, config.training.seed, layout.device, skip=layers, adapter=adapter)
+        materialize(network, name, weights, config.training.seed, dims.device, adapter=adapter)
+        tensor.split(network, name, plan, dims.mesh["tp"])
+        for mixture in experts.split(network, name, dims):
+            _shard(config, dims, mixture, dims.expert_data)
+        _shard(config, dims, layer, dims.data)
+    materialize(network, "", weights, config.training.seed, dims.device, skip=layers, adapter=adapter)
     for name in plan:
         if not any(name.startswith(f"{layer}.") for layer in layers):
-            tensor.split(network, name, plan, layout.mesh["tp"])
+            tensor.split(network, name, plan, dims.mesh["tp"])
     for head, embedding in tied.items():
         if stage.first and stage.last:
             network.get_submodule(head.rpartition(".")[0]).weight = network.get_parameter(embedding)
-    _shard(config, layout, network, layout.data)
+    _shard(config, dims, network, dims.data)
     return stage
 
 
@@ -79,20 +79,20 @@ def _recompute_and_compile(config: TrainerConfig, network: PreTrainedModel, stag
             layer.compile()
 
 
-def sharded(config: TrainerConfig, layout: Layout) -> bool:
+def sharded(config: TrainerConfig, dims: ParallelDims) -> bool:
     """Whether FSDP2 wraps the stages: with replicas, and in bf16 also on a mesh of one, so that one policy casts in every layout."""
-    return layout.replicas > 1 or config.training.precision == "bf16"
+    return dims.replicas > 1 or config.training.precision == "bf16"
 
 
-def _shard(config: TrainerConfig, layout: Layout, module: nn.Module, mesh: DeviceMesh) -> None:
-    if not sharded(config, layout):
+def _shard(config: TrainerConfig, dims: ParallelDims, module: nn.Module, mesh: DeviceMesh) -> None:
+    if not sharded(config, dims):
         return
     bf16 = config.training.precision == "bf16"
     policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32) if bf16 else MixedPrecisionPolicy()
     wrapped = fully_shard(
         module,
         mesh=mesh,
-        reshard_after_forward=layout.zero_stage == 3,
+        reshard_after_forward=dims.zero_stage == 3,
         mp_policy=policy,
         shard_placement_fn=partial(_dimension, mesh.size()),
     )

@@ -21,7 +21,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from llmtrain_trainer.engines.native.exchange import exchange
-from llmtrain_trainer.engines.native.mesh import Layout
+from llmtrain_trainer.engines.native.mesh import ParallelDims
 
 POSITIONS = ("rotary_emb", "wpe")
 """What turns positions into values, in the base model: rotary angles, or a table of learned positions."""
@@ -35,18 +35,18 @@ class ContextAttention:
     size: int
 
 
-def part(values: torch.Tensor, layout: Layout) -> torch.Tensor:
+def part(values: torch.Tensor, dims: ParallelDims) -> torch.Tensor:
     """This rank's positions of `values` [rows, length, ...]; all of them where cp is 1."""
-    return values.chunk(layout.cp, dim=1)[layout.cp_rank]
+    return values.chunk(dims.cp, dim=1)[dims.cp_rank]
 
 
-def check(config: PreTrainedConfig, attention: str, layout: Layout) -> None:
+def check(config: PreTrainedConfig, attention: str, dims: ParallelDims) -> None:
     """Raises ValueError if heads cannot be distributed, or for an attention kernel without context parallelism."""
     if attention != "sdpa":
         raise ValueError(f"model.attention is {attention}, but sequences are cut with sdpa only: set it to sdpa, or context to 1")
-    if config.num_attention_heads % (layout.tp * layout.cp):
+    if config.num_attention_heads % (dims.tp * dims.cp):
         raise ValueError(
-            f"model.num_attention_heads is {config.num_attention_heads}, but context x tensor ({layout.cp} x {layout.tp}) must divide it: "
+            f"model.num_attention_heads is {config.num_attention_heads}, but context x tensor ({dims.cp} x {dims.tp}) must divide it: "
             "choose degrees that do"
         )
 
@@ -60,25 +60,25 @@ def implementation(size: int, *, masked: bool) -> str:
     return name
 
 
-def split(network: PreTrainedModel, layout: Layout) -> None:
+def split(network: PreTrainedModel, dims: ParallelDims) -> None:
     """Let the attention modules of `network` exchange heads, and cut what it computes from positions. Does nothing where cp is 1."""
-    if layout.context is None:
+    if dims.context is None:
         return
     found = [name for name in POSITIONS if hasattr(network.base_model, name)]
     if not found:
         raise ValueError(f"model_type {network.config.model_type} has none of {', '.join(POSITIONS)} to cut: set context to 1")
     for module in network.modules():
         if hasattr(module, "is_causal"):
-            module.context = ContextAttention(group=layout.context, size=layout.cp)
+            module.context = ContextAttention(group=dims.context, size=dims.cp)
     for name in found:
-        getattr(network.base_model, name).register_forward_hook(partial(_cut, layout))
+        getattr(network.base_model, name).register_forward_hook(partial(_cut, dims))
 
 
-def _cut(layout: Layout, _: nn.Module, __: Any, output: Any) -> Any:
+def _cut(dims: ParallelDims, _: nn.Module, __: Any, output: Any) -> Any:
     """cos and sin, or learned positions, of the whole sequence -> of this rank's part. A later stage's table adds a scalar nothing."""
     if isinstance(output, tuple):
-        return tuple(part(values, layout) for values in output)
-    return part(output, layout) if output.ndim else output
+        return tuple(part(values, dims) for values in output)
+    return part(output, dims) if output.ndim else output
 
 
 def _whole_mask(size: int, *, q_length: int, kv_length: int, **rest: Any) -> torch.Tensor | None:

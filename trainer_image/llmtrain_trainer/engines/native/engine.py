@@ -28,7 +28,7 @@ from llmtrain_trainer.engines.native import tensor
 from llmtrain_trainer.engines.native.assemble import build_stages
 from llmtrain_trainer.engines.native.gather import NativeGatherer
 from llmtrain_trainer.engines.native.gradients import all_finite, clip, gather_up, square_sum
-from llmtrain_trainer.engines.native.mesh import build_layout
+from llmtrain_trainer.engines.native.mesh import build_parallel_dims
 from llmtrain_trainer.engines.native.pipeline import Runner
 from llmtrain_trainer.engines.native.shards import Shard, shards_of
 from llmtrain_trainer.engines.peak_memory import peak_bytes
@@ -48,18 +48,18 @@ class NativeEngine:
         """Collective. Raises ValueError where the model cannot be laid out as the mesh says."""
         self._config, self._model_dir, self._objective = config, model_dir, OBJECTIVES[config.task]
         device = torch.device("cuda", torch.cuda.current_device()) if config.device == "cuda" else torch.device("cpu")
-        self._layout = build_layout(config.mesh, device)
-        self._stages = build_stages(config, model_dir, self._layout)
+        self._dims = build_parallel_dims(config.mesh, device)
+        self._stages = build_stages(config, model_dir, self._dims)
         summed = set[str]()
-        for stage in self._stages if self._layout.tp > 1 else ():
-            summed |= tensor.summed(stage.network, tensor.styles(stage.network, self._layout.tp))
-        self._shards = shards_of(self._stages, self._layout, summed)
+        for stage in self._stages if self._dims.tp > 1 else ():
+            summed |= tensor.summed(stage.network, tensor.styles(stage.network, self._dims.tp))
+        self._shards = shards_of(self._stages, self._dims, summed)
         self._equal_ends()
         self._optimizer = _adamw(self._shards, config)
         self._watch = Stopwatch(device)
         self._runner = Runner(
             self._stages,
-            self._layout,
+            self._dims,
             self._objective,
             config.mesh.schedule,
             config.batch.micro_size,
@@ -71,17 +71,17 @@ class NativeEngine:
     @property
     def replica(self) -> int:
         """Data-parallel index of this rank."""
-        return self._layout.dp_rank
+        return self._dims.dp_rank
 
     def train_step(self, batch: StepBatch, *, learning_rate: float, step: int, stop: bool) -> StepResult:
         """One optimizer step. Dropout depends on (seed, step, stage, tokens seen), so a resumed run draws what an undisturbed one would."""
-        self._seed(seed_of(self._config.training.seed, step, self._layout.pp_rank, self._layout.replica_rank))
+        self._seed(seed_of(self._config.training.seed, step, self._dims.pp_rank, self._dims.replica_rank))
         for shard in self._shards:
             shard.drop_gradient()
         with self._split_loss():
             sums = self._runner.train(batch)
         with self._watch.phase("comm"):
-            gradients = gather_up(self._shards, self._layout)
+            gradients = gather_up(self._shards, self._dims)
             result = self._agree(sums, square_sum(self._shards, gradients), stop)
         with self._watch.phase("optimizer"):
             if not result.skipped:
@@ -128,20 +128,20 @@ class NativeEngine:
 
     def export(self, directory: Path, kind: str) -> None:
         """Write Hugging Face files; see export.py."""
-        write_export(self._config, self._model_dir, NativeGatherer(self._layout, self._stages), directory, kind)
+        write_export(self._config, self._model_dir, NativeGatherer(self._dims, self._stages), directory, kind)
 
     def memory_bytes(self) -> int:
         """Peak of this process."""
-        return peak_bytes(self._layout.device)
+        return peak_bytes(self._dims.device)
 
     def _split_loss(self) -> AbstractContextManager[None]:
         """What cross entropy of logits needs that are split over the vocabulary."""
-        return loss_parallel() if self._layout.tp > 1 else nullcontext()
+        return loss_parallel() if self._dims.tp > 1 else nullcontext()
 
     def _seed(self, seed: int) -> None:
         """Of this rank's device alone: torch.manual_seed keeps a written stack trace for each kind of device that is not in use."""
         torch.default_generator.manual_seed(seed)
-        if self._layout.device.type == "cuda":
+        if self._dims.device.type == "cuda":
             torch.cuda.manual_seed(seed)
 
     def _agree(self, means: torch.Tensor, squares: torch.Tensor, stop: bool) -> StepResult:
@@ -167,14 +167,14 @@ class NativeEngine:
 
     def _once(self, sums: torch.Tensor) -> torch.Tensor:
         """Tensor-parallel ranks hold the same loss: one of them counts. Stages but the last hold 0."""
-        return sums.double() * (self._layout.tp_rank == 0)
+        return sums.double() * (self._dims.tp_rank == 0)
 
     def _equal_ends(self) -> None:
         """A tied head on the last stage starts as the first stage's embedding."""
         for shard in self._shards:
             if shard.tied:
-                source = self._layout.rank_of(0, self._layout.replica_rank, self._layout.tp_rank)
-                dist.broadcast(shard.local.detach(), src=source, group=self._layout.ends)
+                source = self._dims.rank_of(0, self._dims.replica_rank, self._dims.tp_rank)
+                dist.broadcast(shard.local.detach(), src=source, group=self._dims.embedding_group)
 
 
 def _groups(shards: tuple[Shard, ...], config: TrainerConfig) -> Iterator[dict[str, Any]]:

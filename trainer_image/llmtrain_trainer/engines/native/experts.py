@@ -17,7 +17,7 @@ from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from llmtrain_trainer.engines.native.exchange import enter, exchange, leave
-from llmtrain_trainer.engines.native.mesh import Layout
+from llmtrain_trainer.engines.native.mesh import ParallelDims
 
 NAME = "experts"
 """Last part of the module that holds the fused weights [experts, outputs, inputs] in Hugging Face's mixtures."""
@@ -33,31 +33,31 @@ def of(network: nn.Module, under: str) -> Iterator[tuple[str, nn.Module]]:
             yield name, module
 
 
-def check(config: PreTrainedConfig, layout: Layout) -> None:
+def check(config: PreTrainedConfig, dims: ParallelDims) -> None:
     """Raises ValueError if ep x tp does not divide the number of experts, or the model has no experts and ep > 1."""
     experts = getattr(config, "num_experts", None) or getattr(config, "num_local_experts", None)
     if not experts:
-        if layout.ep > 1:
-            raise ValueError(f"mesh.ep is {layout.ep}, but model_type {config.model_type} has no experts: set expert to 1")
+        if dims.ep > 1:
+            raise ValueError(f"mesh.ep is {dims.ep}, but model_type {config.model_type} has no experts: set expert to 1")
         return
-    if experts % (layout.ep * layout.tp):
+    if experts % (dims.ep * dims.tp):
         raise ValueError(
-            f"the model has {experts} experts, which expert x tensor ({layout.ep} x {layout.tp}) does not divide: choose degrees that do"
+            f"the model has {experts} experts, which expert x tensor ({dims.ep} x {dims.tp}) does not divide: choose degrees that do"
         )
 
 
-def split(network: PreTrainedModel, under: str, layout: Layout) -> list[nn.Module]:
+def split(network: PreTrainedModel, under: str, dims: ParallelDims) -> list[nn.Module]:
     """Keep this rank's experts of every mixture below `under`, and let tokens travel. The modules that were cut, none without need."""
-    if layout.expert_mesh is None:
+    if dims.expert_mesh is None:
         return []
     found = [module for _, module in of(network, under)]
     for module in found:
         whole = int(getattr(module, NUMBER))
         for name, weight in list(module.named_parameters(recurse=False)):
-            held = distribute_tensor(weight.detach(), layout.expert_mesh["experts"], [Shard(0)], src_data_rank=None)
+            held = distribute_tensor(weight.detach(), dims.expert_mesh["experts"], [Shard(0)], src_data_rank=None)
             module.register_parameter(name, nn.Parameter(held, requires_grad=weight.requires_grad))
-        setattr(module, NUMBER, whole // (layout.ep * layout.tp))
-        object.__setattr__(module, "forward", _Travel(module, layout, whole))
+        setattr(module, NUMBER, whole // (dims.ep * dims.tp))
+        object.__setattr__(module, "forward", _Travel(module, dims, whole))
     return found
 
 
@@ -75,45 +75,45 @@ class _Seen:
 class _Travel:
     """The forward of cut experts."""
 
-    def __init__(self, module: nn.Module, layout: Layout, experts: int) -> None:
-        self._module, self._layout, self._experts = module, layout, experts
+    def __init__(self, module: nn.Module, dims: ParallelDims, experts: int) -> None:
+        self._module, self._dims, self._experts = module, dims, experts
 
     def __call__(self, hidden: torch.Tensor, chosen: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """hidden [tokens, width], chosen experts and their weights [tokens, k] -> [tokens, width]."""
-        layout = self._layout
-        if layout.tp > 1:
-            hidden, weights = enter(hidden, layout.tensor), enter(weights, layout.tensor)
+        dims = self._dims
+        if dims.tp > 1:
+            hidden, weights = enter(hidden, dims.tensor), enter(weights, dims.tensor)
         pairs = self._my_pairs(chosen)
         tokens = pairs // chosen.shape[1]
         results = self._through(hidden[tokens], chosen.flatten()[pairs])
         weighted = results * weights.flatten()[pairs, None]
         total = torch.zeros_like(hidden).index_add(0, tokens, weighted.to(hidden.dtype))
-        return leave(total, layout.tensor) if layout.tp > 1 else total
+        return leave(total, dims.tensor) if dims.tp > 1 else total
 
     def _my_pairs(self, chosen: torch.Tensor) -> torch.Tensor:
         """(token, choice) pairs whose expert this rank or a rank of its ep group holds, by expert; experts go round ep, then tp."""
         flat = chosen.flatten()
         pairs = torch.argsort(flat, stable=True)
-        if self._layout.tp == 1:
+        if self._dims.tp == 1:
             return pairs
-        holder = flat[pairs] // (self._experts // (self._layout.ep * self._layout.tp))
-        return pairs[holder % self._layout.tp == self._layout.tp_rank]
+        holder = flat[pairs] // (self._experts // (self._dims.ep * self._dims.tp))
+        return pairs[holder % self._dims.tp == self._dims.tp_rank]
 
     def _through(self, rows: torch.Tensor, experts: torch.Tensor) -> torch.Tensor:
         """Each row through its expert, wherever that is. `experts` ascends."""
-        layout, held = self._layout, self._experts // (self._layout.ep * self._layout.tp)
+        dims, held = self._dims, self._experts // (self._dims.ep * self._dims.tp)
         local = torch.arange(held, device=rows.device)
-        if layout.expert is None:
+        if dims.expert is None:
             return self._compute(rows, experts % held)
         # Of each of this rank's experts, and of its peers': how many rows go there.
-        mine = local + layout.tp_rank * held + torch.arange(layout.ep, device=rows.device)[:, None] * held * layout.tp
+        mine = local + dims.tp_rank * held + torch.arange(dims.ep, device=rows.device)[:, None] * held * dims.tp
         counts = torch.bincount(experts, minlength=self._experts)[mine]
         arriving = torch.empty_like(counts)
-        dist.all_to_all_single(arriving, counts, group=layout.expert)
+        dist.all_to_all_single(arriving, counts, group=dims.expert)
         sent, received = counts.sum(1).tolist(), arriving.sum(1).tolist()
-        there = exchange(rows, layout.expert, sent, received)
-        results = self._compute(there, local.repeat(layout.ep).repeat_interleave(arriving.flatten()))
-        return exchange(results, layout.expert, received, sent)
+        there = exchange(rows, dims.expert, sent, received)
+        results = self._compute(there, local.repeat(dims.ep).repeat_interleave(arriving.flatten()))
+        return exchange(results, dims.expert, received, sent)
 
     def _compute(self, rows: torch.Tensor, experts: torch.Tensor) -> torch.Tensor:
         """Rows through this rank's experts. A row of zeros goes along: every weight gets a gradient, which its replicas wait for."""

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 import torch
 import torch.distributed as dist
 
-from llmtrain_trainer.engines.native.mesh import Layout
+from llmtrain_trainer.engines.native.mesh import ParallelDims
 from llmtrain_trainer.engines.native.shards import Shard
 
 
-def gather_up(shards: Sequence[Shard], layout: Layout) -> list[torch.Tensor]:
+def gather_up(shards: Sequence[Shard], dims: ParallelDims) -> list[torch.Tensor]:
     """This rank's complete gradients after backward, each of its shard's shape. FSDP has reduced them over dp; the rest is reduced here."""
     gradients = []
     for shard in shards:
@@ -20,9 +20,9 @@ def gather_up(shards: Sequence[Shard], layout: Layout) -> list[torch.Tensor]:
         gradient = shard.local.grad
         assert gradient is not None
         if shard.summed:
-            dist.all_reduce(gradient, group=layout.tensor)
+            dist.all_reduce(gradient, group=dims.tensor)
         if shard.tied:
-            dist.all_reduce(gradient, group=layout.ends)
+            dist.all_reduce(gradient, group=dims.embedding_group)
         gradients.append(gradient)
     return gradients
 

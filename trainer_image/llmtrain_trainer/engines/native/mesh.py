@@ -17,14 +17,14 @@ from llmtrain_trainer.config import Mesh
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
-    """Where this rank stands, and the process groups it speaks in."""
+class ParallelDims:
+    """This rank's coordinates on the mesh, and its process groups."""
 
     mesh: DeviceMesh
     """Axes pp, data, tp."""
 
     expert_mesh: DeviceMesh | None
-    """The same ranks by axes pp, expert_data, experts; None where no expert is elsewhere."""
+    """The same ranks with axes pp, expert_data, experts; None if every rank holds all experts in full."""
 
     device: torch.device
     pp: int
@@ -43,7 +43,7 @@ class Layout:
     expert: dist.ProcessGroup | None
     """Ranks that hold the other experts and exchange tokens with this one; None where ep is 1."""
 
-    ends: dist.ProcessGroup | None
+    embedding_group: dist.ProcessGroup | None
     """First and last pipeline rank of this (dp, cp, tp) coordinate, which both hold a tied embedding; None elsewhere and where pp is 1."""
 
     @property
@@ -63,17 +63,17 @@ class Layout:
 
     @property
     def replica_rank(self) -> int:
-        """This rank's place among them."""
+        """This rank's index among the replicas: 0 <= replica_rank < replicas."""
         return self.dp_rank * self.cp + self.cp_rank
 
     @property
     def data(self) -> DeviceMesh:
-        """What FSDP2 works on: 1-D shards over dp x cp; 2-D (replicate, shard by one) keeps whole replicas, which is ZeRO 0."""
+        """FSDP2's mesh: 1-D shards over dp x cp; with ZeRO 0 2-D: replicate over dp x cp, and `shard1`, an axis of size 1 that shards nothing."""
         return _shared(self.mesh, "data", self.zero_stage)
 
     @property
     def expert_data(self) -> DeviceMesh:
-        """The mesh of experts that are distributed over ranks."""
+        """FSDP2's mesh for experts that are distributed over ranks. Only where `expert_mesh` is set."""
         assert self.expert_mesh is not None
         return _shared(self.expert_mesh, "expert_data", self.zero_stage)
 
@@ -83,20 +83,20 @@ class Layout:
 
 
 def _shared(mesh: DeviceMesh, axis: str, zero_stage: int) -> DeviceMesh:
-    return mesh[axis, "whole"] if zero_stage == 0 else mesh[axis]
+    return mesh[axis, "shard1"] if zero_stage == 0 else mesh[axis]
 
 
-def build_layout(mesh: Mesh, device: torch.device) -> Layout:
-    """The mesh over all ranks of the default process group. Collective.
+def build_parallel_dims(mesh: Mesh, device: torch.device) -> ParallelDims:
+    """The dimensions over all ranks of the default process group. Collective.
 
-    Raises ValueError where the mesh does not fit together, or asks for another number of ranks than there are.
+    Raises ValueError if the degrees of the mesh do not fit together, or their product is not the number of running ranks.
     """
     _refuse(mesh)
     replicas = mesh.dp * mesh.cp
     devices = _axes(mesh, device, data=replicas, tp=mesh.tp)
     inner, starts = replicas * mesh.tp, range(mesh.world_size)
     replica_rank = devices.get_local_rank("data")
-    return Layout(
+    return ParallelDims(
         mesh=devices,
         expert_mesh=_axes(mesh, device, expert_data=replicas // mesh.ep, experts=mesh.ep * mesh.tp) if mesh.ep * mesh.tp > 1 else None,
         device=device,
@@ -112,14 +112,14 @@ def build_layout(mesh: Mesh, device: torch.device) -> Layout:
         zero_stage=mesh.zero_stage,
         context=_mine(_runs(starts, mesh.cp, mesh.tp)),
         expert=_mine(_runs(starts, mesh.ep, mesh.tp)),
-        ends=_mine([offset, (mesh.pp - 1) * inner + offset] for offset in range(inner if mesh.pp > 1 else 0)),
+        embedding_group=_mine([offset, (mesh.pp - 1) * inner + offset] for offset in range(inner if mesh.pp > 1 else 0)),
     )
 
 
 def _axes(mesh: Mesh, device: torch.device, **inner: int) -> DeviceMesh:
-    """pp and two more axes, the first of them followed by one of size 1 if nothing is sharded."""
+    """pp and two more axes; if nothing is sharded, `shard1` follows the first of them."""
     (outer, outer_size), rest = next(iter(inner.items())), dict(list(inner.items())[1:])
-    axes = {"pp": mesh.pp, outer: outer_size} | ({"whole": 1} if mesh.zero_stage == 0 else {}) | rest
+    axes = {"pp": mesh.pp, outer: outer_size} | ({"shard1": 1} if mesh.zero_stage == 0 else {}) | rest
     return init_device_mesh(device.type, tuple(axes.values()), mesh_dim_names=tuple(axes))
 
 
@@ -135,14 +135,14 @@ def _refuse(mesh: Mesh) -> None:
 
 
 def _runs(ranks: Sequence[int], size: int, stride: int) -> Iterable[list[int]]:
-    """Groups of `size` ranks, `stride` apart; none where a group would be one rank."""
+    """Groups of `size` ranks, `stride` apart; none if a group would have one rank."""
     if size == 1:
         return []
     return [[first + place * stride for place in range(size)] for first in ranks if (first // stride) % size == 0]
 
 
 def _mine(groups: Iterable[Sequence[int]]) -> dist.ProcessGroup | None:
-    """The group of this rank. Every rank must take part in making every group, so all of them are made here in one order."""
+    """The group of this rank. torch.distributed requires that every rank creates every group, in one order."""
     mine = None
     for ranks in groups:
         group = dist.new_group(list(ranks))

@@ -14,7 +14,7 @@ from torch.distributed.pipelining.schedules import PipelineScheduleMulti, Pipeli
 from llmtrain_trainer.config import PipelineSchedule
 from llmtrain_trainer.data.step_batch import StepBatch
 from llmtrain_trainer.engines.native.context import part
-from llmtrain_trainer.engines.native.mesh import Layout
+from llmtrain_trainer.engines.native.mesh import ParallelDims
 from llmtrain_trainer.engines.stopwatch import Stopwatch
 from llmtrain_trainer.model.stage import Stage
 from llmtrain_trainer.objectives.objective import Objective
@@ -45,7 +45,7 @@ class Runner:
     def __init__(
         self,
         stages: Sequence[Stage],
-        layout: Layout,
+        dims: ParallelDims,
         objective: Objective,
         schedule: PipelineSchedule,
         micro_size: int,
@@ -56,17 +56,17 @@ class Runner:
         """`hidden`: width of the activations that stages send; `dtype`: their type; `watch`: receives the phases of training."""
         self._watch, self._objective = watch, objective
         self._losses: list[torch.Tensor] = []
-        self._stages, self._layout, self._name = stages, layout, schedule
+        self._stages, self._dims, self._name = stages, dims, schedule
         self._micro_size, self._hidden, self._dtype = micro_size, hidden, dtype
         self._schedules: dict[tuple[int, int, bool], PipelineScheduleSingle | PipelineScheduleMulti] = {}
         if len(stages) > 1 and schedule != "interleaved":
             raise ValueError(f"mesh.schedule is {schedule}, but there are {len(stages)} stages a rank: set it to interleaved")
-        if len(stages) == 1 and schedule == "interleaved" and layout.pp > 1:
+        if len(stages) == 1 and schedule == "interleaved" and dims.pp > 1:
             raise ValueError("mesh.schedule is interleaved, but there is one stage a rank: give at least 2 x pp stages, or schedule 1f1b")
 
     def train(self, batch: StepBatch) -> torch.Tensor:
         """Forward and backward of the loss divided by batch.target_tokens; this rank's part of the means: [1 + metrics]."""
-        if self._layout.pp == 1:
+        if self._dims.pp == 1:
             return self._train_alone(batch)
         self._divisor = batch.target_tokens
         self._losses.clear()
@@ -76,7 +76,7 @@ class Runner:
     @torch.no_grad()
     def evaluate(self, batch: StepBatch) -> torch.Tensor:
         """Forward only; this rank's part of the sums: [1 + metrics]."""
-        if self._layout.pp == 1:
+        if self._dims.pp == 1:
             network = self._stages[0].network
             return added(torch.stack([network(ids, **rest) for ids, rest in self._micro_batches(batch)]))
         outputs = self._pipe(batch, backward=False)
@@ -86,7 +86,7 @@ class Runner:
         network, total = self._stages[0].network, self._zero()
         micro_batches = list(self._micro_batches(batch))
         for number, (ids, rest) in enumerate(micro_batches, start=1):
-            if isinstance(network, FSDPModule) and self._layout.zero_stage < 2:
+            if isinstance(network, FSDPModule) and self._dims.zero_stage < 2:
                 network.set_requires_gradient_sync(number == len(micro_batches))
             with self._watch.phase("forward"):
                 means = network(ids, **rest) / batch.target_tokens
@@ -106,14 +106,14 @@ class Runner:
     def _given(self, batch: StepBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """This rank's part of ids and the objective's columns, on its device, and positions of whole sequences: packed rows need them,
         and cut ones."""
-        device, layout = self._layout.device, self._layout
-        rest = {name: part(batch[name], layout).to(device) for name in self._objective.columns}
+        device, dims = self._dims.device, self._dims
+        rest = {name: part(batch[name], dims).to(device) for name in self._objective.columns}
         if batch.packed:
             rest["position_ids"] = batch["position_ids"].to(device)
-        elif layout.cp > 1:
+        elif dims.cp > 1:
             rows, length = batch["input_ids"].shape
             rest["position_ids"] = torch.arange(length, device=device).expand(rows, -1)
-        return part(batch["input_ids"], layout).to(device), rest
+        return part(batch["input_ids"], dims).to(device), rest
 
     def _count(self, batch: StepBatch) -> int:
         if batch.rows % self._micro_size:
@@ -166,11 +166,11 @@ class Runner:
             stage.network,
             stage.index,
             stage.count,
-            self._layout.device,
+            self._dims.device,
             input_args=ids if stage.first else hidden,
             output_args=sums if stage.last else hidden,
-            group=self._layout.pipeline,
+            group=self._dims.pipeline,
         )
 
     def _zero(self) -> torch.Tensor:
-        return torch.zeros(self._values, device=self._layout.device)
+        return torch.zeros(self._values, device=self._dims.device)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from llmtrain_trainer.engines.native.mesh import Layout
+from llmtrain_trainer.engines.native.mesh import ParallelDims
 from llmtrain_trainer.model.stage import Stage
 
 
@@ -60,7 +60,7 @@ class Shard:
         return DTensor.from_local(local, mesh, placements, run_check=False, shape=self.weight.shape, stride=self.weight.stride())
 
 
-def shards_of(stages: Iterable[Stage], layout: Layout, summed: set[str]) -> tuple[Shard, ...]:
+def shards_of(stages: Iterable[Stage], dims: ParallelDims, summed: set[str]) -> tuple[Shard, ...]:
     """All trainable weights of this rank's stages. `summed`: names whose gradients are summed over tp."""
     found = []
     for stage in stages:
@@ -75,7 +75,7 @@ def shards_of(stages: Iterable[Stage], layout: Layout, summed: set[str]) -> tupl
                     name=name,
                     weight=weight,
                     local=local,
-                    counted=not head and _counted(weight, layout),
+                    counted=not head and _counted(weight, dims),
                     tied=head or weight is embedding,
                     summed=name in summed,
                 )
@@ -88,12 +88,12 @@ def _local(weight: nn.Parameter) -> torch.Tensor:
         return weight.to_local() if isinstance(weight, DTensor) else weight.detach()
 
 
-def _counted(weight: nn.Parameter, layout: Layout) -> bool:
+def _counted(weight: nn.Parameter, dims: ParallelDims) -> bool:
     """True on exactly one of the ranks that hold the same elements: the one at 0 of every axis they are repeated over."""
     split: set[str] = set()
     if isinstance(weight, DTensor):
         axes = weight.device_mesh.mesh_dim_names or ()
         split = {axis for axis, placement in zip(axes, weight.placements, strict=True) if not placement.is_replicate()}
     if "experts" in split:
-        return "expert_data" in split or layout.replica_rank < layout.ep
-    return ("data" in split or layout.replica_rank == 0) and ("tp" in split or layout.tp_rank == 0)
+        return "expert_data" in split or dims.replica_rank < dims.ep
+    return ("data" in split or dims.replica_rank == 0) and ("tp" in split or dims.tp_rank == 0)
