@@ -20,7 +20,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedC
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from llmtrain_trainer.engines.native.exchange import exchange
+from llmtrain_trainer.engines.native.collectives import all_to_all
 from llmtrain_trainer.engines.native.mesh import ParallelDims
 
 POSITIONS = ("rotary_emb", "wpe")
@@ -108,11 +108,11 @@ def _to_heads(values: torch.Tensor, context: ContextAttention) -> torch.Tensor:
     """[rows, heads, part, width] -> [rows, heads / size, length, width]."""
     rows, heads, length, width = values.shape
     sent = values.view(rows, context.size, heads // context.size, length, width).movedim(1, 0)
-    return exchange(sent, context.group).permute(1, 2, 0, 3, 4).reshape(rows, heads // context.size, -1, width)
+    return all_to_all(sent, context.group).permute(1, 2, 0, 3, 4).reshape(rows, heads // context.size, -1, width)
 
 
 def _to_positions(values: torch.Tensor, context: ContextAttention) -> torch.Tensor:
     """[rows, length, heads / size, width] -> [rows, part, heads, width]."""
     rows, length, heads, width = values.shape
     sent = values.view(rows, context.size, length // context.size, heads, width).movedim(1, 0)
-    return exchange(sent, context.group).permute(1, 2, 0, 3, 4).reshape(rows, -1, context.size * heads, width)
+    return all_to_all(sent, context.group).permute(1, 2, 0, 3, 4).reshape(rows, -1, context.size * heads, width)

@@ -16,7 +16,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from llmtrain_trainer.engines.native.exchange import enter, exchange, leave
+from llmtrain_trainer.engines.native.collectives import all_to_all, copy_to_group, reduce_from_group
 from llmtrain_trainer.engines.native.mesh import ParallelDims
 
 NAME = "experts"
@@ -82,13 +82,13 @@ class _Travel:
         """hidden [tokens, width], chosen experts and their weights [tokens, k] -> [tokens, width]."""
         dims = self._dims
         if dims.tp > 1:
-            hidden, weights = enter(hidden, dims.tensor), enter(weights, dims.tensor)
+            hidden, weights = copy_to_group(hidden, dims.tensor), copy_to_group(weights, dims.tensor)
         pairs = self._my_pairs(chosen)
         tokens = pairs // chosen.shape[1]
         results = self._through(hidden[tokens], chosen.flatten()[pairs])
         weighted = results * weights.flatten()[pairs, None]
         total = torch.zeros_like(hidden).index_add(0, tokens, weighted.to(hidden.dtype))
-        return leave(total, dims.tensor) if dims.tp > 1 else total
+        return reduce_from_group(total, dims.tensor) if dims.tp > 1 else total
 
     def _my_pairs(self, chosen: torch.Tensor) -> torch.Tensor:
         """(token, choice) pairs whose expert this rank or a rank of its ep group holds, by expert; experts go round ep, then tp."""
@@ -111,9 +111,9 @@ class _Travel:
         arriving = torch.empty_like(counts)
         dist.all_to_all_single(arriving, counts, group=dims.expert)
         sent, received = counts.sum(1).tolist(), arriving.sum(1).tolist()
-        there = exchange(rows, dims.expert, sent, received)
+        there = all_to_all(rows, dims.expert, sent, received)
         results = self._compute(there, local.repeat(dims.ep).repeat_interleave(arriving.flatten()))
-        return exchange(results, dims.expert, received, sent)
+        return all_to_all(results, dims.expert, received, sent)
 
     def _compute(self, rows: torch.Tensor, experts: torch.Tensor) -> torch.Tensor:
         """Rows through this rank's experts. A row of zeros goes along: every weight gets a gradient, which its replicas wait for."""

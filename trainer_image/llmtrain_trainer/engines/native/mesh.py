@@ -68,7 +68,7 @@ class ParallelDims:
 
     @property
     def data(self) -> DeviceMesh:
-        """FSDP2's mesh: 1-D shards over dp x cp; with ZeRO 0 2-D: replicate over dp x cp, and `shard1`, an axis of size 1 that shards nothing."""
+        """FSDP2's mesh: dp x cp, to shard over; with ZeRO 0 dp x cp to replicate over, and `shard1` of size 1, which shards nothing."""
         return _shared(self.mesh, "data", self.zero_stage)
 
     @property

@@ -15,7 +15,7 @@ from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, Ro
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from llmtrain_trainer.config.tables.families import family_named
-from llmtrain_trainer.engines.native.exchange import enter
+from llmtrain_trainer.engines.native.collectives import copy_to_group
 from llmtrain_trainer.model.stage import parts_of
 
 COLUMN, ROW, EMBEDDING, SUMMED = "colwise", "rowwise", "embedding_rowwise", "replicated_with_grad_allreduce"
@@ -95,7 +95,7 @@ def split(network: PreTrainedModel, under: str, plan: dict[str, str], mesh: Devi
 
 def _shared_keys(group: dist.ProcessGroup, width: int, _: nn.Module, __: Any, output: torch.Tensor) -> torch.Tensor:
     narrow, keys = output[..., :-width], output[..., -width:]
-    return torch.cat([narrow, enter(keys, group)], -1)
+    return torch.cat([narrow, copy_to_group(keys, group)], -1)
 
 
 def _copied(_: nn.Module, __: Any, output: torch.Tensor) -> torch.Tensor:

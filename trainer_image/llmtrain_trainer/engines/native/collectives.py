@@ -1,4 +1,4 @@
-"""Tensors that change ranks in the middle of a model, forward and backward."""
+"""Collectives with gradients, for use inside a model."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch.distributed as dist
 from torch.autograd import Function
 
 Sizes = list[int] | None
-"""Rows for (or from) each rank of the group; None: as many for each."""
+"""Rows to (or from) each rank of the group; None: the same number for each."""
 
 
 class _Exchange(Function):
-    """All to all over dimension 0; backward sends the gradients back the way the values came."""
+    """All-to-all over dimension 0; backward sends gradients back to the ranks that the values came from."""
 
     @staticmethod
     def forward(ctx: Any, values: torch.Tensor, sent: Sizes, received: Sizes, group: dist.ProcessGroup) -> torch.Tensor:
@@ -25,8 +25,11 @@ class _Exchange(Function):
         return _all_to_all(gradient, ctx.received, ctx.sent, ctx.group), None, None, None
 
 
-def exchange(values: torch.Tensor, group: dist.ProcessGroup, sent: Sizes = None, received: Sizes = None) -> torch.Tensor:
-    """Rows of `values` to the ranks of `group` in order: sent[i] rows to rank i, received[i] from it."""
+def all_to_all(values: torch.Tensor, group: dist.ProcessGroup, sent: Sizes = None, received: Sizes = None) -> torch.Tensor:
+    """All-to-all of `values` [rows, ...] over dimension 0: sent[i] rows go to rank i of `group`, received[i] come from it.
+
+    Returns [sum(received), ...], in the order of the ranks; with None the rows are divided equally.
+    """
     result: torch.Tensor = _Exchange.apply(values, sent, received, group)  # type: ignore[no-untyped-call]
     return result
 
@@ -38,7 +41,7 @@ def _all_to_all(values: torch.Tensor, sent: Sizes, received: Sizes, group: dist.
     return result
 
 
-class _Enter(Function):
+class _CopyToGroup(Function):
     """Identity forward; all-reduce of gradients backward."""
 
     @staticmethod
@@ -53,7 +56,7 @@ class _Enter(Function):
         return gradient, None
 
 
-class _Leave(Function):
+class _ReduceFromGroup(Function):
     """All-reduce forward; identity backward."""
 
     @staticmethod
@@ -67,13 +70,13 @@ class _Leave(Function):
         return gradient, None
 
 
-def enter(values: torch.Tensor, group: dist.ProcessGroup) -> torch.Tensor:
+def copy_to_group(values: torch.Tensor, group: dist.ProcessGroup) -> torch.Tensor:
     """Identity forward, all-reduce backward: enters a region where each rank of `group` computes a partial result. Any shape."""
-    result: torch.Tensor = _Enter.apply(values, group)  # type: ignore[no-untyped-call]
+    result: torch.Tensor = _CopyToGroup.apply(values, group)  # type: ignore[no-untyped-call]
     return result
 
 
-def leave(parts: torch.Tensor, group: dist.ProcessGroup) -> torch.Tensor:
+def reduce_from_group(parts: torch.Tensor, group: dist.ProcessGroup) -> torch.Tensor:
     """All-reduce forward, identity backward: leaves such a region with the sum of the parts on every rank of `group`. Any shape."""
-    result: torch.Tensor = _Leave.apply(parts, group)  # type: ignore[no-untyped-call]
+    result: torch.Tensor = _ReduceFromGroup.apply(parts, group)  # type: ignore[no-untyped-call]
     return result
