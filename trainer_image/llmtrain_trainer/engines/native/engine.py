@@ -27,7 +27,7 @@ from llmtrain_trainer.engines.engine import EvaluationResult, StepResult
 from llmtrain_trainer.engines.native import tensor
 from llmtrain_trainer.engines.native.assemble import build_stages
 from llmtrain_trainer.engines.native.gather import NativeGatherer
-from llmtrain_trainer.engines.native.gradients import all_finite, clip, gather_up, square_sum
+from llmtrain_trainer.engines.native.gradients import all_finite, clip, reduce_remaining_gradients, square_sum
 from llmtrain_trainer.engines.native.mesh import build_parallel_dims
 from llmtrain_trainer.engines.native.pipeline import Runner
 from llmtrain_trainer.engines.native.shards import Shard, shards_of
@@ -81,7 +81,7 @@ class NativeEngine:
         with self._split_loss():
             sums = self._runner.train(batch)
         with self._watch.phase("comm"):
-            gradients = gather_up(self._shards, self._dims)
+            gradients = reduce_remaining_gradients(self._shards, self._dims)
             result = self._agree(sums, square_sum(self._shards, gradients), stop)
         with self._watch.phase("optimizer"):
             if not result.skipped:

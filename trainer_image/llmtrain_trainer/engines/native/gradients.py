@@ -12,7 +12,7 @@ from llmtrain_trainer.engines.native.mesh import ParallelDims
 from llmtrain_trainer.engines.native.shards import Shard
 
 
-def gather_up(shards: Sequence[Shard], dims: ParallelDims) -> list[torch.Tensor]:
+def reduce_remaining_gradients(shards: Sequence[Shard], dims: ParallelDims) -> list[torch.Tensor]:
     """This rank's complete gradients after backward, each of its shard's shape. FSDP has reduced them over dp; the rest is reduced here."""
     gradients = []
     for shard in shards:
