@@ -15,7 +15,7 @@ from llmtrain_trainer.engines.native.shards import Shard
 def shard(values: list[float], *, counted: bool = True) -> Shard:
     weight = nn.Parameter(torch.zeros(len(values)))
     weight.grad = torch.tensor(values)
-    found = Shard(name="w", weight=weight, local=nn.Parameter(weight.detach()), counted=counted, tied=False, summed=False)
+    found = Shard(name="w", weight=weight, local=nn.Parameter(weight.detach()), counted=counted, tied=False, partial_over_tp=False)
     found.take_gradient()
     return found
 

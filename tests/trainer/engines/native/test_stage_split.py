@@ -104,7 +104,7 @@ def test_the_tensor_plan_names_every_matrix_of_a_layer(parity: ModuleType, tmp_p
 
 def test_norms_inside_the_heads_are_summed_over_tp(parity: ModuleType, tmp_path: Path) -> None:
     model = network(parity, tmp_path, shape=parity.QWEN3)
-    assert "model.layers.0.self_attn.q_norm.weight" in tensor.summed(model, tensor.styles(model, 2))
+    assert "model.layers.0.self_attn.q_norm.weight" in tensor.partial_over_tp(model, tensor.styles(model, 2))
 
 
 def test_a_model_without_a_plan_is_not_split_over_tp(parity: ModuleType, tmp_path: Path) -> None:

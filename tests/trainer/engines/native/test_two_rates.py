@@ -21,7 +21,7 @@ WEIGHTS = {
 
 def shards() -> tuple[Shard, ...]:
     made = {name: nn.Parameter(torch.zeros(shape)) for name, shape in WEIGHTS.items()}
-    return tuple(Shard(name=name, weight=each, local=each, counted=True, tied=False, summed=False) for name, each in made.items())
+    return tuple(Shard(name=name, weight=each, local=each, counted=True, tied=False, partial_over_tp=False) for name, each in made.items())
 
 
 @pytest.mark.parametrize(

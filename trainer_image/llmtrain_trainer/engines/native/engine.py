@@ -50,10 +50,10 @@ class NativeEngine:
         device = torch.device("cuda", torch.cuda.current_device()) if config.device == "cuda" else torch.device("cpu")
         self._dims = build_parallel_dims(config.mesh, device)
         self._stages = build_stages(config, model_dir, self._dims)
-        summed = set[str]()
+        partial_over_tp = set[str]()
         for stage in self._stages if self._dims.tp > 1 else ():
-            summed |= tensor.summed(stage.network, tensor.styles(stage.network, self._dims.tp))
-        self._shards = shards_of(self._stages, self._dims, summed)
+            partial_over_tp |= tensor.partial_over_tp(stage.network, tensor.styles(stage.network, self._dims.tp))
+        self._shards = shards_of(self._stages, self._dims, partial_over_tp)
         self._equal_ends()
         self._optimizer = _adamw(self._shards, config)
         self._watch = Stopwatch(device)
@@ -109,9 +109,9 @@ class NativeEngine:
         optimizer: dict[str, torch.Tensor] = {}
         for shard in self._shards:
             state = self._optimizer.state[shard.local]
-            optimizer |= {f"{shard.name}.{key}": shard.spread(state[key]) for key in ("exp_avg", "exp_avg_sq")}
+            optimizer |= {f"{shard.name}.{key}": shard.as_dtensor(state[key]) for key in ("exp_avg", "exp_avg_sq")}
             optimizer[f"{shard.name}.step"] = state["step"]
-        return {"model": {shard.name: shard.spread(shard.local.detach()) for shard in self._shards}, "optimizer": optimizer}
+        return {"model": {shard.name: shard.as_dtensor(shard.local.detach()) for shard in self._shards}, "optimizer": optimizer}
 
     def finite(self) -> bool:
         """Weights and moments of this rank."""

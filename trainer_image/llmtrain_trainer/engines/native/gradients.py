@@ -19,7 +19,7 @@ def reduce_remaining_gradients(shards: Sequence[Shard], dims: ParallelDims) -> l
         shard.take_gradient()
         gradient = shard.local.grad
         assert gradient is not None
-        if shard.summed:
+        if shard.partial_over_tp:
             dist.all_reduce(gradient, group=dims.tensor)
         if shard.tied:
             dist.all_reduce(gradient, group=dims.embedding_group)

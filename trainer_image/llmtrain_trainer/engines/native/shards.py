@@ -36,7 +36,7 @@ class Shard:
     tied: bool
     """A copy of it is on the stage at the other end of the pipeline."""
 
-    summed: bool
+    partial_over_tp: bool
     """Its gradient is partial and must be summed over tp."""
 
     def drop_gradient(self) -> None:
@@ -52,7 +52,7 @@ class Shard:
             gradient = gradient.to_local()
         self.local.grad = torch.zeros_like(self.local) if gradient is None else gradient
 
-    def spread(self, local: torch.Tensor) -> torch.Tensor:
+    def as_dtensor(self, local: torch.Tensor) -> torch.Tensor:
         """A tensor [*local.shape] as the same shard of a DTensor [*weight.shape] that `self.local` is of `weight`."""
         if not isinstance(self.weight, DTensor):
             return local
@@ -60,8 +60,8 @@ class Shard:
         return DTensor.from_local(local, mesh, placements, run_check=False, shape=self.weight.shape, stride=self.weight.stride())
 
 
-def shards_of(stages: Iterable[Stage], dims: ParallelDims, summed: set[str]) -> tuple[Shard, ...]:
-    """All trainable weights of this rank's stages. `summed`: names whose gradients are summed over tp."""
+def shards_of(stages: Iterable[Stage], dims: ParallelDims, partial_over_tp: set[str]) -> tuple[Shard, ...]:
+    """All trainable weights of this rank's stages. `partial_over_tp`: names whose gradients are summed over tp."""
     found = []
     for stage in stages:
         embedding = stage.network.get_parameter(stage.embedding) if stage.embedding else None
@@ -77,7 +77,7 @@ def shards_of(stages: Iterable[Stage], dims: ParallelDims, summed: set[str]) -> 
                     local=local,
                     counted=not head and _counted(weight, dims),
                     tied=head or weight is embedding,
-                    summed=name in summed,
+                    partial_over_tp=name in partial_over_tp,
                 )
             )
     return tuple(found)

@@ -118,7 +118,7 @@ def _parts(module: nn.Module, style: str) -> dict[str, ParallelStyle]:
     return {}
 
 
-def summed(network: PreTrainedModel, plan: dict[str, str]) -> set[str]:
+def partial_over_tp(network: PreTrainedModel, plan: dict[str, str]) -> set[str]:
     """Names of parameters that every rank holds whole but sees with its own heads only: their gradients are summed over tp."""
     names = [name for name, style in plan.items() if style == SUMMED]
     return {f"{name}.{key}" for name in names for key, _ in network.get_submodule(name).named_parameters()}
