@@ -21,15 +21,15 @@ from llmtrain_trainer.objectives.objective import Objective
 from llmtrain_trainer.objectives.sums import vector
 
 
-class Elsewhere(nn.Module):
-    """Stands for a layer or norm of another stage: returns its input."""
+class PassThrough(nn.Module):
+    """In place of a layer, norm or head of another stage: returns its input, hidden states [rows, length, hidden]."""
 
     def forward(self, hidden: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
         return hidden
 
 
-class Nothing(nn.Module):
-    """Stands for an embedding of the first stage: adds nothing."""
+class ZeroEmbedding(nn.Module):
+    """In place of an embedding of the first stage: returns a scalar zero for ids of any shape."""
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         return torch.zeros((), device=ids.device)
@@ -122,15 +122,15 @@ def cut(network: PreTrainedModel, index: int, ranges: tuple[tuple[int, int], ...
     head = head_name(network)
     mine = range(*ranges[index])
     for number in set(range(len(layers))) - set(mine):
-        layers[number] = Elsewhere()
-    for name in () if first else parts.entrance:
-        setattr(base, name, Nothing() if isinstance(getattr(base, name), nn.Embedding) else Elsewhere())
+        layers[number] = PassThrough()
+    for name in () if first else parts.first_stage_only:
+        setattr(base, name, ZeroEmbedding() if isinstance(getattr(base, name), nn.Embedding) else PassThrough())
     for name, nothing in () if first else family_named(network.config.model_type).between.items():
         setattr(base, name, nothing)
-    for name in () if last else parts.exit:
-        setattr(base, name, Elsewhere())
+    for name in () if last else parts.last_stage_only:
+        setattr(base, name, PassThrough())
     if not last:
-        network.set_submodule(head, Elsewhere())
+        network.set_submodule(head, PassThrough())
     stage = Stage(
         network=network,
         index=index,

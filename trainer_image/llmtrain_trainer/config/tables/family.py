@@ -28,11 +28,11 @@ STANDARD = {
 
 @dataclass(frozen=True, slots=True)
 class StageModuleNames:
-    """Names inside the base model of what only the first stage holds, of the list of layers, and of what only the last stage holds."""
+    """Names of children of the base model: the list of layers, and the modules that only the first or only the last stage holds."""
 
-    entrance: tuple[str, ...]
+    first_stage_only: tuple[str, ...]
     layers: str
-    exit: tuple[str, ...]
+    last_stage_only: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

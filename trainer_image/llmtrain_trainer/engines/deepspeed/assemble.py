@@ -22,7 +22,7 @@ from llmtrain_trainer.engines.native.tensor import check, styles
 from llmtrain_trainer.model.materialize import materialize, read_adapter
 from llmtrain_trainer.model.pretrained import Pretrained
 from llmtrain_trainer.model.skeleton import skeleton
-from llmtrain_trainer.model.stage import Elsewhere, Nothing, Stage, cut, tied_names
+from llmtrain_trainer.model.stage import PassThrough, Stage, ZeroEmbedding, cut, tied_names
 from llmtrain_trainer.objectives import OBJECTIVES
 
 Share = Callable[[nn.Module], None]
@@ -106,9 +106,9 @@ def _take_out(network: PreTrainedModel, names: frozenset[str]) -> None:
     for name in names:
         module = network.get_submodule(name)
         if isinstance(module, nn.Embedding):
-            network.set_submodule(name, Nothing())
+            network.set_submodule(name, ZeroEmbedding())
         elif isinstance(module, nn.Linear):
-            network.set_submodule(name, Elsewhere())
+            network.set_submodule(name, PassThrough())
 
 
 def _tie(network: PreTrainedModel, tied: dict[str, str]) -> None:
