@@ -25,8 +25,8 @@ from llmtrain_trainer.model.skeleton import skeleton
 from llmtrain_trainer.model.stage import PassThrough, Stage, ZeroEmbedding, cut, tied_names
 from llmtrain_trainer.objectives import OBJECTIVES
 
-Share = Callable[[nn.Module], None]
-"""Shards the weights of a module over the replicas."""
+Partition = Callable[[nn.Module], None]
+"""A function that shards the weights of a module over the replicas, in place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ class BuiltStage:
 
 
 def make(
-    config: TrainerConfig, model_dir: Path, place: DeepSpeedRank, index: int, *, share: Share, table_outside: bool = False
+    config: TrainerConfig, model_dir: Path, place: DeepSpeedRank, index: int, *, partition: Partition, table_outside: bool = False
 ) -> BuiltStage:
     """Stage `index`, in fp32 or bf16 as it computes. `table_outside`: the embedding, and the head tied to it, are held by somebody else.
 
@@ -63,7 +63,7 @@ def make(
             shards |= tensor.split(network, {key: style for key, style in plan.items() if _layer_of(key, layers) == name}, place.tensor)
         if not name and stage.first and stage.last:
             _tie(network, tied)
-        share(as_computed(config, network.get_submodule(name)))
+        partition(as_computed(config, network.get_submodule(name)))
     return BuiltStage(stage=stage, cut=shards)
 
 
@@ -116,8 +116,8 @@ def _tie(network: PreTrainedModel, tied: dict[str, str]) -> None:
         network.get_submodule(head.rpartition(".")[0]).weight = network.get_parameter(embedding)
 
 
-def nobody(_module: nn.Module) -> None:
-    """No sharding: every replica keeps whole weights."""
+def keep_whole(_module: nn.Module) -> None:
+    """A Partition that shards nothing: every replica keeps full weights."""
 
 
 def optimizer_of(weights: Mapping[str, nn.Parameter], config: TrainerConfig) -> torch.optim.AdamW:

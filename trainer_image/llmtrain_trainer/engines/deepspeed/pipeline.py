@@ -19,7 +19,7 @@ from torch.nn.functional import linear
 
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.data.step_batch import StepBatch
-from llmtrain_trainer.engines.deepspeed.assemble import as_computed, make, nobody, optimizer_of, pretrained
+from llmtrain_trainer.engines.deepspeed.assemble import as_computed, keep_whole, make, optimizer_of, pretrained
 from llmtrain_trainer.engines.deepspeed.micro import count, micro_batches
 from llmtrain_trainer.engines.deepspeed.place import DeepSpeedRank
 from llmtrain_trainer.model.materialize import materialize
@@ -51,7 +51,7 @@ class StageModule(nn.Module):
 
     def __init__(self, config: TrainerConfig, model_dir: Path, place: DeepSpeedRank, feed: Feed, table_outside: bool) -> None:
         super().__init__()
-        made = make(config, model_dir, place, place.pp_rank, share=nobody, table_outside=table_outside)
+        made = make(config, model_dir, place, place.pp_rank, partition=keep_whole, table_outside=table_outside)
         self.network = made.stage.network
         self._stage, self.cut, self._feed = made.stage, made.cut, feed
         self._takes_ids = made.stage.first and not table_outside

@@ -13,7 +13,7 @@ from torch import nn
 
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.data.step_batch import StepBatch
-from llmtrain_trainer.engines.deepspeed.assemble import Share, make, nobody, optimizer_of
+from llmtrain_trainer.engines.deepspeed.assemble import Partition, keep_whole, make, optimizer_of
 from llmtrain_trainer.engines.deepspeed.micro import micro_batches
 from llmtrain_trainer.engines.deepspeed.place import DeepSpeedRank
 from llmtrain_trainer.objectives import OBJECTIVES
@@ -28,7 +28,7 @@ class Replica:
         self._total = self._zero()
         if place.tp > 1:
             groups._init_tp_mesh_device(tensor_model_parallel_size=place.tp)
-        made = make(config, model_dir, place, 0, share=_sharer(config, settings))
+        made = make(config, model_dir, place, 0, partition=_partition(config, settings))
         network: Any = made.stage.network
         if place.tp > 1:
             network.ds_autotp_parsed = True  # AutoTP's layers are in already: see tensor.py
@@ -67,10 +67,10 @@ class Replica:
         return torch.zeros(1 + len(self._objective.metrics), dtype=torch.float64, device=self._place.device)
 
 
-def _sharer(config: TrainerConfig, settings: dict[str, Any]) -> Share:
+def _partition(config: TrainerConfig, settings: dict[str, Any]) -> Partition:
     """ZeRO-3 shares weights out while the model is made; its lower stages leave them whole."""
     if config.mesh.zero_stage < 3:
-        return nobody
+        return keep_whole
     # Not groups._get_data_parallel_group(): before the first engine of a process is made, that is all ranks, and the shards of the first
     # tensor-parallel rank would be everybody's.
     group = groups._DATA_PARALLEL_GROUP if config.mesh.tp > 1 else None
