@@ -23,8 +23,8 @@ from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.data.step_batch import StepBatch
 from llmtrain_trainer.engines.deepspeed import disk
 from llmtrain_trainer.engines.deepspeed.files import DeepSpeedReader, Weight, notes, weights_of
-from llmtrain_trainer.engines.deepspeed.holders import holder_of, load
 from llmtrain_trainer.engines.deepspeed.norm import Clipper, Guard
+from llmtrain_trainer.engines.deepspeed.optimizer_state import load, optimizer_state_of
 from llmtrain_trainer.engines.deepspeed.pipeline import Pipeline
 from llmtrain_trainer.engines.deepspeed.place import place_of
 from llmtrain_trainer.engines.deepspeed.replica import Replica
@@ -129,7 +129,7 @@ class DeepSpeedEngine:
     @torch.no_grad()
     def _fill(self, stored: Mapping[str, Weight], steps: int) -> None:
         names = {weight: name for name, weight in self._runner.weights.items()}
-        load(stored, steps, holder_of(self._runner.deepspeed), names, self._runner.cut, self._place)
+        load(stored, steps, optimizer_state_of(self._runner.deepspeed), names, self._runner.cut, self._place)
 
     def _once(self, sums: torch.Tensor) -> torch.Tensor:
         """Tensor-parallel ranks hold the same loss, so only one of them counts."""
