@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmtrain_trainer.config.shares import LONGEST_PERIOD, SHORT_PERIOD, distortion, whole_shares
-from llmtrain_trainer.data.mixing.order import Mixture, chairman, permute, shuffled
+from llmtrain_trainer.data.mixing.order import Mixture, interleave, permute, shuffled
 from llmtrain_trainer.data.packing import pack
 
 untimed = settings(deadline=None)  # the machine may be busy
@@ -66,7 +66,7 @@ def test_a_small_weight_gets_its_share_and_no_more(small: float) -> None:
 def test_the_assignment_is_tijdemans(quotas: list[int]) -> None:
     """As he states it: at each place, of the datasets that are behind by enough, the one whose deadline comes first."""
     period, slack, given_places = sum(quotas), 2 * len(quotas) - 2, [0] * len(quotas)
-    places, before = chairman(quotas)
+    places, before = interleave(quotas)
     for place in range(period):
         owed = [slack * (quota * (place + 1) - period * had) for quota, had in zip(quotas, given_places, strict=True)]
         due = [i for i in range(len(quotas)) if owed[i] >= period]

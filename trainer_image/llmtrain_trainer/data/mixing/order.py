@@ -25,7 +25,7 @@ class Mixture:
         """A dataset of weight 0 is never drawn from."""
         drawn: Ints = np.flatnonzero(weights).astype(np.int64)
         quotas = whole_shares([weights[i] for i in drawn.tolist()])
-        choices, self._before = chairman(quotas)
+        choices, self._before = interleave(quotas)
         self._choices = drawn[choices]
         self._quotas = np.zeros(len(weights), dtype=np.int64)
         self._quotas[drawn] = quotas
@@ -44,7 +44,7 @@ class Mixture:
         return counts
 
 
-def chairman(quotas: Sequence[int]) -> tuple[Ints, Ints]:
+def interleave(quotas: Sequence[int]) -> tuple[Ints, Ints]:
     """One period of the chairman assignment (Tijdeman, 1980): quota i of sum(quotas) places for dataset i, never off by 1 or more.
 
     Turn j of dataset i may come from place (period (1 + s j)) / (s quota) - 1 on, with s = 2 datasets - 2; of the turns that may come, the
