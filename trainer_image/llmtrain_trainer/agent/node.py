@@ -251,7 +251,7 @@ class _Agent:
         # torch takes seconds to import; the agent needs it only from here on, and the server imported it meanwhile
         from llmtrain_trainer.agent.gang.agreement import Agreement
         from llmtrain_trainer.agent.gang.rendezvous import GangRendezvous
-        from llmtrain_trainer.agent.supervisor import Gear, Supervisor
+        from llmtrain_trainer.agent.supervisor import Collaborators, Supervisor
         from llmtrain_trainer.agent.watch import NodeContext
 
         config, run, rank = self._config, self._run, self._options.node_rank
@@ -284,7 +284,7 @@ class _Agent:
             notices=self._notices,
             began=self._began,
         )
-        supervisor = Supervisor(node, Gear(gang=gang, agreement=agreement, uploads=self._uploads))
+        supervisor = Supervisor(node, Collaborators(gang=gang, agreement=agreement, uploads=self._uploads))
         try:
             codes = supervisor.run().return_values
             return self._finish().verdict(ExitCode(max(codes.values())), supervisor.restarts)

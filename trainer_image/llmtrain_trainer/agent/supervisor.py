@@ -44,7 +44,7 @@ _PEER_GRACE = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gear:
+class Collaborators:
     """What the supervisor works with besides the node itself, made by node.py."""
 
     gang: GangRendezvous
@@ -55,19 +55,19 @@ class Gear:
 class Supervisor(SimpleElasticAgent):
     """One an agent; `run()` returns when the ranks have left in order, or raises what ended them."""
 
-    def __init__(self, node: NodeContext, gear: Gear) -> None:
+    def __init__(self, node: NodeContext, collaborators: Collaborators) -> None:
         mesh = node.config.mesh
         spec = WorkerSpec(
             role="rank",
             local_world_size=mesh.procs_per_node,
-            rdzv_handler=gear.gang,
+            rdzv_handler=collaborators.gang,
             entrypoint=_ENTRY,
             max_restarts=2**31 - 1,  # the leader's budget counts
             monitor_interval=_MONITOR_SECONDS,
         )
         super().__init__(spec, exit_barrier_timeout=60)
         self._node = node
-        self._gear = gear
+        self._collaborators = collaborators
         self._ranks = RankProcesses({})
         self._budget = Budget(node.config.restarts)
         self._position = Position()
@@ -100,7 +100,7 @@ class Supervisor(SimpleElasticAgent):
         self._wait_for_uploads()
         began = time.monotonic()
         lost = None
-        self._position = position = self._gear.agreement.settle(first=self._watch.first_start)
+        self._position = position = self._collaborators.agreement.settle(first=self._watch.first_start)
         if position.checkpoint is not None:
             seconds = time.monotonic() - began
             node.metrics.restored(seconds)
@@ -108,7 +108,7 @@ class Supervisor(SimpleElasticAgent):
         if not self._watch.first_start:
             lost = max(0, self._watch.furthest - position.step)
             node.board.update(restarts=self.restarts + 1)
-        self._gear.gang.fail("")  # all nodes agree: what happened before is dealt with
+        self._collaborators.gang.fail("")  # all nodes agree: what happened before is dealt with
         self._say_where_it_begins(position, lost)
         write_atomically(node.run.resume, position.text())
         self._killed_before = oom_killer.kills()
@@ -152,7 +152,7 @@ class Supervisor(SimpleElasticAgent):
     def _stop_workers(self, _worker_group: WorkerGroup) -> None:
         failure = self._failure or self._collect(self._ranks.exit_codes())
         self._ranks.kill()
-        self._gear.gang.fail(failure.model_dump_json() if failure else "")
+        self._collaborators.gang.fail(failure.model_dump_json() if failure else "")
         self._watch.failed()  # reads what the ranks left, and with it the phase that they were in
         self._node.board.update(phase="restarting", message=failure.sentence() if failure else "Another node asked for a restart.")
 
@@ -163,7 +163,7 @@ class Supervisor(SimpleElasticAgent):
 
     def _say_where_it_begins(self, position: Position, lost: int | None) -> None:
         """Leader: one row for the timeline. `lost`: steps to be trained again; None at the first start."""
-        if not self._gear.gang.leads:
+        if not self._collaborators.gang.leads:
             return
         self._node.metrics.lost(lost or 0)
         if position.checkpoint is None:
@@ -177,15 +177,15 @@ class Supervisor(SimpleElasticAgent):
     def _judge_last_round(self) -> None:
         """Leader: hold the evidence of all nodes against the budget. Raises GaveUpError."""
         node = self._node
-        if not self._gear.gang.leads:
+        if not self._collaborators.gang.leads:
             return
-        cause = first_of([NodeFailure.model_validate_json(text) for text in self._gear.gang.evidence() if text])
+        cause = first_of([NodeFailure.model_validate_json(text) for text in self._collaborators.gang.evidence() if text])
         if cause is None or cause == self._judged:  # judged in a round that another node's failure cut short
             return
         self._judged = cause
         verdict = self._budget.decide(cause, time.time())
         if verdict is not None:
-            self._gear.gang.give_up(verdict)
+            self._collaborators.gang.give_up(verdict)
             raise GaveUpError(verdict)
         node.metrics.restart(cause.kind)
         if cause.kind == "hang":
@@ -205,16 +205,16 @@ class Supervisor(SimpleElasticAgent):
 
     def _wait_for_uploads(self) -> None:
         """Leader, before a restart: give a save that is on its way its time."""
-        uploads = self._gear.uploads
-        if uploads is not None and self._gear.gang.leads and not self._watch.first_start:
+        uploads = self._collaborators.uploads
+        if uploads is not None and self._collaborators.gang.leads and not self._watch.first_start:
             uploads.settle(self._upload_patience(uploads))
 
     def _bring_out_what_is_whole(self) -> None:
         """Told to stop while no ranks run: nothing new can be saved; a save that lacks no part of a node that is gone goes out."""
-        uploads = self._gear.uploads
+        uploads = self._collaborators.uploads
         if uploads is not None and not self._watch.first_start:
             with suppress(LostGangError):  # then node 0 is gone, and nothing can be committed
-                uploads.settle_without(self._gear.gang.absent(), self._upload_patience(uploads))
+                uploads.settle_without(self._collaborators.gang.absent(), self._upload_patience(uploads))
 
     def _upload_patience(self, uploads: Uploads) -> float:
         """Seconds to wait for a save that is on its way: as long as training its steps again would take."""
@@ -231,7 +231,7 @@ class Supervisor(SimpleElasticAgent):
             "GROUP_RANK": str(group.group_rank),
             "MASTER_ADDR": str(group.master_addr),
             "MASTER_PORT": str(group.master_port),
-            RENDEZVOUS_SECRET: self._gear.gang.secret,
+            RENDEZVOUS_SECRET: self._collaborators.gang.secret,
             **ENGINES[self._node.config.engine].environment,
         }
 
@@ -242,7 +242,7 @@ class Supervisor(SimpleElasticAgent):
 
     def _look(self) -> Round:
         """All that the policies judge. The codes are read once: one rank may end between two looks, and badly."""
-        uploads = self._gear.uploads
+        uploads = self._collaborators.uploads
         return Round(
             node=self._node.name,
             now=time.time(),
@@ -280,9 +280,9 @@ class Supervisor(SimpleElasticAgent):
         )
 
     def _end_fenced(self) -> None:
-        fenced = self._gear.uploads.fenced if self._gear.uploads else None
+        fenced = self._collaborators.uploads.fenced if self._collaborators.uploads else None
         if fenced is not None:
-            self._gear.gang.give_up(fenced.verdict)
+            self._collaborators.gang.give_up(fenced.verdict)
             raise fenced
 
     def _end_if_stopping(self, failure: NodeFailure | None) -> None:
@@ -298,5 +298,5 @@ class Supervisor(SimpleElasticAgent):
             step=self._watch.step,
             restarts=self.restarts,
         )
-        self._gear.gang.give_up(verdict)
+        self._collaborators.gang.give_up(verdict)
         raise EndedError(verdict)
