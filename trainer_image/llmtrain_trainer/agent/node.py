@@ -25,7 +25,7 @@ from llmtrain_trainer.agent.processes.preparing import Streamer, prepare
 from llmtrain_trainer.agent.processes.ranks import HEAVY, start_server
 from llmtrain_trainer.agent.stop import Stop
 from llmtrain_trainer.agent.telemetry.board import Board, Events
-from llmtrain_trainer.agent.telemetry.echo import Echo
+from llmtrain_trainer.agent.telemetry.log_forwarder import LogForwarder
 from llmtrain_trainer.agent.telemetry.metrics import AgentMetrics
 from llmtrain_trainer.agent.telemetry.notice_watch import NoticeWatch
 from llmtrain_trainer.agent.telemetry.server import StatusServer
@@ -107,13 +107,13 @@ class _Agent:
         self._hall: Hall | None = None
         self._herald: Herald | None = None
         self._streamer: Streamer | None = None
-        self._echo = Echo(run) if options.echo else None
+        self._forwarder = LogForwarder(run) if options.echo else None
 
     def begin(self) -> None:
         """The first act."""
         forget(self._run)
-        if self._echo is not None:
-            self._echo.start()
+        if self._forwarder is not None:
+            self._forwarder.start()
 
     def work(self) -> Verdict:
         """All stages. Raises EndedError, StoppedError, StoreError; any other exception is a bug."""
@@ -200,8 +200,8 @@ class _Agent:
         self._claims.release()
         if self._streamer is not None:
             self._streamer.close()
-        if self._echo is not None:
-            self._echo.close()
+        if self._forwarder is not None:
+            self._forwarder.close()
         self._notices.look()
         phase = "done" if verdict.exit_code in (ExitCode.DONE, ExitCode.SAVED) else "failed"
         self._events.record("verdict", verdict.message, step=verdict.step, exit_code=verdict.exit_code, reason=verdict.reason)

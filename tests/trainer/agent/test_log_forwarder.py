@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from llmtrain_trainer.agent.telemetry.echo import LONGEST_LINE, Echo
+from llmtrain_trainer.agent.telemetry.log_forwarder import LONGEST_LINE, LogForwarder
 from llmtrain_trainer.config import Progress
 from llmtrain_trainer.rank.progress import row_text
 from llmtrain_trainer.run_dir.layout import RunDir, append_row
@@ -30,37 +30,37 @@ def logs(root: Path) -> Path:
 
 def test_each_line_carries_the_rank_that_wrote_it(tmp_path: Path) -> None:
     out = Out()
-    echo = Echo(RunDir(tmp_path), out)
+    forwarder = LogForwarder(RunDir(tmp_path), out)
     (logs(tmp_path) / "rank-3.log").write_text("one\ntwo\n")
     (logs(tmp_path) / "prepare.log").write_text("made\n")
-    echo.look()
+    forwarder.look()
     assert out.lines == ["[prepare] made", "[rank 3] one", "[rank 3] two"]
 
 
 def test_a_half_line_waits_for_its_end_and_comes_at_the_latest_when_the_agent_ends(tmp_path: Path) -> None:
     out, log = Out(), logs(tmp_path) / "rank-0.log"
-    echo = Echo(RunDir(tmp_path), out)
-    echo.start()
+    forwarder = LogForwarder(RunDir(tmp_path), out)
+    forwarder.start()
     log.write_text("loss 3")
     with log.open("a") as file:
         file.write(".5\nlast wo")
-    echo.close()
+    forwarder.close()
     assert out.lines == ["[rank 0] loss 3.5", "[rank 0] last wo"]
 
 
 def test_what_an_earlier_run_left_is_not_repeated(tmp_path: Path) -> None:
     out = Out()
     (logs(tmp_path) / "rank-0.log").write_text("old\n")
-    echo = Echo(RunDir(tmp_path), out)
-    assert not echo.look() and out.lines == []
+    forwarder = LogForwarder(RunDir(tmp_path), out)
+    assert not forwarder.look() and out.lines == []
 
 
 def test_a_line_without_an_end_is_let_go_and_a_drawn_over_one_shows_its_last_state(tmp_path: Path) -> None:
     out = Out()
-    echo = Echo(RunDir(tmp_path), out)
+    forwarder = LogForwarder(RunDir(tmp_path), out)
     (logs(tmp_path) / "rank-0.log").write_text("x" * (LONGEST_LINE + 1))
     (logs(tmp_path) / "rank-1.log").write_bytes(b"10%\r50%\r100%\r\n")
-    echo.look()
+    forwarder.look()
     assert out.lines == ["[rank 0] " + "x" * (LONGEST_LINE + 1), "[rank 1] 100%"]
 
 
@@ -83,11 +83,11 @@ def test_of_many_steps_at_once_the_newest_is_told_and_the_last_one_always(tmp_pa
         mfu=0.412,
     )
     out = Out()
-    echo = Echo(RunDir(tmp_path), out)
+    forwarder = LogForwarder(RunDir(tmp_path), out)
     train(1, 2)
-    echo.look()
+    forwarder.look()
     assert out.lines == ["step 2 of 4, loss 3.0000, 6,400 tokens/s, MFU 41.2%"]
-    echo.start()
+    forwarder.start()
     train(3, 4)
-    echo.close()
+    forwarder.close()
     assert out.lines[1:] == ["step 4 of 4, loss 1.0000, 6,400 tokens/s, MFU 41.2%"]

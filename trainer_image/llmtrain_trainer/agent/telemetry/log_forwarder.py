@@ -27,7 +27,7 @@ LONGEST_LINE = 16_384
 """Container runtimes cut lines there as well; what waits for its end is let go at this length."""
 
 
-class Echo:
+class LogForwarder:
     """Follows logs/*.log and metrics.jsonl from where they end now. `write` takes whole lines as bytes."""
 
     def __init__(self, run: RunDir, write: Callable[[bytes], object] = lambda text: os.write(1, text)) -> None:
@@ -38,7 +38,7 @@ class Echo:
         self._next_step = 0.0
         self._rest: dict[Path, bytes] = {}
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="echo", daemon=True)
+        self._thread = threading.Thread(target=self._follow, name="log-forwarder", daemon=True)
 
     def start(self) -> None:
         """Follow until `close`."""
