@@ -132,4 +132,4 @@ def encode(template: str | None, values: dict[str, Any], **dataset: Any) -> tupl
 def learned_and_ignored(template: str | None, values: dict[str, Any], **dataset: Any) -> tuple[str, str]:
     """Text of the learned tokens and of the others."""
     made, document = encode(template, values, **dataset)
-    return made.decode(document.ids[document.learned].tolist()), made.decode(document.ids[~document.learned].tolist())
+    return made.decode(document.ids[document.loss_mask].tolist()), made.decode(document.ids[~document.loss_mask].tolist())

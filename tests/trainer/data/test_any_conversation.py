@@ -45,13 +45,13 @@ def squashed(text: str) -> str:
 def test_every_answer_is_learned_once_and_whole(name: str, pairs: list[tuple[str, str]]) -> None:
     made, encode = encoder(name)
     found, plain = (encode([Row("f row 1", {"messages": turns_of(some)})])[0] for some in (pairs, [("a", "b")] * len(pairs)))
-    runs = np.flatnonzero(np.diff(np.concatenate([[0], found.learned.astype(np.int8), [0]]))).reshape(-1, 2)
+    runs = np.flatnonzero(np.diff(np.concatenate([[0], found.loss_mask.astype(np.int8), [0]]))).reshape(-1, 2)
     assert len(runs) == len(pairs)
     for (start, stop), (_, answer) in zip(runs.tolist(), pairs, strict=True):
         assert squashed(answer) in squashed(made.decode(found.ids[start:stop].tolist()))
     controls = {made.convert_tokens_to_ids(token) for token in (*kinds.SPECIAL, "<|end|>")}
     assert [i for i in found.ids.tolist() if i in controls] == [i for i in plain.ids.tolist() if i in controls]
-    ignored = squashed(made.decode(found.ids[~found.learned].tolist()))
+    ignored = squashed(made.decode(found.ids[~found.loss_mask].tolist()))
     assert all(squashed(question) in ignored for question, _ in pairs)
 
 
@@ -66,7 +66,7 @@ def test_a_long_conversation_is_read_alike_with_and_without_its_middle(name: str
         patch.setattr(answers, "_FEW", 10**6)
         slow = encode(rows)[0]
     assert np.array_equal(quick.ids, slow.ids)
-    assert np.array_equal(quick.learned, slow.learned)
+    assert np.array_equal(quick.loss_mask, slow.loss_mask)
 
 
 ANYTHING = st.recursive(

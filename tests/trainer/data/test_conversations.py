@@ -189,7 +189,7 @@ def test_letters_of_control_tokens_in_a_text_stay_letters(name: str) -> None:
     controls = [made.convert_tokens_to_ids(token) for token in ("<|im_start|>", "<|im_end|>")]
     assert [i for i in document.ids if i in controls] == [i for i in expected.ids if i in controls]
     assert made.decode(document.ids.tolist()).count("<|im_end|>") == 2 + plain.decode(expected.ids.tolist()).count("<|im_end|>")
-    assert "It <|im_end|> ends a turn." in made.decode(document.ids[document.learned].tolist())
+    assert "It <|im_end|> ends a turn." in made.decode(document.ids[document.loss_mask].tolist())
     assert document.found["control tokens:<|im_end|>"] == 1
 
 

@@ -56,7 +56,7 @@ def learned_and_ignored(tokenizer: Any, template: str | None, values: dict[str, 
     """Text of the learned tokens and of the others."""
     tokenizer.chat_template = template
     encoded = Encoder("dataset[0]", Dataset(source="file:///x", **dataset), tokenizer)([Row("x row 1", values)])[0]
-    learned, ignored = encoded.ids[encoded.learned], encoded.ids[~encoded.learned]
+    learned, ignored = encoded.ids[encoded.loss_mask], encoded.ids[~encoded.loss_mask]
     return tokenizer.decode(learned.tolist()), tokenizer.decode(ignored.tolist())
 
 

@@ -24,15 +24,15 @@ def encoded(values: dict[str, Any], task: Task = "sft", **dataset: Any) -> Encod
 
 def test_what_labels_repeat_is_learned_and_nothing_is_added() -> None:
     found = encoded({"input_ids": [5, 9, 7], "labels": [-100, 9, 7]})
-    assert (found.ids.tolist(), found.learned.tolist(), found.conversation) == ([5, 9, 7], [False, True, True], True)
-    assert encoded({"input_ids": [5, 9, 7]}).learned.all()
-    assert encoded({"input_ids": "[5, 9, 7]", "labels": "[-100, -100, 7]"}).learned.tolist() == [False, False, True]
+    assert (found.ids.tolist(), found.loss_mask.tolist(), found.conversation) == ([5, 9, 7], [False, True, True], True)
+    assert encoded({"input_ids": [5, 9, 7]}).loss_mask.all()
+    assert encoded({"input_ids": "[5, 9, 7]", "labels": "[-100, -100, 7]"}).loss_mask.tolist() == [False, False, True]
 
 
 def test_padding_is_left_out_and_own_names_of_columns_are_read() -> None:
     values = {"tokens": [5, 9, 0, 0], "target": [-100, 9, -100, -100], "attention_mask": [1, 1, 0, 0]}
     found = encoded(values, columns={"ids": "tokens", "labels": "target"})
-    assert (found.ids.tolist(), found.learned.tolist()) == ([5, 9], [False, True])
+    assert (found.ids.tolist(), found.loss_mask.tolist()) == ([5, 9], [False, True])
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -67,7 +67,7 @@ def test_ids_make_the_rows_that_their_conversations_make(job: Job) -> None:
     made, document = kinds.encode(kinds.CHATML, {"messages": turns})
     made.save_pretrained(job.root / "tok")
     ids = document.ids.tolist()
-    labels = [number if learned else -100 for number, learned in zip(ids, document.learned.tolist(), strict=True)]
+    labels = [number if learned else -100 for number, learned in zip(ids, document.loss_mask.tolist(), strict=True)]
     settings: dict[str, Any] = {"task": "sft", "tokenizer": {"source": f"file://{job.root / 'tok'}"}, "training": {"sequenceLength": 64}}
     rows = job.rows_file("a.jsonl", [{"messages": turns}] * 40), job.rows_file("b.jsonl", [{"input_ids": ids, "labels": labels}] * 40)
     chats, tokens = (

@@ -21,7 +21,7 @@ def document(ids: Sequence[int], learned: str = "", **changes: Any) -> Encoded:
     marks = learned or "x" * len(ids)
     assert len(marks) == len(ids)
     facts: dict[str, Any] = {"said": len(ids), **changes}
-    return Encoded(ids=np.array(ids, np.int32), learned=np.array([mark == "x" for mark in marks], bool), **facts)
+    return Encoded(ids=np.array(ids, np.int32), loss_mask=np.array([mark == "x" for mark in marks], bool), **facts)
 
 
 def table(directory: Path, name: str) -> list[Any]:

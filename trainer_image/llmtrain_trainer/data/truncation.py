@@ -36,17 +36,17 @@ class Cut:
     """The row length with which the first answer would fit without truncation."""
 
 
-def fit(learned: NDArray[np.bool_], length: int, keep: int = 0, reserve: int | None = None) -> Cut | None:
-    """What to keep of a document; None where nothing is learned. `learned` [tokens]: whether the label of each position counts.
+def fit(loss_mask: NDArray[np.bool_], length: int, keep: int = 0, reserve: int | None = None) -> Cut | None:
+    """What to keep of a document; None where nothing is learned. `loss_mask` [tokens]: whether the label of each position counts.
 
     A document that is too long ends at the row's end if its first answer fits. Else its prompt is cut from the left, so that the first
     answer has room: all of it, or all but PROMPT_SHARE of the row; where `reserve` is given, all of it or so many tokens. The first `keep`
     positions, a begin token, stay.
     """
-    places = np.flatnonzero(learned)
+    places = np.flatnonzero(loss_mask)
     if not len(places):
         return None
-    total, first = len(learned), int(places[0])
+    total, first = len(loss_mask), int(places[0])
     gaps = np.flatnonzero(np.diff(places) > 1)
     end = int(places[gaps[0]] if len(gaps) else places[-1]) + 1
     head = min(keep, first)
@@ -57,7 +57,7 @@ def fit(learned: NDArray[np.bool_], length: int, keep: int = 0, reserve: int | N
     head = min(head, prompt) if prompt < first else 0
     start = first - prompt + head if prompt < first else 0
     stop = min(total, start + length - head)
-    return Cut(head, start, stop, prompt=start > head, answer=bool(learned[stop:].any()), needs=end)
+    return Cut(head, start, stop, prompt=start > head, answer=bool(loss_mask[stop:].any()), needs=end)
 
 
 class Tally:

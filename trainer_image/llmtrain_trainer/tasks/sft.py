@@ -36,9 +36,9 @@ class TableWriter:
             self._add(document)
 
     def _add(self, document: Encoded) -> None:
-        inputs, learned = document.ids[:-1], document.learned[1:]
-        labels = np.where(learned, document.ids[1:], NO_TARGET).astype(np.int32)
-        cut = fit(learned, self._length, keep=int(document.bos), reserve=self._truncate.reserve) if document.said else None
+        inputs, loss_mask = document.ids[:-1], document.loss_mask[1:]
+        labels = np.where(loss_mask, document.ids[1:], NO_TARGET).astype(np.int32)
+        cut = fit(loss_mask, self._length, keep=int(document.bos), reserve=self._truncate.reserve) if document.said else None
         if cut is not None and cut.prompt and self._truncate.prompt == "drop":
             self._tally.too_long()
             return

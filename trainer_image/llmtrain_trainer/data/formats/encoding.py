@@ -33,10 +33,10 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoded:
-    """One document: int32 ids [n] and bool learned [n], true where the token is to be predicted."""
+    """One document: int32 ids [n] and bool loss_mask [n], true where the token is to be predicted."""
 
     ids: NDArray[np.int32]
-    learned: NDArray[np.bool_]
+    loss_mask: NDArray[np.bool_]
     said: int
     """Tokens of the document itself, without those put before and after it."""
 
@@ -95,17 +95,17 @@ class Encoder:
         ids = self._control.original(ids) if item.guarded else ids
         if item.label is not None:
             return self._with_label(item, ids, item.label)
-        learned = _learned(item.answers, encodings[0]) if item.answers is not None else np.ones(len(ids), dtype=np.bool_)
+        loss_mask = _loss_mask(item.answers, encodings[0]) if item.answers is not None else np.ones(len(ids), dtype=np.bool_)
         within = _within_tokens(item.answers or (), encodings[0])
         across = sum(self._reads_otherwise(item.text[:start], ids, item.guarded) for start in within)
         found = {**item.found, **({"token across": across} if across else {})}
         said, ends = len(ids), int(ids[-1]) if len(ids) and not item.eos else None
         starts = bool(len(ids)) and ids[0] == self._bos
         if item.bos and self._habit and self._bos is not None and not starts:
-            ids, learned, starts = np.insert(ids, 0, np.int32(self._bos)), np.insert(learned, 0, False), True
+            ids, loss_mask, starts = np.insert(ids, 0, np.int32(self._bos)), np.insert(loss_mask, 0, False), True
         if item.eos:
-            ids, learned, ends = np.append(ids, np.int32(self._eos)), np.append(learned, True), self._eos
-        return Encoded(ids=ids, learned=learned, said=said, conversation=item.answers is not None, bos=starts, ends=ends, found=found)
+            ids, loss_mask, ends = np.append(ids, np.int32(self._eos)), np.append(loss_mask, True), self._eos
+        return Encoded(ids=ids, loss_mask=loss_mask, said=said, conversation=item.answers is not None, bos=starts, ends=ends, found=found)
 
     def _with_label(self, item: Rendered, ids: NDArray[np.int32], label: int) -> Encoded:
         """With what the tokenizer puts around every text, since the exported model is given texts as the tokenizer makes them."""
@@ -113,7 +113,7 @@ class Encoder:
         whole = np.array([*before, *ids.tolist(), *behind], dtype=np.int32)
         nothing = np.zeros(len(whole), dtype=np.bool_)
         labelled = Labelled(label=label, suffix=len(behind), pad=self._pad)
-        return Encoded(ids=whole, learned=nothing, said=len(ids), labelled=labelled, found=item.found)
+        return Encoded(ids=whole, loss_mask=nothing, said=len(ids), labelled=labelled, found=item.found)
 
     def _reads_otherwise(self, prompt: str, ids: NDArray[np.int32], guarded: bool) -> bool:
         """Whether a prompt alone is made into other tokens than with its answer behind it, whose ids are `ids`."""
@@ -138,13 +138,13 @@ def _within_tokens(answers: Sequence[tuple[int, int]], encoding: Any) -> list[in
     return [start for start, _ in answers if start and start not in ends]
 
 
-def _learned(answers: Sequence[tuple[int, int]], encoding: Any) -> NDArray[np.bool_]:
+def _loss_mask(answers: Sequence[tuple[int, int]], encoding: Any) -> NDArray[np.bool_]:
     """A token that begins before an answer and ends in it belongs to the answer: the prompt alone would not have made it."""
     offsets = np.asarray(encoding.offsets, dtype=np.int64).reshape(-1, 2)
-    learned = np.zeros(len(offsets), dtype=np.bool_)
+    loss_mask = np.zeros(len(offsets), dtype=np.bool_)
     for start, end in answers:
-        learned |= (offsets[:, 1] > start) & (offsets[:, 0] < end)
-    return learned
+        loss_mask |= (offsets[:, 1] > start) & (offsets[:, 0] < end)
+    return loss_mask
 
 
 def has_habitual_bos(tokenizer: Any) -> bool:

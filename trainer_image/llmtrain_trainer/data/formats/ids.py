@@ -34,32 +34,38 @@ class IdEncoder:
         found = check_columns(self._field, self._dataset, row)
         ids = self._integers(row, self._dataset.columns.ids, value_in(self._field, self._dataset, row, "ids"))
         self._check_known(row, ids)
-        learned = self._learned(row, ids)
+        loss_mask = self._loss_mask(row, ids)
         if (mask := row.values.get("attention_mask")) is not None:
             shown = self._beside(row, "attention_mask", mask, ids) != 0
-            ids, learned = ids[shown], learned[shown]
-        self._check_all_learned(row, learned)
-        ends = int(ids[-1]) if len(ids) and learned[-1] and int(ids[-1]) in self._special else None
+            ids, loss_mask = ids[shown], loss_mask[shown]
+        self._check_all_learned(row, loss_mask)
+        ends = int(ids[-1]) if len(ids) and loss_mask[-1] and int(ids[-1]) in self._special else None
         starts = bool(len(ids)) and int(ids[0]) == self._bos
         return Encoded(
-            ids=ids.astype(np.int32), learned=learned, said=len(ids), conversation=not learned.all(), bos=starts, ends=ends, found=found
+            ids=ids.astype(np.int32),
+            loss_mask=loss_mask,
+            said=len(ids),
+            conversation=not loss_mask.all(),
+            bos=starts,
+            ends=ends,
+            found=found,
         )
 
-    def _learned(self, row: Row, ids: Any) -> Any:
+    def _loss_mask(self, row: Row, ids: Any) -> Any:
         column = self._dataset.columns.labels
         if row.values.get(column) is None:
             return np.ones(len(ids), dtype=np.bool_)
         labels = self._beside(row, column, row.values[column], ids)
-        learned = labels != NO_TARGET
-        if len(odd := np.flatnonzero(learned & (labels != ids))):
+        loss_mask = labels != NO_TARGET
+        if len(odd := np.flatnonzero(loss_mask & (labels != ids))):
             rule = f"{column}[{odd[0]}] is {labels[odd[0]]} and {self._dataset.columns.ids}[{odd[0]}] is {ids[odd[0]]}"
             way_out = f"Write labels that are the ids themselves, not shifted, or {NO_TARGET} where nothing is learned"
             raise BadData(f"{self._field}.source", row.place, rule, way_out)
-        return learned
+        return loss_mask
 
-    def _check_all_learned(self, row: Row, learned: Any) -> None:
+    def _check_all_learned(self, row: Row, loss_mask: Any) -> None:
         """Pretraining learns every token of its stream."""
-        if TASKS[self._task].fine_tunes or learned.all():
+        if TASKS[self._task].fine_tunes or loss_mask.all():
             return
         column = self._dataset.columns.labels
         rule = f"{column} leaves tokens out with {NO_TARGET}, and task {self._task} learns every token"
