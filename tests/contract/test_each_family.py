@@ -50,7 +50,7 @@ class Held:
         self._weights = weights
         self.shapes = {name: weight.shape for name, weight in weights.items()}
 
-    def take(self, name: str) -> torch.Tensor:
+    def read(self, name: str) -> torch.Tensor:
         return self._weights[name].detach()
 
 

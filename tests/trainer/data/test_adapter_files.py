@@ -31,7 +31,7 @@ class Named:
         self._weights = {name: weight.detach() for name, weight in network.named_parameters()}
         self.shapes = {name: weight.shape for name, weight in self._weights.items()}
 
-    def gather(self, name: str) -> torch.Tensor:
+    def read(self, name: str) -> torch.Tensor:
         return self._weights[name].clone()
 
 

@@ -38,7 +38,7 @@ class Weights(Protocol):
         """Of whole weights."""
         ...
 
-    def gather(self, name: str) -> torch.Tensor | None:
+    def read(self, name: str) -> torch.Tensor | None:
         """The unsplit weight in fp32 on rank 0's CPU; None on the others. Collective."""
         ...
 
@@ -65,7 +65,7 @@ def _write_adapter(config: TrainerConfig, model_dir: Path, weights: Weights, dir
     with torch.device("meta"):
         network = with_head(config.task, shape, attn_implementation="eager")
     in_full = f"{head_name(network)}.weight" if head_of(config.task) in NEW_HEADS else None
-    taken = {name: weights.gather(name) for name in sorted(weights.shapes) if is_adapter(name) or name == in_full}
+    taken = {name: weights.read(name) for name in sorted(weights.shapes) if is_adapter(name) or name == in_full}
     if dist.get_rank() == 0:
         tensors = {_in_files(name): weight for name, weight in taken.items() if weight is not None}
         save_file(tensors, directory / "adapter_model.safetensors", metadata=FORMAT)
@@ -91,10 +91,10 @@ def write_weights(
     dtype: torch.dtype,
     model_dir: Path,
     shapes: Mapping[str, torch.Size],
-    gather: Callable[[str], torch.Tensor | None],
+    read: Callable[[str], torch.Tensor | None],
     directory: Path,
 ) -> None:
-    """Whole weights and config.json as from_pretrained reads them. `gather`: collective, a weight on rank 0 and None on the others.
+    """Whole weights and config.json as from_pretrained reads them. `read`: collective, a weight on rank 0 and None on the others.
 
     A mixture's fused experts become one tensor each, as they are published.
     """
@@ -104,7 +104,7 @@ def write_weights(
         {public: torch.empty(shapes[name], dtype=dtype, device="meta")[index] for public, (name, index) in places.items()},
         filename_pattern="model{suffix}.safetensors",
     )
-    latest = lru_cache(maxsize=1)(gather)  # all parts of a weight follow each other
+    latest = lru_cache(maxsize=1)(read)  # all parts of a weight follow each other
     for file, members in plan.filename_to_tensors.items():
         taken = {public: _part(latest(places[public][0]), places[public][1], dtype) for public in members}
         if dist.get_rank() == 0:
@@ -140,12 +140,12 @@ def _write_config(model_dir: Path, directory: Path, dtype: torch.dtype) -> None:
 
 def _merged(weights: Weights, name: str, config: TrainerConfig, transposed: bool) -> torch.Tensor | None:
     """The weight with its adapter folded in: W + scale B A, its rows scaled to the magnitudes where there are some."""
-    weight = weights.gather(name)
+    weight = weights.read(name)
     stem = name.removesuffix(".base_layer.weight")
     if config.peft is None or f"{stem}.lora_A.default.weight" not in weights.shapes:
         return weight
-    narrow, wide = (weights.gather(f"{stem}.lora_{factor}.default.weight") for factor in "AB")
-    magnitude = weights.gather(stem + dora.MAGNITUDE) if ADAPTERS[config.peft.method].magnitude else None
+    narrow, wide = (weights.read(f"{stem}.lora_{factor}.default.weight") for factor in "AB")
+    magnitude = weights.read(stem + dora.MAGNITUDE) if ADAPTERS[config.peft.method].magnitude else None
     if weight is None or narrow is None or wide is None:
         return None
     merged = (weight.T if transposed else weight) + config.peft.scale * (wide @ narrow)

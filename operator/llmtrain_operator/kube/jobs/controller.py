@@ -29,7 +29,7 @@ async def _begin(leading: Leading) -> AsyncIterator[Controller]:
         observer = Observer(leading.client, Agents(http, wake=look), planner, await GangApis.of(leading.client))
         recorder = Recorder(leading.client, leading.metrics, leading.identity)
         try:
-            yield Reconciler(leading.client, observer, recorder, leading.metrics, leading.cluster, turns, destinations)
+            yield Reconciler(leading.client, observer, recorder, leading.metrics, leading.settings, turns, destinations)
         finally:
             await judge.close()
 

@@ -27,7 +27,7 @@ class DeepSpeedGatherer:
                 self.shapes.setdefault(name, torch.Size(shape))
                 self._stage.setdefault(name, stage)
 
-    def gather(self, name: str) -> torch.Tensor | None:
+    def read(self, name: str) -> torch.Tensor | None:
         """The unsplit weight in fp32 on rank 0's CPU; None on the others. Collective."""
         stage, rank = self._stage[name], dist.get_rank()
         source = self._place.first_rank_of(stage)

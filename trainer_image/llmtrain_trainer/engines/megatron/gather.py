@@ -32,7 +32,7 @@ class MegatronGatherer:
         self.shapes = {their: shape for name in self._rows for their, shape in self._shapes(name).items()}
         self._kept: tuple[str, dict[str, torch.Tensor]] = ("", {})
 
-    def gather(self, name: str) -> torch.Tensor | None:
+    def read(self, name: str) -> torch.Tensor | None:
         """The unsplit weight on rank 0's CPU; None on the others. Collective. The last Megatron weight is cached: it holds q, k and v."""
         row = self._row_of[name]
         if row != self._kept[0]:

@@ -29,7 +29,7 @@ class NativeGatherer:
                 self.shapes.setdefault(name, torch.Size(shape))
                 self._source.setdefault(name, rank)
 
-    def gather(self, name: str) -> torch.Tensor | None:
+    def read(self, name: str) -> torch.Tensor | None:
         """The unsplit weight in fp32 on rank 0's CPU; None on the others. Collective."""
         source, rank = self._source[name], dist.get_rank()
         whole: torch.Tensor | None = None
