@@ -12,7 +12,7 @@ from llmtrain_operator.api.job.status import Goodput
 from llmtrain_operator.api.phases import FINAL
 from llmtrain_operator.life.attempt import AttemptView
 from llmtrain_operator.life.times import seconds_of, text_of
-from llmtrain_trainer.config.tables.time_accounts import TimeState
+from llmtrain_trainer.config.tables.time_accounts import TimeState, goodput_of, total_of, while_training
 
 HUNG_STEPS, HUNG_FLOOR = 10.0, 60.0
 """Time without a step counts as hung after ten times the last step's time, at least a minute. The agent's own hang watch acts on hangs."""
@@ -36,10 +36,10 @@ def account(gang: AttemptView) -> Goodput:
         if gpus
         else before.gpu_hours_by_cause
     )
-    total = round(sum(by_cause.values()), 1)
+    ratio = goodput_of(by_cause)
     return Goodput(
-        ratio=round(min(1.0, by_cause.get("productive", 0.0) / total), 3) if total else None,
-        total_seconds=total,
+        ratio=None if ratio is None else round(ratio, 3),
+        total_seconds=round(total_of(by_cause), 1),
         suspended_seconds=round(before.suspended_seconds + spent.get(SUSPENDED, 0.0), 1),
         active_seconds=round(_active(status, before, spent), 1),
         by_cause=by_cause,
@@ -114,19 +114,11 @@ def _of_training(gang: AttemptView, elapsed: float) -> dict[TimeState, float]:
     if doing == "restarting":  # in place; nobody looked when it began
         waited = min(elapsed, max(0.0, silent))
         return {"restart": waited, "productive": elapsed - waited}
-    saving = min(elapsed, row.blocked_seconds) if row.step > before else 0.0
-    again = _share_done_before(before, row.step, gang) * (elapsed - saving)
-    return {"checkpoint": saving, "recompute": again, "productive": elapsed - saving - again}
-
-
-def _share_done_before(before: int, step: int, gang: AttemptView) -> float:
-    """Share of the steps since the last observation that an earlier attempt had done already."""
     goodput, leader = gang.job.status.goodput, gang.leader
+    first = before if row.step >= before else (leader.status.resumed_from_step or 0) if leader else 0
     furthest = (goodput.high_water_step or 0) if goodput else 0
-    first = before if step >= before else (leader.status.resumed_from_step or 0) if leader else 0
-    if step <= first:
-        return float(step < furthest)
-    return max(0, min(furthest, step) - first) / (step - first)
+    blocked = row.blocked_seconds if row.step != before else 0.0  # a row that was read before is accounted already
+    return while_training(elapsed, first=first, last=row.step, furthest=furthest, blocked=blocked)
 
 
 def _step_now(gang: AttemptView) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from llmtrain_trainer.config import Progress
-from llmtrain_trainer.config.tables.time_accounts import TimeState
+from llmtrain_trainer.config.tables.time_accounts import TimeState, while_training
 
 
 class Timeline:
@@ -44,15 +44,11 @@ class Timeline:
         self._until = max(self._until, row.time)
         if self._gap is not None:
             elapsed -= self._close_gap(max(0.0, elapsed - row.step_seconds - row.blocked_seconds))
-        blocked = min(elapsed, row.blocked_seconds)
-        waited = min(elapsed - blocked, row.data_seconds)
-        steps = max(1, row.step - self._step)
-        again = min(steps, max(0, min(row.step, self._furthest) - self._step))
-        useful = elapsed - blocked - waited
-        self._add("checkpoint", blocked)
-        self._add("data_wait", waited)
-        self._add("recompute", useful * again / steps)
-        self._add("productive", useful * (steps - again) / steps)
+        spent = while_training(
+            elapsed, first=self._step, last=row.step, furthest=self._furthest, blocked=row.blocked_seconds, waited=row.data_seconds
+        )
+        for state, seconds in spent.items():
+            self._add(state, seconds)
         self._step, self._furthest = row.step, max(self._furthest, row.step)
 
     def _close_gap(self, gap: float) -> float:

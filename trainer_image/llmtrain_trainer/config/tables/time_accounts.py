@@ -31,3 +31,36 @@ OF_AN_AGENT: tuple[TimeState, ...] = tuple(state for state in TIME_STATES if sta
 
 BOOKED_BY_THE_OPERATOR: tuple[TimeState, ...] = tuple(state for state in TIME_STATES if state not in ("data_wait", "restore"))
 """Two it does not tell apart: data_wait is within productive, restore within starting and restart."""
+
+
+def while_training(
+    elapsed: float, *, first: int, last: int, furthest: int, blocked: float = 0.0, waited: float = 0.0
+) -> dict[TimeState, float]:
+    """`elapsed` seconds in which a run trained from step `first` to step `last`, by state. Their sum is `elapsed`.
+
+    `furthest`: the last step that was ever done before. `blocked` and `waited`: seconds held up by a save and by the next batch, as the
+    rows of metrics say; the rest is divided evenly among the steps.
+    """
+    blocked = min(elapsed, blocked)
+    waited = min(elapsed - blocked, waited)
+    useful = elapsed - blocked - waited
+    again = useful * _done_before(first, last, furthest)
+    return {"checkpoint": blocked, "data_wait": waited, "recompute": again, "productive": useful - again}
+
+
+def _done_before(first: int, last: int, furthest: int) -> float:
+    """Share of steps first + 1 to last that had been done already. While no step ends, the next one decides."""
+    if last <= first:
+        return float(last < furthest)
+    return max(0, min(last, furthest) - first) / (last - first)
+
+
+def total_of(by_state: Mapping[str, float]) -> float:
+    """Seconds in all states in which the job was wanted."""
+    return sum(seconds for state, seconds in by_state.items() if state != "suspended")
+
+
+def goodput_of(by_state: Mapping[str, float]) -> float | None:
+    """Productive share of the time in which the job was wanted; None before any time passed."""
+    total = total_of(by_state)
+    return min(1.0, by_state.get("productive", 0.0) / total) if total else None
