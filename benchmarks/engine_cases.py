@@ -68,6 +68,20 @@ DEEPSPEED: tuple[dict[str, Any], ...] = (
     {"variant": "clipping", "zero_stage": 0} | PP | DP | TP,
 )
 
+ACCELERATE: tuple[dict[str, Any], ...] = (
+    *({"variant": variant, "zero_stage": stage} | DP for variant in ("plain", "clipping", "lora", "mixtral") for stage in (0, 2, 3)),
+    *(
+        {"variant": variant, "zero_stage": stage} | DP
+        for variant in (
+            *("rslora", "dora", "lora-plus", "tied-embeddings", "grouped-query", "odd-layers", "recompute", "packed", "qwen3", "gpt2"),
+            *("mixtral-balanced", "mixtral-lora", "qwen2-moe", "qwen3-moe", "classify", "classify-lora", "bf16"),
+        )
+        for stage in (0, 3)
+    ),
+    *({"variant": variant, "zero_stage": stage} for variant in ("clipping", "lora", "bf16") for stage in (0, 3)),
+    {"variant": "clipping", "zero_stage": 3, "dp": 4},
+)
+
 EP, VIRTUAL, ONE = {"dp": 2, "ep": 2}, PP | {"virtual": 2}, {"zero_stage": 1}
 MEGATRON: tuple[dict[str, Any], ...] = tuple(
     ONE | case

@@ -321,7 +321,8 @@ def cases() -> Iterator[Case]:
         for mesh in layouts.CUT.get(variant.variant, ()):
             yield replace(variant, **mesh)
     named = {variant.variant: variant for variant in VARIANTS}
-    for engine, given in [("deepspeed", case) for case in layouts.DEEPSPEED] + [("megatron", case) for case in layouts.MEGATRON]:
+    others = {"deepspeed": layouts.DEEPSPEED, "megatron": layouts.MEGATRON, "accelerate": layouts.ACCELERATE}
+    for engine, given in ((engine, case) for engine, found in others.items() for case in found):
         yield replace(named[given["variant"]], engine=engine, **given)
 
 

@@ -19,7 +19,7 @@ def fill(rows: Sequence[Row], page: Path = PAGE) -> None:
     """Write every table of the page anew."""
     tables = load_script(Path(__file__).with_name("page_tables.py"))
     alone = [row for row in rows if row["against"] == "one process"]
-    for engine in ("native", "deepspeed", "megatron"):
+    for engine in ("native", "deepspeed", "megatron", "accelerate"):
         tables.fill(page, engine, *layouts([row for row in alone if row["engine"] == engine]))
     names = load_script(Path(__file__).with_name("family_cases.py")).FAMILY_CASES
     against_trainer = [row for row in rows if row["against"] == "HF Trainer"]

@@ -50,6 +50,7 @@ PLAN = {
     "engines/deepspeed/place.py: mesh.{} is {}, but engine deepspeed has": "context",  # and expert
     "engines/deepspeed/place.py: mesh.stages has {} ranges for": "pipeline_schedule",
     "engines/deepspeed/settings.py: parallelism.deepspeed holds {}, which": "raw_keys",
+    "engines/accelerate/launcher.py: mesh {} is not {} replicas,": "replicas_alone",
     "engines/native/experts.py: mesh.ep is {}, but model_type": "expert_divides",
     "engines/native/experts.py: the model has {} experts, which": "experts_over_tensor",
     "engines/native/mesh.py: mesh.ep is {}, but it must": "expert_divides",
@@ -91,12 +92,12 @@ OTHER = {
     "engines/native/mesh.py: mesh {} needs {} ranks, but": "the same",
     "engines/native/mesh.py: mesh.stages has {} ranges, but pp": "the plan makes the stages",
     "model/stage.py: mesh.stages is {}, but it must": "the plan makes the stages",
-    "engines/deepspeed/micro.py: a batch of {} rows is": "the plan makes the batches",
+    "engines/micro.py: a batch of {} rows is": "the plan makes the batches",
     "engines/native/pipeline.py: a batch of {} rows is": "the plan makes the batches",
     "objectives/cross_entropy.py: the loss was differentiated twice, but": "a mistake of ours",
     "model/materialize.py: adapter {} of {} is not": "a conversion's adapter",
     "engines/open_checkpoint.py: ": "a checkpoint's",
-    **dict.fromkeys([f"engines/deepspeed/{file}.py: " for file in ("holders", "files")], "a checkpoint's"),
+    **dict.fromkeys([f"engines/deepspeed/{file}.py: " for file in ("optimizer_state", "files")], "a checkpoint's"),
     **dict.fromkeys([f"engines/megatron/{file}.py: " for file in ("checkpoint", "files")], "a checkpoint's"),
 }
 """Nothing that a manifest could bring about."""

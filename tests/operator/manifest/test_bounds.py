@@ -107,7 +107,7 @@ GPUS = {"gpusPerNode": 60, "gpu": "H100-80GB", "procsPerNode": None}
     family=st.sampled_from(["llama", "qwen3_moe", "mixtral", "gpt2", "t5"]),
     training=st.dictionaries(st.sampled_from(["globalBatchSize", "microBatchSize", "sequenceLength", "maxSteps"]), SIZES),
     parallelism=st.dictionaries(st.sampled_from(DEGREES), st.integers(1, 4096)),
-    engine=st.sampled_from(["native", "deepspeed", "megatron", "auto"]),
+    engine=st.sampled_from(["native", "deepspeed", "megatron", "accelerate", "auto"]),
     auto=st.booleans(),
     resources=st.sampled_from([{}, GPUS | {"nodes": 4032}, GPUS | {"nodes": 720}, {"nodes": 4096, "procsPerNode": 256, "memory": "1Gi"}]),
 )

@@ -136,7 +136,7 @@ def test_every_number_in_a_way_out_is_right_whatever_the_layout() -> None:
     for _ in range(120):
         degrees = {name: dice.choice((1, 2, 3, 4, 6, 8)) for name in ("tensor", "pipeline", "context", "data") if dice.random() < 0.4}
         tree = copy.deepcopy(base)
-        tree["spec"]["parallelism"] = {**degrees, "engine": dice.choice(("native", "native", "deepspeed", "megatron"))}
+        tree["spec"]["parallelism"] = {**degrees, "engine": dice.choice(("native", "native", "deepspeed", "megatron", "accelerate"))}
         tree["spec"]["training"] |= {"globalBatchSize": dice.choice((1, 7, 16, 60)), "sequenceLength": dice.choice((100, 1000, 1030))}
         tree["spec"]["training"]["microBatchSize"] = dice.choice((1, 3))
         for problem in problems(tree, planned=True):

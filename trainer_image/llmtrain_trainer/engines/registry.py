@@ -55,6 +55,10 @@ ENGINES: Mapping[EngineName, EngineEntry] = {
         # It overlaps an exchange with the product after it by starting the exchange first: one queue keeps their order.
         environment={"CUDA_DEVICE_MAX_CONNECTIONS": "1"},
     ),
+    "accelerate": EngineEntry(
+        builder="llmtrain_trainer.engines.accelerate:AccelerateEngine",
+        reader="llmtrain_trainer.checkpoint_readers.native:Native",
+    ),
 }
 
 READERS: Mapping[str, str] = {ENGINE_FACTS[name].checkpoint_format: entry.reader for name, entry in ENGINES.items()}

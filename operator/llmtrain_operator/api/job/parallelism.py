@@ -17,6 +17,7 @@ class Parallelism(Strict):
 
     engine: EngineName | Literal["auto"] = DEFAULT_ENGINE
     """What runs the training steps. native: PyTorch's own parallelism, supports every layout, the default for causal language models.
+    accelerate: whole models as replicas (DDP or FSDP2) through Hugging Face's Accelerate.
     auto: chosen from the model, the GPUs and the other fields; the plan gives the reason."""
 
     auto: bool = False
@@ -48,7 +49,7 @@ class Parallelism(Strict):
 
     zero_stage: Annotated[int, Field(ge=0, le=3)] | None = None
     """What is sharded across data-parallel ranks: 0 nothing, 1 the optimizer state, 2 also the gradients, 3 also the weights. Engine native
-    shards with FSDP2 and takes 3 or 0."""
+    shards with FSDP2 and takes 3 or 0; engine accelerate takes 0 (DDP), 2 or 3 (FSDP2)."""
 
     offload: Offload | None = None
     """What engine deepspeed keeps in host memory."""

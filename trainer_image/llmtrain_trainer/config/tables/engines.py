@@ -11,7 +11,7 @@ from typing import Literal
 
 from llmtrain_trainer.config.tables.adapters import ADAPTERS, AdapterMethod
 
-EngineName = Literal["native", "deepspeed", "megatron"]
+EngineName = Literal["native", "deepspeed", "megatron", "accelerate"]
 WeightsFormat = Literal["hf", EngineName]
 """Hugging Face's files, or a checkpoint of an engine."""
 
@@ -60,6 +60,7 @@ ENGINE_FACTS: Mapping[EngineName, EngineFacts] = {
     "megatron": EngineFacts(
         zero_stage=1, checkpoint_format="megatron", package="megatron.core", adapters=(), grows_embedding=False, on_cpu=False
     ),
+    "accelerate": EngineFacts(zero_stage=3, checkpoint_format="dcp", package="accelerate"),
 }
 
 OFFLOADING: tuple[EngineName, ...] = tuple(name for name, facts in ENGINE_FACTS.items() if facts.offloads)

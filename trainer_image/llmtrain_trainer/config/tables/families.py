@@ -39,9 +39,9 @@ GPT2_ALIASES = {
 }
 
 
-EVERY: tuple[EngineName, ...] = ("native", "deepspeed", "megatron")
-NATIVE: tuple[EngineName, ...] = ("native",)
-OWN_LAYERS: tuple[EngineName, ...] = ("native", "deepspeed")
+EVERY: tuple[EngineName, ...] = ("native", "deepspeed", "megatron", "accelerate")
+NATIVE: tuple[EngineName, ...] = ("native", "accelerate")
+OWN_LAYERS: tuple[EngineName, ...] = ("native", "deepspeed", "accelerate")
 """Engines that run the modules of transformers."""
 
 MIXTRAL = {"experts": "num_local_experts", "width": "intermediate_size"}

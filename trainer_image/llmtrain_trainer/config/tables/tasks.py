@@ -48,7 +48,9 @@ TASKS: Mapping[Task, TaskTraits] = {
         packs=True,
         engines=EVERY,
     ),
-    "classify": TaskTraits(formats=("textLabel",), fine_tunes=True, packs=False, engines=("native",), not_of=NO_CLASSIFIER, labels=True),
+    "classify": TaskTraits(
+        formats=("textLabel",), fine_tunes=True, packs=False, engines=("native", "accelerate"), not_of=NO_CLASSIFIER, labels=True
+    ),
 }
 
 

@@ -20,8 +20,8 @@ from torch.nn.functional import linear
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.data.step_batch import StepBatch
 from llmtrain_trainer.engines.deepspeed.assemble import as_computed, keep_whole, make, optimizer_of, pretrained
-from llmtrain_trainer.engines.deepspeed.micro import count, micro_batches
 from llmtrain_trainer.engines.deepspeed.place import DeepSpeedRank
+from llmtrain_trainer.engines.micro import count, micro_batches
 from llmtrain_trainer.model.materialize import materialize
 from llmtrain_trainer.model.skeleton import skeleton
 from llmtrain_trainer.model.stage import tied_names

@@ -14,8 +14,8 @@ from torch import nn
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.data.step_batch import StepBatch
 from llmtrain_trainer.engines.deepspeed.assemble import Partition, keep_whole, make, optimizer_of
-from llmtrain_trainer.engines.deepspeed.micro import micro_batches
 from llmtrain_trainer.engines.deepspeed.place import DeepSpeedRank
+from llmtrain_trainer.engines.micro import micro_batches
 from llmtrain_trainer.objectives import OBJECTIVES
 
 
