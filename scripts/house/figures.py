@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-from scripts.house.source import PACKAGES, Module, imports, modules
+from scripts.house.source import PACKAGES, Function, Module, imports, modules
 
 MOST_MODULES = 16
 """In one folder, without its __init__.py."""
+
+MOST_LINES_UNDESCRIBED = 6
+"""Lines of a public function whose name and types say enough without a docstring."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,19 +40,24 @@ def figures(root: Path) -> list[Figure]:
         *_arrows(known),
         _doubled(known.values()),
         _described(known.values()),
+        _undescribed(known.values()),
         _ratio(tests, sum(module.lines for module in known.values())),
     ]
 
 
 def _lengths(known: Iterable[Module]) -> list[Figure]:
     files = sorted(module.lines for module in known if not module.is_package)
-    bodies = sorted((node.end_lineno or node.lineno) - node.lineno + 1 for module in known for node in module.functions())
+    bodies = sorted(_length(node) for module in known for node in module.functions())
     return [
         Figure(name="files", value=str(len(files))),
         Figure(name="lines", value=f"{sum(files):,}"),
         Figure(name="file lines, median / p90 / max", value=_spread(files), goal="median <= 100", met=_at(files, 0.5) <= 100),
         Figure(name="function lines, median / p90 / max", value=_spread(bodies), goal="p90 <= 16", met=_at(bodies, 0.9) <= 16),
     ]
+
+
+def _length(node: Function) -> int:
+    return (node.end_lineno or node.lineno) - node.lineno + 1
 
 
 def _spread(sizes: list[int]) -> str:
@@ -113,6 +121,17 @@ def _described(known: Iterable[Module]) -> Figure:
     definitions = [node for module in known for node in module.public_definitions()]
     described = sum(ast.get_docstring(node) is not None for node in definitions)
     return Figure(name="public definitions with a docstring", value=f"{100 * described / len(definitions):.0f} %")
+
+
+def _undescribed(known: Iterable[Module]) -> Figure:
+    found = [
+        f"{module.name}.{node.name}"
+        for module in known
+        for node in module.public_definitions()
+        if not isinstance(node, ast.ClassDef) and ast.get_docstring(node) is None and _length(node) > MOST_LINES_UNDESCRIBED
+    ]
+    name = f"public functions over {MOST_LINES_UNDESCRIBED} lines without a docstring"
+    return Figure(name=name, value=", ".join(found) or "none", goal="none", met=not found)
 
 
 def _ratio(tests: int, source: int) -> Figure:

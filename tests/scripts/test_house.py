@@ -70,3 +70,16 @@ def test_the_picture_follows_a_new_folder(repository: Path) -> None:
     before = picture(repository)
     (repository / PACKAGES["llmtrain_trainer"] / "two.py").write_text('"""Two is new."""\n')
     assert "Two is new" in picture(repository) and "Two is new" not in before
+
+
+UNDESCRIBED = "public functions over 6 lines without a docstring"
+
+
+@pytest.mark.parametrize(("lines", "missed"), [(5, False), (6, True)])
+def test_a_long_public_function_without_a_docstring_is_named(repository: Path, lines: int, missed: bool) -> None:
+    body = "    pass\n" * lines
+    text = f"def told() -> None:\n    '''It is told.'''\n{body}def _own() -> None:\n{body}class Two:\n    def one(self) -> None:\n    " + (
+        body.replace("\n    ", "\n        ")
+    )
+    (repository / PACKAGES["llmtrain_operator"] / "two.py").write_text(text)
+    assert value(repository, UNDESCRIBED) == (("llmtrain_operator.two.one" if missed else "none"), not missed)

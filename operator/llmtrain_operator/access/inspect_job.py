@@ -44,6 +44,7 @@ class LenientClient(Client):
     """A client to which events, workloads and pod groups that the person may not read look absent. Jobs and pods must be readable."""
 
     async def list(self, path: str, **query: str) -> list[Object]:
+        """As Client.list; no events if the person may not read events."""
         try:
             return await super().list(path, **query)
         except ApiError as error:
@@ -52,6 +53,7 @@ class LenientClient(Client):
             raise
 
     async def get(self, path: str, within: float | None = None) -> Object | None:
+        """As Client.get; None for a workload or pod group that the person may not read."""
         try:
             return await super().get(path, within)
         except ApiError as error:

@@ -54,6 +54,7 @@ def status_of(written: Mapping[str, Any]) -> Status:
 
 
 def pod_of(pod: object) -> Pod:
+    """A Pod from its object of the API server. Missing or malformed fields count as absent."""
     meta, spec, status = mapping_of(pod, "metadata"), mapping_of(pod, "spec"), mapping_of(pod, "status")
     labels = mapping_of(meta, "labels")
     container = _container(status)

@@ -150,6 +150,7 @@ def _condition(observed: Observed, before: Condition | None, kind: str, holds: b
 
 
 def plan_summary(plan: Plan) -> record.PlanSummary:
+    """The plan as .status.plan shows it, with long sentences cut."""
     mesh = plan.mesh
     model = plan.job.spec.model
     return record.PlanSummary(

@@ -54,6 +54,7 @@ class PlainView:
         return None
 
     def show(self, snapshot: Snapshot) -> None:
+        """Print the new events of a snapshot, then messages before the first step, or a line of progress when one is due."""
         for happening in snapshot.news:
             if happening.kind != "verdict":  # the closing lines of the command print it
                 self.say(_sentence(happening, len(snapshot.nodes)))

@@ -31,6 +31,7 @@ Advice = Callable[[FeasibleLayout], str | None]
 
 
 def tokens_to_pretrain(layout: FeasibleLayout) -> str | None:
+    """Pretraining from scratch on fewer tokens than are compute-optimal for the model's size."""
     training, shape, model = layout.job.spec.training, layout.shape, layout.job.spec.model
     scratch = model.config is not None or model.init == "random"
     if shape is None or training.max_steps is None or TASKS[layout.job.spec.task].fine_tunes or not scratch:
@@ -56,6 +57,7 @@ def samples_to_fine_tune(layout: FeasibleLayout) -> str | None:
 
 
 def another_kernel(layout: FeasibleLayout) -> str | None:
+    """A model family whose attention scores are capped runs in the eager kernel instead of sdpa."""
     attention, shape = layout.job.spec.model.attention, layout.shape
     if shape is None or family_named(shape.model_type).kernel(attention) == attention:
         return None
@@ -95,6 +97,7 @@ def frozen_experts(layout: FeasibleLayout) -> str | None:
 
 
 def adapter_base(layout: FeasibleLayout) -> str | None:
+    """An exported adapter names a base model in a place that peft cannot open."""
     spec = layout.job.spec
     source = spec.model.source or ""
     if spec.peft is None or "adapter" not in spec.output.export or not source.startswith(("s3://", "pvc://")):
@@ -106,6 +109,7 @@ def adapter_base(layout: FeasibleLayout) -> str | None:
 
 
 def pipeline_bubble(layout: FeasibleLayout) -> str | None:
+    """Too few micro-batches to fill the pipeline."""
     mesh, bubble = layout.mesh, layout.throughput.bubble if layout.throughput else 0.0
     if bubble <= MOST_BUBBLE:
         return None
@@ -166,6 +170,7 @@ def host_memory(layout: FeasibleLayout) -> str | None:
 
 
 def tensor_without_link(layout: FeasibleLayout) -> str | None:
+    """A tensor-parallel group larger than the NVLink domain sends activations over PCIe."""
     gpu, tp = layout.gpu, layout.mesh.tp
     if gpu is None or tp <= gpu.domain:
         return None
@@ -198,6 +203,7 @@ def moving_branch(layout: FeasibleLayout) -> str | None:
 
 
 def longer_than_trained(layout: FeasibleLayout) -> str | None:
+    """Sequences longer than the positions that RoPE was trained on."""
     shape, length = layout.shape, layout.job.spec.training.sequence_length
     if shape is None or not shape.max_positions or shape.learned_positions or length <= shape.max_positions:
         return None
@@ -215,6 +221,7 @@ def uneven_stages(layout: FeasibleLayout) -> str | None:
 
 
 def odd_vocabulary(layout: FeasibleLayout) -> str | None:
+    """A vocabulary shard whose size is no multiple of 8 leaves matrix units of GPUs idle."""
     shape = layout.shape
     if (
         layout.gpu is None
@@ -234,6 +241,7 @@ def whole_vocabulary(layout: FeasibleLayout) -> str | None:
 
 
 def trained_on_validation(layout: FeasibleLayout) -> str | None:
+    """A dataset, or a slice of one, is both trained on and evaluated."""
     spec = layout.job.spec
     evaluated = spec.evaluation.dataset if spec.evaluation else ()
     found = {each.source: [overlap(dataset, each) for dataset in spec.dataset] for each in evaluated}
@@ -248,6 +256,7 @@ def trained_on_validation(layout: FeasibleLayout) -> str | None:
 
 
 def dequantized(layout: FeasibleLayout) -> str | None:
+    """Weights that are stored quantized are dequantized for training and export."""
     model, found = layout.job.spec.model, layout.shape and layout.shape.traits.quantized
     if not found:
         return None
@@ -294,6 +303,7 @@ def stages_never_reached(layout: FeasibleLayout) -> str | None:
 
 
 def balanced_experts(layout: FeasibleLayout) -> str | None:
+    """The router loss is trained, but is no part of the reported loss."""
     shape = layout.shape
     if shape is None or not shape.experts or not shape.traits.router_loss:
         return None

@@ -55,6 +55,7 @@ def hang_seconds(hang: str) -> float | None:
 
 
 def estimate_of(plan: Plan) -> Estimate:
+    """The figures of the plan that the trainer reports beside measured ones."""
     expected = plan.throughput
     return Estimate(
         parameters=plan.shape.parameters if plan.shape else None,

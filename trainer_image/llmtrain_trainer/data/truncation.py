@@ -81,6 +81,7 @@ class Tally:
         self._found["prompt dropped"] += 1
 
     def kept(self, document: Encoded, cut: Cut, inputs: int, targets: int) -> None:
+        """Count a document of which `inputs` tokens were kept, `targets` of them in the loss."""
         size = len(document.ids) - 1
         is_cut = inputs < size
         self._documents += 1
@@ -97,6 +98,7 @@ class Tally:
         self._found.update(document.found)
 
     def stats(self, rows: int) -> SetStats:
+        """The counts so far, of a set that was laid out in `rows` rows."""
         needs = sorted(self._needs)
         return SetStats(
             form="table",

@@ -57,6 +57,7 @@ class Listed(pickle.Unpickler):
     """Raises ForeignError for a name outside NAMES."""
 
     def find_class(self, module: str, name: str) -> Any:
+        """Only the classes in NAMES, and exceptions. Raises ForeignError for all others."""
         if (module, name) == _BYTES_OF_TENSORS:
             return _tensor_bytes
         if (module, name) == ("builtins", "getattr"):  # Python 3.11.0 to 3.11.3 writes members of enumerations so

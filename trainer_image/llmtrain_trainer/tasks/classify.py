@@ -28,6 +28,7 @@ class ClassifyWriter:
         self._tokens = self._dropped = self._cut = self._longest = 0
 
     def add(self, documents: Iterable[Encoded]) -> None:
+        """Append the documents that have text and a label; the others are counted as dropped."""
         for document in documents:
             self._found.update(document.found)
             if document.said and document.labelled is not None:
@@ -36,6 +37,7 @@ class ClassifyWriter:
                 self._dropped += 1
 
     def finish(self) -> SetStats:
+        """Write one target for each row, and the counts; returns them."""
         rows = self._ids.length
         for column in (self._ids, self._labels, self._positions):
             column.close()

@@ -54,6 +54,7 @@ class TableWriter:
         self._counts = count_tokens(self._counts, answers)
 
     def finish(self) -> SetStats:
+        """Lay out the documents in rows, packed if asked for, and write the counts; returns them."""
         self._inputs.close()
         self._labels.close()
         rows = pack(self._lengths, self._length) if self._packing else [[i] for i in range(len(self._lengths))]

@@ -26,6 +26,7 @@ class Kueue:
         return bool(spec.scheduling.queue)
 
     def gang_metadata(self, job: LLMTrainJob, group: str, index: int, settings: RenderSettings) -> GangMetadata:
+        """Labels of Kueue's pod groups: name, index, queue; annotations for the size and the topology."""
         labels = {f"{GROUP}/pod-group-name": group, f"{GROUP}/pod-group-pod-index": str(index)}
         if job.spec.scheduling.queue:
             labels[f"{GROUP}/queue-name"] = job.spec.scheduling.queue
@@ -42,6 +43,7 @@ class Kueue:
         return None
 
     def read(self, found: object) -> Admission:
+        """Admission from the conditions of the Workload, with the message of an eviction if there is one."""
         status = mapping_of(found, "status")
         admitted, evicted, reserved = (condition_of(status, kind) for kind in ("Admitted", "Evicted", "QuotaReserved"))
         said = evicted if evicted.get("status") == "True" else admitted if admitted.get("message") else reserved

@@ -86,6 +86,7 @@ def _signalled(evidence: Evidence, number: int, last: str) -> Failure:
 
 
 def no_image(evidence: Evidence) -> Failure | None:
+    """The image does not exist, or could not be pulled within IMAGE_PATIENCE."""
     pod = evidence.pod
     said = clause(pod.waiting_message, pod.waiting or "")
     if pod.waiting in _NEVER_PULLED:

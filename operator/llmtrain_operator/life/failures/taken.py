@@ -9,6 +9,7 @@ from llmtrain_trainer.config.formats import span
 
 
 def node_lost(evidence: Evidence) -> Failure | None:
+    """The pod's node is gone, out of service, or has not been ready for long."""
     pod, node = evidence.pod, evidence.node
     if not evidence.lost or pod.stopped or node is None:
         return None

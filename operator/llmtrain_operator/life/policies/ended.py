@@ -82,6 +82,7 @@ def suspended(gang: AttemptView) -> Decision | None:
 
 
 def too_long(gang: AttemptView) -> Decision | None:
+    """The job fails once it has been active for activeDeadlineSeconds."""
     deadline = gang.job.spec.active_deadline_seconds if gang.job.spec else None
     if deadline is None:
         return None

@@ -52,6 +52,7 @@ def being_created(gang: AttemptView) -> Decision | None:
 
 
 def starts(gang: AttemptView) -> Decision | None:
+    """Create all pods of the next attempt, once the previous one was ended."""
     if not gang.over:
         return None
     attempt = gang.next_number
@@ -79,6 +80,7 @@ def completes_the_gang(gang: AttemptView) -> Decision | None:
 
 
 def under_way(gang: AttemptView) -> Decision | None:
+    """Nothing to do while the attempt starts or trains; the decision carries what the status says."""
     if state := why.not_training(gang):
         phase, reason, message = state
         again = STARTING_LOOK if gang.scheduled == gang.size else 30.0  # scheduling a pod triggers a reconcile by itself

@@ -27,6 +27,7 @@ _PATH = ("model.layers.0.self_attn.", "model.layers.0.mlp.", "model.layers.0.", 
 
 
 def adapter_engine(request: LayoutRequest) -> Problem | None:
+    """The engine must train adapters of this method."""
     peft, engine = request.job.spec.peft, request.degrees.engine
     if peft is None or engine in (able := engines_with(peft.method)):
         return None
@@ -37,6 +38,7 @@ def adapter_engine(request: LayoutRequest) -> Problem | None:
 
 
 def adapter_over_tensor(request: LayoutRequest) -> Problem | None:
+    """With tensor parallelism the method's adapters must be split."""
     peft, tp = request.job.spec.peft, request.degrees.tp
     if peft is None or tp == 1 or ADAPTERS[peft.method].tensor:
         return None

@@ -76,6 +76,7 @@ def tensor_in_node(request: LayoutRequest) -> Problem | None:
 
 
 def tensor_plan(request: LayoutRequest) -> Problem | None:
+    """Tensor parallelism needs a plan for the model family."""
     if request.degrees.tp == 1 or request.shape is None:
         return None
     row = family_named(request.shape.model_type)
@@ -113,6 +114,7 @@ def _tensor_degrees(request: LayoutRequest) -> list[int]:
 
 
 def enough_layers(request: LayoutRequest) -> Problem | None:
+    """Every pipeline stage needs a layer."""
     shape, degrees = request.shape, request.degrees
     if shape is None or degrees.stages <= shape.layers:
         return None
@@ -173,6 +175,7 @@ def context_divides(request: LayoutRequest) -> Problem | None:
 
 
 def expert_divides(request: LayoutRequest) -> Problem | None:
+    """The expert degree must divide the experts and data x context."""
     ep, shape, field = request.degrees.ep, request.shape, "spec.parallelism.expert"
     if ep == 1 or shape is None:
         return None
@@ -186,6 +189,7 @@ def expert_divides(request: LayoutRequest) -> Problem | None:
 
 
 def tokenizer_fits(request: LayoutRequest) -> Problem | None:
+    """A tokenizer that the run trains must fit the model's vocabulary."""
     tokenizer, shape = request.job.spec.tokenizer, request.shape
     if shape is None or tokenizer is None or tokenizer.train is None or tokenizer.train.vocab_size <= shape.vocab:
         return None

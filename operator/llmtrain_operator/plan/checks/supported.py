@@ -32,6 +32,7 @@ def flash_attention(request: LayoutRequest) -> Problem | None:
 
 
 def bf16(request: LayoutRequest) -> Problem | None:
+    """bf16 needs a GPU with bfloat16 units."""
     gpu, precision = request.gpu, request.job.spec.training.precision
     if precision != "bf16" or gpu is None or gpu.bf16_flops is not None:
         return None
@@ -49,6 +50,7 @@ def engine_trains_task(request: LayoutRequest) -> Problem | None:
 
 
 def family_trains_task(request: LayoutRequest) -> Problem | None:
+    """transformers must have a model of this family with the task's head."""
     task = request.job.spec.task
     if request.shape is None or request.shape.model_type not in TASKS[task].not_of:
         return None

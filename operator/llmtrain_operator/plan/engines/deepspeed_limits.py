@@ -68,6 +68,7 @@ def tensor_of_experts(request: LayoutRequest) -> Problem | None:
 
 
 def offload_optimizer(request: LayoutRequest) -> Problem | None:
+    """Offload of the optimizer needs ZeRO 1 or more for the CPU, ZeRO-3 for NVMe."""
     place = _offload(request).optimizer
     least = {"none": 0, "cpu": 1, "nvme": 3}[place]
     if request.degrees.zero >= least:

@@ -41,6 +41,7 @@ def biases(request: LayoutRequest) -> Problem | None:
 
 
 def rotary(request: LayoutRequest) -> Problem | None:
+    """Megatron's rotary embeddings are of a static type and cover the whole head."""
     if request.shape is None:
         return None
     traits = request.shape.traits
@@ -81,6 +82,7 @@ def router_jitter(request: LayoutRequest) -> Problem | None:
 
 
 def vocabulary(request: LayoutRequest) -> Problem | None:
+    """The tensor degree must divide the vocabulary."""
     tp, shape = request.degrees.tp, request.shape
     if shape is None or shape.vocab % tp == 0:
         return None
@@ -144,6 +146,7 @@ def sequence_divides(request: LayoutRequest) -> Problem | None:
 
 
 def heads_over_context(request: LayoutRequest) -> Problem | None:
+    """context x tensor must divide the key-value heads."""
     tp, cp, shape = request.degrees.tp, request.degrees.cp, request.shape
     if cp == 1 or shape is None or shape.kv_heads % (tp * cp) == 0:
         return None

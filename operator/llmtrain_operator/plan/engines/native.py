@@ -29,6 +29,7 @@ class NativeMemory(EngineMemory):
         return 4 / (dp if zero == 3 else 1)
 
     def working_copies(self, workload: Workload, mine: RankParameters) -> Iterator[Term]:
+        """FSDP2's unsharded weights: with ZeRO-3 embedding, LM head and two layers at a time, else all of them."""
         element = workload.element
         if not _shards(workload):
             return

@@ -9,6 +9,7 @@ from llmtrain_trainer.config.tables.families import family_named
 
 
 def family_in_parts(request: LayoutRequest) -> Problem | None:
+    """Context and expert parallelism only for families whose parity is measured with them."""
     degrees, shape = request.degrees, request.shape
     if degrees.cp == degrees.ep == 1 or shape is None or family_named(shape.model_type).parts_shown:
         return None

@@ -56,6 +56,7 @@ class FileStore:
             self._publish(draft, key)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
+        """True if the key holds `data` now: link(2) publishes a complete file, and fails if the name exists."""
         with self._explained("write", key), self._drafted(key, data) as draft:
             try:
                 os.link(draft, self._root / key)  # the one call that both publishes a whole file and fails if there is one

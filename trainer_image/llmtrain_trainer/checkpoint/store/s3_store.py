@@ -82,6 +82,7 @@ class S3Store:
         return None
 
     def put_file(self, source: Path, key: str) -> Digest:
+        """Upload a file in one request, or in parts if it is larger than one; returns its size and SHA-256."""
         size = source.stat().st_size
         if size > self._part:
             return self._put_parts(source, key, size)
@@ -93,6 +94,7 @@ class S3Store:
         self._call("put_object", key, Body=data, ChecksumCRC32=_crc32(data))
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
+        """True if the key holds `data` now, by a conditional write (If-None-Match)."""
         try:
             self._call("put_object", key, Body=data, ChecksumCRC32=_crc32(data), IfNoneMatch="*")
         except StoreRefusedError as error:
@@ -107,6 +109,7 @@ class S3Store:
         return self._read(key)
 
     def chunks(self, key: str, size: int) -> Iterator[bytes]:
+        """The object in order, in ranges of READ bytes, of which AT_ONCE are read at a time."""
         starts, pending = iter(range(0, size, READ)), deque[Future[bytes]]()
         try:
             for start in starts:
@@ -120,6 +123,7 @@ class S3Store:
                 future.cancel()
 
     def entries(self, prefix: str = "") -> list[StoredObject]:
+        """All objects below `prefix`, sorted by key."""
         entries, bounds = dict[str, StoredObject](), Bounds(f"list_objects_v2 of {self.uri(prefix)}")
         more = dict[str, str]()
         while True:
@@ -137,6 +141,7 @@ class S3Store:
             future.result()
 
     def abort_stale_uploads(self, older_than: float) -> int:
+        """Abort multipart uploads of this store that began more than `older_than` seconds ago; returns how many."""
         aborted, more, bounds = 0, dict[str, str](), Bounds(f"list_multipart_uploads of {self.uri()}")
         while True:
             page = self._call("list_multipart_uploads", "", prefixed="Prefix", **more)

@@ -153,6 +153,7 @@ class Zero3State:
             yield FlatSlice(weight, start, min(shard, weight.ds_numel - start), at)
 
     def fill(self, index: int, weights: torch.Tensor, state: Mapping[str, torch.Tensor]) -> None:
+        """As OptimizerState.fill; a buffer that is swapped out is read from disk and written back."""
         optimizer, buffer = self._optimizer, self._optimizer.fp32_partitioned_groups_flat[index]
         swapped = optimizer._swappable_optimizer_subgroup(index)  # buffers under one mebibyte are not swapped
         if swapped:
