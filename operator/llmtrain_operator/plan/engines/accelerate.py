@@ -24,6 +24,7 @@ class AccelerateMemory(NativeMemory):
         return super().frozen(3 if zero else 0, precision, dp)
 
     def working_copies(self, workload: Workload, mine: RankParameters) -> Iterator[Term]:
+        """FSDP2's unsharded weights with ZeRO 2 and 3; autocast's bf16 copies under DDP."""
         zero = workload.mesh.zero_stage
         if zero == 3:
             yield from super().working_copies(workload, mine)

@@ -8,6 +8,7 @@ from llmtrain_trainer.config.tables.families import TRAINED
 
 
 def replicas_alone(request: LayoutRequest) -> Problem | None:
+    """Every degree other than data must be 1."""
     degrees = request.degrees
     cut = {"pipeline": degrees.pp, "context": degrees.cp, "tensor": degrees.tp, "expert": degrees.ep}
     found = next(((name, degree) for name, degree in cut.items() if degree > 1), None)
