@@ -294,6 +294,14 @@ EXAMPLES: dict[tuple[str, str], tuple[list[Section], list[Section]]] = {
         [{"name": "wsd", "decayRatio": 0.5}, {"name": "linear"}],
         [{"name": "linear", "decayRatio": 0.5}, {"decayRatio": 0.5}],
     ),
+    ("spec.training.schedule", "power"): (
+        [{"name": "polynomial", "power": 2.0}, {"name": "linear"}, {"name": "linear", "power": 1.0}],
+        [{"name": "linear", "power": 2.0}, {"power": 0.5}],
+    ),
+    ("spec.training.schedule", "cycles"): (
+        [{"name": "cosineRestarts", "cycles": 3}, {"name": "cosine"}, {"name": "cosine", "cycles": 1}],
+        [{"name": "cosine", "cycles": 3}, {"cycles": 2}],
+    ),
     ("spec.resources", "gpuResource"): (
         [{}, {"gpusPerNode": 1, "gpuResource": "amd.com/gpu"}],
         [{"gpuResource": "amd.com/gpu"}],

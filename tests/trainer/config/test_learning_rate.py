@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,8 @@ from hypothesis import strategies as st
 from llmtrain_trainer.config import Optimizer, Schedule, Training
 from llmtrain_trainer.config.learning_rate import learning_rate
 
-NAMES = ["constant", "linear", "cosine", "wsd"]
+FALLING = ["constant", "linear", "cosine", "wsd", "polynomial"]
+NAMES = [*FALLING, "cosineRestarts"]
 
 
 def training(name: str, *, warmup: int = 0, floor: float = 0.1) -> Training:
@@ -37,7 +40,7 @@ def test_a_warm_up_given_as_a_share_has_as_many_steps_as_hugging_faces_trainer_m
         assert Schedule(warmup_ratio=ratio).warm_up(steps) == theirs
 
 
-@pytest.mark.parametrize("name", ["linear", "cosine", "wsd"])
+@pytest.mark.parametrize("name", ["linear", "cosine", "wsd", "polynomial", "cosineRestarts"])
 def test_the_decay_begins_at_the_peak_and_would_be_at_the_floor_after_the_last_step(name: str) -> None:
     assert learning_rate(training(name, warmup=4), 5, 100) == 1.0
     assert learning_rate(training(name, warmup=4), 101, 100) == pytest.approx(0.1)
@@ -87,6 +90,54 @@ def test_the_floor_and_the_last_share_are_those_of_transformers_schedules(name: 
     assert ours[warmup:] == pytest.approx(rates[warmup:])
 
 
+def rates_of(theirs: Any, steps: int) -> list[float]:
+    found = []
+    for _ in range(steps):
+        found.append(theirs.get_last_lr()[0])
+        theirs.optimizer.step()
+        theirs.step()
+    return found
+
+
+def scheduled(name: str, floor: float = 0.0, **settings: float) -> Training:
+    schedule = Schedule.model_validate({"name": name, "min_ratio": floor, **settings})
+    return Training(global_batch_size=8, sequence_length=16, max_steps=20, optimizer=Optimizer(learning_rate=1.0), schedule=schedule)
+
+
+@pytest.mark.parametrize("warmup", [0, 3])
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("floor", [0.0, 0.1])
+def test_a_polynomial_is_that_of_transformers(power: float, floor: float, warmup: int) -> None:
+    import torch
+    from transformers.optimization import get_polynomial_decay_schedule_with_warmup
+
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    theirs = rates_of(get_polynomial_decay_schedule_with_warmup(optimizer, warmup, 20, lr_end=floor, power=power), 20)
+    chosen = scheduled("polynomial", floor, power=power, warmup_steps=warmup)
+    ours = [learning_rate(chosen, step, 20) for step in range(1, 21)]
+    assert ours[warmup:] == pytest.approx(theirs[warmup:], abs=1e-15)
+    assert ours[:warmup] == pytest.approx(theirs[1 : warmup + 1])
+
+
+@pytest.mark.parametrize("warmup", [0, 3])
+@pytest.mark.parametrize("cycles", [1, 2, 3, 7])
+def test_restarts_of_a_cosine_are_those_of_transformers(cycles: int, warmup: int) -> None:
+    import torch
+    from transformers.optimization import get_cosine_with_hard_restarts_schedule_with_warmup
+
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    theirs = rates_of(get_cosine_with_hard_restarts_schedule_with_warmup(optimizer, warmup, 20, num_cycles=cycles), 20)
+    ours = [learning_rate(scheduled("cosineRestarts", cycles=cycles, warmup_steps=warmup), step, 20) for step in range(1, 21)]
+    assert ours[warmup:] == pytest.approx(theirs[warmup:], abs=1e-15)
+
+
+def test_each_cycle_of_a_cosine_starts_at_the_peak_and_falls_to_the_floor() -> None:
+    chosen = scheduled("cosineRestarts", 0.25, cycles=4)
+    rates = [learning_rate(chosen, step, 80) for step in range(1, 82)]
+    assert [rates[first] for first in (0, 20, 40, 60)] == [1.0] * 4
+    assert all(0.25 < rates[last] < 0.26 for last in (19, 39, 59, 79)) and rates[80] == 0.25
+
+
 def test_a_constant_rate_stays() -> None:
     assert learning_rate(training("constant"), 100, 100) == 1.0
 
@@ -101,7 +152,7 @@ def test_wsd_stays_at_the_peak_until_its_last_share() -> None:
     assert learning_rate(training("wsd", warmup=4), 91, 100) == pytest.approx(0.55)
 
 
-@given(st.sampled_from(NAMES), st.integers(0, 50), st.integers(1, 200), st.integers(1, 200))
+@given(st.sampled_from(FALLING), st.integers(0, 50), st.integers(1, 200), st.integers(1, 200))
 def test_the_rate_never_leaves_zero_to_peak_and_never_rises_after_the_warm_up(name: str, warmup: int, step: int, target: int) -> None:
     now, later = (learning_rate(training(name, warmup=warmup), at, target) for at in (step, step + 1))
     assert 0.0 < now <= 1.0

@@ -44,8 +44,9 @@ class Optimizer(Strict):
 class Schedule(Strict):
     """Learning rate over the steps."""
 
-    name: Literal["constant", "linear", "cosine", "wsd"] = "cosine"
-    """wsd: warm up, stay constant, then decay linearly over the last `decayRatio` of the steps."""
+    name: Literal["constant", "linear", "cosine", "wsd", "polynomial", "cosineRestarts"] = "cosine"
+    """wsd: warm up, stay constant, then decay linearly over the last `decayRatio` of the steps. polynomial: decay with a `power`.
+    cosineRestarts: a cosine that starts again at the peak, in `cycles` of equal length."""
 
     warmup_steps: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
     """Linear rise from 0 over this many steps."""
@@ -58,6 +59,12 @@ class Schedule(Strict):
 
     decay_ratio: Ratio = 0.2
     """wsd only: the fraction of the steps over which the rate decays."""
+
+    power: Annotated[float, Field(gt=0, le=100, examples=[2.0])] = 1.0
+    """polynomial only: the rate falls with this power of the steps that are left; 1 is linear."""
+
+    cycles: Annotated[int, Field(ge=1, le=1_000_000, examples=[3])] = 1
+    """cosineRestarts only: how often the rate falls from the peak to its end; 1 is cosine."""
 
     def warm_up(self, target_steps: int) -> int:
         """Steps over which the rate rises in a training of `target_steps`."""

@@ -150,7 +150,7 @@ READ_WHEN: tuple[ReadWhen, ...] = (
         field="minRatio",
         default=None,
         by="name",
-        values=("linear", "cosine", "wsd"),
+        values=("linear", "cosine", "wsd", "polynomial", "cosineRestarts"),
         rule="a constant rate does not decay",
     ),
     ReadWhen(
@@ -159,7 +159,23 @@ READ_WHEN: tuple[ReadWhen, ...] = (
         default=0.2,
         by="name",
         values=("wsd",),
-        rule="only schedule wsd decays over a part of the steps; linear and cosine decay over all of them",
+        rule="only schedule wsd decays over a part of the steps; the others decay over all of them",
+    ),
+    ReadWhen(
+        at="spec.training.schedule",
+        field="power",
+        default=1.0,
+        by="name",
+        values=("polynomial",),
+        rule="only schedule polynomial decays with a power",
+    ),
+    ReadWhen(
+        at="spec.training.schedule",
+        field="cycles",
+        default=1,
+        by="name",
+        values=("cosineRestarts",),
+        rule="only schedule cosineRestarts starts again",
     ),
 )
 
