@@ -56,6 +56,13 @@ CASES: dict[str, dict[str, Any]] = {
     "one process, bf16": {"training": {"precision": "bf16"}},
     "one process, recomputed": {"training": {"activationCheckpointing": "full"}},
     "one process, LoRA": {"peft": {"method": "lora", "rank": 16}},
+    "one process, LoRA, bf16": {"peft": {"method": "lora", "rank": 16}, "training": {"precision": "bf16"}},
+    "dp 2, LoRA, bf16": {
+        "procs": 2,
+        "parallelism": {"data": 2},
+        "peft": {"method": "lora", "rank": 16},
+        "training": {"precision": "bf16"},
+    },
     "one process, long sequence": {"training": {"sequenceLength": 2048, "microBatchSize": 1, "globalBatchSize": 1}},
     "dp 2, FSDP2": {"procs": 2, "parallelism": {"data": 2}},
     "dp 2, FSDP2, two micro-batches": {"procs": 2, "parallelism": {"data": 2}, "training": {"globalBatchSize": 8}},

@@ -200,7 +200,12 @@ TRANSLATED: Mapping[str, Mapping[str, Any]] = {
         ("adam", "adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw_8bit", "adamw_bnb_8bit", "adamw_torch_8bit", "paged_adamw_8bit"),
         "adamw",
     ),
-    "spec.training.schedule.name": {"constant_with_warmup": "constant", "cosine_with_min_lr": "cosine", "warmup_stable_decay": "wsd", "cosine_with_restarts": "cosineRestarts"},
+    "spec.training.schedule.name": {
+        "constant_with_warmup": "constant",
+        "cosine_with_min_lr": "cosine",
+        "warmup_stable_decay": "wsd",
+        "cosine_with_restarts": "cosineRestarts",
+    },
     "spec.training.activationCheckpointing": {"true": "full", "false": "none", "unsloth": "full", "selective": "full"},
     "spec.checkpoint.resume": {"true": "latest", "false": "none"},
     "format": {

@@ -138,6 +138,27 @@ def test_lora_trains_little_and_keeps_the_base(planned: Planned, term: Term) -> 
     assert term(found, "optimizer") == 8 * adapters
 
 
+def test_a_frozen_base_in_bf16_takes_two_bytes_a_parameter(planned: Planned, term: Term) -> None:
+    lora = {"method": "lora", "rank": 16}
+    found = planned(peft=lora, resources=ONE)
+    assert term(found, "base weights") == 2 * PARAMETERS
+    assert term(found, "adapter weights") == 4 * (found.trainable or 0)
+    assert term(found, "gathered weights") == 2 * (found.trainable or 0), "nothing of the base is copied where a rank keeps all of it"
+    assert term(planned(peft=lora), "base weights") == 2 * PARAMETERS // 8
+    assert term(planned(peft=lora), "gathered layers") > 0
+
+
+def test_an_8b_model_with_lora_fits_a_gpu_of_24_gb(planned: Planned) -> None:
+    small = {"globalBatchSize": 8, "sequenceLength": 1024, "activationCheckpointing": "full"}
+    for precision, fits in (("bf16", True), ("fp32", False)):
+        found = planned(
+            peft={"method": "lora", "rank": 16},
+            resources={"nodes": 1, "gpusPerNode": 1, "gpu": "A10G"},
+            training=small | {"precision": precision},
+        )
+        assert found.memory and found.memory.fits == fits
+
+
 def test_lora_targets_narrow_what_is_trained(planned: Planned) -> None:
     found = planned(peft={"method": "lora", "rank": 4, "targetModules": ["q_proj", "v_proj"]})
     assert found.trainable == 32 * 4 * (4096 + 4096 + 4096 + 1024)

@@ -38,7 +38,7 @@ def _share(schedule: Schedule, progress: float) -> float:
         case "cosineRestarts":
             return floor + (1.0 - floor) * (_wave(schedule.cycles * progress % 1.0) if progress < 1.0 else 0.0)
         case "polynomial":
-            return floor + (1.0 - floor) * (1.0 - progress) ** schedule.power
+            return floor + (1.0 - floor) * math.pow(1.0 - progress, schedule.power)
         case "linear" | "wsd":
             return 1.0 - (1.0 - floor) * progress
         case _:

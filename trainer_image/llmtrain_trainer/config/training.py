@@ -90,7 +90,8 @@ class Training(Strict):
     """Passes over the data, converted to steps once the data is prepared. Set this or maxSteps."""
 
     precision: Literal["bf16", "fp32"] = "bf16"
-    """bf16 computes in bfloat16 and keeps weights, accumulated gradients and optimizer states in fp32."""
+    """bf16 computes in bfloat16 and keeps weights, accumulated gradients and optimizer states in fp32; frozen weights below adapters in
+    bfloat16."""
 
     optimizer: Optimizer = Optimizer()
     """Optimizer and its hyperparameters."""

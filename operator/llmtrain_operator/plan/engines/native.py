@@ -17,7 +17,7 @@ from llmtrain_trainer.config.formats import amount
 
 
 class NativeMemory(EngineMemory):
-    """Fp32 weights, gradients and moments in every precision; FSDP2 shards all of them with zeroStage 3."""
+    """Fp32 weights, gradients and moments in every precision, frozen weights in that of computation; FSDP2 shards them with zeroStage 3."""
 
     def trained(self, zero: int, precision: str, dp: int, offload: Offload) -> StateBytes:
         share = dp if zero == 3 else 1
@@ -26,12 +26,17 @@ class NativeMemory(EngineMemory):
         return StateBytes(weights=4 / share, gradients=4 / share, optimizer=8 / share, source=source)
 
     def frozen(self, zero: int, precision: str, dp: int) -> float:
-        return 4 / (dp if zero == 3 else 1)
+        return (2 if precision == "bf16" else 4) / (dp if zero == 3 else 1)
 
     def working_copies(self, workload: Workload, mine: RankParameters) -> Iterator[Term]:
         """FSDP2's unsharded weights: with ZeRO-3 embedding, LM head and two layers at a time, else all of them."""
         element = workload.element
         if not _shards(workload):
+            return
+        if workload.peft and (workload.mesh.zero_stage == 0 or workload.replicas == 1):
+            copied = mine.adapter + (mine.experts if workload.mesh.tp * workload.mesh.ep > 1 else 0)
+            how = f"{element} bytes per parameter that is not both frozen and whole: FSDP2"
+            yield Term(name="gathered weights", bytes=int(element * copied), how=how)
             return
         if workload.mesh.zero_stage == 3 and workload.mesh.pp == 1:
             size = element * (mine.embedding_and_head + 2 * mine.largest_layer)

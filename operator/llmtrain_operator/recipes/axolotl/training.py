@@ -21,7 +21,7 @@ from llmtrain_operator.recipes.counterpart import (
 from llmtrain_operator.recipes.values import real, whole
 from llmtrain_operator.recipes.words import OPTIMIZER, SCHEDULE, precision
 
-_BF16 = "weights, accumulated gradients and optimizer states stay in fp32"
+_BF16 = "trained weights, accumulated gradients and optimizer states stay in fp32"
 
 
 def _half(value: Any) -> Told:

@@ -118,7 +118,7 @@ KEYS: Mapping[str, RecipeKey] = {
     "adam_beta2": maps("training.optimizer.betas", lambda _: None),
     "bf16": _half("bf16"),
     "fp16": _half("fp16"),
-    "pure_bf16": switch(changed("bf16 computes in bf16; weights and optimizer states stay in fp32")),
+    "pure_bf16": switch(changed("bf16 computes in bf16; trained weights and optimizer states stay in fp32")),
     "fp8": switch(cannot("fp8 is not computed in")),
     "fp8_backend": cannot("fp8 is not computed in"),
     "gradient_checkpointing": switch(maps("training.activationCheckpointing", lambda _: "full")),

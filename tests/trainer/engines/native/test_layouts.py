@@ -20,6 +20,8 @@ ADAPTERS: dict[str, Any] = {"peft": LORA}
 HARD: dict[str, Any] = {"training": CLIP | {"activationCheckpointing": "full"}, "shape": TIED}
 MEASURED: dict[str, Any] = HARD | {"measured": True}
 ODD: dict[str, Any] = {"training": CLIP, "shape": {"vocab_size": 513}}
+BF16: dict[str, Any] = {"training": {"precision": "bf16"}}
+HARD_BASE: dict[str, Any] = {"peft": LORA, "shape": TIED}
 PACKED: dict[str, Any] = {"packed": True}
 LABELS = {"num_labels": 3, "pad_token_id": 511, "architectures": ["LlamaForSequenceClassification"]}
 CLASSIFY: dict[str, Any] = {"task": "classify", "shape": LABELS, "training": CLIP}
@@ -29,9 +31,8 @@ CLASSIFY: dict[str, Any] = {"task": "classify", "shape": LABELS, "training": CLI
 def alone(jobs: Path) -> dict[str, Any]:
     """What one process computes."""
     variants = {"plain": PLAIN, "adapters": ADAPTERS, "hard": MEASURED | {"training": CLIP}, "packed": PACKED, "odd": ODD}
-    bf16 = {"training": {"precision": "bf16"}}
-    traces = launch(jobs, "traces", 1, [*variants.values(), bf16])
-    return dict(zip([*variants, "bf16"], traces, strict=True))
+    variants |= {"bf16": BF16, "bf16 base": BF16 | HARD_BASE}
+    return dict(zip(variants, launch(jobs, "traces", 1, [*variants.values()]), strict=True))
 
 
 def assert_equal(trace: Any, reference: Any, tolerance: float = TOLERANCE) -> None:
@@ -83,8 +84,11 @@ def test_a_classifier_resumes_exactly_in_its_layout_and_equally_in_another(jobs:
 
 
 def test_bf16_agrees_with_one_process_within_its_rounding(jobs: Path, alone: dict[str, Any]) -> None:
-    (trace,) = launch(jobs, "traces", 2, [{"training": {"precision": "bf16"}, "tp": 2}])
+    base = [BF16 | HARD_BASE | mesh for mesh in ({"tp": 2}, {"dp": 2}, {"dp": 2, "zero_stage": 0})]
+    trace, *traces = launch(jobs, "traces", 2, [BF16 | {"tp": 2}, *base])
     assert_equal(trace, alone["bf16"], tolerance=1e-2)
+    for each in traces:
+        assert_equal(each, alone["bf16 base"], tolerance=1e-2)
 
 
 def test_two_by_two_by_two_computes_what_one_process_does(jobs: Path, alone: dict[str, Any]) -> None:

@@ -35,7 +35,7 @@ class NativeGatherer:
         whole: torch.Tensor | None = None
         if name in self._held and self._dims.pp_rank == source // (self._dims.replicas * self._dims.tp):
             weight = self._held[name].detach()
-            whole = (weight.full_tensor() if isinstance(weight, DTensor) else weight).contiguous()
+            whole = (weight.full_tensor() if isinstance(weight, DTensor) else weight).float().contiguous()
         if source == 0:
             return whole.cpu() if rank == 0 and whole is not None else None
         if rank == source and whole is not None:
