@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.operator.manifest.cel import evaluate
 
 from llmtrain_operator.manifest import crd
 from llmtrain_operator.manifest.parse import manifest_schema
@@ -326,65 +326,6 @@ def section_schema(rule: Rule) -> Section:
     return found
 
 
-class Seen:
-    """A value as CEL sees it: fields by dots, methods by CEL's names."""
-
-    def __init__(self, value: Any) -> None:
-        self._value = value
-
-    def __getattr__(self, name: str) -> Any:
-        return seen(self._value[name])
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Seen) and self._value == other._value
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __len__(self) -> int:
-        return len(self._value)
-
-    def _each(self, claim: Callable[[Any], bool]) -> list[bool]:
-        return [claim(seen(item)) for item in self._value]
-
-    def exists(self, claim: Callable[[Any], bool]) -> bool:
-        return any(self._each(claim))
-
-    def all(self, claim: Callable[[Any], bool]) -> bool:
-        return all(self._each(claim))
-
-    def exists_one(self, claim: Callable[[Any], bool]) -> bool:
-        return self._each(claim).count(True) == 1
-
-
-class Text(str):
-    def startsWith(self, prefix: str) -> bool:
-        return self.startswith(prefix)
-
-    def contains(self, part: str) -> bool:
-        return part in self
-
-
-def seen(value: Any) -> Any:
-    return Seen(value) if isinstance(value, (dict, list)) else Text(value) if isinstance(value, str) else value
-
-
-def has(section: Seen, path: str) -> bool:
-    value: Any = section._value
-    for step in path.split("."):
-        if step not in value:
-            return False
-        value = value[step]
-    return True
-
-
-def evaluate(cel: str, new: Section, old: Section | None = None) -> bool:
-    """The part of CEL that the rules use, rewritten into Python."""
-    python = re.sub(r"has\((self|oldSelf)\.([\w.]+)\)", r"has(\1, '\2')", cel)
-    python = re.sub(r"\.(exists|exists_one|all)\((\w+), ", r".\1(lambda \2: ", python)
-    python = re.sub(r"!(?!=)", " not ", python.replace("&&", " and ").replace("||", " or "))
-    return bool(eval(python, {"has": has, "size": len, "self": Seen(new), "oldSelf": Seen(old)}))
-
-
 def test_every_rule_has_examples_and_one_name() -> None:
     names = [(rule.at, rule.field) for rule in RULES]
     assert sorted(names) == sorted(EXAMPLES)
@@ -425,56 +366,6 @@ def test_every_rule_stands_in_the_crd() -> None:
     for rule in RULES:
         assert {"rule": rule.cel, "message": rule.message} in rules
     assert text.count("rule: ") == len(rules) and len(rules) > len(RULES)
-
-
-def test_a_rule_of_change_names_its_field_and_reads_fields_that_exist() -> None:
-    spec = crd.object_schema()["properties"]["spec"]
-    for rule, message in crd._changes():
-        assert re.fullmatch(r"[\w.]+: [^\n]+", message)
-        for path in re.findall(r"(?:self|oldSelf)\.([\w.]+)", rule):
-            assert below(spec, tuple(path.split("."))) is not None, path
-
-
-BEFORE: Section = {
-    **SPEC,
-    "task": "pretrain",
-    "suspend": False,
-    "parallelism": {"engine": "native"},
-    "resources": {"nodes": 1},
-    "scheduling": {},
-}
-KEPT: Section = {**STORE, "resume": "latest", "keep": 3}
-SUSPENDED: Section = {**BEFORE, "suspend": True}
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "refused"),
-    [
-        (BEFORE, BEFORE, []),
-        (BEFORE, {**BEFORE, "suspend": True, "ttlSecondsAfterFinished": 5, "output": {"report": False}}, []),
-        (BEFORE, {**BEFORE, "task": "sft"}, ["task"]),
-        (BEFORE, {**BEFORE, "training": EPOCHS}, ["training"]),
-        (BEFORE, {**BEFORE, "peft": {}}, ["peft"]),
-        ({**BEFORE, "peft": {}}, BEFORE, ["peft"]),
-        (BEFORE, {**BEFORE, "managedBy": "a/b"}, ["managedBy"]),
-        (BEFORE, {**BEFORE, "resources": {"nodes": 2}}, ["resources"]),
-        (SUSPENDED, {**BEFORE, "resources": {"nodes": 2}}, []),
-        (BEFORE, {**BEFORE, "parallelism": {"engine": "deepspeed"}}, ["parallelism"]),
-        (SUSPENDED, {**BEFORE, "parallelism": {"engine": "deepspeed"}}, []),
-        (BEFORE, {**BEFORE, "checkpoint": KEPT}, ["checkpoint"]),
-        ({**BEFORE, "checkpoint": KEPT}, {**BEFORE, "checkpoint": {**KEPT, "keep": 9}}, []),
-        ({**BEFORE, "checkpoint": KEPT}, {**BEFORE, "checkpoint": {**KEPT, "destination": "s3://c/d"}}, ["checkpoint.destination"]),
-        ({**BEFORE, "checkpoint": KEPT}, {**BEFORE, "checkpoint": {**KEPT, "resume": 400}}, ["checkpoint.resume"]),
-        ({**SUSPENDED, "checkpoint": KEPT}, {**SUSPENDED, "checkpoint": {**KEPT, "resume": 400}}, []),
-    ],
-)
-def test_what_was_trained_stays_and_where_it_runs_changes_only_while_suspended(old: Section, new: Section, refused: list[str]) -> None:
-    assert changed(old, new) == refused
-
-
-def changed(old: Section, new: Section) -> list[str]:
-    """The fields whose rule of change is broken."""
-    return [message.split(":")[0] for rule, message in crd._changes() if not evaluate(rule, new, old)]
 
 
 def _all(schema: Section) -> list[Section]:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from llmtrain_trainer.config.tables.data_rules import DataRule
+
 Section = dict[str, Any]
 
 
@@ -38,3 +40,24 @@ class Rule:
     def message(self) -> str:
         """The message for the API server, which puts the section and its value in front."""
         return f"{self.field}: {self.rule}. {self.way_out}"
+
+
+def shared(
+    known: DataRule,
+    *,
+    reads: tuple[str, ...],
+    cel: str,
+    at: str = "spec",
+    field: str | None = None,
+    holds: Callable[[Section], bool] | None = None,
+) -> Rule:
+    """A rule that preparation checks too, in its words; `field` and `holds` where the section at `at` is not spec."""
+    return Rule(
+        at=at,
+        field=field or known.field,
+        reads=reads,
+        cel=cel,
+        holds=holds or known.holds,
+        rule=known.rule,
+        way_out=known.way_out,
+    )
