@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,11 +16,13 @@ from llmtrain_operator.cli.say import say
 from llmtrain_operator.manifest.suggestions import shown
 
 if TYPE_CHECKING:
-    from llmtrain_operator.recipes.table import Line
+    from llmtrain_operator.recipes.table import Beside, Line
     from llmtrain_operator.recipes.translate import Translation
 
 LARGEST = 1 << 20
 """Bytes of a recipe, and of a register of datasets."""
+
+REGISTER = "dataset_info.json"
 
 
 def import_recipe(
@@ -31,7 +35,10 @@ def import_recipe(
     nodes: Annotated[int, typer.Option(help="Number of nodes.", min=1)] = 1,
     gpus_per_node: Annotated[int, typer.Option(help="GPUs per node. Default: 0, one CPU process.", min=0)] = 0,
     gpu: Annotated[str | None, typer.Option(help="GPU product, with --gpus-per-node.")] = None,
-    dataset_info: Annotated[Path | None, typer.Option(help="LLaMA-Factory's dataset_info.json. Default: the one beside its data.")] = None,
+    dataset_info: Annotated[
+        Path | None,
+        typer.Option(help="LLaMA-Factory's dataset_info.json. Default: that of the recipe's dataset_dir, beside the recipe or here."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
     """Write the manifest that a recipe of another trainer comes to.
@@ -55,9 +62,10 @@ def import_recipe(
         written,
         name=name or _name_of(recipe),
         devices=Devices(nodes=nodes, gpus_per_node=gpus_per_node, gpu=gpu),
-        beside=_info(dataset_info, recipe, written),
+        beside=_register(dataset_info, recipe, written),
     )
     _refuse_another_task(found, TRAINERS[trainer].deciding)
+    found = _placed(found, file)
     text = _text(found, TRAINERS[trainer].title, recipe)
     on_stdout = str(file) == "-"
     if on_stdout:
@@ -86,7 +94,7 @@ def table(lines: tuple[Line, ...]) -> list[str]:
     order = (Counterpart.MAPS, Counterpart.SAME, Counterpart.NO_EFFECT, Counterpart.DIFFERS, Counterpart.CANNOT)
     rows = sorted(lines, key=lambda line: order.index(line.told.outcome))
     width = min(48, max((len(line.key) for line in rows), default=0))
-    return [f"{line.told.outcome.value:<16} {line.key:<{width}}  {_becomes(line)}".rstrip() for line in rows]
+    return [f"{line.told.outcome.value:<16} {_one_line(line.key):<{width}}  {_one_line(_becomes(line))}".rstrip() for line in rows]
 
 
 def _becomes(line: Line) -> str:
@@ -99,25 +107,53 @@ def _brief(value: Any) -> str:
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    import yaml
+    """A recipe or a register, YAML or JSON. Raises UsageError."""
+    from llmtrain_operator.manifest.document import ManifestError, read_document
 
     try:
         if path.stat().st_size > LARGEST:
             raise UsageError(f"{path} has more than {LARGEST >> 20} MiB, and no recipe is as long.")
-        found = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        found = _json(path.read_text()) or read_document(path.read_text()).value
+    except (OSError, UnicodeDecodeError, ManifestError) as error:
         raise UsageError(f"{path} cannot be read as YAML: {' '.join(str(error).split())[:200]}") from error
-    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+    if not isinstance(found, dict):
         raise UsageError(f"{path} is no recipe: a mapping of keys to values is expected.")
     return found
 
 
-def _info(path: Path | None, recipe: Path, written: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The register of datasets: the one that was named, else the one in the recipe's dataset_dir if it is here."""
-    usual = recipe.parent / str(written.get("dataset_dir") or "data") / "dataset_info.json"
-    if path is None and not usual.is_file():
-        return {}
-    return _read(path or usual)
+def _json(text: str) -> Any:
+    """A JSON document, which may be indented by tabs; None where it is YAML."""
+    try:
+        return json.loads(text) if text.lstrip().startswith("{") else None
+    except (ValueError, RecursionError):
+        return None
+
+
+def _register(named: Path | None, recipe: Path, written: Mapping[str, Any]) -> Beside:
+    """The register of datasets: the one that was named, else that of the recipe's dataset_dir, beside the recipe or here."""
+    from llmtrain_operator.recipes.table import Beside
+
+    directory = written.get("dataset_dir")
+    below = Path(directory if isinstance(directory, str) and directory else "data")
+    places = [named] if named else [place / below / REGISTER for place in (recipe.parent, Path.cwd())]
+    found = next((place for place in places if named or _is_there(place)), None)
+    return Beside(register=_read(found), directory=str(found.resolve().parent)) if found else Beside()
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
+def _placed(found: Translation, file: Path) -> Translation:
+    """The manifest with paths that hold where it is written: a recipe's are relative to here."""
+    from llmtrain_operator.cli.manifest import with_absolute_paths
+
+    if str(file) == "-" or file.resolve().parent == Path.cwd():
+        return found
+    return replace(found, manifest=with_absolute_paths(found.manifest, Path.cwd()))
 
 
 def _name_of(recipe: Path) -> str:
@@ -131,8 +167,13 @@ def _text(found: Translation, title: str, recipe: Path) -> str:
 
     head = f"# From {shown(recipe.name)}, a recipe of {title}. Not said here, because no field says it:\n"
     missing = [line for line in found.lines if line.told.outcome is Counterpart.CANNOT]
-    told = "".join(f"#   {line.key}: {line.told.note}\n" for line in missing) or "#   nothing\n"
+    told = "".join(f"#   {_one_line(line.key)}: {_one_line(line.told.note)}\n" for line in missing) or "#   nothing\n"
     return head + told + yaml.safe_dump(found.manifest, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _one_line(text: str) -> str:
+    """Text that ends no comment."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
 def _closing(found: Translation, file: Path, on_stdout: bool) -> None:

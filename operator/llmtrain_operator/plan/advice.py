@@ -249,7 +249,7 @@ def trained_on_validation(layout: FeasibleLayout) -> str | None:
         return f"{listed(both, 'and')} is both trained on and evaluated: its loss tells nothing of other data."
     if may := [source for source, shared in found.items() if None in shared]:
         return (
-            f"Rows of {listed(may, 'and')} may be both trained on and evaluated: the plan does not know how many rows there are. "
+            f"Rows of {listed(may, 'and')} may be both trained on and evaluated: the plan does not know which rows there are. "
             "Slices of one source, both in percent or both in row numbers, show that they do not overlap."
         )
     return None

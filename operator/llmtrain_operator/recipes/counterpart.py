@@ -38,17 +38,25 @@ class Told:
     note: str = ""
 
 
+Settings = Mapping[str, Any]
+"""What a recipe says: its keys as a.b with their values, its trainer's defaults, its lists of datasets. None and absent are the same."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecipeKey:
-    """One key of a recipe: what it usually becomes, and what a value makes of it."""
+    """One key of a recipe: what it usually becomes, and what a value makes of it beside the other keys."""
 
     outcome: Counterpart
     into: tuple[str, ...] = ()
     """Paths below spec that it may set."""
 
     note: str = ""
-    read: Callable[[Any], Told]
-    """Raises ValueError if the value is not one that the key has."""
+    read: Callable[[Any, Settings], Told]
+    """(value, the whole recipe) -> what it becomes. Raises ValueError if the value is not one that the key has."""
+
+
+OFF = Told(outcome=Counterpart.NO_EFFECT, note="off")
+"""A value that asks for nothing."""
 
 
 def same(value: Any) -> Any:
@@ -82,14 +90,23 @@ def no_effect(note: str) -> RecipeKey:
 
 
 def cannot(note: str) -> RecipeKey:
-    """No manifest says it."""
+    """No manifest says it; off asks for nothing."""
+    return switch(_fixed(Counterpart.CANNOT, note))
+
+
+def unknown(note: str) -> RecipeKey:
+    """What the key asks for is not known, whatever its value."""
     return _fixed(Counterpart.CANNOT, note)
 
 
 def switch(on: RecipeKey) -> RecipeKey:
     """A key that asks for nothing while it is false, empty or null."""
-    off = Told(outcome=Counterpart.SAME, note="off in llmtrain too")
-    return RecipeKey(outcome=on.outcome, into=on.into, note=on.note, read=lambda value: on.read(value) if is_on(value) else off)
+    return reads(on, lambda value, recipe: on.read(value, recipe) if is_on(value) else OFF)
+
+
+def reads(usual: RecipeKey, read: Callable[[Any, Settings], Told]) -> RecipeKey:
+    """A key that usually becomes the same as another, and is read otherwise."""
+    return RecipeKey(outcome=usual.outcome, into=usual.into, note=usual.note, read=read)
 
 
 def choice(values: Mapping[str, Told], otherwise: RecipeKey) -> RecipeKey:
@@ -100,19 +117,19 @@ def choice(values: Mapping[str, Told], otherwise: RecipeKey) -> RecipeKey:
         outcome=best.outcome,
         into=tuple(into),
         note=best.note,
-        read=lambda value: values.get(str(value).strip().lower()) or otherwise.read(value),
+        read=lambda value, recipe: values.get(str(value).strip().lower()) or otherwise.read(value, recipe),
     )
 
 
 def is_on(value: Any) -> bool:
     """Whether a value of a recipe asks for something."""
-    return value not in (None, False, "", 0, [], {}) and str(value).lower() not in ("false", "none", "null", "no")
+    return value not in (None, False, "", 0, [], {}) and str(value).strip().lower() not in ("", "0", "false", "none", "null", "no", "off")
 
 
 def _field(outcome: Counterpart, path: str, convert: Callable[[Any], Any], note: str) -> RecipeKey:
     """One field. `convert` gives None where the field is made of several keys."""
 
-    def read(value: Any) -> Told:
+    def read(value: Any, _: Settings) -> Told:
         made = convert(value)
         return Told(outcome=outcome, fields={} if made is None else {path: made}, note=note)
 
@@ -121,4 +138,4 @@ def _field(outcome: Counterpart, path: str, convert: Callable[[Any], Any], note:
 
 def _fixed(outcome: Counterpart, note: str) -> RecipeKey:
     told = Told(outcome=outcome, note=note)
-    return RecipeKey(outcome=outcome, note=note, read=lambda _: told)
+    return RecipeKey(outcome=outcome, note=note, read=lambda *_: told)

@@ -7,10 +7,11 @@ from typing import Any
 
 
 def leaves(recipe: Mapping[str, Any], known: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Keys of a recipe with their values: nested ones as a.b, and whole where the table knows the outer key."""
+    """Keys of a recipe with their values: nested ones as a.b, and whole where the table knows the outer key alone."""
     for key, value in recipe.items():
         path = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value and path not in known:
+        whole = path in known and not any(name.startswith(f"{path}.") for name in known)
+        if isinstance(value, Mapping) and value and not whole:
             yield from leaves(value, known, f"{path}.")
         else:
             yield path, value

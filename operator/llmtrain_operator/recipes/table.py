@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from llmtrain_operator.recipes.counterpart import RecipeKey, Told, cannot
+from llmtrain_operator.recipes.counterpart import RecipeKey, Settings, Told, unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +33,27 @@ class Devices:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """What a trainer keeps next to its recipes: LLaMA-Factory's register of datasets."""
+
+    register: Mapping[str, Any] = field(default_factory=dict)
+    """Name -> description of a dataset; empty where there is none."""
+
+    directory: str | None = None
+    """Where the register lies, to which paths in it are relative. Default: the recipe's dataset_dir."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Datasets:
+    """The datasets of a recipe. An entry has its fields by path below dataset[]."""
+
+    trained: list[dict[str, Any]]
+    evaluated: list[dict[str, Any]]
+    lines: list[Line]
+    """One for each key of an entry, or for each entry."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trainer:
     """One trainer."""
 
@@ -48,13 +69,13 @@ class Trainer:
     """Keys without which another thing would be trained: where one cannot be said, there is no manifest."""
 
     prefixes: Mapping[str, RecipeKey]
-    defaults: Mapping[str, Any]
-    """Keys that a recipe may leave out, where the trainer's default is another than llmtrain's."""
+    defaults: Callable[[Settings], Mapping[str, Any]]
+    """Keys that this recipe may leave out, where the trainer's default is another than llmtrain's."""
 
-    datasets: Callable[[Mapping[str, Any], Mapping[str, Any]], tuple[list[dict[str, Any]], list[Line]]]
-    """(recipe, facts beside it) -> entries of spec.dataset, and a line for each key of an entry."""
+    datasets: Callable[[Settings, Beside], Datasets]
+    """Raises nothing: what is wrong with a dataset stands in its line."""
 
-    derived: Mapping[str, Callable[[Mapping[str, Any], Devices], Any]]
+    derived: Mapping[str, Callable[[Settings, Devices], Any]]
     """Fields that several keys make together; None if the recipe has none of them. Raises ValueError if one of them is no number."""
 
     def key(self, path: str) -> RecipeKey:
@@ -62,4 +83,4 @@ class Trainer:
         if path in self.keys:
             return self.keys[path]
         known = [name for name in self.prefixes if path.startswith(name)]
-        return self.prefixes[max(known, key=len)] if known else cannot("llmtrain does not know this key")
+        return self.prefixes[max(known, key=len)] if known else unknown("llmtrain does not know this key")

@@ -6,14 +6,12 @@ A word that this version does not have cannot be said.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from math import prod
+from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
-from llmtrain_operator.recipes.counterpart import Counterpart, RecipeKey, Told, cannot, choice, switch
-from llmtrain_operator.recipes.table import Devices
-from llmtrain_operator.recipes.values import real, whole
-from llmtrain_trainer.config.tables.adapters import ADAPTERS
+from llmtrain_operator.recipes.counterpart import Counterpart, RecipeKey, Settings, Told, choice, is_on, switch, unknown
+from llmtrain_operator.recipes.values import text
+from llmtrain_trainer.config.tables.adapters import ADAPTERS, DEFAULT_ADAPTER
 from llmtrain_trainer.config.tables.tasks import TASKS
 from llmtrain_trainer.config.training import Optimizer, Schedule, Training
 
@@ -49,12 +47,12 @@ OPTIMIZER: RecipeKey = choice(
     {word: _told(_OPTIMIZER, "adamw") for word in _ADAMW}
     | {word: _told(_OPTIMIZER, "adamw", Counterpart.DIFFERS, _QUANTISED) for word in _SMALL_ADAMW}
     | {word: _told(_OPTIMIZER, ours) for word, ours in _OTHER_OPTIMIZERS.items() if ours in _allowed(Optimizer, "name")},
-    cannot(f"this version has the optimizers {', '.join(sorted(_allowed(Optimizer, 'name')))}"),
+    unknown(f"this version has the optimizers {', '.join(sorted(_allowed(Optimizer, 'name')))}"),
 )
 
 SCHEDULE: RecipeKey = choice(
     {word: _told(_SCHEDULE, ours) for word, ours in _SCHEDULES.items() if ours in _allowed(Schedule, "name")},
-    cannot(f"this version has the schedules {', '.join(sorted(_allowed(Schedule, 'name')))}"),
+    unknown(f"this version has the schedules {', '.join(sorted(_allowed(Schedule, 'name')))}"),
 )
 
 PRECISIONS = _allowed(Training, "precision")
@@ -64,7 +62,8 @@ def precision(word: str, note: str = "") -> Told:
     """bf16, fp16 or fp32, where this version computes in it."""
     if word in PRECISIONS:
         return _told("training.precision", word, note=note)
-    return Told(outcome=Counterpart.CANNOT, note=f"this version computes in {' or '.join(sorted(PRECISIONS))}")
+    note = f"this version computes in {' or '.join(sorted(PRECISIONS))}: training.precision stays bf16"
+    return Told(outcome=Counterpart.CANNOT, note=note)
 
 
 def adapter(word: str, outcome: Counterpart = Counterpart.MAPS, note: str = "") -> Told:
@@ -81,27 +80,34 @@ def task(word: str, **more: Any) -> Told:
     return Told(outcome=Counterpart.CANNOT, note=f"this version has the tasks {', '.join(TASKS)}")
 
 
-def _deepspeed(value: Any) -> Told:
-    """A file of DeepSpeed's settings, by the stage in its name: zero2.json, ds_z3_config.json."""
-    stage = re.search(r"z(?:ero)?_?([0-3])", str(value).lower())
-    fields = {"parallelism.engine": "deepspeed"} | ({"parallelism.zeroStage": int(stage.group(1))} if stage else {})
-    note = "" if stage else "the stage is not in the file's name: set parallelism.zeroStage; further keys go to parallelism.deepspeed"
-    return Told(outcome=Counterpart.MAPS if stage else Counterpart.DIFFERS, fields=fields, note=note)
+NO_ADAPTER = Told(outcome=Counterpart.NO_EFFECT, note="without an adapter all weights are trained")
 
 
-DEEPSPEED: RecipeKey = switch(RecipeKey(outcome=Counterpart.MAPS, into=("parallelism.engine", "parallelism.zeroStage"), read=_deepspeed))
+def variant(adapts: bool, switches: Mapping[str, Any]) -> str | None:
+    """The adapter method that several keys make together: the first that is on. None where all weights are trained."""
+    return next((word for word, value in switches.items() if is_on(value)), DEFAULT_ADAPTER) if adapts else None
 
 
-def global_batch(recipe: Mapping[str, Any], devices: Devices, micro: Any, *degrees: Any) -> int:
-    """Sequences of an optimizer step over all replicas. degrees: those that split a model or a sequence, None where it is not split."""
-    accumulated = whole(recipe.get("gradient_accumulation_steps") or 1)
-    split = prod(whole(degree or 1) for degree in degrees)
-    return whole(micro) * accumulated * max(1, devices.count // split)
+def of_variant(word: str, method: Callable[[Settings], str | None]) -> RecipeKey:
+    """The key that turns a method on."""
+    usual = adapter(word)
+
+    def read(_: Any, recipe: Settings) -> Told:
+        chosen = method(recipe)
+        if chosen in (None, word):
+            return NO_ADAPTER if chosen is None else usual
+        return Told(outcome=Counterpart.CANNOT, note=f"peft.method is one of {', '.join(ADAPTERS)}, and {chosen} is on too")
+
+    return switch(RecipeKey(outcome=usual.outcome, into=tuple(usual.fields), note=usual.note, read=read))
 
 
-def betas(recipe: Mapping[str, Any], _: object) -> list[float] | None:
-    """AdamW's two decays, of which a recipe may give one."""
-    given = [recipe.get("adam_beta1"), recipe.get("adam_beta2")]
-    if given == [None, None]:
-        return None
-    return [real(usual if value is None else value) for value, usual in zip(given, (0.9, 0.999), strict=True)]
+def targets(value: Any) -> list[str]:
+    """Modules by name. Text with more than names and commas is one regular expression, as peft reads it."""
+    if isinstance(value, list):
+        return [text(name) for name in value if name not in (None, "")]
+    written = text(value).strip()
+    if written in ("all", "all-linear"):
+        return ["all-linear"]
+    if re.fullmatch(r"[\w.,\s-]+", written):
+        return [name.strip() for name in written.split(",") if name.strip()]
+    return [written]

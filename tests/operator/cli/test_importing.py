@@ -91,3 +91,44 @@ def test_a_refusal_says_what_to_do(text: str, options: list[str], says: str, tmp
     assert invoke(["import", str(path), "--from", "axolotl", "-f", str(tmp_path / "job.yaml"), *given]) == 2
     assert says in capsys.readouterr().err
     assert not (tmp_path / "job.yaml").exists()
+
+
+REGISTER = json.dumps({"pairs": {"file_name": "pairs.json"}})
+USES_IT = "model_name_or_path: acme/llama\ndataset: pairs\noutput_dir: /out\n"
+
+
+def test_the_register_is_found_here_and_its_paths_are_relative_to_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("recipes", "work/data"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "work" / "data" / "dataset_info.json").write_text(REGISTER)
+    (tmp_path / "recipes" / "r.yaml").write_text(USES_IT)
+    monkeypatch.chdir(tmp_path / "work")
+    assert invoke(["import", "../recipes/r.yaml", "--from", "llamafactory", "-f", "-"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["spec"]["dataset"][0]["source"] == f"file://{tmp_path}/work/data/pairs.json"
+
+
+def test_paths_of_a_recipe_hold_where_the_manifest_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: Path) -> None:
+    (tmp_path / "jobs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert invoke(["import", str(recipe), "--from", "axolotl", "-f", "jobs/job.yaml"]) == 0
+    assert yaml.safe_load((tmp_path / "jobs" / "job.yaml").read_text())["spec"]["checkpoint"]["destination"] == f"file://{tmp_path}/out"
+
+
+def test_a_key_cannot_write_into_the_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "r.yaml").write_text(RECIPE + '"odd\\nkind: Other": 1\n')
+    assert invoke(["import", str(tmp_path / "r.yaml"), "--from", "axolotl", "-f", str(tmp_path / "job.yaml")]) == 0
+    assert yaml.safe_load((tmp_path / "job.yaml").read_text())["kind"] == "LLMTrainJob"
+    assert "cannot be said   odd kind: Other" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a: &a [*a]", "a: &a {b: *a}", "? [x]\n: y\n", "1: 2\ntrue: 3\n", "datasets: {a: 1}\n", "datasets: [[[1]]]\nrl: {a: [b]}\n", "\x00"],
+)
+@pytest.mark.parametrize("trainer", ["axolotl", "llamafactory"])
+def test_no_recipe_is_a_bug(text: str, trainer: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "r.yaml").write_text(text)
+    assert invoke(["import", str(tmp_path / "r.yaml"), "--from", trainer, "-f", "-"]) == 2
+    assert "because of a bug" not in capsys.readouterr().err

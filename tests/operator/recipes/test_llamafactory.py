@@ -9,7 +9,7 @@ import pytest
 from llmtrain_operator.manifest.parse import parse_object
 from llmtrain_operator.recipes.counterpart import Counterpart
 from llmtrain_operator.recipes.llamafactory.trainer import LLAMA_FACTORY
-from llmtrain_operator.recipes.table import Devices
+from llmtrain_operator.recipes.table import Beside, Devices
 from llmtrain_operator.recipes.translate import Translation, translate
 
 RECIPE: dict[str, Any] = {
@@ -45,7 +45,7 @@ REGISTER: dict[str, Any] = {
 
 def translated(beside: dict[str, Any] | None = None, **changes: Any) -> Translation:
     recipe = RECIPE | changes
-    return translate(LLAMA_FACTORY, recipe, name="job", devices=Devices(), beside=REGISTER if beside is None else beside)
+    return translate(LLAMA_FACTORY, recipe, name="job", devices=Devices(), beside=Beside(register=REGISTER if beside is None else beside))
 
 
 def test_a_usual_recipe_becomes_a_valid_manifest() -> None:
@@ -110,7 +110,132 @@ def test_a_key_tells_what_became_of_it(changes: dict[str, Any], key: str, outcom
 
 
 def test_its_defaults_are_written_where_they_are_others() -> None:
-    found = translate(LLAMA_FACTORY, {"model_name_or_path": "a/b", "dataset": "pairs"}, name="job", devices=Devices(), beside=REGISTER)
+    found = translate(
+        LLAMA_FACTORY, {"model_name_or_path": "a/b", "dataset": "pairs"}, name="job", devices=Devices(), beside=Beside(register=REGISTER)
+    )
     spec = found.manifest["spec"]
     assert spec["training"]["epochs"] == 3.0 and spec["training"]["microBatchSize"] == 8 and spec["training"]["packing"] is False
     assert spec["peft"]["rank"] == 8 and spec["peft"]["alpha"] == 16.0
+
+
+def at(found: Translation, path: str) -> Any:
+    """A value of the spec, None where it is not written."""
+    where: Any = found.manifest["spec"]
+    for name in path.split("."):
+        where = where[int(name)] if name.isdigit() else where.get(name)
+        if where is None:
+            return None
+    return where
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "value"),
+    [
+        ({}, "mixing", "concat"),
+        ({"dataset": "pairs"}, "mixing", None),
+        ({"mix_strategy": "interleave_under"}, "mixing", "under"),
+        ({"mix_strategy": "interleave_over"}, "mixing", "over"),
+        ({"mix_strategy": "interleave_once"}, "mixing", "concat"),
+        ({"mix_strategy": "interleave_over", "max_steps": 9}, "mixing", None),
+        ({"mix_strategy": "interleave_under", "interleave_probs": "0.7,0.3"}, "dataset.1.weight", 0.3),
+        ({"mix_strategy": "interleave_under", "interleave_probs": "0.7,0.3"}, "mixing", "under"),
+        ({"interleave_probs": "many"}, "dataset.0.weight", None),
+        ({"use_dora": True}, "peft.method", "dora"),
+        ({"use_rslora": True}, "peft.method", "rslora"),
+        ({"use_rslora": True, "finetuning_type": "full"}, "peft", None),
+        ({"neat_packing": True}, "training.packing", True),
+        ({"neat_packing": True, "packing": False}, "training.packing", True),
+        ({"bf16": False}, "training.precision", "fp32"),
+        ({"bf16": False, "pure_bf16": True}, "training.precision", "bf16"),
+        ({"bf16": None}, "training.precision", "bf16"),
+        ({"warmup_steps": 0}, "training.schedule.warmupRatio", 0.1),
+        ({"warmup_steps": 20}, "training.schedule.warmupRatio", None),
+        ({"lr_scheduler_type": "constant"}, "training.schedule", {"name": "constant"}),
+        ({"val_size": 0}, "evaluation", None),
+        ({"val_size": 0.1}, "evaluation.split", 0.1),
+        ({"val_size": 50, "dataset": "pairs"}, "evaluation.dataset.0.split", "train[:50]"),
+        ({"val_size": 50}, "evaluation", None),
+        ({"max_steps": -1}, "training.epochs", 3.0),
+        ({"adam_epsilon": 1e-6}, "training.optimizer.epsilon", 1e-6),
+        ({"fsdp": "shard_grad_op"}, "parallelism.zeroStage", 2),
+        ({"deepspeed": "examples/deepspeed/ds_z2_offload_config.json"}, "parallelism.offload", {"optimizer": "cpu"}),
+        ({"lora_target": r".*\.(q|v)_proj{1,1}"}, "peft.targetModules", [r".*\.(q|v)_proj{1,1}"]),
+        ({"disable_gradient_checkpointing": True}, "training.activationCheckpointing", "none"),
+        ({"eval_dataset": "plain", "max_samples": 5}, "evaluation.dataset.0.maxSamples", 5),
+        ({"default_system": "Be brief."}, "dataset.0.system", "Be brief."),
+        ({"default_system": "Be brief.", "stage": "pt", "dataset": "web"}, "dataset.0.system", None),
+        ({"train_from_scratch": True}, "model.init", "random"),
+    ],
+)
+def test_keys_that_depend_on_each_other(changes: dict[str, Any], path: str, value: Any) -> None:
+    assert at(translated(**changes), path) == value
+
+
+def test_pretraining_takes_the_defaults_of_its_trainer_and_is_valid() -> None:
+    found = translated(stage="pt", dataset="web", finetuning_type="full")
+    spec = found.manifest["spec"]
+    entries = [entry | {"source": "hf://acme/web"} for entry in spec["dataset"]]
+    parse_object(found.manifest | {"spec": spec | {"checkpoint": {"destination": "file:///x"}, "dataset": entries}})
+    assert at(found, "training.optimizer") == {"learningRate": 1e-4, "weightDecay": 0.0, "betas": [0.9, 0.999]}
+    assert at(found, "training.schedule.minRatio") == 0.0 and at(found, "training.packing") is None
+
+
+TAGS = {"role_tag": "role", "content_tag": "content"}
+
+
+@pytest.mark.parametrize(
+    ("about", "expected", "outcome"),
+    [
+        ({"file_name": "a.json", "formatting": "openai"}, {"source": "file:///data/a.json", "format": "messages"}, Counterpart.MAPS),
+        (
+            {"file_name": "/rows/a.json", "formatting": "sharegpt", "columns": {"messages": "turns", "tools": "tools"}, "tags": TAGS},
+            {"source": "file:///rows/a.json", "format": "messages", "columns": {"messages": "turns"}},
+            Counterpart.MAPS,
+        ),
+        ({"cloud_file_name": "s3://b/a.json"}, {"source": "s3://b/a.json", "format": "alpaca"}, Counterpart.MAPS),
+        ({"cloud_file_name": "gs://b/a.json"}, {"format": "alpaca"}, Counterpart.CANNOT),
+        ({"hf_hub_url": "a/b", "folder": "de"}, {"source": "hf://a/b/de", "format": "alpaca"}, Counterpart.MAPS),
+        ({"ms_hub_url": "a/b"}, {"source": "hf://a/b", "format": "alpaca"}, Counterpart.DIFFERS),
+        ({"script_url": "make.py"}, {"format": "alpaca"}, Counterpart.CANNOT),
+        ({"columns": {"prompt": "q"}}, {"format": "alpaca", "columns": {"instruction": "q"}}, Counterpart.CANNOT),
+        (
+            {"file_name": "a.json", "formatting": "sharegpt", "tags": {"role_tag": "who", "content_tag": "says"}},
+            {"source": "file:///data/a.json", "format": "sharegpt"},
+            Counterpart.CANNOT,
+        ),
+        ({"file_name": "a.json", "ranking": True}, {"source": "file:///data/a.json", "format": "alpaca"}, Counterpart.CANNOT),
+        (
+            {"file_name": "a.json", "columns": {"images": "images"}},
+            {"source": "file:///data/a.json", "format": "alpaca"},
+            Counterpart.CANNOT,
+        ),
+    ],
+)
+def test_a_description_becomes_an_entry_with_paths_beside_the_register(
+    about: dict[str, Any], expected: dict[str, Any], outcome: Counterpart
+) -> None:
+    beside = Beside(register={"it": about}, directory="/data")
+    found = translate(LLAMA_FACTORY, RECIPE | {"dataset": "it"}, name="job", devices=Devices(), beside=beside)
+    assert found.manifest["spec"]["dataset"] == [expected]
+    assert {line.key: line.told.outcome for line in found.lines}["dataset: it"] is outcome
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "outcome", "says"),
+    [
+        ({"use_kt": False}, "use_kt", Counterpart.NO_EFFECT, "off"),
+        ({"packing": True}, "packing", Counterpart.DIFFERS, "neat_packing"),
+        ({"neat_packing": True}, "neat_packing", Counterpart.MAPS, ""),
+        ({"bf16": False}, "bf16", Counterpart.DIFFERS, "type of the weights"),
+        ({"bf16": None}, "bf16 (its default)", Counterpart.DIFFERS, "type of the weights"),
+        ({"interleave_probs": "many"}, "interleave_probs", Counterpart.CANNOT, "not a number"),
+        ({"interleave_probs": "0.5"}, "interleave_probs", Counterpart.CANNOT, "1 probabilities for 2"),
+        ({"mix_strategy": "interleave_over", "max_steps": 9}, "mix_strategy", Counterpart.NO_EFFECT, "drawn by weight"),
+        ({"default_system": "x", "stage": "pt", "dataset": "web"}, "default_system", Counterpart.NO_EFFECT, "no dataset"),
+        ({"finetuning_type": "full"}, "lora_rank", Counterpart.NO_EFFECT, "all weights"),
+        ({"val_size": 50}, "val_size", Counterpart.CANNOT, "train[:50]"),
+    ],
+)
+def test_what_a_key_becomes_beside_others_is_told(changes: dict[str, Any], key: str, outcome: Counterpart, says: str) -> None:
+    (line,) = (line for line in translated(**changes).lines if line.key == key)
+    assert line.told.outcome is outcome and says in line.told.note

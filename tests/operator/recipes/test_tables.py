@@ -65,6 +65,6 @@ def test_whatever_a_recipe_holds_each_key_gets_a_line(trainer: str, data: st.Dat
     known = TRAINERS[trainer]
     names = st.sampled_from(sorted(name for name in known.keys if name not in known.lists)) | st.text(min_size=1, max_size=6)
     recipe = data.draw(st.dictionaries(names, ODD, max_size=4))
-    found = translate(known, recipe, name="job", devices=Devices(), beside={})
+    found = translate(known, recipe, name="job", devices=Devices(), beside=None)
     assert found.manifest["metadata"] == {"name": "job"}
     assert len(found.lines) >= len([key for key in recipe if key not in known.lists])

@@ -15,18 +15,18 @@ def overlap(trained: Dataset, evaluated: Dataset) -> bool | None:
     """Whether they have rows in common; None where that depends on the data."""
     if not (_share_files(trained, evaluated) and _share_splits(trained, evaluated)):
         return False
-    if trained.where != evaluated.where and trained.where and evaluated.where:
-        return False  # conditions are written to tell them apart
     one, other = _rows(trained), _rows(evaluated)
+    if trained.where != evaluated.where and trained.where and evaluated.where:
+        return False if share_rows(one, other) is False and trained.source == evaluated.source else None
     if trained.source == evaluated.source or Slice() == one == other:
         return share_rows(one, other)
     return None
 
 
 def _rows(dataset: Dataset) -> Slice:
-    """Its slice, as far as maxSamples lets it be read."""
+    """Its slice, as far as maxSamples lets it be read; with a condition that may be any length."""
     found = slice_of(dataset.split)
-    if dataset.max_samples is None or found.stop or not (found.start or "0").isdecimal():
+    if dataset.max_samples is None or dataset.where or found.stop or not (found.start or "0").isdecimal():
         return found
     return replace(found, stop=str(int(found.start or 0) + dataset.max_samples))
 

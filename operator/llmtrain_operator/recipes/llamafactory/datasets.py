@@ -5,75 +5,66 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from llmtrain_operator.recipes.counterpart import Counterpart, Told
-from llmtrain_operator.recipes.table import Line
-from llmtrain_operator.recipes.values import names, path
+from llmtrain_operator.recipes.counterpart import Counterpart, Settings, Told, is_on
+from llmtrain_operator.recipes.llamafactory.described import described
+from llmtrain_operator.recipes.table import Beside, Datasets, Line
+from llmtrain_operator.recipes.values import each, names, path, real
 
-_ALPACA = {"prompt": "instruction", "query": "input", "response": "output", "history": "history", "system": "system"}
-_USUAL = {"role_tag": "from", "content_tag": "value"}
-_SPEAKERS = {"user_tag": "user", "assistant_tag": "assistant", "observation_tag": "tool", "system_tag": "system"}
+_GUESSED = "not in the dataset_info.json that was given: guessed to be a file of Alpaca's columns; see --dataset-info"
 
 
-def datasets(recipe: Mapping[str, Any], info: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[Line]]:
-    """An entry and a line for each name in `dataset`."""
+def datasets(recipe: Settings, beside: Beside) -> Datasets:
+    """An entry and a line for each name in `dataset` and `eval_dataset`, with the probabilities of interleaving as weights."""
+    found, lines = _named(recipe, beside, "dataset")
+    evaluated, more = _named(recipe, beside, "eval_dataset")
+    weights = _weights(recipe, len(found))
+    trained = [entry | ({"weight": weight} if weight else {}) for entry, weight in zip(found, weights, strict=True)]
+    return Datasets(trained=trained, evaluated=evaluated, lines=lines + more)
+
+
+def _named(recipe: Settings, beside: Beside, key: str) -> tuple[list[dict[str, Any]], list[Line]]:
+    """An entry and a line for each name that `dataset` or `eval_dataset` gives."""
     found, lines = list[dict[str, Any]](), list[Line]()
-    weights = names(recipe["interleave_probs"]) if "interleave_probs" in recipe else []
-    for index, name in enumerate(names(recipe.get("dataset") or [])):
-        described = info.get(name)
-        entry = _described(described, recipe) if isinstance(described, Mapping) else _guessed(name, recipe)
-        if index < len(weights):
-            entry["weight"] = float(weights[index])
+    for name in named_in(recipe.get(key)):
+        entry, told = _entry(name, recipe, beside)
         found.append(entry)
-        lines.append(Line(key=f"dataset: {name}", value=entry["source"], told=_told(isinstance(described, Mapping))))
+        lines.append(Line(key=f"{key}: {name}", value=entry.get("source"), told=told))
     return found, lines
 
 
-def _told(described: bool) -> Told:
-    if described:
-        return Told(outcome=Counterpart.MAPS, note="as dataset_info.json describes it")
-    note = "not in the dataset_info.json that was given: guessed to be a file of Alpaca's columns; see --dataset-info"
-    return Told(outcome=Counterpart.DIFFERS, note=note)
+def named_in(value: Any) -> list[str]:
+    """Names of datasets; none where a recipe names none."""
+    return (
+        names(value) if is_on(value) and not isinstance(value, (Mapping, bool)) and all(isinstance(one, str) for one in each(value)) else []
+    )
 
 
-def _guessed(name: str, recipe: Mapping[str, Any]) -> dict[str, Any]:
-    form = "text" if recipe.get("stage") == "pt" else "alpaca"
-    return {"source": path(f"{recipe.get('dataset_dir') or 'data'}/{name}.json"), "format": form}
+def probabilities(recipe: Settings) -> list[float]:
+    """One for each dataset; [] where the recipe has none. Raises ValueError."""
+    given = recipe.get("interleave_probs")
+    if not is_on(given):
+        return []
+    found = [real(word) for word in names(given)]
+    if len(found) != len(named_in(recipe.get("dataset"))):
+        raise ValueError(f"{len(found)} probabilities for {len(named_in(recipe.get('dataset')))} datasets")
+    if min(found) <= 0:
+        raise ValueError("a probability is above 0: leave the other datasets out")
+    return found
 
 
-def _described(described: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
-    columns = described.get("columns") or {}
-    entry: dict[str, Any] = {"source": _source(described, recipe)}
-    if recipe.get("stage") == "pt":
-        entry |= {"format": "text", "columns.text": columns.get("prompt", "text")}
-    elif described.get("formatting", "alpaca") == "sharegpt":
-        entry |= _conversations(columns, described.get("tags") or {})
-    else:
-        entry |= {"format": "alpaca"} | {f"columns.{ours}": columns[theirs] for theirs, ours in _ALPACA.items() if theirs in columns}
-    entry |= {ours: described[theirs] for theirs, ours in (("subset", "subset"), ("split", "split")) if theirs in described}
-    if "num_samples" in described:
-        entry["maxSamples"] = described["num_samples"]
-    return _without_defaults(entry)
+def _weights(recipe: Settings, count: int) -> list[float | None]:
+    """Weights of the datasets, None where they are equal. What cannot be read stands in the line of the key."""
+    try:
+        found = probabilities(recipe)
+    except ValueError:
+        found = []
+    return list(found) if found and str(recipe.get("mix_strategy")) != "interleave_once" else [None] * count
 
 
-def _source(described: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
-    if "file_name" in described:
-        return path(f"{recipe.get('dataset_dir') or 'data'}/{described['file_name']}")
-    return f"hf://{described.get('hf_hub_url') or described.get('ms_hub_url') or described.get('script_url')}"
-
-
-def _conversations(columns: Mapping[str, Any], tags: Mapping[str, Any]) -> dict[str, Any]:
-    """Turns as {from, value} or as {role, content}."""
-    usual = {key: tags.get(key, value) for key, value in _USUAL.items()} == _USUAL
-    name = "conversations" if usual else "messages"
-    entry: dict[str, Any] = {"format": "sharegpt" if usual else "messages", f"columns.{name}": columns.get("messages", "conversations")}
-    own = {str(tags[tag]): role for tag, role in _SPEAKERS.items() if tag in tags and tags[tag] != role}
-    known = {"human", "gpt", "observation", "system"}
-    if usual:
-        own = {speaker: role for speaker, role in own.items() if speaker not in known}
-    more = {f"columns.{key}": columns[key] for key in ("system", "tools") if key in columns}
-    return entry | more | ({"roles": own} if own else {})
-
-
-def _without_defaults(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Names of columns that are the manifest's own need no field."""
-    return {path: value for path, value in entry.items() if path != f"columns.{value}"}
+def _entry(name: str, recipe: Settings, beside: Beside) -> tuple[dict[str, Any], Told]:
+    directory = beside.directory or str(recipe.get("dataset_dir") or "data")
+    about = beside.register.get(name)
+    if not isinstance(about, Mapping):
+        form = "text" if recipe.get("stage") == "pt" else "alpaca"
+        return {"source": path(f"{directory}/{name}.json"), "format": form}, Told(outcome=Counterpart.DIFFERS, note=_GUESSED)
+    return described(about, directory, text=recipe.get("stage") == "pt")

@@ -89,16 +89,16 @@ _DEEPSEEK = (
     "{% if add_generation_prompt %}{{ '<\uff5cAssistant\uff5c>' }}{% endif %}"
 )
 
-_WITH_INPUT = (
+ALPACA_WITH_INPUT = (
     "Below is an instruction that describes a task, paired with an input that provides further context. "
     "Write a response that appropriately completes the request."
 )
-_WITHOUT_INPUT = "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+ALPACA_WITHOUT_INPUT = "Below is an instruction that describes a task. Write a response that appropriately completes the request."
 
 ALPACA_TEMPLATE = (
     "{% if messages and messages[0]['role'] == 'system' %}{{ messages[0]['content'] + '\\n\\n' }}"
-    "{% elif messages and messages[0]['input'] %}{{ '" + _WITH_INPUT + "\\n\\n' }}"
-    "{% else %}{{ '" + _WITHOUT_INPUT + "\\n\\n' }}{% endif %}"
+    "{% elif messages and messages[0]['input'] %}{{ '" + ALPACA_WITH_INPUT + "\\n\\n' }}"
+    "{% else %}{{ '" + ALPACA_WITHOUT_INPUT + "\\n\\n' }}{% endif %}"
     "{% for message in messages %}"
     "{% if message['role'] == 'user' %}{{ '### Instruction:\\n' + message['content'] + '\\n\\n' }}"
     "{% if message['input'] %}{{ '### Input:\\n' + message['input'] + '\\n\\n' }}{% endif %}"
