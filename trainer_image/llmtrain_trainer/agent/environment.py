@@ -14,10 +14,10 @@ _LOOPBACK = ("localhost", *LOOPBACK)
 
 
 def set_for_ranks(device: str, rendezvous_host: str) -> None:
-    """Environment of the ranks' server and of every rank, set before the server starts. What is set already stays."""
+    """Environment of the ranks' server and of every rank, set before the server starts. Variables that are set already keep their value."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy starts its threads when imported; the server may have none
-    os.environ.setdefault("DS_ACCELERATOR", device)  # else DeepSpeed looks for a GPU when it is imported
+    os.environ.setdefault("DS_ACCELERATOR", device)  # otherwise DeepSpeed looks for a GPU when it is imported
     os.environ["TORCH_ELASTIC_WORKER_IDENTICAL"] = "1"  # every node has the same number of ranks
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # the agent reports a lost peer itself, in one line
@@ -27,7 +27,7 @@ def set_for_ranks(device: str, rendezvous_host: str) -> None:
 
 
 def shared_secret(nodes: int) -> str:
-    """The secret of the attempt; a node that is alone draws one itself. Raises UnfitError."""
+    """The secret of the attempt; a single node draws one itself. Raises UnfitError."""
     given = os.environ.get(RENDEZVOUS_SECRET, "")
     if not given and nodes == 1:
         return secrets.token_hex(32)

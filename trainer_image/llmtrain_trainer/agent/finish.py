@@ -1,4 +1,4 @@
-"""The end of training whose ranks exited normally: the last uploads, the exports, the verdict."""
+"""The stages after the ranks exited normally: the last uploads, the exports, the verdict."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DRAIN_SECONDS = 3600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finish:
-    """What the end needs of the node."""
+    """What these stages need of the node."""
 
     config: TrainerConfig
     run: RunDir
@@ -33,7 +33,7 @@ class Finish:
     stop: Stop
 
     def verdict(self, code: ExitCode, restarts: int) -> Verdict:
-        """Upload what the ranks made, and say how it ended. Raises FencedError, and StoreError where exports cannot be stored."""
+        """Upload checkpoints and exports; returns the verdict. Raises FencedError, and StoreError if exports cannot be stored."""
         step = self.board.status.progress.step if self.board.status.progress else None
         if code == ExitCode.STOPPED_UNSAVED:
             lacking = "the newest step was not finite" if self.config.checkpoint else "the job has no checkpoint.destination"

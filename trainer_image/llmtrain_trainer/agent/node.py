@@ -110,7 +110,7 @@ class _Agent:
         self._forwarder = LogForwarder(run) if options.echo else None
 
     def begin(self) -> None:
-        """The first act."""
+        """Before anything else: the server, the first events, the signals."""
         forget(self._run)
         if self._forwarder is not None:
             self._forwarder.start()
@@ -128,7 +128,7 @@ class _Agent:
         return self._train(store)
 
     def _get_ready(self) -> Store | None:
-        """What a node does by itself. Raises as `work`, and GaveUpError where another node cannot come."""
+        """The stages before this node meets the others. Raises as `work`, and GaveUpError if another node cannot join."""
         config, run = self._config, self._run
         self._listen_to_others()
         check_machine(config, run)
@@ -147,7 +147,7 @@ class _Agent:
         return store
 
     def _listen_to_others(self) -> None:
-        """Where there are any. Raises UnfitError without a secret, LostGangError where node 0 cannot open its port."""
+        """Join the other nodes, if there are any. Raises UnfitError without a secret, LostGangError if node 0 cannot open its port."""
         if self._config.mesh.nodes == 1:
             return
         self._hall = Hall(*self._host_port(), shared_secret(self._config.mesh.nodes))
@@ -159,18 +159,18 @@ class _Agent:
         self._herald = Herald(self._hall, self._run_id, self._options.node_rank, self._config.mesh.nodes, lambda: self._stop.requested)
 
     def _stopping(self) -> bool:
-        """While this node waits for node 0. Raises GaveUpError."""
+        """Called while this node waits for node 0. Raises GaveUpError."""
         self._look()
         return self._stop.requested
 
     def _look(self) -> None:
-        """While something else works. Raises GaveUpError."""
+        """Called while another thread or process works. Raises GaveUpError."""
         self._notices.look()
         if self._herald is not None:
             self._herald.look()
 
     def _look_at_preparation(self) -> None:
-        """Show what it is at; what is noted is shown as a notice. Raises GaveUpError."""
+        """Show the progress of preparation; notes become notices. Raises GaveUpError."""
         self._look()
         with suppress(OSError):
             said = self._run.preparing.read_text().strip()
@@ -210,7 +210,7 @@ class _Agent:
         return verdict.model_copy(update={"progress": status.progress, "checkpoint": status.checkpoint, "notices": status.notices})
 
     def _hear(self, row: Mapping[str, Any]) -> None:
-        """Of every event."""
+        """Called for every event."""
         self._metrics.event(row)
         if self._uploads is not None:
             self._uploads.hear(row)
@@ -240,7 +240,7 @@ class _Agent:
         return store
 
     def _sleep(self, seconds: float) -> None:
-        """Raises StoppedError when a stop is asked for."""
+        """Raises StoppedError if a stop was requested."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             if self._stop.requested:

@@ -1,4 +1,4 @@
-"""How a node's work can end, as exceptions that carry the verdict through the layers above. Caught in node.py."""
+"""How the work of a node can end: exceptions that carry the verdict. node.py catches them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class EndedError(Exception):
 
 
 class GaveUpError(EndedError):
-    """The gang gives up: it failed in a way that a restart in place does not mend."""
+    """The gang gives up: a restart in place would not fix the failure."""
 
 
 class LostGangError(EndedError):
@@ -34,7 +34,7 @@ class UnfitError(EndedError):
 
 
 class FencedError(EndedError):
-    """A later gang has taken this one's place: its checkpoints stand in the store."""
+    """A later gang has replaced this one: its checkpoints are in the store."""
 
     def __init__(self, attempt: int, newest: Name, where: str) -> None:
         message = f"{where} holds {newest}, written by a later attempt than this one ({attempt}): this one ends and writes no more."
@@ -42,14 +42,14 @@ class FencedError(EndedError):
 
 
 class DestinationInUseError(EndedError):
-    """Another run that lives writes into the destination."""
+    """Another live run writes to the destination."""
 
     def __init__(self, message: str) -> None:
         super().__init__(verdict_for("DestinationInUse", message))
 
 
 class DisownedError(EndedError):
-    """Another run has taken the destination, since this one was not heard of for a while."""
+    """Another run has taken the destination, because this one had not renewed its ownership in time."""
 
     def __init__(self, other: str, where: str) -> None:
         message = f"{where} was taken over by {other} while this run did not renew its ownership: this one ends and writes no more."
@@ -57,4 +57,4 @@ class DisownedError(EndedError):
 
 
 class StoppedError(Exception):
-    """A stop was asked for while nothing trained."""
+    """A stop was requested before training began."""

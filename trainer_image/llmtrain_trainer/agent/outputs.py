@@ -1,6 +1,6 @@
-"""What is left when training is over: the report, and its and the exports' way to their destination.
+"""Writes the report, and copies report and exports to their destination.
 
-<destination>/published.json    whose export/ and report/ are, and every file of them
+<destination>/published.json    the owner of export/ and report/, and every file in them
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def to_be_replaced(config: TrainerConfig, run: RunDir, store: Store) -> str | No
 
 
 def publish(config: TrainerConfig, run: RunDir) -> str | None:
-    """Copy export/ and report/ to the destination and return it. What an earlier run published there and this one has not goes, or two
-    models would lie side by side. Raises StoreError."""
+    """Copy export/ and report/ to the destination and return it. Files of an earlier run that this one does not have are deleted,
+    so that they are no mixture of two models. Raises StoreError."""
     uri = destination(config)
     if uri is None:
         return None
@@ -78,7 +78,7 @@ def publish(config: TrainerConfig, run: RunDir) -> str | None:
     if stale:
         store.delete(stale)
         store.put_bytes(_RECORD, encode(_record(config, run, tuple(files))))
-    with suppress(StoreError):  # what an earlier run left half written; training is complete without it
+    with suppress(StoreError):  # a draft that an earlier run left
         store.abort_stale_uploads(STALE_UPLOAD)
     return uri
 

@@ -1,7 +1,7 @@
-"""Starts this node's ranks, watches them, and starts them again: torch.distributed.elastic's agent with our ranks and our verdicts.
+"""Starts this node's ranks, monitors and restarts them: torch.distributed.elastic's agent with our ranks and our verdicts.
 
-elastic's loop (`SimpleElasticAgent.run`) calls the four methods below: rendezvous and start, monitor, stop, shutdown. What it would
-decide by a count of restarts, the leader of the gang decides here for all nodes, from the evidence of all nodes.
+elastic's loop (`SimpleElasticAgent.run`) calls four methods: rendezvous and start, monitor, stop, shutdown. elastic would count restarts;
+here the leader of the gang decides for all nodes, from the evidence of all nodes.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _PEER_GRACE = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collaborators:
-    """What the supervisor works with besides the node itself, made by node.py."""
+    """The supervisor's collaborators besides the node itself, made by node.py."""
 
     gang: GangRendezvous
     agreement: Agreement
@@ -53,7 +53,7 @@ class Collaborators:
 
 
 class Supervisor(SimpleElasticAgent):
-    """One an agent; `run()` returns when the ranks have left in order, or raises what ended them."""
+    """One per agent. `run()` returns once the ranks exited normally, or raises what ended them."""
 
     def __init__(self, node: NodeContext, collaborators: Collaborators) -> None:
         mesh = node.config.mesh
@@ -162,7 +162,7 @@ class Supervisor(SimpleElasticAgent):
     # -- ours
 
     def _say_where_it_begins(self, position: Position, lost: int | None) -> None:
-        """Leader: one row for the timeline. `lost`: steps to be trained again; None at the first start."""
+        """Leader: record the start of the ranks. `lost`: steps to train again; None at the first start."""
         if not self._collaborators.gang.leads:
             return
         self._node.metrics.lost(lost or 0)
@@ -175,7 +175,7 @@ class Supervisor(SimpleElasticAgent):
             )
 
     def _judge_last_round(self) -> None:
-        """Leader: hold the evidence of all nodes against the budget. Raises GaveUpError."""
+        """Leader: decide on another restart from the evidence of all nodes and the budget. Raises GaveUpError."""
         node = self._node
         if not self._collaborators.gang.leads:
             return
@@ -204,20 +204,20 @@ class Supervisor(SimpleElasticAgent):
             time.sleep(0.05)
 
     def _wait_for_uploads(self) -> None:
-        """Leader, before a restart: give a save that is on its way its time."""
+        """Leader, before a restart: wait for a save that is being uploaded."""
         uploads = self._collaborators.uploads
         if uploads is not None and self._collaborators.gang.leads and not self._watch.first_start:
             uploads.settle(self._upload_patience(uploads))
 
     def _bring_out_what_is_whole(self) -> None:
-        """Told to stop while no ranks run: nothing new can be saved; a save that lacks no part of a node that is gone goes out."""
+        """A stop while no ranks run: nothing new can be saved, but saves without missing parts are still uploaded."""
         uploads = self._collaborators.uploads
         if uploads is not None and not self._watch.first_start:
             with suppress(LostGangError):  # then node 0 is gone, and nothing can be committed
                 uploads.settle_without(self._collaborators.gang.absent(), self._upload_patience(uploads))
 
     def _upload_patience(self, uploads: Uploads) -> float:
-        """Seconds to wait for a save that is on its way: as long as training its steps again would take."""
+        """Seconds to wait for a save that is being uploaded: as long as training its steps again would take."""
         steps = self._watch.step - (uploads.last.step if uploads.last else self._position.step)
         return max(_LEAST_UPLOAD_WAIT, steps * self._watch.step_seconds)
 
@@ -241,7 +241,7 @@ class Supervisor(SimpleElasticAgent):
             self._node.run.heartbeat(rank).unlink(missing_ok=True)
 
     def _look(self) -> Round:
-        """All that the policies judge. The codes are read once: one rank may end between two looks, and badly."""
+        """The input of the policies. Exit codes are read once, because a rank may fail between two reads."""
         uploads = self._collaborators.uploads
         return Round(
             node=self._node.name,
@@ -259,7 +259,7 @@ class Supervisor(SimpleElasticAgent):
         return RunResult(state=state)
 
     def _first_failure(self) -> NodeFailure | None:
-        """The cause on this node; waits a moment where only its consequences are there yet."""
+        """The first failure on this node. Waits briefly if ranks so far only report failures of their peers."""
         until = time.monotonic() + _PEER_GRACE
         failure = self._collect(self._ranks.exit_codes())
         while failure is not None and failure.kind == "peer" and time.monotonic() < until:

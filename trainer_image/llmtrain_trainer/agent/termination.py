@@ -1,4 +1,4 @@
-"""The last act of an agent: its verdict where Kubernetes and whoever started the process read it."""
+"""Writes the agent's verdict where Kubernetes and the parent process read it."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def write_verdict(run: RunDir, verdict: Verdict) -> int:
 
 
 def fitted(verdict: Verdict) -> str:
-    """The verdict as JSON that fits Kubernetes' limit: the first that does of those that `_shorter` gives."""
+    """The verdict as JSON within Kubernetes' limit: the first of `_shorter` that fits."""
     texts = (shorter.model_dump_json(by_alias=True, exclude_none=True) for shorter in _shorter(verdict))
     return next(text for text in texts if len(text.encode()) <= TERMINATION_BYTES)
 
 
 def _shorter(verdict: Verdict) -> Iterator[Verdict]:
-    """With ever fewer notices, then with less of the message, then without the newest row and the checkpoint."""
+    """The verdict with fewer and fewer notices, then with a shorter message, then without the newest row and the checkpoint."""
     for count in range(len(verdict.notices), -1, -1):
         yield verdict.model_copy(update={"notices": verdict.notices[:count]})
     cut = verdict.model_copy(update={"message": verdict.message[:500], "notices": ()})

@@ -110,7 +110,7 @@ class Uploads:
         return True
 
     def close(self) -> None:
-        """End the thread after its present poll."""
+        """End the thread after its current poll."""
         self._closed.set()
         self._thread.join(timeout=5.0)
 
@@ -139,7 +139,7 @@ class Uploads:
             self._board.update(checkpoint=last)
 
     def _time(self, last: CheckpointStatus) -> None:
-        """How long this node's disk and the store took; nothing where the save came from an earlier run and is gone."""
+        """Record how long this node's disk and the store took; nothing if an earlier run made the save and it is gone."""
         markers = list((self._staging / last.name).glob("rank-*.json"))
         if markers:
             self._metrics.saved(max(RankPart.model_validate_json(marker.read_bytes()).seconds for marker in markers))

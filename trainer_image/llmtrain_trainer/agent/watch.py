@@ -26,7 +26,7 @@ from llmtrain_trainer.run_dir.layout import RunDir
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeContext:
-    """What is known of this node wherever it is watched or supervised."""
+    """What the watch and the supervisor share of this node."""
 
     config: TrainerConfig
     run: RunDir
@@ -42,7 +42,7 @@ class NodeContext:
 
 
 class RoundWatch:
-    """Heartbeats and rows of the round that runs: what they say of progress, and of silence."""
+    """Heartbeats and rows of the current round: progress and silence."""
 
     def __init__(self, node: NodeContext) -> None:
         self._node = node
@@ -65,7 +65,7 @@ class RoundWatch:
 
     @property
     def furthest(self) -> int:
-        """Steps done by this round as far as anything says; heartbeats come late where steps are quick."""
+        """Steps done in this round by heartbeats or rows, whichever is further: heartbeats lag if steps are short."""
         return max(self.step, self.timeline.step)
 
     @property

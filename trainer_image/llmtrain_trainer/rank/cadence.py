@@ -1,6 +1,7 @@
-"""When a checkpoint is due. Every rank must answer alike, or the ones that save wait for ever for the ones that train.
- Steps are known everywhere; the clock of rank 0 alone counts for an interval, and its answer reaches the
-others by a broadcast. So that this costs nothing, rank 0 also says after how many steps to ask again: half the time that is left.
+"""When a checkpoint is due. All ranks must decide alike: a save is collective.
+
+Steps are known to every rank. For an interval only the clock of rank 0 counts, and rank 0 broadcasts its answer. To keep broadcasts rare,
+rank 0 also says after how many steps to ask again: those of half the remaining time.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ _LONGEST_WAIT = 1000
 
 
 class SaveCadence:
-    """One a rank."""
+    """Decides when to save. One per rank."""
 
     def __init__(self, every: Cadence, agree: Callable[[int], int], now: Callable[[], float]) -> None:
         """`agree` returns rank 0's argument on every rank; `now` is a clock in seconds that never goes back."""

@@ -1,8 +1,8 @@
 """Whether training is still worth saving: judged after every step from loss, gradient norm and weights. Pure.
 
-A step whose loss or norm is not finite is never saved and never exported; after a few in a row training ends. A loss that rises far
-above what it was is told, and the saves made from there on push out none of those before. It ends no training: in long runs losses
-rise and come back, and the saves from before stay. What is still so at the last step is not exported.
+A step whose loss or norm is not finite is never saved and never exported; several in a row end training. A loss far above its lowest mean
+is reported, and later checkpoints then replace none of the earlier ones. Training continues, because a loss may come down again. A run
+whose loss is still that high at the last step is not exported.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _WINDOW = 5
 """Number of losses whose mean is compared: one bad batch is not a divergence."""
 
 _TIMES, _NATS = 2.0, 1.0
-"""A mean loss above the lowest mean times the one plus the other is a divergence."""
+"""A mean loss above _TIMES x lowest mean + _NATS is a divergence."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class Health:
     _lowest: float = math.inf
 
     def judge(self, number: int, result: StepResult, validation: float | None) -> str | None:
-        """Take in a step. Returns one sentence where there is something to tell a person."""
+        """Record a step. Returns a sentence for a person if the state changed."""
         if not (math.isfinite(result.loss) and math.isfinite(result.grad_norm)):
             self.streak, self.sound = self.streak + 1, False
             left_out = "; its update was skipped" if result.skipped else ""
@@ -52,7 +52,7 @@ class Health:
         return self._compare(number, result.loss)
 
     def over(self, number: int, *, last: bool) -> str | None:
-        """Why training has to end, or what it made must not be exported; `number` is the step that was judged last."""
+        """Why training must end, or must not be exported; None if all is well. `number`: the last recorded step."""
         if last and self.diverged:
             mean = statistics.fmean(self._losses)
             return f"Training diverged: the loss is {mean:.4g} at the last step, {number}; its lowest value was {self._lowest:.4g}."

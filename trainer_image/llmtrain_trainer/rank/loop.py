@@ -74,9 +74,9 @@ class Loop:
     step: int
     target_steps: int
     consumed_samples: int
-    """By the steps done so far, in batches of whatever size."""
+    """Samples consumed by the steps done so far."""
     consumed_tokens: int
-    """Of these samples, padding included."""
+    """Tokens of these samples, with padding."""
     name: Callable[[int], str]
     """Name of the checkpoint of a step."""
     meta: dict[str, Any]
@@ -84,7 +84,7 @@ class Loop:
     _peak: int = 0
 
     def train(self) -> ExitCode:
-        """DONE at the target; SAVED or STOPPED_UNSAVED when asked to stop before it; DIVERGED as soon as there is nothing sound to save."""
+        """Train. Returns DONE at the target, SAVED or STOPPED_UNSAVED after a stop before it, DIVERGED if no later step can be saved."""
         cadence = self._cadence()
         first = self.step + 1
         stopped = owed = False
@@ -136,7 +136,7 @@ class Loop:
         return SaveCadence(self.config.checkpoint.every, self.ranks.from_first, time.monotonic)
 
     def _evaluate(self, *, last: bool) -> Validation | None:
-        """Means over the validation samples; None where no evaluation is due or there are no samples."""
+        """Means over the validation samples; None if no evaluation is due or there are no samples."""
         evaluation = self.config.evaluation
         if evaluation is None or not (last or self.step % evaluation.every_steps == 0):
             return None
@@ -166,7 +166,7 @@ class Loop:
         return time.perf_counter() - began
 
     def _spoilt_weights(self) -> str | None:
-        """One sentence where weights or optimizer of any rank are not finite. Collective."""
+        """A sentence if weights or optimizer state of any rank are not finite, else None. Collective."""
         if not self.ranks.largest(int(not self.engine.finite())):
             return None
         return f"Training diverged: weights or optimizer hold values that are not finite after step {self.step}."
@@ -176,7 +176,7 @@ class Loop:
             tell(self.run, sentence)
 
     def _give_up(self, why: str) -> ExitCode:
-        """What is being saved is from before; then leave the reason to the agent."""
+        """Wait for the save that is running, whose step was sound; then write the reason for the agent."""
         if self.writer is not None:
             self.pulse.beat("save")
             self.writer.finish()
@@ -213,7 +213,7 @@ class Loop:
 
 
 def _mean(parts: Sequence[EvaluationResult]) -> Validation | None:
-    """Over all targets of the parts; None where they have none."""
+    """Means over all targets of the parts; None if they have none."""
     targets = sum(part.targets for part in parts)
     if not targets:
         return None

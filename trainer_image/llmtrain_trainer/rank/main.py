@@ -32,7 +32,7 @@ from llmtrain_trainer.run_dir.layout import RunDir
 
 _CONNECT = timedelta(seconds=120)
 _COLLECTIVE = timedelta(minutes=30)
-"""Longer than any step: the agent's hang watch is what ends a stuck rank, and it says where it stood."""
+"""Timeout of collectives, longer than any step: the agent's hang watch ends a stuck rank, and records where it was."""
 
 
 def main(root: str) -> None:
@@ -59,7 +59,7 @@ def main(root: str) -> None:
 
 
 def _say_last(run: RunDir, rank: int, error: BaseException, pulse: HeartbeatWriter) -> None:
-    """The whole of an error of this rank's own into its log; of one about another rank, whose log has the cause, a line."""
+    """Log an error of this rank in full, and one caused by another rank in one line: that rank's log has the cause."""
     kind = write_last_words(run.error(rank), error, step=pulse.step, starting=pulse.phase in ("start", "load"))
     if kind == "peer":
         said = str(error).strip().splitlines() or [""]

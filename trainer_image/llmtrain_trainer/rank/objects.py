@@ -1,7 +1,7 @@
-"""What ranks may send each other as objects. torch's collectives of objects unpickle what comes, whatever it names; here it must be listed.
+"""Restricts the objects that ranks may send each other: torch's object collectives unpickle any class, and here it must be listed.
 
-Our own code tells in JSON (rendezvous/tell_all.py). DCP, Megatron and DeepSpeed send objects: the plans of a save or a load, what it
-wrote, and a rank's failure. `restrict` is called before a rank joins the others.
+Our own code sends JSON (rendezvous/tell_all.py). DCP, Megatron and DeepSpeed send objects: plans of a save or a load, their results, and
+failures of ranks. Call `restrict` before a rank joins the others.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _BYTES_OF_TENSORS = ("torch.storage", "_load_from_bytes")
 
 
 class ForeignError(RuntimeError):
-    """An object of another rank names what ranks never send: it may run code of whoever sent it."""
+    """An object from another rank names a class that ranks never send; unpickling it could run the sender's code."""
 
 
 class SentFailure(Exception):  # noqa: N818 - stands for whatever was raised elsewhere
@@ -82,7 +82,7 @@ def _tensor_bytes(data: bytes) -> Any:
 
 
 def _member(owner: Any, name: Any) -> Any:
-    """What stands for getattr: a member of a listed enumeration, and nothing else."""
+    """In place of getattr: a member of a listed enumeration, and nothing else."""
     if not (isinstance(owner, type) and issubclass(owner, enum.Enum) and name in owner.__members__):
         raise ForeignError("another rank sent a look-up of a name, which ranks of one job never send: it was not read")
     return owner.__members__[name]

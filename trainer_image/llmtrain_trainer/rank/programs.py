@@ -1,6 +1,6 @@
-"""What a rank runs, by task and engine. One file a program.
+"""The program that a rank runs, by task and engine. One file per program.
 
-A program may own its loop, as a library's trainer does. To run under the agent it beats its pulse, looks for `run.stop`, appends rows to
+A program may own its loop, as a library's trainer does. To run under the agent it writes heartbeats, checks for `run.stop`, appends rows to
 `run.metrics` on rank 0, stages checkpoints in `run.staging`, and ends in an ExitCode on all ranks together: none may leave while another
 can still fail. Every rank runs the same one.
 """

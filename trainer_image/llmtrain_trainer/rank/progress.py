@@ -1,7 +1,7 @@
-"""Rows of metrics.jsonl: what rank 0 says of the run.
+"""Rows of metrics.jsonl, written by rank 0.
 
 There is a row after the first step of a round, every training.logEverySteps, and wherever something else happened: an evaluation, a
-checkpoint, the end. So all time between two rows went into steps.
+checkpoint, the end. So the time between two rows is the time of the steps between them.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class Step:
 
     number: int
     consumed_samples: int
-    """Since the start of training, this step's included."""
+    """Samples since the start of training, with those of this step."""
 
     consumed_tokens: int
-    """The same, padding included."""
+    """Tokens since the start of training, with padding and with those of this step."""
 
     learning_rate: float
     result: StepResult
@@ -46,7 +46,7 @@ class Validation:
     """Nats."""
 
     metrics: Mapping[str, float]
-    """What the objective measures besides."""
+    """Further metrics of the objective."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,7 @@ class StepExtras:
 
 @dataclass(slots=True, kw_only=True)
 class MetricsLog:
-    """Writes them; on ranks other than 0 nothing."""
+    """Writes the rows on rank 0; does nothing on other ranks."""
 
     config: TrainerConfig
     run: RunDir
@@ -71,13 +71,13 @@ class MetricsLog:
     """Samples of one pass over the training data; None where they are not known beforehand."""
 
     passed: Callable[[int], int] = int
-    """Samples of the present datasets that were consumed when so many were in all."""
+    """Samples of the current datasets among the first `samples` consumed ones."""
 
     _first: bool = True
     _waited: float = 0.0
 
     def done(self, step: Step, aside: StepExtras, *, leaving: bool) -> None:
-        """A step is done; write a row where one is due. `leaving`: it was the last one of this round."""
+        """Record a step, and write a row if one is due. `leaving`: this round has no further step."""
         self._waited += step.data_seconds
         sound = math.isfinite(step.result.loss) and math.isfinite(step.result.grad_norm)
         happened = aside.validation is not None or aside.blocked_seconds > 0 or not sound
@@ -121,14 +121,14 @@ class MetricsLog:
 
 
 def row_text(row: Progress) -> str:
-    """One line of metrics.jsonl; loss and gradient norm always stand in it, as null where they were not finite."""
+    """One line of metrics.jsonl; loss and gradient norm are always in it, as null if they were not finite."""
     none = {name for name in ("metrics", "validation_metrics") if not getattr(row, name)}
     held = row.model_dump(by_alias=True, exclude_none=True, exclude=none)
     return json.dumps({"loss": None, "gradNorm": None, **held}, allow_nan=False)
 
 
 def _phases(step: Step) -> dict[str, float] | None:
-    """With the time before the engine, and what none of its phases took."""
+    """Seconds by phase, with the time before the engine and the rest outside its phases."""
     if not step.result.phase_seconds:
         return None
     phases = {"data": step.data_seconds, **step.result.phase_seconds}

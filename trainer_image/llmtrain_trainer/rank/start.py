@@ -12,12 +12,12 @@ from llmtrain_trainer.run_dir.layout import RunDir
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """A rank that has joined the others, before anything of its work is built."""
+    """A rank that has joined the others, before its program is built."""
 
     config: TrainerConfig
     run: RunDir
     pulse: HeartbeatWriter
-    """Tells the agent where the rank is; one that falls silent for too long is restarted."""
+    """Tells the agent what the rank is doing; the agent restarts a rank whose heartbeats stop."""
 
     position: Position
-    """Round, checkpoint, and how far training got."""
+    """Round, checkpoint, and the step to resume after."""

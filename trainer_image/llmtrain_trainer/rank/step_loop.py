@@ -65,23 +65,23 @@ def step_loop(start: Start) -> ExitCode:
         meta=_meta(config, prepared, position.round, course),
     )
     code = loop.train()
-    dist.barrier()  # nobody leaves while another may still fail: after this line the round has succeeded everywhere
+    dist.barrier()  # no rank exits while another may still fail: after this line the round has succeeded everywhere
     pulse.beat("done")
     return code
 
 
 def _load(engine: Engine, config: TrainerConfig, directory: Path, model_dir: Path) -> None:
-    """Weights and optimizer of a fetched checkpoint, whoever wrote it. Raises BadData where they are of another model."""
+    """Load weights and optimizer of a fetched checkpoint of any engine. Raises BadData if they belong to another model."""
     meta = Manifest.model_validate_json((directory / MANIFEST).read_bytes()).meta
     if is_own_format(meta, config):
-        # The agent compared the models, but where the checkpoint does not describe its own, and for which layers have adapters.
+        # The agent compared the models, except where a checkpoint does not describe its model, and which layers have adapters.
         if dist.get_rank() == 0 and (meta.record is None or config.peft is not None):
             from llmtrain_trainer.engines.open_checkpoint import open_source
 
             open_source(config, directory, model_dir, meta.format)
         engine.load_checkpoint(directory)
         return
-    # What reads other engines' files is imported here: most starts need none of it.
+    # Imported here because most starts need no reader of another engine's files.
     from llmtrain_trainer.engines.open_checkpoint import open_source
 
     if dist.get_rank() == 0:
@@ -90,7 +90,7 @@ def _load(engine: Engine, config: TrainerConfig, directory: Path, model_dir: Pat
 
 
 def _gpu_memory() -> GpuMemory:
-    """What the allocator says of itself; asks the host's own books, not the device."""
+    """Figures of the CUDA allocator, which it keeps on the host: no wait for the device."""
     stats = torch.cuda.memory_stats()
     return GpuMemory(
         allocated_bytes=stats.get("allocated_bytes.all.peak", 0),

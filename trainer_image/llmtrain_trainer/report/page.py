@@ -104,11 +104,11 @@ def tiles(facts: Facts) -> list[tuple[str, str, str]]:
         *_validation_tile(facts),
         *((f"validation {name}", f"{value:.3f}", f"at step {step:,}") for name, step, value in facts.validation_metrics),
         ("steps", f"{last.step:,}" if last else "0", f"of {last.target_steps:,}" if last else ""),
-        ("tokens", amount(last.consumed_tokens) if last else "-", f"{amount(facts.median_of('tokens_per_second'))} a second"),
+        ("tokens", amount(last.consumed_tokens) if last else "-", f"{amount(facts.median_of('tokens_per_second'))} per second"),
         ("layout", layout_text(facts), f"{mesh.world_size} {devices} on {mesh.nodes} {'node' if mesh.nodes == 1 else 'nodes'}"),
         ("restarts", str(len(facts.restarts)), f"{facts.lost_steps} steps trained again"),
         ("checkpoints", str(len(facts.commits)), f"{len(facts.checkpoint_failures)} refused, dropped or interrupted"),
-        ("time", span(facts.seconds), f"{facts.median_of('step_seconds') or 0:.2f} s a step"),
+        ("time", span(facts.seconds), f"{facts.median_of('step_seconds') or 0:.2f} s per step"),
     ]
 
 
