@@ -50,7 +50,11 @@ def _summary(plan: Plan) -> RenderableType:
     kind = f"{plan.gpu.name}" if plan.gpu else "CPU processes"
     shape = plan.shape
     model = (
-        f"{shape.model_type}, {amount(shape.parameters)} parameters, {shape.layers} layers" if shape else "shape unknown before preparation"
+        f"{shape.model_type}, {amount(shape.parameters)} parameters, {shape.layers} layers"
+        if shape
+        else f"{plan.uncounted}, sizes not known to the plan"
+        if plan.uncounted
+        else "shape unknown before preparation"
     )
     if spec.peft and plan.trainable:
         model += f"; {spec.peft.method} trains {amount(plan.trainable)}"

@@ -26,6 +26,12 @@ from llmtrain_trainer.config.formats import size
 MOST_BYTES = 2**55
 """Largest estimate of a rank's memory; larger numbers are meaningless and exceed the range of JSON and Kubernetes."""
 
+UNCOUNTED = (
+    "The sizes of model_type {kind} are known to transformers alone: memory and speed are not estimated. "
+    "Measure both in a run of a few steps before a long one."
+)
+"""Advice on a model of OTHER_FAMILIES."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -55,6 +61,9 @@ class Plan:
     alternatives: tuple[Alternative, ...]
     """Changes that would fit; empty if the plan fits."""
 
+    uncounted: str | None = None
+    """model_type of a model whose sizes only transformers knows; shape is None then."""
+
     @property
     def fits(self) -> bool:
         """Whether the rank that needs most stays below 80 % of its memory; True if unknown."""
@@ -81,19 +90,21 @@ def plan(job: LLMTrainJob, shape: ModelShape | None) -> Plan:
     layout = lay_out(chosen, shape, gpu)
     if layout.memory is not None and layout.memory.peak > MOST_BYTES:
         raise PlanError([_beyond(layout)])
+    uncounted = shape.model_type if shape and not shape.counted else None
     return Plan(
         job=chosen,
         engine=layout.engine,
-        shape=shape,
+        shape=layout.shape,
         gpu=gpu,
         mesh=layout.mesh,
         batch=layout.batch,
         memory=layout.memory,
         throughput=layout.throughput,
-        advice=advice_on(layout),
+        advice=(*([UNCOUNTED.format(kind=uncounted)] if uncounted else []), *advice_on(layout)),
         why=(*([picked.why] if picked.why else []), *why),
         engine_reason=picked.why,
         alternatives=() if layout.fits else alternatives(layout),
+        uncounted=uncounted,
     )
 
 

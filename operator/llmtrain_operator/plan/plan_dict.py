@@ -52,7 +52,7 @@ def plan_dict(plan: Plan) -> dict[str, Any]:
 def _model(plan: Plan) -> dict[str, Any] | None:
     shape = plan.shape
     if shape is None:
-        return None
+        return {"type": plan.uncounted, "layers": None, "parameters": None, "trainableParameters": None} if plan.uncounted else None
     return {"type": shape.model_type, "layers": shape.layers, "parameters": shape.parameters, "trainableParameters": plan.trainable}
 
 

@@ -16,7 +16,7 @@ def trainer_config(job: LLMTrainJob, plan: Plan, attempt: int, restarts_left: in
 
     Raises PlanError if the model's layers are unknown, since a stage is a range of layers.
     """
-    if plan.shape is None:
+    if plan.shape is None and plan.uncounted is None:
         rule = "its config.json must be known before training, to split the layers into stages"
         raise PlanError(
             [Problem("spec.model.source", job.spec.model.source or "", rule, "Make it readable here, or give spec.model.config")]

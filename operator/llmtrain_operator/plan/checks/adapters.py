@@ -58,7 +58,7 @@ def adapter_rates(request: LayoutRequest) -> Problem | None:
 def adapter_targets(request: LayoutRequest) -> Problem | None:
     """Adapters are on every layer of the model, and targets are the last part of a path."""
     peft, shape = request.job.spec.peft, request.shape
-    if peft is None or shape is None or "all-linear" in peft.target_modules:
+    if peft is None or shape is None or not shape.counted or "all-linear" in peft.target_modules:
         return None
     names = sorted({matrix.name for layer, _ in shape.kinds() for matrix in shape.linears("all-linear", layer)})
     given = peft.target_modules

@@ -7,6 +7,7 @@ from llmtrain_operator.manifest.problem import Problem
 from llmtrain_operator.plan.layout.request import LayoutRequest, Refusal
 from llmtrain_operator.plan.model.families import untrained
 from llmtrain_trainer.config.tables.families import TRAINED
+from llmtrain_trainer.config.tables.other_families import OTHER_FAMILIES
 from llmtrain_trainer.config.tables.tasks import TASKS
 
 
@@ -22,6 +23,11 @@ def family(request: LayoutRequest) -> Problem | None:
     if not request.shape or request.shape.model_type in TRAINED:
         return None
     source = request.job.spec.model.source
+    if request.shape.model_type in OTHER_FAMILIES:
+        if request.degrees.engine == "accelerate":
+            return None
+        rule = f"its model_type is {request.shape.model_type}, which engine accelerate alone trains"
+        return Problem("spec.model", source or request.shape.model_type, rule, "Use engine accelerate")
     return untrained(request.shape.model_type, "spec.model.config" if source is None else f"spec.model.source {source}: config.json")
 
 

@@ -13,7 +13,8 @@ from llmtrain_operator.plan.model.shape import Latent, ModelShape
 from llmtrain_operator.plan.model.traits import traits_of
 from llmtrain_operator.plan.model.unknown_keys import misspelt
 from llmtrain_trainer.config.tables.families import FAMILIES, GPT2_KEYS, T5, TRAINED, family_named
-from llmtrain_trainer.config.tables.family import Family, Flag
+from llmtrain_trainer.config.tables.family import LLAMA, Family, Flag
+from llmtrain_trainer.config.tables.other_families import OTHER_FAMILIES
 
 MOST, MOST_LAYERS, MOST_POSITIONS = 1 << 24, 10_000, (1 << 31) - 1
 """Largest accepted sizes, layers and positions: far above every published model, and small enough that no plan takes long."""
@@ -36,6 +37,8 @@ def shape_of(config: Mapping[str, Any], *, where: str = INLINE) -> ModelShape:
             [Problem(f"{where}.model_type", "missing", "it must name the model family", f"Use a model of type {listed(TRAINED)}")]
         )
     family = FAMILIES.get(model_type) if isinstance(model_type, str) else None
+    if isinstance(model_type, str) and model_type in OTHER_FAMILIES:
+        return _uncounted(config, model_type, where)
     if family is None:
         raise PlanError([untrained(model_type, where)])
     reader = _Reader(config, where, family.aliases)
@@ -49,6 +52,29 @@ def shape_of(config: Mapping[str, Any], *, where: str = INLINE) -> ModelShape:
     if reader.problems:
         raise PlanError(reader.problems if model_type in TRAINED else [untrained(model_type, where)])
     return shape
+
+
+def _uncounted(config: Mapping[str, Any], model_type: str, where: str) -> ModelShape:
+    """A model whose sizes only transformers knows."""
+    reader = _Reader(config, where, {})
+    vocab = reader.size("vocab_size", MOST)
+    if reader.problems:
+        raise PlanError(reader.problems)
+    return ModelShape(
+        model_type=model_type,
+        layers=1,
+        hidden=1,
+        heads=1,
+        kv_heads=1,
+        head_dim=1,
+        ffn=1,
+        vocab=vocab,
+        tied=True,
+        max_positions=None,
+        names=LLAMA,
+        traits=traits_of(config, model_type),
+        counted=False,
+    )
 
 
 def untrained(model_type: object, where: str) -> Problem:

@@ -104,6 +104,8 @@ class ModelShape:
     """Outputs of the head of a classifier; 0: the head is that of a language model, over the vocabulary."""
 
     traits: Traits = PLAIN
+    counted: bool = True
+    """Whether the sizes are known; else only model_type and vocab mean anything: see OTHER_FAMILIES."""
 
     @property
     def attention_width(self) -> int:

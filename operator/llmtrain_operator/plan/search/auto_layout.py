@@ -101,8 +101,8 @@ def choose(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> tuple
 
     If nothing fits, the candidate that needs the least memory is chosen: plan.py then says by how much it does not fit.
     """
-    if shape is None:
-        return job, ("The model's shape is unknown yet, so auto leaves every absent degree at 1.",)
+    if shape is None or not shape.counted:
+        return job, (f"The model's shape is unknown{'' if shape else ' yet'}, so auto leaves every absent degree at 1.",)
     ways, left_out = _bounded(tuple(_degrees(job, shape, gpu)))
     found = [candidate for degrees in ways for candidate in _along(job, shape, gpu, degrees)]
     if not found:

@@ -64,7 +64,8 @@ def try_lay_out(job: LLMTrainJob, shape: ModelShape | None, gpu: Gpu | None) -> 
 
 
 def _estimated(request: LayoutRequest, batch: Batch) -> FeasibleLayout:
-    job, shape, spec = request.job, request.shape, request.job.spec
+    job, spec = request.job, request.job.spec
+    shape = request.shape if request.shape and request.shape.counted else None
     mesh = mesh_of(request.degrees, shape)
     return FeasibleLayout(
         job=job,

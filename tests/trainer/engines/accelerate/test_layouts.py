@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from llmtrain_trainer.convert.launch import launch
+from llmtrain_trainer.convert.launch import launch, load_script
 
 pytestmark = pytest.mark.processes
 TOLERANCE = 1e-5
@@ -62,3 +62,12 @@ def test_exports_open_in_plain_transformers_and_peft(jobs: Path, parity: ModuleT
             logits = model(input_ids=batch["input_ids"]).logits
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch["labels"].flatten())
         assert loss.item() == pytest.approx(expected, abs=TOLERANCE)
+
+
+def test_a_family_without_a_row_trains_as_hf_trainer_does(jobs: Path, parity: ModuleType) -> None:
+    others = load_script(Path(__file__).parents[4] / "benchmarks" / "other_families.py")
+    reference = launch(Path(str(parity.__file__)), "run_hf_trainer", 1, others.case_of("opt"), 5)
+    found = launch(Path(str(parity.__file__)), "run_cases", 2, [others.case_of("opt", dp=2, zero_stage=stage) for stage in (0, 3)], 5)
+    for losses, norms, *_ in found:
+        assert losses == pytest.approx(reference[0], abs=TOLERANCE)
+        assert norms == pytest.approx(reference[1], rel=TOLERANCE)

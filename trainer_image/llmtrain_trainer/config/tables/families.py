@@ -11,6 +11,7 @@ from typing import Any
 
 from llmtrain_trainer.config.tables.engines import EngineName
 from llmtrain_trainer.config.tables.family import STANDARD, ExpertNames, Family, LinearNames, StageModuleNames
+from llmtrain_trainer.config.tables.other_families import OTHER_FAMILIES
 
 PHI3: LinearNames = (("qkv_proj",), "o_proj", ("gate_up_proj",), "down_proj")
 GPT2: LinearNames = (("c_attn",), "c_proj", ("c_fc",), "c_proj")
@@ -279,11 +280,12 @@ TRAINED: tuple[str, ...] = tuple(name for name, family in FAMILIES.items() if fa
 """Families that an engine of this version trains. The others are known by their sizes alone."""
 
 _UNKNOWN = Family()
+_OTHERS: Mapping[str, Family] = {name: Family(sdpa=other.sdpa) for name, other in OTHER_FAMILIES.items()}
 
 
 def family_named(model_type: str) -> Family:
     """The row of this model_type; of one that is not known, a row without anything of its own."""
-    return FAMILIES.get(model_type, _UNKNOWN)
+    return FAMILIES.get(model_type) or _OTHERS.get(model_type, _UNKNOWN)
 
 
 def trained_by(engine: EngineName) -> tuple[str, ...]:
