@@ -51,7 +51,7 @@ SIZES: dict[str, int] = (
 )
 """Key of config.json -> the size of the small model, where the family has the key."""
 
-LEFT_OUT = ("output_router_logits", "use_cache", "transformers_version", "architectures", "dtype", "_name_or_path", "pad_token_id")
+LEFT_OUT = ("output_router_logits", "use_cache", "transformers_version", "architectures", "dtype", "_name_or_path")
 
 
 def config_of(kind: str) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def config_of(kind: str) -> dict[str, Any]:
             found[key] = (list(dict.fromkeys(value)) * 4)[:4] if key == "layer_types" else value[:4]
     if "qk_rope_head_dim" in found:
         found |= {"head_dim": SIZES["qk_rope_head_dim"], "num_key_value_heads": 4}
-    return {key: value for key, value in found.items() if key not in LEFT_OUT} | {"model_type": kind}
+    return {key: value for key, value in found.items() if key not in LEFT_OUT} | {"model_type": kind, "pad_token_id": None}
 
 
 def case_of(kind: str, **more: Any) -> Any:

@@ -88,6 +88,15 @@ def test_weights_that_stay_gathered_are_counted(planned: Planned, term: Callable
     assert term(two, "weights") == term(three, "weights") and two.memory and three.memory and two.memory.peak > three.memory.peak
 
 
+def test_frozen_weights_are_kept_as_layers_compute_and_gathered_by_layer(planned: Planned, term: Callable[[Plan, str], int]) -> None:
+    one = {"resources": {"nodes": 1, "gpusPerNode": 1, "gpu": "H100-80GB"}, "peft": {"method": "lora", "rank": 8}}
+    fsdp, ddp = (planned(MODEL, **accelerate(zeroStage=stage), **one, training={"precision": "bf16"}) for stage in (3, 0))
+    assert fsdp.shape and fsdp.trainable
+    assert term(fsdp, "base weights") == term(ddp, "base weights") == 2 * fsdp.shape.parameters
+    assert term(fsdp, "gathered layers") > 2 * fsdp.shape.embedding_parameters
+    assert term(ddp, "cast weights") == 2 * fsdp.trainable
+
+
 def test_an_adapter_is_planned_with_each_method_of_native(planned: Planned) -> None:
     for method in ("lora", "rslora", "dora"):
         found = planned(MODEL, **accelerate(), peft={"method": method, "rank": 8, "learningRateRatio": 4})

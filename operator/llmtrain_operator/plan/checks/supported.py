@@ -20,6 +20,7 @@ def quantized_weights(request: LayoutRequest) -> Problem | None:
 
 
 def family(request: LayoutRequest) -> Problem | None:
+    """Families with a row, or those without one that engine accelerate trains."""
     if not request.shape or request.shape.model_type in TRAINED:
         return None
     source = request.job.spec.model.source

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from llmtrain_operator.plan.engines.accelerate_limits import LIMITS
-from llmtrain_operator.plan.engines.native import NativeMemory
+from llmtrain_operator.plan.engines.native import NativeMemory, gathered_layers
 from llmtrain_operator.plan.engines.traits import EngineTraits
 from llmtrain_operator.plan.memory import activations
 from llmtrain_operator.plan.memory.bytes_per_parameter import StateBytes
@@ -25,16 +25,14 @@ class AccelerateMemory(NativeMemory):
 
     def working_copies(self, workload: Workload, mine: RankParameters) -> Iterator[Term]:
         """FSDP2's unsharded weights with ZeRO 2 and 3; autocast's bf16 copies under DDP."""
-        zero = workload.mesh.zero_stage
-        if zero == 3:
-            yield from super().working_copies(workload, mine)
-        elif zero == 2 and (workload.replicas > 1 or workload.element == 2):
-            how = f"{workload.element} bytes per parameter, kept until its backward pass: FSDP2"
-            yield Term(name="gathered weights", bytes=int(workload.element * mine.total), how=how)
-        elif zero == 0 and workload.element == 2:
-            yield Term(
-                name="cast weights", bytes=int(2 * mine.total), how="2 bytes per parameter, kept by autocast until its backward pass"
-            )
+        zero, element = workload.mesh.zero_stage, workload.element
+        if zero == 0 and element == 2:
+            how = "2 bytes per trained parameter, kept by autocast until its backward pass"
+            yield Term(name="cast weights", bytes=int(2 * mine.all_trained), how=how)
+        elif zero and (workload.replicas > 1 or element == 2):
+            how = f"{element} bytes per parameter, kept until its backward pass: FSDP2"
+            kept = Term(name="gathered weights", bytes=int(element * mine.total), how=how)
+            yield gathered_layers(workload, mine) if zero == 3 else kept
 
     def gradients_always_there(self, workload: Workload) -> bool:
         return workload.mesh.zero_stage == 0

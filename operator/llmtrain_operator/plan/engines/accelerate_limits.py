@@ -57,6 +57,7 @@ def adapted_others(request: LayoutRequest) -> Problem | None:
 
 
 def recomputed_others(request: LayoutRequest) -> Problem | None:
+    """Where transformers cannot recompute the activations."""
     kind, asked = _other(request), request.job.spec.training.activation_checkpointing
     if kind is None or OTHER_FAMILIES[kind].recomputes or asked == "none":
         return None
@@ -76,6 +77,7 @@ def attention_of_others(request: LayoutRequest) -> Problem | None:
 
 
 def router_of_others(request: LayoutRequest) -> Problem | None:
+    """The routers of these families have no names that router_balance.py knows."""
     if (kind := _other(request)) is None or request.shape is None or not request.shape.traits.router_loss:
         return None
     way_out = "Write output_router_logits: false in config.json of a copy, or in model.config"

@@ -39,12 +39,7 @@ class NativeMemory(EngineMemory):
             yield Term(name="gathered weights", bytes=int(element * copied), how=how)
             return
         if workload.mesh.zero_stage == 3 and workload.mesh.pp == 1:
-            size = element * (mine.embedding_and_head + 2 * mine.largest_layer)
-            yield Term(
-                name="gathered layers",
-                bytes=int(size),
-                how=f"{element} bytes per parameter of embedding, LM head and two layers, unsharded: FSDP2",
-            )
+            yield gathered_layers(workload, mine)
             return
         how = f"{element} bytes per parameter, kept between micro-batches: FSDP2"
         yield Term(name="gathered weights", bytes=int(element * mine.total), how=how)
@@ -60,6 +55,13 @@ class NativeMemory(EngineMemory):
         """Full logits are overwritten by their gradient. Split logits (torch's loss_parallel) also need their exponential."""
         whole = vocabulary_parts == 1
         return LossBytes(whole=whole, overwritten=whole, each=16)
+
+
+def gathered_layers(workload: Workload, mine: RankParameters) -> Term:
+    """What FSDP2 holds unsharded of a model whose layers it shards again after their forward pass."""
+    how = f"{workload.element} bytes per parameter of embedding, LM head and two layers, unsharded: FSDP2"
+    size = workload.element * (mine.embedding_and_head + 2 * mine.largest_layer)
+    return Term(name="gathered layers", bytes=int(size), how=how)
 
 
 def _shards(workload: Workload) -> bool:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from llmtrain_trainer.config.tables.adapters import is_adapter
-from llmtrain_trainer.engines.native.assemble import _as_computed
+from llmtrain_trainer.engines.native.assemble import as_computed
 from llmtrain_trainer.model.materialize import materialize
 from llmtrain_trainer.model.skeleton import skeleton
 
@@ -30,7 +30,7 @@ def built(parity: ModuleType, root: Path, precision: str, **more: Any) -> tuple[
 def test_the_frozen_base_of_adapters_is_in_bf16_and_they_are_in_fp32(parity: ModuleType, tmp_path: Path, method: str) -> None:
     config, network = built(parity, tmp_path, "bf16", peft=LORA | {"method": method})
     drawn = {name: weight.detach().clone() for name, weight in network.named_parameters()}
-    _as_computed(config, network)
+    as_computed(config, network)
     for name, weight in network.named_parameters():
         kept = torch.float32 if is_adapter(name) else torch.bfloat16
         assert weight.dtype == kept and torch.equal(weight, drawn[name].to(kept)), name
@@ -42,11 +42,11 @@ def test_the_frozen_base_of_adapters_is_in_bf16_and_they_are_in_fp32(parity: Mod
 @pytest.mark.parametrize(("precision", "peft"), [("fp32", LORA), ("bf16", None)])
 def test_nothing_else_is_rounded(parity: ModuleType, tmp_path: Path, precision: str, peft: dict[str, Any] | None) -> None:
     config, network = built(parity, tmp_path, precision, peft=peft)
-    _as_computed(config, network)
+    as_computed(config, network)
     assert {weight.dtype for weight in network.parameters()} == {torch.float32}
 
 
 def test_a_classifiers_head_is_trained_in_fp32(parity: ModuleType, tmp_path: Path) -> None:
     config, network = built(parity, tmp_path, "bf16", peft=LORA, task="classify", shape=parity.CLASSIFY)
-    _as_computed(config, network)
+    as_computed(config, network)
     assert network.get_parameter("score.weight").dtype == torch.float32

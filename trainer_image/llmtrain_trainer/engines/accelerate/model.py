@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.engines.native import router_balance
+from llmtrain_trainer.engines.native.assemble import as_computed
 from llmtrain_trainer.model.heads import outputs_of
 from llmtrain_trainer.model.materialize import materialize, read_adapter
 from llmtrain_trainer.model.pretrained import Pretrained
@@ -24,7 +25,10 @@ from llmtrain_trainer.objectives.sums import vector
 
 
 def whole_model(config: TrainerConfig, model_dir: Path, device: torch.device) -> PreTrainedModel:
-    """Ready to be wrapped, in fp32; the same weights on every rank. Raises ValueError where a weight is in no file."""
+    """Ready to be wrapped: in fp32, frozen weights in the type that layers compute in, the same on every rank.
+
+    Raises ValueError where a weight is in no file.
+    """
     network = skeleton(config, model_dir)
     tied = tied_names(network)
     router_balance.attach(config, network, replicas=config.mesh.dp)
@@ -33,6 +37,7 @@ def whole_model(config: TrainerConfig, model_dir: Path, device: torch.device) ->
     if config.training.activation_checkpointing == "full":
         network.activation_checkpointing_enable({"use_reentrant": False})
     materialize(network, "", weights, config.training.seed, device, adapter=read_adapter(model_dir))
+    as_computed(config, network)
     for head, embedding in tied.items():
         network.get_submodule(head.rpartition(".")[0]).weight = network.get_parameter(embedding)
     _give_forward(network, OBJECTIVES[config.task])

@@ -56,13 +56,13 @@ def _build(config: TrainerConfig, model_dir: Path, dims: ParallelDims, index: in
     layers = [name for name, _ in stage.layers]
     for name, layer in stage.layers:
         materialize(network, name, weights, config.training.seed, dims.device, adapter=adapter)
-        _as_computed(config, layer)
+        as_computed(config, layer)
         tensor.split(network, name, plan, dims.mesh["tp"])
         for mixture in experts.split(network, name, dims):
             _shard(config, dims, mixture, dims.expert_data)
         _shard(config, dims, layer, dims.data)
     materialize(network, "", weights, config.training.seed, dims.device, skip=layers, adapter=adapter)
-    _as_computed(config, network)
+    as_computed(config, network)
     for name in plan:
         if not any(name.startswith(f"{layer}.") for layer in layers):
             tensor.split(network, name, plan, dims.mesh["tp"])
@@ -73,7 +73,7 @@ def _build(config: TrainerConfig, model_dir: Path, dims: ParallelDims, index: in
     return stage
 
 
-def _as_computed(config: TrainerConfig, module: nn.Module) -> None:
+def as_computed(config: TrainerConfig, module: nn.Module) -> None:
     """Keep frozen weights in the type that layers compute in, which FSDP2 would cast them to in each forward pass: half the memory in bf16,
     and the same results. `module`: not yet split."""
     if config.training.precision == "bf16":
