@@ -1,4 +1,4 @@
-"""The engines: one Protocol (engine.py), a package each, and what is known of each before it is imported (registry.py)."""
+"""The engines: the Protocol (engine.py), one package per engine, and facts about each engine without importing it (registry.py)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an engine is: the small Protocol between the training loop and whatever runs the steps."""
+"""The Protocol between the training loop and the engine that runs its steps."""
 
 from __future__ import annotations
 
@@ -15,49 +15,49 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
-    """What a step gave; equal on every rank unless a field says otherwise."""
+    """The result of a step; equal on every rank unless a field says otherwise."""
 
     loss: float
     """Mean over the target tokens of the global batch, nats."""
 
     grad_norm: float
-    """Of the whole model, before clipping."""
+    """L2 norm of the gradient of the whole model, before clipping."""
 
     stop: bool
     """True when any rank was asked to stop; every rank then leaves after the same step."""
 
     phase_seconds: Mapping[str, float] = field(default_factory=dict)
-    """Of this rank, by phase, as config.Progress names them; empty where the engine does not tell. The one field that ranks differ in."""
+    """Seconds of this rank by phase, named as in config.Progress; empty if the engine measures none. Differs between ranks."""
 
     metrics: Mapping[str, float] = field(default_factory=dict)
     """The objective's metrics, each the mean over the target tokens of the global batch."""
 
     skipped: bool = False
-    """The update was left out because loss or norm were not finite: weights are those of the step before."""
+    """The update was skipped because loss or norm were not finite: the weights are those of the previous step."""
 
     rank_seconds: tuple[float, ...] = ()
-    """By rank: a step of its own lately, waits for others left out where the engine sees them; empty where it does not tell."""
+    """Recent step time by rank, without waits for other ranks if the engine can tell them; empty if it measures none."""
 
 
 class EvaluationResult(NamedTuple):
-    """What an evaluation of one global batch gave; equal on every rank."""
+    """The result of evaluating one global batch; equal on every rank."""
 
     loss: float
     """Sum over the targets, nats."""
 
     targets: int
-    """How many."""
+    """Number of targets."""
 
     metrics: Mapping[str, float]
     """The objective's metrics, each summed over the targets."""
 
 
 class Steps(Protocol):
-    """What every engine does. Built once a process, after init_process_group; every method is collective over all ranks."""
+    """Methods of every engine, collective over all ranks unless one says otherwise. Built once per process, after init_process_group."""
 
     @property
     def replica(self) -> int:
-        """Data-parallel index of this rank, 0 <= replica < dp: which rows of the global batch it computes."""
+        """Data-parallel index of this rank, 0 <= replica < dp, which selects its rows of the global batch."""
         ...
 
     def train_step(self, batch: StepBatch, *, learning_rate: float, step: int, stop: bool) -> StepResult:
@@ -69,7 +69,7 @@ class Steps(Protocol):
         ...
 
     def finite(self) -> bool:
-        """Whether the weights of this rank, and what its optimizer holds of them, are finite. Not collective: ranks may differ."""
+        """Whether this rank's weights and their copies in its optimizer are finite. Not collective: ranks may differ."""
         ...
 
     def load_checkpoint(self, directory: Path) -> None:
@@ -77,7 +77,7 @@ class Steps(Protocol):
         ...
 
     def load_foreign_checkpoint(self, source: CheckpointReader) -> None:
-        """Take over weights and optimizer from any other checkpoint: of another engine, or of this one where it cannot read it itself."""
+        """Load weights and optimizer from a checkpoint of another engine, or of this one in a layout that `load_checkpoint` cannot read."""
         ...
 
     def export(self, directory: Path, kind: str) -> None:
@@ -85,22 +85,22 @@ class Steps(Protocol):
         ...
 
     def memory_bytes(self) -> int:
-        """Peak of this process so far: of the CUDA allocator, or resident set on a CPU."""
+        """Peak memory of this process so far, in bytes: of the CUDA allocator, or the resident set on a CPU."""
         ...
 
 
 class StateEngine(Steps, Protocol):
-    """An engine whose checkpoint is one DCP state: copied to host memory, then written behind training's back."""
+    """An engine whose checkpoint is one DCP state: it is copied to host memory, then written while training continues."""
 
     saves: Literal["state"]
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights and optimizer as DCP saves them: names and values do not depend on the layout. Of a LoRA run: adapters only."""
+        """Weights and optimizer as DCP saves them: names and values do not depend on the layout. With adapters: the adapters only."""
         ...
 
 
 class FileEngine(Steps, Protocol):
-    """An engine whose checkpoint is files that it writes itself, while training waits."""
+    """An engine that writes the files of a checkpoint itself, while training waits."""
 
     saves: Literal["files"]
 

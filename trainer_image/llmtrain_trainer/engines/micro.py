@@ -12,18 +12,18 @@ from llmtrain_trainer.objectives.objective import Batch, Objective
 
 
 class Micro(NamedTuple):
-    """A few rows, each tensor [micro_size, ...]."""
+    """One micro-batch; each tensor is [micro_size, ...]."""
 
     ids: torch.Tensor
     columns: Batch
-    """What the objective reads."""
+    """The objective's columns, by name."""
 
     positions: torch.Tensor | None
-    """Where rows are packed."""
+    """[micro_size, length]; None if rows are not packed."""
 
 
 def count(batch: StepBatch, micro_size: int) -> int:
-    """Micro-batches of a batch. Raises ValueError where rows are left over."""
+    """The micro-batches of a batch. Raises ValueError if the rows do not divide."""
     if batch.rows % micro_size:
         raise ValueError(f"a batch of {batch.rows} rows is not made of whole micro-batches of {micro_size}")
     return batch.rows // micro_size

@@ -1,4 +1,4 @@
-"""Whether an engine reads a checkpoint by itself, or takes it over as one of another engine's. Pure."""
+"""Whether an engine reads a checkpoint itself, or takes it over as that of another engine. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from llmtrain_trainer.engines.registry import ENGINES
 
 
 def is_own_format(meta: Meta, config: TrainerConfig) -> bool:
-    """Of its own format, and in a layout from which it reads."""
+    """Whether the checkpoint has the engine's format and a layout that the engine reads."""
     if meta.format != ENGINE_FACTS[config.engine].checkpoint_format:
         return False
     reads = ENGINES[config.engine].reads_layout

@@ -8,7 +8,7 @@ import torch
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Of this process so far: of the CUDA allocator, or resident set on a CPU."""
+    """Peak memory of this process so far, in bytes: of the CUDA allocator, or the resident set on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,4 +1,4 @@
-"""What the trainer must know of each engine before it is imported: nobody pays for, or needs installed, what another engine imports."""
+"""Facts about each engine that are needed before it is imported, so that no run imports, or needs installed, another engine's libraries."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class EngineEntry:
     """module:class, called with a directory and the model; gives the CheckpointReader of a checkpoint in the engine's format."""
 
     reads_layout: Callable[[Mesh, Mesh], bool] | None = None
-    """Whether it reads by itself what it wrote in the first layout as a run in the second; None: every layout."""
+    """Whether a run with the second mesh reads a checkpoint that the engine wrote with the first; None: always."""
 
     environment: Mapping[str, str] = field(default_factory=dict)
-    """Of every rank."""
+    """Environment variables of every rank."""
 
     @property
     def module(self) -> str:
@@ -66,6 +66,6 @@ READERS: Mapping[str, str] = {ENGINE_FACTS[name].checkpoint_format: entry.reader
 
 
 def imported(path: str) -> Any:
-    """What module:name stands for."""
+    """The object that module:name refers to."""
     module, _, name = path.partition(":")
     return getattr(importlib.import_module(module), name)

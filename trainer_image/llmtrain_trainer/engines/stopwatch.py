@@ -1,4 +1,4 @@
-"""How this rank spends the time of a step, phase by phase, without waiting for the device."""
+"""Measures how a rank spends a step, by phase, without waiting for the device."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import torch
 
 _RECENT = 16
-"""Steps over which a rank's own pace is taken: one slow step is no straggler."""
+"""Number of steps in the median step time: one slow step is no straggler."""
 
 _Mark = float | torch.cuda.Event
 
@@ -31,7 +31,7 @@ class Stopwatch:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Time within counts as `name`."""
+        """A context manager: time within it counts as `name`."""
         outer = self._turn(name)
         try:
             yield
@@ -39,7 +39,7 @@ class Stopwatch:
             self._turn(outer)
 
     def take(self) -> dict[str, float]:
-        """Seconds by phase of the spans that have ended since the last call. To be called right after a wait for the device."""
+        """Seconds by phase of the spans that ended since the last call. Call it right after a wait for the device."""
         spans, self._spans = self._spans, []
         seconds: dict[str, float] = {}
         for name, began, ended in spans:
@@ -49,7 +49,7 @@ class Stopwatch:
 
     @property
     def own_seconds(self) -> float:
-        """Of a step lately, without `comm`; 0 before the first. Median of the last steps."""
+        """Median seconds of the last steps without `comm`; 0 before the first."""
         return statistics.median(self._recent) if self._recent else 0.0
 
     def _turn(self, name: str | None) -> str | None:

@@ -1,6 +1,6 @@
 """The model of one rank, layer by layer: weights, split over tp, sharded over dp.
 
-A layer is whole on this rank only while it is made, so that a model needs not fit into one process.
+A rank holds a layer in full only while it builds that layer, so the model need not fit into one process.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ class BuiltStage:
 
     stage: Stage
     cut: dict[str, int]
-    """Name of a weight that is split over tp -> the dimension."""
+    """Dimension along which tp splits a weight, by name; weights that are not split are missing."""
 
 
 def make(
     config: TrainerConfig, model_dir: Path, place: DeepSpeedRank, index: int, *, partition: Partition, table_outside: bool = False
 ) -> BuiltStage:
-    """Stage `index`, in fp32 or bf16 as it computes. `table_outside`: the embedding, and the head tied to it, are held by somebody else.
+    """Stage `index`, in the precision of computation. `table_outside`: other modules hold the embedding and the head tied to it.
 
-    Raises ValueError where the model cannot be laid out as the mesh says.
+    Raises ValueError if the mesh does not suit the model.
     """
     network = skeleton(config, model_dir)
     tied = tied_names(network)
@@ -68,7 +68,7 @@ def make(
 
 
 def _plan(network: PreTrainedModel, place: DeepSpeedRank, whole: frozenset[str]) -> dict[str, str]:
-    """Module -> how it is split over tp, for all but `whole`."""
+    """Style of tensor parallelism by module, without the modules in `whole`."""
     if place.tp == 1:
         return {}
     check(network.config, place.tp)
@@ -77,19 +77,19 @@ def _plan(network: PreTrainedModel, place: DeepSpeedRank, whole: frozenset[str])
 
 
 def _layer_of(module: str, layers: Iterable[str]) -> str:
-    """The layer that a module is in; "" for what is in none."""
+    """The layer that contains a module, or ""."""
     return next((layer for layer in layers if module.startswith(f"{layer}.")), "")
 
 
 def pretrained(config: TrainerConfig, model_dir: Path, network: PreTrainedModel) -> Pretrained | None:
-    """Where weights are read from; None if they are drawn at random."""
+    """The weights to read; None if they are drawn at random."""
     if config.model.config is not None or config.model.init == "random":
         return None
     return Pretrained(model_dir, network.base_model_prefix, tied_names(network))
 
 
 def as_computed(config: TrainerConfig, module: nn.Module) -> nn.Module:
-    """DeepSpeed computes with the weights themselves; the optimizer keeps fp32 copies."""
+    """Cast the weights to the precision of computation; DeepSpeed's optimizer keeps fp32 copies."""
     if config.training.precision == "bf16":
         for weight in module.parameters():
             if not hasattr(weight, "ds_id"):
@@ -128,5 +128,5 @@ def optimizer_of(weights: Mapping[str, nn.Parameter], config: TrainerConfig) -> 
 
 
 def _dimensions(weight: nn.Parameter) -> int:
-    """Of the whole weight: ZeRO-3 leaves a flat share of it."""
+    """Number of dimensions of the full weight; ZeRO-3 leaves a flat shard in its place."""
     return len(getattr(weight, "ds_shape", weight.shape))

@@ -1,4 +1,4 @@
-"""Optimizer states and weights on a disk, into a checkpoint.
+"""Saves optimizer states and weights that are offloaded to disk.
 
 DeepSpeed 0.19 copies its swap files beside a checkpoint. Here the files of a checkpoint are those of a run without a disk.
 """
@@ -26,7 +26,7 @@ def take_over(engine: Any) -> None:
 
 
 class Disk:
-    """The optimizer of ZeRO-3, whole, a sub-group in memory at a time."""
+    """The full ZeRO-3 optimizer state, with one sub-group in memory at a time."""
 
     def __init__(self, optimizer: Any) -> None:
         self._optimizer = optimizer

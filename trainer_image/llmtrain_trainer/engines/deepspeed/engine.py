@@ -1,4 +1,4 @@
-"""Engine `deepspeed`: what the loop calls. See engines/engine.py for what each method promises.
+"""Engine `deepspeed`; engines/engine.py documents the methods.
 
 Batches, loss and norm are those of engine native: the same data order, a loss divided by the targets of the global batch, a norm that
 counts each weight of the model once. fp32 runs agree with one process to 1e-5.
@@ -58,7 +58,7 @@ class DeepSpeedEngine:
         self._measured = self._hang_in(config)
 
     def _hang_in(self, config: TrainerConfig) -> Clipper | Guard:
-        """Install what measures the gradient norm and drops updates that are not finite."""
+        """Install the hooks that measure the gradient norm and skip updates that are not finite."""
         runner, limit = self._runner, config.training.gradient_clipping
         if not clips_itself(config):
             again = runner.again if isinstance(runner, Pipeline) else frozenset[str]()
@@ -97,7 +97,7 @@ class DeepSpeedEngine:
         return EvaluationResult(loss, batch.target_tokens, named(self._objective, metrics))
 
     def save_files(self, directory: Path) -> None:
-        """DeepSpeed's own files, of a LoRA run without the frozen weights."""
+        """Write DeepSpeed's own files; with adapters, without the frozen weights."""
         engine, frozen = self._runner.deepspeed, self._config.peft is not None
         said = notes(self._runner.optimizer, self._runner.weights, self._runner.cut, engine.param_names)
         engine.save_checkpoint(str(directory), tag="", client_state=said, save_latest=False, exclude_frozen_parameters=frozen)
@@ -109,7 +109,7 @@ class DeepSpeedEngine:
         return all_finite(getattr(weight, "ds_tensor", weight).detach() for weight in self._runner.weights.values())
 
     def load_checkpoint(self, directory: Path) -> None:
-        """Read what `save_files` wrote in any layout: each rank what it holds itself."""
+        """Load files that `save_files` wrote in any layout; each rank reads its own shards."""
         files = DeepSpeedReader(directory)
         self._fill(files.weights, files.steps)
 

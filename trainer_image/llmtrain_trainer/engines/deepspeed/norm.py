@@ -1,5 +1,5 @@
-"""Gradient norm and clipping of a run without ZeRO, where DeepSpeed would take one stage's norm for the model's; and what keeps a bad
-update out of one with ZeRO."""
+"""Gradient norm and clipping without ZeRO, where DeepSpeed would use the norm of one stage; and a guard against updates that are not
+finite with ZeRO."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Loss = Callable[[], torch.Tensor]
 
 
 class Clipper:
-    """Hung before the optimizer's step: there every gradient is complete."""
+    """A hook before the optimizer's step, when every gradient is complete."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Guard:
 
     @property
     def norm(self) -> float:
-        """Of the step just made or about to be made; NaN where it was not finite. Equal on every rank."""
+        """Norm of the current step; NaN if it was not finite. Equal on every rank."""
         found = float(self._zero._global_grad_norm or 0.0)
         sound = math.isfinite(found) and found >= 0  # DeepSpeed writes -1 for one that is not
         return math.nan if not sound or getattr(self._zero, "overflow", False) else found
@@ -85,7 +85,7 @@ class Guard:
         self._sound = None
 
     def before(self, optimizer: torch.optim.Optimizer, _arguments: Any, _keywords: Any) -> None:
-        """Leave the optimizer nothing to do where norm or loss is not finite. Collective where it is the first of a step."""
+        """Set the gradients aside if norm or loss is not finite, so that nothing changes. The first call of a step is collective."""
         if self._sound is None:
             loss = self._loss().double().clone()
             dist.all_reduce(loss)

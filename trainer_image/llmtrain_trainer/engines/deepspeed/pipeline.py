@@ -32,7 +32,7 @@ TABLE = "table"
 
 
 class Feed:
-    """Positions of the micro-batches, in order: every stage has them at hand, so they need not travel with the hidden states."""
+    """Positions of the micro-batches, in order: every stage has them, so that stages send hidden states only."""
 
     def __init__(self) -> None:
         self._waiting: Iterator[torch.Tensor | None] = iter(())
@@ -88,7 +88,7 @@ def project(table: TiedEmbedding, hidden: torch.Tensor) -> torch.Tensor:
 
 
 class Stages(PipelineModule):  # type: ignore[misc]
-    """The list of entries, cut where we say."""
+    """PipelineModule with stage boundaries given by the mesh."""
 
     def _partition_layers(self, method: str = "") -> None:  # noqa: ARG002 - DeepSpeed names its methods here, and none is ours
         ends = self._num_layers - self.num_stages  # 2 with a table, else 0
@@ -138,7 +138,7 @@ class Pipeline:
         return self._total.clone()
 
     def _fed(self, batch: StepBatch) -> Iterator[tuple[torch.Tensor, tuple[torch.Tensor, ...]]]:
-        """Ids for the first stage, the objective's columns for the last."""
+        """The input of this stage: ids for the first, the objective's columns for the last."""
         micros = list(micro_batches(batch, self._objective, self._micro_size, self._place.device))
         self._feed.fill(iter([micro.positions for micro in micros]))
         return iter([(micro.ids, tuple(micro.columns.values())) for micro in micros])
@@ -149,7 +149,7 @@ class Pipeline:
         return loss.sum * self._scale
 
     def _read(self, network: PipelineModule) -> None:
-        """What this rank holds."""
+        """The modules of this rank."""
         self.weights: dict[str, nn.Parameter] = {}
         self.cut: dict[str, int] = {}
         self.again: frozenset[str] = frozenset()

@@ -1,4 +1,4 @@
-"""Where this rank stands in the mesh, and its tensor-parallel group. Made by engine.py.
+"""This rank's coordinates on the mesh, and its tensor-parallel group.
 
 DeepSpeed makes its own groups over pipeline and data, in the same rank order: pp, dp, tp, outer to inner.
 """
@@ -28,12 +28,12 @@ class DeepSpeedRank:
     """Ranks that hold the other shards of this rank's layers; None where tp is 1."""
 
     def first_rank_of(self, pp: int) -> int:
-        """Global rank that stands first in a stage."""
+        """Lowest global rank of a stage."""
         return pp * self.dp * self.tp
 
 
 def place_of(mesh: Mesh, device: torch.device) -> DeepSpeedRank:
-    """Collective. Raises ValueError where the mesh has axes that this engine has not, or another number of ranks than there are."""
+    """Collective. Raises ValueError if the engine lacks an axis of the mesh, or the mesh needs another number of ranks."""
     for axis in ("cp", "ep"):
         if getattr(mesh, axis) != 1:
             raise ValueError(f"mesh.{axis} is {getattr(mesh, axis)}, but engine deepspeed has no {axis} axis: set it to 1")

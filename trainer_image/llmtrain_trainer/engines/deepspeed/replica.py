@@ -1,4 +1,4 @@
-"""A whole model a replica: DeepSpeed's engine with ZeRO 0 to 3, over AutoTP's layers. Made by engine.py where there is no pipeline."""
+"""A replica without a pipeline: DeepSpeed's engine with ZeRO 0 to 3 and AutoTP's layers."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Replica:
 
 
 def _partition(config: TrainerConfig, settings: dict[str, Any]) -> Partition:
-    """ZeRO-3 shares weights out while the model is made; its lower stages leave them whole."""
+    """ZeRO-3 shards weights while the model is built; lower stages keep them in full."""
     if config.mesh.zero_stage < 3:
         return keep_whole
     # Not groups._get_data_parallel_group(): before the first engine of a process is made, that is all ranks, and the shards of the first

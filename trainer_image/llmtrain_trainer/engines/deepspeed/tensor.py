@@ -1,7 +1,6 @@
-"""Tensor parallelism by AutoTP's own layers, put in by us from the plan that Hugging Face ships with a model.
+"""Tensor parallelism with AutoTP's layers, placed by the plan that Hugging Face ships with a model.
 
-AutoTP's search for layers takes a layer with an adapter for a plain one and loses the adapter, and it does not work inside a pipeline;
-its layers do both.
+AutoTP's own search for layers loses adapters, and does not work inside a pipeline. Its layers support both.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from llmtrain_trainer.engines.native.tensor import COLUMN, EMBEDDING, HEAD, ROW,
 
 
 def begin() -> None:
-    """AutoTP's layers ask a global whether they train."""
+    """Set the global by which AutoTP's layers know that they train."""
     set_autotp_mode(training=True)
 
 
@@ -58,7 +57,7 @@ def _layer(module: nn.Module, style: str, group: dist.ProcessGroup) -> nn.Module
 
 
 def _cut_weights(name: str, layer: nn.Module, style: str) -> Iterator[str]:
-    """The bias of a row layer stays whole: it is added once, to the sum."""
+    """The bias of a row layer is not split: it is added once, to the sum."""
     yield f"{name}.weight"
     if style != ROW and getattr(layer, "bias", None) is not None:
         yield f"{name}.bias"

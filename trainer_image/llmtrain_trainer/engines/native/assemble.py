@@ -1,4 +1,4 @@
-"""From a model directory to this rank's stages, layer by layer: weights, then shards over tp, then dp."""
+"""Builds this rank's stages from a model directory, layer by layer: reads weights, shards them over tp, then over dp."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from llmtrain_trainer.objectives import OBJECTIVES
 
 
 def native_skeleton(config: TrainerConfig, model_dir: Path) -> PreTrainedModel:
-    """The skeleton with the attention kernel of this layout: over all context ranks where sequences are cut."""
+    """The skeleton with the attention kernel of this layout, which exchanges heads if sequences are split over context ranks."""
     if config.mesh.cp == 1:
         return skeleton(config, model_dir)
     masked = needs_mask(config, shape_of(model_dir))

@@ -1,8 +1,8 @@
 """Context parallelism: each rank holds a part of every sequence, and attention sees whole sequences of some heads.
 
-All to all over heads (Jacobs et al. 2023, DeepSpeed Ulysses): before attention each rank gives its positions of the other ranks' heads and
-gets the other positions of its own; after it the same way back. Everything between is Hugging Face's code, which is given the positions
-of whole sequences: its masks are made for them, rotary or learned positions are cut to this rank's part.
+All-to-all over heads (Jacobs et al. 2023, DeepSpeed Ulysses): before attention each rank sends its positions of the other ranks' heads
+and receives the other positions of its own heads; an all-to-all after attention reverses that. The code in between is Hugging Face's. It
+gets positions of full sequences, for which its masks are made; rotary or learned positions are then cut to this rank's part.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from llmtrain_trainer.engines.native.collectives import all_to_all
 from llmtrain_trainer.engines.native.mesh import ParallelDims
 
 POSITIONS = ("rotary_emb", "wpe")
-"""What turns positions into values, in the base model: rotary angles, or a table of learned positions."""
+"""Modules of the base model that compute values from positions: rotary angles, or an embedding of learned positions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextAttention:
-    """What one attention module needs to see whole sequences."""
+    """The process group through which an attention module exchanges heads."""
 
     group: dist.ProcessGroup
     size: int
 
 
 def part(values: torch.Tensor, dims: ParallelDims) -> torch.Tensor:
-    """This rank's positions of `values` [rows, length, ...]; all of them where cp is 1."""
+    """This rank's positions [rows, length / cp, ...] of `values` [rows, length, ...]."""
     return values.chunk(dims.cp, dim=1)[dims.cp_rank]
 
 
@@ -75,22 +75,22 @@ def split(network: PreTrainedModel, dims: ParallelDims) -> None:
 
 
 def _cut(dims: ParallelDims, _: nn.Module, __: Any, output: Any) -> Any:
-    """cos and sin, or learned positions, of the whole sequence -> of this rank's part. A later stage's table adds a scalar nothing."""
+    """cos and sin, or learned positions, of the full sequence -> of this rank's part. A ZeroEmbedding returns a scalar, which stays."""
     if isinstance(output, tuple):
         return tuple(part(values, dims) for values in output)
     return part(output, dims) if output.ndim else output
 
 
 def _whole_mask(size: int, *, q_length: int, kv_length: int, **rest: Any) -> torch.Tensor | None:
-    """The mask of whole sequences, from the lengths of a part."""
+    """The mask of full sequences, from the lengths of a part."""
     mask: torch.Tensor | None = sdpa_mask(q_length=size * q_length, kv_length=size * kv_length, **rest)
     return mask
 
 
 def _attend(module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Any, **rest: Any) -> tuple[torch.Tensor, None]:
-    """query [rows, heads, part, width], key and value with fewer heads; gives [rows, part, heads, width].
+    """query [rows, heads, part, width], key and value with fewer heads -> [rows, part, heads, width].
 
-    Where there are fewer key-value heads than ranks each is given to as many ranks as share its queries.
+    With fewer key-value heads than ranks, each head is copied to all ranks that hold its queries.
     """
     context: ContextAttention = module.context
     heads, own = query.shape[1], key.shape[1]

@@ -1,4 +1,4 @@
-"""Engine `native`: Hugging Face modelling code x FSDP2 x DTensor tensor parallelism x cut sequences and experts x torch pipelining.
+"""Engine `native`: Hugging Face modelling code x FSDP2 x DTensor tensor parallelism x context and expert parallelism x torch pipelining.
 
 Every layout computes the same: weights are drawn by name, the loss is a sum over the global batch's targets, the norm counts each
 element once. fp32 runs agree with one process to 1e-5.
@@ -45,7 +45,7 @@ class NativeEngine:
     saves: Literal["state"] = "state"
 
     def __init__(self, config: TrainerConfig, model_dir: Path) -> None:
-        """Collective. Raises ValueError where the model cannot be laid out as the mesh says."""
+        """Collective. Raises ValueError if the mesh does not suit the model."""
         self._config, self._model_dir, self._objective = config, model_dir, OBJECTIVES[config.task]
         device = torch.device("cuda", torch.cuda.current_device()) if config.device == "cuda" else torch.device("cpu")
         self._dims = build_parallel_dims(config.mesh, device)
@@ -74,7 +74,7 @@ class NativeEngine:
         return self._dims.dp_rank
 
     def train_step(self, batch: StepBatch, *, learning_rate: float, step: int, stop: bool) -> StepResult:
-        """One optimizer step. Dropout depends on (seed, step, stage, tokens seen), so a resumed run draws what an undisturbed one would."""
+        """One optimizer step. Dropout depends on (seed, step, stage, tokens), so a resumed run draws the masks of an undisturbed one."""
         self._seed(seed_of(self._config.training.seed, step, self._dims.pp_rank, self._dims.replica_rank))
         for shard in self._shards:
             shard.drop_gradient()
@@ -119,7 +119,7 @@ class NativeEngine:
         return all_finite([*(shard.local.detach() for shard in self._shards), *moments])
 
     def load_checkpoint(self, directory: Path) -> None:
-        """Read in place what `state_dict` of any layout gave."""
+        """Load a state that `state_dict` returned in any layout, into the existing tensors."""
         load(self.state_dict(), storage_reader=IndexReader(directory), planner=TensorPlanner())
 
     def load_foreign_checkpoint(self, source: CheckpointReader) -> None:
@@ -135,17 +135,17 @@ class NativeEngine:
         return peak_bytes(self._dims.device)
 
     def _split_loss(self) -> AbstractContextManager[None]:
-        """What cross entropy of logits needs that are split over the vocabulary."""
+        """The context in which cross-entropy accepts logits that are split over the vocabulary."""
         return loss_parallel() if self._dims.tp > 1 else nullcontext()
 
     def _seed(self, seed: int) -> None:
-        """Of this rank's device alone: torch.manual_seed keeps a written stack trace for each kind of device that is not in use."""
+        """Seed this rank's device alone: torch.manual_seed formats a stack trace for each type of device that is not in use."""
         torch.default_generator.manual_seed(seed)
         if self._dims.device.type == "cuda":
             torch.cuda.manual_seed(seed)
 
     def _agree(self, means: torch.Tensor, squares: torch.Tensor, stop: bool) -> StepResult:
-        """Loss, metrics, norm, stop flag and pace of all ranks in one small all-reduce, and the step's one wait for the device."""
+        """All-reduce loss, metrics, norm, stop flag and step times at once; this is the step's only wait for the device."""
         world = dist.get_world_size()
         mine = torch.zeros(1 + world, dtype=torch.float64)
         mine[0], mine[1 + dist.get_rank()] = float(stop), self._watch.own_seconds
@@ -166,7 +166,7 @@ class NativeEngine:
         )
 
     def _once(self, sums: torch.Tensor) -> torch.Tensor:
-        """Tensor-parallel ranks hold the same loss: one of them counts. Stages but the last hold 0."""
+        """Tensor-parallel ranks hold the same loss, so one of them counts. All stages but the last hold 0."""
         return sums.double() * (self._dims.tp_rank == 0)
 
     def _equal_ends(self) -> None:

@@ -1,6 +1,6 @@
 """MoE experts distributed over ranks: each rank holds whole experts, and an all-to-all sends tokens to them.
 
-Over ep, ranks have different tokens: each sends its tokens to the holders of their experts and gets the results back by all to all
+Over ep, ranks have different tokens: an all-to-all sends them to the ranks that hold their experts, another returns the results
 (Lepikhin et al. 2020, GShard). Over tp, ranks have the same tokens: each computes its own experts' part, and the parts are summed.
 Router and expert arithmetic are Hugging Face's; an expert's gradient is complete on its rank after the reduction over its replicas.
 """
@@ -23,7 +23,7 @@ NAME = "experts"
 """Last part of the module that holds the fused weights [experts, outputs, inputs] in Hugging Face's mixtures."""
 
 NUMBER = "num_experts"
-"""Their attribute that says how many."""
+"""Its attribute with the number of experts."""
 
 
 def of(network: nn.Module, under: str) -> Iterator[tuple[str, nn.Module]]:
@@ -47,7 +47,7 @@ def check(config: PreTrainedConfig, dims: ParallelDims) -> None:
 
 
 def split(network: PreTrainedModel, under: str, dims: ParallelDims) -> list[nn.Module]:
-    """Keep this rank's experts of every mixture below `under`, and let tokens travel. The modules that were cut, none without need."""
+    """Keep only this rank's experts of every MoE layer below `under`, and exchange tokens. Returns the modules that it changed."""
     if dims.expert_mesh is None:
         return []
     found = [module for _, module in of(network, under)]
@@ -62,7 +62,7 @@ def split(network: PreTrainedModel, under: str, dims: ParallelDims) -> list[nn.M
 
 
 class _Seen:
-    """The experts as their own forward sees them on this rank: plain tensors in place of shards."""
+    """This rank's experts for their own forward: plain tensors instead of DTensors."""
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
@@ -73,7 +73,7 @@ class _Seen:
 
 
 class _Travel:
-    """The forward of cut experts."""
+    """The forward of distributed experts."""
 
     def __init__(self, module: nn.Module, dims: ParallelDims, experts: int) -> None:
         self._module, self._dims, self._experts = module, dims, experts
@@ -91,7 +91,7 @@ class _Travel:
         return reduce_from_group(total, dims.tensor) if dims.tp > 1 else total
 
     def _my_pairs(self, chosen: torch.Tensor) -> torch.Tensor:
-        """(token, choice) pairs whose expert this rank or a rank of its ep group holds, by expert; experts go round ep, then tp."""
+        """(token, choice) pairs whose expert is on this rank or its ep group, sorted by expert; experts are numbered over ep, then tp."""
         flat = chosen.flatten()
         pairs = torch.argsort(flat, stable=True)
         if self._dims.tp == 1:
@@ -100,12 +100,12 @@ class _Travel:
         return pairs[holder % self._dims.tp == self._dims.tp_rank]
 
     def _through(self, rows: torch.Tensor, experts: torch.Tensor) -> torch.Tensor:
-        """Each row through its expert, wherever that is. `experts` ascends."""
+        """Each row through its expert, on whichever rank that is. `experts` is sorted."""
         dims, held = self._dims, self._experts // (self._dims.ep * self._dims.tp)
         local = torch.arange(held, device=rows.device)
         if dims.expert is None:
             return self._compute(rows, experts % held)
-        # Of each of this rank's experts, and of its peers': how many rows go there.
+        # Rows for each of this rank's experts, and for each of its peers'.
         mine = local + dims.tp_rank * held + torch.arange(dims.ep, device=rows.device)[:, None] * held * dims.tp
         counts = torch.bincount(experts, minlength=self._experts)[mine]
         arriving = torch.empty_like(counts)
@@ -116,7 +116,7 @@ class _Travel:
         return all_to_all(results, dims.expert, received, sent)
 
     def _compute(self, rows: torch.Tensor, experts: torch.Tensor) -> torch.Tensor:
-        """Rows through this rank's experts. A row of zeros goes along: every weight gets a gradient, which its replicas wait for."""
+        """Rows through this rank's experts, and one row of zeros, so that every weight has a gradient: its replicas reduce it."""
         padded = torch.cat([rows, rows.new_zeros(1, rows.shape[1])])
         chosen = torch.cat([experts, experts.new_zeros(1)])[:, None]
         ones = torch.ones_like(chosen, dtype=rows.dtype)

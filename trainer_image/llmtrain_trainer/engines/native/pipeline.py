@@ -24,7 +24,7 @@ SINGLE = {"gpipe": ScheduleGPipe, "1f1b": Schedule1F1B}
 
 
 class _TimedStage(PipelineStage):
-    """Tells a stopwatch of its forward and backward passes: the rest of a schedule is sending, receiving, and waiting for both."""
+    """A stage that times its forward and backward passes; the rest of a schedule is communication."""
 
     def __init__(self, watch: Stopwatch, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -40,7 +40,7 @@ class _TimedStage(PipelineStage):
 
 
 class Runner:
-    """Runs a batch forward, and backward where asked, and gives this rank's loss and metrics, [1 + metrics]."""
+    """Runs a batch forward, and backward in training; returns this rank's loss and metrics, [1 + metrics]."""
 
     def __init__(
         self,
@@ -104,8 +104,7 @@ class Runner:
             yield ids[rows], {name: values[rows] for name, values in rest.items()}
 
     def _given(self, batch: StepBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """This rank's part of ids and the objective's columns, on its device, and positions of whole sequences: packed rows need them,
-        and cut ones."""
+        """This rank's part of ids and of the objective's columns, on its device; positions of full sequences for packed or split rows."""
         device, dims = self._dims.device, self._dims
         rest = {name: part(batch[name], dims).to(device) for name in self._objective.columns}
         if batch.packed:
@@ -135,7 +134,7 @@ class Runner:
         return outputs
 
     def _schedule(self, count: int, length: int, backward: bool) -> PipelineScheduleSingle | PipelineScheduleMulti:
-        """One for each shape of batch: receive buffers belong to a schedule. Evaluation has its own, so that neither is set up again."""
+        """One schedule for each shape of batch, because receive buffers belong to a schedule. Evaluation has one of its own."""
         key = (count, length, backward)
         if key not in self._schedules:
             stages = [self._pipeline_stage(stage, length, self._watch if backward else None) for stage in self._stages]
@@ -147,7 +146,7 @@ class Runner:
         return self._schedules[key]
 
     def _scaled(self, sums: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
-        """The last stage gives the loss itself, so that the pipeline never keeps logits. What is measured besides waits in _losses."""
+        """The last stage returns the loss itself, so that the pipeline never keeps logits. Metrics are collected in _losses."""
         means = sums / self._divisor
         self._losses.append(means.detach())
         return means[:1]

@@ -2,8 +2,8 @@
 
 The loss is E sum_e f_e P_e of Fedus et al. 2021 (Switch Transformers), equations 4 to 6: f_e is the share of tokens that go to expert e,
 P_e its mean probability. Here f and P are those of one sequence in one layer, and the loss is the mean over the sequences of the global
-batch and the layers, times router_aux_loss_coef: no layout or micro-batch changes it. It acts as a gradient on the router where it
-arises, so no pipeline stage has to hand it on; the loss that is reported is the cross-entropy alone.
+batch and the layers, times router_aux_loss_coef: no layout or micro-batch changes it. Its gradient
+is added at each router, so no pipeline stage has to send it; the reported loss is the cross-entropy alone.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from llmtrain_trainer.engines.native import experts
 def attach(
     config: TrainerConfig, network: PreTrainedModel, *, replicas: int = 1, group: dist.ProcessGroup | None = None, parts: int = 1
 ) -> None:
-    """To every router of the whole model, before it is cut into stages. Does nothing where the model's config does not ask.
+    """Add the loss to every router of the model, before it is split into stages. Does nothing if the model's config does not ask for it.
 
-    `replicas`: over how many the engine takes the mean of gradients; 1 where it adds them up. Sequences are cut into `parts` over `group`.
+    `replicas`: number over which the engine averages gradients; 1 if it sums them. Sequences are split into `parts` over `group`.
     """
     asked, shape = getattr(network.config, "output_router_logits", False), network.config
     shape.output_router_logits = False  # or the last stage would compute a loss of its own layers, and leave it
@@ -64,7 +64,7 @@ def loss_sum(logits: torch.Tensor, chosen: torch.Tensor, rows: int, group: dist.
 
 
 class _Attach(Function):
-    """Scores as they are; in backward the loss gets a gradient of 1."""
+    """Identity of the scores; in backward the loss gets a gradient of 1."""
 
     @staticmethod
     def forward(_: Any, scores: torch.Tensor, loss: torch.Tensor) -> torch.Tensor:

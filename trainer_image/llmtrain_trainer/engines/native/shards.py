@@ -1,7 +1,7 @@
-"""This rank's part of each trainable weight, as plain tensors. Made by engines/native/engine.py, used by gradients.py and checkpoints.
+"""This rank's shard of each trainable weight, as a plain tensor.
 
-Optimizer and clipping work on these, not on DTensors: the arithmetic is element by element, so shards need no dispatch, and one fused
-kernel takes them all.
+Optimizer and clipping work on plain tensors: their arithmetic is elementwise, so DTensor's dispatch is not needed, and one fused kernel
+updates all of them.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class Shard:
     """One trainable weight as this rank sees it."""
 
     name: str
-    """What it is saved as; the same in every layout."""
+    """Name in checkpoints; the same in every layout."""
 
     weight: nn.Parameter
-    """In the model: a plain parameter, or a DTensor over tp or experts, over replicas, or both."""
+    """The parameter in the model: plain, or a DTensor over tp or experts, over replicas, or both."""
 
     local: nn.Parameter
     """This rank's elements, in the same storage."""
@@ -34,7 +34,7 @@ class Shard:
     """Whether this rank is the one that counts these elements in a norm over the whole model."""
 
     tied: bool
-    """A copy of it is on the stage at the other end of the pipeline."""
+    """Whether the first and the last stage both hold it (tied embeddings)."""
 
     partial_over_tp: bool
     """Its gradient is partial and must be summed over tp."""

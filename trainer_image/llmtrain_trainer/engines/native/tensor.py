@@ -20,16 +20,16 @@ from llmtrain_trainer.model.stage import parts_of
 
 COLUMN, ROW, EMBEDDING, SUMMED = "colwise", "rowwise", "embedding_rowwise", "replicated_with_grad_allreduce"
 GATHERED, SCATTERED = "colwise_gather_output", "rowwise_split_input"
-"""A column layer whose output every rank gets whole, and a row layer that takes its part of what every rank has."""
+"""A column layer with an all-gathered output, and a row layer that splits a replicated input."""
 
 HEAD = "head"
-"""The output head, which transformers has as GATHERED: its logits stay split, and so does the loss."""
+"""The LM head, GATHERED in transformers' plan: here its logits stay split over the vocabulary, and the loss is computed on them."""
 
 EXPERTS = "moe_tp_experts"
-"""Whole experts go to the ranks instead: see experts.py."""
+"""Not split: experts are distributed over the ranks instead, see experts.py."""
 
 LATENT = "mla_kv_a_proj"
-"""A layer that every rank has whole: of its outputs, each rank sees the last, the keys that all heads share, with its own heads only."""
+"""A replicated layer whose last outputs are keys shared by all heads: each rank uses them with its own heads only."""
 
 STYLES = (LATENT, COLUMN, ROW, GATHERED, SCATTERED, EMBEDDING, SUMMED, EXPERTS)
 
