@@ -26,14 +26,14 @@ class CheckpointRow:
     round: int
     bytes: int
     files: int
-    """Shards and DCP's index; without the protocol's own files where it is committed."""
+    """Bytes of the shards and DCP's index; a committed checkpoint is counted without the protocol's own files."""
 
     committed: bool
     created: float | None
-    """Seconds since the epoch; None where the manifest cannot be read."""
+    """Seconds since the epoch; None if the manifest cannot be read."""
 
     verified: bool | None
-    """True or False after `verify`, None where digests were not compared."""
+    """True or False after `verify`, None if digests were not compared."""
 
     problem: str | None
 

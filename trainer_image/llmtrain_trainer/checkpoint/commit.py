@@ -60,7 +60,7 @@ class Committer:
         return commit, manifest.bytes
 
     def part(self, staged: Staged, node: int) -> NodePart | None:
-        """What a node sent of a save, read once; None where it has not."""
+        """The part of a save that a node uploaded, read once; None if it has not uploaded it yet."""
         key = staged.save_id, node
         if key not in self._parts:
             data = read_or_none(self._store, f"{staged.name}/{node_file(node)}")
@@ -75,7 +75,7 @@ class Committer:
         found = self._found()
         gone = expired(found, keep=self._keep, keep_every_steps=self._keep_every_steps, busy=busy, doubtful=self._doubtful(found))
         for name in gone:
-            # A listing may have left COMMIT out: what is said to be torn is asked for once more before it goes.
+            # A listing may have omitted COMMIT: a checkpoint that looks incomplete is read once more before it is deleted.
             if found[name] or read_or_none(self._store, f"{name}/{COMMIT}") is None:
                 delete_prefix(self._store, f"{name}/", first=f"{name}/{COMMIT}")
         if not self._swept:
@@ -83,9 +83,9 @@ class Committer:
             self._swept = True
 
     def make_room(self, busy: set[Name]) -> Name | None:
-        """Where the store is full: delete the oldest that may go before the next is committed. None: nothing may.
+        """If the store is full: delete the oldest checkpoint that may be deleted before the next commit. None: none may.
 
-        The newest good one is read to its last byte first: from then on it alone has to do.
+        The newest good one is verified in full first, because the run then depends on it alone.
         """
         self._store.abort_stale_uploads(STALE_UPLOAD)
         found = self._found()

@@ -20,14 +20,14 @@ class Process(Written):
 
     host: str
     machine: str
-    """This start of the machine, and the name space of its process numbers. Empty where the system does not say."""
+    """Boot id of the machine, and its PID namespace; empty if the system does not tell."""
 
     pid: int
     started: float
-    """When, by the machine's clock: numbers are used again."""
+    """Start time of the process by the machine's clock, because process numbers are reused."""
 
     def lives(self) -> bool | None:
-        """None where this is another machine, or a container with process numbers of its own."""
+        """Whether the process still runs; None if it is on another machine, or in another PID namespace."""
         if not self.machine or self.machine != _machine():
             return None
         try:
@@ -37,7 +37,7 @@ class Process(Written):
 
 
 def here() -> Process:
-    """This one."""
+    """The identity of this process."""
     return Process(host=socket.gethostname(), machine=_machine(), pid=os.getpid(), started=psutil.Process().create_time())
 
 

@@ -30,7 +30,7 @@ METADATA = ".metadata"
 NAME = re.compile(r"step-([0-9]{8,12})-a(0|[1-9][0-9]{0,6})-r(0|[1-9][0-9]{0,8})")
 
 _MOST_ATTEMPTS = 1_000_000
-"""As a verdict says it. A higher number is none of ours: whoever can write to the store would fence the job for ever."""
+"""The highest attempt that a verdict can name. A higher number in the store is ignored: it would fence the job for ever."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -43,7 +43,7 @@ class Name:
 
     @classmethod
     def parse(cls, text: str) -> Name | None:
-        """None where the text is no checkpoint's name."""
+        """The name; None if the text is not the name of a checkpoint."""
         match = NAME.fullmatch(text)
         if not match:
             return None
@@ -73,7 +73,7 @@ class CheckpointFile(Written):
 
 
 class RankPart(Written):
-    """staging/<name>/rank-<r>.json: this rank's files are whole on the disk of its node."""
+    """staging/<name>/rank-<r>.json: this rank's files are complete on the disk of its node."""
 
     rank: int
     world_size: int
@@ -123,12 +123,12 @@ class Meta(Strict):
     """What trained it."""
 
     format: str = "dcp"
-    """What its files are: dcp, or the own files of an engine; fit.py knows who reads which by itself."""
+    """Format of its files: dcp, or an engine's own; engines/own_format.py decides which engine reads it itself."""
 
     config_hash: str | None = None
     tokenizer_hash: str | None = None
     record: dict[str, Any] | None = None
-    """What a run that resumes is compared with: see continuation.py. None: an earlier version wrote it."""
+    """Facts that a run that resumes is compared with (resume/continuation.py). None: an earlier version wrote it."""
 
     course: Course | None = None
     """The order of samples at the time of the save."""
@@ -166,7 +166,7 @@ class Commit(Written):
     manifest_sha256: str
     committed_at: float
     signature: str | None = None
-    """Of the manifest, where the job has a key; see signature.py."""
+    """Signature of the manifest, if the job has a key; see signature.py."""
 
 
 def node_file(node: int) -> str:
@@ -205,7 +205,7 @@ def commit_of(manifest: Manifest, data: bytes, now: float) -> Commit:
 
 
 def diverged(manifest: bytes) -> bool:
-    """Whether a stored manifest says that training diverged; one that cannot be read is none to rely on either."""
+    """Whether a stored manifest says that training diverged; True if it cannot be read."""
     try:
         return Manifest.model_validate_json(manifest).meta.diverged
     except ValidationError:

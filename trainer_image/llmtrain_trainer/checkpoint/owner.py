@@ -1,10 +1,10 @@
-"""Who writes to a destination: owner.json at its root. Two runs there would each resume from the other's checkpoints and delete them, or
-replace each other's exports.
+"""Ownership of a destination: owner.json at its root. Two runs with one destination would each resume from the other's checkpoints and
+delete them, or replace each other's exports.
 
-Node 0 takes it before it prepares anything (put if absent), renews it while it runs, asks before each save whether it still has it, and
-gives it back at the end. A run that died gives nothing back. Its destination can be taken at once where its process is known to be gone,
-or where the taker is a later attempt of the same job, which the operator starts when the pods of the earlier one have stopped; else after
-the owner was watched for a while and did not renew it. Clocks of two machines are never compared.
+Node 0 claims the destination before preparation (put if absent), renews the claim while it runs, checks it before each save, and releases
+it at the end. A run that died releases nothing. Its destination can be claimed at once if its process is known to be gone, or by a later
+attempt of the same job, which the operator starts after the pods of the earlier one have stopped; otherwise after the owner did not renew
+its claim for some time. Clocks of two machines are never compared.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from llmtrain_trainer.checkpoint.store.store import Store
 KEY = "owner.json"
 RENEW_SECONDS = 10.0
 PATIENCE = 45.0
-"""Seconds without a renewal after which an owner counts as dead: it was renewed several times in them, or it does not run."""
+"""Seconds without a renewal after which an owner counts as dead: a live one renews several times in them."""
 
 _SETTLE = 1.0
-"""Of two that take a dead owner's place at once, the later write wins: each looks again after this long."""
+"""Seconds after which a run that replaced a dead owner reads again: if two did so at once, the later write wins."""
 
 
 class Owner(Written):
@@ -53,11 +53,11 @@ class Owner(Written):
 
 @dataclass(frozen=True, slots=True)
 class Purpose:
-    """The purpose of a destination, as a refusal names it."""
+    """Purpose of a destination, in the words of a refusal."""
 
     field: str
     harm: str
-    """What the other does there, and what two of them would do."""
+    """What the owner does there, and what two owners would do."""
 
 
 CHECKPOINTS = Purpose("spec.checkpoint.destination", "writes its checkpoints there, and each would resume from the other's")
@@ -92,10 +92,10 @@ class Claim:
         self._turn = threading.Lock()
         self._closed = threading.Event()
         self.lost_to: str | None = None
-        """Who took the destination meanwhile. Set once."""
+        """The run that took the destination from this one. Set once."""
 
     def take(self) -> str | None:
-        """Take the destination. Returns a sentence where a dead owner's place was taken. Raises OwnedError and StoreError."""
+        """Claim the destination. Returns a sentence if it replaced a dead owner. Raises OwnedError and StoreError."""
         while True:
             if self._store.put_if_absent(KEY, encode(self._owner)):
                 return None
@@ -108,11 +108,11 @@ class Claim:
                     return f"{self._store.uri()} was owned by {self._name(other)}, which has ended: this run took it over."
 
     def keep(self) -> None:
-        """Renew it from now on, in a thread of its own: a poll of the uploader may take as long as an upload."""
+        """Renew the claim from now on, in a thread of its own: a poll of the uploader may take as long as an upload."""
         threading.Thread(target=self._renew_for_ever, name="owner of the destination", daemon=True).start()
 
     def holds(self) -> bool:
-        """Whether the destination is still this run's: raises StoreError where the store does not say."""
+        """Whether the destination still belongs to this run. Raises StoreError if the store does not answer."""
         with self._turn:
             found = self._read()
             if found is None and self.lost_to is None:  # somebody deleted it
@@ -130,7 +130,7 @@ class Claim:
                 self._store.put_bytes(KEY, encode(self._owner))
 
     def release(self, timeout: float = 5.0) -> None:
-        """Give it back, if it is still this run's. A store that is away keeps it until the next taker finds that nobody renews it."""
+        """Release the destination if it still belongs to this run. If the store is unreachable, the claim expires without renewals."""
         self._closed.set()
         giving = threading.Thread(target=self._give_back, name="give the destination back", daemon=True)
         giving.start()
@@ -147,7 +147,7 @@ class Claim:
                 self.renew()
 
     def _read(self) -> Owner | None:
-        """None where there is none, or one that cannot be read: a half of one is never written, so it says nothing."""
+        """The owner; None if there is none, or it cannot be read: it is always written whole, so a torn one is not ours."""
         try:
             return Owner.model_validate_json(self._store.get_bytes(KEY))
         except MissingError:
@@ -157,7 +157,7 @@ class Claim:
             return None
 
     def _dead(self, other: Owner) -> bool:
-        """Whether `other` runs no more. Raises OwnedError where it does; False where it has given way meanwhile."""
+        """True if `other` is dead; False if it released the destination meanwhile. Raises OwnedError if it is alive."""
         mine = self._owner
         same_job = mine.supervised and other.supervised and mine.job == other.job
         if same_job and mine.attempt >= other.attempt:
@@ -186,5 +186,5 @@ class Claim:
         return f"{other.job} (attempt {other.attempt})" if self._may_name(other) else "a job of another namespace"
 
     def _may_name(self, other: Owner) -> bool:
-        """Jobs of another namespace are not named."""
+        """The owner in words; jobs of another namespace are not named."""
         return other.job.partition("/")[0] == self._owner.job.partition("/")[0]

@@ -1,4 +1,4 @@
-"""What pickles of a checkpoint may name, and a reader that builds nothing but inert records of them. Imports no torch.
+"""An allow-list of the names in pickles of a checkpoint, and a reader that builds inert records only. Imports no torch.
 
 A pickle is a program: reading one with `pickle.load` runs whatever its writer put there. DCP's index and torch's `.pt` files are pickles.
 `refuse_code` looks into each before a checkpoint is used; `load` gives its values as plain data and `Record`s, so that no class of the
@@ -59,7 +59,7 @@ ENUMS = ("_MEM_FORMAT_ENCODING", "ZeroStageEnum")
 
 
 class Record:
-    """What a pickle would have made: the class it names, the arguments it gives, the state it sets. Does nothing."""
+    """An object of a pickle as data: its class by name, its arguments, its state. Runs no code."""
 
     named: str = ""
     args: tuple[Any, ...]
@@ -100,14 +100,14 @@ def load_index(path: Path) -> Any:
 
 
 def is_pickle(name: str) -> bool:
-    """Whether a file of this name is read as a pickle by whoever loads it."""
+    """Whether loaders read a file of this name as a pickle."""
     return name.endswith((INDEX, TORCH))
 
 
 def refuse_code(directory: Path, files: Iterable[str]) -> None:
-    """Look into every pickle of a checkpoint in `directory`. Raises BadCheckpointError for one that names what it has no business with.
+    """Check every pickle of a checkpoint in `directory`. Raises BadCheckpointError for a name that is not allowed.
 
-    `files`: all that the manifest lists. An index may point to those alone, and to tensors alone: objects would be pickles again.
+    `files`: the files in the manifest. An index may point to these files only, and to tensors only: objects would be pickles again.
     """
     files = frozenset(files)
     for name in sorted(files):
@@ -155,11 +155,11 @@ def _dict(found: Any, place: str) -> Mapping[Any, Any]:
 
 
 class _ForeignError(Exception):
-    """A name that is not listed."""
+    """A pickle names a class or function that is not listed."""
 
 
 def _member(owner: Any, name: Any) -> Record:
-    """What stands for getattr: a member of an enumeration, and nothing else."""
+    """In place of getattr: a member of an enumeration, and nothing else."""
     if not (isinstance(owner, type) and issubclass(owner, Record) and owner.named in ENUMS):
         raise _ForeignError("builtins.getattr")
     return owner(name)

@@ -22,11 +22,11 @@ class Position:
     course: Course | None = None
 
     def text(self) -> str:
-        """As JSON."""
+        """The position as JSON."""
         return json.dumps(asdict(self) | {"course": self.course.model_dump(by_alias=True) if self.course else None})
 
     @classmethod
     def read(cls, text: str) -> Position:
-        """What `text` wrote."""
+        """The position that `text` returned."""
         said = json.loads(text)
         return cls(**said | {"course": Course.model_validate(said["course"]) if said["course"] else None})

@@ -1,6 +1,6 @@
 """Restores a checkpoint from the store to a directory that the engine can load: chooses it and verifies its files.
 
-A checkpoint is chosen only after every byte of it was read and compared; the first good one, newest first, is taken.
+The newest checkpoint of which every byte was read and compared is chosen.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _DOUBT_PAUSE = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """One checkpoint from a listing; none of its files was read yet, unless `verified`."""
+    """A checkpoint from a listing. Its files were read only if `verified`."""
 
     name: Name
     sizes: dict[str, int]
@@ -52,7 +52,7 @@ class Found:
 
 
 def list_checkpoints(store: Store) -> list[Found]:
-    """All of them, committed or not, newest first, by one listing. See `Found.committed`."""
+    """All checkpoints, committed or not, newest first, from one listing. See `Found.committed`."""
     sizes: dict[Name, dict[str, int]] = {}
     for entry in store.entries():
         head, _, tail = entry.key.partition("/")
@@ -110,8 +110,8 @@ def choose(
 
 
 def _believed(store: Store, event: Event) -> list[Found]:
-    """What is there. A listing without checkpoints and without owner.json, which a run puts first, is not believed where that can be
-    read: a proxy or a cache may have answered in the store's place, and training would begin at step 0.
+    """The checkpoints in the store. A listing without checkpoints and without owner.json, which a run writes first, is read again if
+    owner.json exists: a proxy or a cache may have answered instead of the store, and training would begin at step 0.
 
     Raises StoreUnreachableError when it stays so for `store.patience` seconds.
     """
@@ -137,7 +137,7 @@ def _hides_the_owner(store: Store) -> bool:
 
 
 def first_good(candidates: Iterable[Found], store: Store, event: Event, into: Path | None) -> tuple[Found | None, list[str]]:
-    """The first that verifies, in the order given; `event` is told of each before it. And why each committed one before it does not.
+    """The first that verifies, in the given order, and why each committed one before it does not; `event` is called for each of these.
 
     Raises StoreError when the store cannot be read.
     """
@@ -154,14 +154,14 @@ def first_good(candidates: Iterable[Found], store: Store, event: Event, into: Pa
 
 
 class Doubts:
-    """Reads again what cannot be right, while there is patience left: a proxy or a cache may have answered in the store's place."""
+    """Reads implausible answers again until the patience is used up: a proxy or a cache may have answered instead of the store."""
 
     def __init__(self, store: Store, event: Event) -> None:
         self._store, self._event = store, event
         self._until: float | None = None
 
     def settle(self, found: Found, act: Callable[[Found], T]) -> T:
-        """What `act` gives of the checkpoint. Raises BadCheckpointError once it is bad beyond doubt."""
+        """The result of `act` on the checkpoint. Raises BadCheckpointError if it stays bad."""
         while True:
             try:
                 return act(found)
@@ -172,7 +172,7 @@ class Doubts:
             found = replace(found, sizes=sizes or found.sizes)
 
     def _may_be_a_lie(self, found: Found) -> bool:
-        """One without COMMIT is what a save leaves that did not end; unless it is there for who asks for it."""
+        """Whether to read it again: it is committed by the listing, or its COMMIT can be read although the listing lacks it."""
         if self._store.patience == 0.0:
             return False
         if found.committed:
@@ -183,7 +183,7 @@ class Doubts:
             return False
 
     def _wait(self, error: Exception) -> bool:
-        """A moment; False when patience is spent. It is counted from the first doubt, over all checkpoints."""
+        """Wait before the next read; False once the patience, counted from the first doubt, is used up."""
         now = time.monotonic()
         if self._until is None:
             self._until = now + self._store.patience
@@ -230,7 +230,7 @@ def read(found: Found, store: Store) -> Manifest:
 
 
 def verify(found: Found, store: Store) -> Found:
-    """Read every byte and compare, and look into every pickle. Raises BadCheckpointError."""
+    """Read and compare every byte, and check every pickle. Raises BadCheckpointError."""
     manifest = read(found, store)
     with tempfile.TemporaryDirectory(prefix="verify-") as directory:
         place = Path(directory, str(found.name))
@@ -280,7 +280,7 @@ def _obtain(file: CheckpointFile, found: Found, store: Store, target: Path, own:
     local = store.local(key)
     if local is None and _is(own, expected) and not file.path.endswith(INDEX):
         _link(own, target)
-    elif local is None or file.path.endswith(INDEX):  # an index is copied: who can write to a link's other end could change it later
+    elif local is None or file.path.endswith(INDEX):  # an index is copied, because the target of a link could be changed later
         verify_object(store, key, expected, into=target)
     else:
         if not found.verified and (got := digest_file(local)) != expected:

@@ -40,7 +40,7 @@ Event = Callable[[dict[str, Any]], None]
 
 
 class Uploader:
-    """One per node. `poll` and `drain` may be called from different threads; they take turns."""
+    """One per node. `poll` and `drain` may be called from different threads; a lock makes them alternate."""
 
     def __init__(
         self,
@@ -83,11 +83,11 @@ class Uploader:
 
     @property
     def fenced(self) -> bool:
-        """Whether another gang or another run writes here now: this one writes nothing any more."""
+        """Whether another gang or run has replaced this one, which then writes nothing more."""
         return self.superseded_by is not None or (self._claim is not None and self._claim.lost_to is not None)
 
     def poll(self) -> None:
-        """Do all that can be done now. Does not raise if the store fails: an event reports it, and the next call retries."""
+        """Make all progress that is possible now. If the store fails, it records an event instead of raising; the next call retries."""
         with self._turn:
             self._poll()
 
@@ -178,7 +178,7 @@ class Uploader:
         return [staged for staged in disk.finished(self._staging, self._ranks) if staged.name not in self._closed]
 
     def _advance(self, staged: Staged, act: Callable[[Staged], None]) -> None:
-        """One stage of one save; a bad one is given up, which leaves the others alone."""
+        """Carry out the next stage of one save; a bad save is given up without affecting others."""
         try:
             act(staged)
         except BadCheckpointError as error:
@@ -192,7 +192,7 @@ class Uploader:
         return next((staged for staged in waiting if self._announced(staged)), None)
 
     def _supersede(self, waiting: list[Staged]) -> list[Staged]:
-        """When the disk fills because the store is slow or away, newer saves replace older ones that are not on their way yet."""
+        """Limit waiting saves if the store is slow or unreachable: newer ones replace older ones that are not being uploaded yet."""
         if not waiting or not self._crowded(waiting):
             return waiting
         newest = waiting[-1].name
@@ -206,7 +206,7 @@ class Uploader:
         return len(waiting) > self._waiting_limit or shutil.disk_usage(self._staging).free < 2 * sum(waiting[-1].files.values())
 
     def _announced(self, staged: Staged) -> bool:
-        """Has node 0 chosen this save? On node 0: choose it."""
+        """Whether node 0 has chosen this save; node 0 chooses it here."""
         if staged.name in self._begun:
             return True
         begin = encode(Begin(save_id=staged.save_id, nodes=self._nodes))
@@ -233,23 +233,23 @@ class Uploader:
         return self.fenced or not self._owned()
 
     def _owned(self) -> bool:
-        """Is the destination still this run's? Asked of the store."""
+        """Whether the destination still belongs to this run, according to the store."""
         return self._claim is None or self._claim.holds()
 
     def _taken(self, staged: Staged) -> bool:
-        """Committed already: its files must not be touched."""
+        """Whether the save is committed already, so that its files must not change."""
         if read_or_none(self._store, f"{staged.name}/{COMMIT}") is None:
             return False
         manifest = read_or_none(self._store, f"{staged.name}/{MANIFEST}")
         if manifest is not None and Manifest.model_validate_json(manifest).save_id == staged.save_id:
-            self._closed.add(staged.name)  # ours, from before this agent was started again
+            self._closed.add(staged.name)  # our own, from before this agent restarted
             return True
         reason = f"{staged.name} is already committed by another run in {self._store.uri()}. Use a higher attempt or another destination."
         self._give_up(staged.name, "checkpoint_rejected", reason)
         return True
 
     def _upload(self, staged: Staged) -> None:
-        """Put this node's files, several at once, and then its part. What was sent before an outage is not sent again."""
+        """Upload this node's files concurrently, then its part. Files that were uploaded before an outage are not uploaded again."""
         staged.check()
         sent = self._sent.setdefault(staged.name, {})
 

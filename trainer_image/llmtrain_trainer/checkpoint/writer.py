@@ -56,9 +56,9 @@ class CheckpointWriter:
         return time.perf_counter() - began
 
     def save_files(self, name: str, write: Callable[[Path], None], meta: dict[str, Any]) -> float:
-        """Collective. The same for an engine that writes its files itself: `write` puts this rank's into the directory it is given.
+        """Collective. Save for an engine that writes its own files: `write` writes this rank's files into the directory that it gets.
 
-        Only their way to the disk, and the marker, are left to the background.
+        Only syncing them, and the marker, happen in the background.
         """
         began = time.perf_counter()
         self.finish()
@@ -80,12 +80,12 @@ class CheckpointWriter:
             ) from error
 
     def _behind(self, name: str, act: Callable[[], None]) -> None:
-        """Do the rest of a save in the background."""
+        """Run the rest of a save in the background."""
 
         def run() -> None:
             try:
                 act()
-            except BaseException as error:  # whatever it was, training must hear of it at the next save
+            except BaseException as error:  # any error is raised at the next save
                 self._error = error
 
         self._began = time.perf_counter()
@@ -132,7 +132,7 @@ class CheckpointWriter:
 def snapshot(value: Any, buffer: Any) -> Any:
     """A copy of nested dicts and lists of tensors in host memory, in `buffer` (an earlier snapshot) wherever its shapes fit.
 
-    Filling memory that is there already is several times faster than asking for new pages, and this copy is what training waits for.
+    Copying into existing memory is several times faster than into new pages, and training waits for this copy.
     """
     if isinstance(value, dict):
         old = buffer if isinstance(buffer, dict) else {}

@@ -1,6 +1,6 @@
-"""Writes to the cluster: objects made, pods created and deleted many at a time.
+"""Writes to the cluster: creates objects, creates and deletes pods concurrently.
 
-Nothing of somebody else is ever taken over: each object is created, and where its name is in use it is looked at whose it is.
+An object of somebody else is never changed: each object is created, and if its name is in use, its owner is checked.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ async def _ensure(client: Client, wanted: Object, fresh: bool) -> None:
 
 
 async def _settle(client: Client, wanted: Object, found: Object, fresh: bool) -> None:
-    """The name is in use: by the job itself, by an earlier one of its name, or by somebody else, of whom nothing is touched."""
+    """The name is in use: by the job itself, by an earlier job with its name, or by somebody else, whose object stays as it is."""
     meta = wanted["metadata"]
     uid, found_uid = meta["labels"][LABEL_JOB_UID], found["metadata"].get("uid")
     if is_of(found, uid):
@@ -103,7 +103,7 @@ async def _settle(client: Client, wanted: Object, found: Object, fresh: bool) ->
 
 
 def _same(found: Object, wanted: Object) -> bool:
-    """Whether an object of an attempt says what is wanted; what a server added to a PodGroup does not count."""
+    """Whether an object of an attempt has the wanted content. Fields that a server added to a PodGroup are ignored."""
     if wanted["kind"] == "PodGroup":
         given = found.get("spec") or {}
         return all(given.get(key) == value for key, value in wanted["spec"].items())
@@ -111,7 +111,7 @@ def _same(found: Object, wanted: Object) -> bool:
 
 
 def _data(config_map: Object) -> Object:
-    """What an attempt is told, but for its secret, which is another each time it is rendered: pods may have started with the first."""
+    """Content of a ConfigMap without the secret, which differs each time it is rendered: pods may have started with the first one."""
     return {key: value for key, value in (config_map.get("data") or {}).items() if key != SECRET}
 
 
@@ -140,7 +140,7 @@ def _name(wanted: Object) -> str:
 
 
 async def _all(calls: list[Coroutine[Any, Any, Result]]) -> list[Result]:
-    """Run all to their end, at most IN_FLIGHT at a time; then raise the first error, if any."""
+    """Run all to completion, at most IN_FLIGHT at a time; then raise the first error, if any."""
     gate = asyncio.Semaphore(IN_FLIGHT)
 
     async def one(call: Coroutine[Any, Any, Result]) -> Result:

@@ -28,21 +28,23 @@ FIRST_PRESS, LONGEST_PRESS = 60.0, 3600.0
 
 @dataclass(frozen=True, slots=True)
 class DestinationWriter:
-    """A job that writes. `ran` is when its pods were seen on nodes last."""
+    """A job that writes. `ran`: when its pods were last seen on nodes."""
 
     places: Destinations
     ran: float
 
 
 class DestinationOwners:
-    """`add` puts a job into the queue: who waits for a destination is looked at as soon as it is free."""
+    """`add` queues a job: a job that waits for a destination is reconciled as soon as that is free."""
 
     def __init__(self, add: Callable[[JobKey], None]) -> None:
         self._add = add
         self._writes = dict[JobKey, DestinationWriter]()
         self._around, self._at = defaultdict[str, dict[JobKey, None]](dict), defaultdict[str, dict[JobKey, None]](dict)  # by place
         self._waits = dict[JobKey, Destinations]()
-        self._left = dict[JobKey, tuple[int, float]]()  # how often a job left its destination, and until when it does not press
+        self._left = dict[
+            JobKey, tuple[int, float]
+        ]()  # how often a job released its destination, and until when it does not ask for it again
 
     def writer(self, key: JobKey, observed: Observed) -> Contender | None:
         """Another job that writes to this one's destination: by name in the same namespace; jobs of other namespaces are not named."""
@@ -56,7 +58,7 @@ class DestinationOwners:
         return None
 
     def _candidates(self, mine: Destinations) -> dict[JobKey, None]:
-        """Jobs that write to the same places, inside them or around them."""
+        """Jobs that write to the same destinations, below them or above them."""
         found = dict[JobKey, None]()
         for place in mine.places:
             found |= self._around.get(place, {})
@@ -73,7 +75,7 @@ class DestinationOwners:
         )
 
     def note(self, key: JobKey, observed: Observed, decision: Decision | None = None) -> None:
-        """Note where the job writes from now on, including the decision that is about to be carried out."""
+        """Record where the job writes, with the decision that is about to be carried out."""
         mine, now = observed.job.destinations, observed.now
         creates = decision is not None and decision.action is Action.CREATE
         ended = decision is not None and decision.ends is not None and decision.reason == "DestinationInUse"
@@ -96,7 +98,7 @@ class DestinationOwners:
         self._put(key, None)
 
     def _await(self, key: JobKey, places: Destinations | None) -> None:
-        """Remember what it waits for."""
+        """Record which destination it waits for."""
         self._waits.pop(key, None)
         if places is not None:
             self._waits[key] = places

@@ -1,6 +1,6 @@
 """Deletes ConfigMaps and PodGroups of attempts that are over.
 
-Service and NetworkPolicy are the job's and stay as long as it does; pods are deleted by name, as decided.
+Service and NetworkPolicy belong to the job and stay as long as it does; pods are deleted by the decision.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The order in which gangs are placed in a cluster without a gang scheduler, in memory.
 
-It is filled from the cluster when a replica begins to lead, so nothing is lost with the process but which pods fit on no node.
+A replica that becomes leader rebuilds it from the cluster; only the knowledge of which pods fit on no node is lost.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MOST_UNFIT, MOST_LEAVING = 10_000, 1000
 
 @dataclass(frozen=True, slots=True)
 class Unfit:
-    """Pods of a shape, of which no node took so many."""
+    """Requirements of a pod, and the number of such pods that the nodes could not take."""
 
     made: float
     until: float
@@ -31,15 +31,15 @@ class Unfit:
 
 @dataclass(frozen=True, slots=True)
 class HeldNodes:
-    """Nodes that a gang has, all or part of them."""
+    """A gang that holds all or part of its nodes."""
 
     since: float
     too_few: tuple[str, int] | None
-    """Shape and size of a gang that has a part."""
+    """Requirements of its pods and its size, if it holds a part."""
 
 
 class Turns:
-    """`add` puts a job into the queue: the first that waits is looked at as soon as another's gang is placed."""
+    """`add` queues a job: the first that waits is reconciled as soon as the gang before it is placed."""
 
     def __init__(self, add: Callable[[JobKey], None]) -> None:
         self._add, self._known = add, dict[JobKey, Rival]()
@@ -49,7 +49,7 @@ class Turns:
         self._now = 0.0
 
     def others(self, key: JobKey) -> tuple[Rival, ...]:
-        """Of the other jobs those that place pods, and those that wait: all of them for a job that has the turn, else the first in line."""
+        """Other jobs that place pods or wait: all that wait for the job whose turn it is, only the first in line for others."""
         rest = [(other, rival) for other, rival in self._known.items() if other != key]
         mine = self._known.get(key)
         waiting = [one for one in rest if one[1].waiting_since is not None]
@@ -72,7 +72,7 @@ class Turns:
         return self.awaited(key) and bool(eligible(AttemptView(replace(observed, rivals=self.others(key)))))
 
     def note(self, key: JobKey, observed: Observed, decision: Decision | None = None) -> None:
-        """Note the job's role from now on, including the decision that is about to be carried out."""
+        """Record the job's role, with the decision that is about to be carried out."""
         rival, gang = rival_of(observed), AttemptView(observed)
         if observed.gang == "operator" and decision is not None:
             rival = self._about_to(key, gang, decision, rival)
@@ -80,7 +80,7 @@ class Turns:
         self._put(key, rival)
 
     def _about_to(self, key: JobKey, gang: AttemptView, decision: Decision, rival: Rival | None) -> Rival | None:
-        """What the decision makes of the job; what its status says is from before."""
+        """The job's role after the decision; its status is older."""
         named = Rival(key=gang.job.key, placing=False, shape=shape_of(gang.observed), size=gang.size)
         if decision.action is Action.CREATE:
             if gang.size < 2:
@@ -97,7 +97,7 @@ class Turns:
         return replace(named, placing=True) if rival and rival.placing and not ended else None
 
     def forget(self, key: JobKey) -> None:
-        """The job is gone. Its pods follow, and with each that is gone this is called again."""
+        """Forget a job that is gone. Called again for each of its pods that is gone."""
         self._put(key, None)
         if key in self._holds:
             self._leaving[key] = self._holds.pop(key)
@@ -119,7 +119,7 @@ class Turns:
         return order(self._place(key[0], rival.shape, rival.size), rival.waiting_since or self._now, rival.key, self._now)
 
     def _fits_nowhere(self, gang: AttemptView) -> None:
-        """Until nodes become free, jobs with the same requirements are tried less and less often."""
+        """The gang fits on no nodes: until some are free, jobs with the same requirements are tried less and less often."""
         shape, least = self._unfit_of(gang)
         known = self._unfit.setdefault(shape, {})
         tries = known[least].tries + 1 if least in known else 1
@@ -129,11 +129,11 @@ class Turns:
             self._unfit.pop(next(iter(self._unfit)))
 
     def _unfit_of(self, gang: AttemptView) -> tuple[str, int]:
-        """Shape, and the smallest size that fits no better than this gang; 1: not even one pod does."""
+        """Requirements, and the smallest number of pods that does not fit; 1: not even one pod fits."""
         return shape_of(gang.observed), gang.size if gang.scheduled else 1
 
     def _hold(self, key: JobKey, gang: AttemptView) -> None:
-        """Remember who has nodes, until its pods are gone from them."""
+        """Record a gang that holds nodes, until its pods have left them."""
         self._now = gang.observed.now
         if not gang.over and gang.scheduled:
             since = self._holds[key].since if key in self._holds else self._now
@@ -142,7 +142,7 @@ class Turns:
             self._free(key, self._holds.pop(key))
 
     def _free(self, key: JobKey, held: HeldNodes) -> None:
-        """Nodes are free: who was tried while they were held may fit now, but for jobs alike to one that had too few of them."""
+        """Nodes are free: jobs that did not fit may fit now, except those with the requirements of a gang that had too few nodes."""
         shape, size = held.too_few or ("", 0)
         for other, known in list(self._unfit.items()):
             kept = {least: one for least, one in known.items() if one.made < held.since or (other == shape and least >= size)}
@@ -152,7 +152,7 @@ class Turns:
         self._wake(key)
 
     def _put(self, key: JobKey, rival: Rival | None) -> None:
-        """Remember it; where that leaves the turn to nobody, the first in line looks: all at once would ask the API server for nothing."""
+        """Record the role. If nobody has the turn now, reconcile the first in line: reconciling all of them would be wasted requests."""
         before = self._known.pop(key, None)
         if rival is not None:
             self._known[key] = rival
@@ -163,7 +163,7 @@ class Turns:
             self._wake(key)
 
     def _wake(self, key: JobKey) -> None:
-        """Who has the turn looks, for it may have to give way; where nobody has it, the first in line does."""
+        """Reconcile the job whose turn it is, since it may have to give way; if there is none, the first in line."""
         looks = [other for other, one in self._known.items() if one.placing]
         if not looks:
             waiting = [(other, one) for other, one in self._known.items() if one.waiting_since is not None]

@@ -1,7 +1,7 @@
 """The whole loop on one screen: observe a job, decide, write its status, act.
 
-The status is written before anything is done, so that what an action leaves behind is never taken for something that befell the job. An
-error ends the reconcile where it stands; the next one starts from what is there.
+The status is written before the action, so that the result of an action is never mistaken for an event from outside. An error ends the
+reconcile at once; the next one starts from the state of the cluster.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ RESYNC = 600.0
 """Seconds after which a job is observed even without an event."""
 
 DORMANT = 6 * 3600.0
-"""Seconds for a job that is over: nothing happens to it, and there may be thousands."""
+"""The same for a job that has ended: nothing happens to it, and there may be thousands."""
 
 ACTED = 15.0
 """Seconds after pods were created or deleted: events arrive long before, unless a watch was down just then."""
@@ -67,7 +67,7 @@ _BUSY = (0, 429, 503, 504)
 
 
 class Reconciler:
-    """Holds nothing that a fresh one would not find in the cluster, but for when a status was written last and why pods were refused."""
+    """Reconciles jobs. A new instance finds all its state in the cluster, except the time of the last status write and refusals of pods."""
 
     def __init__(
         self,
@@ -119,16 +119,16 @@ class Reconciler:
         return min(PRESSED, again) if self._turns.pressed(key, observed) else again
 
     def _among_others(self, key: JobKey, seen: Observed) -> Observed:
-        """With what is remembered of other jobs, and of what the API server did not take of this one's."""
+        """The observation with the other jobs, and with objects of this job that the API server refused."""
         generation, refused = self._not_created.get(key, (0, None))
-        if generation != seen.job.generation:  # another manifest may be let in
+        if generation != seen.job.generation:  # another manifest may be accepted
             refused = None
         place, rivals, writer = self._turns.place(key, seen), self._turns.others(key), self._destinations.writer(key, seen)
         contested = self._destinations.contested(key, seen)
         return replace(seen, rivals=rivals, place=place, writer=writer, contested=contested, not_created=refused)
 
     async def _not_taken(self, key: JobKey, observation: Observation, observed: Observed, error: NotCreatedError) -> float:
-        """Say why, and let the next gang have the turn. Raises ApiError where the API server only had no time."""
+        """Write the refusal to the status, and give the turn to the next gang. Raises ApiError if the API server was only overloaded."""
         if not error.pods:
             self._turns.note(key, observed)
         if error.code in _BUSY:
@@ -157,7 +157,7 @@ class Reconciler:
         return new
 
     async def _say(self, key: JobKey, observation: Observation, observed: Observed, decision: Decision, written: Status) -> None:
-        """In the log, and in an event where the phase is another one or something is wrong: the way to the first step is many sentences."""
+        """Log the message, and post an event if the phase changed or something is wrong; a start alone passes through many messages."""
         old = observed.job.status
         if again := said_in_place(AttemptView(observed)):
             log.info("%s/%s: %s", *key, again)

@@ -1,6 +1,7 @@
-"""What the validating webhook answers: a manifest that cannot work is refused by `kubectl apply` with the plan's sentences. Pure.
- The judgement is the reconcile's own (`feasible`), so that a job that was admitted while the webhook was off is
-told the same in its condition Planned. A shape that cannot be known here admits with a warning, and reconcile judges.
+"""Answers of the validating webhook: `kubectl apply` refuses a manifest that cannot work, with the messages of the plan. Pure.
+
+Reconcile makes the same check (`feasible`), so a job that was admitted while the webhook was off has the same messages in its condition
+Planned. If the model's shape cannot be known here, the job is admitted with a warning, and reconcile checks it.
 """
 
 from __future__ import annotations
@@ -45,9 +46,9 @@ def is_exempt(request: Object) -> bool:
 
 
 def verdict_on(request: Object, shape_now: ShapeNow) -> ReviewAnswer:
-    """Of a request for admission. An update is refused only for what it brings: a job that was never fit can still be suspended.
+    """The review of a request for admission. An update is refused only for problems that it adds: an invalid job can still be suspended.
 
-    Nor is advice given again to whoever suspends or resumes.
+    An update that only suspends or resumes gets no advice again.
     """
     if is_exempt(request):
         return ReviewAnswer()
@@ -68,7 +69,7 @@ def _suspends(request: Object) -> bool:
 
 
 def judge(manifest: Any, shape_now: ShapeNow) -> ReviewAnswer:
-    """Of a manifest, as reconcile will see it."""
+    """The review of a manifest, as reconcile will read it."""
     try:
         job = parse_object(manifest)
         try:

@@ -1,8 +1,8 @@
-"""A process apart in which manifests are judged, so that none can hold up the operator or take its memory.
+"""A separate process in which manifests are checked, so that none can block the operator or use up its memory.
 
-It is started once and again when it was ended: for taking longer than a manifest may, or more memory. It has none of the operator's
-credentials, and never outlives it. `python -m llmtrain_operator.kube.judging.judge` is the process: pickled questions come in by
-standard input, each with its length before it, and pickled answers go out.
+It is killed and restarted if a manifest takes too long or too much memory. It has none of the operator's credentials, and ends with it.
+`python -m llmtrain_operator.kube.judging.judge` reads pickled questions from standard input, each preceded by its length, and writes
+pickled answers.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Judges(Protocol):
 
 
 class Here:
-    """Runs in this process, for commands of a person on their own manifests."""
+    """A judge in this process, for a person's commands on their own manifests."""
 
     async def start(self) -> None:
         """There is nothing to start."""
@@ -68,7 +68,7 @@ class Here:
 
 
 class Judge:
-    """Runs in a separate process, one question at a time; further callers wait."""
+    """A judge in a separate process, which answers one question at a time; further callers wait."""
 
     def __init__(self, seconds: float = SECONDS, memory: int = MEMORY) -> None:
         self._seconds, self._memory = seconds, memory
@@ -90,12 +90,12 @@ class Judge:
         await self._turn.acquire()
         task = asyncio.create_task(self._answered(sent))
         task.add_done_callback(self._next)
-        return await asyncio.shield(task)  # who asked may go: what has begun is ended, not the process
+        return await asyncio.shield(task)  # the caller may be cancelled: the question is still answered, and the process stays
 
     def _next(self, task: asyncio.Task[Any]) -> None:
         self._turn.release()
         if not task.cancelled():
-            task.exception()  # told to who asked, where that is still there
+            task.exception()  # the caller gets the error, if it still waits
 
     async def _answered(self, sent: bytes) -> Any:
         process = await self._running()
@@ -108,7 +108,7 @@ class Judge:
         except (OSError, asyncio.IncompleteReadError, pickle.UnpicklingError):
             await self._end()
             raise NoJudgementError("the planning process ended, as happens with a manifest that is too large") from None
-        except BaseException:  # an answer that comes yet would be taken for that of the next
+        except BaseException:  # a late answer would be mistaken for that of the next question
             await self._end()
             raise
         if failed:
@@ -158,7 +158,7 @@ async def _receive(process: Process) -> tuple[bool, Any]:
 
 
 def _serve(asked: BinaryIO, answers: BinaryIO, seconds: float) -> None:
-    """Answer until the operator closes the pipe. A question that takes too long ends the process, also where the operator is gone."""
+    """Answer until the operator closes the pipe. A question that takes too long ends the process, even if the operator is gone."""
     _send(answers, True, False)
     while len(head := asked.read(_HEAD.size)) == _HEAD.size:
         raw = asked.read(_HEAD.unpack(head)[0])

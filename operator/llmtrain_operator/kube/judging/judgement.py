@@ -1,6 +1,6 @@
-"""What is made of a manifest: its plan for reconcile, or the answer to a review. Pure, and run in a process apart by judge.py.
+"""The plan of a manifest for reconcile, and the answer to an admission review. Pure; judge.py runs it in a separate process.
 
-A model's shape may lie where only the operator can read it: then the answer is `Unshaped`, and the same is asked again with the shape.
+Only the operator can read some sources of a model's shape: then the answer is `Unshaped`, and the question is repeated with the shape.
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ class Reviewed:
     body: bytes | None
     refuses: bool
     judged: bool = True
-    """False where the check itself failed."""
+    """False if the check itself failed."""
 
 
 VERDICTS: dict[str, Callable[[Any, ShapeNow], ReviewAnswer]] = {JOBS.kind: verdict_on}
-"""What judges a review, by the kind of the object. Kinds that are not here have no webhook."""
+"""The function that answers a review, by the kind of the object. Other kinds have no webhook."""
 
 
 class NeedsShapeError(Exception):
-    """Raised where a shape is asked for that is not at hand."""
+    """A shape is needed that was not read yet."""
 
     def __init__(self, model: Model) -> None:
         self.model = model

@@ -1,7 +1,7 @@
 """The plan of each job, made once per generation.
 
-Planning is pure and done in a process apart (judge.py); the model's shape may have to be read from a hub or a store: shapes.py does that
-in threads and with a deadline. A job whose plan or source hangs holds up no other.
+Planning is pure and runs in a separate process (judge.py). shapes.py reads the model's shape from a hub or a store, in threads and with a
+deadline. A job whose plan or source hangs delays no other job.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _version(manifest: Object) -> tuple[str, int]:
 
 
 def _model_is_remote(manifest: Object) -> bool:
-    """By its source alone: a manifest that is wrong elsewhere waits for nothing longer than it must."""
+    """Whether the source must be read; decided by the source alone, so that a manifest with other problems does not wait longer."""
     spec = manifest.get("spec")
     model = spec.get("model") if isinstance(spec, dict) else None
     source = model.get("source") if isinstance(model, dict) and model.get("config") is None else None

@@ -1,6 +1,6 @@
 """Shapes of models on a hub or in a bucket, read in a few threads and cached for a while.
 
-A source is read once however many jobs name it, and one that hangs costs one thread and holds up nobody.
+A source is read once for all jobs that name it. A source that hangs occupies one thread and delays nothing else.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ class Shapes:
         return _result(future) if future.done() else None
 
     def now(self, model: Model) -> ModelShape | None:
-        """The shape without waiting; a source that was not read yet is read from now on.
+        """The shape without waiting; starts to read a source that was not read yet.
 
-        None where it can never be known here. Raises PlanError where the manifest's own shape is wrong, NotKnownError where the source
-        has not answered, or not well.
+        None if the shape can never be known here. Raises PlanError if the manifest's own shape is wrong, NotKnownError if the source has
+        not answered yet, or failed.
         """
         if not is_remote(model):
             return self._own(model)

@@ -35,7 +35,7 @@ CONNECTIONS = 1000
 
 
 class Agents:
-    """`wake` is told of a job whose agent was heard for the first time after the look had gone on."""
+    """`wake` is called for a job whose agent first answers after its observation had returned."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
-"""Reads a job and everything that is its own, live, into one Observed.
+"""Reads a job, its pods and what concerns them into one Observed.
 
-The API server is asked for the job and its pods each time. Nodes, warnings and agents are asked for only where they can tell something:
-a healthy gang costs two requests to the API server and one to its first agent.
+The job and its pods are read each time; nodes, warnings and agents only when they can add something. A healthy gang costs two requests to
+the API server and one to its first agent.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from llmtrain_operator.life.from_objects import LABEL_JOB, job_of, node_of, warn
 from llmtrain_operator.life.observed import Agent, Node, Observed, Pod, Warned
 
 STARTS_SECONDS, MOUNTS_SECONDS = 30.0, 10.0
-"""How old a pod is when its node is asked after, if it is not ready; and when the warnings about it are, if it has a node and does not run.
-Every pod is like that at first, and hundreds of them at once."""
+"""Age of a pod that is not ready when its node is read; and of one that has a node but does not run when its warnings are read.
+Every pod starts in these states, often hundreds at once."""
 
 ASKED_AGENTS = 16
-"""Agents of a gang that are asked. Where there are more the first speaks for all, and those of pods that are not well for themselves:
-that such an agent is silent must be its own doing. Where the first is silent, others are asked whether any can be heard."""
+"""Most agents of a gang that are asked. In a larger gang, the agents of node 0 and of pods that are not ready are asked; if node 0 is
+silent, others too, to see whether any agent can be reached."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +107,7 @@ class Observer:
         except ApiError as error:
             if error.code != 403:
                 raise
-            return {}  # with rights in namespaces only, nodes cannot be read; the pods show most of it
+            return {}  # an operator with rights in namespaces only cannot read nodes; the pods show most of their state
         return dict(zip(wanted, found, strict=True))
 
     async def _ask(self, key: JobKey, uid: str, pods: Iterable[Pod], raw: Iterable[Object]) -> Mapping[int, Agent]:
@@ -126,8 +126,8 @@ class Observer:
         return {**said, **await self._agents.ask(key, newest, others)}
 
     async def _warnings(self, namespace: str, pods: Iterable[Pod]) -> Mapping[str, Warned]:
-        """Events are read only where they tell what the status of a pod does not: of volumes and secrets where it has a node and does not
-        run, and of probes where it was told to stop and nobody says why."""
+        """Warning events, read only if the status of a pod does not say enough: it has a node but does not run (volumes, secrets), or was
+        told to stop without a known reason (probes)."""
         stuck = (pod.node and not pod.running and not pod.stopped and self._older(pod, MOUNTS_SECONDS) for pod in pods)
         if not any(stuck) and not any(pod.told_by_nobody for pod in pods):
             return {}
@@ -142,7 +142,7 @@ class Observer:
 
     @staticmethod
     def _well(pods: Iterable[Pod], raw: Iterable[Object]) -> list[Pod]:
-        """Those that are Ready and stay."""
+        """Pods that are Ready and are not being deleted."""
         ready = {pod["metadata"]["name"] for pod in raw if _ready(pod)}
         return [pod for pod in pods if pod.name in ready and pod.deleting is None]
 

@@ -1,8 +1,8 @@
 """The owner of an object: this job, an earlier job with the same name, or somebody else.
 
-Labels and names can be borrowed by anybody. An object is a job's own where the job is its controller, by uid. What an earlier job of the
-same name left behind has lost its controller (kubectl delete --cascade=orphan) and still carries all our marks under a name that we give.
-Everything else is somebody else's: it is never counted, changed or deleted.
+Anybody can set labels and names. An object belongs to a job if the job's uid is its controller. An object of an earlier job with the same
+name has no controller (kubectl delete --cascade=orphan), but has all our labels and a name of our form. Everything else belongs to
+somebody else: it is never counted, changed or deleted.
 """
 
 from __future__ import annotations

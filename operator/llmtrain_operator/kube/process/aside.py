@@ -1,4 +1,4 @@
-"""A thread with an event loop of its own, for what nothing else may hold up: renewals of the lease, and probes.
+"""A thread with an event loop of its own, for work that nothing may delay: renewals of the lease, and probes.
 
 Reading thousands of objects keeps the loop of the reconciles busy for seconds at a time: a lease would lapse, and probes go unanswered.
 """
@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar
 Result = TypeVar("Result")
 
 STOPPED_SECONDS = 60.0
-"""A loop that did not go round for so long is taken for one that never will."""
+"""Seconds without an iteration after which the event loop counts as hung."""
 
 
 class Aside:
@@ -39,11 +39,11 @@ class Aside:
             self._loop.close()
 
     async def run(self, call: Coroutine[Any, Any, Result]) -> Result:
-        """Await it in the thread; where this is cancelled, so is that."""
+        """Await it in the thread; a cancellation here cancels it there."""
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call, self._loop))
 
     async def enter(self, stack: AsyncExitStack, made: Callable[[], AbstractAsyncContextManager[Result]]) -> Result:
-        """Make and enter a context manager in the thread; it is left there when the stack is."""
+        """Create and enter a context manager in the thread; it exits there when the stack closes."""
 
         async def begin() -> tuple[AbstractAsyncContextManager[Result], Result]:
             manager = made()
@@ -66,18 +66,18 @@ async def _ended() -> None:
 
 
 class Pulse:
-    """Whether the loop that reconciles goes round. Beaten in that loop, asked from another thread."""
+    """Whether the event loop of the reconciles runs: that loop runs `beat`, another thread reads the result."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._last = clock, clock()
 
     async def beat(self) -> None:
-        """For ever."""
+        """Record iterations until cancelled."""
         while True:
             self._last = self._clock()
             await asyncio.sleep(1.0)
 
     def stopped(self) -> str | None:
-        """One sentence where it has not gone round for long."""
+        """A sentence if the loop hangs, else None."""
         silent = self._clock() - self._last
         return f"The loop that reconciles has stood still for {silent:.0f} s." if silent > STOPPED_SECONDS else None

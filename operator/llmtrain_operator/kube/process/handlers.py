@@ -1,7 +1,7 @@
 """The only kopf handlers: every event says "look again at this object" and nothing else.
 
-kopf delivers every event one by one, forgets deletions that happened while a watch was away, and drops a handler's error; so nothing is
-concluded from an event but that there is something to look at. Only the metadata of objects is sent (see session.py).
+kopf delivers events one by one, misses deletions while a watch is down, and drops errors of handlers. So an event only means that an
+object must be reconciled. Only the metadata of objects is sent (see session.py).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Mark = tuple[Any, Any, Any]
 
 
 class KnownObjects:
-    """What the watches said last of each object of llmtrain's kinds."""
+    """The last known metadata of each object of llmtrain's kinds."""
 
     def __init__(self) -> None:
         self._seen = dict[Key, Mark]()
@@ -193,7 +193,7 @@ async def watch(
 
 
 def _soon(loop: asyncio.AbstractEventLoop, call: Callable[[Any], None], argument: Any) -> None:
-    """From another thread; nothing where the loop is closed, since then nobody asks any more."""
+    """Call it in the loop from another thread; does nothing if the loop is closed."""
     with suppress(RuntimeError):
         loop.call_soon_threadsafe(call, argument)
 

@@ -1,1 +1,1 @@
-"""Where checkpoints are kept: one small Protocol over directories and S3 buckets."""
+"""Stores of checkpoints: one Protocol for directories and S3 buckets."""

@@ -1,4 +1,4 @@
-"""A destination as the manifest writes it -> its store."""
+"""Opens the store of a destination in the manifest."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from llmtrain_trainer.config import place
 from llmtrain_trainer.config.mounts import resolve
 
 DOUBT = "LLMTRAIN_STORE_DOUBT_SECONDS"
-"""Environment variable: for how long a bucket's content that cannot be right is read again at a start. Default: 90."""
+"""Environment variable: seconds for which implausible content of a bucket is read again at a start. Default: 90."""
 
 
 def open_store(uri: str, backoff: Backoff | None = None, traffic: Traffic | None = None) -> Store:
@@ -34,7 +34,7 @@ def open_store(uri: str, backoff: Backoff | None = None, traffic: Traffic | None
 
 
 def _doubt() -> float:
-    """Raises StoreRefusedError for what is no number of seconds."""
+    """The patience in seconds. Raises StoreRefusedError if it is not a number."""
     given = os.environ.get(DOUBT) or "90"
     if not given.isascii() or not given.isdecimal() or len(given) > 6:
         raise StoreRefusedError(f"{DOUBT} is {given!r}; it must be a whole number of seconds.")

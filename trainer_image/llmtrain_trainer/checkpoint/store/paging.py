@@ -5,20 +5,20 @@ from __future__ import annotations
 from llmtrain_trainer.checkpoint.store.errors import StoreUnreachableError
 
 MOST_PAGES = 20_000
-"""Of a thousand keys each, which no destination of one job comes near."""
+"""Most pages of a listing, each of a thousand keys: far more than one job's destination has."""
 
 MOST_WITHOUT_NEWS = 100
-"""Pages in a row that add nothing; a server may skip what was deleted, but not without end."""
+"""Most consecutive pages without a new key; a server may skip deleted keys, but not for ever."""
 
 
 class Bounds:
-    """One a listing."""
+    """Bounds of one listing."""
 
     def __init__(self, what: str) -> None:
         self._what, self._seen, self._without_news = what, set[str](), 0
 
     def next(self, token: str | None, *, news: bool) -> str:
-        """The token of the next page. Raises StoreUnreachableError where the listing has none, repeats itself or does not end."""
+        """The token of the next page. Raises StoreUnreachableError if it is missing or repeated, or the listing does not end."""
         self._without_news = 0 if news else self._without_news + 1
         if not token:
             raise StoreUnreachableError(f"{self._what} says that there is more, and not where.")

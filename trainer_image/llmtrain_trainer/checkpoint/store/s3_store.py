@@ -35,7 +35,7 @@ from llmtrain_trainer.checkpoint.store.store import Digest, StoredObject, Traffi
 T = TypeVar("T")
 
 PART = 64 << 20
-"""Bytes of a part of an upload. Fewer requests a second than small parts, which is what stores throttle by."""
+"""Bytes of a part of an upload. Large parts need fewer requests per second, and stores limit requests."""
 
 MOST_PARTS = 10_000
 READ = 16 << 20
@@ -136,7 +136,7 @@ class S3Store:
             more = {"ContinuationToken": bounds.next(page.get("NextContinuationToken"), news=bool(new))}
 
     def delete(self, keys: Sequence[str]) -> None:
-        # One request a key: the batch request needs a checksum that servers do not agree on.
+        # One request per key: servers disagree on the checksum of the batch request.
         for future in [self._pool.submit(self._call, "delete_object", key) for key in keys]:
             future.result()
 
@@ -339,7 +339,7 @@ def _crc32(data: bytes | bytearray) -> str:
 def _is_transient(error: BaseException) -> bool:
     if isinstance(error, ClientError):
         return _status(error) in (429, 500, 502, 503, 504) or _code(error) in TRANSIENT_CODES
-    # An answer that cannot be parsed is somebody else's, such as the login page of a proxy.
+    # An answer that cannot be parsed did not come from the store: it may be the login page of a proxy.
     return isinstance(error, (NoConnection, HTTPClientError, IncompleteReadError, ResponseStreamingError, ResponseParserError))
 
 
