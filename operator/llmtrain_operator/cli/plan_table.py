@@ -144,7 +144,8 @@ def _batch(plan: Plan) -> RenderableType:
 def _memory(plan: Plan) -> RenderableType | None:
     memory = plan.memory
     if memory is None:
-        return _section("Memory", Text("Not estimated: the model's shape is unknown before preparation."), None)
+        why = "its sizes are known to transformers alone" if plan.uncounted else "the model's shape is unknown before preparation"
+        return _section("Memory", Text(f"Not estimated: {why}."), None)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for column, justify in (("term", "left"), ("size", "right"), ("", "left"), ("how", "left")):
         table.add_column(column, justify=justify, no_wrap=column == "size")  # type: ignore[arg-type]  # rich names a Literal

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from llmtrain_operator.api.job import LLMTrainJob
+from llmtrain_operator.cli.plan_table import render_plan
 from llmtrain_operator.manifest.problem import PlanError, Problem
 from llmtrain_operator.plan.model.families import shape_of
 from llmtrain_operator.plan.plan import Plan, plan
@@ -54,6 +57,13 @@ def test_it_is_planned_without_claims_that_nobody_can_make(planned: Callable[...
         f"The sizes of model_type {KIND} are known to transformers alone: memory and speed are not estimated."
     )
     assert plan_dict(found)["model"] == {"type": KIND, "layers": None, "parameters": None, "trainableParameters": None}
+
+
+def test_the_table_of_a_plan_says_why_nothing_is_estimated(planned: Callable[..., Plan]) -> None:
+    shown = Console(width=160, record=True, file=io.StringIO())
+    shown.print(render_plan(planned()))
+    text = shown.export_text()
+    assert "opt, sizes not known to the plan" in text and "Not estimated: its sizes are known to transformers alone." in text
 
 
 @pytest.mark.parametrize("engine", ["native", "deepspeed", "megatron"])

@@ -29,8 +29,12 @@ class OtherFamily:
 
 OTHER_FAMILIES: Mapping[str, OtherFamily] = {
     "bloom": OtherFamily(sdpa=False, packs=False),
+    "codegen": OtherFamily(sdpa=False),
     "falcon": OtherFamily(packs=False),
+    "gpt_bigcode": OtherFamily(),
     "gpt_neo": OtherFamily(sdpa=False),
+    "gpt_oss": OtherFamily(sdpa=False, packs=False),
+    "gptj": OtherFamily(sdpa=False),
     "mpt": OtherFamily(sdpa=False, packs=False),
     "opt": OtherFamily(packs=False),
 }

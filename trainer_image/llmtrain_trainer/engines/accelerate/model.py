@@ -40,6 +40,7 @@ def whole_model(config: TrainerConfig, model_dir: Path, device: torch.device) ->
     as_computed(config, network)
     for head, embedding in tied.items():
         network.get_submodule(head.rpartition(".")[0]).weight = network.get_parameter(embedding)
+    network.config.use_cache = False  # a cache of keys is of no use, and hides from transformers that rows are packed
     _give_forward(network, OBJECTIVES[config.task])
     return network
 
