@@ -25,22 +25,14 @@ TOLERANCE = 1e-5
 """Of a loss, in nats. A gradient norm, where a few elements' rounding shows, may differ ten times as much, as a share of it."""
 
 FAMILY_STEPS = 4
-ROWS, MICRO, LENGTH, VOCABULARY = 8, 2, 32, 512
+ROWS, MICRO, LENGTH = 8, 2, 32
 Trace = tuple[list[float], list[float]]
 """Losses, and gradient norms before clipping, by step."""
 
-LLAMA = {
-    "model_type": "llama",
-    "architectures": ["LlamaForCausalLM"],
-    "vocab_size": VOCABULARY,
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 4,
-    "max_position_embeddings": 128,
-    "tie_word_embeddings": False,
-}
+_shapes = load_script(Path(__file__).with_name("parity_shapes.py"))
+VOCABULARY, LLAMA, GPT2, QWEN3 = _shapes.VOCABULARY, _shapes.LLAMA, _shapes.GPT2, _shapes.QWEN3
+MIXTRAL, BALANCED, QWEN2_MOE, QWEN3_MOE = _shapes.MIXTRAL, _shapes.BALANCED, _shapes.QWEN2_MOE, _shapes.QWEN3_MOE
+LABELS, PAD, LABELLED, CLASSIFY = _shapes.LABELS, _shapes.PAD, _shapes.LABELLED, _shapes.CLASSIFY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,33 +235,6 @@ LORA = {"method": "lora", "rank": 4, "alpha": 8.0}
 UNDECAYED = {"optimizer": {"learningRate": 1e-3, "weightDecay": 0}}
 """Trainer decays magnitudes, and peft's LoRA+ nothing."""
 DORA = LORA | {"method": "dora"}
-QWEN3 = {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "head_dim": 16, "num_key_value_heads": 2}
-MIXTRAL = {"model_type": "mixtral", "architectures": ["MixtralForCausalLM"], "num_local_experts": 4, "num_experts_per_tok": 2}
-BALANCED = {"output_router_logits": True, "router_aux_loss_coef": 0.1}
-QWEN_MOE = {
-    "head_dim": 16,
-    "num_key_value_heads": 2,
-    "num_experts": 4,
-    "num_experts_per_tok": 2,
-    "moe_intermediate_size": 64,
-    "decoder_sparse_step": 2,
-}
-QWEN3_MOE = QWEN_MOE | {"model_type": "qwen3_moe", "architectures": ["Qwen3MoeForCausalLM"], "norm_topk_prob": True}
-QWEN2_MOE = QWEN_MOE | {"model_type": "qwen2_moe", "architectures": ["Qwen2MoeForCausalLM"], "shared_expert_intermediate_size": 96}
-GPT2 = {
-    "model_type": "gpt2",
-    "architectures": ["GPT2LMHeadModel"],
-    "n_embd": 64,
-    "n_layer": 4,
-    "n_head": 4,
-    "resid_pdrop": 0.0,
-    "embd_pdrop": 0.0,
-    "attn_pdrop": 0.0,
-    "tie_word_embeddings": True,
-}
-LABELS, PAD = 3, VOCABULARY - 1
-LABELLED = {"num_labels": LABELS, "pad_token_id": PAD}
-CLASSIFY = LABELLED | {"architectures": ["LlamaForSequenceClassification"]}
 ROUNDING = "bf16 has 8 bits of mantissa: sums in another order round differently"
 VARIANTS = (
     Case(),
