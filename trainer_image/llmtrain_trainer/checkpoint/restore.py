@@ -87,7 +87,7 @@ def choose(
 
     resume: as `checkpoint.resume` of the manifest. event: told of each checkpoint that is passed over, with the reason. into: keep
     what is read there, so that `fetch` into the same directory needs not download it again. skip: names that are not to be chosen.
-    Content that cannot be right is read again for `store.patience` seconds, over all checkpoints together.
+    Implausible content is read again for `store.patience` seconds, over all checkpoints together.
     Raises ResumeError when a given step cannot be had, NoneVerifiesError when committed ones are there and none is good,
     StoreUnreachableError when the store cannot be read.
     """

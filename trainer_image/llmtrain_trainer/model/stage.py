@@ -112,7 +112,7 @@ def tied_names(network: PreTrainedModel) -> dict[str, str]:
 def cut(network: PreTrainedModel, index: int, ranges: tuple[tuple[int, int], ...], objective: Objective) -> Stage:
     """Take out of `network` (with its head, on the meta device) what stage `index` does not hold, and give it the stage's forward.
 
-    `ranges`: half-open ranges of layers, one a stage. Raises ValueError where they are not all layers in order.
+    `ranges`: half-open ranges of layers, one per stage. Raises ValueError if they do not cover all layers in order.
     """
     first, last, several = index == 0, index == len(ranges) - 1, len(ranges) > 1
     base, parts = network.base_model, parts_of(network, len(ranges))

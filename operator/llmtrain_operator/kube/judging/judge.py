@@ -154,7 +154,7 @@ async def _receive(process: Process) -> tuple[bool, Any]:
     return bool(failed), pickle.loads(await process.stdout.readexactly(size))
 
 
-# ---- the process apart ---------------------------------------------------------------------------------------------------
+# ---- the separate process ------------------------------------------------------------------------------------------------
 
 
 def _serve(asked: BinaryIO, answers: BinaryIO, seconds: float) -> None:

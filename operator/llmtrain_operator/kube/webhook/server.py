@@ -2,7 +2,7 @@
 
 A standby answers as well as the leader, since a verdict needs nothing of the cluster. Each answer comes within ANSWER_SECONDS, also where
 our own code fails: a new job is then refused, and a change of one that is there passes, else nothing could end it any more. Whoever reaches
-the port may post: bodies, reviews and connections are bounded, and what stands in a body is read in a process apart.
+the port may post: bodies, reviews and connections are bounded, and bodies are parsed in a separate process.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def path_for(kind: str) -> str:
 def application(
     shape_now: ShapeNow, metrics: OperatorMetrics, within: float = ANSWER_SECONDS, judge: Judges | None = None
 ) -> web.Application:
-    """A page for each kind, to which the API server posts reviews. A process apart judges; it starts and ends with the server."""
+    """A page for each kind, to which the API server posts reviews. A separate process checks them; it starts and ends with the server."""
     judges, room, busy = judge or Judge(min(JUDGE_SECONDS, within)), asyncio.Semaphore(MOST_REVIEWS), set[object]()
 
     async def validate(request: web.Request, kind: str) -> web.Response:

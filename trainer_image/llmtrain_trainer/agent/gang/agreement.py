@@ -41,7 +41,7 @@ _UNABLE = "unable: "
 
 
 class Agreement:
-    """One an agent; without a store every round begins at step 0."""
+    """One per agent; without a store every round begins at step 0."""
 
     def __init__(self, gang: GangRendezvous, run: RunDir, store: Store | None, config: TrainerConfig, events: Events) -> None:
         self._gang, self._run, self._store, self._events = gang, run, store, events

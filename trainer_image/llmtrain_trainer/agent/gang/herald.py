@@ -26,7 +26,7 @@ _FAREWELL_SECONDS = 15.0
 
 
 class Herald:
-    """One an agent, from its start until the gang is there."""
+    """One per agent, from its start until the gang has met."""
 
     def __init__(self, hall: Hall, run_id: str, node_rank: int, nodes: int, stopping: Callable[[], bool]) -> None:
         """`hall` is open on node 0."""

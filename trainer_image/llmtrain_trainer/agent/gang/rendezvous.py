@@ -39,7 +39,7 @@ class SupersededError(Exception):
 
 
 class GangRendezvous(RendezvousHandler):
-    """One an agent. Every wait ends early when a stop is asked for or a verdict is out."""
+    """One per agent. Every wait ends early on a stop request or a verdict."""
 
     def __init__(
         self,

@@ -24,7 +24,7 @@ class Backoff:
     """No new try starts later than this after the first one."""
 
     doubt: float = 90.0
-    """Content that cannot be right is read again for this long, no longer than `deadline`: a proxy's login page, a stale cache."""
+    """Seconds for which implausible content (a proxy's login page, a stale cache) is read again, at most `deadline`."""
 
 
 def persist(

@@ -78,7 +78,7 @@ class Store(Protocol):
 
     @property
     def patience(self) -> float:
-        """Seconds for which content that cannot be right is asked for again: what stands between may answer in the store's place."""
+        """Seconds for which implausible content is read again: a proxy or a cache may answer instead of the store."""
         ...
 
     def local(self, key: str) -> Path | None:

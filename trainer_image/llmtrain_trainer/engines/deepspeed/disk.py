@@ -35,9 +35,9 @@ class Disk:
         """What ZeRO-3 saves; what is on the disk as maps of swap files, so that saving takes no memory."""
         state: dict[str, Any] = self._optimizer._rigid_state_dict()
         inner = state[OPTIMIZER_STATE_DICT]
-        flats = [self._mapped(index, flat) for index, flat in enumerate(state[FP32_FLAT_GROUPS])]
+        buffers = [self._mapped(index, flat) for index, flat in enumerate(state[FP32_FLAT_GROUPS])]
         states = {index: {name: self._mapped(index, value) for name, value in held.items()} for index, held in inner["state"].items()}
-        return state | {FP32_FLAT_GROUPS: flats, OPTIMIZER_STATE_DICT: inner | {"state": states}}
+        return state | {FP32_FLAT_GROUPS: buffers, OPTIMIZER_STATE_DICT: inner | {"state": states}}
 
     def _mapped(self, index: int, tensor: torch.Tensor) -> torch.Tensor:
         """DeepSpeed names each tensor that it swaps out by an attribute, and its file by that; the file ends in padding."""

@@ -237,11 +237,11 @@ def _parts(share: Mapping[str, Any], index: int, shapes: Shapes, replicas: int) 
     """What one replica holds of a group, by key and weight. ZeRO-3 shards each weight; the lower stages shard all of them as one, and note
     what lies where.
     """
-    flats = {key: value for key, value in _adam(share).get(index, {}).items() if key in MOMENTS}
+    buffers = {key: value for key, value in _adam(share).get(index, {}).items() if key in MOMENTS}
     if FP32_FLAT_GROUPS in share:
-        flats[WEIGHT] = share[FP32_FLAT_GROUPS][index]
+        buffers[WEIGHT] = share[FP32_FLAT_GROUPS][index]
         sizes = [zero3_partitioned_param_info(shape.numel(), replicas)[0] for shape in shapes.values()]
-        return {key: dict(zip(shapes, torch.split(flat, sizes), strict=True)) for key, flat in flats.items()}
-    flats[WEIGHT] = share[SINGLE_PARTITION_OF_FP32_GROUPS][index]
+        return {key: dict(zip(shapes, torch.split(flat, sizes), strict=True)) for key, flat in buffers.items()}
+    buffers[WEIGHT] = share[SINGLE_PARTITION_OF_FP32_GROUPS][index]
     places = share[PARAM_SLICE_MAPPINGS][index]
-    return {key: {name: flat.narrow(0, place.start, place.numel) for name, place in places.items()} for key, flat in flats.items()}
+    return {key: {name: flat.narrow(0, place.start, place.numel) for name, place in places.items()} for key, flat in buffers.items()}
