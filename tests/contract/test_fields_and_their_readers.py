@@ -17,6 +17,7 @@ PLAN = {
     "spec.parallelism.offload.optimizer": "stages of ZeRO",
     "spec.parallelism.offload.parameters": "stages of ZeRO",
     "spec.training.compile": "other engines",
+    "spec.training.packing": "task pretrain, whose documents are one stream: told by the plan's advice; classify has one text a row",
     "spec.model.attention": "other engines",
     "spec.peft": "engine megatron",
     "spec.peft.targetModules": "names that no layer has",

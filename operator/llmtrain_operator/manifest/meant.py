@@ -73,6 +73,20 @@ def as_section(value: Any, schema: Schema) -> dict[str, Any] | None:
     return next(({name: meant} for name, inner in places.items() if (meant := fitting(value, inner)) is not None), None)
 
 
+def as_pairs(items: list[Any]) -> dict[str, str] | None:
+    """Names and texts from a list as pods have it, or of single pairs, or of NAME=text; None if it is none of these."""
+    made: dict[str, str] = {}
+    for item in items:
+        if isinstance(item, str) and "=" in item:
+            item = dict([item.split("=", 1)])
+        elif isinstance(item, dict) and item.keys() == {"name", "value"}:
+            item = {str(item["name"]): item["value"]}
+        if not isinstance(item, dict) or len(item) != 1 or any(isinstance(value, list | dict) for value in item.values()):
+            return None
+        made |= {name: value if isinstance(value, str) else str(value).lower() for name, value in item.items()}
+    return made or None
+
+
 def _is_told(schema: Schema) -> bool:
     """Whether the field restricts its text; any text fits the other fields."""
     return bool({"enum", "pattern", "anyOf"} & set(schema))
@@ -158,4 +172,5 @@ def _addresses(text: str) -> Iterator[str]:
         yield f"s3://{store[1]}/{store[2]}"
     if given := re.fullmatch(r"([A-Za-z0-9]+):/{0,2}(.+)", text):
         scheme = {"s3a": "s3", "s3n": "s3", "huggingface": "hf", "hub": "hf", "pvcs": "pvc"}.get(given[1].lower(), given[1].lower())
-        yield f"{scheme}://{'/' if scheme == 'file' else ''}{given[2].lstrip('/')}"
+        relative = given[2].startswith((".", "~"))
+        yield f"{scheme}://{'/' if scheme == 'file' and not relative else ''}{given[2].lstrip('/')}"

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from llmtrain_operator.manifest.document import Path
-from llmtrain_operator.manifest.meant import as_list, as_section, beside, fits, has_type, of_number, repaired
+from llmtrain_operator.manifest.meant import as_list, as_pairs, as_section, beside, fits, has_type, of_number, repaired
 from llmtrain_operator.manifest.numerals import is_scalar, meanings
 from llmtrain_operator.manifest.schema import Schema
 
@@ -107,6 +107,8 @@ def _wrong_type(value: Any, schema: Schema, name: str) -> tuple[str, str]:
         return rule, f"Write {name}: {shown(example(schema) if items is None else items, 200)}"
     if kind == "object":
         return rule, _as_section(value, schema, name)
+    if value is None:
+        return rule, f"Write {name}: {shown(example(schema))}, or leave it out"
     if isinstance(value, bool) and kind == "string" and not set(schema) & {"enum", "pattern", "examples"}:
         return rule, f'Put it in quotes: "{shown(value)}"'
     if isinstance(value, bool) and kind == "string":
@@ -121,6 +123,8 @@ def _wrong_type(value: Any, schema: Schema, name: str) -> tuple[str, str]:
 
 def _as_section(value: Any, schema: Schema, name: str) -> str:
     """The way out for a value where a section is expected."""
+    if isinstance(value, list) and "additionalProperties" in schema and (pairs := as_pairs(value)):
+        return f"Write {name}: {shown(pairs, 200)}"
     if isinstance(value, list):
         return f"Remove the dash or the brackets: {name} is one section"
     if value is False:

@@ -287,6 +287,16 @@ def mixing_of_one(layout: FeasibleLayout) -> str | None:
     return f"spec.{listed(set_, 'and spec.')} {'has' if len(set_) == 1 else 'have'} no effect: there is one dataset."
 
 
+def stream_of_documents(layout: FeasibleLayout) -> str | None:
+    spec = layout.job.spec
+    if spec.training.packing or TASKS[spec.task].packs or TASKS[spec.task].labels:
+        return None
+    return (
+        f"spec.training.packing false has no effect: task {spec.task} writes documents one after another and splits them where a sequence "
+        "ends. task: sft with format text trains each document in a sequence of its own."
+    )
+
+
 def epochs_of_mixing(layout: FeasibleLayout) -> str | None:
     spec = layout.job.spec
     if spec.mixing is None or len(spec.dataset) == 1:
@@ -341,6 +351,7 @@ ADVICE: tuple[Advice, ...] = (
     unread_keys,
     weight_of_one,
     mixing_of_one,
+    stream_of_documents,
     epochs_of_mixing,
     stages_never_reached,
     balanced_experts,

@@ -69,6 +69,8 @@ def test_an_address_of_another_form_leads_to_the_right_one(given: str, meant: st
 
 
 def test_a_word_is_a_directory_where_no_repository_can_be_meant() -> None:
+    assert way_out("spec.checkpoint.destination", "FILE://./out") == "Write file://./out"
+    assert way_out("spec.checkpoint.destination", "FILE:///out") == "Write file:///out"
     assert way_out("spec.checkpoint.destination", "out").startswith("Write file://./out ")
     assert way_out("spec.checkpoint.destination", "saves/run-1").startswith("Write file://./saves/run-1 ")
     assert way_out("spec.model.source", "llama") == "Write it like hf://owner/name"
@@ -118,6 +120,15 @@ def test_a_path_of_the_home_directory_is_found_in_manifest_and_option(monkeypatc
         ("spec.training.optimizer.betas", 0.9, "Write betas: [0.9, 0.95]"),
         ("spec.peft.targetModules", "q_proj,v_proj", "Write targetModules: [q_proj, v_proj]"),
         ("spec.peft", False, "Leave peft out"),
+        (
+            "spec.scheduling.env",
+            [{"name": "NCCL_DEBUG", "value": "INFO"}, {"name": "N", "value": True}],
+            "Write env: {NCCL_DEBUG: INFO, N: 'true'}",
+        ),
+        ("spec.scheduling.env", [{"NCCL_DEBUG": "INFO"}], "Write env: {NCCL_DEBUG: INFO}"),
+        ("spec.scheduling.env", ["NCCL_DEBUG=INFO"], "Write env: {NCCL_DEBUG: INFO}"),
+        ("spec.scheduling.env", ["NCCL_DEBUG"], "Remove the dash or the brackets: env is one section"),
+        ("spec.scheduling.queue", None, "Write queue: team-queue, or leave it out"),
         ("spec.evaluation", 0.1, "Write evaluation: {split: 0.1}"),
         ("spec.checkpoint.every.interval", "15min", "Write 15m"),
         ("spec.checkpoint.every.interval", 900, "Write interval: 900s, or another unit: m, h or d"),

@@ -278,10 +278,6 @@ EXAMPLES: dict[tuple[str, str], tuple[list[Section], list[Section]]] = {
         [{"source": "file:///a"}, {"source": "file:///a", "weight": 1.0}],
         [{"source": "file:///a", "weight": 0.5}],
     ),
-    ("spec", "training.packing"): (
-        [SPEC, {**SPEC, "training": {**STEPS, "packing": True}}, {**CHAT, "training": {**STEPS, "packing": False}}],
-        [{**SPEC, "training": {**STEPS, "packing": False}}],
-    ),
     ("spec.tokenizer.train", "minFrequency"): (
         [{"vocabSize": 300, "minFrequency": 5}, {"vocabSize": 300, "algorithm": "unigram"}],
         [{"vocabSize": 300, "algorithm": "unigram", "minFrequency": 5}],

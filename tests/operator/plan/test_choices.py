@@ -221,3 +221,11 @@ def test_dense_layers_that_peft_takes_for_experts_are_told_and_refused_by_name(j
 def test_adapters_on_experts_are_refused_by_what_has_adapters(planned: Planned) -> None:
     with pytest.raises(PlanError, match=r"spec\.peft\.targetModules is w1, w3: adapters on MoE routers and experts are not supported"):
         planned("mixtral-8x7b", task="sft", peft={"targetModules": ["w1", "w3"]})
+
+
+def test_a_task_that_does_not_pack_says_what_packing_false_means(planned: Callable[..., Plan]) -> None:
+    """Before, the job was refused, although nothing in it contradicts itself."""
+    steps = {"globalBatchSize": 64, "sequenceLength": 1024, "maxSteps": 1000}
+    assert any("packing false has no effect: task pretrain" in line for line in planned(training=steps | {"packing": False}).advice)
+    assert not any("packing" in line for line in planned(training=steps | {"packing": True}).advice)
+    assert not any("packing" in line for line in planned(task="sft", training=steps | {"packing": False}).advice)

@@ -106,7 +106,7 @@ class Training(Strict):
     """full recomputes each layer in the backward pass: about a third more compute, but activations of only one layer at a time."""
 
     packing: bool = True
-    """sft: pack short samples into full sequences; no sample attends to another."""
+    """sft: pack short samples into full sequences; no sample attends to another. Other tasks do not pack."""
 
     compile: bool = False
     """Compile each layer with torch.compile: slower start, faster steps on a GPU."""

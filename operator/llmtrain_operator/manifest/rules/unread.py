@@ -14,7 +14,7 @@ from llmtrain_operator.manifest.divisors import listed
 from llmtrain_operator.manifest.rules.rule import Rule, Section
 from llmtrain_trainer.config import Columns
 from llmtrain_trainer.config.dataset import RowTemplate
-from llmtrain_trainer.config.tables.tasks import TASKS, Format
+from llmtrain_trainer.config.tables.tasks import Format
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,14 +129,6 @@ def _of_datasets(at: str) -> Iterator[ReadWhen]:
 READ_WHEN: tuple[ReadWhen, ...] = (
     *_of_datasets("spec.dataset[]"),
     *_of_datasets("spec.evaluation.dataset[]"),
-    ReadWhen(
-        at="spec",
-        field="training.packing",
-        default=True,
-        by="task",
-        values=tuple(task for task, traits in TASKS.items() if traits.packs),
-        rule="this task packs no samples into rows",
-    ),
     ReadWhen(
         at="spec.tokenizer.train",
         field="minFrequency",
