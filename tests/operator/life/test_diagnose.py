@@ -173,6 +173,12 @@ def test_whoever_only_lost_its_peers_gives_way_to_the_cause(w: Any) -> None:
     assert alone is not None and (alone.reason, alone.suspect) == ("PeerLost", False)
 
 
+def test_an_agent_that_says_node_lost_means_the_others(w: Any) -> None:
+    """It lives, so its own node is not lost; trainers of other versions say so."""
+    found = diagnose([evidence(w, w.ended(1, 0, verdict={"reason": "NodeLost", "message": "Lost the other nodes."}))], [], w.now)
+    assert found is not None and (found.reason, found.suspect) == ("PeerLost", False)
+
+
 def test_a_pod_that_is_gone_was_deleted(w: Any) -> None:
     found = diagnose([evidence(w, w.pod())], ["of index 1"], w.now)
     assert found is not None and found.reason == "PodDeleted"

@@ -17,6 +17,9 @@ IMAGE_PATIENCE = 600.0
 _PULL = ("ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError", "SignatureValidationFailed")
 _NEVER_PULLED = ("InvalidImageName", "ErrImageNeverPull")
 
+_OF_OTHERS = {"NodeLost": "PeerLost"}
+"""What an agent, which lives, can mean of other nodes alone -> its name."""
+
 
 def said_it_itself(evidence: Evidence) -> Failure | None:
     """The agent left a verdict. If it was told to stop and the pod says by whom, that is the cause, and this rule does not apply."""
@@ -25,9 +28,10 @@ def said_it_itself(evidence: Evidence) -> Failure | None:
         return None
     if pod.exit_code in STOPPED and (pod.disruption is not None or pod.deleting is not None or pod.reason in SHUT_DOWN):
         return None
-    follows = consequences(verdict.reason, pod.exit_code)
+    reason = _OF_OTHERS.get(verdict.reason, verdict.reason)
+    follows = consequences(reason, pod.exit_code)
     return Failure(
-        reason=verdict.reason,
+        reason=reason,
         message=verdict.message,
         time=evidence.time,
         pod=pod.name,
