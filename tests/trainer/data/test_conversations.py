@@ -239,6 +239,11 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ),
     ({"messages": [user("x"), assistant("y", mask=1)]}, {}, "messages[2] has mask 1, which some trainers read as learned"),
     ({"messages": [user("x"), assistant("y", loss_mask=0)]}, {}, "Write weight 1 or 0 in place of loss_mask: 1 is learned, 0 is not"),
+    ({"messages": [user("x"), assistant("y", train_on_turn=False)]}, {}, "messages[2] has train_on_turn False, which some trainers"),
+    ({"messages": [user("x"), assistant("y", ignore_loss=True)]}, {}, "Write weight 1 or 0 in place of ignore_loss"),
+    ({"messages": [user("x"), assistant("y", loss_scale=0.3)]}, {}, "messages[2] has loss_scale 0.3: a turn is learned (1 or true) or not"),
+    ({"messages": [user("x"), assistant(None, refusal="No.")]}, {}, "messages[2] has no content (found role, content, refusal). Write"),
+    ({"messages": [user("x"), assistant(None, audio={"id": "a"})]}, {}, "messages[2] has audio and no content: only text is trained on"),
     ({"messages": [user("x"), assistant("y", loss="yes")]}, {}, "messages[2] has loss 'yes': a turn is learned (1 or true) or not"),
     ({"messages": [user("x"), assistant("y", weight=1, train=False)]}, {}, "messages[2] has weight and train, which say different things"),
     (
@@ -272,6 +277,16 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"messages": SPOKEN, "images": ["a.png"]}, {}, "column images holds something other than text"),
     ({"messages": SPOKEN, "system": "Be brief."}, {}, "column system holds a part of the prompt"),
     ({"messages": [{"role": "human", "content": "x"}]}, {}, "no turn with role assistant to learn (found human)"),
+    (
+        {"messages": [{"role": "User ", "content": "x"}, {"role": "Assistant", "content": "y"}]},
+        {},
+        'set dataset[0].roles to {"User ": user, "Assistant": assistant}',
+    ),
+    (
+        {"messages": [{"role": "human", "content": "x"}, {"role": "expert", "content": "y"}]},
+        {},
+        'roles to {"human": user, "expert": assistant} if that speaker answers',
+    ),
     (
         {"instruction": "Add.", "input": "1 and 2", "output": "3"},
         {"format": "promptCompletion", "columns": {"prompt": "instruction", "completion": "output"}},
@@ -341,3 +356,16 @@ def test_a_template_that_writes_the_date_writes_the_same_one_at_each_start() -> 
     made, document = kinds.encode(template, {"messages": TWO})
     assert made.decode(document.ids.tolist()).startswith("Today 26 Jul 2024\n")
     assert document.found["today"] == 1
+
+
+def test_keys_that_only_look_like_marks_of_learning_are_told() -> None:
+    """A name or a measure says nothing of what is learned."""
+    row = {"messages": [user("x"), assistant("y", train_id="a7", training_steps=300)]}
+    assert found("chatml", row) == {"key not written:train_id": 1, "key not written:training_steps": 1}
+
+
+def test_a_turn_is_left_out_by_any_key_that_says_so() -> None:
+    for key in ("weight", "train", "loss", "loss_scale", "trainable"):
+        template = kinds.ALL["chatml"]
+        made, document = kinds.encode(template, {"messages": [user("x"), assistant("bad", **{key: 0}), user("z"), assistant("good")]})
+        assert "bad" not in made.decode(document.ids[document.learned].tolist())

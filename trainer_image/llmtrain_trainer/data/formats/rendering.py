@@ -5,6 +5,7 @@ Each key of a row is read, known to say nothing that could be learned, counted i
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -60,11 +61,24 @@ _OWN_WORDS = ("assistant", "system", "developer")
 _OTHERS = {"user", "system", "developer", "tool"}
 """Roles that no answer has: a conversation of these alone has none, and does not call it otherwise."""
 
+_ASKING = {"human": "user"}
+
 _ANSWERS = {"assistant", "gpt", "model", "bot", "chatbot", "ai", "chatgpt", "bard", "claude"}
 """What others call the role whose turns are learned, in lower case."""
 
 _SAYS_NOTHING = {"role", "content", "tool_calls", "tool_call_id", "id", "index", "timestamp", "created_at", "model", "finish_reason"}
 _SAYS_NOTHING |= {"reasoning_content", "thinking", "reasoning"}  # counted where the answer is located
+
+
+def _meant(roles: Sequence[str]) -> str:
+    """What `roles` of a dataset may be where nobody is called assistant, as YAML."""
+    words = {role: _ASKING.get(role.strip().casefold(), role.strip().casefold()) for role in roles}
+    alike = {role: word for role, word in words.items() if word != role and word in _OTHERS}
+    unknown = [role for role, word in words.items() if word not in _OTHERS]
+    answer = next((role for role in unknown if words[role] in _ANSWERS), None)
+    named = {**alike, **({answer: "assistant"} if answer is not None else dict.fromkeys(unknown[:1], "assistant"))}
+    said = "{" + ", ".join(f"{json.dumps(role, ensure_ascii=False)}: {word}" for role, word in named.items()) + "}"
+    return said if answer is not None or not unknown else f"{said} if that speaker answers"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,11 +170,12 @@ class Renderer:
         """Each answer is learned with its end token. What follows the last one teaches nothing and is left out."""
         spoke = [i for i, turn in enumerate(turns) if turn.message["role"] == "assistant" and i >= learn_from]
         if not spoke:
-            roles = ", ".join(dict.fromkeys(turn.message["role"] for turn in turns[learn_from:])) or "none"
+            found_roles = list(dict.fromkeys(turn.message["role"] for turn in turns[learn_from:]))
+            roles = ", ".join(found_roles) or "none"
             if {turn.message["role"] for turn in turns[learn_from:]} <= _OTHERS:
                 return Rendered(text="", answers=(), eos=False, found=Counter({"no answer": 1}))
             rule = f"the conversation has no turn with role assistant to learn (found {roles})"
-            way_out = f"Leave it out, or set {self._field}.roles to {{{roles.partition(',')[0]}: assistant}} if that speaker answers"
+            way_out = f"Leave it out, or set {self._field}.roles to {_meant(found_roles)}"
             raise BadData(f"{self._field}.source", row.place, rule, way_out)
         others = Counter({f"other role:{role}": 1 for role in self._other_roles(row, turns[learn_from:])})
         others += Counter({f"not an answer:{turn.message['role']}": 1 for turn in turns if turn.asked})

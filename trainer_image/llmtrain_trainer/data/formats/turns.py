@@ -6,6 +6,7 @@ What cannot be trained on is refused.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +33,7 @@ _ELSEWHERE = {
     "tool_result": "Write it as a message with role tool",
 }
 """Types of content parts that have a place of their own in a message, and where."""
-_ABOUT_THE_TURN = {"role", "name", "id", "tool_call_id", "model", "finish_reason", "created_at", "timestamp", "refusal"}
+_ABOUT_THE_TURN = {"role", "content", "name", "id", "tool_call_id", "model", "finish_reason", "created_at", "timestamp"}
 _REASONING = {"reasoning_content", "thinking", "reasoning"}
 
 
@@ -81,11 +82,14 @@ def read_list(field: str, row: Row, column: str, value: Any) -> list[dict[str, A
     raise RowPlace(field, row, column, f"Write {column} as a list of objects").wrong(f"is {described(value)}, not a list of objects")
 
 
-LEARNED = ("weight", "train", "training", "trainable", "loss", "loss_weight", "learn")
+LEARNED = ("weight", "train", "training", "trainable", "loss", "loss_weight", "loss_scale", "learn")
 """Keys of a message that say whether it is learned: OpenAI's, and those of other trainers."""
 
 MASKS = ("mask", "masked", "loss_mask", "ignore", "train_detail", "training_detail")
 """Keys of a message that say it the other way round, either way, or of a part: which is meant cannot be known."""
+
+_MARK = re.compile(r"(^|_)(no)?(loss|masks?|masked|train|trained|trainable|training|learn|learned|ignored?)(_|$)")
+"""A word in the key of a message that may say whether it is learned."""
 
 
 def read_settings(field: str, row: Row, column: str, value: Any) -> dict[str, Any]:
@@ -155,16 +159,19 @@ def as_turn(place: RowPlace, message: Any, roles: Mapping[str, str] = EMPTY) -> 
 
 def _check_content(place: RowPlace, message: Mapping[str, Any]) -> None:
     """A turn without content that says something under another key is no empty turn."""
-    if "content" in message or any(message.get(key) for key in ("tool_calls", "function_call", *_REASONING)):
+    if message.get("content") is not None or any(message.get(key) for key in ("tool_calls", "function_call", *_REASONING)):
         return
-    texts = [key for key, value in message.items() if key not in _ABOUT_THE_TURN and isinstance(value, str) and value.strip()]
+    others = {key: value for key, value in message.items() if key not in _ABOUT_THE_TURN and value}
+    if media := [key for key in others if any(word in key for word in _NOT_TEXT)]:
+        raise place.wrong(f"has {media[0]} and no content: only text is trained on here", "Leave the row out, or write its text as content")
+    texts = [key for key, value in others.items() if isinstance(value, str) and value.strip()]
     if texts:
         raise place.wrong(f"has no content (found {', '.join(message)})", f"Write what the turn says as content (perhaps it is {texts[0]})")
 
 
 def _learned(place: RowPlace, message: Mapping[str, Any]) -> bool:
     """Whether an answer is learned, as whichever key of LEARNED says; without one it is."""
-    if unclear := [key for key in MASKS if message.get(key) is not None]:
+    if unclear := [key for key in message if _is_unclear(key, message[key])]:
         rule = f"has {unclear[0]} {message[unclear[0]]!r}, which some trainers read as learned and others as left out"
         raise place.wrong(rule, f"Write weight 1 or 0 in place of {unclear[0]}: 1 is learned, 0 is not")
     said = {key: message[key] for key in LEARNED if message.get(key) is not None}
@@ -174,6 +181,13 @@ def _learned(place: RowPlace, message: Mapping[str, Any]) -> bool:
     if len({bool(value) for value in said.values()}) > 1:
         raise place.wrong(f"has {' and '.join(said)}, which say different things", "Keep one of them")
     return all(said.values())
+
+
+def _is_unclear(key: str, value: Any) -> bool:
+    """Whether a key seems to say that a turn is learned or not, and is none of LEARNED. Names and texts, such as a train_id, say no such thing."""
+    if key in MASKS:
+        return value is not None
+    return key not in LEARNED and _MARK.search(key.casefold()) is not None and (value in (0, 1) or isinstance(value, list))
 
 
 def _text(place: RowPlace, content: Any) -> str:
