@@ -106,6 +106,17 @@ UNREADABLE: dict[str, tuple[str, str, dict[str, Any], str]] = {
         "it is a pointer of Git LFS, not the file itself",
     ),
     "pointer of rows": ("a.jsonl", "version https://git-lfs.github.com/spec/v1\n", {}, "Fetch the file, such as with git lfs pull."),
+    "pointer of a table": ("a.parquet", "version https://git-lfs.github.com/spec/v1\n", {}, "Fetch the file, such as with git lfs pull."),
+    "pointer of an Arrow table": ("a.arrow", "version https://git-lfs.github.com/spec/v1\n", {}, "a pointer of Git LFS"),
+    "web page": ("a.jsonl", "<!DOCTYPE html><html></html>", {}, "It looks like a web page or a store's error message in place of the"),
+    "store's answer": (
+        "a.json",
+        "<?xml version='1.0'?><Error/>",
+        {},
+        "(Expecting value at column 1). It looks like a web page or a store's",
+    ),
+    "web page for a table": ("a.parquet", "\n<html>", {}, "it is no table. It looks like a web page"),
+    "JSON lines for a table": ("a.parquet", LINES, {}, "it is not a parquet file that can be read"),
     "not packed": ("a.jsonl.gz", LINES, {}, "remove .gz from its name if it is not packed"),
     "python in csv": (
         "a.csv",

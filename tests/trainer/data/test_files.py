@@ -53,6 +53,13 @@ def test_what_lies_beside_data_is_passed_over_and_named(tmp_path: Path, format_:
     assert all(name in told for name in ("LICENSE", "README.md", "_SUCCESS", "dataset_info.json", "x.crc"))
 
 
+def test_what_spark_delta_lake_and_a_desktop_leave_beside_data_is_passed_over(tmp_path: Path) -> None:
+    put(tmp_path, "a.jsonl", "_temporary/0/a.jsonl", "_delta_log/0.json", "__MACOSX/a.jsonl", "Thumbs.db", "desktop.ini", "_own/b.jsonl")
+    names, told = listed(tmp_path)
+    assert names == ["_own/b.jsonl", "a.jsonl"]
+    assert "5 of 7 files" in told
+
+
 def test_among_texts_those_that_tell_of_them_are_passed_over_at_the_top_alone(tmp_path: Path) -> None:
     put(tmp_path, "one.txt", "two.md", "README.md", "LICENSE.txt", "code/README.md", "code/main.py")
     names, told = listed(tmp_path)

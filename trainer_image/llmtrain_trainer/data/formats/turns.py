@@ -184,7 +184,7 @@ def _learned(place: RowPlace, message: Mapping[str, Any]) -> bool:
 
 
 def _is_unclear(key: str, value: Any) -> bool:
-    """Whether a key seems to say that a turn is learned or not, and is none of LEARNED. Names and texts, such as a train_id, say no such thing."""
+    """Whether a key seems to say that a turn is learned or not, and is none of LEARNED. Names, such as a train_id, say no such thing."""
     if key in MASKS:
         return value is not None
     return key not in LEARNED and _MARK.search(key.casefold()) is not None and (value in (0, 1) or isinstance(value, list))

@@ -28,8 +28,13 @@ _ABOUT = re.compile(r"(readme|licen[cs]e|copying|notice|authors|contributing|cha
 """What stands beside data and tells of it."""
 
 _DATA = "|".join(READERS)
-_MARKERS = re.compile(rf"_(?!.*\.({_DATA})(\.(gz|zst))?$).*|.*_\$folder\$|.*\.(crc|md5|sha1|sha256|sha512|lock|part|tmp)")
-"""_SUCCESS and its like, checksums, and what a writer has not finished."""
+_MARKERS = re.compile(
+    rf"_(?!.*\.({_DATA})(\.(gz|zst))?$).*|.*_\$folder\$|.*\.(crc|md5|sha1|sha256|sha512|lock|part|tmp)|Thumbs\.db|desktop\.ini"
+)
+"""_SUCCESS and its like, checksums, what a writer has not finished, what a desktop leaves behind."""
+
+_WORKPLACES = frozenset(("_temporary", "_delta_log", "_spark_metadata", "__MACOSX"))
+"""Directories in which Spark, Delta Lake and archives of a desktop keep what is no data or not yet."""
 
 _CARDS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "_metadata", "_common_metadata")
 """What the datasets library and Spark write beside data."""
@@ -66,6 +71,8 @@ def data_files(field: str, dataset: Dataset, files: Sequence[DataFile], told: To
 def _is_marker(file: DataFile, plain: set[str]) -> bool:
     """`plain`: endings of the files beside it whose names begin otherwise. One of them, such as __init__.py among .py, is no marker."""
     name = PurePosixPath(file.name).name
+    if _WORKPLACES.intersection(PurePosixPath(file.name).parent.parts):
+        return True
     if name.startswith("_") and file.kind in plain and name not in _CARDS:
         return False
     return _MARKERS.fullmatch(name) is not None or name in _CARDS

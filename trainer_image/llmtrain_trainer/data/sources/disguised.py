@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import IO
 
 from llmtrain_trainer.data.sources.files import DataFile
 
@@ -19,6 +20,9 @@ _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
     (b"\x89HDF", "an HDF5 file", ""),
 )
 """How a file begins, what it is, and the ending with which it is read."""
+
+A_PAGE = "It looks like a web page or a store's error message in place of the file: fetch the file again"
+"""The way out for a file that begins with < and is no text."""
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
 
@@ -37,6 +41,17 @@ def other_kind(content: bytes, file: DataFile) -> tuple[str, str] | None:
     if ending:
         return inside, f"End its name in .{ending}"
     return inside, "Convert it to .jsonl or .parquet"
+
+
+def of_another_kind(file: DataFile, stream: IO[bytes]) -> tuple[str, str] | None:
+    """The same of a table that could not be read, in which readers move about."""
+    if not stream.seekable():
+        return None
+    stream.seek(0)
+    begins = stream.read(64)
+    if begins.lstrip()[:1] == b"<":
+        return "it is no table", A_PAGE
+    return None if begins.startswith((b"PAR1", b"ARROW1")) and file.kind in ("parquet", "arrow") else other_kind(begins, file)
 
 
 def no_text(text: str, column: str) -> tuple[str, str] | None:

@@ -16,7 +16,7 @@ from typing import IO, Any
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.blame import first_line, may_pass
 from llmtrain_trainer.data.sources.arrow import batches, left_out, without_nulls
-from llmtrain_trainer.data.sources.disguised import no_text, other_kind
+from llmtrain_trainer.data.sources.disguised import A_PAGE, no_text, of_another_kind, other_kind
 from llmtrain_trainer.data.sources.files import MOST_TIMES, UNPACKED_FREELY, DataFile, UnfitFileError
 
 LONGEST_DOCUMENT = 4 << 30
@@ -119,7 +119,7 @@ def read_jsonl(asked: Asked, file: DataFile, stream: IO[bytes]) -> Iterator[Row]
 
 def _of_line(asked: Asked, file: DataFile, number: int, line: bytes) -> Row | None:
     text = _decoded(asked, _place(file, number), line, mark=number == 1).strip().lstrip(MARK)
-    way_out = f"Write one JSON object per line{_if_whole(text)}"
+    way_out = A_PAGE if text.startswith("<") else f"Write one JSON object per line{_if_whole(text)}"
     return _object(asked, file, number, _parsed(asked, file, number, text, way_out)) if text else None
 
 
@@ -142,7 +142,8 @@ def read_json(asked: Asked, file: DataFile, stream: IO[bytes]) -> Iterator[Row]:
     except (ValueError, RecursionError) as error:
         if not _is_lines(text):
             where = f"{file.uri} line {error.lineno}" if isinstance(error, json.JSONDecodeError) else file.uri
-            raise _bad(asked, where, f"it is not JSON ({_said(error)})", "Write a list of objects, or one object per line") from error
+            way_out = A_PAGE if text.lstrip().startswith("<") else "Write a list of objects, or one object per line"
+            raise _bad(asked, where, f"it is not JSON ({_said(error)})", way_out) from error
         yield from read_jsonl(asked, file, io.BytesIO(content))
         return
     value = _inside(asked, file, value)
@@ -218,6 +219,8 @@ def read_parquet(asked: Asked, file: DataFile, stream: IO[bytes]) -> Iterator[Ro
             raise
         if isinstance(error, UnfitFileError):
             raise _bad(asked, file.uri, str(error), "Check the file, and write it again") from error
+        if (why := of_another_kind(file, whole)) is not None:
+            raise _bad(asked, file.uri, *why) from error
         rule = f"it is not a parquet file that can be read ({first_line(error)})"
         raise _bad(asked, f"{file.uri} row {number + 1}" if number else file.uri, rule, "Write the file again") from error
 
@@ -240,6 +243,8 @@ def read_arrow(asked: Asked, file: DataFile, stream: IO[bytes]) -> Iterator[Row]
     except Exception as error:
         if may_pass(error):
             raise
+        if (why := of_another_kind(file, stream)) is not None:
+            raise _bad(asked, file.uri, *why) from error
         rule = f"it is not an Arrow file that can be read ({first_line(error)})"
         raise _bad(asked, f"{file.uri} row {number + 1}" if number else file.uri, rule, "Write the file again") from error
 
