@@ -73,17 +73,22 @@ def as_section(value: Any, schema: Schema) -> dict[str, Any] | None:
     return next(({name: meant} for name, inner in places.items() if (meant := fitting(value, inner)) is not None), None)
 
 
+def _pair(item: Any) -> tuple[str, Any] | None:
+    if isinstance(item, str) and "=" in item:
+        name, _, text = item.partition("=")
+        return name, text
+    if isinstance(item, dict) and item.keys() == {"name", "value"}:
+        return str(item["name"]), item["value"]
+    return next(iter(item.items())) if isinstance(item, dict) and len(item) == 1 else None
+
+
 def as_pairs(items: list[Any]) -> dict[str, str] | None:
     """Names and texts from a list as pods have it, or of single pairs, or of NAME=text; None if it is none of these."""
     made: dict[str, str] = {}
-    for item in items:
-        if isinstance(item, str) and "=" in item:
-            item = dict([item.split("=", 1)])
-        elif isinstance(item, dict) and item.keys() == {"name", "value"}:
-            item = {str(item["name"]): item["value"]}
-        if not isinstance(item, dict) or len(item) != 1 or any(isinstance(value, list | dict) for value in item.values()):
+    for pair in map(_pair, items):
+        if pair is None or isinstance(pair[1], list | dict):
             return None
-        made |= {name: value if isinstance(value, str) else str(value).lower() for name, value in item.items()}
+        made[pair[0]] = pair[1] if isinstance(pair[1], str) else str(pair[1]).lower()
     return made or None
 
 
@@ -125,7 +130,7 @@ def beside(text: str, schema: Schema) -> str | None:
     if not any(str(one).startswith("file:///") for one in schema.get("examples", ())):
         return None
     text = re.sub(r"^(file:/{0,3})?\$\{?HOME\}?/", "~/", text.strip(_QUOTES))
-    path = re.fullmatch(r"(file:|file://)?((?:\.{1,2}/|~/)*[\w*?\[][^:\n]*/?|~/?|\.{1,2}/?)", text)
+    path = re.fullmatch(r"((?i:file:|file://))?((?:\.{1,2}/|~/)*[\w*?\[][^:\n]*/?|~/?|\.{1,2}/?)", text)
     hub = any(str(one).startswith("hf://") for one in schema["examples"])
     if path is None or (hub and path[1] is None and _may_be_elsewhere(text)):
         return None
@@ -172,5 +177,4 @@ def _addresses(text: str) -> Iterator[str]:
         yield f"s3://{store[1]}/{store[2]}"
     if given := re.fullmatch(r"([A-Za-z0-9]+):/{0,2}(.+)", text):
         scheme = {"s3a": "s3", "s3n": "s3", "huggingface": "hf", "hub": "hf", "pvcs": "pvc"}.get(given[1].lower(), given[1].lower())
-        relative = given[2].startswith((".", "~"))
-        yield f"{scheme}://{'/' if scheme == 'file' and not relative else ''}{given[2].lstrip('/')}"
+        yield f"{scheme}://{'/' if scheme == 'file' else ''}{given[2].lstrip('/')}"

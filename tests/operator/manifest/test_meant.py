@@ -69,7 +69,7 @@ def test_an_address_of_another_form_leads_to_the_right_one(given: str, meant: st
 
 
 def test_a_word_is_a_directory_where_no_repository_can_be_meant() -> None:
-    assert way_out("spec.checkpoint.destination", "FILE://./out") == "Write file://./out"
+    assert way_out("spec.checkpoint.destination", "FILE://./out").startswith("Write file://./out for a path relative")
     assert way_out("spec.checkpoint.destination", "FILE:///out") == "Write file:///out"
     assert way_out("spec.checkpoint.destination", "out").startswith("Write file://./out ")
     assert way_out("spec.checkpoint.destination", "saves/run-1").startswith("Write file://./saves/run-1 ")
