@@ -368,4 +368,4 @@ def test_a_turn_is_left_out_by_any_key_that_says_so() -> None:
     for key in ("weight", "train", "loss", "loss_scale", "trainable"):
         template = kinds.ALL["chatml"]
         made, document = kinds.encode(template, {"messages": [user("x"), assistant("bad", **{key: 0}), user("z"), assistant("good")]})
-        assert "bad" not in made.decode(document.ids[document.learned].tolist())
+        assert "bad" not in made.decode(document.ids[document.loss_mask].tolist())
