@@ -288,6 +288,7 @@ def mixing_of_one(layout: FeasibleLayout) -> str | None:
 
 
 def stream_of_documents(layout: FeasibleLayout) -> str | None:
+    """A setting of tasks whose samples are apart, beside one that knows no samples."""
     spec = layout.job.spec
     if spec.training.packing or TASKS[spec.task].packs or TASKS[spec.task].labels:
         return None
