@@ -142,6 +142,25 @@ def test_a_broken_template_is_told_of_itself_and_no_row_is_blamed(job: Job, name
     assert job.prepare(chat(job, template, chatTemplate=kinds.CHATML)).train_samples == 9
 
 
+NO_JSON: dict[str, tuple[str, bytes, str]] = {
+    "a byte order mark": ("tokenizer_config.json", b"\xef\xbb\xbf{}", "begins with a byte order mark, which the tokenizers library"),
+    "a pointer": ("tokenizer.json", b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS, not the file itself"),
+    "a page": ("tokenizer.json", b"\n<html>", "is not JSON. It looks like a web page or a store's error message"),
+    "half a file": ("tokenizer.json", b'{"version": ', "is not JSON (Expecting value: line 1 column 13 (char 12)). Copy the file again"),
+    "UTF-16": ("tokenizer_config.json", "{}".encode("utf-16"), "is not JSON ('utf-8' codec can't decode byte 0xff"),
+    "a list": ("tokenizer_config.json", b"[]", "is no JSON object. Copy the file again"),
+    "nothing": ("special_tokens_map.json", b"", "is not JSON (Expecting value"),
+}
+
+
+@pytest.mark.parametrize("name", NO_JSON)
+def test_a_file_that_is_no_json_is_named_with_the_way_out(job: Job, name: str) -> None:
+    """Before, "Give a directory or repository with tokenizer.json" was said, which is there."""
+    file, content, why = NO_JSON[name]
+    said = refusal(job, chat(job, edit=lambda directory: (directory / file).write_bytes(content) and None))
+    assert said.startswith(f"spec.tokenizer.source is file://{job.root}/tok: {file} in it {why}")
+
+
 def test_a_vocabulary_of_no_tokens_is_refused_as_the_library_does(job: Job) -> None:
     edit = with_tokenizer_json(lambda found: found["model"].update(vocab=[1, 2]))
     assert "no tokenizer can be loaded from it" in refusal(job, chat(job, edit=edit))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from llmtrain_trainer.data.bad_data import BadData
+from llmtrain_trainer.data.blame import first_line
+from llmtrain_trainer.data.sources.disguised import A_PAGE, POINTER
 
 HIGHEST_ID = (1 << 22) - 1
 """Highest token id: sixteen times the largest vocabulary in use. The tokenizers library keeps tables as long as the highest id."""
@@ -16,6 +19,28 @@ NAMED = ("eos_token", "bos_token", "pad_token", "unk_token")
 """Special tokens that training or generation uses."""
 
 _SETTINGS = ("tokenizer_config.json", "special_tokens_map.json")
+
+
+def check_json(field: str, source: str, files: Sequence[Path]) -> None:
+    """Check that the files named .json hold JSON objects. Raises BadData with the file's name."""
+    for path in files:
+        if path.suffix == ".json" and (why := _no_object(path.read_bytes())) is not None:
+            raise BadData(field, source, f"{path.name} in it {why[0]}", why[1])
+
+
+def _no_object(content: bytes) -> tuple[str, str] | None:
+    """(rule, way out) where a file's content is no JSON object."""
+    if content.startswith(POINTER):
+        return "is a pointer of Git LFS, not the file itself", "Fetch the file, such as with git lfs pull"
+    if content.startswith(codecs.BOM_UTF8):
+        return "begins with a byte order mark, which the tokenizers library does not read", "Save it as UTF-8 without one"
+    if content.lstrip()[:1] == b"<":
+        return "is not JSON", A_PAGE
+    try:
+        found = json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        return f"is not JSON ({first_line(error)})", "Copy the file again from where the tokenizer comes from"
+    return None if isinstance(found, dict) else ("is no JSON object", "Copy the file again from where the tokenizer comes from")
 
 
 def check_ids(field: str, source: str, files: Sequence[Path]) -> None:

@@ -23,7 +23,7 @@ from llmtrain_trainer.data.sources.readers import MARK
 from llmtrain_trainer.model.tokenizer_facts import TokenizerFacts
 from llmtrain_trainer.prepare.entries import DatasetEntry, texts
 from llmtrain_trainer.prepare.model_files import TOKENIZER, local_files
-from llmtrain_trainer.prepare.tokenizer_checks import check_ids, check_loaded
+from llmtrain_trainer.prepare.tokenizer_checks import check_ids, check_json, check_loaded
 from llmtrain_trainer.prepare.tokenizer_store import TokenizerStore
 
 FORM = 3
@@ -165,6 +165,7 @@ class TokenizerPreparation:
     def _load(self, draft: Path, files: Sequence[Path], field: str, source: str) -> None:
         from llmtrain_trainer.prepare import tokenizer as tokenizers
 
+        check_json(field, source, files)
         check_ids(field, source, files)
         for path in files:
             link(path, draft / path.name)

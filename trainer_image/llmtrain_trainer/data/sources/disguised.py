@@ -24,12 +24,13 @@ _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
 A_PAGE = "It looks like a web page or a store's error message in place of the file: fetch the file again"
 """The way out for a file that begins with < and is no text."""
 
-_POINTER = b"version https://git-lfs.github.com/spec/"
+POINTER = b"version https://git-lfs.github.com/spec/"
+"""How a file begins that stands for one in Git LFS."""
 
 
 def other_kind(content: bytes, file: DataFile) -> tuple[str, str] | None:
     """(rule, way out) where the first bytes are those of another kind of file; None where they are not."""
-    if content.startswith(_POINTER):
+    if content.startswith(POINTER):
         return "it is a pointer of Git LFS, not the file itself", "Fetch the file, such as with git lfs pull"
     found = next(((what, ending) for start, what, ending in _BEGINNINGS if content.startswith(start)), None)
     if found is None:
