@@ -6,6 +6,7 @@ from llmtrain_operator.manifest.divisors import listed
 from llmtrain_operator.manifest.problem import Problem
 from llmtrain_operator.plan.layout.request import LayoutRequest, Refusal
 from llmtrain_operator.plan.model.families import untrained
+from llmtrain_trainer.config.tables.engines import ENGINES_OF_OTHER_FAMILIES
 from llmtrain_trainer.config.tables.families import TRAINED
 from llmtrain_trainer.config.tables.other_families import OTHER_FAMILIES
 from llmtrain_trainer.config.tables.tasks import TASKS
@@ -20,15 +21,16 @@ def quantized_weights(request: LayoutRequest) -> Problem | None:
 
 
 def family(request: LayoutRequest) -> Problem | None:
-    """Families with a row, or those without one that engine accelerate trains."""
+    """Families with a row, or those without one where the engine needs none."""
     if not request.shape or request.shape.model_type in TRAINED:
         return None
     source = request.job.spec.model.source
     if request.shape.model_type in OTHER_FAMILIES:
-        if request.degrees.engine == "accelerate":
+        if request.degrees.engine in ENGINES_OF_OTHER_FAMILIES:
             return None
-        rule = f"its model_type is {request.shape.model_type}, which engine accelerate alone trains"
-        return Problem("spec.model", source or request.shape.model_type, rule, "Use engine accelerate")
+        engines = listed(ENGINES_OF_OTHER_FAMILIES)
+        rule = f"its model_type is {request.shape.model_type}, which engine {engines} alone trains"
+        return Problem("spec.model", source or request.shape.model_type, rule, f"Use engine {engines}")
     return untrained(request.shape.model_type, "spec.model.config" if source is None else f"spec.model.source {source}: config.json")
 
 

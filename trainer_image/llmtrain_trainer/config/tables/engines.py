@@ -46,6 +46,9 @@ class EngineFacts:
     on_cpu: bool = True
     """Whether it runs on CPUs."""
 
+    other_families: bool = False
+    """Whether it trains the families of other_families.py, which have no row in families.py."""
+
 
 ENGINE_FACTS: Mapping[EngineName, EngineFacts] = {
     "native": EngineFacts(zero_stage=3, checkpoint_format="dcp"),
@@ -60,10 +63,12 @@ ENGINE_FACTS: Mapping[EngineName, EngineFacts] = {
     "megatron": EngineFacts(
         zero_stage=1, checkpoint_format="megatron", package="megatron.core", adapters=(), grows_embedding=False, on_cpu=False
     ),
-    "accelerate": EngineFacts(zero_stage=3, checkpoint_format="dcp", package="accelerate"),
+    "accelerate": EngineFacts(zero_stage=3, checkpoint_format="dcp", package="accelerate", other_families=True),
 }
 
 OFFLOADING: tuple[EngineName, ...] = tuple(name for name, facts in ENGINE_FACTS.items() if facts.offloads)
+
+ENGINES_OF_OTHER_FAMILIES: tuple[EngineName, ...] = tuple(name for name, facts in ENGINE_FACTS.items() if facts.other_families)
 
 
 def engines_with(method: AdapterMethod) -> tuple[EngineName, ...]:
