@@ -104,3 +104,15 @@ def test_a_damaged_file_is_read_or_refused_with_its_name(tmp_path: Path, name: s
         counts[outcome(tmp_path / name)] += 1
     print(f"{name}: {COUNT} tried, {counts['refused']} refused, {counts['read']} read, 0 crashed")
     assert counts["refused"]
+
+
+def test_a_batch_that_asks_for_more_memory_than_there_is_is_refused_as_a_file(tmp_path: Path) -> None:
+    column, written = pa.array(range(1000), pa.int64()), io.BytesIO()
+    with pa.ipc.new_stream(written, pa.schema([("text", pa.int64())]), options=pa.ipc.IpcWriteOptions(compression="zstd")) as sink:
+        sink.write_batch(pa.record_batch([column], names=["text"]))
+    unpacked = (8000).to_bytes(8, "little")
+    assert written.getvalue().count(unpacked) == 1
+    (tmp_path / "a.arrow").write_bytes(written.getvalue().replace(unpacked, (1 << 60).to_bytes(8, "little")))
+    dataset = Dataset(source=f"file://{tmp_path}/a.arrow")
+    with pytest.raises(BadData, match=r"a\.arrow: its next batch needs more memory than there is .*fewer rows in a batch"):
+        list(read_rows("dataset[0]", dataset, dataset_files("dataset[0]", dataset)))

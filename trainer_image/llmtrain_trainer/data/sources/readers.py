@@ -212,8 +212,10 @@ def read_parquet(asked: Asked, file: DataFile, stream: IO[bytes]) -> Iterator[Ro
             for values in batch.to_pylist():
                 number += 1
                 yield Row(_place(file, number), {name: without_nulls(value) for name, value in values.items()}, unread)
-    except (BadData, MemoryError, GeneratorExit):
+    except (BadData, GeneratorExit):
         raise
+    except MemoryError as error:
+        raise _too_large(asked, file, error) from error
     except Exception as error:
         if may_pass(error):
             raise
@@ -238,8 +240,10 @@ def read_arrow(asked: Asked, file: DataFile, stream: IO[bytes]) -> Iterator[Row]
             for values in batch.select(columns).to_pylist():
                 number += 1
                 yield Row(_place(file, number), {name: without_nulls(value) for name, value in values.items()}, unread)
-    except (BadData, MemoryError, GeneratorExit):
+    except (BadData, GeneratorExit):
         raise
+    except MemoryError as error:
+        raise _too_large(asked, file, error) from error
     except Exception as error:
         if may_pass(error):
             raise
@@ -247,6 +251,12 @@ def read_arrow(asked: Asked, file: DataFile, stream: IO[bytes]) -> Iterator[Row]
             raise _bad(asked, file.uri, *why) from error
         rule = f"it is not an Arrow file that can be read ({first_line(error)})"
         raise _bad(asked, f"{file.uri} row {number + 1}" if number else file.uri, rule, "Write the file again") from error
+
+
+def _too_large(asked: Asked, file: DataFile, error: MemoryError) -> BadData:
+    """A table whose next batch does not fit in memory: it is damaged, or written in huge batches."""
+    rule = f"its next batch needs more memory than there is ({first_line(error)})"
+    return _bad(asked, file.uri, rule, "Check the file, and write it again with fewer rows in a batch")
 
 
 READERS: Mapping[str, Reader] = {
