@@ -61,8 +61,8 @@ class Gang:
         return [event["message"] for event in self.events if event["kind"] == kind]
 
     def names(self) -> list[str]:
-        """What is in the store, committed or not."""
-        return sorted({entry.key.partition("/")[0] for entry in self.store.entries()})
+        """The checkpoints in the store, committed or not."""
+        return sorted({entry.key.partition("/")[0] for entry in self.store.entries() if "/" in entry.key})
 
     def committed(self) -> list[str]:
         return [entry.key.partition("/")[0] for entry in self.store.entries() if entry.key.endswith("/COMMIT")]

@@ -14,9 +14,10 @@ import pytest
 from answering import answering
 from gang import Gang
 
+from llmtrain_trainer.checkpoint.newest import NEWEST
 from llmtrain_trainer.checkpoint.restore import choose, obtain
 from llmtrain_trainer.checkpoint.store.destination import DOUBT, open_store
-from llmtrain_trainer.checkpoint.store.errors import NoneVerifiesError, StoreRefusedError, StoreUnreachableError
+from llmtrain_trainer.checkpoint.store.errors import CheckpointsGoneError, NoneVerifiesError, StoreRefusedError, StoreUnreachableError
 from llmtrain_trainer.checkpoint.store.file_store import FileStore
 from llmtrain_trainer.checkpoint.store.retry import Backoff
 
@@ -48,6 +49,8 @@ class Liar:
         paths = sorted(path for path in self.root.rglob("*") if path.is_file())
         if self.lies_now("empty listing"):
             paths = []
+        if self.lies_now("listing of the root alone"):
+            paths = [path for path in paths if path.parent == self.root]
         if self.lies_now("listing without COMMIT"):
             paths = [path for path in paths if not (path.name == "COMMIT" and SECOND in str(path))]
         rows = "".join(
@@ -119,9 +122,9 @@ def liar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Liar]:
         yield liar
 
 
-def chosen(tmp_path: Path, doubt: float, events: list[dict[str, Any]]) -> str | None:
+def chosen(tmp_path: Path, doubt: float, events: list[dict[str, Any]], resume: Any = "latest") -> str | None:
     store = open_store("s3://b/ck", Backoff(first=0.01, longest=0.02, deadline=max(1.0, doubt), doubt=doubt))
-    found = choose(store, "latest", events.append, into=tmp_path / "restore")
+    found = choose(store, resume, events.append, into=tmp_path / "restore")
     return str(found.name) if found else None
 
 
@@ -168,14 +171,44 @@ def test_a_listing_that_does_not_end_or_is_none_is_an_error_and_no_empty_store(l
         chosen(tmp_path, 0.1, [])
 
 
-def test_an_empty_listing_of_a_place_that_has_an_owner_is_not_believed(liar: Liar, tmp_path: Path) -> None:
-    (liar.root / "owner.json").write_text("{}")
-    liar.lie, liar.lies = "empty listing", 4
+def test_an_empty_listing_of_a_place_with_a_newest_checkpoint_is_not_believed(liar: Liar, tmp_path: Path) -> None:
+    liar.lie, liar.lies = "empty listing", 2
     assert chosen(tmp_path, 5.0, events := []) == SECOND
     assert {event["kind"] for event in events} == {"checkpoint_doubted"}
     liar.lies = 10**9
-    with pytest.raises(StoreUnreachableError, match=r"lists neither checkpoints nor owner\.json, which can be read there"):
+    with pytest.raises(StoreUnreachableError, match=f"lists no committed checkpoint, but {SECOND}/COMMIT can be read there"):
         chosen(tmp_path, 0.1, [])
+
+
+def test_a_listing_with_nothing_but_the_owner_is_not_believed_either(liar: Liar, tmp_path: Path) -> None:
+    (liar.root / "owner.json").write_text("{}")
+    liar.lie, liar.lies = "listing of the root alone", 10**9
+    with pytest.raises(StoreUnreachableError, match="its listing is not to be believed"):
+        chosen(tmp_path, 0.1, [])
+
+
+@pytest.mark.parametrize("resume", ["latest", 20])
+def test_checkpoints_that_somebody_deleted_end_the_run_with_two_ways_out(liar: Liar, tmp_path: Path, resume: Any) -> None:
+    for name in (FIRST, SECOND):
+        shutil.rmtree(liar.root / name)
+    with pytest.raises(CheckpointsGoneError, match=f"newest.json says that {SECOND} was committed there, but neither it nor another"):
+        chosen(tmp_path, 0.1, [], resume)
+    assert chosen(tmp_path, 0.1, [], "none") is None
+    (liar.root / NEWEST).unlink()
+    assert chosen(tmp_path, 60.0, events := []) is None and events == []
+
+
+def test_a_checkpoint_that_is_left_is_taken_although_the_newest_is_gone(liar: Liar, tmp_path: Path) -> None:
+    shutil.rmtree(liar.root / SECOND)
+    assert chosen(tmp_path, 0.1, events := []) == FIRST and events == []
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[1", b'{"name": "step-x"}', b"\xff", b'{"name": "../../etc"}'])
+def test_a_record_that_names_no_checkpoint_does_not_count(liar: Liar, tmp_path: Path, content: bytes) -> None:
+    shutil.rmtree(liar.root)
+    liar.root.mkdir()
+    (liar.root / NEWEST).write_bytes(content)
+    assert chosen(tmp_path, 60.0, events := []) is None and events == []
 
 
 def test_a_place_that_is_empty_begins_at_step_0_without_doubt(liar: Liar, tmp_path: Path) -> None:

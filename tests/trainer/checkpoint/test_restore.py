@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from gang import Gang, content, damage
 
+from llmtrain_trainer.checkpoint.newest import NEWEST
 from llmtrain_trainer.checkpoint.restore import choose, fetch, find, list_checkpoints, next_attempt, next_round
 from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError, NoneVerifiesError, ResumeError
 from llmtrain_trainer.checkpoint.store.file_store import FileStore
@@ -76,6 +77,7 @@ def test_when_all_are_damaged_nothing_begins_at_step_0_and_every_one_is_named(sa
 def test_saves_that_did_not_end_are_no_reason_to_stop(saved: Gang) -> None:
     for name in (FIRST, SECOND):
         damage(saved.store, f"{name}/COMMIT", change="remove")
+    damage(saved.store, NEWEST, change="remove")
     assert chosen(saved) is None
 
 

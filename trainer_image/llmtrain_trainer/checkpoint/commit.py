@@ -18,6 +18,7 @@ from llmtrain_trainer.checkpoint.manifest import (
     join,
     node_file,
 )
+from llmtrain_trainer.checkpoint.newest import record_newest
 from llmtrain_trainer.checkpoint.restore import find, verify
 from llmtrain_trainer.checkpoint.retention import expired, for_room
 from llmtrain_trainer.checkpoint.staging import Staged
@@ -36,6 +37,7 @@ class Committer:
         self._parts: dict[tuple[str, int], NodePart] = {}
         self._diverged: dict[Name, bool] = {}
         self._verified: Name | None = None
+        self._newest: Name | None = None
         self.distrusted: set[Name] = set()
         """Committed checkpoints that this run found bad: retention does not count them."""
 
@@ -57,6 +59,7 @@ class Committer:
         commit = commit_of(manifest, data, now)
         if not self._store.put_if_absent(f"{staged.name}/{COMMIT}", encode(commit)):
             raise BadCheckpointError(f"{staged.name} was committed by another run meanwhile")
+        self._newest = staged.name
         return commit, manifest.bytes
 
     def part(self, staged: Staged, node: int) -> NodePart | None:
@@ -69,6 +72,11 @@ class Committer:
                 return None
             self._parts[key] = part
         return self._parts[key]
+
+    def record_newest(self) -> None:
+        """Write down which checkpoint was committed last."""
+        if self._newest is not None:
+            record_newest(self._store, self._newest)
 
     def retain(self, busy: set[Name]) -> None:
         """Delete checkpoints that newer committed ones replace. Call it only after a commit."""

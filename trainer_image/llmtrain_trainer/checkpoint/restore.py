@@ -15,9 +15,16 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from llmtrain_trainer.checkpoint.manifest import COMMIT, MANIFEST, CheckpointFile, Manifest, Name, read_manifest
-from llmtrain_trainer.checkpoint.owner import KEY as OWNER
+from llmtrain_trainer.checkpoint.newest import NEWEST, recorded_newest
 from llmtrain_trainer.checkpoint.pickles import INDEX, is_pickle, refuse_code
-from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError, MissingError, NoneVerifiesError, ResumeError, StoreUnreachableError
+from llmtrain_trainer.checkpoint.store.errors import (
+    BadCheckpointError,
+    CheckpointsGoneError,
+    MissingError,
+    NoneVerifiesError,
+    ResumeError,
+    StoreUnreachableError,
+)
 from llmtrain_trainer.checkpoint.store.store import Digest, Store, describe_mismatch, digest_file, side_by_side, verify_object
 
 Event = Callable[[dict[str, Any]], None]
@@ -88,12 +95,12 @@ def choose(
     resume: as `checkpoint.resume` of the manifest. event: told of each checkpoint that is passed over, with the reason. into: keep
     what is read there, so that `fetch` into the same directory needs not download it again. skip: names that are not to be chosen.
     Implausible content is read again for `store.patience` seconds, over all checkpoints together.
-    Raises ResumeError when a given step cannot be had, NoneVerifiesError when committed ones are there and none is good,
+    Raises ResumeError when a given step cannot be had, NoGoodCheckpointError when some were committed and none is good,
     StoreUnreachableError when the store cannot be read.
     """
     if resume == "none":
         return None
-    there = [found for found in _believed(store, event) if str(found.name) not in skip]
+    there = [found for found in believed(store, event) if str(found.name) not in skip]
     wanted = [found for found in there if resume in ("latest", found.step)]
     good, reasons = first_good(wanted, store, event, into)
     if good is not None:
@@ -109,31 +116,35 @@ def choose(
     )
 
 
-def _believed(store: Store, event: Event) -> list[Found]:
-    """The checkpoints in the store. A listing without checkpoints and without owner.json, which a run writes first, is read again if
-    owner.json exists: a proxy or a cache may have answered instead of the store, and training would begin at step 0.
+def believed(store: Store, event: Event) -> list[Found]:
+    """The checkpoints in the store. A listing without a committed one is read again if newest.json names one: a proxy or a cache may have
+    answered instead of the store, and training would begin at step 0.
 
-    Raises StoreUnreachableError when it stays so for `store.patience` seconds.
+    Raises StoreUnreachableError or CheckpointsGoneError when it stays so for `store.patience` seconds.
     """
     until = time.monotonic() + store.patience
     while True:
         found = list_checkpoints(store)
-        if found or not _hides_the_owner(store):
+        if any(one.committed for one in found) or (newest := recorded_newest(store)) is None:
             return found
-        message = f"{store.uri()} lists neither checkpoints nor {OWNER}, which can be read there"
         if time.monotonic() >= until:
-            raise StoreUnreachableError(f"{message}: its listing is not to be believed.")
-        told = f"{message}. It is read again for up to {store.patience:.0f} s: something may answer in its place."
+            raise _none_listed(store, newest)
+        told = (
+            f"{store.uri()} lists no committed checkpoint, but {NEWEST} there names {newest}. It is read again for up to "
+            f"{store.patience:.0f} s: something may answer in its place."
+        )
         event({"time": time.time(), "kind": "checkpoint_doubted", "message": told})
         time.sleep(max(0.0, min(_DOUBT_PAUSE, until - time.monotonic())))
 
 
-def _hides_the_owner(store: Store) -> bool:
+def _none_listed(store: Store, newest: Name) -> Exception:
+    """Why a listing lacks the checkpoint that was committed last."""
     try:
-        store.get_bytes(OWNER)
+        store.get_bytes(f"{newest}/{COMMIT}")
     except MissingError:
-        return False
-    return all(entry.key != OWNER for entry in store.entries())
+        return CheckpointsGoneError(store.uri(), str(newest), NEWEST)
+    message = f"{store.uri()} lists no committed checkpoint, but {newest}/{COMMIT} can be read there: its listing is not to be believed."
+    return StoreUnreachableError(message)
 
 
 def first_good(candidates: Iterable[Found], store: Store, event: Event, into: Path | None) -> tuple[Found | None, list[str]]:

@@ -154,6 +154,7 @@ class Uploader:
                 break
             self._advance(staged, self._upload)
         if self._retain_due:
+            self._committer.record_newest()
             self._committer.retain(self._begun - self._closed)
             self._retain_due = False
 

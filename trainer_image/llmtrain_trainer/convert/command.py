@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from llmtrain_trainer.checkpoint.manifest import MANIFEST, Manifest, Meta
 from llmtrain_trainer.checkpoint.restore import choose, fetch
 from llmtrain_trainer.checkpoint.store.destination import open_store
-from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError, NoneVerifiesError, ResumeError, StoreError
+from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError, NoGoodCheckpointError, ResumeError, StoreError
 from llmtrain_trainer.config import ExitCode, TrainerConfig
 from llmtrain_trainer.config.tables.engines import ENGINE_FACTS, WeightsFormat
 from llmtrain_trainer.config.tables.tasks import TASKS
@@ -160,7 +160,7 @@ def _fetched(source: WeightsLocation, step: int | None, root: Path) -> tuple[Pat
     store = open_store(source.uri)
     try:
         found = choose(store, "latest" if step is None else step, lambda _: None, into=root / "fetched")
-    except NoneVerifiesError as error:
+    except NoGoodCheckpointError as error:
         raise BadData("--from", source.uri, f"there is no good checkpoint: {error.told}", VERIFY) from error
     if found is None:
         raise BadData("--from", source.uri, "there is no checkpoint", VERIFY)

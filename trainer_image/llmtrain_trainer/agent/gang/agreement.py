@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
 from pathlib import Path
 from typing import Literal
 
@@ -21,9 +20,16 @@ from llmtrain_trainer.agent.outcome import GaveUpError
 from llmtrain_trainer.agent.telemetry.board import Events
 from llmtrain_trainer.checkpoint import restore
 from llmtrain_trainer.checkpoint.manifest import MANIFEST, Manifest
+from llmtrain_trainer.checkpoint.newest import forget_newest
 from llmtrain_trainer.checkpoint.position import Position
 from llmtrain_trainer.checkpoint.restore import Found
-from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError, NoneVerifiesError, ResumeError, StoreError, StoreUnreachableError
+from llmtrain_trainer.checkpoint.store.errors import (
+    BadCheckpointError,
+    NoGoodCheckpointError,
+    NoneVerifiesError,
+    ResumeError,
+    StoreError,
+)
 from llmtrain_trainer.checkpoint.store.store import Store
 from llmtrain_trainer.config import TrainerConfig
 from llmtrain_trainer.config.tables.failures import verdict_for
@@ -47,7 +53,6 @@ class Agreement:
         self._gang, self._run, self._store, self._events = gang, run, store, events
         self._resume: Literal["latest", "none"] | int = config.checkpoint.resume if config.checkpoint is not None else "none"
         self._attempt, self._config = config.job.attempt, config
-        self._loaded: str | None = None
 
     def settle(self, *, first: bool) -> Position:
         """Agree for the newest round. `first`: this agent's first start, to which checkpoint.resume applies.
@@ -103,10 +108,12 @@ class Agreement:
             return None
         try:
             if first and not refused:
+                if self._resume == "none":
+                    forget_newest(self._store)
                 found = restore.choose(self._store, self._resume, self._events, self._run.restore)
             else:
                 found = self._newest(self._store, refused)
-        except NoneVerifiesError as error:
+        except NoGoodCheckpointError as error:
             raise self._give_up("NoGoodCheckpoint", str(error)) from error
         except ResumeError as error:
             raise self._give_up("BadConfig", str(error)) from error
@@ -116,7 +123,7 @@ class Agreement:
 
     def _newest(self, store: Store, refused: set[str]) -> Found | None:
         """The newest good checkpoint. A run that must not resume from the newest takes only its own, or the one it was told to take."""
-        there = [found for found in self._listed(store) if found.committed and self._may_take(found)]
+        there = [found for found in restore.believed(store, self._events) if found.committed and self._may_take(found)]
         good, reasons = restore.first_good(
             [found for found in there if str(found.name) not in refused], store, self._events, self._run.restore
         )
@@ -124,20 +131,6 @@ class Agreement:
             reasons += [f"{found.name} was refused by a node" for found in there if str(found.name) in refused]
             raise NoneVerifiesError(store.uri(), reasons)
         return good
-
-    def _listed(self, store: Store) -> list[Found]:
-        """What is there; a listing without the checkpoint that this gang began from, or loaded since, is not believed.
-
-        Raises StoreUnreachableError.
-        """
-        until = time.monotonic() + store.patience
-        while True:
-            found = restore.list_checkpoints(store)
-            if self._loaded is None or any(one.committed for one in found):
-                return found
-            if time.monotonic() >= until:
-                raise StoreUnreachableError(f"{store.uri()} lists no checkpoint, although {self._loaded} was loaded from it.")
-            time.sleep(1.0)
 
     def _may_take(self, found: Found) -> bool:
         ours = found.name.attempt == self._attempt and found.name.round > self._gang.first_round
@@ -150,7 +143,6 @@ class Agreement:
             return self._position(from_start(self._config, prepared)), _OK
         try:
             found, directory = restore.obtain(self._store, name, self._run.restore, self._events)
-            self._loaded = name
         except (BadCheckpointError, ResumeError) as error:
             return Position(round=self._gang.round), f"{error}"
         except (StoreError, OSError) as error:

@@ -7,7 +7,9 @@ StoreError
 └── MissingError            there is no such key
 BadCheckpointError          a checkpoint that must not be loaded, with the reason
 ResumeError                 the checkpoint that was asked for by its step cannot be had
-└── NoneVerifiesError       there are committed checkpoints, and every one is bad
+└── NoGoodCheckpointError   checkpoints were committed, and none can be resumed from
+    ├── NoneVerifiesError   every one is bad
+    └── CheckpointsGoneError    none is there any more
 """
 
 from __future__ import annotations
@@ -41,14 +43,29 @@ class ResumeError(ValueError):
     """The step given in checkpoint.resume has no good checkpoint."""
 
 
-class NoneVerifiesError(ResumeError):
-    """There are committed checkpoints, but none verifies: a start from step 0 would train everything again and finally delete them."""
+class NoGoodCheckpointError(ResumeError):
+    """Checkpoints were committed, but none can be resumed from: a start from step 0 would train everything again."""
+
+    told: str
+    """Why."""
+
+
+class NoneVerifiesError(NoGoodCheckpointError):
+    """There are committed checkpoints, but none verifies: a run from step 0 would finally delete them."""
 
     def __init__(self, where: str, reasons: list[str], most: int = 3) -> None:
-        told = "; ".join(reasons[:most]) + (f"; and {len(reasons) - most} more" if len(reasons) > most else "")
-        self.told = told
-        """Why each is passed over."""
+        self.told = "; ".join(reasons[:most]) + (f"; and {len(reasons) - most} more" if len(reasons) > most else "")
         super().__init__(
-            f"{where} holds committed checkpoints to resume from ({len(reasons)}), but none verifies: {told}. None was deleted. "
+            f"{where} holds committed checkpoints to resume from ({len(reasons)}), but none verifies: {self.told}. None was deleted. "
             "Restore their files, or set checkpoint.resume to none to start from step 0."
+        )
+
+
+class CheckpointsGoneError(NoGoodCheckpointError):
+    """A checkpoint was committed, but no committed one is left: deleted by somebody, or the wrong place."""
+
+    def __init__(self, where: str, name: str, record: str) -> None:
+        self.told = f"{record} says that {name} was committed there, but neither it nor another committed checkpoint is there"
+        super().__init__(
+            f"{where}: {self.told}. Restore them; or, to start from step 0, set checkpoint.resume to none, or delete {record} too."
         )
