@@ -200,7 +200,7 @@ def _object(method: str, path: str, raw: bytes) -> Object:
 
 def _refusal(code: int, raw: bytes) -> ApiError:
     try:
-        status = json.loads(raw)
+        status = read_json(raw)
         return ApiError(code, str(status.get("reason") or ""), str(status.get("message") or ""))
     except (ValueError, AttributeError):
         return ApiError(code, "", raw[:200].decode(errors="replace"))

@@ -12,7 +12,7 @@ from typing import Any
 CUT = 128
 """Levels that are kept if not all can be read."""
 
-_TOKEN = re.compile(rb'"(?:[^"\\\\]|\\\\.)*"|[\[\]{}]')
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 
 
 def read_json(raw: bytes) -> Any:
@@ -20,7 +20,11 @@ def read_json(raw: bytes) -> Any:
     try:
         return json.loads(raw)
     except RecursionError:
+        pass
+    try:
         return json.loads(_cut(raw))
+    except RecursionError as error:
+        raise ValueError("its brackets do not match, or lie in a string without an end") from error
 
 
 def _cut(raw: bytes) -> bytes:
