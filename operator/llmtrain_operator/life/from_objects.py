@@ -81,9 +81,7 @@ def pod_of(pod: object) -> Pod:
         nominated=text_in(status, "nominatedNodeName") is not None,
         waiting=text_in(waiting, "reason"),
         waiting_message=text_in(waiting, "message"),
-        started=seconds_of(mapping_of(state, "running").get("startedAt"))
-        or seconds_of(mapping_of(state, "terminated").get("startedAt"))
-        or None,
+        started=_started(state),
         running=isinstance(running, Mapping) and not isinstance(ended, Mapping),
         beside=_beside(status),
         finished=seconds_of(mapping_of(state, "terminated").get("finishedAt")),
@@ -197,7 +195,7 @@ def condition_of(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
 
 
 def _started(state: Mapping[str, Any]) -> float | None:
-    """When a container that runs, or ran, was started."""
+    """When a container that runs, or ran, was started; None for 1970, which a runtime says of one that it could not start."""
     stamps = (mapping_of(state, kind).get("startedAt") for kind in ("running", "terminated"))
     return next((found for stamp in stamps if (found := seconds_of(stamp))), None)
 
