@@ -20,6 +20,7 @@ from llmtrain_operator.kube.observe.observe import Observation, Observer
 from llmtrain_operator.kube.process.lease import API as LEASES
 from llmtrain_operator.kube.process.lease import LABELS
 from llmtrain_operator.kube.render_settings import HTTP_PORT
+from llmtrain_operator.life.from_objects import time_of_event
 from llmtrain_operator.life.times import seconds_of
 from llmtrain_trainer.config import NodeStatus
 from llmtrain_trainer.config.formats import span
@@ -109,13 +110,7 @@ async def _events(client: Client, namespace: str, name: str, pods: list[Object])
     mine = {pod["metadata"]["name"] for pod in pods}
     of_pods = await client.list(path, fieldSelector="involvedObject.kind=Pod") if mine else []
     found += [event for event in of_pods if event["involvedObject"].get("name") in mine]
-    return tuple(sorted(found, key=lambda event: time_of(event) or 0.0))
-
-
-def time_of(event: Object) -> float | None:
-    """When it was seen last."""
-    stamps = (event.get("lastTimestamp"), event.get("eventTime"), event["metadata"].get("creationTimestamp"))
-    return next((at for stamp in stamps if (at := seconds_of(stamp)) is not None), None)
+    return tuple(sorted(found, key=lambda event: time_of_event(event) or 0.0))
 
 
 async def _operator(client: Client) -> str | None:

@@ -148,15 +148,20 @@ def warnings_of(events: Iterable[object]) -> dict[str, Warned]:
         name = text_in(about, "name")
         if name is None or text_in(about, "kind") != "Pod" or text_in(event, "type") != "Warning":
             continue
-        meta = mapping_of(event, "metadata")
-        stamps = (
-            mapping_of(event, "series").get("lastObservedTime"),
-            *(mapping_of(event).get(at) for at in ("lastTimestamp", "eventTime")),
-        )
-        time = next((found for stamp in (*stamps, meta.get("creationTimestamp")) if (found := seconds_of(stamp)) is not None), None)
+        time = time_of_event(event)
         if name not in newest or (time or 0.0) >= (newest[name].time or 0.0):
             newest[name] = Warned(reason=text_in(event, "reason") or "", message=text_in(event, "message") or "", time=time)
     return newest
+
+
+def time_of_event(event: object) -> float | None:
+    """When it was seen last. An event that repeats says so in its series; its eventTime stays that of the first."""
+    stamps = (
+        mapping_of(event, "series").get("lastObservedTime"),
+        *(mapping_of(event).get(at) for at in ("lastTimestamp", "eventTime")),
+        mapping_of(event, "metadata").get("creationTimestamp"),
+    )
+    return next((found for stamp in stamps if (found := seconds_of(stamp)) is not None), None)
 
 
 # ---- reading of untrusted values -----------------------------------------------------------------------------------------

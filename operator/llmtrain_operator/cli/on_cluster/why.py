@@ -56,10 +56,10 @@ def short(text: str) -> str:
 
 
 def _event(event: Object, now: float) -> tuple[str, ...]:
-    from llmtrain_operator.access.inspect_job import time_of
+    from llmtrain_operator.life.from_objects import time_of_event
     from llmtrain_trainer.config.formats import span
 
-    at = time_of(event)
+    at = time_of_event(event)
     about = str(event["involvedObject"].get("name"))
     return (f"{span(now - at)} ago" if at else "-", str(event.get("reason")), about, short(str(event.get("message") or "")))
 
