@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 from pathlib import Path
@@ -12,11 +11,9 @@ from typing import Any
 import pytest
 from tests.operator.kube.judging.test_planner import manifest
 
-from llmtrain_operator.kube.api.deep_json import CUT, read_json
 from llmtrain_operator.kube.judging.judge import Here, Judge, NoJudgementError
 from llmtrain_operator.kube.judging.judgement import Planned
 from llmtrain_operator.kube.judging.planner import FAILED_SECONDS, Planner
-from llmtrain_operator.kube.process.aside import STOPPED_SECONDS, Aside, Pulse
 from llmtrain_operator.life.from_objects import job_of
 
 pytestmark = pytest.mark.processes
@@ -113,46 +110,6 @@ def test_no_error_of_reading_a_manifest_leaves_it(error: Exception, monkeypatch:
 
     monkeypatch.setattr("llmtrain_operator.life.from_objects.parse_object", broken)
     assert "cannot be read" in (job_of(manifest()).refusal or "")
-
-
-def test_one_object_that_is_nested_too_deeply_takes_no_other_of_its_list_along() -> None:
-    nested = '{"a":' * 9000 + '"}{\\"]["' + "}" * 9000
-    listed = f'{{"items":[{{"name":"one","x":[1,{{}}]}},{nested},{{"name":"two","x":{{"y":"]"}}}}]}}'
-    found = read_json(listed.encode())
-    assert [found["items"][0], found["items"][2]] == [{"name": "one", "x": [1, {}]}, {"name": "two", "x": {"y": "]"}}]
-    depth, value = 0, found["items"][1]
-    while isinstance(value, dict):
-        depth, value = depth + 1, value["a"]
-    assert depth > CUT - 4 and value is None
-    assert read_json(json.dumps(manifest()).encode()) == manifest()
-
-
-@pytest.mark.timeout(60)
-async def test_what_runs_aside_is_held_up_by_nothing_in_this_loop() -> None:
-    ticks: list[int] = []
-
-    async def tick() -> None:
-        while True:
-            ticks.append(1)
-            await asyncio.sleep(0.001)
-
-    with Aside() as aside:
-        task = asyncio.create_task(aside.run(tick()))
-        await asyncio.sleep(0.05)
-        before = len(ticks)
-        while len(ticks) < before + 5:  # this loop stands still until the other one went on
-            sum(range(1000))
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-
-def test_a_loop_that_stands_still_is_told_to_the_probes() -> None:
-    now = [0.0]
-    pulse = Pulse(lambda: now[0])
-    assert pulse.stopped() is None
-    now[0] = STOPPED_SECONDS + 1
-    assert "stood still" in (pulse.stopped() or "")
 
 
 async def test_who_goes_away_ends_neither_the_process_nor_what_others_asked() -> None:

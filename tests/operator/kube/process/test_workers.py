@@ -12,7 +12,6 @@ from llmtrain_operator.kube.api.client import ApiError
 from llmtrain_operator.kube.judging.planner import StillReadingError
 from llmtrain_operator.kube.metrics.operator import OperatorMetrics
 from llmtrain_operator.kube.names import Key, ObjectName
-from llmtrain_operator.kube.process.aside import Aside
 from llmtrain_operator.kube.process.handlers import KnownObjects
 from llmtrain_operator.kube.process.operator_process import ended, first_of
 from llmtrain_operator.kube.process.queue import WorkQueue
@@ -226,48 +225,3 @@ async def test_a_task_that_fails_while_it_is_ended_stops_nobody() -> None:
     await asyncio.sleep(0)
     await ended(task, asyncio.create_task(asyncio.sleep(0)))
     assert task.done()
-
-
-# ---- the second loop -------------------------------------------------------------------------------------------------------
-
-
-class Managed:
-    """A context manager that notes which loop it was entered and left in."""
-
-    def __init__(self) -> None:
-        self.loops: list[asyncio.AbstractEventLoop] = []
-
-    async def __aenter__(self) -> str:
-        self.loops.append(asyncio.get_running_loop())
-        return "entered"
-
-    async def __aexit__(self, *_: object) -> None:
-        self.loops.append(asyncio.get_running_loop())
-
-
-async def test_what_is_entered_in_the_second_loop_is_left_in_it() -> None:
-    from contextlib import AsyncExitStack
-
-    managed = Managed()
-    with Aside() as aside:
-        async with AsyncExitStack() as stack:
-            assert await aside.enter(stack, lambda: managed) == "entered"
-            assert len(managed.loops) == 1
-    assert len(managed.loops) == 2 and managed.loops[0] is managed.loops[1] is not asyncio.get_running_loop()
-
-
-async def test_an_error_in_the_second_loop_is_raised_here() -> None:
-    async def fail() -> None:
-        raise ApiError(409, "Conflict", "overtaken")
-
-    with Aside() as aside, pytest.raises(ApiError, match="overtaken"):
-        await aside.run(fail())
-
-
-async def test_what_still_runs_in_the_second_loop_ends_with_it() -> None:
-    over: list[str] = []
-    with Aside() as aside:
-        left = asyncio.create_task(aside.run(forever(over, "left")))
-        await asyncio.sleep(0.05)
-    assert over == ["left"]
-    await asyncio.gather(left, return_exceptions=True)
