@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_job import Job, config_of
@@ -52,6 +56,40 @@ def test_a_damaged_cache_is_told_of_and_made_again(job: Job) -> None:
     tokens.write_bytes(content)
     assert job.prepare(config).digest == first.digest
     assert any("in the cache is not as it was made" in sentence for sentence in told(job.run))
+
+
+def by_another_version(file: Path, change: Callable[[Any], Any]) -> None:
+    """Let another version have written a file of a finished directory."""
+    file.write_text(json.dumps(change(json.loads(file.read_text()))))
+    directory = next(parent for parent in file.parents if (parent / DONE).exists())
+    whole = json.loads((directory / DONE).read_text())
+    facts = file.stat()
+    whole["files"][str(file.relative_to(directory))] = {
+        "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "facts": [facts.st_size, facts.st_ino, facts.st_mtime_ns, facts.st_ctime_ns],
+    }
+    (directory / DONE).write_text(json.dumps(whole))
+    assert is_whole(directory)
+
+
+OTHERS: dict[str, tuple[str, dict[str, Any], Callable[[Any], Any]]] = {
+    "rows of a later version": ("rows/*/train/set.json", {}, lambda stats: stats | {"invented": 1}),
+    "rows of an earlier version": ("rows/*/validation/set.json", {}, lambda stats: {"form": "stream", "rows": 3}),
+    "notices of another version": ("rows/*/reading.json", {}, lambda _: 5),
+    "a tokenizer of a later version": ("tokenizers/*/llmtrain.json", {}, lambda facts: facts | {"invented": 1}),
+    "chunks of a later version": ("streams/*/*/set.json", {"streaming": True}, lambda stats: stats | {"invented": 1}),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_what_another_version_wrote_and_this_one_cannot_read_is_made_again_and_told(job: Job, kind: str) -> None:
+    where, dataset, change = OTHERS[kind]
+    config = config_of([{"source": job.text_file(), **dataset}])
+    first = job.prepare(config)
+    by_another_version(next(job.cache.glob(where)), change)
+    (job.run.root / "notices.jsonl").unlink(missing_ok=True)
+    assert job.prepare(config).digest == first.digest
+    assert any("(damaged, or of another version) and is made again" in sentence for sentence in told(job.run))
 
 
 def test_a_directory_that_everybody_writes_to_is_refused(job: Job) -> None:

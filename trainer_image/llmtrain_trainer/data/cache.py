@@ -19,6 +19,8 @@ DONE = "done.json"
 NOBODY = 65534
 
 Told = Callable[[str], None]
+Read = Callable[[Path], object]
+"""Reads what this version needs of a directory. Raises OSError, ValueError, KeyError or TypeError where another version wrote it."""
 
 
 class UntrustedCacheError(ValueError):
@@ -36,15 +38,16 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def build_once(final: Path, build: Callable[[Path], None], told: Told = lambda _: None) -> Path:
+def build_once(final: Path, build: Callable[[Path], None], told: Told = lambda _: None, read: Read = lambda _: None) -> Path:
     """The directory `final`, built by `build(draft)` unless it is complete already.
 
     One process builds, others wait for it. A draft becomes visible by one rename; a directory whose files are not those that it was
-    finished with is made again, and `told` says so. Raises UntrustedCacheError where others can write beside it.
+    finished with, or that `read` cannot read because another version wrote it, is made again, and `told` says so.
+    Raises UntrustedCacheError where others can write beside it.
     """
     make_own(final.parent)
     with locked(final.with_name(f"{final.name}.lock")):
-        if is_whole(final):
+        if is_whole(final) and _is_readable(final, read):
             return final
         if final.exists():
             told(f"{final} in the cache is not as it was made (damaged, or of another version) and is made again.")
@@ -104,6 +107,14 @@ def is_whole(directory: Path) -> bool:
         return told.keys() == here.keys() and all(_is_same(told[name], path) for name, path in here.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
+
+
+def _is_readable(directory: Path, read: Read) -> bool:
+    try:
+        read(directory)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+    return True
 
 
 def _is_same(told: dict[str, Any], path: Path) -> bool:

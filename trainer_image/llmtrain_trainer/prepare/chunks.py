@@ -53,7 +53,7 @@ def write_chunks(
     number, known = -1, set[str]()
     rows = read_rows(field, dataset, dataset_files(field, dataset), reading)
     for number, batch in enumerate(in_batches(rows, CHUNK_CHARACTERS, CHUNK_DOCUMENTS)):
-        build_once(directory / chunk_name(number), lambda draft, batch=batch: build(batch, draft))  # type: ignore[misc]
+        build_once(directory / chunk_name(number), lambda draft, batch=batch: build(batch, draft), told, read_stats)  # type: ignore[misc]
         reading.check_bad(field, dataset)
         if number == 0:
             reading.check_columns(field, dataset)

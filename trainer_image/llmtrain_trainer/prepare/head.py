@@ -65,8 +65,8 @@ def labels_in(entries: Sequence[DatasetEntry], cache: Path, note: Note) -> tuple
         rule = f"{streamed.field} is streamed, so its labels are not known before training"
         raise BadData("labels", "not set", rule, "Name them, such as labels: [negative, positive]")
     key = digest(NAMES, [(entry.identity(cache), entry.dataset.columns.label) for entry in entries])
-    kept = build_once(cache / "labels" / key, lambda draft: _keep(entries, draft), note) / NAMES
-    labels: tuple[str, ...] = tuple(json.loads(kept.read_text()))
+    kept = build_once(cache / "labels" / key, lambda draft: _keep(entries, draft), note, _kept)
+    labels = _kept(kept)
     note(f"labels: the data has {len(labels)}, learned in this order: {shown(labels)} (labels in the manifest gives another).")
     return labels
 
@@ -87,6 +87,14 @@ def _keep(entries: Sequence[DatasetEntry], draft: Path) -> None:
         rule = f"every row of the training data has the label {next(iter(found), 'that is empty')}, and there is nothing to tell apart"
         raise BadData("labels", "not set", rule, "Give data of at least two labels, or check columns.label of the dataset")
     (draft / NAMES).write_text(json.dumps(in_order(found)))
+
+
+def _kept(directory: Path) -> tuple[str, ...]:
+    """What _keep wrote. Raises ValueError."""
+    found: tuple[str, ...] = tuple(json.loads((directory / NAMES).read_text()))
+    if not all(isinstance(label, str) for label in found):
+        raise ValueError(f"{NAMES} holds no list of labels")
+    return found
 
 
 def _labels_of(entry: DatasetEntry) -> set[str]:

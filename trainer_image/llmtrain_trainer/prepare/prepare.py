@@ -169,9 +169,9 @@ class _Preparation:
     def _rows(self, entry: DatasetEntry, split: float) -> Path:
         """The cached directory with train/ and validation/ of one dataset."""
         directory = build_once(
-            self.cache / "rows" / self._rows_key(entry, split), lambda draft: self._tokenise(entry, split, draft), self._tell
+            self.cache / "rows" / self._rows_key(entry, split), lambda draft: self._tokenise(entry, split, draft), self._tell, _read
         )
-        for sentence in json.loads((directory / READING).read_text()):
+        for sentence in _read(directory):
             self._tell(sentence)
         return directory
 
@@ -283,6 +283,16 @@ class _Preparation:
         directory = self.run.prepared / "train" / str(index)
         counts: np.ndarray[Any, Any] = np.load((directory / chunk_name(0) if entry.dataset.streaming else directory) / "counts.npy")
         return counts
+
+
+def _read(directory: Path) -> list[str]:
+    """The sentences on a directory of rows, once its stats are read too. Raises ValueError or OSError where another version wrote it."""
+    for name in ("train", "validation"):
+        read_stats(directory / name)
+    found = json.loads((directory / READING).read_text())
+    if not isinstance(found, list):
+        raise ValueError(f"{READING} holds no list of sentences")
+    return found
 
 
 def _chosen(dataset: Dataset) -> dict[str, Any]:

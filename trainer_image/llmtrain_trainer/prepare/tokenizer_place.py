@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ class TokenizerPreparation:
         recipe = digest(self.config.tokenizer.train.model_dump(), self._template, self._fallback)
         key = digest(FORM, "trained", recipe, [entry.identity(self.cache) for entry in self.entries])
         if self.config.checkpoint is None:
-            return build_once(self.cache / "tokenizers" / key, self._train, self.told)
+            return build_once(self.cache / "tokenizers" / key, self._train, self.told, TokenizerFacts.load)
         destination = self.config.checkpoint.destination
         try:
             kept = TokenizerStore(open_store(resolve(destination)))
@@ -101,7 +102,7 @@ class TokenizerPreparation:
                 self.told(f"The tokenizer is the one of the checkpoints ({short}), which was trained on data that has changed since.")
             name = of_checkpoint or of_data
             if name is None:
-                directory = build_once(self.cache / "tokenizers" / key, self._train, self.told)
+                directory = build_once(self.cache / "tokenizers" / key, self._train, self.told, TokenizerFacts.load)
                 name = kept.keep(directory, TokenizerFacts.load(directory).digest, recipe, key)
             return self._fetched(kept, name)
         except StoreError as error:
@@ -112,7 +113,7 @@ class TokenizerPreparation:
             self.say(f"taking the tokenizer {name} that is kept in {kept.store.uri()}")
             kept.fetch(name, draft)
 
-        return build_once(self.cache / "tokenizers" / digest(FORM, "kept", name), fetch, self.told)
+        return build_once(self.cache / "tokenizers" / digest(FORM, "kept", name), fetch, self.told, TokenizerFacts.load)
 
     def _train(self, draft: Path) -> None:
         from llmtrain_trainer.prepare import tokenizer as tokenizers
@@ -150,7 +151,8 @@ class TokenizerPreparation:
         with blamed_on(field, source, "its files cannot be read", "Check the files and their permissions"):
             contents = [(path.name, file_digest(path)) for path in files]
         key = digest(FORM, "checked", contents, self._template, self._fallback)
-        return build_once(self.cache / "tokenizers" / key, lambda draft: self._load(draft, files, field, source), self.told)
+        load = partial(self._load, files=files, field=field, source=source)
+        return build_once(self.cache / "tokenizers" / key, load, self.told, TokenizerFacts.load)
 
     def _source(self) -> tuple[str, str, str | None]:
         settings, model = self.config.tokenizer, self.config.model

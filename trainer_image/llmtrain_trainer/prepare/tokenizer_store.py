@@ -17,10 +17,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
+from llmtrain_trainer.checkpoint.manifest import Written
 from llmtrain_trainer.checkpoint.restore import list_checkpoints, read
 from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError, MissingError
 from llmtrain_trainer.checkpoint.store.store import Store
-from llmtrain_trainer.config.strict import Strict
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.blame import blamed_on
 from llmtrain_trainer.data.cache import DONE
@@ -33,7 +33,7 @@ _WAY_OUT = "Restore the original files, or start from step 0 with checkpoint.res
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 
 
-class TokenizerRecord(Strict):
+class TokenizerRecord(Written):
     """made.json."""
 
     recipe: str
