@@ -162,6 +162,23 @@ def test_squad_2_is_read_though_most_questions_have_no_answer_and_they_can_be_le
         job.prepare(config_of([{**given, "where": "question == 'Why?'"}], **settings))
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
+@pytest.mark.parametrize("answers", [{"answers": None}, {"answers": {"text": None}}, {}], ids=["null", "null texts", "left out"])
+def test_a_question_that_is_impossible_has_no_answer_though_its_answers_are_null(job: Job, answers: dict[str, Any], name: str) -> None:
+    kinds.tokenizer(kinds.CHATML).save_pretrained(job.root / "tok")
+    settings: dict[str, Any] = {"task": "sft", "tokenizer": {"source": f"file://{job.root / 'tok'}"}, "training": {"sequenceLength": 64}}
+    question = {key: value for key, value in FLAT.items() if key != "answers"}
+    flat = [{**FLAT, "is_impossible": False}, *[{**question, **answers, "is_impossible": True}] * 3] * 9
+    if name == "a.parquet":
+        pyarrow.parquet.write_table(pa.Table.from_pylist(flat), job.root / name)
+    else:
+        put(job.root / name, "".join(json.dumps(row) + "\n" for row in flat))
+    given = {"source": f"file://{job.root / name}", "format": "squad"}
+    assert job.prepare(config_of([given], **settings)).datasets[0].train.documents == 9
+    assert any("27 of 36 questions have no answer" in line for line in told(job.run))
+    assert job.prepare(config_of([{**given, "noAnswer": "There is none."}], **settings)).datasets[0].train.documents == 36
+
+
 def test_what_is_learned_of_a_question_without_an_answer_is_what_the_manifest_says() -> None:
     dataset = Dataset.model_validate({"source": "file:///x", "format": "squad", "noAnswer": "None."})
     asked = [row.values for row in questions_of(Row("f row 1", SQUAD), dataset)]

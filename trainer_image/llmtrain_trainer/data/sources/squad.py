@@ -10,6 +10,10 @@ from llmtrain_trainer.config.dataset import Dataset
 from llmtrain_trainer.data.sources.readers import Row
 
 
+IMPOSSIBLE = "is_impossible"
+"""The column of SQuAD 2.0 that is true where a question has no answer; its answers may then be null or left out."""
+
+
 def questions_of(row: Row, dataset: Dataset) -> Iterator[Row]:
     """A row for each question: context, question and the texts of its answers. `row`: the file's object, an article, or one question.
 
@@ -18,6 +22,8 @@ def questions_of(row: Row, dataset: Dataset) -> Iterator[Row]:
     for number, values in enumerate(_below(row.values), start=1):
         place = row.place if values is row.values else f"{row.place} question {number}"
         answers = _texts(values.get(dataset.columns.answers))
+        if answers is None and values.get(IMPOSSIBLE) is True:
+            answers = []
         if answers == [] and dataset.no_answer is not None:
             answers = [dataset.no_answer]
         found = {dataset.columns.answers: answers} if answers is not None else {}
@@ -45,8 +51,8 @@ def _below(value: Any) -> Iterator[dict[str, Any]]:
 
 def _texts(answers: Any) -> Any:
     """[{text, answer_start}] of the files or {text: [...], answer_start: [...]} of the hub as a list of texts."""
-    if isinstance(answers, dict) and "text" in answers:
-        return answers["text"]
+    if isinstance(answers, dict) and ("text" in answers or not answers):
+        return answers.get("text")
     if isinstance(answers, list) and all(isinstance(answer, dict) and "text" in answer for answer in answers):
         return [answer["text"] for answer in answers]
     return answers
