@@ -24,14 +24,26 @@ def layer(**options: bool) -> Any:
 def test_a_layer_starts_as_its_base() -> None:
     made, rows = layer(use_dora=True), torch.randn(3, 6)
     made.lora_magnitude_vector["default"].weight.data.zero_()
-    dora.begin(made)
+    dora.begin(made, "model.layers.0.mlp.up_proj")
     assert torch.allclose(made(rows), made.base_layer(rows), atol=1e-6)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_rows_of_zeros_are_refused_with_the_module_and_two_ways_out(transposed: bool) -> None:
+    made = layer(use_dora=True)
+    made.lora_magnitude_vector["default"].fan_in_fan_out = transposed
+    made.base_layer.weight = nn.Parameter(made.base_layer.weight.T.contiguous() if transposed else made.base_layer.weight)
+    weight = made.base_layer.weight.data
+    (weight.T if transposed else weight)[1:3] = 0
+    rule = r"dora: 2 of 5 rows of model\.layers\.0\.mlp\.up_proj\.weight are zeros.* Use method: lora, or leave up_proj out of"
+    with pytest.raises(ValueError, match=rule):
+        dora.begin(made, "model.layers.0.mlp.up_proj")
 
 
 def test_plain_lora_is_left_as_it_is() -> None:
     made = layer()
     before = {name: weight.clone() for name, weight in made.named_parameters()}
-    dora.begin(made)
+    dora.begin(made, "model.layers.0.mlp.up_proj")
     assert all(torch.equal(weight, before[name]) for name, weight in made.named_parameters())
 
 

@@ -80,7 +80,7 @@ def _fill(network: PreTrainedModel, name: str, module: nn.Module, weights: Pretr
     torch.manual_seed(seed_of(seed, name.replace(".base_layer", "")))
     if isinstance(module, LoraLayer):
         module.reset_lora_parameters("default", True)
-        dora.begin(module)
+        dora.begin(module, name)
     elif not adapter and (drawn or next(module.buffers(recurse=False), None) is not None):
         network._init_weights(module)
 

@@ -12,12 +12,20 @@ MAGNITUDE = ".lora_magnitude_vector.default.weight"
 
 
 @torch.no_grad()
-def begin(layer: LoraLayer) -> None:
-    """Set the magnitudes [out] of a layer to the lengths of its rows, so that training starts from the base model's weights."""
+def begin(layer: LoraLayer, name: str) -> None:
+    """Set the magnitudes [out] of a layer to the lengths of its rows, so that training starts from the base model's weights.
+
+    name: of the layer in the model. Raises ValueError for rows of zeros: they have no direction, and the loss would be NaN.
+    """
     made: Any = layer
-    for name, magnitude in made.lora_magnitude_vector.items():
-        low_rank = made.lora_B[name].weight @ made.lora_A[name].weight
-        magnitude.weight.copy_(magnitude.get_weight_norm(made.get_base_layer().weight, low_rank, made.scaling[name]))
+    for adapter, magnitude in made.lora_magnitude_vector.items():
+        low_rank = made.lora_B[adapter].weight @ made.lora_A[adapter].weight
+        magnitude.weight.copy_(magnitude.get_weight_norm(made.get_base_layer().weight, low_rank, made.scaling[adapter]))
+        if zeros := int((magnitude.weight == 0).sum()):
+            raise ValueError(
+                f"spec.peft.method is dora: {zeros} of {magnitude.weight.numel()} rows of {name}.weight are zeros, which have no direction. "
+                f"Use method: lora, or leave {name.rpartition('.')[2]} out of peft.targetModules."
+            )
 
 
 def folded(weight: torch.Tensor, magnitude: torch.Tensor) -> torch.Tensor:
