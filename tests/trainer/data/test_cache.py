@@ -74,7 +74,7 @@ def by_another_version(file: Path, change: Callable[[Any], Any]) -> None:
 
 OTHERS: dict[str, tuple[str, dict[str, Any], Callable[[Any], Any]]] = {
     "rows of a later version": ("rows/*/train/set.json", {}, lambda stats: stats | {"invented": 1}),
-    "rows of an earlier version": ("rows/*/validation/set.json", {}, lambda stats: {"form": "stream", "rows": 3}),
+    "rows of an earlier version": ("rows/*/validation/set.json", {}, lambda _: {"form": "stream", "rows": 3}),
     "notices of another version": ("rows/*/reading.json", {}, lambda _: 5),
     "a tokenizer of a later version": ("tokenizers/*/llmtrain.json", {}, lambda facts: facts | {"invented": 1}),
     "chunks of a later version": ("streams/*/*/set.json", {"streaming": True}, lambda stats: stats | {"invented": 1}),

@@ -9,7 +9,6 @@ from typing import Any
 from llmtrain_trainer.config.dataset import Dataset
 from llmtrain_trainer.data.sources.readers import Row
 
-
 IMPOSSIBLE = "is_impossible"
 """The column of SQuAD 2.0 that is true where a question has no answer; its answers may then be null or left out."""
 

@@ -22,8 +22,9 @@ def begin(layer: LoraLayer, name: str) -> None:
         low_rank = made.lora_B[adapter].weight @ made.lora_A[adapter].weight
         magnitude.weight.copy_(magnitude.get_weight_norm(made.get_base_layer().weight, low_rank, made.scaling[adapter]))
         if zeros := int((magnitude.weight == 0).sum()):
+            rows = magnitude.weight.numel()
             raise ValueError(
-                f"spec.peft.method is dora: {zeros} of {magnitude.weight.numel()} rows of {name}.weight are zeros, which have no direction. "
+                f"spec.peft.method is dora: {zeros} of {rows} rows of {name}.weight are zeros, which have no direction. "
                 f"Use method: lora, or leave {name.rpartition('.')[2]} out of peft.targetModules."
             )
 
