@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.operator.cli.small_spec import SPEC
 
 from llmtrain_operator.cli.on_cluster import listing
 
@@ -17,24 +18,7 @@ MANIFEST: dict[str, Any] = {
     "apiVersion": "llmtrain.io/v1alpha1",
     "kind": "LLMTrainJob",
     "metadata": {"name": "demo"},
-    "spec": {
-        "model": {
-            "config": {
-                "model_type": "llama",
-                "hidden_size": 64,
-                "intermediate_size": 172,
-                "num_hidden_layers": 2,
-                "num_attention_heads": 4,
-                "vocab_size": 512,
-                "max_position_embeddings": 64,
-            }
-        },
-        "tokenizer": {"train": {"algorithm": "bpe", "vocabSize": 512}},
-        "dataset": [{"source": "s3://data/text.jsonl"}],
-        "training": {"globalBatchSize": 8, "sequenceLength": 64, "maxSteps": 10, "precision": "fp32"},
-        "checkpoint": {"destination": "s3://bucket/demo"},
-        "resources": {"nodes": 1, "procsPerNode": 2},
-    },
+    "spec": SPEC,
 }
 Run = Callable[..., Any]
 

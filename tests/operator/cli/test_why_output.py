@@ -8,27 +8,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from tests.operator.cli.small_spec import SPEC as SMALL
 
 JOB = "/apis/llmtrain.io/v1alpha1/namespaces/team/llmtrainjobs/demo"
 PODS, EVENTS = "/api/v1/namespaces/team/pods", "/api/v1/namespaces/team/events"
 LEASES = "/apis/coordination.k8s.io/v1/leases"
-CONFIG = {
-    "model_type": "llama",
-    "hidden_size": 64,
-    "intermediate_size": 172,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "vocab_size": 512,
-    "max_position_embeddings": 64,
-}
-SPEC: dict[str, Any] = {
-    "model": {"config": CONFIG},
-    "tokenizer": {"train": {"algorithm": "bpe", "vocabSize": 512}},
-    "dataset": [{"source": "s3://data/text.jsonl"}],
-    "training": {"globalBatchSize": 8, "sequenceLength": 64, "maxSteps": 10, "precision": "fp32"},
-    "checkpoint": {"destination": "s3://bucket/demo"},
-    "resources": {"nodes": 2, "procsPerNode": 1},
-}
+SPEC = {**SMALL, "resources": {"nodes": 2, "procsPerNode": 1}}
 Run = Callable[..., Any]
 
 
