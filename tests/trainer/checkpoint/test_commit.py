@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from gang import write_rank
 
-from llmtrain_trainer.checkpoint.commit import Committer, read_or_none
+from llmtrain_trainer.checkpoint.commit import Committer
 from llmtrain_trainer.checkpoint.manifest import CheckpointFile, Name, NodePart, encode, node_file
 from llmtrain_trainer.checkpoint.restore import find, read
 from llmtrain_trainer.checkpoint.staging import Staged, finished
 from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError
 from llmtrain_trainer.checkpoint.store.file_store import FileStore
+from llmtrain_trainer.checkpoint.store.store import read_or_none
 
 
 class Hall:

@@ -18,12 +18,11 @@ from llmtrain_trainer.checkpoint.manifest import (
     join,
     node_file,
 )
-from llmtrain_trainer.checkpoint.newest import record_newest
 from llmtrain_trainer.checkpoint.restore import find, verify
 from llmtrain_trainer.checkpoint.retention import expired, for_room
 from llmtrain_trainer.checkpoint.staging import Staged
-from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError, MissingError
-from llmtrain_trainer.checkpoint.store.store import Store, delete_prefix
+from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError
+from llmtrain_trainer.checkpoint.store.store import Store, delete_prefix, read_or_none
 
 STALE_UPLOAD = 86_400.0
 """Seconds after which an unfinished multipart upload counts as dead; far beyond any clock skew."""
@@ -37,7 +36,6 @@ class Committer:
         self._parts: dict[tuple[str, int], NodePart] = {}
         self._diverged: dict[Name, bool] = {}
         self._verified: Name | None = None
-        self._newest: Name | None = None
         self.distrusted: set[Name] = set()
         """Committed checkpoints that this run found bad: retention does not count them."""
 
@@ -59,7 +57,6 @@ class Committer:
         commit = commit_of(manifest, data, now)
         if not self._store.put_if_absent(f"{staged.name}/{COMMIT}", encode(commit)):
             raise BadCheckpointError(f"{staged.name} was committed by another run meanwhile")
-        self._newest = staged.name
         return commit, manifest.bytes
 
     def part(self, staged: Staged, node: int) -> NodePart | None:
@@ -72,11 +69,6 @@ class Committer:
                 return None
             self._parts[key] = part
         return self._parts[key]
-
-    def record_newest(self) -> None:
-        """Write down which checkpoint was committed last."""
-        if self._newest is not None:
-            record_newest(self._store, self._newest)
 
     def retain(self, busy: set[Name]) -> None:
         """Delete checkpoints that newer committed ones replace. Call it only after a commit."""
@@ -147,11 +139,3 @@ class Committer:
                 raise BadCheckpointError(f"{name}/{file.path} has {found} bytes in the store, its node sent {file.bytes}")
         if self._store.get_bytes(f"{name}/{MANIFEST}") != data:
             raise BadCheckpointError(f"{name}/{MANIFEST} was changed by another run")
-
-
-def read_or_none(store: Store, key: str) -> bytes | None:
-    """A small object, or None if there is none."""
-    try:
-        return store.get_bytes(key)
-    except MissingError:
-        return None

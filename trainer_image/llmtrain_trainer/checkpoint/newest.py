@@ -8,8 +8,7 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from llmtrain_trainer.checkpoint.manifest import Name, Written, encode
-from llmtrain_trainer.checkpoint.store.errors import MissingError
-from llmtrain_trainer.checkpoint.store.store import Store
+from llmtrain_trainer.checkpoint.store.store import Store, read_or_none
 
 NEWEST = "newest.json"
 
@@ -20,16 +19,17 @@ class Newest(Written):
     name: str
 
 
-def record_newest(store: Store, name: Name) -> None:
+def record_newest(store: Store, name: str) -> None:
     """Write down that this checkpoint was committed last. Raises StoreError."""
-    store.put_bytes(NEWEST, encode(Newest(name=str(name))))
+    store.put_bytes(NEWEST, encode(Newest(name=name)))
 
 
 def recorded_newest(store: Store) -> Name | None:
     """The checkpoint that was committed last; None if none was, or what is there is no newest.json. Raises StoreError."""
+    data = read_or_none(store, NEWEST)
     try:
-        return Name.parse(Newest.model_validate_json(store.get_bytes(NEWEST)).name)
-    except (MissingError, ValidationError):
+        return Name.parse(Newest.model_validate_json(data).name) if data is not None else None
+    except ValidationError:
         return None
 
 

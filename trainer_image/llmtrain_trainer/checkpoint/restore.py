@@ -25,7 +25,7 @@ from llmtrain_trainer.checkpoint.store.errors import (
     ResumeError,
     StoreUnreachableError,
 )
-from llmtrain_trainer.checkpoint.store.store import Digest, Store, describe_mismatch, digest_file, side_by_side, verify_object
+from llmtrain_trainer.checkpoint.store.store import Digest, Store, describe_mismatch, digest_file, read_or_none, side_by_side, verify_object
 
 Event = Callable[[dict[str, Any]], None]
 T = TypeVar("T")
@@ -139,9 +139,7 @@ def believed(store: Store, event: Event) -> list[Found]:
 
 def _none_listed(store: Store, newest: Name) -> Exception:
     """Why a listing lacks the checkpoint that was committed last."""
-    try:
-        store.get_bytes(f"{newest}/{COMMIT}")
-    except MissingError:
+    if read_or_none(store, f"{newest}/{COMMIT}") is None:
         return CheckpointsGoneError(store.uri(), str(newest), NEWEST)
     message = f"{store.uri()} lists no committed checkpoint, but {newest}/{COMMIT} can be read there: its listing is not to be believed."
     return StoreUnreachableError(message)
@@ -186,12 +184,7 @@ class Doubts:
         """Whether to read it again: it is committed by the listing, or its COMMIT can be read although the listing lacks it."""
         if self._store.patience == 0.0:
             return False
-        if found.committed:
-            return True
-        try:
-            return bool(self._store.get_bytes(f"{found.name}/{COMMIT}"))
-        except MissingError:
-            return False
+        return found.committed or bool(read_or_none(self._store, f"{found.name}/{COMMIT}"))
 
     def _wait(self, error: Exception) -> bool:
         """Wait before the next read; False once the patience, counted from the first doubt, is used up."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from llmtrain_trainer.checkpoint import staging as disk
-from llmtrain_trainer.checkpoint.commit import Committer, read_or_none
+from llmtrain_trainer.checkpoint.commit import Committer
 from llmtrain_trainer.checkpoint.manifest import (
     BEGIN,
     COMMIT,
@@ -29,11 +29,12 @@ from llmtrain_trainer.checkpoint.manifest import (
     encode,
     node_file,
 )
+from llmtrain_trainer.checkpoint.newest import record_newest
 from llmtrain_trainer.checkpoint.owner import Claim
 from llmtrain_trainer.checkpoint.restore import list_checkpoints
 from llmtrain_trainer.checkpoint.staging import Staged
 from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError, StoreError, StoreFullError
-from llmtrain_trainer.checkpoint.store.store import Store, side_by_side
+from llmtrain_trainer.checkpoint.store.store import Store, read_or_none, side_by_side
 from llmtrain_trainer.config import CheckpointStatus
 
 Event = Callable[[dict[str, Any]], None]
@@ -153,8 +154,8 @@ class Uploader:
             if staged is None:
                 break
             self._advance(staged, self._upload)
-        if self._retain_due:
-            self._committer.record_newest()
+        if self._retain_due and self.last is not None:
+            record_newest(self._store, self.last.name)
             self._committer.retain(self._begun - self._closed)
             self._retain_due = False
 

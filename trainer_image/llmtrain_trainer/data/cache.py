@@ -20,7 +20,10 @@ NOBODY = 65534
 
 Told = Callable[[str], None]
 Read = Callable[[Path], object]
-"""Reads what this version needs of a directory. Raises OSError, ValueError, KeyError or TypeError where another version wrote it."""
+"""Reads what this version needs of a directory. Raises one of _UNREADABLE where another version wrote it."""
+
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
+"""Errors of reading what was damaged, or written by another version."""
 
 
 class UntrustedCacheError(ValueError):
@@ -105,14 +108,14 @@ def is_whole(directory: Path) -> bool:
         told = json.loads((directory / DONE).read_text())["files"]
         here = dict(_named(directory))
         return told.keys() == here.keys() and all(_is_same(told[name], path) for name, path in here.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except _UNREADABLE:
         return False
 
 
 def _is_readable(directory: Path, read: Read) -> bool:
     try:
         read(directory)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except _UNREADABLE:
         return False
     return True
 

@@ -20,7 +20,7 @@ from pydantic import Field, ValidationError
 from llmtrain_trainer.checkpoint.manifest import Written
 from llmtrain_trainer.checkpoint.restore import list_checkpoints, read
 from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError, MissingError
-from llmtrain_trainer.checkpoint.store.store import Store
+from llmtrain_trainer.checkpoint.store.store import Store, read_or_none
 from llmtrain_trainer.data.bad_data import BadData
 from llmtrain_trainer.data.blame import blamed_on
 from llmtrain_trainer.data.cache import DONE
@@ -99,10 +99,9 @@ class TokenizerStore:
             raise self._damaged(digest, f"its digest is {got}")
 
     def _made(self, digest: str) -> TokenizerRecord | None:
+        data = read_or_none(self.store, f"{PREFIX}/{digest}/{MADE}")
         try:
-            return TokenizerRecord.model_validate_json(self.store.get_bytes(f"{PREFIX}/{digest}/{MADE}"))
-        except MissingError:
-            return None
+            return TokenizerRecord.model_validate_json(data) if data is not None else None
         except ValidationError as error:
             raise self._damaged(f"{digest}/{MADE}", f"it cannot be read ({error.errors()[0]['msg']})") from error
 

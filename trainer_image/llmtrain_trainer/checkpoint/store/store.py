@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError
+from llmtrain_trainer.checkpoint.store.errors import BadCheckpointError, MissingError
 
 FILES_AT_ONCE = 4
 """Files hashed side by side: SHA-256 runs at 0.5 to 2 GB/s a core, so that one file alone would not fill a fast link."""
@@ -102,6 +102,14 @@ def delete_prefix(store: Store, prefix: str, first: str) -> None:
     """Remove all below a prefix, the key `first` before anything else: what stays after a crash is then no longer a checkpoint."""
     store.delete([first])
     store.delete([entry.key for entry in store.entries(prefix)])
+
+
+def read_or_none(store: Store, key: str) -> bytes | None:
+    """A small object, or None if there is none."""
+    try:
+        return store.get_bytes(key)
+    except MissingError:
+        return None
 
 
 def digest_file(path: Path) -> Digest:

@@ -221,10 +221,7 @@ def read_parquet(asked: Asked, file: DataFile, stream: IO[bytes]) -> Iterator[Ro
             raise
         if isinstance(error, UnfitFileError):
             raise _bad(asked, file.uri, str(error), "Check the file, and write it again") from error
-        if (why := of_another_kind(file, whole)) is not None:
-            raise _bad(asked, file.uri, *why) from error
-        rule = f"it is not a parquet file that can be read ({first_line(error)})"
-        raise _bad(asked, f"{file.uri} row {number + 1}" if number else file.uri, rule, "Write the file again") from error
+        raise _no_table(asked, file, whole, "a parquet file", number, error) from error
 
 
 def read_arrow(asked: Asked, file: DataFile, stream: IO[bytes]) -> Iterator[Row]:
@@ -247,10 +244,15 @@ def read_arrow(asked: Asked, file: DataFile, stream: IO[bytes]) -> Iterator[Row]
     except Exception as error:
         if may_pass(error):
             raise
-        if (why := of_another_kind(file, stream)) is not None:
-            raise _bad(asked, file.uri, *why) from error
-        rule = f"it is not an Arrow file that can be read ({first_line(error)})"
-        raise _bad(asked, f"{file.uri} row {number + 1}" if number else file.uri, rule, "Write the file again") from error
+        raise _no_table(asked, file, stream, "an Arrow file", number, error) from error
+
+
+def _no_table(asked: Asked, file: DataFile, stream: IO[bytes], kind: str, number: int, error: Exception) -> BadData:
+    """A file that is no table of its kind, or not one after `number` rows."""
+    if (why := of_another_kind(file, stream)) is not None:
+        return _bad(asked, file.uri, *why)
+    rule = f"it is not {kind} that can be read ({first_line(error)})"
+    return _bad(asked, f"{file.uri} row {number + 1}" if number else file.uri, rule, "Write the file again")
 
 
 def _too_large(asked: Asked, file: DataFile, error: MemoryError) -> BadData:

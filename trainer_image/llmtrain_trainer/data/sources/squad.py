@@ -8,9 +8,7 @@ from typing import Any
 
 from llmtrain_trainer.config.dataset import Dataset
 from llmtrain_trainer.data.sources.readers import Row
-
-IMPOSSIBLE = "is_impossible"
-"""The column of SQuAD 2.0 that is true where a question has no answer; its answers may then be null or left out."""
+from llmtrain_trainer.data.sources.wanted import IMPOSSIBLE
 
 
 def questions_of(row: Row, dataset: Dataset) -> Iterator[Row]:

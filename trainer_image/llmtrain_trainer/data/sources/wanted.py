@@ -20,7 +20,10 @@ COLUMN_KEYS = {
 PART_KEYS = {"sharegpt": ("system",), "alpaca": ("input", "history", "system"), "tokens": ("labels",)}
 """Fields of `columns` that name further parts of the prompt. A row need not have them."""
 
-_OF_SQUAD = ("title", "is_impossible", "plausible_answers")
+IMPOSSIBLE = "is_impossible"
+"""The column of SQuAD 2.0 that is true where a question has no answer; its answers may then be null or left out."""
+
+_OF_SQUAD = ("title", IMPOSSIBLE, "plausible_answers")
 """What SQuAD's rows have besides: it says nothing that could be learned."""
 
 _OF_TOKENS = ("attention_mask", "token_type_ids", "position_ids", "special_tokens_mask", "length", "text")
